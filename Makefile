@@ -1,0 +1,55 @@
+# Two commands: `make demo` and `make test`. `make help` lists the others.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+export EDGESCALE_TOOLS := $(abspath $(or $(EDGESCALE_TOOLS),.tools))
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+EDGESCALE := $(TARGET)/debug/edgescale
+VIDEO ?= $(EDGESCALE_TOOLS)/clips/bigbuckbunny.mp4
+
+.NOTPARALLEL:
+.PHONY: help demo test up bench build handlers tools fmt lint doc clean
+
+help: ## This list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+# `exec`: the program, not a shell, is make's child, so that Ctrl-C and SIGTERM reach it.
+demo: tools build handlers ## One video through the whole tree; VIDEO=path, JSON=1 for one JSON document
+	@exec "$(EDGESCALE)" demo --video "$(VIDEO)" $(if $(JSON),--json)
+
+up: tools build handlers ## The same tree, kept running for you
+	@exec "$(EDGESCALE)" up
+
+bench: tools build ## Every kernel on every device of this machine
+	@exec "$(EDGESCALE)" bench kernels $(if $(JSON),--json)
+
+test: ## Unit, conformance and integration tests on real servers
+	@./tools.sh test
+	@$(MAKE) build handlers
+	cargo test --workspace
+
+# Everything before the last program speaks on stderr: stdout belongs to the result.
+tools:
+	@./tools.sh demo
+
+build:
+	@cargo build >&2
+
+handlers:
+	@examples/doorcam/build.sh "$(TARGET)/doorcam" >&2
+
+fmt: ## Rewrite the sources to the house format
+	cargo fmt --all
+
+lint: ## Formatting and lints, warnings are errors
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+doc: ## The pages of every crate, under target/doc
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+clean: ## Remove what was built and written; .tools/ stays
+	cargo clean
+	rm -rf out .edgescale

@@ -1,0 +1,129 @@
+//! Each rule, shown something that it forbids and something that it allows.
+
+use super::*;
+
+type Rule = fn(&str, &str) -> Vec<String>;
+
+fn check(rule: Rule, path: &str, text: &str, findings: usize) {
+    let found = rule(path, text);
+    assert_eq!(found.len(), findings, "{path}: {text:?}: {found:?}");
+}
+
+fn manifest(package: &str, rest: &str) -> Manifest {
+    Manifest::parse("x/Cargo.toml", &format!("[package]\nname = \"{package}\"\n{rest}"))
+}
+
+#[test]
+fn arrows() {
+    let check = |package, dependency: &str, findings| {
+        for section in ["dependencies", "dev-dependencies"] {
+            let text = format!("[{section}]\n{dependency}.workspace = true\n");
+            assert_eq!(arrow_findings(&manifest(package, &text)).len(), findings, "{package}");
+        }
+    };
+    check("edgescale-store", "bus", 0);
+    check("edgescale-store", "serde", 0);
+    check("edgescale-store", "handlers", 1);
+    check("edgescale-accel", "bus", 1);
+    check("edgescale-hw", "edgescale-kernels", 1);
+    check("edgescale-new", "serde", 1);
+}
+
+#[test]
+fn keepers() {
+    let check = |package, dependency: &str, findings| {
+        let text = format!("[dependencies]\n{dependency}.workspace = true\n");
+        assert_eq!(keeper_findings(&manifest(package, &text)).len(), findings, "{dependency}");
+    };
+    check("edgescale-bus", "async-nats", 0);
+    check("edgescale-store", "async-nats", 1);
+    check("edgescale-bus", "wasmtime-wasi", 1);
+    check("edgescale-accel", "arrow-schema", 1);
+    check("edgescale-accel", "ffmpeg-next", 0);
+    check("edgescale-accel", "serde", 0);
+}
+
+#[test]
+fn members() {
+    let check = |rest, findings| {
+        assert_eq!(manifest_findings(&manifest("edgescale-bus", rest)).len(), findings, "{rest}");
+    };
+    check("[lints]\nworkspace = true\n[dependencies]\nserde.workspace = true\n", 0);
+    check("[dependencies]\nserde.workspace = true\n", 1);
+    check("[lints]\nworkspace = true\n[dev-dependencies]\nserde = \"1\"\n", 1);
+}
+
+#[test]
+fn places() {
+    let check = |path, text, findings| check(place_findings, path, text, findings);
+    check("handlers/src/execute/wasm.rs", "use wasmtime::Engine;", 0);
+    check("handlers/src/execute.rs", "use wasmtime::Engine;", 0);
+    check("handlers/src/deploy.rs", "use wasmtime::Engine;", 1);
+    check("handlers/src/deploy.rs", "// as wasmtime::Engine does", 0);
+    check("store/src/lib.rs", "use async_nats;", 1);
+    check("bus/src/lib.rs", "use async_nats::Client;", 0);
+    check("bus/src/lib.rs", "pub use async_nats;", 1);
+}
+
+#[test]
+fn unsafe_code() {
+    let check = |path, text, findings| check(unsafe_findings, path, text, findings);
+    check("bus/src/lib.rs", "//! Bus.\n#![forbid(unsafe_code)]\n", 0);
+    check("bus/src/lib.rs", "//! Bus.\n", 1);
+    check("bus/src/route.rs", "//! Route.\n", 0);
+    check("hw/src/lib.rs", "//! Devices.\n", 0);
+}
+
+#[test]
+fn style() {
+    let check = |path, text: &str, findings| check(style_findings, path, text, findings);
+    check("bus/src/route.rs", "//! Route.\n", 0);
+    check("bus/src/route.rs", "use std::fs;\n", 1);
+    check("bus/src/route/tests.rs", "use super::*;\n", 0);
+    check("bus/src/route/mod.rs", "//! Route.\n", 1);
+    check("bus/src/route.rs", "//! Route.\n#[cfg(test)]\nmod tests;\n", 0);
+    check("bus/src/route.rs", "//! Route.\n#[cfg(test)]\nmod tests {\n}\n", 1);
+    for (word, _) in forbidden_words() {
+        check("bus/src/route.rs", &format!("//! Route.\n{word}\n"), 1);
+    }
+}
+
+#[test]
+fn columns_and_lengths() {
+    check(column_findings, "a.rs", &"ü".repeat(100), 0);
+    check(column_findings, "a.rs", &"ü".repeat(101), 1);
+    check(length_findings, "a/src/b.rs", &"\n".repeat(600), 0);
+    check(length_findings, "a/src/b.rs", &"\n".repeat(601), 1);
+    check(length_findings, "a/src/b/tests.rs", &"\n".repeat(601), 0);
+}
+
+#[test]
+fn machines() {
+    for word in machine_words() {
+        check(machine_findings, "a.md", &format!("see {word}x"), 1);
+    }
+    check(machine_findings, "a.md", "see docs/guides/first-app.md and target/debug", 0);
+}
+
+#[test]
+fn function_lengths() {
+    let text = [
+        "impl A {",
+        "    pub(crate) async fn long(",
+        "        &self,",
+        "    ) {",
+        "        if x {",
+        "        }",
+        "    }",
+        "    fn one_line(&self) -> u8 { 1 }",
+        "    fn declared(&self);",
+        "}",
+        "fn outer() {",
+        "}",
+        "// a fn in words {",
+    ];
+    let text = text.join("\n");
+    let found = functions("a.rs", &text);
+    let found: Vec<_> = found.iter().map(|f| (f.name.as_str(), f.lines)).collect();
+    assert_eq!(found, [("long", 6), ("outer", 2)]);
+}
