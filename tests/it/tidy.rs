@@ -182,6 +182,10 @@ fn manifest_findings(manifest: &Manifest) -> Vec<String> {
 
 fn place_findings(path: &str, text: &str) -> Vec<String> {
     let mut findings = Vec::new();
+    // The rules themselves name what they look for.
+    if path.starts_with("tests/it/tidy") {
+        return findings;
+    }
     for (number, line) in code_lines(text) {
         for (name, places) in PLACES {
             let named =
