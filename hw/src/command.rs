@@ -1,0 +1,170 @@
+//! Work for a device as plain data: kernels, their arguments, and commands over buffers.
+
+use std::fmt;
+
+/// A buffer on one device (or, in a plan, a buffer still to be allocated).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BufferId(pub u64);
+
+/// One step of device work; a device runs its commands in the order given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Runs a kernel.
+    Launch(Launch),
+    /// Copies the first `bytes` bytes of one buffer to the start of another.
+    Copy { from: BufferId, to: BufferId, bytes: usize },
+}
+
+impl Command {
+    /// The same command over other buffers.
+    pub fn map_buffers(&self, mut map: impl FnMut(BufferId) -> BufferId) -> Command {
+        match self {
+            Command::Launch(launch) => Command::Launch(launch.map_buffers(map)),
+            Command::Copy { from, to, bytes } => {
+                Command::Copy { from: map(*from), to: map(*to), bytes: *bytes }
+            }
+        }
+    }
+}
+
+/// A kernel with its arguments, in the order of [`Kernel::params`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launch {
+    pub kernel: &'static Kernel,
+    pub args: Vec<Arg>,
+    /// Work-items of the OpenCL variant in x and y; a device pads it to its group size.
+    pub grid: [usize; 2],
+}
+
+impl Launch {
+    /// The integer arguments, in order.
+    pub fn scalars(&self) -> Vec<u32> {
+        self.args.iter().filter_map(Arg::scalar).collect()
+    }
+
+    /// Checks the arguments against the kernel's parameters and the sizes of the buffers, so that
+    /// no device ever reads or writes outside a buffer. The error says what is wrong.
+    pub fn check(&self, size_of: impl Fn(BufferId) -> Option<usize>) -> Result<(), String> {
+        let params = self.kernel.params;
+        if params.len() != self.args.len() {
+            return Err(format!("{} arguments for {} parameters", self.args.len(), params.len()));
+        }
+        for (param, arg) in params.iter().zip(&self.args) {
+            if matches!(param, Param::U32(_)) != matches!(arg, Arg::U32(_)) {
+                return Err(format!("argument {:?} does not fit parameter {param:?}", arg));
+            }
+        }
+        self.check_aliases()?;
+        self.check_sizes(size_of)
+    }
+
+    fn map_buffers(&self, mut map: impl FnMut(BufferId) -> BufferId) -> Launch {
+        let args = self.args.iter().map(|arg| match arg {
+            Arg::Buffer(id) => Arg::Buffer(map(*id)),
+            Arg::U32(v) => Arg::U32(*v),
+        });
+        Launch { kernel: self.kernel, args: args.collect(), grid: self.grid }
+    }
+
+    fn check_aliases(&self) -> Result<(), String> {
+        let named = || self.kernel.params.iter().zip(&self.args).enumerate();
+        for (i, (param, arg)) in named() {
+            let Arg::Buffer(id) = arg else { continue };
+            let shared = named().any(|(j, (_, other))| i != j && *other == Arg::Buffer(*id));
+            if shared && !matches!(param, Param::In(_)) {
+                return Err(format!("buffer {} is written as {param:?} and used again", id.0));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_sizes(&self, size_of: impl Fn(BufferId) -> Option<usize>) -> Result<(), String> {
+        let needed = (self.kernel.bytes_needed)(&self.scalars())
+            .ok_or_else(|| format!("impossible sizes {:?}", self.scalars()))?;
+        let buffers = self.kernel.params.iter().zip(&self.args).filter_map(|(p, a)| match a {
+            Arg::Buffer(id) => Some((p, *id)),
+            Arg::U32(_) => None,
+        });
+        for ((param, id), needed) in buffers.zip(needed) {
+            match size_of(id) {
+                None => return Err(format!("no buffer {} for {param:?}", id.0)),
+                Some(size) if size < needed => {
+                    return Err(format!("{param:?} needs {needed} bytes, buffer has {size}"));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An argument of a launch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arg {
+    Buffer(BufferId),
+    U32(u32),
+}
+
+impl Arg {
+    fn scalar(&self) -> Option<u32> {
+        match self {
+            Arg::U32(v) => Some(*v),
+            Arg::Buffer(_) => None,
+        }
+    }
+}
+
+/// A parameter of a kernel, by what the kernel does with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Param {
+    /// A buffer that is only read.
+    In(&'static str),
+    /// A buffer whose used part is wholly written, and not read before.
+    Out(&'static str),
+    /// A buffer that is read and written.
+    InOut(&'static str),
+    /// A 32-bit unsigned integer.
+    U32(&'static str),
+}
+
+/// One operation, with the form of it that each kind of device runs.
+///
+/// All forms give the same bits. Buffers hold bytes; wider elements are little-endian.
+pub struct Kernel {
+    /// Name of the operation, of its files, and of the OpenCL function.
+    pub stem: &'static str,
+    pub params: &'static [Param],
+    /// OpenCL C source, one `__kernel` function named `stem`, arguments in the order of `params`.
+    pub opencl: &'static str,
+    /// The native form.
+    pub cpu: fn(&mut CpuArgs<'_>),
+    /// Bytes each buffer parameter must hold, in order, for these integer arguments;
+    /// `None` when the integers make no sense together.
+    pub bytes_needed: fn(&[u32]) -> Option<Vec<usize>>,
+}
+
+impl fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Kernel({})", self.stem)
+    }
+}
+
+impl PartialEq for Kernel {
+    fn eq(&self, other: &Self) -> bool {
+        self.stem == other.stem
+    }
+}
+
+impl Eq for Kernel {}
+
+/// The arguments of a launch as the native form sees them; sizes are already checked.
+pub struct CpuArgs<'a> {
+    /// The `In` buffers, in order.
+    pub inputs: Vec<&'a [u8]>,
+    /// The `Out` and `InOut` buffers, in order.
+    pub outputs: Vec<&'a mut [u8]>,
+    /// The integers, in order.
+    pub scalars: Vec<u32>,
+    /// Threads the kernel may use.
+    pub threads: usize,
+}

@@ -1,0 +1,218 @@
+//! What every [`Device`] must do, as one suite that each implementation runs in its tests.
+//!
+//! It panics at the first difference, naming it.
+
+use crate::command::{Arg, BufferId, Command, CpuArgs, Kernel, Launch, Param};
+use crate::device::{BUFFER_BYTES_MAX, COMMANDS_PENDING_MAX, Device, Error};
+
+/// Runs the whole suite; leaves no buffer behind.
+pub fn check(device: &dyn Device) {
+    describes_itself(device);
+    keeps_what_is_written(device);
+    refuses_access_outside_a_buffer(device);
+    refuses_freed_buffers(device);
+    refuses_impossible_sizes(device);
+    runs_commands_in_order(device);
+    runs_every_grid_size(device);
+    refuses_bad_launches(device);
+    refuses_endless_queues(device);
+    is_usable_from_threads(device);
+}
+
+/// `dst[i] = src[i] * factor + i`, modulo 256, for `i < count`: a kernel for tests of devices.
+pub static SCALE_ADD: Kernel = Kernel {
+    stem: "scale_add",
+    params: &[Param::In("src"), Param::Out("dst"), Param::U32("count"), Param::U32("factor")],
+    opencl: "KERNEL void scale_add(__global const uchar *src, __global uchar *dst,
+                                   uint count, uint factor) {
+        uint i = get_global_id(0);
+        if (i < count) dst[i] = (uchar)(src[i] * factor + i);
+    }",
+    cpu: scale_add,
+    bytes_needed: |scalars| {
+        let [count, _] = scalars else { return None };
+        Some(vec![*count as usize; 2])
+    },
+};
+
+/// A launch of [`SCALE_ADD`].
+pub fn scale_add_launch(src: BufferId, dst: BufferId, count: u32, factor: u32) -> Command {
+    let args = vec![Arg::Buffer(src), Arg::Buffer(dst), Arg::U32(count), Arg::U32(factor)];
+    Command::Launch(Launch { kernel: &SCALE_ADD, args, grid: [count as usize, 1] })
+}
+
+fn scale_add(args: &mut CpuArgs<'_>) {
+    let (count, factor) = (args.scalars[0] as usize, args.scalars[1]);
+    for i in 0..count {
+        args.outputs[0][i] = scaled(args.inputs[0][i], factor, i);
+    }
+}
+
+fn scaled(value: u8, factor: u32, index: usize) -> u8 {
+    u32::from(value).wrapping_mul(factor).wrapping_add(index as u32) as u8
+}
+
+fn describes_itself(device: &dyn Device) {
+    let info = device.info();
+    let number = info.id.strip_prefix(info.kind.as_str());
+    assert!(number.is_some_and(|n| n.parse::<u32>().is_ok()), "id {} of {info:?}", info.id);
+    assert!(!info.name.is_empty() && info.compute_units > 0, "{info:?}");
+}
+
+fn keeps_what_is_written(device: &dyn Device) {
+    let id = alloc(device, 100);
+    device.write(id, 0, &[7; 100]).expect("write all");
+    device.write(id, 10, &[9; 5]).expect("write a part");
+    let mut expected = [7; 100];
+    expected[10..15].fill(9);
+    assert_eq!(read(device, id, 100), expected);
+    let mut part = [0; 3];
+    device.read(id, 14, &mut part).expect("read a part");
+    assert_eq!(part, [9, 7, 7]);
+    device.free(id).expect("free");
+}
+
+fn refuses_access_outside_a_buffer(device: &dyn Device) {
+    let id = alloc(device, 16);
+    for (offset, len) in [(16, 1), (0, 17), (15, 2), (usize::MAX, 1)] {
+        let mut data = vec![0; len];
+        let error = device.write(id, offset, &data).expect_err("write outside");
+        assert!(matches!(error, Error::BadBuffer { .. }), "write {len} at {offset}: {error}");
+        let error = device.read(id, offset, &mut data).expect_err("read outside");
+        assert!(matches!(error, Error::BadBuffer { .. }), "read {len} at {offset}: {error}");
+    }
+    device.write(id, 16, &[]).expect("an empty write at the end is inside");
+    device.free(id).expect("free");
+}
+
+fn refuses_freed_buffers(device: &dyn Device) {
+    let id = alloc(device, 16);
+    let other = alloc(device, 16);
+    assert_ne!(id, other);
+    device.free(id).expect("free");
+    let again = alloc(device, 16);
+    assert_ne!(id, again, "ids are not given twice");
+    for result in [
+        device.free(id),
+        device.write(id, 0, &[0]),
+        device.read(id, 0, &mut [0]),
+        device.run(&[Command::Copy { from: id, to: other, bytes: 1 }]),
+        device.run(&[Command::Copy { from: other, to: id, bytes: 1 }]),
+    ] {
+        let error = result.expect_err("freed buffer");
+        assert!(matches!(error, Error::BadBuffer { .. }), "{error}");
+    }
+    device.free(other).expect("free");
+    device.free(again).expect("free");
+}
+
+fn refuses_impossible_sizes(device: &dyn Device) {
+    for bytes in [0, BUFFER_BYTES_MAX + 1, usize::MAX] {
+        let error = device.alloc(bytes).expect_err("impossible size");
+        assert!(matches!(error, Error::OutOfMemory { .. }), "{bytes}: {error}");
+    }
+}
+
+fn runs_commands_in_order(device: &dyn Device) {
+    device.finish().expect("finish");
+    device.prepare(&[&SCALE_ADD]).expect("prepare");
+    let [a, b, c] = [alloc(device, 64), alloc(device, 64), alloc(device, 64)];
+    device.write(a, 0, &[5; 64]).expect("write");
+    device.write(c, 0, &[1; 64]).expect("write");
+    let commands = [
+        scale_add_launch(a, b, 64, 3),
+        Command::Copy { from: b, to: a, bytes: 64 },
+        scale_add_launch(a, b, 64, 2),
+        Command::Copy { from: b, to: c, bytes: 32 },
+    ];
+    device.run(&commands).expect("run");
+    let once = |v: u8, i: usize, factor| scaled(v, factor, i);
+    let expected: Vec<u8> = (0..64).map(|i| once(once(5, i, 3), i, 2)).collect();
+    assert_eq!(read(device, b, 64), expected);
+    assert_eq!(read(device, c, 64)[..32], expected[..32]);
+    assert_eq!(read(device, c, 64)[32..], [1; 32]);
+    assert_eq!(device.finish().expect("finish").len(), commands.len(), "a time per command");
+    assert_eq!(device.finish().expect("finish").len(), 0, "times are given once");
+    for id in [a, b, c] {
+        device.free(id).expect("free");
+    }
+}
+
+fn runs_every_grid_size(device: &dyn Device) {
+    for count in [1u32, 2, 63, 64, 65, 1000] {
+        let size = count as usize + 8;
+        let [src, dst] = [alloc(device, size), alloc(device, size)];
+        device.write(src, 0, &vec![200; size]).expect("write");
+        device.write(dst, 0, &vec![0xEE; size]).expect("write");
+        device.run(&[scale_add_launch(src, dst, count, 7)]).expect("run");
+        let mut expected: Vec<u8> = (0..count as usize).map(|i| scaled(200, 7, i)).collect();
+        expected.resize(size, 0xEE);
+        assert_eq!(read(device, dst, size), expected, "{count} items, then untouched bytes");
+        device.free(src).expect("free");
+        device.free(dst).expect("free");
+    }
+    device.finish().expect("finish");
+}
+
+fn refuses_bad_launches(device: &dyn Device) {
+    let [src, dst] = [alloc(device, 16), alloc(device, 16)];
+    let launch =
+        |args: Vec<Arg>| Command::Launch(Launch { kernel: &SCALE_ADD, args, grid: [16, 1] });
+    let (s, d, n) = (Arg::Buffer(src), Arg::Buffer(dst), Arg::U32(16));
+    let bad = [
+        ("an argument is missing", launch(vec![s, d, n])),
+        ("a buffer where an integer belongs", launch(vec![s, d, n, d])),
+        ("the output is also the input", launch(vec![s, s, n, n])),
+        ("the buffers are too small", launch(vec![s, d, Arg::U32(17), n])),
+        ("an unknown buffer", launch(vec![s, Arg::Buffer(BufferId(u64::MAX)), n, n])),
+    ];
+    for (what, command) in bad {
+        let error = device.run(&[command]).expect_err(what);
+        assert!(matches!(error, Error::BadLaunch { .. }), "{what}: {error}");
+        assert!(error.is_callers());
+    }
+    for (to, bytes) in [(dst, 17), (src, 1)] {
+        let copy = device.run(&[Command::Copy { from: src, to, bytes }]);
+        assert!(matches!(copy, Err(Error::BadBuffer { .. })), "{bytes} bytes: {copy:?}");
+    }
+    device.finish().expect("finish");
+    device.free(src).expect("free");
+    device.free(dst).expect("free");
+}
+
+fn refuses_endless_queues(device: &dyn Device) {
+    let [a, b] = [alloc(device, 16), alloc(device, 16)];
+    device.write(a, 0, &[0; 16]).expect("write");
+    let copies = vec![Command::Copy { from: a, to: b, bytes: 16 }; COMMANDS_PENDING_MAX];
+    device.run(&copies).expect("as many as are allowed");
+    let error = device.run(&copies[..1]).expect_err("one more");
+    assert!(matches!(error, Error::Failed { .. }), "{error}");
+    assert_eq!(device.finish().expect("finish").len(), COMMANDS_PENDING_MAX);
+    device.run(&copies[..1]).expect("after finish there is room");
+    device.finish().expect("finish");
+    device.free(a).expect("free");
+    device.free(b).expect("free");
+}
+
+fn is_usable_from_threads(device: &dyn Device) {
+    std::thread::scope(|scope| {
+        for n in 0..4u8 {
+            scope.spawn(move || {
+                let id = alloc(device, 4096);
+                device.write(id, 0, &[n; 4096]).expect("write");
+                assert_eq!(read(device, id, 4096), [n; 4096]);
+                device.free(id).expect("free");
+            });
+        }
+    });
+}
+
+fn alloc(device: &dyn Device, bytes: usize) -> BufferId {
+    device.alloc(bytes).expect("alloc")
+}
+
+fn read(device: &dyn Device, id: BufferId, len: usize) -> Vec<u8> {
+    let mut data = vec![0xAA; len];
+    device.read(id, 0, &mut data).expect("read");
+    data
+}

@@ -1,0 +1,205 @@
+//! The CPU as a device: native kernels over plain memory. Always present.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::Config;
+use crate::command::{Arg, BufferId, Command, CpuArgs, Kernel, Launch, Param};
+use crate::device::{
+    Device, DeviceInfo, Error, Kind, Result, check_alloc, check_distinct, check_pending,
+    check_range, unknown_buffer,
+};
+
+/// Runs the native form of each kernel when it is handed over, on the caller's thread and the
+/// threads the kernel takes.
+pub struct CpuDevice {
+    info: DeviceInfo,
+    threads: usize,
+    pool_bytes_max: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    next_id: u64,
+    buffers: HashMap<BufferId, Vec<u8>>,
+    /// Freed memory for reuse: fresh pages cost more than most kernels.
+    pool: Vec<Vec<u8>>,
+    times_ns: Vec<u64>,
+}
+
+impl CpuDevice {
+    pub fn new(config: &Config) -> Self {
+        Self {
+            info: cpu_info(),
+            threads: config.cpu_threads.max(1),
+            pool_bytes_max: config.pool_bytes_max,
+            state: Mutex::default(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn launch(&self, state: &mut State, launch: &Launch) -> Result<()> {
+        let bad = |detail: String| Error::BadLaunch {
+            device: self.info.id.clone(),
+            kernel: launch.kernel.stem.to_string(),
+            detail,
+        };
+        launch.check(|id| state.buffers.get(&id).map(Vec::len)).map_err(bad)?;
+        let mut written = take_outputs(state, launch);
+        let inputs = launch.kernel.params.iter().zip(&launch.args).filter_map(|(p, a)| {
+            let (Param::In(_), Arg::Buffer(id)) = (p, a) else { return None };
+            state.buffers.get(id).map(Vec::as_slice)
+        });
+        let mut args = CpuArgs {
+            inputs: inputs.collect(),
+            outputs: written.iter_mut().map(|(_, data)| data.as_mut_slice()).collect(),
+            scalars: launch.scalars(),
+            threads: self.threads,
+        };
+        let ran = catch_unwind(AssertUnwindSafe(|| (launch.kernel.cpu)(&mut args)));
+        state.buffers.extend(written);
+        ran.map_err(|_| bad("the kernel panicked".to_string()))
+    }
+
+    fn copy(&self, state: &mut State, from: BufferId, to: BufferId, bytes: usize) -> Result<()> {
+        check_distinct(&self.info, from, to)?;
+        let mut target = state.buffers.remove(&to).ok_or_else(|| unknown_buffer(&self.info, to))?;
+        let copied = self.copy_into(state, from, to, &mut target, bytes);
+        state.buffers.insert(to, target);
+        copied
+    }
+
+    fn copy_into(
+        &self,
+        state: &State,
+        from: BufferId,
+        to: BufferId,
+        target: &mut [u8],
+        bytes: usize,
+    ) -> Result<()> {
+        let source = state.buffers.get(&from).ok_or_else(|| unknown_buffer(&self.info, from))?;
+        check_range(&self.info, from, source.len(), 0, bytes)?;
+        check_range(&self.info, to, target.len(), 0, bytes)?;
+        target[..bytes].copy_from_slice(&source[..bytes]);
+        Ok(())
+    }
+}
+
+impl Device for CpuDevice {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn alloc(&self, bytes: usize) -> Result<BufferId> {
+        check_alloc(&self.info, bytes)?;
+        let mut state = self.state();
+        let id = BufferId(state.next_id);
+        let data = match state.pool.iter().position(|b| b.len() == bytes) {
+            Some(at) => state.pool.swap_remove(at),
+            None => zeroed(bytes)
+                .ok_or_else(|| Error::OutOfMemory { device: self.info.id.clone(), bytes })?,
+        };
+        state.next_id += 1;
+        state.buffers.insert(id, data);
+        Ok(id)
+    }
+
+    fn free(&self, buffer: BufferId) -> Result<()> {
+        let mut state = self.state();
+        let data =
+            state.buffers.remove(&buffer).ok_or_else(|| unknown_buffer(&self.info, buffer))?;
+        let held: usize = state.pool.iter().map(Vec::len).sum();
+        if held + data.len() > self.pool_bytes_max {
+            state.pool.clear();
+        }
+        if data.len() <= self.pool_bytes_max {
+            state.pool.push(data);
+        }
+        Ok(())
+    }
+
+    fn write(&self, buffer: BufferId, offset: usize, data: &[u8]) -> Result<()> {
+        let mut state = self.state();
+        let target =
+            state.buffers.get_mut(&buffer).ok_or_else(|| unknown_buffer(&self.info, buffer))?;
+        let end = check_range(&self.info, buffer, target.len(), offset, data.len())?;
+        target[offset..end].copy_from_slice(data);
+        Ok(())
+    }
+
+    fn read(&self, buffer: BufferId, offset: usize, data: &mut [u8]) -> Result<()> {
+        let state = self.state();
+        let source =
+            state.buffers.get(&buffer).ok_or_else(|| unknown_buffer(&self.info, buffer))?;
+        let end = check_range(&self.info, buffer, source.len(), offset, data.len())?;
+        data.copy_from_slice(&source[offset..end]);
+        Ok(())
+    }
+
+    fn prepare(&self, _kernels: &[&'static Kernel]) -> Result<()> {
+        Ok(())
+    }
+
+    fn run(&self, commands: &[Command]) -> Result<()> {
+        let mut state = self.state();
+        check_pending(&self.info, state.times_ns.len() + commands.len())?;
+        for command in commands {
+            let start = Instant::now();
+            match command {
+                Command::Launch(launch) => self.launch(&mut state, launch)?,
+                Command::Copy { from, to, bytes } => self.copy(&mut state, *from, *to, *bytes)?,
+            }
+            state.times_ns.push(start.elapsed().as_nanos() as u64);
+        }
+        Ok(())
+    }
+
+    fn finish(&self) -> Result<Vec<u64>> {
+        Ok(std::mem::take(&mut self.state().times_ns))
+    }
+}
+
+/// Takes the written buffers out of the map, so that they can be borrowed beside the read ones.
+fn take_outputs(state: &mut State, launch: &Launch) -> Vec<(BufferId, Vec<u8>)> {
+    let written = launch.kernel.params.iter().zip(&launch.args).filter_map(|(p, a)| {
+        let (Param::Out(_) | Param::InOut(_), Arg::Buffer(id)) = (p, a) else { return None };
+        state.buffers.remove(id).map(|data| (*id, data))
+    });
+    written.collect()
+}
+
+fn zeroed(bytes: usize) -> Option<Vec<u8>> {
+    let mut data = Vec::new();
+    data.try_reserve_exact(bytes).ok()?;
+    data.resize(bytes, 0);
+    Some(data)
+}
+
+fn cpu_info() -> DeviceInfo {
+    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let memory_kib = field(&meminfo, "MemTotal").and_then(|v| v.split(' ').next()?.parse().ok());
+    DeviceInfo {
+        id: "cpu0".to_string(),
+        kind: Kind::Cpu,
+        name: field(&cpuinfo, "model name").unwrap_or(std::env::consts::ARCH).to_string(),
+        driver: format!("native {}", env!("CARGO_PKG_VERSION")),
+        memory_bytes: memory_kib.unwrap_or(0u64) * 1024,
+        compute_units: std::thread::available_parallelism().map_or(1, |n| n.get()) as u32,
+    }
+}
+
+/// The value of the first `name : value` line.
+fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    line.split_once(':').map(|(_, value)| value.trim())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,48 @@
+use super::*;
+use crate::conformance;
+
+#[test]
+fn conforms() {
+    conformance::check(&CpuDevice::new(&Config::default()));
+}
+
+#[test]
+fn describes_this_machine() {
+    let info = cpu_info();
+    assert!(info.memory_bytes > 1 << 20, "{info:?}");
+    assert!(info.compute_units > 0, "{info:?}");
+    assert!(!info.name.is_empty(), "{info:?}");
+}
+
+#[test]
+fn a_full_pool_is_let_go() {
+    let device = CpuDevice::new(&Config { pool_bytes_max: 100, ..Config::default() });
+    for _ in 0..3 {
+        let id = device.alloc(60).unwrap();
+        let other = device.alloc(60).unwrap();
+        device.free(id).unwrap();
+        device.free(other).unwrap();
+        let held: usize = device.state().pool.iter().map(Vec::len).sum();
+        assert!(held <= 100, "{held}");
+    }
+}
+
+#[test]
+fn a_panic_in_a_kernel_is_an_error_and_loses_nothing() {
+    static PANICS: Kernel = Kernel {
+        stem: "panics",
+        params: &[Param::Out("dst")],
+        opencl: "",
+        cpu: |_| panic!("as the test wants"),
+        bytes_needed: |_| Some(vec![1]),
+    };
+    let device = CpuDevice::new(&Config::default());
+    let dst = device.alloc(4).unwrap();
+    device.write(dst, 0, &[1, 2, 3, 4]).unwrap();
+    let launch = Launch { kernel: &PANICS, args: vec![Arg::Buffer(dst)], grid: [1, 1] };
+    let error = device.run(&[Command::Launch(launch)]).unwrap_err();
+    assert!(matches!(error, Error::BadLaunch { .. }), "{error}");
+    let mut back = [0; 4];
+    device.read(dst, 0, &mut back).unwrap();
+    assert_eq!(back, [1, 2, 3, 4]);
+}

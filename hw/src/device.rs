@@ -1,0 +1,161 @@
+//! The one trait behind which every compute device sits, and its one error.
+
+use crate::command::{BufferId, Command, Kernel};
+
+/// Largest single buffer a device is asked for: a 16384 x 16384 NV12 frame.
+pub const BUFFER_BYTES_MAX: usize = 16384 * 16384 * 3 / 2;
+
+/// Most commands that may be handed to a device between two calls of [`Device::finish`].
+pub const COMMANDS_PENDING_MAX: usize = 4096;
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A compute device: five verbs over buffers, and two that run work.
+///
+/// Calls from several threads are serialised by the device. [`conformance::check`] says what an
+/// implementation must do.
+///
+/// [`conformance::check`]: crate::conformance::check
+pub trait Device: Send + Sync {
+    fn info(&self) -> &DeviceInfo;
+
+    /// A buffer of at least `bytes` bytes, content unspecified: write before reading.
+    /// Zero and more than [`BUFFER_BYTES_MAX`] bytes are refused.
+    fn alloc(&self, bytes: usize) -> Result<BufferId>;
+
+    /// Gives a buffer back. Work already handed to the device may still use it.
+    fn free(&self, buffer: BufferId) -> Result<()>;
+
+    /// Copies `data` into the buffer, from byte `offset` on.
+    fn write(&self, buffer: BufferId, offset: usize, data: &[u8]) -> Result<()>;
+
+    /// Fills `data` from the buffer, from byte `offset` on, after all earlier commands.
+    fn read(&self, buffer: BufferId, offset: usize, data: &mut [u8]) -> Result<()>;
+
+    /// Makes kernels ready to run, so that their first launch needs no compilation.
+    fn prepare(&self, kernels: &[&'static Kernel]) -> Result<()>;
+
+    /// Hands commands to the device, in order. On an error none or some of them have run.
+    /// More than [`COMMANDS_PENDING_MAX`] without a [`Device::finish`] are refused.
+    fn run(&self, commands: &[Command]) -> Result<()>;
+
+    /// Waits for all work; nanoseconds that each command since the last call took, in order.
+    fn finish(&self) -> Result<Vec<u64>>;
+}
+
+/// What a device is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// `cpu0`, `opencl0`, …: unique on this machine, stable while the machine is unchanged.
+    pub id: String,
+    pub kind: Kind,
+    /// As the vendor names it.
+    pub name: String,
+    /// Driver and its version.
+    pub driver: String,
+    pub memory_bytes: u64,
+    pub compute_units: u32,
+}
+
+/// Through which interface a device is driven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    Cpu,
+    OpenCl,
+    Cuda,
+    Xrt,
+}
+
+impl Kind {
+    /// The name used in device ids and listings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Cpu => "cpu",
+            Kind::OpenCl => "opencl",
+            Kind::Cuda => "cuda",
+            Kind::Xrt => "xrt",
+        }
+    }
+
+    /// Anything but the CPU of the host itself.
+    pub fn is_accelerator(self) -> bool {
+        self != Kind::Cpu
+    }
+}
+
+/// Why a device did not do what it was asked, by what the caller can do about it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// This call failed; another device, or this one later, may do it.
+    #[error("device {device}: {detail}")]
+    Failed { device: String, detail: String },
+    /// The device is gone with all its buffers; only others can help.
+    #[error("device {device} is lost: {detail}")]
+    Lost { device: String, detail: String },
+    /// Free something, or go to another device.
+    #[error("device {device}: no memory for {bytes} bytes")]
+    OutOfMemory { device: String, bytes: usize },
+    /// The command makes no sense on any device.
+    #[error("device {device}: launch of {kernel}: {detail}")]
+    BadLaunch { device: String, kernel: String, detail: String },
+    /// A buffer is unknown, or an access passes its end.
+    #[error("device {device}: buffer {buffer}: {detail}")]
+    BadBuffer { device: String, buffer: u64, detail: String },
+    /// The kernel does not compile for this device.
+    #[error("device {device}: kernel {kernel} does not build: {log}")]
+    Build { device: String, kernel: String, log: String },
+}
+
+impl Error {
+    /// Whether the fault lies in the request, so that every device would refuse it.
+    pub fn is_callers(&self) -> bool {
+        matches!(self, Error::BadLaunch { .. } | Error::BadBuffer { .. })
+    }
+}
+
+/// The end of an access, when it lies inside a buffer of `size` bytes.
+pub(crate) fn check_range(
+    device: &DeviceInfo,
+    buffer: BufferId,
+    size: usize,
+    offset: usize,
+    len: usize,
+) -> Result<usize> {
+    offset.checked_add(len).filter(|end| *end <= size).ok_or_else(|| Error::BadBuffer {
+        device: device.id.clone(),
+        buffer: buffer.0,
+        detail: format!("{len} bytes at {offset} pass its {size} bytes"),
+    })
+}
+
+/// Refuses sizes that no buffer may have.
+pub(crate) fn check_alloc(device: &DeviceInfo, bytes: usize) -> Result<()> {
+    if bytes == 0 || bytes > BUFFER_BYTES_MAX {
+        return Err(Error::OutOfMemory { device: device.id.clone(), bytes });
+    }
+    Ok(())
+}
+
+/// Refuses to copy a buffer onto itself.
+pub(crate) fn check_distinct(device: &DeviceInfo, from: BufferId, to: BufferId) -> Result<()> {
+    if from == to {
+        let detail = "copied onto itself".to_string();
+        return Err(Error::BadBuffer { device: device.id.clone(), buffer: to.0, detail });
+    }
+    Ok(())
+}
+
+/// Refuses commands beyond [`COMMANDS_PENDING_MAX`].
+pub(crate) fn check_pending(device: &DeviceInfo, pending: usize) -> Result<()> {
+    if pending > COMMANDS_PENDING_MAX {
+        let detail = format!("{pending} commands are pending, finish first");
+        return Err(Error::Failed { device: device.id.clone(), detail });
+    }
+    Ok(())
+}
+
+/// The error for an id that the device does not hold.
+pub(crate) fn unknown_buffer(device: &DeviceInfo, buffer: BufferId) -> Error {
+    let detail = "no such buffer".to_string();
+    Error::BadBuffer { device: device.id.clone(), buffer: buffer.0, detail }
+}

@@ -1,0 +1,421 @@
+//! OpenCL devices: one context and one in-order queue each, driven through the system's loader.
+//!
+//! The loader is opened at run time; without it, or without a driver, there is no such device.
+//! Kernels run with one fixed group size per device and a padded grid, because drivers that
+//! specialise on the group size would compile anew for every frame geometry.
+
+mod cache;
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use opencl3::command_queue::{CL_QUEUE_PROFILING_ENABLE, CommandQueue};
+use opencl3::context::Context;
+use opencl3::device::{CL_DEVICE_TYPE_ALL, CL_DEVICE_TYPE_CPU, Device as ClDevice};
+use opencl3::error_codes::ClError;
+use opencl3::event::Event;
+use opencl3::kernel::Kernel as ClKernel;
+use opencl3::memory::{Buffer, CL_MEM_READ_WRITE, ClMem};
+use opencl3::platform::{Platform, get_platforms};
+use opencl3::program::Program;
+use opencl3::types::{CL_BLOCKING, cl_device_id};
+
+use self::cache::Cache;
+use crate::Config;
+use crate::command::{Arg, BufferId, Command, Kernel, Launch};
+use crate::device::{
+    Device, DeviceInfo, Error, Kind, Result, check_alloc, check_distinct, check_pending,
+    check_range, unknown_buffer,
+};
+
+/// Work-items of a group on a CPU driven through OpenCL: the kernels give each item a whole row.
+const GROUP_SIZE_CPU: usize = 1;
+/// Work-items of a group on any other device.
+const GROUP_SIZE: usize = 64;
+/// Buffers are made in multiples of this, so that freed ones fit again.
+const BUFFER_GRAIN_BYTES: usize = 4096;
+
+/// What every kernel source starts with.
+const PREAMBLE: &str =
+    "#define KERNEL __kernel __attribute__((reqd_work_group_size(GROUP, 1, 1)))\n";
+
+/// Every OpenCL device that can be opened; what cannot is left out with a warning.
+pub fn discover(config: &Config) -> Vec<OpenClDevice> {
+    let platforms = match get_platforms() {
+        Ok(platforms) => platforms,
+        Err(error) => {
+            tracing::debug!(%error, "no OpenCL platform");
+            return Vec::new();
+        }
+    };
+    let mut found = Vec::new();
+    for platform in platforms {
+        for id in platform.get_devices(CL_DEVICE_TYPE_ALL).unwrap_or_default() {
+            match OpenClDevice::open(&platform, id, found.len(), config) {
+                Ok(device) => found.push(device),
+                Err(error) => tracing::warn!(%error, "an OpenCL device cannot be used"),
+            }
+        }
+    }
+    found
+}
+
+/// One device of one OpenCL platform.
+pub struct OpenClDevice {
+    info: DeviceInfo,
+    group_size: usize,
+    pool_bytes_max: usize,
+    cache: Cache,
+    state: Mutex<State>,
+}
+
+struct State {
+    // Fields are dropped in this order: what was made from the context goes before it.
+    kernels: HashMap<&'static str, ClKernel>,
+    pending: Vec<Event>,
+    buffers: HashMap<BufferId, Held>,
+    pool: Vec<Held>,
+    queue: CommandQueue,
+    context: Context,
+    next_id: u64,
+}
+
+struct Held {
+    memory: Buffer<u8>,
+    /// Size that was asked for.
+    bytes: usize,
+    /// Size that was allocated.
+    capacity: usize,
+}
+
+impl OpenClDevice {
+    fn open(
+        platform: &Platform,
+        id: cl_device_id,
+        number: usize,
+        config: &Config,
+    ) -> Result<OpenClDevice> {
+        let named = format!("{}{number}", Kind::OpenCl.as_str());
+        let failed = |error: ClError| failed(&named, "open", error);
+        let device = ClDevice::new(id);
+        let context = Context::from_device(&device).map_err(failed)?;
+        let queue = open_queue(&context, id).map_err(failed)?;
+        let is_cpu = device.dev_type().map_err(failed)? & CL_DEVICE_TYPE_CPU != 0;
+        let info = describe(platform, &device, named.clone()).map_err(failed)?;
+        let group_size = if is_cpu { GROUP_SIZE_CPU } else { GROUP_SIZE };
+        let cache = Cache::new(config.cache_dir.clone(), &info, &build_options(group_size));
+        let state = State {
+            kernels: HashMap::new(),
+            pending: Vec::new(),
+            buffers: HashMap::new(),
+            pool: Vec::new(),
+            queue,
+            context,
+            next_id: 0,
+        };
+        let pool_bytes_max = config.pool_bytes_max;
+        Ok(Self { info, group_size, pool_bytes_max, cache, state: Mutex::new(state) })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed(&self, doing: &str) -> impl FnOnce(ClError) -> Error {
+        move |error| failed(&self.info.id, doing, error)
+    }
+
+    fn held<'a>(&self, state: &'a State, id: BufferId) -> Result<&'a Held> {
+        state.buffers.get(&id).ok_or_else(|| unknown_buffer(&self.info, id))
+    }
+
+    fn load(&self, state: &mut State, kernel: &'static Kernel) -> Result<()> {
+        if state.kernels.contains_key(kernel.stem) {
+            return Ok(());
+        }
+        let program = self.build(&state.context, kernel)?;
+        let loaded = ClKernel::create(&program, kernel.stem).map_err(self.failed("load kernel"))?;
+        state.kernels.insert(kernel.stem, loaded);
+        Ok(())
+    }
+
+    /// A built program, from the binary kept on disk where there is one that fits.
+    fn build(&self, context: &Context, kernel: &Kernel) -> Result<Program> {
+        let source = format!("{PREAMBLE}{}", kernel.opencl);
+        let options = build_options(self.group_size);
+        if let Some(binary) = self.cache.load(&source) {
+            match build_binary(context, &binary, &options) {
+                Ok(program) => return Ok(program),
+                Err(error) => {
+                    tracing::warn!(%error, kernel = kernel.stem, "kept kernel binary is refused");
+                }
+            }
+        }
+        let program = self.build_source(context, kernel, &source, &options)?;
+        match program.get_binaries() {
+            Ok(binaries) => self.cache.store(&source, binaries.first().map_or(&[], Vec::as_slice)),
+            Err(error) => tracing::debug!(%error, "no kernel binary to keep"),
+        }
+        Ok(program)
+    }
+
+    fn build_source(
+        &self,
+        context: &Context,
+        kernel: &Kernel,
+        source: &str,
+        options: &str,
+    ) -> Result<Program> {
+        let mut program =
+            Program::create_from_source(context, source).map_err(self.failed("create program"))?;
+        let id = context.default_device();
+        program.build(&[id], options).map_err(|error| Error::Build {
+            device: self.info.id.clone(),
+            kernel: kernel.stem.to_string(),
+            log: program.get_build_log(id).unwrap_or_else(|_| error.to_string()),
+        })?;
+        Ok(program)
+    }
+
+    fn launch(&self, state: &mut State, launch: &Launch) -> Result<Event> {
+        launch.check(|id| state.buffers.get(&id).map(|held| held.bytes)).map_err(|detail| {
+            Error::BadLaunch {
+                device: self.info.id.clone(),
+                kernel: launch.kernel.stem.to_string(),
+                detail,
+            }
+        })?;
+        self.load(state, launch.kernel)?;
+        let kernel = &state.kernels[launch.kernel.stem];
+        for (index, arg) in launch.args.iter().enumerate() {
+            self.set_arg(state, kernel, index as u32, arg)?;
+        }
+        let global = [launch.grid[0].next_multiple_of(self.group_size), launch.grid[1]];
+        let local = [self.group_size, 1];
+        // SAFETY: the arguments were checked against the kernel's parameters and the buffers'
+        // sizes, and the kernel stays within those for items outside the grid.
+        let event = unsafe {
+            state.queue.enqueue_nd_range_kernel(
+                kernel.get(),
+                2,
+                std::ptr::null(),
+                global.as_ptr(),
+                local.as_ptr(),
+                &[],
+            )
+        };
+        event.map_err(self.failed("launch"))
+    }
+
+    fn set_arg(&self, state: &State, kernel: &ClKernel, index: u32, arg: &Arg) -> Result<()> {
+        let set = match arg {
+            Arg::U32(value) => {
+                // SAFETY: the parameter at this index is a 32-bit integer, by `Launch::check`.
+                unsafe { kernel.set_arg(index, value) }
+            }
+            Arg::Buffer(id) => {
+                let memory = self.held(state, *id)?.memory.get();
+                // SAFETY: the parameter at this index is a buffer, by `Launch::check`.
+                unsafe { kernel.set_arg(index, &memory) }
+            }
+        };
+        set.map_err(self.failed("set argument"))
+    }
+
+    fn copy(&self, state: &mut State, from: BufferId, to: BufferId, bytes: usize) -> Result<Event> {
+        check_distinct(&self.info, from, to)?;
+        let source = self.held(state, from)?;
+        check_range(&self.info, from, source.bytes, 0, bytes)?;
+        let source = source.memory.get();
+        check_range(&self.info, to, self.held(state, to)?.bytes, 0, bytes)?;
+        let State { queue, buffers, .. } = state;
+        let target = buffers.get_mut(&to).ok_or_else(|| unknown_buffer(&self.info, to))?;
+        let source = std::mem::ManuallyDrop::new(Buffer::<u8>::new(source));
+        // SAFETY: both buffers are alive, distinct, and long enough.
+        let event =
+            unsafe { queue.enqueue_copy_buffer(&source, &mut target.memory, 0, 0, bytes, &[]) };
+        event.map_err(self.failed("copy"))
+    }
+}
+
+impl Device for OpenClDevice {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn alloc(&self, bytes: usize) -> Result<BufferId> {
+        check_alloc(&self.info, bytes)?;
+        let capacity = bytes.next_multiple_of(BUFFER_GRAIN_BYTES);
+        let mut state = self.state();
+        let held = match state.pool.iter().position(|held| held.capacity == capacity) {
+            Some(at) => Held { bytes, ..state.pool.swap_remove(at) },
+            None => {
+                // SAFETY: no host pointer is given, so the flags ask for plain device memory.
+                let memory = unsafe {
+                    Buffer::create(
+                        &state.context,
+                        CL_MEM_READ_WRITE,
+                        capacity,
+                        std::ptr::null_mut(),
+                    )
+                };
+                let memory = memory.map_err(|error| no_memory(&self.info, bytes, error))?;
+                Held { memory, bytes, capacity }
+            }
+        };
+        let id = BufferId(state.next_id);
+        state.next_id += 1;
+        state.buffers.insert(id, held);
+        Ok(id)
+    }
+
+    fn free(&self, buffer: BufferId) -> Result<()> {
+        let mut state = self.state();
+        let held =
+            state.buffers.remove(&buffer).ok_or_else(|| unknown_buffer(&self.info, buffer))?;
+        let pooled: usize = state.pool.iter().map(|held| held.capacity).sum();
+        if pooled + held.capacity > self.pool_bytes_max {
+            state.pool.clear();
+        }
+        if held.capacity <= self.pool_bytes_max {
+            state.pool.push(held);
+        }
+        Ok(())
+    }
+
+    fn write(&self, buffer: BufferId, offset: usize, data: &[u8]) -> Result<()> {
+        let mut state = self.state();
+        check_range(&self.info, buffer, self.held(&state, buffer)?.bytes, offset, data.len())?;
+        if data.is_empty() {
+            return Ok(());
+        }
+        let State { queue, buffers, .. } = &mut *state;
+        let held = buffers.get_mut(&buffer).ok_or_else(|| unknown_buffer(&self.info, buffer))?;
+        // SAFETY: the range is inside the buffer, and a blocking write is done with `data` when
+        // it returns.
+        let written =
+            unsafe { queue.enqueue_write_buffer(&mut held.memory, CL_BLOCKING, offset, data, &[]) };
+        written.map(drop).map_err(self.failed("write"))
+    }
+
+    fn read(&self, buffer: BufferId, offset: usize, data: &mut [u8]) -> Result<()> {
+        let state = self.state();
+        let held = self.held(&state, buffer)?;
+        check_range(&self.info, buffer, held.bytes, offset, data.len())?;
+        if data.is_empty() {
+            return Ok(());
+        }
+        // SAFETY: the range is inside the buffer, and a blocking read is done with `data` when
+        // it returns.
+        let read = unsafe {
+            state.queue.enqueue_read_buffer(&held.memory, CL_BLOCKING, offset, data, &[])
+        };
+        read.map(drop).map_err(self.failed("read"))
+    }
+
+    fn prepare(&self, kernels: &[&'static Kernel]) -> Result<()> {
+        let mut state = self.state();
+        kernels.iter().try_for_each(|kernel| self.load(&mut state, kernel))
+    }
+
+    fn run(&self, commands: &[Command]) -> Result<()> {
+        let mut state = self.state();
+        check_pending(&self.info, state.pending.len() + commands.len())?;
+        for command in commands {
+            let event = match command {
+                Command::Launch(launch) => self.launch(&mut state, launch)?,
+                Command::Copy { from, to, bytes } => self.copy(&mut state, *from, *to, *bytes)?,
+            };
+            state.pending.push(event);
+        }
+        state.queue.flush().map_err(self.failed("flush"))
+    }
+
+    fn finish(&self) -> Result<Vec<u64>> {
+        let mut state = self.state();
+        state.queue.finish().map_err(self.failed("finish"))?;
+        let events = std::mem::take(&mut state.pending);
+        events.iter().map(|event| time_ns(event).map_err(self.failed("finish"))).collect()
+    }
+}
+
+/// Time a finished command took on the device; an error if it failed.
+fn time_ns(event: &Event) -> std::result::Result<u64, ClError> {
+    let status = event.command_execution_status()?.0;
+    if status < 0 {
+        return Err(ClError(status));
+    }
+    Ok(event.profiling_command_end()?.saturating_sub(event.profiling_command_start()?))
+}
+
+fn open_queue(context: &Context, id: cl_device_id) -> std::result::Result<CommandQueue, ClError> {
+    // SAFETY: `id` is the device the context was made from.
+    unsafe { CommandQueue::create_with_properties(context, id, CL_QUEUE_PROFILING_ENABLE, 0) }
+}
+
+fn build_options(group_size: usize) -> String {
+    format!("-DGROUP={group_size}")
+}
+
+fn build_binary(
+    context: &Context,
+    binary: &[u8],
+    options: &str,
+) -> std::result::Result<Program, ClError> {
+    let id = context.default_device();
+    // SAFETY: `id` is the device the context was made from.
+    let mut program = unsafe { Program::create_from_binary(context, &[id], &[binary]) }?;
+    program.build(&[id], options)?;
+    Ok(program)
+}
+
+fn describe(
+    platform: &Platform,
+    device: &ClDevice,
+    id: String,
+) -> std::result::Result<DeviceInfo, ClError> {
+    Ok(DeviceInfo {
+        id,
+        kind: Kind::OpenCl,
+        name: device.name()?.trim().to_string(),
+        driver: format!("{} {}", platform.name()?.trim(), device.driver_version()?.trim()),
+        memory_bytes: device.global_mem_size()?,
+        compute_units: device.max_compute_units()?,
+    })
+}
+
+/// A failed call, sorted by what the caller can do. This is the one place that knows the codes.
+fn failed(device: &str, doing: &str, error: ClError) -> Error {
+    let device = device.to_string();
+    let detail = format!("{doing}: {error}");
+    match error.0 {
+        CL_DEVICE_NOT_AVAILABLE
+        | CL_INVALID_DEVICE
+        | CL_INVALID_CONTEXT
+        | CL_INVALID_COMMAND_QUEUE => Error::Lost { device, detail },
+        _ => Error::Failed { device, detail },
+    }
+}
+
+fn no_memory(info: &DeviceInfo, bytes: usize, error: ClError) -> Error {
+    match error.0 {
+        CL_MEM_OBJECT_ALLOCATION_FAILURE
+        | CL_OUT_OF_RESOURCES
+        | CL_OUT_OF_HOST_MEMORY
+        | CL_INVALID_BUFFER_SIZE => Error::OutOfMemory { device: info.id.clone(), bytes },
+        _ => failed(&info.id, "allocate", error),
+    }
+}
+
+// The codes of the OpenCL 3.0 specification, appendix "Error codes".
+const CL_DEVICE_NOT_AVAILABLE: i32 = -2;
+const CL_MEM_OBJECT_ALLOCATION_FAILURE: i32 = -4;
+const CL_OUT_OF_RESOURCES: i32 = -5;
+const CL_OUT_OF_HOST_MEMORY: i32 = -6;
+const CL_INVALID_DEVICE: i32 = -33;
+const CL_INVALID_CONTEXT: i32 = -34;
+const CL_INVALID_COMMAND_QUEUE: i32 = -36;
+const CL_INVALID_BUFFER_SIZE: i32 = -61;
+
+#[cfg(test)]
+mod tests;

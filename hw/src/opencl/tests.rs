@@ -1,0 +1,72 @@
+use super::*;
+use crate::conformance::{self, SCALE_ADD};
+
+/// Every device present, or none with a line that says so.
+fn devices(config: &Config) -> Vec<OpenClDevice> {
+    let found = discover(config);
+    if found.is_empty() {
+        eprintln!("skipped: no OpenCL device");
+    }
+    found
+}
+
+#[test]
+fn conforms() {
+    for device in devices(&Config::default()) {
+        conformance::check(&device);
+    }
+}
+
+#[test]
+fn binaries_are_kept_and_damage_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config { cache_dir: Some(dir.path().join("kernels")), ..Config::default() };
+    for device in devices(&config).into_iter().take(1) {
+        device.prepare(&[&SCALE_ADD]).unwrap();
+        let source = format!("{PREAMBLE}{}", SCALE_ADD.opencl);
+        let binary = device.cache.load(&source).expect("a binary is kept");
+        assert!(
+            build_binary(&device.state().context, &binary, &build_options(device.group_size))
+                .is_ok()
+        );
+        conformance::check(&discover(&config).remove(0));
+
+        let path = std::fs::read_dir(dir.path().join("kernels")).unwrap().next().unwrap();
+        let path = path.unwrap().path();
+        let mut damaged = std::fs::read(&path).unwrap();
+        let last = damaged.len() - 1;
+        damaged[last] ^= 1;
+        std::fs::write(&path, &damaged).unwrap();
+        assert!(device.cache.load(&source).is_none());
+        std::fs::write(&path, [1, 2, 3]).unwrap();
+        assert!(device.cache.load(&source).is_none());
+        conformance::check(&discover(&config).remove(0));
+        assert!(device.cache.load(&source).is_some(), "a whole binary replaces the damaged one");
+    }
+}
+
+#[test]
+fn a_kernel_that_does_not_build_says_why() {
+    static BROKEN: Kernel = Kernel {
+        stem: "broken",
+        params: &[],
+        opencl: "KERNEL void broken() { undeclared_name = 1; }",
+        cpu: |_| {},
+        bytes_needed: |_| Some(Vec::new()),
+    };
+    for device in devices(&Config::default()).into_iter().take(1) {
+        let error = device.prepare(&[&BROKEN]).unwrap_err();
+        let Error::Build { kernel, log, .. } = &error else { panic!("{error}") };
+        assert_eq!(kernel, "broken");
+        assert!(log.contains("undeclared_name"), "{log}");
+    }
+}
+
+#[test]
+fn codes_are_sorted_by_what_to_do() {
+    let lost = failed("opencl0", "launch", ClError(CL_DEVICE_NOT_AVAILABLE));
+    assert!(matches!(lost, Error::Lost { .. }), "{lost}");
+    let failed = failed("opencl0", "launch", ClError(-54));
+    assert!(matches!(failed, Error::Failed { .. }), "{failed}");
+    assert!(!failed.is_callers(), "another device may take it");
+}
