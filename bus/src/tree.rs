@@ -1,0 +1,174 @@
+//! The configuration of a site's nats-server: accounts, the link to the parent, and what children
+//! may do.
+//!
+//! Rights are decided on the parent's side alone, so that a child that was taken over can neither
+//! read nor imitate its siblings. All children of one parent share a cluster name, which keeps
+//! interest and queue routing strictly vertical.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use crate::pki::SiteCertificate;
+use crate::{Error, TierPath};
+
+/// The account that carries the tenant's traffic.
+pub const ACCOUNT: &str = "tenant";
+/// The largest message a server takes; a little over what the project sends, for headers.
+pub const MAX_PAYLOAD: &str = "1MB";
+
+/// Everything that goes into one site's server configuration.
+#[derive(Clone, Debug)]
+pub struct SiteServer {
+    pub path: TierPath,
+    pub store_dir: PathBuf,
+    pub client_port: u16,
+    pub monitor_port: u16,
+    /// Where children connect; needed only where there are any.
+    pub leaf_port: u16,
+    pub certificate: SiteCertificate,
+    /// Public nkeys that may do everything in the tenant's account at this site: node and client.
+    pub users: Vec<String>,
+    pub parent: Option<ParentLink>,
+    pub children: Vec<ChildLink>,
+}
+
+/// How a site reaches its parent.
+#[derive(Clone, Debug)]
+pub struct ParentLink {
+    /// `host:port` of the parent's leaf listener.
+    pub address: String,
+    /// The seed of the link's nkey.
+    pub seed: String,
+}
+
+/// A child that may connect.
+#[derive(Clone, Debug)]
+pub struct ChildLink {
+    pub path: TierPath,
+    /// The public nkey of its link.
+    pub public: String,
+}
+
+impl SiteServer {
+    /// The configuration file's text. It holds the link's secret: store it for the owner only.
+    pub fn render(&self) -> Result<String, Error> {
+        let mut text = String::new();
+        self.write(&mut text).map_err(|e| Error::local(format!("config of {}", self.path), e))?;
+        Ok(text)
+    }
+
+    fn write(&self, out: &mut String) -> std::fmt::Result {
+        let path = &self.path;
+        writeln!(out, "# EdgeScale site {path}. Generated; changes are overwritten.")?;
+        writeln!(out, "server_name: \"{}\"", path.domain())?;
+        writeln!(out, "listen: \"127.0.0.1:{}\"", self.client_port)?;
+        writeln!(out, "http: \"127.0.0.1:{}\"", self.monitor_port)?;
+        writeln!(out, "max_payload: {MAX_PAYLOAD}")?;
+        writeln!(out, "ping_interval: \"5s\"\nping_max: 2")?;
+        if let Some(parent) = path.parent() {
+            writeln!(out, "cluster {{ name: \"kids-{}\" }}", parent.domain())?;
+        }
+        let store = quoted(&self.store_dir);
+        let domain = path.domain();
+        writeln!(out, "jetstream {{ domain: \"{domain}\", store_dir: {store}, max_mem: 64MB,")?;
+        writeln!(out, "  max_file: 8GB, sync_interval: \"1s\" }}")?;
+        self.write_accounts(out)?;
+        self.write_links(out)
+    }
+
+    fn write_accounts(&self, out: &mut String) -> std::fmt::Result {
+        writeln!(out, "accounts {{\n  {ACCOUNT} {{\n    jetstream: enabled")?;
+        writeln!(out, "    mappings: {{")?;
+        for (source, target) in mappings(&self.path) {
+            writeln!(out, "      \"{source}\": \"{target}\"")?;
+        }
+        writeln!(out, "    }}\n    users: [")?;
+        for user in &self.users {
+            writeln!(out, "      {{ nkey: {user} }}")?;
+        }
+        for child in &self.children {
+            write_child(out, &self.path, child)?;
+        }
+        writeln!(out, "    ]\n  }}\n  SYS {{}}\n}}\nsystem_account: SYS")
+    }
+
+    fn write_links(&self, out: &mut String) -> std::fmt::Result {
+        if self.children.is_empty() && self.parent.is_none() {
+            return Ok(());
+        }
+        let files = &self.certificate;
+        let (cert, key, ca) =
+            (quoted(&files.certificate), quoted(&files.key), quoted(&files.authority));
+        let tls = format!("cert_file: {cert}, key_file: {key}, ca_file: {ca}");
+        writeln!(out, "leafnodes {{\n  reconnect: \"1s\"")?;
+        if !self.children.is_empty() {
+            writeln!(out, "  listen: \"127.0.0.1:{}\"\n  no_advertise: true", self.leaf_port)?;
+            writeln!(out, "  tls {{ {tls}, verify: true, timeout: 3 }}")?;
+        }
+        if let Some(parent) = &self.parent {
+            writeln!(out, "  remotes: [ {{ url: \"tls://{}\"", parent.address)?;
+            writeln!(out, "    account: {ACCOUNT}, nkey: \"{}\"", parent.seed)?;
+            writeln!(out, "    ignore_discovered_servers: true, compression: s2_fast")?;
+            writeln!(out, "    dial_timeout: \"2s\", tls {{ {tls} }}")?;
+            writeln!(out, "    deny_exports: [\"local.>\", \"_INBOX.>\"]")?;
+            writeln!(out, "    deny_imports: [\"local.>\", \"_INBOX.>\"] }} ]")?;
+        }
+        writeln!(out, "}}")
+    }
+}
+
+/// Short subjects for clients that know no topology: `ev.<app>.<name>`, `call.<app>.<name>`,
+/// `ctl.<noun>.<verb>`, and `here.<kind>.…` and `up.<kind>.…` for everything.
+///
+/// The short forms are told from whole subjects by their length: a whole subject has five tokens
+/// or more, and the order in which a server tries its mappings is not defined.
+fn mappings(path: &TierPath) -> Vec<(String, String)> {
+    let mut list = vec![];
+    for kind in ["ev", "call", "ctl", "st", "sm"] {
+        let mut source = format!("{kind}.*");
+        let mut target = format!("{kind}.{path}._.{{{{wildcard(1)}}}}");
+        for position in 2..=3 {
+            source += ".*";
+            target += &format!(".{{{{wildcard({position})}}}}");
+            list.push((source.clone(), target.clone()));
+        }
+    }
+    list.push(("here.*.>".into(), format!("{{{{wildcard(1)}}}}.{path}._.>")));
+    let up = path.parent().unwrap_or_else(|| path.clone());
+    list.push(("up.*.>".into(), format!("{{{{wildcard(1)}}}}.{up}._.>")));
+    list
+}
+
+/// What a child may do at its parent, and hear from it.
+fn write_child(out: &mut String, parent: &TierPath, child: &ChildLink) -> std::fmt::Result {
+    let path = &child.path;
+    let mut publish = vec![
+        format!("call.{parent}._.>"),
+        format!("st.{parent}._.>"),
+        format!("ac.{parent}._.>"),
+        format!("sync.{path}.>"),
+        format!("tel.{path}.>"),
+        format!("ctl.{parent}._.site.{}.>", path.name()),
+        format!("ctl.{parent}._.apps.get"),
+        format!("rp.{parent}._.>"),
+    ];
+    publish.extend(parent.ancestors().map(|above| format!("rp.{above}._.>")));
+    let mut subscribe: Vec<String> = ["call", "ev", "st", "ac", "sm", "ctl", "rp"]
+        .iter()
+        .map(|kind| format!("{kind}.{path}.>"))
+        .collect();
+    subscribe.push(format!("sync.{parent}._.>"));
+    subscribe.push("$SRV.>".into());
+    writeln!(out, "      {{ nkey: {}, permissions: {{", child.public)?;
+    writeln!(out, "          publish: {{ allow: {} }}", list(&publish))?;
+    writeln!(out, "          subscribe: {{ allow: {} }} }} }}", list(&subscribe))
+}
+
+fn list(items: &[String]) -> String {
+    let items: Vec<String> = items.iter().map(|item| format!("\"{item}\"")).collect();
+    format!("[{}]", items.join(", "))
+}
+
+fn quoted(path: &Path) -> String {
+    format!("\"{}\"", path.display().to_string().replace('\\', "\\\\").replace('"', "\\\""))
+}
