@@ -58,6 +58,7 @@ const PLACES: &[(&str, &[&str])] = &[
 /// Crates with `unsafe` in them, each for one reason; every other `lib.rs` forbids it.
 const UNSAFE_CRATES: &[(&str, &str)] = &[
     ("hw", "vendor drivers"),
+    ("bus", "servers die with their parent: set-up between fork and exec"),
     ("kernels", "vector instructions chosen at run time"),
     ("accel", "FFmpeg frames"),
     ("handlers", "precompiled code, and process set-up between fork and exec"),
