@@ -1,0 +1,69 @@
+//! How a store is opened.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::wal::OnRot;
+
+/// Settings of one store. [`Config::new`] fills in what seldom changes.
+#[derive(Clone)]
+pub struct Config {
+    /// Folder of the store; made if absent. One process at a time.
+    pub dir: PathBuf,
+    /// Path of this site in the tree, such as `cloud.east.cell1`. A path of one token is the root.
+    pub site: String,
+    /// Bytes of changed rows in memory that cause a flush to segments.
+    pub flush_bytes: usize,
+    /// Segments of a partition beyond which they are merged into one.
+    pub segments_max: usize,
+    /// Bytes of decoded segments kept in memory.
+    pub cache_bytes: usize,
+    /// What to do with a damaged log.
+    pub on_rot: OnRot,
+    /// Milliseconds to wait for an answer from another site.
+    pub request_timeout_ms: u64,
+    /// Milliseconds between comparisons of followed tables with the parent. This bounds how old
+    /// an answer can be without the reader knowing, and costs one small message each.
+    pub compare_interval_ms: u64,
+    /// Milliseconds since 1970.
+    pub wall_clock: WallClock,
+}
+
+/// A source of wall time, milliseconds since 1970 UTC.
+pub type WallClock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+impl Config {
+    /// Defaults for a store of `site` in `dir`.
+    pub fn new(dir: impl Into<PathBuf>, site: impl Into<String>) -> Self {
+        Config {
+            dir: dir.into(),
+            site: site.into(),
+            flush_bytes: 8 << 20,
+            segments_max: 8,
+            cache_bytes: 128 << 20,
+            on_rot: OnRot::Refuse,
+            request_timeout_ms: 5_000,
+            compare_interval_ms: 1_000,
+            wall_clock: Arc::new(system_clock),
+        }
+    }
+}
+
+/// True if `site` has no parent.
+pub(crate) fn is_root(site: &str) -> bool {
+    !site.contains('.')
+}
+
+/// True if `site` is a path of the tree: 1 to 8 tokens of `[a-z0-9-]{1,32}` joined by dots.
+pub(crate) fn is_site_path(site: &str) -> bool {
+    let token = |t: &str| {
+        (1..=32).contains(&t.len())
+            && t.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    };
+    site.split('.').count() <= 8 && site.split('.').all(token)
+}
+
+fn system_clock() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+}

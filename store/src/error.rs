@@ -1,0 +1,121 @@
+//! What can go wrong in the store, sorted by what the caller can do about it.
+
+use crate::link::LinkError;
+
+/// Errors of the store. [`Error::retryable`] says whether the same call may succeed later.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The request names a table that no reachable site knows. Fix the request.
+    #[error("unknown table {0:?}")]
+    UnknownTable(String),
+    /// The row or request names a column that the table does not have. Fix the request.
+    #[error("table {table:?} has no column {column:?}")]
+    UnknownColumn { table: String, column: String },
+    /// A value does not fit its column. Fix the request.
+    #[error("column {column:?} takes {expected}, not {got}")]
+    WrongType { column: String, expected: String, got: String },
+    /// A key column is absent or null. Fix the request.
+    #[error("table {table:?}: key column {column:?} is missing")]
+    MissingKey { table: String, column: String },
+    /// A table specification is not valid. Fix the specification.
+    #[error("table {table:?}: {reason}")]
+    InvalidSpec { table: String, reason: String },
+    /// The table exists already with a specification that cannot become this one.
+    #[error("table {table:?} exists with an incompatible specification: {reason}")]
+    IncompatibleSpec { table: String, reason: String },
+    /// The request itself is malformed. Fix the request.
+    #[error("{0}")]
+    BadRequest(String),
+    /// Something exceeds a named limit. Send less at once.
+    #[error("{what} has {bytes} bytes, more than the {max} allowed")]
+    TooLarge { what: String, bytes: u64, max: u64 },
+    /// Stamps from `site` lie too far in the future; they are held back where they are.
+    #[error("clock of {site:?} is {ahead_ms} ms ahead, its changes are quarantined there")]
+    ClockAhead { site: String, ahead_ms: u64 },
+    /// Another site had to answer and could not be reached. Nothing was changed; retry later.
+    #[error("{what}: {reason}")]
+    Unreachable { what: String, reason: String },
+    /// The deadline passed before an answer was complete. Nothing was changed.
+    #[error("{0}: deadline passed")]
+    Deadline(String),
+    /// The answering site is still acquiring what was asked for. Retry shortly.
+    #[error("{0}: not ready yet")]
+    Busy(String),
+    /// Stored bytes are damaged. The object is named and left untouched.
+    #[error("{object}: {reason}")]
+    Corrupt { object: String, reason: String },
+    /// The local disk or object store refused; the operation did not happen.
+    #[error("{what}: {source}")]
+    Io { what: String, source: std::io::Error },
+    /// Another process has this store open.
+    #[error("store {0} is open in another process")]
+    Locked(String),
+    /// The log could not be written. Whether the last writes are durable is unknown; the store
+    /// refuses further writes until it is opened again.
+    #[error("store stopped taking writes: {0}")]
+    Stopped(String),
+}
+
+/// Result of store operations.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// A stable word for the kind of error, used on the wire and in `--json` output.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Error::UnknownTable(_) => "unknown-table",
+            Error::UnknownColumn { .. } => "unknown-column",
+            Error::WrongType { .. } => "wrong-type",
+            Error::MissingKey { .. } => "missing-key",
+            Error::InvalidSpec { .. } => "invalid-spec",
+            Error::IncompatibleSpec { .. } => "incompatible-spec",
+            Error::BadRequest(_) => "bad-request",
+            Error::TooLarge { .. } => "too-large",
+            Error::ClockAhead { .. } => "clock-ahead",
+            Error::Unreachable { .. } => "unreachable",
+            Error::Deadline(_) => "deadline",
+            Error::Busy(_) => "busy",
+            Error::Corrupt { .. } => "corrupt",
+            Error::Io { .. } => "io",
+            Error::Locked(_) => "locked",
+            Error::Stopped(_) => "stopped",
+        }
+    }
+
+    /// True when the same call may succeed later without being changed.
+    pub fn retryable(&self) -> bool {
+        matches!(
+            self,
+            Error::Unreachable { .. }
+                | Error::Deadline(_)
+                | Error::Busy(_)
+                | Error::ClockAhead { .. }
+                | Error::Io { .. }
+        )
+    }
+
+    /// The error as clients of the JSON operations receive it:
+    /// `{"error":{"code":…,"message":…,"retryable":…}}`.
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({"error": {
+            "code": self.code(),
+            "message": self.to_string(),
+            "retryable": self.retryable(),
+        }})
+    }
+
+    pub(crate) fn io(what: impl Into<String>, source: std::io::Error) -> Self {
+        Error::Io { what: what.into(), source }
+    }
+
+    pub(crate) fn corrupt(object: impl Into<String>, reason: impl Into<String>) -> Self {
+        Error::Corrupt { object: object.into(), reason: reason.into() }
+    }
+
+    pub(crate) fn link(what: impl Into<String>, error: LinkError) -> Self {
+        match error {
+            LinkError::Timeout => Error::Deadline(what.into()),
+            other => Error::Unreachable { what: what.into(), reason: other.to_string() },
+        }
+    }
+}

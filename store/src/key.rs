@@ -1,0 +1,108 @@
+//! Order-preserving encoding of key values: comparing encoded bytes compares the values.
+//!
+//! The encoding is composite: the encodings of the key columns follow one another, and none is
+//! a prefix of another of the same kind.
+
+use crate::error::{Error, Result};
+use crate::spec::ColumnKind;
+use crate::value::Value;
+
+/// Bytes of an encoded key.
+pub const KEY_BYTES_MAX: usize = 4096;
+
+const SIGN: u64 = 1 << 63;
+
+/// Appends the encoding of one value. Null, NaN, JSON and lists have none.
+pub fn encode(value: &Value, out: &mut Vec<u8>) -> Result<()> {
+    match value {
+        Value::Bool(b) => out.push(u8::from(*b)),
+        Value::Int(i) | Value::Time(i) => out.extend((*i as u64 ^ SIGN).to_be_bytes()),
+        Value::Float(f) if !f.is_nan() => out.extend(float_bits(*f).to_be_bytes()),
+        Value::Text(s) => escape(s.as_bytes(), out),
+        Value::Bytes(b) => escape(b, out),
+        other => {
+            return Err(Error::BadRequest(format!("{} cannot be a key", other.kind_name())));
+        }
+    }
+    Ok(())
+}
+
+/// Takes one value of `kind` off the front of `bytes`.
+pub fn decode(kind: ColumnKind, bytes: &mut &[u8]) -> Result<Value> {
+    Ok(match kind {
+        ColumnKind::Bool => match take::<1>(bytes)? {
+            [0] => Value::Bool(false),
+            [1] => Value::Bool(true),
+            _ => return Err(broken()),
+        },
+        ColumnKind::Int64 => Value::Int(take_int(bytes)?),
+        ColumnKind::TimestampUs => Value::Time(take_int(bytes)?),
+        ColumnKind::Float64 => Value::Float(float_from_bits(u64::from_be_bytes(take(bytes)?))),
+        ColumnKind::Utf8 => {
+            Value::Text(String::from_utf8(unescape(bytes)?).map_err(|_| broken())?)
+        }
+        ColumnKind::Binary => Value::Bytes(unescape(bytes)?),
+        ColumnKind::Json => return Err(broken()),
+    })
+}
+
+/// The smallest byte string greater than every string that starts with `prefix`; `None` if
+/// there is no such string.
+pub fn successor(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|b| *b != 0xff)?;
+    let mut next = prefix[..=last].to_vec();
+    next[last] += 1;
+    Some(next)
+}
+
+/// Maps a float to bits that order as the float does.
+fn float_bits(f: f64) -> u64 {
+    let bits = f.to_bits();
+    if bits & SIGN == 0 { bits | SIGN } else { !bits }
+}
+
+fn float_from_bits(bits: u64) -> f64 {
+    f64::from_bits(if bits & SIGN == 0 { !bits } else { bits & !SIGN })
+}
+
+/// Zero bytes become `00 ff`; the end is `00 00`. So a shorter text sorts before a longer one.
+fn escape(bytes: &[u8], out: &mut Vec<u8>) {
+    for &b in bytes {
+        out.push(b);
+        if b == 0 {
+            out.push(0xff);
+        }
+    }
+    out.extend([0, 0]);
+}
+
+fn unescape(bytes: &mut &[u8]) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    loop {
+        match take::<1>(bytes)? {
+            [0] => match take::<1>(bytes)? {
+                [0] => return Ok(out),
+                [0xff] => out.push(0),
+                _ => return Err(broken()),
+            },
+            [b] => out.push(b),
+        }
+    }
+}
+
+fn take_int(bytes: &mut &[u8]) -> Result<i64> {
+    Ok((u64::from_be_bytes(take(bytes)?) ^ SIGN) as i64)
+}
+
+fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N]> {
+    let (head, rest) = bytes.split_first_chunk::<N>().ok_or_else(broken)?;
+    *bytes = rest;
+    Ok(*head)
+}
+
+fn broken() -> Error {
+    Error::BadRequest("encoded key is broken".into())
+}
+
+#[cfg(test)]
+mod tests;

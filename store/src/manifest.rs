@@ -1,0 +1,113 @@
+//! Manifests: which segments make up a partition.
+//!
+//! Each is a whole snapshot under a rising number, created only if absent. The highest number is
+//! the truth; a few older ones stay. Objects that no manifest lists are leftovers of a crash.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+use crate::objects::{Created, Objects};
+use crate::segment::{SegmentMeta, hex, unhex};
+use crate::spec::TableSpec;
+
+/// Manifests of a partition that are kept.
+const KEPT: usize = 3;
+
+/// One manifest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Format of this document and of the segments.
+    pub format: u32,
+    /// Number, rising by one.
+    pub number: u64,
+    /// The table as it was.
+    pub spec: TableSpec,
+    /// Encoded partition columns, hexadecimal.
+    pub partition: String,
+    /// Segments, oldest first.
+    pub segments: Vec<SegmentMeta>,
+}
+
+/// Current [`Manifest::format`].
+pub const FORMAT: u32 = 1;
+
+impl Manifest {
+    /// The encoded partition columns.
+    pub fn partition_key(&self) -> Result<Vec<u8>> {
+        unhex(&self.partition).ok_or_else(|| {
+            Error::corrupt(format!("manifest of {:?}", self.spec.name), "partition is not hex")
+        })
+    }
+
+    /// Writes the manifest, then removes old ones.
+    pub async fn commit(&self, objects: &Objects) -> Result<()> {
+        let folder = folder(&self.spec.name, &self.partition_key()?);
+        let name = format!("{folder}/m/{:016x}", self.number);
+        let body = serde_json::to_vec_pretty(self).expect("a manifest is plain data");
+        let mut bytes = format!("{:08x}\n", crc32c::crc32c(&body)).into_bytes();
+        bytes.extend(body);
+        if objects.create(&name, bytes.into()).await? == Created::Existed {
+            return Err(Error::corrupt(name, "another writer has made this manifest"));
+        }
+        let old = objects.list(&format!("{folder}/m")).await?;
+        for name in old.iter().rev().skip(KEPT) {
+            objects.remove(name).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The newest manifest of each partition of each table.
+pub async fn newest(objects: &Objects) -> Result<Vec<Manifest>> {
+    let names = objects.list("t").await?;
+    let mut manifests: Vec<Manifest> = Vec::new();
+    let is_manifest = |n: &&String| n.rsplit('/').nth(1) == Some("m");
+    let names: Vec<&String> = names.iter().filter(is_manifest).collect();
+    for (i, name) in names.iter().enumerate() {
+        let is_newest = names.get(i + 1).is_none_or(|next| folder_of(next) != folder_of(name));
+        if is_newest {
+            manifests.push(load(objects, name).await?);
+        }
+    }
+    Ok(manifests)
+}
+
+/// Removes segments that `manifest` does not list; none may be under way.
+pub async fn remove_leftovers(objects: &Objects, manifest: &Manifest) -> Result<()> {
+    let folder = folder(&manifest.spec.name, &manifest.partition_key()?);
+    for name in objects.list(&format!("{folder}/s")).await? {
+        if !manifest.segments.iter().any(|s| s.name == name) {
+            objects.remove(&name).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Object name prefix of a partition.
+pub fn folder(table: &str, partition: &[u8]) -> String {
+    let part = match partition.len() {
+        0 => "all".into(),
+        1..=40 => hex(partition),
+        _ => format!("h{}", hex(&Sha256::digest(partition)[..20])),
+    };
+    format!("t/{table}/{part}")
+}
+
+async fn load(objects: &Objects, name: &str) -> Result<Manifest> {
+    let bytes = objects.read(name).await?.ok_or_else(|| Error::corrupt(name, "is gone"))?;
+    let (crc, body) = bytes.split_at_checked(9).unwrap_or((&[], &bytes));
+    if crc != format!("{:08x}\n", crc32c::crc32c(body)).as_bytes() {
+        return Err(Error::corrupt(name, "checksum differs"));
+    }
+    let manifest: Manifest =
+        serde_json::from_slice(body).map_err(|e| Error::corrupt(name, e.to_string()))?;
+    match manifest.format {
+        FORMAT => Ok(manifest),
+        other => Err(Error::corrupt(name, format!("format {other} is not known"))),
+    }
+}
+
+fn folder_of(name: &str) -> Option<&str> {
+    name.rsplit_once('/').map(|(folder, _)| folder)
+}

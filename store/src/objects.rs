@@ -1,0 +1,168 @@
+//! Immutable objects (segments, manifests, blobs): written once, durable when the call returns.
+//!
+//! Reading, listing and removing go through `object_store`. Its local file system does not sync,
+//! so there objects are written here: to a side file, synced, then linked to their name, which
+//! fails if the name exists. A name therefore never shows half an object, even after power loss.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path as FsPath, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+
+use crate::error::{Error, Result};
+
+/// Objects by slash-separated names.
+#[derive(Clone, Debug)]
+pub struct Objects {
+    store: Arc<dyn ObjectStore>,
+    /// Where writes go when the store is a folder.
+    folder: Option<PathBuf>,
+}
+
+/// Whether a create-if-absent made the object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Created {
+    /// The object is new.
+    New,
+    /// The name was taken; nothing changed.
+    Existed,
+}
+
+impl Objects {
+    /// Objects as files of a folder.
+    pub fn folder(folder: PathBuf) -> Result<Self> {
+        let opened = fs::create_dir_all(&folder)
+            .and_then(|()| discard_unfinished(&folder))
+            .and_then(|()| fs::canonicalize(&folder));
+        let folder = opened.map_err(|e| Error::io(format!("folder {}", folder.display()), e))?;
+        let store = LocalFileSystem::new_with_prefix(&folder)
+            .map_err(|e| object_error(&folder.display().to_string(), e))?;
+        Ok(Objects { store: Arc::new(store), folder: Some(folder) })
+    }
+
+    /// Objects of any other store.
+    pub fn of(store: Arc<dyn ObjectStore>) -> Self {
+        Objects { store, folder: None }
+    }
+
+    /// Writes an object if its name is free; durable on return.
+    pub async fn create(&self, name: &str, bytes: Bytes) -> Result<Created> {
+        let Some(folder) = self.folder.clone() else {
+            return self.create_remote(name, bytes).await;
+        };
+        let path = name.to_owned();
+        let task = tokio::task::spawn_blocking(move || create_file(&folder, &path, &bytes));
+        match task.await {
+            Ok(created) => created.map_err(|e| Error::io(format!("object {name}"), e)),
+            Err(e) => Err(Error::io(format!("object {name}"), io::Error::other(e))),
+        }
+    }
+
+    /// The bytes of an object, `None` if there is none of that name.
+    pub async fn read(&self, name: &str) -> Result<Option<Bytes>> {
+        match self.store.get(&Path::from(name)).await {
+            Ok(found) => Ok(Some(found.bytes().await.map_err(|e| object_error(name, e))?)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(e) => Err(object_error(name, e)),
+        }
+    }
+
+    /// Bytes of an object, `None` if there is none of that name.
+    pub async fn len(&self, name: &str) -> Result<Option<u64>> {
+        match self.store.head(&Path::from(name)).await {
+            Ok(meta) => Ok(Some(meta.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(e) => Err(object_error(name, e)),
+        }
+    }
+
+    /// A range of an object's bytes, clipped to its end.
+    pub async fn read_range(&self, name: &str, start: u64, end: u64) -> Result<Bytes> {
+        let range = self.store.get_range(&Path::from(name), start..end);
+        range.await.map_err(|e| object_error(name, e))
+    }
+
+    /// Names under a prefix, sorted.
+    pub async fn list(&self, prefix: &str) -> Result<Vec<String>> {
+        let found = self.store.list(Some(&Path::from(prefix)));
+        let names = found.map_ok(|meta| meta.location.to_string()).try_collect::<Vec<_>>();
+        let mut names = names.await.map_err(|e| object_error(prefix, e))?;
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Removes an object; one that is gone already counts as removed.
+    pub async fn remove(&self, name: &str) -> Result<()> {
+        match self.store.delete(&Path::from(name)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(e) => Err(object_error(name, e)),
+        }
+    }
+
+    async fn create_remote(&self, name: &str, bytes: Bytes) -> Result<Created> {
+        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        match self.store.put_opts(&Path::from(name), bytes.into(), options).await {
+            Ok(_) => Ok(Created::New),
+            Err(object_store::Error::AlreadyExists { .. }) => Ok(Created::Existed),
+            Err(e) => Err(object_error(name, e)),
+        }
+    }
+}
+
+const UNFINISHED: &str = "unfinished";
+
+fn create_file(folder: &FsPath, name: &str, bytes: &[u8]) -> io::Result<Created> {
+    let target = folder.join(name);
+    if target.exists() {
+        return Ok(Created::Existed);
+    }
+    let side = folder.join(UNFINISHED).join(format!("{:016x}", crate::entropy()));
+    let mut file = File::create_new(&side)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    let made = make_dirs(folder, &target)?;
+    let linked = fs::hard_link(&side, &target);
+    fs::remove_file(&side)?;
+    match linked {
+        Ok(()) => {}
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(Created::Existed),
+        Err(e) => return Err(e),
+    }
+    made.iter().try_for_each(|dir| File::open(dir)?.sync_all())?;
+    Ok(Created::New)
+}
+
+/// Makes the folders above `target`; returns those whose entries have to be synced.
+fn make_dirs(folder: &FsPath, target: &FsPath) -> io::Result<Vec<PathBuf>> {
+    let mut to_sync = Vec::new();
+    for dir in target.ancestors().skip(1) {
+        to_sync.push(dir.to_owned());
+        if dir == folder || dir.exists() {
+            break;
+        }
+    }
+    fs::create_dir_all(&to_sync[0])?;
+    Ok(to_sync)
+}
+
+fn discard_unfinished(folder: &FsPath) -> io::Result<()> {
+    let side = folder.join(UNFINISHED);
+    match fs::remove_dir_all(&side) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    fs::create_dir(side)
+}
+
+fn object_error(name: &str, error: object_store::Error) -> Error {
+    Error::io(format!("object {name}"), io::Error::other(error))
+}
+
+#[cfg(test)]
+mod tests;

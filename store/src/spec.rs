@@ -1,0 +1,290 @@
+//! Table specifications: what the `[[table]]` section of a manifest says.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::key;
+use crate::value::{Row, Value};
+
+/// Columns a table may have.
+pub const COLUMNS_MAX: usize = 256;
+/// Bytes of a table or column name.
+pub const NAME_BYTES_MAX: usize = 64;
+
+/// A table: its columns, its primary key and how it is cut into partitions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TableSpec {
+    /// Name, `[A-Za-z0-9_-]`, unique in the tree.
+    pub name: String,
+    /// All columns, those of the key included.
+    pub columns: Vec<ColumnSpec>,
+    /// Names of the key columns; rows are ordered by them.
+    pub key: Vec<String>,
+    /// Key columns whose values choose the partition, the unit of migration. Empty: one partition.
+    #[serde(default)]
+    pub partition: Vec<String>,
+}
+
+/// One column.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ColumnSpec {
+    /// Name: a letter, then `[A-Za-z0-9_]`.
+    pub name: String,
+    /// Kind of its values.
+    pub kind: ColumnKind,
+    /// How concurrent writes meet.
+    #[serde(default)]
+    pub merge: Merge,
+    /// False refuses rows whose put leaves the column without a value. Key columns never are null.
+    #[serde(default = "yes")]
+    pub nullable: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Kinds of values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ColumnKind {
+    /// 64-bit signed integer.
+    Int64,
+    /// 64-bit float.
+    Float64,
+    /// UTF-8 text.
+    Utf8,
+    /// True or false.
+    Bool,
+    /// Bytes.
+    Binary,
+    /// Microseconds since 1970 UTC.
+    TimestampUs,
+    /// A JSON document, kept as text.
+    Json,
+}
+
+impl ColumnKind {
+    /// The kind in words, for messages.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            ColumnKind::Int64 => "an integer",
+            ColumnKind::Float64 => "a float",
+            ColumnKind::Utf8 => "text",
+            ColumnKind::Bool => "a boolean",
+            ColumnKind::Binary => "bytes",
+            ColumnKind::TimestampUs => "a time",
+            ColumnKind::Json => "json",
+        }
+    }
+}
+
+/// What happens when sites write one cell without having seen each other's write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Merge {
+    /// The write with the later hybrid logical clock stays.
+    #[default]
+    Lww,
+    /// Increments of all sites add up. Integers only; changed by `increment`, not by `put`.
+    Counter,
+    /// The largest value stays.
+    Max,
+    /// The smallest value stays.
+    Min,
+    /// A set of values; `put` and `patch` add elements.
+    Set,
+}
+
+impl TableSpec {
+    /// Checks the whole specification; the error names the column and says what is wrong.
+    pub fn validate(&self) -> Result<()> {
+        self.check_names()?;
+        self.check_key()?;
+        self.columns.iter().try_for_each(|c| self.check_column(c))
+    }
+
+    /// The column of that name.
+    pub fn column(&self, name: &str) -> Result<&ColumnSpec> {
+        self.columns.iter().find(|c| c.name == name).ok_or_else(|| Error::UnknownColumn {
+            table: self.name.clone(),
+            column: name.into(),
+        })
+    }
+
+    /// True if the column is part of the primary key.
+    pub fn is_key(&self, column: &str) -> bool {
+        self.key.iter().any(|k| k == column)
+    }
+
+    /// This specification with the columns that `newer` adds. Only adding nullable columns is a
+    /// compatible change; anything else is refused with the reason.
+    pub fn evolve(&self, newer: &TableSpec) -> Result<TableSpec> {
+        if self.key != newer.key || self.partition != newer.partition {
+            return Err(self.incompatible("the key or partition columns differ"));
+        }
+        let mut evolved = self.clone();
+        for column in &newer.columns {
+            match self.columns.iter().find(|c| c.name == column.name) {
+                Some(old) if old == column => {}
+                Some(_) => {
+                    let reason = format!("column {:?} is defined differently", column.name);
+                    return Err(self.incompatible(&reason));
+                }
+                None if column.nullable => evolved.columns.push(column.clone()),
+                None => {
+                    let reason = format!("new column {:?} must be nullable", column.name);
+                    return Err(self.incompatible(&reason));
+                }
+            }
+        }
+        evolved.validate()?;
+        Ok(evolved)
+    }
+
+    /// The encoded primary key of a row; every key column must have a value.
+    pub fn key_of(&self, row: &Row) -> Result<Vec<u8>> {
+        let mut out = Vec::new();
+        for name in &self.key {
+            key::encode(&self.key_value(row, name)?, &mut out)?;
+        }
+        if out.len() > key::KEY_BYTES_MAX {
+            return Err(Error::TooLarge {
+                what: format!("key of a row of table {:?}", self.name),
+                bytes: out.len() as u64,
+                max: key::KEY_BYTES_MAX as u64,
+            });
+        }
+        Ok(out)
+    }
+
+    /// The encoded values of as many leading key columns as `row` has.
+    pub fn key_prefix_of(&self, row: &Row) -> Result<Vec<u8>> {
+        let mut out = Vec::new();
+        let mut names = self.key.iter();
+        for name in names.by_ref().take_while(|n| row.contains_key(*n)) {
+            key::encode(&self.key_value(row, name)?, &mut out)?;
+        }
+        let used = self.key.iter().take_while(|n| row.contains_key(*n)).count();
+        if used < row.len() {
+            return Err(Error::BadRequest(format!(
+                "a range of table {:?} must use leading columns of the key {:?}",
+                self.name, self.key
+            )));
+        }
+        Ok(out)
+    }
+
+    /// The encoded partition of a row, `None` if the row does not fix it.
+    pub fn partition_of(&self, row: &Row) -> Result<Option<Vec<u8>>> {
+        if !self.partition.iter().all(|n| row.contains_key(n)) {
+            return Ok(None);
+        }
+        let mut out = Vec::new();
+        for name in &self.partition {
+            key::encode(&self.key_value(row, name)?, &mut out)?;
+        }
+        Ok(Some(out))
+    }
+
+    /// The values of the key columns, decoded from an encoded key.
+    pub fn key_row(&self, encoded: &[u8]) -> Result<Row> {
+        let mut rest = encoded;
+        let mut row = Row::new();
+        for name in &self.key {
+            let kind = self.column(name)?.kind;
+            row.insert(name.clone(), key::decode(kind, &mut rest)?);
+        }
+        match rest.is_empty() {
+            true => Ok(row),
+            false => Err(Error::BadRequest(format!(
+                "key of table {:?} has {} bytes too many",
+                self.name,
+                rest.len()
+            ))),
+        }
+    }
+
+    fn key_value(&self, row: &Row, name: &str) -> Result<Value> {
+        let missing = || Error::MissingKey { table: self.name.clone(), column: name.into() };
+        let value = row.get(name).ok_or_else(missing)?.clone();
+        match value.fit(name, self.column(name)?.kind)? {
+            Value::Null => Err(missing()),
+            value => Ok(value),
+        }
+    }
+
+    fn check_names(&self) -> Result<()> {
+        if !valid_name(&self.name, |c| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
+            return Err(self.invalid("the name must be 1 to 64 of [A-Za-z0-9_-]"));
+        }
+        if self.columns.is_empty() || self.columns.len() > COLUMNS_MAX {
+            return Err(self.invalid("a table has 1 to 256 columns"));
+        }
+        for (i, column) in self.columns.iter().enumerate() {
+            let name = &column.name;
+            if !valid_name(name, |c| c.is_ascii_alphanumeric() || c == '_')
+                || !name.starts_with(|c: char| c.is_ascii_alphabetic())
+            {
+                let reason = format!("column name {name:?} must be a letter, then [A-Za-z0-9_]");
+                return Err(self.invalid(&reason));
+            }
+            if self.columns[..i].iter().any(|c| c.name == *name) {
+                return Err(self.invalid(&format!("column {name:?} is defined twice")));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_key(&self) -> Result<()> {
+        if self.key.is_empty() {
+            return Err(self.invalid("the key names no column"));
+        }
+        for (i, name) in self.key.iter().enumerate() {
+            let Ok(column) = self.column(name) else {
+                return Err(self.invalid(&format!("key column {name:?} is not defined")));
+            };
+            if self.key[..i].contains(name) {
+                return Err(self.invalid(&format!("key column {name:?} is named twice")));
+            }
+            if column.kind == ColumnKind::Json || column.merge != Merge::Lww {
+                let reason = format!("key column {name:?} may be neither json nor merged");
+                return Err(self.invalid(&reason));
+            }
+        }
+        match self.partition.iter().find(|p| !self.key.contains(p)) {
+            Some(p) => Err(self.invalid(&format!("partition column {p:?} is not in the key"))),
+            None => Ok(()),
+        }
+    }
+
+    fn check_column(&self, column: &ColumnSpec) -> Result<()> {
+        let name = &column.name;
+        match (column.merge, column.kind) {
+            (Merge::Counter, kind) if kind != ColumnKind::Int64 => {
+                Err(self.invalid(&format!("counter column {name:?} must be int64")))
+            }
+            (Merge::Set, ColumnKind::Json) => {
+                Err(self.invalid(&format!("set column {name:?} may not be json")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn invalid(&self, reason: &str) -> Error {
+        Error::InvalidSpec { table: self.name.clone(), reason: reason.into() }
+    }
+
+    fn incompatible(&self, reason: &str) -> Error {
+        Error::IncompatibleSpec { table: self.name.clone(), reason: reason.into() }
+    }
+}
+
+fn valid_name(name: &str, allowed: impl Fn(char) -> bool) -> bool {
+    (1..=NAME_BYTES_MAX).contains(&name.len()) && name.chars().all(allowed)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,291 @@
+//! A disk that forgets, and the log on it.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A disk in memory that remembers which bytes were synced.
+#[derive(Clone, Default)]
+pub struct MemDisk {
+    files: Arc<Mutex<BTreeMap<String, MemFile>>>,
+}
+
+#[derive(Clone, Default)]
+struct MemFile {
+    bytes: Vec<u8>,
+    synced: usize,
+}
+
+impl MemDisk {
+    /// The disk as it may be after power loss: of each file the synced bytes and, of what came
+    /// behind, `keep(unsynced length)` bytes, the last of them damaged if `tear` says so.
+    pub fn crash(&self, mut keep: impl FnMut(usize) -> usize, tear: bool) -> MemDisk {
+        let mut files = lock(&self.files).clone();
+        for file in files.values_mut() {
+            let kept = keep(file.bytes.len() - file.synced);
+            file.bytes.truncate(file.synced + kept);
+            if tear && kept > 0 {
+                *file.bytes.last_mut().unwrap() ^= 0x55;
+            }
+            file.synced = file.bytes.len();
+        }
+        MemDisk { files: Arc::new(Mutex::new(files)) }
+    }
+
+    fn with_file(name: &str, bytes: &[u8]) -> MemDisk {
+        let file = MemFile { bytes: bytes.to_vec(), synced: bytes.len() };
+        MemDisk { files: Arc::new(Mutex::new(BTreeMap::from([(name.into(), file)]))) }
+    }
+}
+
+impl Disk for MemDisk {
+    fn list(&self) -> io::Result<Vec<String>> {
+        Ok(lock(&self.files).keys().cloned().collect())
+    }
+
+    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        let files = lock(&self.files);
+        files.get(name).map(|f| f.bytes.clone()).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        lock(&self.files).insert(name.into(), MemFile::default());
+        Ok(Box::new(MemHandle { disk: self.clone(), name: name.into() }))
+    }
+
+    fn truncate(&self, name: &str, len: u64) -> io::Result<()> {
+        let mut files = lock(&self.files);
+        let file = files.get_mut(name).ok_or(io::ErrorKind::NotFound)?;
+        file.bytes.truncate(len as usize);
+        file.synced = file.bytes.len();
+        Ok(())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut files = lock(&self.files);
+        let file = files.remove(from).ok_or(io::ErrorKind::NotFound)?;
+        files.insert(to.into(), file);
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        lock(&self.files).remove(name).map(|_| ()).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+struct MemHandle {
+    disk: MemDisk,
+    name: String,
+}
+
+impl DiskFile for MemHandle {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut files = lock(&self.disk.files);
+        files.entry(self.name.clone()).or_default().bytes.extend(bytes);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let mut files = lock(&self.disk.files);
+        let file = files.entry(self.name.clone()).or_default();
+        file.synced = file.bytes.len();
+        Ok(())
+    }
+}
+
+fn entry(i: u64) -> Arc<[u8]> {
+    format!("entry {i} {}", "x".repeat(i as usize % 7)).into_bytes().into()
+}
+
+/// A log with one group per entry: snapshot 0, then entries 1..=n.
+async fn written(n: u64) -> MemDisk {
+    let disk = MemDisk::default();
+    let recovered = Wal::recover(&disk, OnRot::Refuse).unwrap();
+    let wal = Wal::start(Arc::new(disk.clone()), &recovered, 0, entry(0)).unwrap();
+    for i in 1..=n {
+        wal.append(i, vec![entry(i)]);
+        wal.wait(i).await.unwrap();
+    }
+    wal.close();
+    disk
+}
+
+fn only_file(disk: &MemDisk) -> (String, Vec<u8>) {
+    let files = lock(&disk.files);
+    let (name, file) = files.iter().next().unwrap();
+    (name.clone(), file.bytes.clone())
+}
+
+fn entries_to(n: u64) -> Vec<Vec<u8>> {
+    (0..=n).map(|i| entry(i).to_vec()).collect()
+}
+
+#[tokio::test]
+async fn entries_come_back_after_a_close() {
+    let recovered = Wal::recover(&written(5).await, OnRot::Refuse).unwrap();
+    assert_eq!(recovered.entries, entries_to(5));
+    assert_eq!(recovered.torn_bytes, 0);
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_any_loss_of_unsynced_bytes() {
+    for tear in [false, true] {
+        let disk = MemDisk::default();
+        let recovered = Wal::recover(&disk, OnRot::Refuse).unwrap();
+        let wal = Wal::start(Arc::new(disk.clone()), &recovered, 0, entry(0)).unwrap();
+        for i in 1..=20u64 {
+            wal.append(i, vec![entry(i)]);
+            if i % 3 == 0 {
+                wal.wait(i).await.unwrap();
+                let crashed = disk.crash(|unsynced| unsynced / 2, tear);
+                let recovered = Wal::recover(&crashed, OnRot::Refuse).unwrap();
+                assert!(recovered.entries.len() as u64 > i, "{tear} {i}");
+                assert_eq!(recovered.entries, entries_to(recovered.entries.len() as u64 - 1));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_file_cut_at_any_byte_yields_a_prefix() {
+    let (name, bytes) = only_file(&written(6).await);
+    let mut last = 0;
+    for len in 0..=bytes.len() {
+        let cut = MemDisk::with_file(&name, &bytes[..len]);
+        let recovered = Wal::recover(&cut, OnRot::Refuse).unwrap();
+        let n = recovered.entries.len();
+        assert_eq!(recovered.entries, entries_to(6)[..n]);
+        assert!(n >= last, "cutting less must not lose more");
+        last = n;
+        let again = Wal::recover(&cut, OnRot::Refuse).unwrap();
+        assert_eq!((again.entries, again.torn_bytes), (recovered.entries, 0), "mended once");
+    }
+    assert_eq!(last, 7);
+}
+
+#[tokio::test]
+async fn a_flipped_bit_is_reported_not_skipped() {
+    let (name, bytes) = only_file(&written(6).await);
+    let sealed = bytes.len() - format::GROUP_HEADER_BYTES;
+    for at in 0..sealed {
+        let mut rotten = bytes.clone();
+        rotten[at] ^= 1 << (at % 8);
+        let error = Wal::recover(&MemDisk::with_file(&name, &rotten), OnRot::Refuse).unwrap_err();
+        assert!(matches!(error, Error::Corrupt { ref object, .. } if object.contains(&name)));
+    }
+}
+
+#[tokio::test]
+async fn salvage_keeps_both_sides_of_the_damage() {
+    let (name, mut bytes) = only_file(&written(6).await);
+    let third = entry(3);
+    let at = bytes.windows(third.len()).position(|w| w == &*third).unwrap();
+    bytes[at] ^= 1;
+    let disk = MemDisk::with_file(&name, &bytes);
+    let recovered = Wal::recover(&disk, OnRot::Salvage).unwrap();
+    let mut expected = entries_to(6);
+    expected.remove(3);
+    assert_eq!(recovered.entries, expected);
+    assert_eq!(recovered.rotten, std::slice::from_ref(&name));
+    assert_eq!(disk.read(&format!("{name}.rotten")).unwrap(), bytes, "evidence is kept");
+    let again = Wal::recover(&disk, OnRot::Refuse).unwrap();
+    assert_eq!(again.entries, expected);
+}
+
+#[tokio::test]
+async fn files_go_only_when_everything_in_them_may() {
+    let disk = MemDisk::default();
+    let recovered = Wal::recover(&disk, OnRot::Refuse).unwrap();
+    let wal = Wal::start(Arc::new(disk.clone()), &recovered, 0, entry(0)).unwrap();
+    wal.append(1, vec![entry(1)]);
+    wal.rotate(2, entry(2));
+    wal.append(3, vec![entry(3)]);
+    wal.rotate(4, entry(4));
+    wal.wait(4).await.unwrap();
+    wal.remove_through(0).unwrap();
+    assert_eq!(disk.list().unwrap().len(), 3);
+    wal.remove_through(2).unwrap();
+    assert_eq!(disk.list().unwrap().len(), 2);
+    assert_eq!(wal.read_from(2).unwrap(), [entry(2), entry(3), entry(4)].map(|e| e.to_vec()));
+    assert_eq!(wal.read_from(4).unwrap(), [entry(4).to_vec()]);
+    wal.remove_through(9).unwrap();
+    assert_eq!(disk.list().unwrap().len(), 1, "the newest file stays");
+    wal.close();
+    let recovered = Wal::recover(&disk, OnRot::Refuse).unwrap();
+    assert_eq!(recovered.files, [LogFile { number: 3, first_seq: 4 }]);
+}
+
+/// A disk that fails to sync after a while.
+struct Full(MemDisk, u32);
+struct FullFile(Box<dyn DiskFile>, u32);
+
+impl Disk for Full {
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.0.list()
+    }
+    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        self.0.read(name)
+    }
+    fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(FullFile(self.0.create(name)?, self.1)))
+    }
+    fn truncate(&self, name: &str, len: u64) -> io::Result<()> {
+        self.0.truncate(name, len)
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.0.rename(from, to)
+    }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.0.remove(name)
+    }
+}
+
+impl DiskFile for FullFile {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.append(bytes)
+    }
+    fn sync(&mut self) -> io::Result<()> {
+        self.1 = self.1.checked_sub(1).ok_or(io::ErrorKind::StorageFull)?;
+        self.0.sync()
+    }
+}
+
+#[tokio::test]
+async fn a_failed_sync_acknowledges_nothing_more() {
+    let disk = MemDisk::default();
+    let recovered = Wal::recover(&disk, OnRot::Refuse).unwrap();
+    let wal = Wal::start(Arc::new(Full(disk, 2)), &recovered, 0, entry(0)).unwrap();
+    wal.append(1, vec![entry(1)]);
+    wal.wait(1).await.unwrap();
+    let mut failed = wal.durable();
+    wal.append(2, vec![entry(2)]);
+    assert!(matches!(wal.wait(2).await, Err(Error::Stopped(_))));
+    failed.wait_for(|d| d.failed.is_some()).await.unwrap();
+    wal.append(3, vec![entry(3)]);
+    assert!(wal.wait(3).await.is_err());
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let parsed = format::parse(&bytes);
+        prop_assert!(parsed.sound_bytes <= bytes.len());
+        format::salvage(&bytes);
+    }
+
+    #[test]
+    fn arbitrary_bytes_behind_a_header_never_panic(
+        tail in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
+        let (mut bytes, mut tip) = format::file_header(1, 2, 3);
+        bytes.extend(format::group(&mut tip, [&b"one"[..]].into_iter()));
+        let sound = bytes.len();
+        bytes.extend(tail);
+        let parsed = format::parse(&bytes);
+        prop_assert!(parsed.sound_bytes >= sound);
+        prop_assert_eq!(&parsed.entries[0], b"one");
+    }
+}
