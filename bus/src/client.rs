@@ -1,11 +1,13 @@
 //! The connection of a process to its site's server: publish, request, serve.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_nats::client::RequestErrorKind;
+use async_nats::service::ServiceExt;
 use async_nats::{Client, ConnectOptions, HeaderMap, Message};
 use bytes::Bytes;
 use futures::StreamExt;
@@ -225,6 +227,28 @@ impl Bus {
                 let (subject, payload) = (message.subject.to_string(), message.payload);
                 hear(Request { subject, headers, payload, received: Instant::now() }).await;
             }
+        });
+        Ok(Subscription { task })
+    }
+
+    /// Answers the NATS services protocol (`nats micro ls|info|stats`) until the handle is dropped.
+    pub async fn announce(
+        &self,
+        name: &str,
+        version: &str,
+        metadata: HashMap<String, String>,
+    ) -> Result<Subscription, Error> {
+        let service = self
+            .client
+            .service_builder()
+            .description(format!("EdgeScale node of {}", self.site))
+            .metadata(metadata)
+            .start(name, version)
+            .await
+            .map_err(|e| self.unreachable(e))?;
+        let task = tokio::spawn(async move {
+            std::future::pending::<()>().await;
+            drop(service);
         });
         Ok(Subscription { task })
     }

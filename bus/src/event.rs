@@ -182,6 +182,14 @@ impl Reader {
             Self::Climb => "CLIMB",
         }
     }
+
+    /// Events climb one by one, so that their order holds whatever is redelivered.
+    fn ack_pending_max(self) -> i64 {
+        match self {
+            Self::Run => ACK_PENDING_MAX,
+            Self::Climb => 1,
+        }
+    }
 }
 
 impl EventLog {
@@ -259,7 +267,7 @@ impl EventLog {
             durable_name: Some(reader.durable().into()),
             ack_policy: consumer::AckPolicy::Explicit,
             ack_wait: ACK_WAIT,
-            max_ack_pending: ACK_PENDING_MAX,
+            max_ack_pending: reader.ack_pending_max(),
             ..Default::default()
         };
         let consumer = stream

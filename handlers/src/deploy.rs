@@ -1,0 +1,401 @@
+//! EdgeDeploy: which apps this site knows, and how their code gets here: on first demand, from
+//! the nearest tier above that has it.
+//!
+//! The root's registry is the truth. A site remembers the manifests it was asked about, on disk
+//! too, so that it goes on from the last plan when its parent is away.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bus::route::{self, HandlerView};
+use bus::{TierClass, TierPath};
+use serde::{Deserialize, Serialize};
+use store::EdgeStore;
+use tokio::sync::OnceCell;
+
+use crate::execute::{Code, InvokeError, Target};
+use crate::manifest::{self, CodeKind, Handler, Manifest, Source, Trigger};
+use crate::{Digest, EdgeExecute};
+
+/// How many apps a site knows at most.
+pub const APPS_MAX: usize = 4_096;
+/// How long "no such app" is remembered, so that nonsense does not climb the tree each time.
+const UNKNOWN_FOR: Duration = Duration::from_secs(1);
+/// How many unknown names are remembered.
+const UNKNOWN_MAX: usize = 1_024;
+
+/// Where a site asks for what it does not know: its parent.
+#[async_trait]
+pub trait Above: Send + Sync + 'static {
+    /// The manifest of an app, or `None` when no such app is registered.
+    async fn app(&self, name: &str) -> Result<Option<Registered>, Error>;
+    /// Called when this site's registry moved on, so that its children may hear of it.
+    async fn moved_on(&self, revision: u64);
+}
+
+/// A manifest as it travels and as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registered {
+    pub name: String,
+    /// The registry's revision at which it was applied.
+    pub revision: u64,
+    /// The manifest's text.
+    pub manifest: String,
+}
+
+/// Why an app or its code cannot be had here.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// The request is wrong: mend it.
+    #[error("{0}")]
+    Bad(String),
+    /// The tier above is away; what was asked may exist.
+    #[error("{0}")]
+    Away(String),
+    /// A table of the manifest collides with one that exists.
+    #[error("{0}")]
+    Conflict(String),
+    /// The code does not run here.
+    #[error(transparent)]
+    Code(#[from] InvokeError),
+    /// This machine's disk.
+    #[error("{object}: {reason}")]
+    Disk { object: String, reason: String },
+}
+
+/// A registered app, checked, with what is needed to run each handler.
+#[derive(Debug)]
+pub struct App {
+    pub manifest: Manifest,
+    pub revision: u64,
+    text: String,
+    targets: BTreeMap<String, Arc<Target>>,
+}
+
+impl App {
+    fn new(registered: &Registered) -> Result<Self, Error> {
+        let bad = |e: manifest::ManifestError| Error::Bad(e.to_string());
+        let manifest = Manifest::parse(&registered.manifest).map_err(bad)?;
+        manifest.check_uploaded().map_err(bad)?;
+        let target = |handler: &Handler| {
+            let target = target(&manifest, registered.revision, handler)?;
+            Some((handler.name.clone(), Arc::new(target)))
+        };
+        let targets = manifest.handlers.iter().filter_map(target).collect();
+        let (revision, text) = (registered.revision, registered.manifest.clone());
+        Ok(Self { manifest, revision, text, targets })
+    }
+
+    /// The app's name.
+    pub fn name(&self) -> &str {
+        &self.manifest.app.name
+    }
+
+    /// What EdgeExecute needs to run a handler.
+    pub fn target(&self, handler: &str) -> Option<&Arc<Target>> {
+        self.targets.get(handler)
+    }
+
+    /// The handlers that an event within the app starts.
+    pub fn on_event<'a>(&'a self, topic: &'a str) -> impl Iterator<Item = &'a Handler> {
+        let takes = move |handler: &&Handler| handler.triggers.iter().any(|t| t.takes_event(topic));
+        self.manifest.handlers.iter().filter(takes)
+    }
+
+    /// The handler of a stream's data.
+    pub fn on_stream(&self, stream: &str) -> Option<&Handler> {
+        let takes = |t: &Trigger| matches!(t, Trigger::Stream { name, .. } if name == stream);
+        self.manifest.handlers.iter().find(|handler| handler.triggers.iter().any(takes))
+    }
+
+    /// As it travels.
+    pub fn registered(&self) -> Registered {
+        let (name, manifest) = (self.name().to_owned(), self.text.clone());
+        Registered { name, revision: self.revision, manifest }
+    }
+}
+
+fn target(manifest: &Manifest, revision: u64, handler: &Handler) -> Option<Target> {
+    let Source::Digest(digest) = &handler.source else { return None };
+    Some(Target {
+        app: manifest.app.name.clone(),
+        handler: handler.name.clone(),
+        revision,
+        digest: digest.clone(),
+        kind: handler.kind,
+        entry: handler.entry.clone(),
+        limits: handler.limits.clone(),
+    })
+}
+
+/// Where a handler may run, in the router's words.
+pub fn placement(handler: &Handler) -> route::Placement {
+    let words = &handler.placement;
+    route::Placement { min_tier: Some(words.min_tier), max_tier: Some(words.max_tier) }
+}
+
+/// The name of an app's table in the store; apps have no `_` in their names, so it is unique.
+pub fn table_name(app: &str, table: &str) -> String {
+    format!("{app}_{table}")
+}
+
+/// The component.
+pub struct EdgeDeploy {
+    site: TierPath,
+    class: TierClass,
+    dir: PathBuf,
+    store: Arc<EdgeStore>,
+    execute: Arc<EdgeExecute>,
+    above: Arc<dyn Above>,
+    apps: RwLock<BTreeMap<String, Arc<App>>>,
+    unknown: Mutex<HashMap<String, Instant>>,
+    installs: Mutex<HashMap<Digest, Arc<OnceCell<()>>>>,
+    revision: AtomicU64,
+    catching_up: tokio::sync::Mutex<()>,
+}
+
+impl EdgeDeploy {
+    /// Opens the site's memory of apps in `dir`.
+    pub async fn open(
+        site: &TierPath,
+        class: TierClass,
+        dir: &Path,
+        store: Arc<EdgeStore>,
+        execute: Arc<EdgeExecute>,
+        above: Arc<dyn Above>,
+    ) -> Result<Self, Error> {
+        std::fs::create_dir_all(dir).map_err(|e| disk(dir, e))?;
+        let deploy = Self {
+            site: site.clone(),
+            class,
+            dir: dir.to_owned(),
+            store,
+            execute,
+            above,
+            apps: RwLock::default(),
+            unknown: Mutex::default(),
+            installs: Mutex::default(),
+            revision: AtomicU64::new(0),
+            catching_up: tokio::sync::Mutex::new(()),
+        };
+        for registered in deploy.remembered()? {
+            deploy.take(&registered).await?;
+        }
+        Ok(deploy)
+    }
+
+    /// The registry's revision as far as this site knows it.
+    pub fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Acquire)
+    }
+
+    /// The apps this site knows.
+    pub fn apps(&self) -> Vec<Arc<App>> {
+        self.read_apps().values().cloned().collect()
+    }
+
+    /// An app this site knows already.
+    pub fn known(&self, name: &str) -> Option<Arc<App>> {
+        self.read_apps().get(name).cloned()
+    }
+
+    /// An app, asked for above when it is not known here; `None` when nobody knows it.
+    pub async fn app(&self, name: &str) -> Result<Option<Arc<App>>, Error> {
+        if let Some(app) = self.known(name) {
+            return Ok(Some(app));
+        }
+        if self.site.parent().is_none() || self.lately_unknown(name) {
+            return Ok(None);
+        }
+        match self.above.app(name).await? {
+            Some(registered) => self.take(&registered).await.map(Some),
+            None => {
+                self.note_unknown(name);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Registers an app at the root, its code already in the store. Replaces an older revision.
+    pub async fn register(&self, registered: &Registered) -> Result<Arc<App>, Error> {
+        let app = self.take(registered).await?;
+        self.move_on(registered.revision).await;
+        Ok(app)
+    }
+
+    /// Forgets an app.
+    pub async fn forget(&self, name: &str, revision: u64) -> Result<(), Error> {
+        self.drop_app(name)?;
+        self.move_on(revision).await;
+        Ok(())
+    }
+
+    /// Brings what this site knows up to a revision that its parent has.
+    pub async fn catch_up(&self, revision: u64) {
+        let _one_at_a_time = self.catching_up.lock().await;
+        if revision <= self.revision() {
+            return;
+        }
+        for app in self.apps() {
+            match self.above.app(app.name()).await {
+                Ok(Some(now)) if now.revision != app.revision => {
+                    if let Err(e) = self.take(&now).await {
+                        tracing::warn!(app = app.name(), error = %e, "new revision refused");
+                    }
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => {
+                    let _ = self.drop_app(app.name());
+                }
+                Err(_) => return,
+            }
+        }
+        self.unknown.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clear();
+        self.move_on(revision).await;
+    }
+
+    /// How the router sees the handler of a call.
+    pub fn view(&self, app: Option<&App>, asked: (&str, &str), wait: Duration) -> HandlerView {
+        let (name, function) = asked;
+        let Some(app) = app else { return HandlerView::AppUnknown { app: name.to_owned() } };
+        let Some(handler) = app.manifest.handler_of_call(function) else {
+            return HandlerView::Missing { app: name.to_owned(), name: function.to_owned() };
+        };
+        let placement = placement(handler);
+        match self.ready(app, handler) {
+            true => HandlerView::Ready { placement, wait },
+            false => HandlerView::Absent { placement },
+        }
+    }
+
+    /// True when the handler may run at this tier.
+    pub fn fits(&self, handler: &Handler) -> bool {
+        placement(handler).fit(self.class) == route::policy::Fit::Here
+    }
+
+    /// True when the handler's code is here.
+    pub fn ready(&self, app: &App, handler: &Handler) -> bool {
+        app.target(&handler.name).is_some_and(|t| self.execute.is_installed(&t.digest))
+    }
+
+    /// Makes sure that a handler's code is here; many may wait for one installation.
+    pub async fn install(&self, app: &App, handler: &str) -> Result<Arc<Target>, Error> {
+        let target = app.target(handler).ok_or_else(|| {
+            Error::Bad(format!("app {:?} has no handler {handler:?}", app.name()))
+        })?;
+        if self.execute.is_installed(&target.digest) {
+            return Ok(target.clone());
+        }
+        let cell = self.installing(&target.digest);
+        let done = cell.get_or_try_init(|| self.fetch_and_install(&target.digest, target.kind));
+        let outcome = done.await.map(|()| target.clone());
+        self.lock_installs().remove(&target.digest);
+        outcome
+    }
+
+    async fn fetch_and_install(&self, digest: &Digest, kind: CodeKind) -> Result<(), Error> {
+        if self.execute.reinstall(digest, kind).await?.is_some() {
+            return Ok(());
+        }
+        let key = code_key(&self.site, digest);
+        let away = |e: store::Error| Error::Away(format!("code {digest}: {e}"));
+        let missing = || Error::Away(format!("code {digest} is not at the root any more"));
+        let bytes = self.store.get_blob(&key).await.map_err(away)?.ok_or_else(missing)?;
+        let code = Code { digest: digest.clone(), kind, bytes };
+        self.execute.install(code).await?;
+        Ok(())
+    }
+
+    fn installing(&self, digest: &Digest) -> Arc<OnceCell<()>> {
+        self.lock_installs().entry(digest.clone()).or_default().clone()
+    }
+
+    /// Checks a manifest and makes it the one that counts; its tables are made first.
+    async fn take(&self, registered: &Registered) -> Result<Arc<App>, Error> {
+        let app = Arc::new(App::new(registered)?);
+        for table in &app.manifest.tables {
+            let spec = table_spec(app.name(), table);
+            let made = self.store.create_table(spec).await;
+            made.map_err(|e| Error::Conflict(format!("table {:?}: {e}", table.name)))?;
+        }
+        self.remember(registered)?;
+        let mut apps = self.apps.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if !apps.contains_key(app.name()) && apps.len() >= APPS_MAX {
+            return Err(Error::Bad(format!("a site knows at most {APPS_MAX} apps")));
+        }
+        apps.insert(app.name().to_owned(), app.clone());
+        Ok(app)
+    }
+
+    async fn move_on(&self, revision: u64) {
+        if self.revision.fetch_max(revision, Ordering::AcqRel) < revision {
+            self.above.moved_on(revision).await;
+        }
+    }
+
+    fn drop_app(&self, name: &str) -> Result<(), Error> {
+        self.apps.write().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(name);
+        let file = self.file(name);
+        match std::fs::remove_file(&file) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(disk(&file, e)),
+            _ => Ok(()),
+        }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("{name}.json"))
+    }
+
+    fn remember(&self, registered: &Registered) -> Result<(), Error> {
+        let file = self.file(&registered.name);
+        let fresh = file.with_extension("new");
+        let text = serde_json::to_vec(registered).map_err(|e| disk(&file, e))?;
+        std::fs::write(&fresh, text).map_err(|e| disk(&fresh, e))?;
+        std::fs::rename(&fresh, &file).map_err(|e| disk(&file, e))
+    }
+
+    fn remembered(&self) -> Result<Vec<Registered>, Error> {
+        let entries = std::fs::read_dir(&self.dir).map_err(|e| disk(&self.dir, e))?;
+        let files = entries.flatten().map(|entry| entry.path());
+        let files = files.filter(|path| path.extension().is_some_and(|ext| ext == "json"));
+        let read = |path: PathBuf| {
+            let text = std::fs::read(&path).map_err(|e| disk(&path, e))?;
+            serde_json::from_slice(&text).map_err(|e| disk(&path, e))
+        };
+        files.map(read).collect()
+    }
+
+    fn lately_unknown(&self, name: &str) -> bool {
+        let mut unknown = self.unknown.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        unknown.retain(|_, at| at.elapsed() < UNKNOWN_FOR);
+        unknown.contains_key(name)
+    }
+
+    fn note_unknown(&self, name: &str) {
+        let mut unknown = self.unknown.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if unknown.len() < UNKNOWN_MAX {
+            unknown.insert(name.to_owned(), Instant::now());
+        }
+    }
+
+    fn read_apps(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<String, Arc<App>>> {
+        self.apps.read().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn lock_installs(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, Arc<OnceCell<()>>>> {
+        self.installs.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// The key under which code lies in the store: its origin is always the root.
+pub fn code_key(site: &TierPath, digest: &Digest) -> String {
+    format!("{}/{digest}", site.root())
+}
+
+fn disk(object: &Path, reason: impl ToString) -> Error {
+    Error::Disk { object: object.display().to_string(), reason: reason.to_string() }
+}

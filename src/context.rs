@@ -1,0 +1,93 @@
+//! Where a running tree is: sites, server addresses, credentials. `edgescale up` writes it, every
+//! other command reads it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use bus::{Bus, Credentials, TierClass, TierPath};
+use serde::{Deserialize, Serialize};
+
+/// The file's name within a tree's folder.
+pub const FILE: &str = "context.json";
+
+/// A tree that can be reached from this machine.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Context {
+    pub sites: Vec<Site>,
+}
+
+/// One site of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Site {
+    pub path: TierPath,
+    pub class: TierClass,
+    /// `nats://host:port`.
+    pub server: String,
+    /// The server's monitoring address, `host:port`.
+    pub monitor: String,
+    /// The file that holds the client's nkey seed.
+    pub nkey: PathBuf,
+    /// The node's log.
+    pub log: PathBuf,
+}
+
+impl Context {
+    /// Reads the context of the tree kept in `dir`.
+    pub fn load(dir: &Path) -> Result<Self> {
+        let file = dir.join(FILE);
+        let text = std::fs::read(&file).with_context(|| {
+            format!("no tree is running in {}; start one with `edgescale up`", dir.display())
+        })?;
+        serde_json::from_slice(&text).with_context(|| format!("{} is damaged", file.display()))
+    }
+
+    /// Writes the context into the tree's folder.
+    pub fn save(&self, dir: &Path) -> Result<()> {
+        let text = serde_json::to_string_pretty(self)?;
+        bus::pki::write_secret(&dir.join(FILE), &text)?;
+        Ok(())
+    }
+
+    /// The site named, by its whole path or by its last token; the root when none is named.
+    pub fn site(&self, name: Option<&str>) -> Result<&Site> {
+        let Some(name) = name else {
+            return self.sites.first().context("the tree has no sites");
+        };
+        let named = |site: &&Site| site.path.as_str() == name || site.path.name() == name;
+        let found: Vec<&Site> = self.sites.iter().filter(named).collect();
+        match found[..] {
+            [site] => Ok(site),
+            [] => bail!("no site {name:?}; there are {}", self.names()),
+            _ => bail!("site {name:?} is ambiguous; give its whole path: {}", self.names()),
+        }
+    }
+
+    fn names(&self) -> String {
+        let names: Vec<&str> = self.sites.iter().map(|site| site.path.as_str()).collect();
+        names.join(", ")
+    }
+}
+
+impl Site {
+    /// Connects as a client of the site.
+    pub async fn connect(&self) -> Result<Bus> {
+        let seed = std::fs::read_to_string(&self.nkey)
+            .with_context(|| format!("the key {} cannot be read", self.nkey.display()))?;
+        let credentials = Credentials { seed: seed.trim().to_owned() };
+        let bus = Bus::connect(&self.server, &self.path, &credentials, "edgescale-cli").await;
+        bus.with_context(|| format!("site {} is not reachable; is `edgescale up` running?", self.path))
+    }
+
+    /// Connects, trying again until `patience` is over.
+    pub async fn connect_patiently(&self, patience: Duration) -> Result<Bus> {
+        let deadline = std::time::Instant::now() + patience;
+        loop {
+            match self.connect().await {
+                Ok(bus) => return Ok(bus),
+                Err(e) if std::time::Instant::now() > deadline => return Err(e),
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+}

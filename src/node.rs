@@ -1,0 +1,363 @@
+//! A node: one process at one site, joining the six components over the site's server.
+
+pub mod client;
+mod control;
+mod gossip;
+mod host;
+mod link;
+pub mod report;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use accel::EdgeAccelerate;
+use anyhow::{Context as _, Result};
+use async_trait::async_trait;
+use bus::route::policy::ParentView;
+use bus::{
+    Bus, Credentials, EdgeRoute, EventLog, Headers, Kind, Refusal, RefusalKind, Registry, Request,
+    Response, Subject, Subscription, TierClass, TierPath,
+};
+use handlers::deploy::{Above, Registered};
+use handlers::logs::Logs;
+use handlers::metrics::Metrics;
+use handlers::trigger::Triggers;
+use handlers::{EdgeDeploy, EdgeExecute, EdgeStream};
+use serde::{Deserialize, Serialize};
+use store::EdgeStore;
+use tokio::task::JoinSet;
+
+use report::{AppReport, Brief, HandlerReport, LinkReport, Report};
+
+/// The name of a node's configuration within its folder.
+pub const CONFIG_FILE: &str = "node.toml";
+/// The queue group that the nodes of one site share.
+const QUEUE: &str = "node";
+/// How long a tier above may take to name an app.
+const ABOVE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What a node is told at start.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    pub site: TierPath,
+    pub class: TierClass,
+    /// `nats://host:port` of the site's server.
+    pub server: String,
+    /// The file with the seed of the node's nkey.
+    pub nkey: PathBuf,
+    /// Where tables, blobs, code and manifests are kept.
+    pub data: PathBuf,
+    /// The project's tools.
+    pub tools: PathBuf,
+    /// The server's monitoring address, `host:port`.
+    pub monitor: Option<String>,
+}
+
+impl Settings {
+    /// Reads and checks a configuration file.
+    pub fn load(file: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(file)
+            .with_context(|| format!("the configuration {} cannot be read", file.display()))?;
+        toml::from_str(&text).with_context(|| format!("{} is not right", file.display()))
+    }
+
+    /// Writes the configuration file.
+    pub fn save(&self, file: &Path) -> Result<()> {
+        Ok(bus::pki::write_secret(file, &toml::to_string(self)?)?)
+    }
+}
+
+/// The parts of a running node.
+pub struct Node {
+    pub bus: Bus,
+    pub class: TierClass,
+    pub route: Arc<EdgeRoute>,
+    pub store: Arc<EdgeStore>,
+    pub accelerate: Arc<EdgeAccelerate>,
+    pub execute: Arc<EdgeExecute>,
+    pub deploy: Arc<EdgeDeploy>,
+    pub triggers: Arc<Triggers>,
+    pub streams: Arc<EdgeStream>,
+    pub events: EventLog,
+    /// The registry, at the root.
+    pub registry: Option<Registry>,
+    pub logs: Arc<Logs>,
+    pub metrics: Arc<Metrics>,
+    children: gossip::Children,
+    registering: tokio::sync::Mutex<()>,
+    started: Instant,
+    serving: AtomicBool,
+    heard_parent: AtomicBool,
+}
+
+/// Runs a node until it is told to stop.
+pub async fn run(settings: Settings) -> Result<()> {
+    let (node, _subscriptions, mut tasks) = start(settings).await?;
+    tracing::info!(site = %node.bus.site(), "serving");
+    tokio::select! {
+        () = stop_signal() => {}
+        ended = tasks.join_next() => tracing::error!(?ended, "a part of the node ended"),
+    }
+    tracing::info!("stopping");
+    tasks.shutdown().await;
+    node.store.flush().await.context("flushing the store")?;
+    Ok(())
+}
+
+/// Resolves when the process is asked to end.
+pub async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut term = signal(SignalKind::terminate()).expect("a handler for SIGTERM can be set");
+    let mut int = signal(SignalKind::interrupt()).expect("a handler for SIGINT can be set");
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}
+
+async fn start(settings: Settings) -> Result<(Arc<Node>, Vec<Subscription>, JoinSet<()>)> {
+    let node = Arc::new(open(&settings).await?);
+    let mut tasks = JoinSet::new();
+    let subscriptions = serve(&node).await?;
+    node.serving.store(true, Ordering::Release);
+    tasks.spawn(gossip::run(node.clone()));
+    tasks.spawn(node.triggers.clone().run_events());
+    if node.bus.site().parent().is_some() {
+        tasks.spawn(node.triggers.clone().climb_events());
+    } else {
+        tasks.spawn(control::watch_registry(node.clone()));
+    }
+    // A part that has nothing to do must not look like one that broke.
+    tasks.spawn(std::future::pending());
+    Ok((node, subscriptions, tasks))
+}
+
+async fn open(settings: &Settings) -> Result<Node> {
+    let started = Instant::now();
+    let site = &settings.site;
+    let seed = std::fs::read_to_string(&settings.nkey)
+        .with_context(|| format!("the key {} cannot be read", settings.nkey.display()))?;
+    let credentials = Credentials { seed: seed.trim().to_owned() };
+    let bus = Bus::connect(&settings.server, site, &credentials, "edgescale-node").await?;
+    let logs = Arc::new(Logs::start(&bus));
+    let metrics = Arc::new(Metrics::default());
+    let store = open_store(settings, &bus).await?;
+    let accelerate = Arc::new(open_accelerate(settings)?);
+    let doors = Arc::new(host::Doors::default());
+    let config = handlers::execute::Config::new(settings.data.join("code"), &settings.tools);
+    let execute = Arc::new(EdgeExecute::start(config, doors.clone())?);
+    let above = Arc::new(BusAbove { bus: bus.clone() });
+    let apps = settings.data.join("apps");
+    let (class, parts) = (settings.class, (store.clone(), execute.clone()));
+    let deploy = EdgeDeploy::open(site, class, &apps, parts.0, parts.1, above).await?;
+    let deploy = Arc::new(deploy);
+    let route = Arc::new(EdgeRoute::new(bus.clone(), class));
+    let events = EventLog::open(&bus).await?;
+    let registry = match site.parent() {
+        None => Some(Registry::open(&bus).await?),
+        Some(_) => None,
+    };
+    let triggers = Arc::new(Triggers::new(
+        deploy.clone(),
+        execute.clone(),
+        route.clone(),
+        events.clone(),
+        logs.clone(),
+        metrics.clone(),
+    ));
+    doors.open(host::Behind {
+        store: store.clone(),
+        accelerate: accelerate.clone(),
+        triggers: triggers.clone(),
+        site: site.clone(),
+    });
+    let decoder = (std::env::current_exe()?, vec!["media-decode".to_owned()]);
+    let streams = EdgeStream::new(site.as_str(), triggers.clone(), accelerate.clone(), decoder);
+    Ok(Node {
+        bus,
+        class,
+        route,
+        store,
+        accelerate,
+        execute,
+        deploy,
+        triggers,
+        streams: Arc::new(streams),
+        events,
+        registry,
+        logs,
+        metrics,
+        children: gossip::Children::default(),
+        registering: tokio::sync::Mutex::new(()),
+        started,
+        serving: AtomicBool::new(false),
+        heard_parent: AtomicBool::new(site.parent().is_none()),
+    })
+}
+
+/// Answers on every kind of subject of the site: one wildcard subscription each.
+async fn serve(node: &Arc<Node>) -> Result<Vec<Subscription>> {
+    let site = node.bus.site().clone();
+    let mut subscriptions = vec![];
+    macro_rules! serve {
+        ($subject:expr, $answer:path) => {{
+            let node = node.clone();
+            let answer = move |request: Request| {
+                let node = node.clone();
+                async move { $answer(&node, request).await }
+            };
+            subscriptions.push(node.bus.serve(&$subject, QUEUE, answer).await?);
+        }};
+    }
+    let node = node.clone();
+    serve!(Subject::all(Kind::Call, &site), control::call);
+    serve!(Subject::all(Kind::Ctl, &site), control::control);
+    serve!(Subject::all(Kind::St, &site), control::store);
+    serve!(Subject::all(Kind::Sm, &site), control::streams);
+    serve!(link::from_children(&site), control::store_of_child);
+    if let Some(parent) = site.parent() {
+        let deploy = node.deploy.clone();
+        let hear = move |message: Request| {
+            let deploy = deploy.clone();
+            async move {
+                let text = std::str::from_utf8(&message.payload).unwrap_or_default();
+                if let Ok(revision) = text.parse() {
+                    deploy.catch_up(revision).await;
+                }
+            }
+        };
+        let subject = format!("sync.{parent}._.apps");
+        subscriptions.push(node.bus.subscribe(&subject, hear).await?);
+    }
+    subscriptions.push(node.announce().await?);
+    node.bus.flush().await?;
+    Ok(subscriptions)
+}
+
+impl Node {
+    /// Puts the node into the lists of the NATS services protocol.
+    async fn announce(&self) -> Result<Subscription> {
+        let devices: Vec<String> = self.accelerate.devices().iter().map(|d| d.id.clone()).collect();
+        let metadata = [
+            ("path".to_owned(), self.bus.site().to_string()),
+            ("tier".to_owned(), format!("{:?}", self.class).to_lowercase()),
+            ("devices".to_owned(), devices.join(",")),
+        ];
+        let version = env!("CARGO_PKG_VERSION");
+        Ok(self.bus.announce("edgescale-node", version, metadata.into()).await?)
+    }
+
+    fn parent_up(&self) -> bool {
+        matches!(self.route.parent(), ParentView::Near { .. })
+    }
+
+    async fn on_parent_back(&self, parent: &TierPath, again: bool) {
+        self.heard_parent.store(true, Ordering::Release);
+        if again {
+            self.logs.add("info", "route", &format!("parent {parent} answers again"));
+        }
+        self.store.link_restored().await;
+    }
+
+    /// What the node tells its parent.
+    async fn brief(&self) -> Brief {
+        let link = self.bus.site().parent().map(|parent| match self.route.parent() {
+            ParentView::Near { rtt, .. } => {
+                LinkReport { parent, up: true, rtt_us: rtt.as_micros() as u64 }
+            }
+            _ => LinkReport { parent, up: false, rtt_us: 0 },
+        });
+        Brief {
+            path: self.bus.site().clone(),
+            class: self.class,
+            version: env!("CARGO_PKG_VERSION").into(),
+            uptime_s: self.started.elapsed().as_secs(),
+            link,
+            devices: self.accelerate.devices().into_iter().map(|d| d.id).collect(),
+            apps: self.deploy.apps().iter().map(|app| app.name().to_owned()).collect(),
+            in_flight: self.triggers.load.in_flight(),
+            invocations: self.triggers.load.total(),
+            heard_ms_ago: 0,
+            children: self.children.briefs().await,
+        }
+    }
+
+    async fn report(&self) -> Report {
+        Report {
+            brief: self.brief().await,
+            pid: std::process::id(),
+            rss_bytes: report::rss_bytes(),
+            ready: self.serving.load(Ordering::Acquire)
+                && self.heard_parent.load(Ordering::Acquire),
+            devices: self.accelerate.devices(),
+            apps: self.deploy.apps().iter().map(|app| self.app_report(app)).collect(),
+            streams: self.streams.list(),
+            tables: self.store.tables(),
+            dead_letters: self.events.dead_len().await.unwrap_or(0),
+            metrics: self.metrics.snapshot(),
+        }
+    }
+
+    fn app_report(&self, app: &handlers::deploy::App) -> AppReport {
+        let state = |handler: &handlers::manifest::Handler| {
+            let words = match (self.deploy.fits(handler), self.deploy.ready(app, handler)) {
+                (_, true) => "ready",
+                (true, false) => "absent",
+                (false, false) => "not placed here",
+            };
+            let (name, kind) = (handler.name.clone(), handler.kind.name().to_owned());
+            HandlerReport { name, kind, state: words.to_owned() }
+        };
+        AppReport {
+            name: app.name().to_owned(),
+            version: app.manifest.app.version.clone(),
+            revision: app.revision,
+            handlers: app.manifest.handlers.iter().map(state).collect(),
+        }
+    }
+}
+
+async fn open_store(settings: &Settings, bus: &Bus) -> Result<Arc<EdgeStore>> {
+    let config = store::Config::new(settings.data.join("store"), settings.site.as_str());
+    let link = Arc::new(link::BusLink::new(bus.clone()));
+    let store = EdgeStore::open(config, link).await;
+    Ok(Arc::new(store.context("the store did not open")?))
+}
+
+fn open_accelerate(settings: &Settings) -> Result<EdgeAccelerate> {
+    let config = accel::Config { cache_dir: settings.data.join("kernels"), ..Default::default() };
+    EdgeAccelerate::start(config).context("no device could be opened, not even the CPU")
+}
+
+/// The tier above, over the bus.
+struct BusAbove {
+    bus: Bus,
+}
+
+#[async_trait]
+impl Above for BusAbove {
+    async fn app(&self, name: &str) -> Result<Option<Registered>, handlers::deploy::Error> {
+        let Some(parent) = self.bus.site().parent() else { return Ok(None) };
+        let subject = format!("ctl.{parent}._.apps.get");
+        let answer =
+            self.bus.request(&subject, &Headers::new(), name.to_owned(), ABOVE_TIMEOUT).await;
+        match answer {
+            Ok(response) => serde_json::from_slice(&response.payload)
+                .map(Some)
+                .map_err(|e| handlers::deploy::Error::Away(format!("app {name}: {e}"))),
+            Err(bus::Error::Refused(refusal)) if refusal.kind == RefusalKind::NotFound => Ok(None),
+            Err(e) => Err(handlers::deploy::Error::Away(format!("app {name}: {e}"))),
+        }
+    }
+
+    async fn moved_on(&self, revision: u64) {
+        let subject = format!("sync.{}._.apps", self.bus.site());
+        let _ = self.bus.publish(&subject, &Headers::new(), revision.to_string()).await;
+    }
+}
+
+/// An answer in JSON, or why not.
+type Answer = Result<Response, Refusal>;

@@ -1,0 +1,242 @@
+//! What a handler may ask of its node: the store, the bus, the accelerators, within its grants.
+
+use std::sync::OnceLock;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use accel::EdgeAccelerate;
+use async_trait::async_trait;
+use bus::{Kind, RefusalKind, Request, Subject, TierPath};
+use bytes::Bytes;
+use handlers::deploy::{self, App};
+use handlers::execute::{Caller, Host, HostError, Level, Publication, Row, Scan};
+use handlers::trigger::Triggers;
+use store::EdgeStore;
+
+/// The most rows that one scan of a handler returns.
+const SCAN_ROWS_MAX: u32 = 10_000;
+
+/// What stands behind the doors.
+pub struct Behind {
+    pub store: Arc<EdgeStore>,
+    pub accelerate: Arc<EdgeAccelerate>,
+    pub triggers: Arc<Triggers>,
+    pub site: TierPath,
+}
+
+/// The doors; closed until the node is whole.
+#[derive(Default)]
+pub struct Doors {
+    behind: OnceLock<Behind>,
+}
+
+impl Doors {
+    /// Opens them, once.
+    pub fn open(&self, behind: Behind) {
+        let _ = self.behind.set(behind);
+    }
+
+    fn behind(&self) -> Result<&Behind, HostError> {
+        self.behind.get().ok_or_else(|| HostError::Unavailable("the node is starting".into()))
+    }
+
+    fn app(&self, caller: &Caller) -> Result<(&Behind, Arc<App>), HostError> {
+        let behind = self.behind()?;
+        let name = &caller.target.app;
+        let app = behind.triggers.deploy.known(name);
+        Ok((behind, app.ok_or_else(|| HostError::NotFound(format!("app {name:?}")))?))
+    }
+
+    /// The store's name of a table that the handler may touch.
+    fn table(&self, caller: &Caller, table: &str) -> Result<(&Behind, String), HostError> {
+        let (behind, app) = self.app(caller)?;
+        if app.manifest.tables.iter().any(|own| own.name == table) {
+            return Ok((behind, deploy::table_name(app.name(), table)));
+        }
+        if app.manifest.grants.tables.iter().any(|granted| granted == table) {
+            let (owner, name) = table.split_once('/').unwrap_or((app.name(), table));
+            return Ok((behind, deploy::table_name(owner, name)));
+        }
+        let own: Vec<&str> = app.manifest.tables.iter().map(|t| t.name.as_str()).collect();
+        let text = match table.contains('/') {
+            true => format!("table {table:?} is not in [grants] tables"),
+            false => format!("table {table:?} is not in the manifest; there are {own:?}"),
+        };
+        Err(match table.contains('/') {
+            true => HostError::Denied(text),
+            false => HostError::NotFound(text),
+        })
+    }
+
+    fn timed(&self, name: &str, started: Instant) {
+        if let Ok(behind) = self.behind() {
+            behind.triggers.metrics.time(name, started.elapsed());
+        }
+    }
+}
+
+fn of_store(error: store::Error) -> HostError {
+    let text = error.to_string();
+    match error {
+        store::Error::UnknownTable(_) => HostError::NotFound(text),
+        error if error.retryable() => HostError::Unavailable(text),
+        store::Error::Corrupt { .. } | store::Error::Stopped(_) => HostError::Failed(text),
+        _ => HostError::Invalid(text),
+    }
+}
+
+#[async_trait]
+impl Host for Doors {
+    async fn store_get(
+        &self,
+        caller: &Caller,
+        table: &str,
+        key: Row,
+    ) -> Result<Option<Row>, HostError> {
+        let (behind, table) = self.table(caller, table)?;
+        let started = Instant::now();
+        let found = behind.store.get_json(&table, &key).await.map_err(of_store);
+        self.timed("store get", started);
+        found
+    }
+
+    async fn store_put(
+        &self,
+        caller: &Caller,
+        table: &str,
+        rows: Vec<Row>,
+    ) -> Result<(), HostError> {
+        let (behind, table) = self.table(caller, table)?;
+        let started = Instant::now();
+        let put = behind.store.put_json(&table, &rows).await.map_err(of_store);
+        self.timed("store put", started);
+        put.map(|_| ())
+    }
+
+    async fn store_increment(
+        &self,
+        caller: &Caller,
+        table: &str,
+        key: Row,
+        deltas: Row,
+    ) -> Result<(), HostError> {
+        let (behind, table) = self.table(caller, table)?;
+        let started = Instant::now();
+        let done = behind.store.increment_json(&table, &key, &deltas).await.map_err(of_store);
+        self.timed("store increment", started);
+        done.map(|_| ())
+    }
+
+    async fn store_scan(
+        &self,
+        caller: &Caller,
+        table: &str,
+        scan: Scan,
+    ) -> Result<Vec<Row>, HostError> {
+        let (behind, table) = self.table(caller, table)?;
+        let started = Instant::now();
+        let limit = scan.limit.unwrap_or(SCAN_ROWS_MAX).min(SCAN_ROWS_MAX) as usize;
+        let rows = behind.store.scan_json(&table, &scan.prefix, limit, scan.reverse).await;
+        self.timed("store scan", started);
+        rows.map_err(of_store)
+    }
+
+    async fn put_blob(&self, _caller: &Caller, content: Bytes) -> Result<String, HostError> {
+        let behind = self.behind()?;
+        let started = Instant::now();
+        let key = behind.store.put_blob(content).await.map_err(of_store);
+        self.timed("blob put", started);
+        key.map(|key| key.to_string())
+    }
+
+    async fn get_blob(&self, _caller: &Caller, key: &str) -> Result<Option<Bytes>, HostError> {
+        self.behind()?.store.get_blob(key).await.map_err(of_store)
+    }
+
+    async fn publish(&self, caller: &Caller, event: Publication) -> Result<(), HostError> {
+        let (behind, app) = self.app(caller)?;
+        let name = format!("{}.{}", app.name(), event.subject);
+        let mut sent = bus::Event::new(&name, behind.site.as_str(), event.body)
+            .map_err(|e| HostError::Invalid(e.to_string()))?;
+        sent.id = event.id;
+        sent.content_type = event.content_type;
+        if let Some(trace) = &caller.traceparent {
+            sent.headers.insert("traceparent".into(), trace.clone());
+        }
+        let started = Instant::now();
+        let stored = behind.triggers.events.publish(&sent).await;
+        self.timed("publish", started);
+        behind.triggers.metrics.count("events published", 1);
+        stored.map(|_| ()).map_err(|e| HostError::Unavailable(e.to_string()))
+    }
+
+    async fn call(&self, caller: &Caller, name: &str, body: Bytes) -> Result<Bytes, HostError> {
+        let (behind, app) = self.app(caller)?;
+        let subject = Subject::checked(Kind::Call, &behind.site, &format!("{}.{name}", app.name()))
+            .map_err(|e| HostError::Invalid(e.to_string()))?;
+        let mut request = Request::new(subject.to_string(), body);
+        let left = caller.deadline.saturating_duration_since(Instant::now());
+        let left_ms = left.as_millis().to_string();
+        request.headers.insert(bus::message::TIMEOUT_HEADER.into(), left_ms);
+        let answer = Box::pin(behind.triggers.answer(request)).await;
+        answer.map(|response| response.payload).map_err(|refusal| match refusal.kind {
+            RefusalKind::BadRequest => HostError::Invalid(refusal.message),
+            RefusalKind::NotGranted => HostError::Denied(refusal.message),
+            RefusalKind::NotFound | RefusalKind::NoHandler => HostError::NotFound(refusal.message),
+            RefusalKind::HandlerFailed | RefusalKind::Internal => {
+                HostError::Failed(refusal.message)
+            }
+            _ => HostError::Unavailable(refusal.message),
+        })
+    }
+
+    async fn accelerate(
+        &self,
+        caller: &Caller,
+        frame: &accel::Frame,
+        pipeline: accel::Pipeline,
+        history: &str,
+    ) -> Result<accel::Output, HostError> {
+        let behind = self.behind()?;
+        let job = accel::Job {
+            pipeline,
+            input: frame.clone(),
+            history: Some(history.to_owned()),
+            deadline: Some(caller.deadline),
+            priority: 0,
+            tenant: caller.target.app.clone(),
+        };
+        let output = behind.accelerate.run(job).await.map_err(of_accel)?;
+        let metrics = &behind.triggers.metrics;
+        metrics.count(&format!("frames on {}", output.device), 1);
+        let timing = &output.timing;
+        metrics.time_us("accelerate queue", timing.queue_us);
+        metrics.time_us("accelerate copy", timing.copy_us);
+        metrics.time_us("accelerate compute", timing.compute_us);
+        metrics.time_us("accelerate host", timing.host_us);
+        for (step, us) in &output.steps {
+            metrics.time(&format!("op {step}"), Duration::from_micros(*us));
+        }
+        Ok(output)
+    }
+
+    fn log(&self, caller: &Caller, level: Level, message: &str) {
+        let Ok(behind) = self.behind() else { return };
+        let from = format!("{}/{}", caller.target.app, caller.target.handler);
+        behind.triggers.logs.add(level.name(), &from, message);
+    }
+
+    fn config(&self, caller: &Caller, key: &str) -> Option<String> {
+        let (_, app) = self.app(caller).ok()?;
+        let handler = app.manifest.handler(&caller.target.handler)?;
+        handler.config.get(key).cloned()
+    }
+}
+
+fn of_accel(error: accel::Error) -> HostError {
+    match error {
+        accel::Error::Overloaded { .. } => HostError::Unavailable(error.to_string()),
+        accel::Error::BadRequest(_) => HostError::Invalid(error.to_string()),
+        _ => HostError::Failed(error.to_string()),
+    }
+}

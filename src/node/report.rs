@@ -1,0 +1,78 @@
+//! What a node says of itself and of the subtree below it.
+
+use bus::{TierClass, TierPath};
+use handlers::metrics::Snapshot;
+use serde::{Deserialize, Serialize};
+
+/// Everything about one node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Report {
+    #[serde(flatten)]
+    pub brief: Brief,
+    pub pid: u32,
+    pub rss_bytes: u64,
+    /// Everything this node needs at start is there, and its parent was heard.
+    pub ready: bool,
+    pub devices: Vec<accel::DeviceStatus>,
+    pub apps: Vec<AppReport>,
+    pub streams: Vec<handlers::stream::Status>,
+    pub tables: Vec<store::TableStatus>,
+    pub dead_letters: u64,
+    pub metrics: Snapshot,
+}
+
+/// What a node tells its parent every second; small.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Brief {
+    pub path: TierPath,
+    pub class: TierClass,
+    pub version: String,
+    pub uptime_s: u64,
+    /// The link to the parent; none at the root.
+    pub link: Option<LinkReport>,
+    pub devices: Vec<String>,
+    pub apps: Vec<String>,
+    /// Invocations now under way.
+    pub in_flight: u64,
+    /// Invocations so far.
+    pub invocations: u64,
+    /// How long ago the node was last heard, in ms; 0 for the one that answers.
+    #[serde(default)]
+    pub heard_ms_ago: u64,
+    #[serde(default)]
+    pub children: Vec<Brief>,
+}
+
+/// The link to the parent.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LinkReport {
+    pub parent: TierPath,
+    pub up: bool,
+    pub rtt_us: u64,
+}
+
+/// An app as this node has it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AppReport {
+    pub name: String,
+    pub version: String,
+    pub revision: u64,
+    pub handlers: Vec<HandlerReport>,
+}
+
+/// A handler as this node has it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HandlerReport {
+    pub name: String,
+    pub kind: String,
+    /// `ready`, `absent` (comes on demand) or `not placed here`.
+    pub state: String,
+}
+
+/// The resident memory of this process, in bytes; 0 where the system does not say.
+pub fn rss_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}
