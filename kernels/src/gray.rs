@@ -1,0 +1,87 @@
+//! NV12 luma to 8-bit gray of full range.
+//!
+//! For limited range (ITU-R BT.601 and BT.709: black 16, white 235) a sample `y`, first clamped
+//! to 16..=235, becomes `((y - 16) * 255 + 109) / 219`; for full range it is copied.
+
+use hw::{Arg, BufferId, Command, CpuArgs, Kernel, Launch, Param};
+
+use crate::native::{bands, sizes, threads_for};
+use crate::plane::Plane;
+
+/// `src`: luma plane; `dst`: gray plane of the same sides.
+pub static KERNEL: Kernel = Kernel {
+    stem: "gray",
+    params: &[
+        Param::In("src"),
+        Param::Out("dst"),
+        Param::U32("width"),
+        Param::U32("height"),
+        Param::U32("src_stride"),
+        Param::U32("dst_stride"),
+        Param::U32("limited"),
+    ],
+    opencl: include_str!("gray.cl"),
+    cpu: native,
+    bytes_needed,
+};
+
+/// Converts the luma plane at the start of `src`; `limited` tells its range.
+pub fn command(
+    src: BufferId,
+    from: Plane,
+    dst: BufferId,
+    dst_stride: u32,
+    limited: bool,
+) -> Command {
+    let sizes = [from.width, from.height, from.stride, dst_stride, u32::from(limited)];
+    let args = [src, dst].map(Arg::Buffer).into_iter().chain(sizes.map(Arg::U32));
+    let grid = [from.height as usize, 1];
+    Command::Launch(Launch { kernel: &KERNEL, args: args.collect(), grid })
+}
+
+/// One luma sample of limited range as gray of full range.
+#[inline(always)]
+pub fn expand_luma(y: u8) -> u8 {
+    ((u16::from(y.clamp(16, 235)) - 16) * 255 + 109).wrapping_div(219) as u8
+}
+
+pub fn reference(args: &mut CpuArgs<'_>) {
+    let [width, height, src_stride, dst_stride, limited] = sizes(args);
+    for y in 0..height {
+        for x in 0..width {
+            let luma = args.inputs[0][y * src_stride + x];
+            args.outputs[0][y * dst_stride + x] = if limited == 0 {
+                luma
+            } else {
+                let above_black = (i32::from(luma) - 16).clamp(0, 219);
+                ((above_black * 255 + 109) / 219) as u8
+            };
+        }
+    }
+}
+
+fn native(args: &mut CpuArgs<'_>) {
+    let [width, height, src_stride, dst_stride, limited] = sizes(args);
+    let threads = threads_for(args, width * height);
+    let src = args.inputs[0];
+    let dst = &mut args.outputs[0][..(height - 1) * dst_stride + width];
+    bands(dst, dst_stride, threads, |first, band| {
+        for (y, row) in band.chunks_mut(dst_stride).enumerate() {
+            let from = &src[(first + y) * src_stride..][..width];
+            if limited == 0 {
+                row[..width].copy_from_slice(from);
+            } else {
+                row[..width].iter_mut().zip(from).for_each(|(to, from)| *to = expand_luma(*from));
+            }
+        }
+    });
+}
+
+fn bytes_needed(scalars: &[u32]) -> Option<Vec<usize>> {
+    let &[width, height, src_stride, dst_stride, _] = scalars else { return None };
+    let plane = |stride| Plane { width, height, stride }.bytes();
+    Some(vec![plane(src_stride)?, plane(dst_stride)?])
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,89 @@
+//! Half the width and height by the rounded mean of 2 x 2 samples: `(a + b + c + d + 2) / 4`.
+//!
+//! The result has ceil(width/2) x ceil(height/2) samples; past an odd edge the last sample counts
+//! twice.
+
+use hw::{Arg, BufferId, Command, CpuArgs, Kernel, Launch, Param};
+
+use crate::native::{bands, sizes, threads_for};
+use crate::plane::Plane;
+
+/// `src`: gray plane; `dst`: gray plane of half the sides. The sizes are those of `src`.
+pub static KERNEL: Kernel = Kernel {
+    stem: "half_size",
+    params: &[
+        Param::In("src"),
+        Param::Out("dst"),
+        Param::U32("width"),
+        Param::U32("height"),
+        Param::U32("src_stride"),
+        Param::U32("dst_stride"),
+    ],
+    opencl: include_str!("half.cl"),
+    cpu: native,
+    bytes_needed,
+};
+
+/// Halves the plane at the start of `src`.
+pub fn command(src: BufferId, from: Plane, dst: BufferId, dst_stride: u32) -> Command {
+    let sizes = [from.width, from.height, from.stride, dst_stride];
+    let args = [src, dst].map(Arg::Buffer).into_iter().chain(sizes.map(Arg::U32));
+    let grid = [from.height.div_ceil(2) as usize, 1];
+    Command::Launch(Launch { kernel: &KERNEL, args: args.collect(), grid })
+}
+
+pub fn reference(args: &mut CpuArgs<'_>) {
+    let [width, height, src_stride, dst_stride] = sizes(args);
+    let src = args.inputs[0];
+    let sample =
+        |x: usize, y: usize| u32::from(src[y.min(height - 1) * src_stride + x.min(width - 1)]);
+    for y in 0..height.div_ceil(2) {
+        for x in 0..width.div_ceil(2) {
+            let (x2, y2) = (2 * x, 2 * y);
+            let sum =
+                sample(x2, y2) + sample(x2 + 1, y2) + sample(x2, y2 + 1) + sample(x2 + 1, y2 + 1);
+            args.outputs[0][y * dst_stride + x] = ((sum + 2) / 4) as u8;
+        }
+    }
+}
+
+fn native(args: &mut CpuArgs<'_>) {
+    let [width, height, src_stride, dst_stride] = sizes(args);
+    let threads = threads_for(args, width * height);
+    let src = args.inputs[0];
+    let (out_width, out_height) = (width.div_ceil(2), height.div_ceil(2));
+    let dst = &mut args.outputs[0][..(out_height - 1) * dst_stride + out_width];
+    bands(dst, dst_stride, threads, |first, band| {
+        for (y, row) in band.chunks_mut(dst_stride).enumerate() {
+            let upper = 2 * (first + y);
+            let lower = (upper + 1).min(height - 1);
+            let from = |y: usize| &src[y * src_stride..][..width];
+            half_row(from(upper), from(lower), &mut row[..out_width]);
+        }
+    });
+}
+
+#[inline(always)]
+fn half_row(upper: &[u8], lower: &[u8], to: &mut [u8]) {
+    let pairs = upper.chunks_exact(2).zip(lower.chunks_exact(2));
+    for (to, (a, b)) in to.iter_mut().zip(pairs) {
+        let sum = u16::from(a[0]) + u16::from(a[1]) + u16::from(b[0]) + u16::from(b[1]);
+        *to = ((sum + 2) >> 2) as u8;
+    }
+    if upper.len() % 2 == 1 {
+        let last = upper.len() - 1;
+        let sum = 2 * (u16::from(upper[last]) + u16::from(lower[last]));
+        to[last / 2] = ((sum + 2) >> 2) as u8;
+    }
+}
+
+fn bytes_needed(scalars: &[u32]) -> Option<Vec<usize>> {
+    let &[width, height, src_stride, dst_stride] = scalars else { return None };
+    let src = Plane { width, height, stride: src_stride };
+    let (width, height) = (width.div_ceil(2), height.div_ceil(2));
+    let dst = Plane { width, height, stride: dst_stride };
+    Some(vec![src.bytes()?, dst.bytes()?])
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,88 @@
+//! Shapes of frames in buffers, and the checks that keep every access inside them.
+
+use hw::Arg;
+
+/// Largest width, height and stride of a frame, in samples.
+pub const SIDE_MAX: u32 = 16384;
+
+/// One plane of bytes that starts at its buffer's first byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plane {
+    pub width: u32,
+    pub height: u32,
+    /// Bytes from one row to the next.
+    pub stride: u32,
+}
+
+impl Plane {
+    /// A plane without gaps between rows.
+    pub fn tight(width: u32, height: u32) -> Self {
+        Self { width, height, stride: width }
+    }
+
+    /// Bytes from the first sample to the last, or `None` for an impossible shape.
+    pub fn bytes(&self) -> Option<usize> {
+        let sides_fit = [self.width, self.height].iter().all(|s| (1..=SIDE_MAX).contains(s));
+        if !sides_fit || self.stride < self.width || self.stride > 2 * SIDE_MAX {
+            return None;
+        }
+        Some((self.height as usize - 1) * self.stride as usize + self.width as usize)
+    }
+}
+
+/// An NV12 frame in one buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Nv12 {
+    pub width: u32,
+    pub height: u32,
+    /// Bytes from one luma row to the next.
+    pub stride: u32,
+    /// Bytes from the buffer's start to the first Cb.
+    pub chroma_offset: u32,
+    /// Bytes from one chroma row to the next.
+    pub chroma_stride: u32,
+}
+
+impl Nv12 {
+    /// A frame without gaps.
+    pub fn tight(width: u32, height: u32) -> Self {
+        let chroma_stride = width.div_ceil(2) * 2;
+        Self { width, height, stride: width, chroma_offset: width * height, chroma_stride }
+    }
+
+    /// The luma plane.
+    pub fn luma(&self) -> Plane {
+        Plane { width: self.width, height: self.height, stride: self.stride }
+    }
+
+    /// The chroma plane, in bytes: two to a sample.
+    pub fn chroma(&self) -> Plane {
+        let (width, height) = (self.width.div_ceil(2) * 2, self.height.div_ceil(2));
+        Plane { width, height, stride: self.chroma_stride }
+    }
+
+    /// Bytes from the first luma to the last chroma sample, or `None` for an impossible shape.
+    pub fn bytes(&self) -> Option<usize> {
+        let offset = self.chroma_offset as usize;
+        (self.luma().bytes()? <= offset).then_some(offset + self.chroma_bytes()?)
+    }
+
+    fn chroma_bytes(&self) -> Option<usize> {
+        let chroma = self.chroma();
+        (chroma.stride >= chroma.width && chroma.stride <= 2 * SIDE_MAX)
+            .then(|| (chroma.height as usize - 1) * chroma.stride as usize + chroma.width as usize)
+    }
+
+    /// The five integers by which kernels are told this shape.
+    pub(crate) fn args(&self) -> [Arg; 5] {
+        [self.width, self.height, self.stride, self.chroma_offset, self.chroma_stride].map(Arg::U32)
+    }
+
+    /// The shape in the first five integers of a launch.
+    pub(crate) fn of(scalars: &[u32]) -> Option<Self> {
+        let [width, height, stride, chroma_offset, chroma_stride, ..] = *scalars else {
+            return None;
+        };
+        Some(Self { width, height, stride, chroma_offset, chroma_stride })
+    }
+}

@@ -1,0 +1,160 @@
+//! The harness of the kernels' tests: every form on every device against the reference, on random
+//! shapes, with poisoned outputs and guard bands.
+
+use std::sync::{Arc, LazyLock};
+
+use hw::{Arg, BufferId, Command, Config, CpuArgs, Device, Launch, Param};
+use proptest::strategy::Strategy;
+use proptest::test_runner::TestRunner;
+
+use crate::ALL;
+
+/// Bytes after each buffer that no kernel may touch.
+const GUARD_BYTES: usize = 64;
+const POISON: u8 = 0xA5;
+
+/// The devices that forms are checked on: native with one thread and with three, and OpenCL.
+static DEVICES: LazyLock<Vec<Arc<dyn Device>>> = LazyLock::new(|| {
+    let one = Config { cpu_threads: 1, opencl: false, ..Config::default() };
+    let all = Config { cpu_threads: 3, ..Config::default() };
+    let devices: Vec<_> = hw::discover(&one).into_iter().chain(hw::discover(&all)).collect();
+    if devices.len() == 2 {
+        eprintln!("skipped: no OpenCL device");
+    }
+    devices
+});
+
+/// Runs `check` on a few hundred random cases; a failure prints the case and how to repeat it.
+pub(crate) fn cases<S: Strategy>(strategy: S, check: impl Fn(S::Value)) {
+    let config = proptest::test_runner::Config {
+        cases: 150,
+        failure_persistence: None,
+        ..Default::default()
+    };
+    let run = TestRunner::new(config).run(&strategy, |case| {
+        check(case);
+        Ok(())
+    });
+    if let Err(error) = run {
+        panic!("{error}");
+    }
+}
+
+/// Bytes that look random and are the same for the same seed (xorshift64).
+pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+/// Bytes with long runs and extremes, as masks and flat areas have.
+pub(crate) fn patches(seed: u64, len: usize) -> Vec<u8> {
+    let values = [0, 1, 15, 16, 17, 127, 128, 235, 236, 240, 255];
+    let mut data = Vec::with_capacity(len);
+    for pair in noise(seed, 2 * len.max(1)).chunks_exact(2) {
+        let value = values[usize::from(pair[0]) % values.len()];
+        data.extend(std::iter::repeat_n(value, usize::from(pair[1]) % 40 + 1));
+        if data.len() >= len {
+            break;
+        }
+    }
+    data.truncate(len);
+    data
+}
+
+/// Checks one launch on all devices. `inputs` are the contents of the buffers that are read, in
+/// order, and may be longer than needed; buffers that are only written start poisoned.
+pub(crate) fn check(command: impl Fn(&[BufferId]) -> Command, inputs: &[Vec<u8>]) {
+    let ids: Vec<BufferId> = (0..8).map(BufferId).collect();
+    let Command::Launch(launch) = command(&ids) else { panic!("a launch") };
+    let expected = run_reference(&launch, inputs);
+    for device in DEVICES.iter() {
+        let got = run_device(&**device, &command, &launch, inputs);
+        for (number, (got, expected)) in got.iter().zip(&expected).enumerate() {
+            compare(&device.info().id, &launch, number, got, expected);
+        }
+    }
+}
+
+fn compare(device: &str, launch: &Launch, number: usize, got: &[u8], expected: &[u8]) {
+    let Some(at) = got.iter().zip(expected).position(|(g, e)| g != e) else { return };
+    panic!(
+        "{} on {device}, scalars {:?}: buffer {number} differs first at byte {at} of {}: {} for {}",
+        launch.kernel.stem,
+        launch.scalars(),
+        expected.len(),
+        got[at],
+        expected[at],
+    );
+}
+
+/// The buffers before the launch, guards included, in the order of the parameters.
+fn buffers(launch: &Launch, inputs: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let needed = (launch.kernel.bytes_needed)(&launch.scalars()).expect("possible sizes");
+    let mut inputs = inputs.iter();
+    let params = launch.kernel.params.iter().filter(|p| !matches!(p, Param::U32(_)));
+    let filled = params.zip(needed).map(|(param, needed)| {
+        let mut data = match param {
+            Param::Out(_) => Vec::new(),
+            _ => inputs.next().expect("an input for each parameter").clone(),
+        };
+        data.resize(data.len().max(needed) + GUARD_BYTES, POISON);
+        data
+    });
+    filled.collect()
+}
+
+fn run_reference(launch: &Launch, inputs: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let entry = ALL.iter().find(|e| e.kernel == launch.kernel).expect("a listed kernel");
+    let mut buffers = buffers(launch, inputs);
+    let needed = (launch.kernel.bytes_needed)(&launch.scalars()).expect("possible sizes");
+    let params = launch.kernel.params.iter().filter(|p| !matches!(p, Param::U32(_)));
+    let (mut read, mut written) = (Vec::new(), Vec::new());
+    for ((param, data), needed) in params.zip(&mut buffers).zip(needed) {
+        match param {
+            Param::In(_) => read.push(&data[..needed]),
+            _ => written.push(&mut data[..needed]),
+        }
+    }
+    let scalars = launch.scalars();
+    (entry.reference)(&mut CpuArgs { inputs: read, outputs: written, scalars, threads: 1 });
+    buffers
+}
+
+fn run_device(
+    device: &dyn Device,
+    command: &impl Fn(&[BufferId]) -> Command,
+    launch: &Launch,
+    inputs: &[Vec<u8>],
+) -> Vec<Vec<u8>> {
+    let mut contents = buffers(launch, inputs);
+    let by_id: Vec<BufferId> = contents
+        .iter()
+        .map(|data| {
+            let id = device.alloc(data.len()).expect("alloc");
+            device.write(id, 0, data).expect("write");
+            id
+        })
+        .collect();
+    let order = launch.args.iter().filter_map(|arg| match arg {
+        Arg::Buffer(id) => Some(id.0 as usize),
+        Arg::U32(_) => None,
+    });
+    // The command was asked for with ids 0, 1, …; the parameters may name them in another order.
+    let mut given = vec![BufferId(u64::MAX); by_id.len()];
+    for (position, id) in order.enumerate() {
+        given[id] = by_id[position];
+    }
+    device.run(&[command(&given)]).expect("run");
+    device.finish().expect("finish");
+    for (id, data) in by_id.iter().zip(&mut contents) {
+        device.read(*id, 0, data).expect("read");
+        device.free(*id).expect("free");
+    }
+    contents
+}

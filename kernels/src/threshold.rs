@@ -1,0 +1,66 @@
+//! A gray plane as a mask: 255 where a sample is above the level, else 0.
+
+use hw::{Arg, BufferId, Command, CpuArgs, Kernel, Launch, Param};
+
+use crate::native::{bands, sizes, threads_for};
+use crate::plane::Plane;
+
+/// `src`, `dst`: gray planes of the same sides; `level`: 0 to 255, higher leaves nothing.
+pub static KERNEL: Kernel = Kernel {
+    stem: "threshold",
+    params: &[
+        Param::In("src"),
+        Param::Out("dst"),
+        Param::U32("width"),
+        Param::U32("height"),
+        Param::U32("src_stride"),
+        Param::U32("dst_stride"),
+        Param::U32("level"),
+    ],
+    opencl: include_str!("threshold.cl"),
+    cpu: native,
+    bytes_needed,
+};
+
+/// Masks the plane at the start of `src`.
+pub fn command(src: BufferId, from: Plane, dst: BufferId, dst_stride: u32, level: u8) -> Command {
+    let sizes = [from.width, from.height, from.stride, dst_stride, u32::from(level)];
+    let args = [src, dst].map(Arg::Buffer).into_iter().chain(sizes.map(Arg::U32));
+    let grid = [from.height as usize, 1];
+    Command::Launch(Launch { kernel: &KERNEL, args: args.collect(), grid })
+}
+
+pub fn reference(args: &mut CpuArgs<'_>) {
+    let [width, height, src_stride, dst_stride, level] = sizes(args);
+    for y in 0..height {
+        for x in 0..width {
+            let above = usize::from(args.inputs[0][y * src_stride + x]) > level;
+            args.outputs[0][y * dst_stride + x] = if above { 255 } else { 0 };
+        }
+    }
+}
+
+fn native(args: &mut CpuArgs<'_>) {
+    let [width, height, src_stride, dst_stride, level] = sizes(args);
+    let threads = threads_for(args, width * height);
+    let src = args.inputs[0];
+    let level = level.min(255) as u8;
+    let dst = &mut args.outputs[0][..(height - 1) * dst_stride + width];
+    bands(dst, dst_stride, threads, |first, band| {
+        for (y, row) in band.chunks_mut(dst_stride).enumerate() {
+            let from = &src[(first + y) * src_stride..][..width];
+            for (to, from) in row[..width].iter_mut().zip(from) {
+                *to = if *from > level { 255 } else { 0 };
+            }
+        }
+    });
+}
+
+fn bytes_needed(scalars: &[u32]) -> Option<Vec<usize>> {
+    let &[width, height, src_stride, dst_stride, _] = scalars else { return None };
+    let plane = |stride| Plane { width, height, stride }.bytes();
+    Some(vec![plane(src_stride)?, plane(dst_stride)?])
+}
+
+#[cfg(test)]
+mod tests;
