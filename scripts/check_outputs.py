@@ -5,7 +5,7 @@
 
 The document must be consistent in itself, the video must play, and the Parquet files must say the
 same to pyarrow and DuckDB as the document says. Each claim is one function that fails by assert;
-all of them run, and all that fail are printed. Needs pyarrow and duckdb (`./tools.sh test`), ffprobe
+all of them run, and all that fail are printed. Needs pyarrow, duckdb (`./tools.sh test`), ffprobe,
 and ffmpeg.
 """
 

@@ -68,9 +68,9 @@ fn places() {
 #[test]
 fn unsafe_code() {
     let check = |path, text, findings| check(unsafe_findings, path, text, findings);
-    check("bus/src/lib.rs", "//! Bus.\n#![forbid(unsafe_code)]\n", 0);
-    check("bus/src/lib.rs", "//! Bus.\n", 1);
-    check("bus/src/route.rs", "//! Route.\n", 0);
+    check("store/src/lib.rs", "//! Bus.\n#![forbid(unsafe_code)]\n", 0);
+    check("store/src/lib.rs", "//! Bus.\n", 1);
+    check("store/src/route.rs", "//! Route.\n", 0);
     check("hw/src/lib.rs", "//! Devices.\n", 0);
 }
 
