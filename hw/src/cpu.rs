@@ -40,6 +40,11 @@ impl CpuDevice {
         }
     }
 
+    /// How many buffers are allocated now.
+    pub fn buffer_count(&self) -> usize {
+        self.state().buffers.len()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,0 +1,536 @@
+//! [`EdgeAccelerate`]: a thread and a bounded queue for each device, and what is shared between
+//! them: learned costs, histories, and the health of the devices.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use hw::{BufferId, Device};
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use crate::history::{Histories, Remembered};
+use crate::plan::{Plan, plan};
+use crate::queue::{Queue, Rank};
+use crate::schedule::{Costs, Decision, DeviceView, JobView, Prefer, schedule};
+use crate::worker::{Carried, carry_out};
+use crate::{Error, Job, Output, Result, Timing};
+
+/// How long a device is set aside after its first failure; doubled with each further one in a row.
+const QUARANTINE_MIN: Duration = Duration::from_millis(100);
+const QUARANTINE_MAX: Duration = Duration::from_secs(30);
+/// Bytes that move from one device to another in a microsecond: a cautious guess.
+const MOVED_BYTES_PER_US: u64 = 2000;
+
+/// How to start.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub prefer: Prefer,
+    /// Use OpenCL devices where there are some.
+    pub opencl: bool,
+    /// Threads of one kernel on the CPU device; `None` for as many as there are cores.
+    pub cpu_threads: Option<usize>,
+    /// Where compiled kernels are kept between runs.
+    pub cache_dir: Option<PathBuf>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { prefer: Prefer::Accelerator, opencl: true, cpu_threads: None, cache_dir: None }
+    }
+}
+
+/// A device and how it is doing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeviceStatus {
+    /// Such as `cpu0` or `opencl0`.
+    pub id: String,
+    /// `cpu`, `opencl`, `cuda` or `xrt`.
+    pub kind: String,
+    pub name: String,
+    pub driver: String,
+    pub memory_bytes: u64,
+    pub compute_units: u32,
+    pub state: DeviceState,
+    /// How much longer it is set aside.
+    pub quarantined_ms: u64,
+    /// Jobs that wait for it.
+    pub queue_len: usize,
+    pub jobs_done: u64,
+    pub jobs_failed: u64,
+    /// Time it has worked.
+    pub busy_us: u64,
+    pub last_error: Option<String>,
+}
+
+/// What a device is up to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceState {
+    /// Compiling its kernels.
+    Warming,
+    Ready,
+    /// Failed lately, and left alone for a while.
+    Quarantined,
+}
+
+/// Runs jobs on the devices of this machine. Dropping it stops its threads; jobs that still wait
+/// then end with [`Error::Stopped`].
+pub struct EdgeAccelerate {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    devices: Vec<Arc<dyn Device>>,
+    prefer: Prefer,
+    started: Instant,
+    state: Mutex<State>,
+    /// One for each device: there is work, or it is time to stop.
+    wake: Vec<Condvar>,
+}
+
+struct State {
+    units: Vec<Unit>,
+    costs: Costs,
+    histories: Histories,
+    stopping: bool,
+}
+
+/// The changing side of a device.
+#[derive(Default)]
+struct Unit {
+    queue: Queue<Work>,
+    /// Predicted time of what waits.
+    queued_us: u64,
+    /// Since when it runs something, and how long that was predicted to take.
+    running: Option<(Instant, u64)>,
+    is_warming: bool,
+    quarantined_until: Option<Instant>,
+    failures_in_row: u32,
+    jobs_done: u64,
+    jobs_failed: u64,
+    busy_us: u64,
+    last_error: Option<String>,
+}
+
+/// A job on its way to a device.
+struct Work {
+    job: Job,
+    plan: Arc<Plan>,
+    submitted: Instant,
+    cost_us: u64,
+    reply: oneshot::Sender<Answer>,
+}
+
+type Answer = std::result::Result<Output, Failure>;
+
+enum Failure {
+    /// Another device may do it.
+    Device(hw::Error),
+    /// Nobody will do it.
+    Refused(Error),
+}
+
+impl EdgeAccelerate {
+    /// Finds the devices of this machine and starts a thread for each. Kernels are compiled there
+    /// in the background.
+    pub fn start(config: Config) -> Result<Self> {
+        let defaults = hw::Config::default();
+        let devices = hw::discover(&hw::Config {
+            cpu_threads: config.cpu_threads.unwrap_or(defaults.cpu_threads),
+            opencl: config.opencl,
+            cache_dir: config.cache_dir,
+            ..defaults
+        });
+        Self::start_with(devices, config.prefer)
+    }
+
+    /// Starts with these devices, for tests with devices that fail on purpose.
+    pub fn start_with(devices: Vec<Arc<dyn Device>>, prefer: Prefer) -> Result<Self> {
+        let units = devices.iter().map(|_| Unit { is_warming: true, ..Unit::default() }).collect();
+        let state = State {
+            units,
+            costs: Costs::default(),
+            histories: Histories::default(),
+            stopping: false,
+        };
+        let shared = Arc::new(Shared {
+            wake: devices.iter().map(|_| Condvar::new()).collect(),
+            devices,
+            prefer,
+            started: Instant::now(),
+            state: Mutex::new(state),
+        });
+        let mut engine = Self { shared, threads: Vec::new() };
+        for index in 0..engine.shared.devices.len() {
+            let shared = engine.shared.clone();
+            let name = format!("accel-{}", shared.devices[index].info().id);
+            let thread = std::thread::Builder::new().name(name);
+            let thread = thread.spawn(move || shared.work(index)).map_err(|error| {
+                Error::NoDevice(format!("no thread for device {index}: {error}"))
+            })?;
+            engine.threads.push(thread);
+        }
+        Ok(engine)
+    }
+
+    /// The devices, in order of discovery.
+    pub fn devices(&self) -> Vec<DeviceStatus> {
+        let state = self.shared.state();
+        let now = Instant::now();
+        let devices = self.shared.devices.iter().zip(&state.units);
+        devices.map(|(device, unit)| unit.status(device.info(), now)).collect()
+    }
+
+    /// Runs a job on the device that suits it best, and on others if that one fails.
+    ///
+    /// Dropping the future withdraws a job that has not begun.
+    pub async fn run(&self, job: Job) -> Result<Output> {
+        job.input.check()?;
+        let plan = Arc::new(plan(&job.pipeline, job.input.shape())?);
+        if !plan.kept.is_empty() && job.history.is_none() {
+            return Err(Error::Invalid(
+                "job: the pipeline uses a value of the previous frame: give a history key"
+                    .to_string(),
+            ));
+        }
+        let submitted = Instant::now();
+        let mut excluded = Vec::new();
+        let mut last_error = "there is none".to_string();
+        loop {
+            let sent = self.shared.submit(&job, &plan, submitted, &excluded)?;
+            let Some((device, answer)) = sent else { return Err(Error::NoDevice(last_error)) };
+            match answer.await {
+                Ok(Ok(output)) => return Ok(output),
+                Ok(Err(Failure::Refused(error))) => return Err(error),
+                Ok(Err(Failure::Device(error))) if error.is_callers() => {
+                    return Err(Error::NoDevice(error.to_string()));
+                }
+                Ok(Err(Failure::Device(error))) => {
+                    tracing::warn!(%error, "job goes to another device");
+                    last_error = error.to_string();
+                    excluded.push(device);
+                }
+                Err(_) => return Err(Error::Stopped),
+            }
+        }
+    }
+
+    /// Forgets what a history key remembers, and frees it.
+    pub fn close_history(&self, key: &str) {
+        let closed = self.shared.state().histories.close(key);
+        self.shared.free(closed);
+    }
+}
+
+impl Drop for EdgeAccelerate {
+    fn drop(&mut self) {
+        self.shared.state().stopping = true;
+        self.shared.wake.iter().for_each(Condvar::notify_all);
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has said so already.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues a job on the device chosen for it; `None` when all have failed on it.
+    fn submit(
+        &self,
+        job: &Job,
+        plan: &Arc<Plan>,
+        submitted: Instant,
+        excluded: &[usize],
+    ) -> Result<Option<(usize, oneshot::Receiver<Answer>)>> {
+        let mut state = self.state();
+        if state.stopping {
+            return Err(Error::Stopped);
+        }
+        let (device, cost_us) = match self.choose(&state, job, plan, excluded) {
+            Decision::Run { device, cost_us } => (device, cost_us),
+            Decision::Overloaded { retry_after_ms } => {
+                return Err(Error::Overloaded { retry_after_ms });
+            }
+            Decision::NoDevice => return Ok(None),
+        };
+        let (reply, answer) = oneshot::channel();
+        let work = Work { job: job.clone(), plan: plan.clone(), submitted, cost_us, reply };
+        let deadline = job.deadline.map(|at| at.saturating_duration_since(self.started));
+        let rank = Rank {
+            priority: job.priority,
+            tenant: job.tenant.clone(),
+            deadline_us: deadline.map_or(u64::MAX, |deadline| deadline.as_micros() as u64),
+        };
+        let unit = &mut state.units[device];
+        if unit.queue.push(rank, work).is_err() {
+            return Err(Error::Overloaded { retry_after_ms: unit.queued_us.div_ceil(1000).max(1) });
+        }
+        unit.queued_us += cost_us;
+        let evicted = match history_key(job, plan) {
+            Some(key) => state.histories.sent(key, device),
+            None => Vec::new(),
+        };
+        drop(state);
+        self.wake[device].notify_one();
+        self.free(evicted);
+        Ok(Some((device, answer)))
+    }
+
+    fn choose(&self, state: &State, job: &Job, plan: &Plan, excluded: &[usize]) -> Decision {
+        let now = Instant::now();
+        let devices = self.devices.iter().zip(&state.units);
+        let views: Vec<DeviceView> =
+            devices.map(|(device, unit)| unit.view(device.info(), now)).collect();
+        let (resident_on, is_bound, bytes) =
+            history_key(job, plan).map_or((None, false, 0), |key| state.histories.residence(key));
+        let slack = job.deadline.map(|at| at.saturating_duration_since(now).as_micros() as u64);
+        let view = JobView {
+            signature: plan.signature,
+            slack_us: slack,
+            resident_on,
+            is_bound,
+            move_us: 2 * bytes as u64 / MOVED_BYTES_PER_US,
+            excluded,
+        };
+        schedule(&views, &state.costs, &view, self.prefer)
+    }
+
+    /// The life of a device's thread.
+    fn work(&self, index: usize) {
+        let all: Vec<&'static hw::Kernel> = kernels::ALL.iter().map(|entry| entry.kernel).collect();
+        let prepared = self.devices[index].prepare(&all);
+        let mut state = self.state();
+        state.units[index].is_warming = false;
+        if let Err(error) = prepared {
+            tracing::warn!(%error, "kernels are not ready");
+            state.units[index].failed(&error, Instant::now());
+        }
+        drop(state);
+        while let Some(work) = self.next(index) {
+            self.serve(index, work);
+        }
+    }
+
+    /// Waits for work; `None` when it is time to stop. What still waits is then dropped.
+    fn next(&self, index: usize) -> Option<Work> {
+        let mut state = self.state();
+        loop {
+            let unit = &mut state.units[index];
+            if let Some(work) = unit.queue.pop() {
+                if state.stopping {
+                    continue;
+                }
+                let unit = &mut state.units[index];
+                unit.queued_us = unit.queued_us.saturating_sub(work.cost_us);
+                unit.running = Some((Instant::now(), work.cost_us));
+                return Some(work);
+            }
+            if state.stopping {
+                return None;
+            }
+            state = self.wake[index].wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn serve(&self, index: usize, work: Work) {
+        let start = Instant::now();
+        let key = history_key(&work.job, &work.plan);
+        let answer = match refusal(&work, start) {
+            Some(refusal) => Err(Failure::Refused(refusal)),
+            None => self.attempt(index, &work, key, start),
+        };
+        let mut state = self.state();
+        if let Some(key) = key {
+            state.histories.done(key);
+        }
+        state.book(index, &work, &answer, start);
+        drop(state);
+        // Whoever asked may have gone; that is theirs to decide.
+        let _ = work.reply.send(answer);
+    }
+
+    /// Runs a job with its history, and keeps the next one.
+    fn attempt(&self, index: usize, work: &Work, key: Option<&str>, start: Instant) -> Answer {
+        let device = &*self.devices[index];
+        let taken = key.and_then(|key| self.state().histories.take(key));
+        let previous = taken.and_then(|taken| self.bring(index, &work.plan, taken));
+        let ids: Option<Vec<BufferId>> =
+            previous.as_ref().map(|p| p.buffers.iter().map(|(id, _)| *id).collect());
+        let carried = carry_out(device, &work.plan, &work.job.input, ids.as_deref());
+        let (keep, free) = match &carried {
+            Ok(carried) => (remembered(index, &work.plan, carried), previous),
+            Err(_) => (previous, None),
+        };
+        self.free(free);
+        if let (Some(key), Some(keep)) = (key, keep) {
+            let freed = self.state().histories.keep(key, keep);
+            self.free(freed);
+        }
+        let carried = carried.map_err(Failure::Device)?;
+        Ok(output(device, work, carried, start))
+    }
+
+    /// The history on the device of this index, brought there from another one if need be.
+    /// One that does not fit the plan, or cannot be read any more, is dropped.
+    fn bring(&self, index: usize, plan: &Plan, taken: Remembered) -> Option<Remembered> {
+        if taken.signature != plan.signature {
+            self.free(Some(taken));
+            return None;
+        }
+        if taken.device == index {
+            return Some(taken);
+        }
+        let moved = self.copy_over(index, &taken);
+        self.free(Some(taken));
+        moved.inspect_err(|error| tracing::warn!(%error, "a history is lost with its device")).ok()
+    }
+
+    fn copy_over(&self, index: usize, taken: &Remembered) -> hw::Result<Remembered> {
+        let (from, to) = (&self.devices[taken.device], &self.devices[index]);
+        let mut moved =
+            Remembered { device: index, signature: taken.signature, buffers: Vec::new() };
+        for (buffer, bytes) in &taken.buffers {
+            let mut data = vec![0; *bytes];
+            let copied = from.read(*buffer, 0, &mut data).and_then(|()| to.alloc(*bytes));
+            let copied = copied.and_then(|new| {
+                moved.buffers.push((new, *bytes));
+                to.write(new, 0, &data)
+            });
+            if let Err(error) = copied {
+                self.free(Some(moved));
+                return Err(error);
+            }
+        }
+        Ok(moved)
+    }
+
+    fn free(&self, remembered: impl IntoIterator<Item = Remembered>) {
+        for Remembered { device, buffers, .. } in remembered {
+            for (buffer, _) in buffers {
+                // A device that is lost has freed everything already.
+                let _ = self.devices[device].free(buffer);
+            }
+        }
+    }
+}
+
+impl State {
+    /// Notes how a job went.
+    fn book(&mut self, index: usize, work: &Work, answer: &Answer, start: Instant) {
+        let took_us = start.elapsed().as_micros() as u64;
+        let unit = &mut self.units[index];
+        unit.running = None;
+        match answer {
+            Ok(_) => {
+                unit.jobs_done += 1;
+                unit.busy_us += took_us;
+                unit.failures_in_row = 0;
+                unit.quarantined_until = None;
+                unit.queue.charge(&work.job.tenant, took_us);
+                self.costs.learn(work.plan.signature, index, took_us);
+            }
+            Err(Failure::Device(error)) => {
+                unit.failed(error, Instant::now());
+                if matches!(error, hw::Error::Lost { .. }) {
+                    self.histories.lose(index);
+                }
+            }
+            Err(Failure::Refused(_)) => {}
+        }
+    }
+}
+
+impl Unit {
+    fn failed(&mut self, error: &hw::Error, now: Instant) {
+        self.jobs_failed += 1;
+        self.last_error = Some(error.to_string());
+        if !error.is_callers() {
+            let doubled = QUARANTINE_MIN * 2u32.pow(self.failures_in_row.min(16));
+            self.quarantined_until = Some(now + doubled.min(QUARANTINE_MAX));
+            self.failures_in_row += 1;
+        }
+    }
+
+    fn quarantined(&self, now: Instant) -> Duration {
+        self.quarantined_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
+    }
+
+    fn view(&self, info: &hw::DeviceInfo, now: Instant) -> DeviceView {
+        let running_us = self.running.map_or(0, |(since, cost_us)| {
+            cost_us.saturating_sub(now.saturating_duration_since(since).as_micros() as u64)
+        });
+        DeviceView {
+            is_accelerator: info.kind.is_accelerator(),
+            quarantined_us: self.quarantined(now).as_micros() as u64,
+            is_warming: self.is_warming,
+            backlog_us: self.queued_us + running_us,
+            room: self.queue.room(),
+        }
+    }
+
+    fn status(&self, info: &hw::DeviceInfo, now: Instant) -> DeviceStatus {
+        let quarantined = self.quarantined(now);
+        let state = match (self.is_warming, quarantined.is_zero()) {
+            (true, _) => DeviceState::Warming,
+            (false, true) => DeviceState::Ready,
+            (false, false) => DeviceState::Quarantined,
+        };
+        DeviceStatus {
+            id: info.id.clone(),
+            kind: info.kind.as_str().to_string(),
+            name: info.name.clone(),
+            driver: info.driver.clone(),
+            memory_bytes: info.memory_bytes,
+            compute_units: info.compute_units,
+            state,
+            quarantined_ms: quarantined.as_millis() as u64,
+            queue_len: self.queue.len(),
+            jobs_done: self.jobs_done,
+            jobs_failed: self.jobs_failed,
+            busy_us: self.busy_us,
+            last_error: self.last_error.clone(),
+        }
+    }
+}
+
+/// The history a job reads and writes, if its pipeline uses any.
+fn history_key<'a>(job: &'a Job, plan: &Plan) -> Option<&'a str> {
+    job.history.as_deref().filter(|_| !plan.kept.is_empty())
+}
+
+/// Why a job is not begun at all.
+fn refusal(work: &Work, now: Instant) -> Option<Error> {
+    if work.reply.is_closed() {
+        return Some(Error::Stopped);
+    }
+    let late = now.checked_duration_since(work.job.deadline?).filter(|late| !late.is_zero())?;
+    Some(Error::Late { late_ms: (late.as_micros() as u64).div_ceil(1000) })
+}
+
+fn remembered(device: usize, plan: &Plan, carried: &Carried) -> Option<Remembered> {
+    let sizes = plan.kept.iter().map(|kept| plan.buffers[kept.current.0 as usize]);
+    let buffers: Vec<_> = carried.kept.iter().copied().zip(sizes).collect();
+    (!buffers.is_empty()).then_some(Remembered { device, signature: plan.signature, buffers })
+}
+
+fn output(device: &dyn Device, work: &Work, carried: Carried, start: Instant) -> Output {
+    let queue_us = start.saturating_duration_since(work.submitted).as_micros() as u64;
+    let names = work.job.pipeline.steps.iter().map(|step| step.output.clone());
+    let times = carried.steps_us.into_iter().chain(std::iter::repeat(0));
+    Output {
+        values: carried.values,
+        device: device.info().id.clone(),
+        timing: Timing { queue_us, ..carried.timing },
+        steps: names.zip(times).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,276 @@
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use hw::cpu::CpuDevice;
+use hw::{Fault, FaultyDevice};
+
+use super::*;
+use crate::testing::{moving_square, road};
+use crate::{Frame, Pipeline, Rect, Value};
+
+fn job(index: u64) -> Job {
+    let history = Some("cam".to_string());
+    Job { history, ..Job::new(road(), moving_square(256, 160, index)) }
+}
+
+fn cpu() -> Arc<dyn Device> {
+    Arc::new(CpuDevice::new(&hw::Config::default()))
+}
+
+fn faulty(fault: Fault) -> Arc<FaultyDevice> {
+    Arc::new(FaultyDevice::new(cpu(), "cpu1", fault))
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+fn engine(devices: Vec<Arc<dyn Device>>) -> EdgeAccelerate {
+    EdgeAccelerate::start_with(devices, Prefer::Accelerator).unwrap()
+}
+
+/// What a run of `frames` frames of the road gives on one engine.
+fn run_road(engine: &EdgeAccelerate, frames: u64) -> Vec<BTreeMap<String, Value>> {
+    (0..frames).map(|n| block_on(engine.run(job(n))).unwrap().values).collect()
+}
+
+fn number(value: &Value) -> f64 {
+    let Value::Number(number) = value else { panic!("{value:?}") };
+    *number
+}
+
+#[test]
+fn the_road_finds_the_moving_square() {
+    let engine = engine(vec![cpu()]);
+    let outputs = run_road(&engine, 3);
+    assert_eq!(number(&outputs[0]["score"]), 0.0, "the first frame is compared with itself");
+    assert_eq!(outputs[0]["boxes"], Value::Boxes(vec![]));
+    let moved = number(&outputs[1]["score"]);
+    assert!(moved > 0.001 && moved < 0.05, "{moved}");
+    let Value::Boxes(boxes) = &outputs[2]["boxes"] else { panic!() };
+    assert_eq!(boxes, &[Rect { x: 0, y: 0, width: 64, height: 64 }]);
+    let Value::Blob(jpeg) = &outputs[2]["jpeg"] else { panic!() };
+    assert!(jpeg.starts_with(&[0xFF, 0xD8]) && jpeg.ends_with(&[0xFF, 0xD9]));
+    let Value::Frame(mask) = &outputs[2]["mask"] else { panic!() };
+    assert_eq!((mask.width, mask.height, mask.pts_us, mask.index), (128, 80, 80_000, 2));
+    mask.check().unwrap();
+}
+
+#[test]
+fn every_device_gives_the_same_bits() {
+    let devices = hw::discover(&hw::Config::default());
+    if devices.len() == 1 {
+        eprintln!("skipped: no OpenCL device");
+    }
+    let expected = run_road(&engine(vec![cpu()]), 3);
+    for device in devices {
+        let id = device.info().id.clone();
+        assert!(run_road(&engine(vec![device]), 3) == expected, "{id} differs from cpu0");
+    }
+}
+
+#[test]
+fn steps_and_times_are_reported() {
+    let engine = engine(vec![cpu()]);
+    let output = block_on(engine.run(job(0))).unwrap();
+    let names: Vec<&str> = output.steps.iter().map(|(name, _)| name.as_str()).collect();
+    let expected = ["gray", "small", "diff", "mask", "score", "boxes", "marked", "jpeg"];
+    assert_eq!(names, expected);
+    assert_eq!(output.device, "cpu0");
+    assert!(output.timing.compute_us > 0 && output.timing.host_us > 0, "{:?}", output.timing);
+    let status = &engine.devices()[0];
+    assert_eq!((status.jobs_done, status.state), (1, DeviceState::Ready));
+    assert!(status.busy_us > 0);
+}
+
+#[test]
+fn a_failing_device_is_set_aside_and_the_job_runs_elsewhere() {
+    let bad = faulty(Fault::Run(2));
+    let engine = engine(vec![bad.clone(), cpu()]);
+    let expected = run_road(&EdgeAccelerate::start_with(vec![cpu()], Prefer::Fastest).unwrap(), 4);
+    let outputs: Vec<_> = (0..4).map(|n| block_on(engine.run(job(n))).unwrap()).collect();
+    let failed = engine.devices().remove(0);
+    assert_eq!(failed.jobs_failed, 1);
+    assert!(failed.last_error.unwrap().contains("as the test wants"));
+    assert!(outputs.iter().any(|o| o.device == "cpu0") && bad.runs() > 2);
+    for (output, expected) in outputs.iter().zip(&expected) {
+        assert!(output.values == *expected, "the history moved along with the job");
+    }
+}
+
+#[test]
+fn a_lost_device_is_quarantined_longer_each_time() {
+    let engine = engine(vec![faulty(Fault::LostFrom(0)), cpu()]);
+    let output = block_on(engine.run(job(0))).unwrap();
+    assert_eq!(output.device, "cpu0");
+    let status = engine.devices().remove(0);
+    assert_eq!(status.state, DeviceState::Quarantined);
+    assert!(status.quarantined_ms <= QUARANTINE_MIN.as_millis() as u64);
+    let mut unit = Unit::default();
+    let now = Instant::now();
+    let error = hw::Error::Lost { device: "cpu1".to_string(), detail: String::new() };
+    let waits = [100, 200, 400].map(Duration::from_millis);
+    for wait in waits {
+        unit.failed(&error, now);
+        assert_eq!(unit.quarantined(now), wait);
+    }
+    (0..40).for_each(|_| unit.failed(&error, now));
+    assert_eq!(unit.quarantined(now), QUARANTINE_MAX);
+}
+
+#[test]
+fn when_all_devices_fail_the_last_error_is_told() {
+    let engine = engine(vec![faulty(Fault::LostFrom(0))]);
+    let error = block_on(engine.run(job(0))).unwrap_err();
+    assert!(matches!(&error, Error::NoDevice(detail) if detail.contains("lost")), "{error}");
+    let error = block_on(EdgeAccelerate::start_with(vec![], Prefer::Fastest).unwrap().run(job(0)));
+    assert!(matches!(error, Err(Error::NoDevice(_))));
+}
+
+#[test]
+fn histories_are_apart_and_can_be_closed() {
+    let engine = engine(vec![cpu()]);
+    let run = |key: &str, index| {
+        let job = Job { history: Some(key.to_string()), ..job(index) };
+        number(&block_on(engine.run(job)).unwrap().values["score"])
+    };
+    assert_eq!(run("a", 0), 0.0);
+    assert_eq!(run("b", 5), 0.0, "another key knows nothing of the first");
+    assert!(run("a", 1) > 0.0);
+    engine.close_history("a");
+    assert_eq!(run("a", 2), 0.0, "after closing it begins anew");
+    assert!(run("b", 6) > 0.0);
+    let larger = Job { history: Some("b".into()), ..Job::new(road(), moving_square(288, 160, 7)) };
+    let output = block_on(engine.run(larger)).unwrap();
+    assert_eq!(number(&output.values["score"]), 0.0, "another size begins anew");
+}
+
+#[test]
+fn buffers_are_all_given_back() {
+    let device = Arc::new(CpuDevice::new(&hw::Config::default()));
+    let engine = engine(vec![device.clone()]);
+    run_road(&engine, 3);
+    assert_eq!(device.buffer_count(), 1, "only the history is left");
+    engine.close_history("cam");
+    assert_eq!(device.buffer_count(), 0);
+}
+
+#[test]
+fn bad_requests_are_refused_before_any_work() {
+    let engine = engine(vec![cpu()]);
+    let error = block_on(engine.run(Job { history: None, ..job(0) })).unwrap_err();
+    assert!(error.to_string().contains("give a history key"), "{error}");
+    let mut short = moving_square(256, 160, 0);
+    short.data = short.data.slice(1..);
+    let error = block_on(engine.run(Job::new(road(), short))).unwrap_err();
+    assert!(matches!(error, Error::Invalid(_)), "{error}");
+    let gray = Frame { format: crate::PixelFormat::Gray8, ..moving_square(256, 160, 0) };
+    let gray = Frame { data: Bytes::from(vec![0; 256 * 160]), ..gray };
+    let error = block_on(engine.run(Job { history: Some("g".into()), ..Job::new(road(), gray) }));
+    let error = error.unwrap_err().to_string();
+    assert_eq!(error, "pipeline: step 1 (gray): \"frame\" is a gray frame: give an nv12 frame");
+    assert_eq!(engine.devices()[0].jobs_done, 0);
+}
+
+#[test]
+fn late_jobs_are_given_up() {
+    let engine = engine(vec![cpu()]);
+    let deadline = Some(Instant::now());
+    let error = block_on(engine.run(Job { deadline, ..job(0) })).unwrap_err();
+    assert!(matches!(error, Error::Late { late_ms } if late_ms > 0), "{error}");
+    assert_eq!(engine.devices()[0].jobs_failed, 0, "that is no fault of the device");
+}
+
+#[test]
+fn full_queues_refuse_and_stopping_ends_what_waits() {
+    let gate = Arc::new(Gate { inner: cpu(), open: Mutex::new(false), opened: Condvar::new() });
+    let engine = Arc::new(engine(vec![gate.clone()]));
+    let pipeline = Pipeline::parse(
+        r#"{"steps": [{"op": "gray", "input": ["frame"], "output": "g"}], "returns": ["g"]}"#,
+    );
+    let small = Job::new(pipeline.unwrap(), moving_square(16, 16, 0));
+    block_on(async {
+        let mut waiting = Vec::new();
+        let refused = loop {
+            let (engine, job) = (engine.clone(), small.clone());
+            let mut run = Box::pin(async move { engine.run(job).await });
+            match futures_poll(&mut run).await {
+                Some(result) => break result.map(drop),
+                None => waiting.push(run),
+            }
+        };
+        assert!(matches!(refused, Err(Error::Overloaded { retry_after_ms: 1.. })), "{refused:?}");
+        assert!(waiting.len() >= crate::queue::QUEUE_LEN_MAX);
+        *gate.open.lock().unwrap() = true;
+        gate.opened.notify_all();
+        for run in waiting {
+            run.await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn jobs_that_wait_when_it_stops_are_told() {
+    let gate = Arc::new(Gate { inner: cpu(), open: Mutex::new(false), opened: Condvar::new() });
+    let engine = engine(vec![gate.clone()]);
+    let shared = engine.shared.clone();
+    let plan = Arc::new(plan(&road(), moving_square(64, 64, 0).shape()).unwrap());
+    let job = Job { history: Some("k".into()), ..Job::new(road(), moving_square(64, 64, 0)) };
+    let answers: Vec<_> = (0..3)
+        .map(|_| shared.submit(&job, &plan, Instant::now(), &[]).unwrap().unwrap().1)
+        .collect();
+    shared.state().stopping = true;
+    *gate.open.lock().unwrap() = true;
+    gate.opened.notify_all();
+    drop(engine);
+    let told = answers.into_iter().map(|answer| block_on(answer).is_err()).filter(|e| *e).count();
+    assert!(told >= 2, "at most one had begun, {told} were told");
+    assert!(matches!(shared.submit(&job, &plan, Instant::now(), &[]), Err(Error::Stopped)));
+}
+
+/// Polls a future once.
+async fn futures_poll<T>(future: &mut (impl Future<Output = T> + Unpin)) -> Option<T> {
+    std::future::poll_fn(|context| {
+        std::task::Poll::Ready(match std::pin::Pin::new(&mut *future).poll(context) {
+            std::task::Poll::Ready(value) => Some(value),
+            std::task::Poll::Pending => None,
+        })
+    })
+    .await
+}
+
+/// A device that runs nothing until it is opened.
+struct Gate {
+    inner: Arc<dyn Device>,
+    open: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Device for Gate {
+    fn info(&self) -> &hw::DeviceInfo {
+        self.inner.info()
+    }
+    fn alloc(&self, bytes: usize) -> hw::Result<BufferId> {
+        self.inner.alloc(bytes)
+    }
+    fn free(&self, buffer: BufferId) -> hw::Result<()> {
+        self.inner.free(buffer)
+    }
+    fn write(&self, buffer: BufferId, offset: usize, data: &[u8]) -> hw::Result<()> {
+        self.inner.write(buffer, offset, data)
+    }
+    fn read(&self, buffer: BufferId, offset: usize, data: &mut [u8]) -> hw::Result<()> {
+        self.inner.read(buffer, offset, data)
+    }
+    fn prepare(&self, kernels: &[&'static hw::Kernel]) -> hw::Result<()> {
+        self.inner.prepare(kernels)
+    }
+    fn run(&self, commands: &[hw::Command]) -> hw::Result<()> {
+        let open = self.open.lock().unwrap();
+        drop(self.opened.wait_while(open, |open| !*open).unwrap());
+        self.inner.run(commands)
+    }
+    fn finish(&self) -> hw::Result<Vec<u64>> {
+        self.inner.finish()
+    }
+}

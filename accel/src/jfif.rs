@@ -1,0 +1,252 @@
+//! Baseline JPEG files (ITU-T T.81, JFIF 1.02) from the quantised levels that
+//! [`kernels::jpeg`] makes: the headers and the Huffman coding.
+//!
+//! The tables are the examples of T.81 annex K, written into each file.
+
+use std::sync::LazyLock;
+
+use kernels::jpeg::{MCU_BYTES, Steps, ZIGZAG};
+
+/// A whole file. `levels` are those of a frame of `width` x `height`, each at most 16384.
+pub(crate) fn encode(levels: &[u8], width: u32, height: u32, steps: &Steps) -> Vec<u8> {
+    let mut file = Vec::with_capacity(levels.len() / 12 + 1024);
+    headers(&mut file, width as u16, height as u16, steps);
+    let mut bits = BitWriter::new(file);
+    let mut before = [0i32; 3];
+    for mcu in levels.chunks_exact(MCU_BYTES) {
+        for (block, levels) in mcu.chunks_exact(128).enumerate() {
+            let component = block.saturating_sub(3);
+            let tables = if component == 0 { &TABLES.luma } else { &TABLES.chroma };
+            let dc = code_block(&mut bits, levels, before[component], tables);
+            before[component] = dc;
+        }
+    }
+    let mut file = bits.finish();
+    file.extend(END_OF_IMAGE);
+    file
+}
+
+const START_OF_IMAGE: [u8; 2] = [0xFF, 0xD8];
+const END_OF_IMAGE: [u8; 2] = [0xFF, 0xD9];
+const APP0: u8 = 0xE0;
+const QUANTISERS: u8 = 0xDB;
+const BASELINE_FRAME: u8 = 0xC0;
+const HUFFMAN_TABLES: u8 = 0xC4;
+const SCAN: u8 = 0xDA;
+
+fn headers(file: &mut Vec<u8>, width: u16, height: u16, steps: &Steps) {
+    file.extend(START_OF_IMAGE);
+    // Version 1.02, density 1:1, no thumbnail.
+    segment(file, APP0, b"JFIF\0\x01\x02\0\0\x01\0\x01\0\0");
+    for (id, steps) in [(0, &steps.luma), (1, &steps.chroma)] {
+        let zigzag = ZIGZAG.iter().map(|natural| steps[usize::from(*natural)]);
+        segment(file, QUANTISERS, &std::iter::once(id).chain(zigzag).collect::<Vec<u8>>());
+    }
+    let [h, w] = [height.to_be_bytes(), width.to_be_bytes()];
+    // Eight bits; components Y (2 x 2 of an MCU), Cb, Cr with their quantisers.
+    let frame = [8, h[0], h[1], w[0], w[1], 3, 1, 0x22, 0, 2, 0x11, 1, 3, 0x11, 1];
+    segment(file, BASELINE_FRAME, &frame);
+    for (class_and_id, spec) in
+        [(0x00, &DC_LUMA), (0x10, &AC_LUMA), (0x01, &DC_CHROMA), (0x11, &AC_CHROMA)]
+    {
+        segment(file, HUFFMAN_TABLES, &[&[class_and_id], &spec.lengths[..], spec.symbols].concat());
+    }
+    // All components in one scan, each with its tables, whole spectrum.
+    segment(file, SCAN, &[3, 1, 0x00, 2, 0x11, 3, 0x11, 0, 63, 0]);
+}
+
+fn segment(file: &mut Vec<u8>, marker: u8, content: &[u8]) {
+    let len = (content.len() as u16 + 2).to_be_bytes();
+    file.extend([0xFF, marker, len[0], len[1]]);
+    file.extend(content);
+}
+
+/// Codes one block (T.81 F.1.2); its DC level is returned for the next of its component.
+fn code_block(bits: &mut BitWriter, levels: &[u8], dc_before: i32, tables: &Tables) -> i32 {
+    let mut set = nonzero(levels) & !1;
+    let dc = i32::from(level(levels, 0));
+    let (size, value) = magnitude(dc - dc_before);
+    bits.put_with(tables.dc[size as usize], value, size);
+    let mut last = 0;
+    while set != 0 {
+        let at = set.trailing_zeros();
+        set &= set - 1;
+        let mut run = at - last - 1;
+        while run > 15 {
+            bits.put_with(tables.ac[RUN_OF_16], 0, 0);
+            run -= 16;
+        }
+        let (size, value) = magnitude(i32::from(level(levels, at as usize)));
+        bits.put_with(tables.ac[(run << 4 | size) as usize], value, size);
+        last = at;
+    }
+    if last != 63 {
+        bits.put_with(tables.ac[END_OF_BLOCK], 0, 0);
+    }
+    dc
+}
+
+const RUN_OF_16: usize = 0xF0;
+const END_OF_BLOCK: usize = 0x00;
+
+fn level(levels: &[u8], at: usize) -> i16 {
+    i16::from_le_bytes([levels[2 * at], levels[2 * at + 1]])
+}
+
+/// A bit for each level that is not zero.
+fn nonzero(levels: &[u8]) -> u64 {
+    let pairs = levels.chunks_exact(2).enumerate();
+    pairs.fold(0, |set, (i, pair)| set | u64::from(pair[0] | pair[1] != 0) << i)
+}
+
+/// How many bits a value takes, and those bits (T.81 F.1.2.1).
+fn magnitude(value: i32) -> (u32, u32) {
+    let size = 32 - value.unsigned_abs().leading_zeros();
+    let bits = if value < 0 { value - 1 } else { value } as u32;
+    (size, bits & ((1 << size) - 1))
+}
+
+/// A Huffman code and its length in bits.
+#[derive(Clone, Copy, Default)]
+struct Code {
+    bits: u32,
+    len: u32,
+}
+
+struct Tables {
+    dc: [Code; 256],
+    ac: [Code; 256],
+}
+
+struct Both {
+    luma: Tables,
+    chroma: Tables,
+}
+
+static TABLES: LazyLock<Both> = LazyLock::new(|| Both {
+    luma: Tables { dc: codes(&DC_LUMA), ac: codes(&AC_LUMA) },
+    chroma: Tables { dc: codes(&DC_CHROMA), ac: codes(&AC_CHROMA) },
+});
+
+/// How many codes there are of each length 1 to 16, and what they mean, shortest first.
+struct TableSpec {
+    lengths: [u8; 16],
+    symbols: &'static [u8],
+}
+
+/// The code of each symbol (T.81 annex C).
+fn codes(spec: &TableSpec) -> [Code; 256] {
+    let mut table = [Code::default(); 256];
+    let mut symbols = spec.symbols.iter();
+    let mut next = 0;
+    for (len, count) in (1..).zip(spec.lengths) {
+        for symbol in symbols.by_ref().take(usize::from(count)) {
+            table[usize::from(*symbol)] = Code { bits: next, len };
+            next += 1;
+        }
+        next <<= 1;
+    }
+    table
+}
+
+/// Bits into bytes, the highest first, with a zero after each byte of ones.
+struct BitWriter {
+    bytes: Vec<u8>,
+    /// The lowest `held` bits are still to be written.
+    bits: u64,
+    held: u32,
+}
+
+impl BitWriter {
+    fn new(bytes: Vec<u8>) -> Self {
+        Self { bytes, bits: 0, held: 0 }
+    }
+
+    /// Writes a code of at most 16 bits and the `len` low bits of `value`, at most 11.
+    #[inline]
+    fn put_with(&mut self, code: Code, value: u32, len: u32) {
+        self.bits = self.bits << (code.len + len) | u64::from(code.bits << len | value);
+        self.held += code.len + len;
+        if self.held > 32 {
+            self.held -= 32;
+            self.write_word((self.bits >> self.held) as u32);
+        }
+    }
+
+    #[inline]
+    fn write_word(&mut self, word: u32) {
+        // A byte of ones in the word is a byte of zeros in its complement.
+        let inverse = !word;
+        let has_ones = inverse.wrapping_sub(0x0101_0101) & word & 0x8080_8080 != 0;
+        if has_ones {
+            word.to_be_bytes().iter().for_each(|byte| self.write_byte(*byte));
+        } else {
+            self.bytes.extend(word.to_be_bytes());
+        }
+    }
+
+    fn write_byte(&mut self, byte: u8) {
+        self.bytes.push(byte);
+        if byte == 0xFF {
+            self.bytes.push(0);
+        }
+    }
+
+    /// The bytes, the last one filled up with ones.
+    fn finish(mut self) -> Vec<u8> {
+        let missing = self.held.next_multiple_of(8) - self.held;
+        let mut bits = self.bits << missing | ((1 << missing) - 1);
+        let mut left = self.held + missing;
+        bits &= (1 << left) - 1;
+        while left > 0 {
+            left -= 8;
+            self.write_byte((bits >> left) as u8);
+        }
+        self.bytes
+    }
+}
+
+// T.81 tables K.3 to K.6.
+const DC_LUMA: TableSpec = TableSpec {
+    lengths: [0, 1, 5, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0],
+    symbols: &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11],
+};
+const DC_CHROMA: TableSpec = TableSpec {
+    lengths: [0, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0],
+    symbols: &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11],
+};
+const AC_LUMA: TableSpec = TableSpec {
+    lengths: [0, 2, 1, 3, 3, 2, 4, 3, 5, 5, 4, 4, 0, 0, 1, 125],
+    symbols: &[
+        0x01, 0x02, 0x03, 0x00, 0x04, 0x11, 0x05, 0x12, 0x21, 0x31, 0x41, 0x06, 0x13, 0x51, 0x61,
+        0x07, 0x22, 0x71, 0x14, 0x32, 0x81, 0x91, 0xA1, 0x08, 0x23, 0x42, 0xB1, 0xC1, 0x15, 0x52,
+        0xD1, 0xF0, 0x24, 0x33, 0x62, 0x72, 0x82, 0x09, 0x0A, 0x16, 0x17, 0x18, 0x19, 0x1A, 0x25,
+        0x26, 0x27, 0x28, 0x29, 0x2A, 0x34, 0x35, 0x36, 0x37, 0x38, 0x39, 0x3A, 0x43, 0x44, 0x45,
+        0x46, 0x47, 0x48, 0x49, 0x4A, 0x53, 0x54, 0x55, 0x56, 0x57, 0x58, 0x59, 0x5A, 0x63, 0x64,
+        0x65, 0x66, 0x67, 0x68, 0x69, 0x6A, 0x73, 0x74, 0x75, 0x76, 0x77, 0x78, 0x79, 0x7A, 0x83,
+        0x84, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8A, 0x92, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99,
+        0x9A, 0xA2, 0xA3, 0xA4, 0xA5, 0xA6, 0xA7, 0xA8, 0xA9, 0xAA, 0xB2, 0xB3, 0xB4, 0xB5, 0xB6,
+        0xB7, 0xB8, 0xB9, 0xBA, 0xC2, 0xC3, 0xC4, 0xC5, 0xC6, 0xC7, 0xC8, 0xC9, 0xCA, 0xD2, 0xD3,
+        0xD4, 0xD5, 0xD6, 0xD7, 0xD8, 0xD9, 0xDA, 0xE1, 0xE2, 0xE3, 0xE4, 0xE5, 0xE6, 0xE7, 0xE8,
+        0xE9, 0xEA, 0xF1, 0xF2, 0xF3, 0xF4, 0xF5, 0xF6, 0xF7, 0xF8, 0xF9, 0xFA,
+    ],
+};
+const AC_CHROMA: TableSpec = TableSpec {
+    lengths: [0, 2, 1, 2, 4, 4, 3, 4, 7, 5, 4, 4, 0, 1, 2, 119],
+    symbols: &[
+        0x00, 0x01, 0x02, 0x03, 0x11, 0x04, 0x05, 0x21, 0x31, 0x06, 0x12, 0x41, 0x51, 0x07, 0x61,
+        0x71, 0x13, 0x22, 0x32, 0x81, 0x08, 0x14, 0x42, 0x91, 0xA1, 0xB1, 0xC1, 0x09, 0x23, 0x33,
+        0x52, 0xF0, 0x15, 0x62, 0x72, 0xD1, 0x0A, 0x16, 0x24, 0x34, 0xE1, 0x25, 0xF1, 0x17, 0x18,
+        0x19, 0x1A, 0x26, 0x27, 0x28, 0x29, 0x2A, 0x35, 0x36, 0x37, 0x38, 0x39, 0x3A, 0x43, 0x44,
+        0x45, 0x46, 0x47, 0x48, 0x49, 0x4A, 0x53, 0x54, 0x55, 0x56, 0x57, 0x58, 0x59, 0x5A, 0x63,
+        0x64, 0x65, 0x66, 0x67, 0x68, 0x69, 0x6A, 0x73, 0x74, 0x75, 0x76, 0x77, 0x78, 0x79, 0x7A,
+        0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8A, 0x92, 0x93, 0x94, 0x95, 0x96, 0x97,
+        0x98, 0x99, 0x9A, 0xA2, 0xA3, 0xA4, 0xA5, 0xA6, 0xA7, 0xA8, 0xA9, 0xAA, 0xB2, 0xB3, 0xB4,
+        0xB5, 0xB6, 0xB7, 0xB8, 0xB9, 0xBA, 0xC2, 0xC3, 0xC4, 0xC5, 0xC6, 0xC7, 0xC8, 0xC9, 0xCA,
+        0xD2, 0xD3, 0xD4, 0xD5, 0xD6, 0xD7, 0xD8, 0xD9, 0xDA, 0xE2, 0xE3, 0xE4, 0xE5, 0xE6, 0xE7,
+        0xE8, 0xE9, 0xEA, 0xF2, 0xF3, 0xF4, 0xF5, 0xF6, 0xF7, 0xF8, 0xF9, 0xFA,
+    ],
+};
+
+#[cfg(test)]
+mod tests;

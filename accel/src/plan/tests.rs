@@ -1,0 +1,149 @@
+use super::*;
+use crate::testing::road;
+
+fn shape(width: u32, height: u32) -> Shape {
+    Shape { width, height, format: PixelFormat::Nv12, range: Range::Limited }
+}
+
+/// The plan in a few words: what runs and moves, in order.
+fn sketch(plan: &Plan) -> Vec<String> {
+    let name = |command: &Command| match command {
+        Command::Launch(launch) => launch.kernel.stem.to_string(),
+        Command::Copy { bytes, .. } => format!("copy {bytes}"),
+    };
+    let line = |action: &Action| match action {
+        Action::Upload { to, .. } => format!("up {}", plan.buffers[to.0 as usize]),
+        Action::Run { commands, .. } => commands.iter().map(name).collect::<Vec<_>>().join(" "),
+        Action::Download { from, .. } => format!("down {}", plan.buffers[from.0 as usize]),
+        Action::Host { work, .. } => match work {
+            HostWork::Score { .. } => "score".to_string(),
+            HostWork::Boxes { .. } => "boxes".to_string(),
+            HostWork::List { .. } => "list".to_string(),
+            HostWork::Jfif { .. } => "jfif".to_string(),
+        },
+    };
+    plan.actions.iter().map(line).collect()
+}
+
+#[test]
+fn the_road_shares_uploads_and_grids() {
+    let mut road = road();
+    road.returns.retain(|name| name != "mask" && name != "marked");
+    let plan = plan(&road, shape(64, 48)).unwrap();
+    let expected = [
+        "up 4608",
+        "gray half_size absdiff threshold score",
+        "down 16",
+        "score",
+        "boxes",
+        "list",
+        "up 4100",
+        "boxes",
+        "up 512",
+        "jpeg",
+        "down 9216",
+        "jfif",
+    ];
+    assert_eq!(sketch(&plan), expected);
+    assert_eq!(plan.kept, [Kept { current: BufferId(2), previous: BufferId(3) }]);
+}
+
+#[test]
+fn every_launch_of_a_plan_is_within_its_buffers() {
+    for (width, height) in [(1, 1), (2, 1), (17, 33), (1280, 720), (16384, 1)] {
+        let plan = plan(&road(), shape(width, height)).unwrap();
+        for action in &plan.actions {
+            let Action::Run { commands, .. } = action else { continue };
+            for command in commands {
+                let Command::Launch(launch) = command else { continue };
+                launch
+                    .check(|id| plan.buffers.get(id.0 as usize).copied())
+                    .unwrap_or_else(|e| panic!("{width} x {height}: {:?}: {e}", launch.kernel));
+            }
+        }
+    }
+}
+
+#[test]
+fn drawing_copies_only_what_is_needed_later() {
+    for (returns, input, copies) in [
+        (r#"["marked"]"#, "frame", false),
+        (r#"["marked", "frame"]"#, "frame", true),
+        (r#"["marked"]"#, "frame@-1", true),
+    ] {
+        let text = format!(
+            r#"{{ "steps": [
+                {{ "op": "gray", "input": ["frame"], "output": "gray" }},
+                {{ "op": "boxes", "input": ["gray"], "output": "boxes" }},
+                {{ "op": "draw_boxes", "input": ["{input}", "boxes"], "output": "marked" }} ],
+              "returns": {returns} }}"#
+        );
+        let plan = plan(&Pipeline::parse(&text).unwrap(), shape(16, 16)).unwrap();
+        let copied = sketch(&plan).iter().any(|line| line.contains("copy 384"));
+        assert_eq!(copied, copies, "{input} for {returns}");
+    }
+}
+
+#[test]
+fn signatures_tell_pipelines_and_shapes_apart() {
+    let road = road();
+    let (again, mut other) = (road.clone(), road.clone());
+    other.steps[3].op = Op::Threshold { level: 25 };
+    let signature = |pipeline: &Pipeline, width| plan(pipeline, shape(width, 48)).unwrap().signature;
+    assert_eq!(signature(&road, 64), signature(&again, 64));
+    assert_ne!(signature(&road, 64), signature(&road, 66));
+    assert_ne!(signature(&road, 64), signature(&other, 64));
+}
+
+fn error_of(steps: &str) -> String {
+    let text = format!(r#"{{ "steps": [{steps}], "returns": ["frame"] }}"#);
+    plan(&Pipeline::parse(&text).unwrap(), shape(64, 48)).unwrap_err().to_string()
+}
+
+#[test]
+fn inputs_of_the_wrong_kind_are_named_with_the_mend() {
+    let gray = r#"{ "op": "gray", "input": ["frame"], "output": "gray" }"#;
+    let score = r#"{ "op": "score", "input": ["gray"], "output": "score" }"#;
+    for (steps, expected) in [
+        (
+            r#"{ "op": "half", "input": ["frame"], "output": "x" }"#.to_string(),
+            "step 1 (half): \"frame\" is an nv12 frame: give a gray frame (use the op \"gray\" first)",
+        ),
+        (
+            format!(r#"{gray}, {{ "op": "jpeg", "input": ["gray"], "output": "x" }}"#),
+            "step 2 (jpeg): \"gray\" is a gray frame: give an nv12 frame",
+        ),
+        (
+            format!(
+                r#"{gray}, {{ "op": "draw_boxes", "input": ["frame", "gray"], "output": "x" }}"#
+            ),
+            "step 2 (draw_boxes): \"gray\" is a gray frame: give boxes",
+        ),
+        (
+            format!(
+                r#"{gray}, {{ "op": "half", "input": ["gray"], "output": "small" }},
+                   {{ "op": "absdiff", "input": ["gray", "small"], "output": "x" }}"#
+            ),
+            "step 3 (absdiff): \"gray\" has 64 x 48, \"small\" 32 x 24: give two of one size",
+        ),
+        (
+            format!(r#"{gray}, {score}, {{ "op": "half", "input": ["score@-1"], "output": "x" }}"#),
+            "step 3 (half): \"score\" is a number: only frames are remembered",
+        ),
+    ] {
+        assert_eq!(error_of(&steps), format!("pipeline: {expected}"));
+    }
+}
+
+#[test]
+fn jobs_beyond_the_memory_limit_are_refused() {
+    let half = |i: usize| {
+        let text = r#"{ "op": "absdiff", "input": ["gray", "gray"], "output": "NAME" }"#;
+        text.replace("NAME", &format!("d{i}"))
+    };
+    let gray = r#"{ "op": "gray", "input": ["frame"], "output": "gray" }"#.to_string();
+    let steps: Vec<String> = std::iter::once(gray).chain((0..8).map(half)).collect();
+    let text = format!(r#"{{ "steps": [{}], "returns": ["d0"] }}"#, steps.join(","));
+    let error = plan(&Pipeline::parse(&text).unwrap(), shape(16384, 16384)).unwrap_err();
+    assert!(error.to_string().contains("use a smaller frame or fewer steps"), "{error}");
+}

@@ -1,0 +1,91 @@
+//! The jobs waiting for one device, and which of them is next.
+//!
+//! Higher priority first; among equals the tenant that has had the least device time, so that
+//! one with many jobs does not starve the others; within a tenant the earliest deadline, then the
+//! order of arrival. Pure: no clock, no thread.
+
+use std::collections::HashMap;
+
+/// Most jobs that wait for one device.
+pub(crate) const QUEUE_LEN_MAX: usize = 64;
+/// Most tenants whose device time is remembered; then all start equal again.
+const TENANTS_MAX: usize = 1024;
+
+/// By what a waiting job is ranked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Rank {
+    pub priority: u8,
+    pub tenant: String,
+    /// Microseconds on any one clock; `u64::MAX` for none.
+    pub deadline_us: u64,
+}
+
+/// Waiting entries of any kind.
+pub(crate) struct Queue<T> {
+    waiting: Vec<(Rank, u64, T)>,
+    arrivals: u64,
+    served_us: HashMap<String, u64>,
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Self { waiting: Vec::new(), arrivals: 0, served_us: HashMap::new() }
+    }
+}
+
+impl<T> Queue<T> {
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Places left.
+    pub fn room(&self) -> usize {
+        QUEUE_LEN_MAX.saturating_sub(self.waiting.len())
+    }
+
+    /// Adds an entry, or gives it back where there is no room.
+    pub fn push(&mut self, rank: Rank, entry: T) -> Result<(), T> {
+        if self.room() == 0 {
+            return Err(entry);
+        }
+        self.welcome(&rank.tenant);
+        self.arrivals += 1;
+        self.waiting.push((rank, self.arrivals, entry));
+        Ok(())
+    }
+
+    /// The next entry.
+    pub fn pop(&mut self) -> Option<T> {
+        let order = |(rank, arrival, _): &(Rank, u64, T)| {
+            let served = self.served_us.get(&rank.tenant).copied().unwrap_or(0);
+            (u8::MAX - rank.priority, served, rank.deadline_us, *arrival)
+        };
+        let next = (0..self.waiting.len()).min_by_key(|i| order(&self.waiting[*i]))?;
+        Some(self.waiting.swap_remove(next).2)
+    }
+
+    /// Books device time that a tenant has had.
+    pub fn charge(&mut self, tenant: &str, took_us: u64) {
+        if let Some(served) = self.served_us.get_mut(tenant) {
+            *served += took_us;
+        }
+    }
+
+    /// A tenant that comes (back) starts level with the least served one that waits, so that its
+    /// absence earns it nothing.
+    fn welcome(&mut self, tenant: &str) {
+        if self.waiting.iter().any(|(rank, ..)| rank.tenant == tenant) {
+            return;
+        }
+        if self.served_us.len() >= TENANTS_MAX {
+            self.served_us.clear();
+        }
+        let waiting = self.waiting.iter().filter_map(|(rank, ..)| self.served_us.get(&rank.tenant));
+        let least = waiting.min().copied().unwrap_or(0);
+        let served = self.served_us.entry(tenant.to_string()).or_insert(0);
+        *served = (*served).max(least);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,60 @@
+use super::*;
+
+fn rank(priority: u8, tenant: &str, deadline_us: u64) -> Rank {
+    Rank { priority, tenant: tenant.to_string(), deadline_us }
+}
+
+fn push(queue: &mut Queue<u32>, rank: Rank, entry: u32) {
+    assert_eq!(queue.push(rank, entry), Ok(()));
+}
+
+fn drain(queue: &mut Queue<u32>) -> Vec<u32> {
+    std::iter::from_fn(|| queue.pop()).collect()
+}
+
+#[test]
+fn priority_then_deadline_then_arrival() {
+    let mut queue = Queue::default();
+    push(&mut queue, rank(0, "a", u64::MAX), 1);
+    push(&mut queue, rank(0, "a", 50), 2);
+    push(&mut queue, rank(9, "a", u64::MAX), 3);
+    push(&mut queue, rank(0, "a", u64::MAX), 4);
+    push(&mut queue, rank(0, "a", 40), 5);
+    assert_eq!(drain(&mut queue), [3, 5, 2, 1, 4]);
+    assert_eq!(queue.pop(), None);
+}
+
+#[test]
+fn tenants_take_turns_by_the_time_they_had() {
+    let mut queue = Queue::default();
+    (0..4).for_each(|n| push(&mut queue, rank(0, "greedy", u64::MAX), n));
+    assert_eq!(queue.pop(), Some(0));
+    queue.charge("greedy", 100);
+    push(&mut queue, rank(0, "modest", u64::MAX), 10);
+    push(&mut queue, rank(0, "modest", u64::MAX), 11);
+    assert_eq!(queue.pop(), Some(1), "who comes starts level with who waits");
+    queue.charge("greedy", 100);
+    assert_eq!(queue.pop(), Some(10));
+    queue.charge("modest", 150);
+    assert_eq!(queue.pop(), Some(2));
+}
+
+#[test]
+fn a_full_queue_gives_back() {
+    let mut queue = Queue::default();
+    (0..QUEUE_LEN_MAX as u32).for_each(|n| push(&mut queue, rank(0, "a", n.into()), n));
+    assert_eq!((queue.len(), queue.room()), (QUEUE_LEN_MAX, 0));
+    assert_eq!(queue.push(rank(9, "b", 0), 99), Err(99));
+    assert_eq!(queue.pop(), Some(0));
+    push(&mut queue, rank(9, "b", 0), 99);
+}
+
+#[test]
+fn remembered_tenants_are_bounded() {
+    let mut queue = Queue::default();
+    for n in 0..3 * TENANTS_MAX as u32 {
+        push(&mut queue, rank(0, &format!("tenant-{n}"), 0), n);
+        queue.pop();
+    }
+    assert!(queue.served_us.len() <= TENANTS_MAX);
+}

@@ -1,0 +1,190 @@
+//! Which device a job runs on: a pure function of what is known about devices and the job.
+//!
+//! Costs are learned: the time of each (pipeline and shape, device) as a moving average. A job goes
+//! to the device where it is predicted to finish first, waiting and moving its history included
+//! (earliest finish time, as HEFT and StarPU have it); [`Prefer`] may narrow the choice first. A
+//! device whose cost is not known counts as free, once, while the job's deadline allows a trial.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Most (job kind, device) pairs whose cost is remembered; then the oldest half is forgotten.
+pub const COSTS_MAX: usize = 4096;
+/// Weight of a new measurement in the moving average.
+const WEIGHT: f64 = 0.25;
+/// A trial of an unknown device is allowed when the deadline is this many times the known cost away.
+const TRIAL_SLACK: u64 = 8;
+/// What an unknown job is taken to need where nothing at all is known.
+const UNKNOWN_US: u64 = 20_000;
+
+/// What to look at first when choosing a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Prefer {
+    /// Accelerators while there is a healthy one with room, the CPU otherwise.
+    #[default]
+    Accelerator,
+    /// The earliest predicted finish, whatever the device.
+    Fastest,
+}
+
+/// What the scheduler knows about a device now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceView {
+    pub is_accelerator: bool,
+    /// Failed lately; not before this many microseconds from now.
+    pub quarantined_us: u64,
+    /// Still compiling its kernels.
+    pub is_warming: bool,
+    /// Predicted time until it has done all it was given.
+    pub backlog_us: u64,
+    /// Places left in its queue.
+    pub room: usize,
+}
+
+/// What the scheduler knows about a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct JobView<'a> {
+    pub signature: u64,
+    /// Time until its deadline.
+    pub slack_us: Option<u64>,
+    /// The device that has its history.
+    pub resident_on: Option<usize>,
+    /// Earlier jobs of its history are still there, and it must queue behind them.
+    pub is_bound: bool,
+    /// Time to bring the history to another device.
+    pub move_us: u64,
+    /// Devices that already failed on it.
+    pub excluded: &'a [usize],
+}
+
+/// What to do with a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Give it to this device; how long it is predicted to run there.
+    Run { device: usize, cost_us: u64 },
+    /// Every device that could take it has a full queue.
+    Overloaded { retry_after_ms: u64 },
+    /// Every device has failed on it.
+    NoDevice,
+}
+
+/// Chooses a device.
+pub fn schedule(
+    devices: &[DeviceView],
+    costs: &Costs,
+    job: &JobView<'_>,
+    prefer: Prefer,
+) -> Decision {
+    let fit: Vec<usize> =
+        (0..devices.len()).filter(|device| !job.excluded.contains(device)).collect();
+    if fit.is_empty() {
+        return Decision::NoDevice;
+    }
+    let candidates = candidates(devices, job, prefer, fit);
+    let known = candidates.iter().filter_map(|device| costs.cost_us(job.signature, *device)).min();
+    let finish_us = |device: usize| {
+        let run_us = predicted_us(costs, job, device, known);
+        let elsewhere = job.resident_on.is_some_and(|resident| resident != device);
+        devices[device].backlog_us + run_us + if elsewhere { job.move_us } else { 0 }
+    };
+    let with_room = candidates.iter().copied().filter(|device| devices[*device].room > 0);
+    match with_room.min_by_key(|device| (finish_us(*device), *device)) {
+        Some(device) => {
+            let cost_us = costs.cost_us(job.signature, device).or(known).unwrap_or(UNKNOWN_US);
+            Decision::Run { device, cost_us }
+        }
+        None => {
+            let first_free = candidates.iter().map(|device| devices[*device].backlog_us).min();
+            Decision::Overloaded { retry_after_ms: first_free.unwrap_or(0).div_ceil(2000).max(1) }
+        }
+    }
+}
+
+/// The devices among `fit` that the job may go to, before time is looked at. Never empty.
+fn candidates(
+    devices: &[DeviceView],
+    job: &JobView<'_>,
+    prefer: Prefer,
+    fit: Vec<usize>,
+) -> Vec<usize> {
+    if let (true, Some(resident)) = (job.is_bound, job.resident_on)
+        && fit.contains(&resident)
+    {
+        return vec![resident];
+    }
+    let healthy: Vec<usize> =
+        fit.iter().copied().filter(|device| devices[*device].quarantined_us == 0).collect();
+    if healthy.is_empty() {
+        // Something may work again; the one that waits least is the likeliest.
+        let first = fit.iter().copied().min_by_key(|device| devices[*device].quarantined_us);
+        return first.into_iter().collect();
+    }
+    let preferred: Vec<usize> = match prefer {
+        Prefer::Fastest => Vec::new(),
+        Prefer::Accelerator => {
+            healthy.iter().copied().filter(|d| is_usable(&devices[*d], job)).collect()
+        }
+    };
+    if preferred.is_empty() { healthy } else { preferred }
+}
+
+/// An accelerator that could start on the job: jobs in a hurry do not wait for compilers.
+fn is_usable(device: &DeviceView, job: &JobView<'_>) -> bool {
+    device.is_accelerator && device.room > 0 && !(device.is_warming && job.slack_us.is_some())
+}
+
+/// The time the job is taken to need on a device; nothing where it is unknown and may be tried.
+fn predicted_us(costs: &Costs, job: &JobView<'_>, device: usize, known: Option<u64>) -> u64 {
+    if let Some(cost) = costs.cost_us(job.signature, device) {
+        return cost;
+    }
+    let Some(known) = known else { return UNKNOWN_US };
+    let may_try = job.slack_us.is_none_or(|slack| slack >= known * TRIAL_SLACK);
+    // With a deadline near, what is unknown must not look better than what is known.
+    if may_try { 0 } else { known * TRIAL_SLACK }
+}
+
+/// Learned costs of jobs on devices.
+#[derive(Debug, Clone, Default)]
+pub struct Costs {
+    known: HashMap<(u64, usize), Cost>,
+    clock: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Cost {
+    mean_us: f64,
+    used: u64,
+}
+
+impl Costs {
+    /// The predicted cost of a job kind on a device, where it was measured.
+    pub fn cost_us(&self, signature: u64, device: usize) -> Option<u64> {
+        self.known.get(&(signature, device)).map(|cost| cost.mean_us as u64)
+    }
+
+    /// Learns from one measured run.
+    pub fn learn(&mut self, signature: u64, device: usize, took_us: u64) {
+        self.clock += 1;
+        let (used, took) = (self.clock, took_us as f64);
+        let cost = self.known.entry((signature, device)).or_insert(Cost { mean_us: took, used });
+        cost.mean_us += WEIGHT * (took - cost.mean_us);
+        cost.used = used;
+        if self.known.len() > COSTS_MAX {
+            let oldest = self.clock.saturating_sub(COSTS_MAX as u64 / 2);
+            self.forget_before(oldest);
+        }
+    }
+
+    fn forget_before(&mut self, clock: u64) {
+        self.known.retain(|_, cost| cost.used > clock);
+        if self.known.len() > COSTS_MAX {
+            self.known.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

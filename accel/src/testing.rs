@@ -1,0 +1,42 @@
+//! Frames and pipelines that several tests use.
+
+use bytes::Bytes;
+
+use crate::{Frame, Pipeline, PixelFormat, Range, Shape};
+
+/// The pipeline of the road: motion score, boxes and a marked JPEG of each frame.
+pub(crate) fn road() -> Pipeline {
+    Pipeline::parse(
+        r#"{ "steps": [
+            { "op": "gray", "input": ["frame"], "output": "gray" },
+            { "op": "half", "input": ["gray"], "output": "small" },
+            { "op": "absdiff", "input": ["small", "small@-1"], "output": "diff" },
+            { "op": "threshold", "level": 24, "input": ["diff"], "output": "mask" },
+            { "op": "score", "input": ["mask"], "output": "score" },
+            { "op": "boxes", "min_count": 8, "input": ["mask"], "output": "boxes" },
+            { "op": "draw_boxes", "input": ["frame", "boxes"], "output": "marked" },
+            { "op": "jpeg", "quality": 80, "input": ["marked"], "output": "jpeg" } ],
+          "returns": ["score", "boxes", "jpeg", "mask", "marked"] }"#,
+    )
+    .expect("a good pipeline")
+}
+
+/// A picture of slopes with a bright square whose left upper corner is at `index * 8`.
+pub(crate) fn moving_square(width: u32, height: u32, index: u64) -> Frame {
+    let at = index as u32 * 8;
+    let square = at..at + 32;
+    let mut data = Vec::new();
+    for y in 0..height {
+        for x in 0..width {
+            let inside = square.contains(&x) && square.contains(&y);
+            data.push(if inside { 220 } else { (40 + (x + y) % 100) as u8 });
+        }
+    }
+    for y in 0..height.div_ceil(2) {
+        for x in 0..width.div_ceil(2) {
+            data.extend([(100 + x % 50) as u8, (110 + y % 40) as u8]);
+        }
+    }
+    let shape = Shape { width, height, format: PixelFormat::Nv12, range: Range::Limited };
+    Frame::new(shape, index as i64 * 40_000, index, Bytes::from(data)).expect("a whole frame")
+}

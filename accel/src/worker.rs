@@ -1,0 +1,256 @@
+//! Carries a plan out on a device: allocates its buffers, does its actions in order, and frees
+//! what nobody keeps. No thread and no queue here; [`crate::engine`] has those.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use bytes::Bytes;
+use hw::{BufferId, Device};
+use kernels::{boxes as draw, jpeg};
+
+use crate::plan::{Action, HostWork, Plan, Returned, Slot, Source};
+use crate::{Frame, Rect, Timing, Value, grid, jfif};
+
+/// What a plan gave.
+pub(crate) struct Carried {
+    pub values: BTreeMap<String, Value>,
+    /// Without the time spent in a queue.
+    pub timing: Timing,
+    /// Microseconds of each step.
+    pub steps_us: Vec<u64>,
+    /// Buffers for the next job of the same history, in the order of the plan's `kept`.
+    pub kept: Vec<BufferId>,
+}
+
+/// Does everything a plan says to `frame`. `previous` are the buffers that the last job of the
+/// same history kept on this device; they stay as they are, and stay the caller's.
+pub(crate) fn carry_out(
+    device: &dyn Device,
+    plan: &Plan,
+    frame: &Frame,
+    previous: Option<&[BufferId]>,
+) -> hw::Result<Carried> {
+    let mut run = Run::new(device, plan, frame, previous)?;
+    for action in &plan.actions {
+        run.act(action)?;
+    }
+    Ok(run.finish())
+}
+
+/// A value on the host.
+enum Host {
+    Bytes(Vec<u8>),
+    Number(f64),
+    Boxes(Vec<Rect>),
+    Blob(Bytes),
+}
+
+struct Run<'a> {
+    device: &'a dyn Device,
+    plan: &'a Plan,
+    frame: &'a Frame,
+    /// The real buffer of each buffer of the plan.
+    bound: Vec<BufferId>,
+    /// Which of them to free at the end.
+    owned: Vec<BufferId>,
+    slots: Vec<Option<Host>>,
+    spent: Spent,
+}
+
+/// Nanoseconds, by kind and by step.
+struct Spent {
+    copy_ns: u64,
+    compute_ns: u64,
+    host_ns: u64,
+    steps_ns: Vec<u64>,
+}
+
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        for buffer in self.owned.drain(..) {
+            // A device that is lost has freed everything already.
+            let _ = self.device.free(buffer);
+        }
+    }
+}
+
+impl<'a> Run<'a> {
+    fn new(
+        device: &'a dyn Device,
+        plan: &'a Plan,
+        frame: &'a Frame,
+        previous: Option<&[BufferId]>,
+    ) -> hw::Result<Self> {
+        let steps = plan.actions.iter().filter_map(last_step).max().map_or(0, |last| last + 1);
+        let spent = Spent { copy_ns: 0, compute_ns: 0, host_ns: 0, steps_ns: vec![0; steps] };
+        let slots = (0..plan.slots).map(|_| None).collect();
+        let (bound, owned) = (Vec::new(), Vec::new());
+        let mut run = Self { device, plan, frame, bound, owned, slots, spent };
+        for (index, bytes) in plan.buffers.iter().enumerate() {
+            let id = BufferId(index as u64);
+            let buffer = match plan.kept.iter().position(|kept| kept.previous == id) {
+                Some(at) => match previous {
+                    Some(previous) => previous[at],
+                    None => run.bound[plan.kept[at].current.0 as usize],
+                },
+                None => run.alloc(*bytes)?,
+            };
+            run.bound.push(buffer);
+        }
+        Ok(run)
+    }
+
+    fn alloc(&mut self, bytes: usize) -> hw::Result<BufferId> {
+        let buffer = self.device.alloc(bytes)?;
+        self.owned.push(buffer);
+        Ok(buffer)
+    }
+
+    fn bind(&self, id: BufferId) -> BufferId {
+        self.bound[id.0 as usize]
+    }
+
+    fn act(&mut self, action: &Action) -> hw::Result<()> {
+        let start = Instant::now();
+        match action {
+            Action::Upload { step, to, from } => {
+                self.upload(self.bind(*to), from)?;
+                self.spent.copy(*step, start);
+            }
+            Action::Run { commands, steps } => {
+                let commands: Vec<_> =
+                    commands.iter().map(|c| c.map_buffers(|id| self.bind(id))).collect();
+                self.device.run(&commands)?;
+                self.spent.compute(steps, &self.device.finish()?);
+            }
+            Action::Download { step, from, to } => {
+                let mut bytes = vec![0; self.plan.buffers[from.0 as usize]];
+                self.device.read(self.bind(*from), 0, &mut bytes)?;
+                self.slots[*to] = Some(Host::Bytes(bytes));
+                self.spent.copy(*step, start);
+            }
+            Action::Host { step, work, to } => {
+                self.slots[*to] = Some(self.work(work));
+                self.spent.host(*step, start);
+            }
+        }
+        Ok(())
+    }
+
+    fn upload(&self, to: BufferId, from: &Source) -> hw::Result<()> {
+        let bytes = match from {
+            Source::Input => &self.frame.data[..],
+            Source::Constant(bytes) => bytes,
+            Source::Slot(slot) => self.bytes(*slot),
+        };
+        self.device.write(to, 0, bytes)
+    }
+
+    fn work(&self, work: &HostWork) -> Host {
+        match work {
+            HostWork::Score { grid, pixels } => {
+                Host::Number(grid::share(self.bytes(*grid), *pixels))
+            }
+            HostWork::Boxes { grid, mask, min_count } => {
+                Host::Boxes(grid::boxes(self.bytes(*grid), mask, *min_count))
+            }
+            HostWork::List { rects } => {
+                let rects: Vec<draw::Rect> = self.boxes(*rects).iter().map(to_kernel).collect();
+                Host::Bytes(draw::encode_list(&rects))
+            }
+            HostWork::Jfif { levels, width, height, quality } => {
+                let steps = jpeg::steps(*quality);
+                let file = jfif::encode(self.bytes(*levels), *width, *height, &steps);
+                Host::Blob(file.into())
+            }
+        }
+    }
+
+    fn bytes(&self, slot: Slot) -> &[u8] {
+        match &self.slots[slot] {
+            Some(Host::Bytes(bytes)) => bytes,
+            _ => unreachable!("a plan fills slot {slot} with bytes before it is read"),
+        }
+    }
+
+    fn boxes(&self, slot: Slot) -> &[Rect] {
+        match &self.slots[slot] {
+            Some(Host::Boxes(boxes)) => boxes,
+            _ => unreachable!("a plan fills slot {slot} with boxes before it is read"),
+        }
+    }
+
+    fn finish(mut self) -> Carried {
+        let kept: Vec<BufferId> = self.plan.kept.iter().map(|k| self.bind(k.current)).collect();
+        self.owned.retain(|buffer| !kept.contains(buffer));
+        let values = self.plan.returns.iter();
+        let values = values.map(|(name, r)| (name.clone(), self.returned(r))).collect();
+        let us = |ns: u64| ns / 1000;
+        let timing = Timing {
+            queue_us: 0,
+            copy_us: us(self.spent.copy_ns),
+            compute_us: us(self.spent.compute_ns),
+            host_us: us(self.spent.host_ns),
+        };
+        let steps_us = self.spent.steps_ns.iter().map(|ns| us(*ns)).collect();
+        Carried { values, timing, steps_us, kept }
+    }
+
+    fn returned(&self, returned: &Returned) -> Value {
+        match *returned {
+            Returned::Input => Value::Frame(self.frame.clone()),
+            Returned::Picture { slot, shape } => Value::Frame(Frame {
+                width: shape.width,
+                height: shape.height,
+                format: shape.format,
+                range: shape.range,
+                pts_us: self.frame.pts_us,
+                index: self.frame.index,
+                data: Bytes::copy_from_slice(self.bytes(slot)),
+            }),
+            Returned::Number(slot) | Returned::Boxes(slot) | Returned::Blob(slot) => {
+                match &self.slots[slot] {
+                    Some(Host::Number(number)) => Value::Number(*number),
+                    Some(Host::Boxes(boxes)) => Value::Boxes(boxes.clone()),
+                    Some(Host::Blob(blob)) => Value::Blob(blob.clone()),
+                    _ => unreachable!("a plan fills slot {slot} before it is returned"),
+                }
+            }
+        }
+    }
+}
+
+impl Spent {
+    fn copy(&mut self, step: Option<usize>, start: Instant) {
+        let ns = start.elapsed().as_nanos() as u64;
+        self.copy_ns += ns;
+        if let Some(step) = step {
+            self.steps_ns[step] += ns;
+        }
+    }
+
+    fn host(&mut self, step: usize, start: Instant) {
+        let ns = start.elapsed().as_nanos() as u64;
+        self.host_ns += ns;
+        self.steps_ns[step] += ns;
+    }
+
+    fn compute(&mut self, steps: &[usize], times_ns: &[u64]) {
+        for (step, ns) in steps.iter().zip(times_ns) {
+            self.compute_ns += ns;
+            self.steps_ns[*step] += ns;
+        }
+    }
+}
+
+fn last_step(action: &Action) -> Option<usize> {
+    match action {
+        Action::Upload { step, .. } | Action::Download { step, .. } => *step,
+        Action::Run { steps, .. } => steps.iter().copied().max(),
+        Action::Host { step, .. } => Some(*step),
+    }
+}
+
+fn to_kernel(rect: &Rect) -> draw::Rect {
+    draw::Rect { x: rect.x, y: rect.y, width: rect.width, height: rect.height }
+}
