@@ -2,5 +2,11 @@
 //! and the local tree. A library as well, so that tests start the same parts.
 #![forbid(unsafe_code)]
 
+pub mod cli;
 pub mod context;
+pub mod demo;
+pub mod doctor;
+pub mod monitor;
+pub mod node;
 pub mod tree;
+pub mod upload;

@@ -1,1 +1,8 @@
-fn main(){}
+//! The binary `edgescale`.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    edgescale::cli::run()
+}

@@ -236,7 +236,7 @@ impl Host for Doors {
 fn of_accel(error: accel::Error) -> HostError {
     match error {
         accel::Error::Overloaded { .. } => HostError::Unavailable(error.to_string()),
-        accel::Error::BadRequest(_) => HostError::Invalid(error.to_string()),
+        accel::Error::Invalid(_) => HostError::Invalid(error.to_string()),
         _ => HostError::Failed(error.to_string()),
     }
 }

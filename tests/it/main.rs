@@ -1,1 +1,10 @@
+//! The one integration binary: whole trees of real servers and real nodes, and the house rules.
 
+mod cli;
+mod fault;
+mod handlers;
+mod proxy;
+mod road;
+mod security;
+mod tidy;
+mod world;

@@ -1,0 +1,182 @@
+//! The command line.
+
+pub mod output;
+mod store;
+pub mod talk;
+mod up;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::context::Context;
+use crate::{demo, doctor, node};
+use output::Output;
+
+/// What a failed command returns.
+const EXIT_FAILED: u8 = 1;
+
+#[derive(Parser)]
+#[command(name = "edgescale", version, about = "A serverless fabric for a tree of data centers")]
+#[command(propagate_version = true, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Args, Clone)]
+pub struct Global {
+    /// Print one JSON document instead of text
+    #[arg(long, global = true)]
+    json: bool,
+    /// Folder of the running tree
+    #[arg(long, global = true, env = "EDGESCALE_DIR", default_value = ".edgescale")]
+    dir: PathBuf,
+    /// Folder of nats-server, the Lambda runtime client and other tools
+    #[arg(long, global = true, env = "EDGESCALE_TOOLS", default_value = ".tools")]
+    tools: PathBuf,
+    /// Site to talk to: a whole path or its last token; the root unless said
+    #[arg(long, global = true, value_name = "SITE")]
+    at: Option<String>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a tree on this machine until Ctrl-C
+    Up(up::Up),
+    /// Run the example app on a video, through a whole tree, and report
+    Demo(demo::Options),
+    /// Run the node of one site
+    Node {
+        /// The node's configuration file
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Show the tree: sites, links, devices, apps
+    Tree,
+    /// List apps and the state of their handlers at a site
+    Ls,
+    /// Register an app: upload its code, apply its manifest
+    Deploy {
+        /// The manifest; files it names are relative to it
+        #[arg(default_value = "app.toml")]
+        manifest: PathBuf,
+    },
+    /// Remove an app
+    Undeploy {
+        /// Its name
+        app: String,
+    },
+    /// Publish an event
+    Publish(talk::Publish),
+    /// Call a function of an app and print its answer
+    Invoke(talk::Invoke),
+    /// Open, list or close streams
+    #[command(subcommand)]
+    Stream(talk::Stream),
+    /// Read and export tables
+    #[command(subcommand)]
+    Store(store::Store),
+    /// Show log lines
+    Logs(talk::Logs),
+    /// List the devices of a site
+    Devices,
+    /// Say what this machine lacks, and the mend
+    Doctor,
+    /// Measure
+    #[command(subcommand)]
+    Bench(BenchCommand),
+    /// Decode a video to standard output, for a node
+    #[command(hide = true)]
+    MediaDecode {
+        /// File or URL
+        source: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum BenchCommand {
+    /// Every kernel on every device: time, GB/s, share of the memory bandwidth
+    Kernels(bench::kernels::Options),
+}
+
+/// Runs the program; its errors go to standard error, one line each.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    start_logging(&cli.command);
+    let result = match cli.command {
+        Command::MediaDecode { source } => decode(&source),
+        command => runtime().and_then(|runtime| runtime.block_on(dispatch(command, cli.global))),
+    };
+    match result {
+        Ok(code) => code,
+        Err(e) => {
+            eprintln!("edgescale: {e:#}");
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
+}
+
+fn start_logging(command: &Command) {
+    let default = match command {
+        Command::Node { .. } => "info,async_nats=warn",
+        _ => "warn,async_nats=error",
+    };
+    let filter = EnvFilter::try_from_env("EDGESCALE_LOG").unwrap_or_else(|_| default.into());
+    let plain = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    plain.with_ansi(false).init();
+}
+
+async fn dispatch(command: Command, global: Global) -> Result<ExitCode> {
+    let out = Output { json: global.json };
+    match command {
+        Command::Up(up) => up::run(up, &global).await?,
+        Command::Demo(options) => demo::run(options, &global.tools, global.json).await?,
+        Command::Node { config } => node::run(node::Settings::load(&config)?).await?,
+        Command::Doctor => return doctor::run(&global.tools, global.json),
+        Command::Bench(BenchCommand::Kernels(options)) => bench::kernels::main(&options)?,
+        Command::MediaDecode { .. } => {}
+        command => talk_to_tree(command, &global, out).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn talk_to_tree(command: Command, global: &Global, out: Output) -> Result<()> {
+    let context = Context::load(&global.dir)?;
+    let site = context.site(global.at.as_deref())?;
+    match command {
+        Command::Tree => talk::tree(site, out).await,
+        Command::Ls => talk::list(site, out).await,
+        Command::Deploy { manifest } => talk::deploy(site, &manifest, out).await,
+        Command::Undeploy { app } => talk::undeploy(site, &app, out).await,
+        Command::Publish(publish) => talk::publish(site, publish, out).await,
+        Command::Invoke(invoke) => talk::invoke(site, invoke, out).await,
+        Command::Stream(stream) => talk::stream(site, stream, out).await,
+        Command::Store(command) => store::run(site, command, out).await,
+        Command::Logs(logs) => talk::logs(&context, global.at.as_deref(), logs, out).await,
+        Command::Devices => talk::devices(site, out).await,
+        _ => Ok(()),
+    }
+}
+
+/// The child that decodes: whatever a bad stream does to it, the node goes on.
+fn decode(source: &str) -> Result<ExitCode> {
+    let mut out = std::io::stdout().lock();
+    match accel::video::child::serve(source, &mut out) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(e) => {
+            eprintln!("{e}");
+            Ok(ExitCode::from(EXIT_FAILED))
+        }
+    }
+}

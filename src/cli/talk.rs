@@ -1,0 +1,345 @@
+//! The commands that talk to a running tree.
+
+use std::fmt::Write as _;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use bus::message::{ROUTE_HEADER, SITE_HEADER};
+use bus::{Bus, Event, Headers, Kind, Subject};
+use clap::{Args, Subcommand};
+use handlers::logs::Line;
+use handlers::stream::{Pace, State, Status};
+use serde_json::{Value, json};
+
+use super::output::{Output, duration_us, table};
+use crate::context::{Context, Site};
+use crate::node::client;
+use crate::node::report::{Brief, Report};
+use crate::upload;
+
+#[derive(Args)]
+pub struct Body {
+    /// The body; `-` or nothing reads standard input when it is a pipe
+    body: Option<String>,
+    /// Take the body from a file
+    #[arg(short, long, conflicts_with = "body")]
+    file: Option<PathBuf>,
+}
+
+impl Body {
+    fn read(&self) -> Result<Vec<u8>> {
+        use std::io::IsTerminal;
+        if let Some(file) = &self.file {
+            return std::fs::read(file).with_context(|| format!("cannot read {}", file.display()));
+        }
+        match self.body.as_deref() {
+            Some("-") => {}
+            Some(body) => return Ok(body.into()),
+            None if std::io::stdin().is_terminal() => return Ok(vec![]),
+            None => {}
+        }
+        let mut body = vec![];
+        std::io::stdin().read_to_end(&mut body)?;
+        Ok(body)
+    }
+}
+
+#[derive(Args)]
+pub struct Publish {
+    /// APP.NAME, as in `doorcam.motion`
+    event: String,
+    #[command(flatten)]
+    body: Body,
+    /// The event's id; a second event of the same id is dropped
+    #[arg(long)]
+    id: Option<String>,
+    /// The body's media type
+    #[arg(long, default_value = "application/json")]
+    content_type: String,
+}
+
+#[derive(Args)]
+pub struct Invoke {
+    /// APP.FUNCTION, as in `doorcam.summary`
+    function: String,
+    #[command(flatten)]
+    body: Body,
+    /// How long the answer may take, in ms
+    #[arg(long, default_value_t = 5_000)]
+    timeout_ms: u64,
+}
+
+#[derive(Subcommand)]
+pub enum Stream {
+    /// Open a stream of an app at a site
+    Open {
+        app: String,
+        /// The stream's name in the manifest
+        stream: String,
+        /// A video file or a URL
+        source: String,
+        /// Hand frames on as fast as they are handled
+        #[arg(long)]
+        fast: bool,
+        /// Wait until the stream ends
+        #[arg(long)]
+        wait: bool,
+    },
+    /// List the streams of an app at a site
+    List { app: String },
+    /// Close a stream
+    Close {
+        app: String,
+        /// The stream's id, as `list` shows it
+        id: String,
+    },
+}
+
+#[derive(Args)]
+pub struct Logs {
+    /// Follow: print lines as they come, until Ctrl-C
+    #[arg(short, long)]
+    follow: bool,
+    /// How many past lines of each site
+    #[arg(short = 'n', long, default_value_t = 50)]
+    lines: usize,
+}
+
+/// `edgescale tree`
+pub async fn tree(site: &Site, out: Output) -> Result<()> {
+    let bus = site.connect().await?;
+    let brief: Brief = client::json(&client::control(&bus, "tree", "").await?)?;
+    out.show(&brief, |brief| {
+        let mut rows = vec![];
+        tree_rows(brief, 0, &mut rows);
+        table(&["SITE", "CLASS", "LINK", "DEVICES", "APPS", "INVOCATIONS", "UP", "VERSION"], rows)
+    })
+}
+
+fn tree_rows(brief: &Brief, depth: usize, rows: &mut Vec<Vec<String>>) {
+    let link = match (&brief.link, brief.heard_ms_ago) {
+        (_, silent_ms) if silent_ms > 5_000 => format!("silent for {} s", silent_ms / 1000),
+        (None, _) => "root".into(),
+        (Some(link), _) if link.up => duration_us(link.rtt_us),
+        (Some(_), _) => "parent away".into(),
+    };
+    rows.push(vec![
+        format!("{}{}", "  ".repeat(depth), brief.path),
+        format!("{:?}", brief.class).to_lowercase(),
+        link,
+        brief.devices.join(" "),
+        brief.apps.join(" "),
+        brief.invocations.to_string(),
+        format!("{} s", brief.uptime_s),
+        brief.version.clone(),
+    ]);
+    brief.children.iter().for_each(|child| tree_rows(child, depth + 1, rows));
+}
+
+/// `edgescale ls`
+pub async fn list(site: &Site, out: Output) -> Result<()> {
+    let report = client::report(&site.connect().await?).await?;
+    out.show(&report.apps, |apps| {
+        let rows = apps.iter().flat_map(|app| {
+            app.handlers.iter().map(|handler| {
+                let revision = app.revision.to_string();
+                let (name, version) = (app.name.clone(), app.version.clone());
+                vec![name, version, revision, handler.name.clone(), handler.kind.clone(),
+                     handler.state.clone()]
+            })
+        });
+        let rows: Vec<_> = rows.collect();
+        match rows.is_empty() {
+            true => format!("{} knows no app yet; apps come on first demand", report.brief.path),
+            false => table(&["APP", "VERSION", "REVISION", "HANDLER", "KIND", "STATE"], rows),
+        }
+    })
+}
+
+/// `edgescale deploy`
+pub async fn deploy(site: &Site, manifest: &Path, out: Output) -> Result<()> {
+    let bus = site.connect().await?;
+    let answer = upload::deploy(&bus, manifest).await?;
+    out.show(&answer, |answer| {
+        format!("app {} is registered, revision {}", answer["app"], answer["revision"])
+    })
+}
+
+/// `edgescale undeploy`
+pub async fn undeploy(site: &Site, app: &str, out: Output) -> Result<()> {
+    let bus = site.connect().await?;
+    let answer = client::control(&bus, "apps.delete", app.to_owned()).await?;
+    out.show(&client::json::<Value>(&answer)?, |_| format!("app {app} is removed"))
+}
+
+/// `edgescale publish`
+pub async fn publish(site: &Site, publish: Publish, out: Output) -> Result<()> {
+    let bus = site.connect().await?;
+    let mut event = Event::new(&publish.event, site.path.as_str(), publish.body.read()?)?;
+    if event.topic().is_empty() {
+        bail!("{:?} names no event of an app; write APP.NAME", publish.event);
+    }
+    event.content_type = publish.content_type;
+    event.id = publish.id.unwrap_or(event.id);
+    let subject = Subject::checked(Kind::Ev, bus.site(), &event.name)?.to_string();
+    let seq = bus::event::publish_acked(&bus, &subject, &event, client::TIMEOUT).await?;
+    let answer = json!({"id": event.id, "site": site.path, "seq": seq});
+    out.show(&answer, |_| format!("{} stored at {} as {seq}", event.id, site.path))
+}
+
+/// `edgescale invoke`
+pub async fn invoke(site: &Site, invoke: Invoke, out: Output) -> Result<()> {
+    let bus = site.connect().await?;
+    let subject = Subject::checked(Kind::Call, bus.site(), &invoke.function)?.to_string();
+    let started = Instant::now();
+    let timeout = Duration::from_millis(invoke.timeout_ms);
+    let answer = bus.request(&subject, &Headers::new(), invoke.body.read()?, timeout).await?;
+    let took_us = started.elapsed().as_micros() as u64;
+    let header = |name: &str| answer.headers.get(name).cloned().unwrap_or_default();
+    if !out.json {
+        eprintln!("answered by {} in {}", header(SITE_HEADER), duration_us(took_us));
+        std::io::Write::write_all(&mut std::io::stdout(), &answer.payload)?;
+        println!();
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(&answer.payload);
+    let body = serde_json::from_slice(&answer.payload).unwrap_or_else(|_| json!(text));
+    let route = header(ROUTE_HEADER);
+    let site = header(SITE_HEADER);
+    out.show(&json!({"body": body, "site": site, "route": route, "took_us": took_us}), |_| String::new())
+}
+
+/// `edgescale stream`
+pub async fn stream(site: &Site, stream: Stream, out: Output) -> Result<()> {
+    let bus = site.connect().await?;
+    match stream {
+        Stream::Open { app, stream, source, fast, wait } => {
+            let source = match Path::new(&source).exists() {
+                true => std::path::absolute(&source)?.display().to_string(),
+                false => source,
+            };
+            let pace = if fast { Pace::Fast } else { Pace::Realtime };
+            let open = handlers::stream::Open { stream, source, pace };
+            let mut status = open_stream(&bus, &app, &open).await?;
+            if wait {
+                status = wait_for_end(&bus, &app, &status.id).await?;
+            }
+            out.show(&status, |status| stream_text(std::slice::from_ref(status)))?;
+            if status.state == State::Failed {
+                bail!("stream {} failed: {}", status.id, status.reason.unwrap_or_default());
+            }
+            Ok(())
+        }
+        Stream::List { app } => {
+            let list = streams(&bus, &app).await?;
+            out.show(&list, |list| stream_text(list))
+        }
+        Stream::Close { app, id } => {
+            let answer = client::ask(&bus, Kind::Sm, &format!("{app}.close"), id).await?;
+            out.show(&client::json::<Value>(&answer)?, |_| "closed".into())
+        }
+    }
+}
+
+/// Opens a stream at the bus's site.
+pub async fn open_stream(bus: &Bus, app: &str, open: &handlers::stream::Open) -> Result<Status> {
+    let body = serde_json::to_vec(open)?;
+    let subject = Subject::checked(Kind::Sm, bus.site(), &format!("{app}.open"))?.to_string();
+    // The first opening of an app brings and compiles its code.
+    let timeout = Duration::from_secs(120);
+    client::json(&bus.request(&subject, &Headers::new(), body, timeout).await?)
+}
+
+/// The streams of an app at the bus's site.
+pub async fn streams(bus: &Bus, app: &str) -> Result<Vec<Status>> {
+    client::json(&client::ask(bus, Kind::Sm, &format!("{app}.list"), "").await?)
+}
+
+/// Waits until a stream is over.
+pub async fn wait_for_end(bus: &Bus, app: &str, id: &str) -> Result<Status> {
+    loop {
+        let list = streams(bus, app).await?;
+        let found = list.into_iter().find(|status| status.id == id);
+        let status = found.with_context(|| format!("stream {id} is not known any more"))?;
+        if status.state != State::Open {
+            return Ok(status);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn stream_text(list: &[Status]) -> String {
+    let row = |status: &Status| {
+        let state = format!("{:?}", status.state).to_lowercase();
+        let size = format!("{}x{}", status.width, status.height);
+        let (frames, handled) = (status.frames.to_string(), status.handled.to_string());
+        vec![status.id.clone(), status.stream.clone(), state, size, frames, handled,
+             status.errors.to_string()]
+    };
+    let heading = ["ID", "STREAM", "STATE", "SIZE", "FRAMES", "HANDLED", "ERRORS"];
+    table(&heading, list.iter().map(row))
+}
+
+/// `edgescale logs`
+pub async fn logs(context: &Context, at: Option<&str>, logs: Logs, out: Output) -> Result<()> {
+    let sites: Vec<&Site> = match at {
+        Some(_) => vec![context.site(at)?],
+        None => context.sites.iter().collect(),
+    };
+    let mut buses = vec![];
+    let mut lines: Vec<Line> = vec![];
+    for site in sites {
+        let bus = site.connect().await?;
+        let answer = client::control(&bus, "logs", logs.lines.to_string()).await?;
+        lines.extend(client::json::<Vec<Line>>(&answer)?);
+        buses.push(bus);
+    }
+    lines.sort_by(|a, b| a.time.cmp(&b.time));
+    if !logs.follow {
+        return out.show(&lines, |lines| {
+            lines.iter().fold(String::new(), |mut text, line| {
+                let _ = writeln!(text, "{}", line_text(line));
+                text
+            })
+        });
+    }
+    lines.iter().for_each(|line| print_line(line, out));
+    let mut following = vec![];
+    for bus in &buses {
+        let hear = move |message: bus::Request| async move {
+            if let Ok(line) = serde_json::from_slice::<Line>(&message.payload) {
+                print_line(&line, out);
+            }
+        };
+        following.push(bus.subscribe(&format!("tel.{}._.log", bus.site()), hear).await?);
+    }
+    crate::node::stop_signal().await;
+    Ok(())
+}
+
+fn print_line(line: &Line, out: Output) {
+    match out.json {
+        true => println!("{}", serde_json::to_string(line).unwrap_or_default()),
+        false => println!("{}", line_text(line)),
+    }
+}
+
+fn line_text(line: &Line) -> String {
+    let Line { time, site, level, from, text } = line;
+    let time = time.get(..23).unwrap_or(time);
+    format!("{time} {level:5} {site} {from}: {text}")
+}
+
+/// `edgescale devices`
+pub async fn devices(site: &Site, out: Output) -> Result<()> {
+    let report: Report = client::report(&site.connect().await?).await?;
+    out.show(&report.devices, |devices| {
+        let row = |device: &accel::DeviceStatus| {
+            let state = format!("{:?}", device.state).to_lowercase();
+            vec![device.id.clone(), device.kind.clone(), device.name.clone(), state]
+        };
+        table(&["DEVICE", "KIND", "NAME", "STATE"], devices.iter().map(row))
+    })
+}

@@ -1,0 +1,102 @@
+//! `edgescale up`: a tree on this machine, until Ctrl-C.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use super::Global;
+use crate::context::{Context, FILE};
+use crate::node::stop_signal;
+use crate::tree::{DEMO_SITES, Plan, Tree};
+
+/// How often the processes of the tree are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+#[derive(Args)]
+pub struct Up {
+    /// Sites, parents first
+    #[arg(value_name = "SITE", default_values_t = DEMO_SITES.map(String::from))]
+    sites: Vec<String>,
+}
+
+/// Starts the tree, says how to use it, and keeps it until it is told to stop.
+pub async fn run(up: Up, global: &Global) -> Result<()> {
+    let dir = absolute(&global.dir)?;
+    refuse_second(&dir)?;
+    let sites = up.sites.iter().map(|site| site.parse()).collect::<Result<Vec<_>, _>>()?;
+    let plan = Plan {
+        sites,
+        dir,
+        tools: absolute(&global.tools)?,
+        node_binary: std::env::current_exe()?,
+        links: Default::default(),
+    };
+    let mut tree = tokio::select! {
+        tree = Tree::start(&plan) => tree?,
+        () = stop_signal() => return Ok(()),
+    };
+    match global.json {
+        true => println!("{}", serde_json::to_string_pretty(&tree.context())?),
+        false => print!("{}", how_to(&tree.context())?),
+    }
+    let casualty = loop {
+        tokio::select! {
+            () = stop_signal() => break None,
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+        if let Some(casualty) = tree.casualty() {
+            break Some(casualty);
+        }
+    };
+    eprintln!("stopping");
+    tree.stop();
+    match casualty {
+        Some(casualty) => bail!("{casualty}"),
+        None => Ok(()),
+    }
+}
+
+/// A folder serves one tree at a time.
+fn refuse_second(dir: &std::path::Path) -> Result<()> {
+    let Ok(context) = Context::load(dir) else { return Ok(()) };
+    let alive = |server: &str| {
+        let address = server.trim_start_matches("nats://");
+        std::net::TcpStream::connect(address).is_ok()
+    };
+    if context.sites.iter().any(|site| alive(&site.server)) {
+        let dir = dir.display();
+        bail!("a tree is running in {dir} already; stop it, or use another folder with --dir");
+    }
+    Ok(std::fs::remove_file(dir.join(FILE))?)
+}
+
+fn absolute(path: &std::path::Path) -> Result<PathBuf> {
+    Ok(std::path::absolute(path)?)
+}
+
+fn how_to(context: &Context) -> Result<String> {
+    let root = context.site(None)?;
+    let Some(leaf) = context.sites.last() else { bail!("the tree has no sites") };
+    let (at, server, key) = (leaf.path.name(), &root.server, root.nkey.display());
+    let names: Vec<&str> = context.sites.iter().map(|site| site.path.as_str()).collect();
+    let prefix = format!("rp.{}._", root.path);
+    Ok(format!(
+        "The tree is up: {}. Ctrl-C stops it.
+
+  register an app      edgescale deploy examples/doorcam/app.toml
+  open a video stream  edgescale --at {at} stream open doorcam front VIDEO.mp4
+  publish an event     edgescale --at {at} publish doorcam.motion '{{\"camera\":\"front\"}}'
+  call a function      edgescale --at {at} invoke doorcam.summary '{{}}'
+  read a table         edgescale --at {at} store scan doorcam/motion --limit 5
+  look at a node       edgescale --at {at} ls      edgescale tree      edgescale logs -f
+
+  the same by the stock client, here at {}:
+    nats --server {server} --nkey {key} --inbox-prefix {prefix} micro ls
+    nats --server {server} --nkey {key} --inbox-prefix {prefix} req call.doorcam.summary '{{}}'
+",
+        names.join(", "),
+        root.path
+    ))
+}

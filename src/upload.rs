@@ -1,0 +1,127 @@
+//! Registering an app over the wire, exactly as the stock `nats` CLI would: an object put of each
+//! piece of code, then a request with the manifest.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use bus::{Bus, Headers, Kind, Registry, Subject};
+use handlers::Digest;
+use handlers::manifest::{Manifest, Source};
+use serde_json::Value;
+
+use crate::context::Site;
+
+/// How long the root may take to check a manifest.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A manifest ready to be sent, and the code it names.
+pub struct Package {
+    /// The manifest's text, digests in place of files.
+    pub manifest: String,
+    pub code: Vec<(Digest, PathBuf)>,
+}
+
+/// Reads a manifest and names its files by digest; its errors name line, field and mend.
+pub fn package(file: &Path) -> Result<Package> {
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("the manifest {} cannot be read", file.display()))?;
+    let manifest = Manifest::parse(&text).with_context(|| file.display().to_string())?;
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    let mut code = vec![];
+    for handler in &manifest.handlers {
+        let Source::Path(path) = &handler.source else { continue };
+        let found = file.parent().unwrap_or(Path::new(".")).join(path);
+        let bytes = std::fs::read(&found).with_context(|| {
+            let (file, line) = (file.display(), handler.source_line);
+            format!("{file}: line {line}: the code {} cannot be read", found.display())
+        })?;
+        let digest = Digest::of(&bytes);
+        let line = &mut lines[handler.source_line - 1];
+        *line = line.replacen(path.as_str(), digest.as_str(), 1);
+        code.push((digest, found));
+    }
+    Ok(Package { manifest: lines.join("\n") + "\n", code })
+}
+
+/// Registers an app at the bus's site, which must be the root.
+pub async fn deploy(bus: &Bus, file: &Path) -> Result<Value> {
+    let package = package(file)?;
+    if let Some(parent) = bus.site().parent() {
+        bail!("apps are registered at the root, not at {} below {parent}", bus.site());
+    }
+    let registry = Registry::open(bus).await?;
+    for (digest, path) in &package.code {
+        let bytes = std::fs::read(path)?;
+        registry.put_code(digest.as_str(), bytes.into()).await?;
+    }
+    apply(bus, &package.manifest).await
+}
+
+/// Sends a manifest; a refusal names the line, the field and the mend.
+pub async fn apply(bus: &Bus, manifest: &str) -> Result<Value> {
+    let subject = Subject::new(Kind::Ctl, bus.site(), "apps.apply").to_string();
+    let body = manifest.to_owned();
+    let answer = bus.request(&subject, &Headers::new(), body, TIMEOUT).await?;
+    serde_json::from_slice(&answer.payload).context("the answer is no JSON")
+}
+
+/// The stock CLI, pointed at one site.
+pub struct StockCli<'a> {
+    pub binary: PathBuf,
+    pub site: &'a Site,
+}
+
+impl StockCli<'_> {
+    /// Finds the binary in the project's tools or on the path.
+    pub fn find(tools: &Path) -> Option<PathBuf> {
+        let own = tools.join("bin/nats");
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let on_path = std::env::split_paths(&path).map(|dir| dir.join("nats"));
+        std::iter::once(own).chain(on_path).find(|place| place.is_file())
+    }
+
+    /// Runs the CLI with some input; its output, or its complaint.
+    pub fn run(&self, arguments: &[&str], input: &str) -> Result<String> {
+        use std::io::Write;
+        use std::process::Stdio;
+        let mut child = Command::new(&self.binary)
+            .args(["--server", &self.site.server, "--nkey"])
+            .arg(&self.site.nkey)
+            .args(["--inbox-prefix", &format!("rp.{}._", self.site.path)])
+            .args(arguments)
+            .env("HOME", self.site.nkey.parent().unwrap_or(Path::new(".")))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("{} did not start", self.binary.display()))?;
+        let mut stdin = child.stdin.take().context("the nats CLI has no input")?;
+        stdin.write_all(input.as_bytes())?;
+        drop(stdin);
+        let output = child.wait_with_output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !output.status.success() {
+            let complaint = String::from_utf8_lossy(&output.stderr);
+            bail!("nats {}: {} {}", arguments.join(" "), complaint.trim(), text.trim());
+        }
+        Ok(text)
+    }
+
+    /// `nats obj put code FILE --name DIGEST`
+    pub fn put_code(&self, digest: &Digest, file: &Path) -> Result<()> {
+        let file = file.to_str().context("the file's name is not UTF-8")?;
+        let name = digest.as_str();
+        self.run(&["obj", "put", "code", file, "--name", name, "-f", "--no-progress"], "")?;
+        Ok(())
+    }
+
+    /// `nats req ctl.<root>._.apps.apply < app.toml`
+    pub fn apply(&self, manifest: &str) -> Result<Value> {
+        let subject = format!("ctl.{}._.apps.apply", self.site.path);
+        let answer =
+            self.run(&["req", &subject, "--raw", "--timeout", "30s", "--no-templates"], manifest)?;
+        serde_json::from_str(answer.trim()).with_context(|| format!("no JSON: {answer:?}"))
+    }
+}

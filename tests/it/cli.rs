@@ -1,0 +1,200 @@
+//! The program as a user runs it: `edgescale up`, the commands against it, Ctrl-C.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use edgescale::context::Context;
+use serde_json::Value;
+
+use crate::world::{PATIENCE, binary, clip, doorcam, root, tools};
+
+/// A running `edgescale up`; dropping it kills what is left of it.
+struct Up {
+    child: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Up {
+    fn start() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let mut child = command(folder.path())
+            .arg("up")
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("edgescale up did not start")?;
+        let out = child.stdout.take().context("no standard output")?;
+        let mut lines = BufReader::new(out).lines();
+        let first = lines.next().context("edgescale up ended at once")??;
+        assert!(first.starts_with("The tree is up"), "{first}");
+        std::thread::spawn(move || lines.for_each(drop));
+        Ok(Self { child, folder })
+    }
+
+    fn run(&self, arguments: &[&str]) -> Result<Output> {
+        Ok(command(self.folder.path()).args(arguments).output()?)
+    }
+
+    /// Runs a command that must succeed, and reads its JSON.
+    fn json(&self, arguments: &[&str]) -> Result<Value> {
+        let output = self.run(&[&["--json"], arguments].concat())?;
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{arguments:?}: {complaint}");
+        serde_json::from_slice(&output.stdout).with_context(|| format!("{arguments:?}: no JSON"))
+    }
+
+    /// Runs a command that must fail, and returns its complaint.
+    fn complaint(&self, arguments: &[&str]) -> Result<String> {
+        let output = self.run(arguments)?;
+        ensure!(!output.status.success(), "{arguments:?} succeeded");
+        Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    fn interrupt(&mut self) -> Result<()> {
+        let pid = self.child.id().to_string();
+        ensure!(Command::new("kill").args(["-INT", &pid]).status()?.success(), "kill failed");
+        let deadline = Instant::now() + PATIENCE;
+        while self.child.try_wait()?.is_none() {
+            ensure!(Instant::now() < deadline, "edgescale up does not end on Ctrl-C");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn command(dir: &Path) -> Command {
+    let mut command = Command::new(binary());
+    command.arg("--dir").arg(dir).arg("--tools").arg(tools()).stdin(Stdio::null());
+    command
+}
+
+/// The processes whose command line names a folder.
+fn processes_of(dir: &Path) -> Vec<String> {
+    let dir = dir.display().to_string();
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let lines = entries.filter_map(|entry| {
+        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+        Some(String::from_utf8_lossy(&line).replace('\0', " "))
+    });
+    lines.filter(|line| line.contains(&dir)).collect()
+}
+
+#[test]
+fn up_serves_every_command_and_ends_on_ctrl_c_without_a_trace() -> Result<()> {
+    let mut up = Up::start()?;
+    let dir = up.folder.path().to_owned();
+    assert!(processes_of(&dir).len() >= 8, "four servers and four nodes");
+
+    let tree = up.json(&["tree"])?;
+    assert_eq!(tree["path"], "cloud");
+    assert_eq!(tree["children"][0]["children"].as_array().map(Vec::len), Some(2), "{tree}");
+    let devices = up.json(&["--at", "cell1", "devices"])?;
+    assert_eq!(devices[0]["kind"], "cpu", "{devices}");
+    assert_eq!(up.json(&["ls"])?.as_array().map(Vec::len), Some(0));
+    assert_eq!(up.json(&["store", "tables"])?.as_array().map(Vec::len), Some(0));
+    assert!(up.json(&["logs"])?.is_array());
+
+    let text = String::from_utf8(up.run(&["tree"])?.stdout)?;
+    assert!(text.contains("    cloud.east.cell2"), "{text}");
+    let complaint = up.complaint(&["--at", "cell9", "ls"])?;
+    assert!(complaint.contains("no site \"cell9\"; there are cloud,"), "{complaint}");
+    let complaint = up.complaint(&["up"])?;
+    assert!(complaint.contains("is running in"), "{complaint}");
+    let complaint = up.complaint(&["invoke", "nobody.nothing", "{}"])?;
+    assert!(complaint.contains("no app \"nobody\" is registered (at cloud)"), "{complaint}");
+    let complaint = up.complaint(&["--at", "cell1", "store", "scan", "doorcam/nothing"])?;
+    assert!(complaint.contains("doorcam_nothing"), "{complaint}");
+
+    if let (Some(clip), Some(_)) = (clip(), doorcam()) {
+        the_example_app(&up, &clip)?;
+    }
+    let pids: Vec<String> = processes_of(&dir);
+    up.interrupt()?;
+    assert_eq!(processes_of(&dir), Vec::<String>::new(), "left of {pids:?}");
+    assert!(Context::load(&dir).is_err(), "the context outlives the tree");
+    Ok(())
+}
+
+fn the_example_app(up: &Up, clip: &Path) -> Result<()> {
+    let manifest = root().join("examples/doorcam/app.toml").display().to_string();
+    assert_eq!(up.json(&["deploy", &manifest])?["app"], "doorcam");
+    let clip = clip.display().to_string();
+    let open =
+        ["--at", "cell1", "stream", "open", "doorcam", "front", clip.as_str(), "--fast", "--wait"];
+    assert_eq!(up.json(&open)?["handled"], 132);
+    let scan = up.json(&["--at", "cell1", "store", "scan", "doorcam/motion", "--limit", "3"])?;
+    let rows = scan["rows"].as_array().context("rows")?;
+    assert_eq!(rows.len(), 3);
+    let key = serde_json::json!({"camera": "front", "time_us": rows[1]["time_us"]}).to_string();
+    let got = up.json(&["--at", "cell2", "store", "get", "doorcam/motion", &key])?;
+    assert_eq!(got["row"], rows[1]);
+    let motion = r#"{"camera":"side","time_us":60000000,"score":0.5}"#;
+    for _ in 0..2 {
+        up.json(&["--at", "cell2", "publish", "doorcam.motion", motion, "--id", "once"])?;
+    }
+    let deadline = Instant::now() + PATIENCE;
+    let side = r#"{"camera":"side"}"#;
+    loop {
+        let answer = up.json(&["--at", "cell2", "invoke", "doorcam.summary", side])?;
+        assert_eq!(answer["site"], "cloud.east");
+        if answer["body"]["events"] == 1 {
+            break;
+        }
+        ensure!(Instant::now() < deadline, "the event was not counted once: {answer}");
+    }
+    let logs = up.json(&["logs"])?;
+    let told = |line: &Value| line["text"].as_str().is_some_and(|t| t.contains("app doorcam"));
+    assert!(logs.as_array().is_some_and(|lines| lines.iter().any(told)), "{logs}");
+    assert_eq!(up.json(&["undeploy", "doorcam"])?["removed"], true);
+    Ok(())
+}
+
+#[test]
+fn a_killed_up_takes_its_processes_with_it() -> Result<()> {
+    let mut up = Up::start()?;
+    let dir = up.folder.path().to_owned();
+    up.child.kill()?;
+    up.child.wait()?;
+    let deadline = Instant::now() + PATIENCE;
+    while !processes_of(&dir).is_empty() {
+        ensure!(Instant::now() < deadline, "left behind: {:?}", processes_of(&dir));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+#[test]
+fn commands_without_a_tree_say_how_to_get_one() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let output = command(folder.path()).arg("tree").output()?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(complaint.contains("start one with `edgescale up`"), "{complaint}");
+    Ok(())
+}
+
+#[test]
+fn doctor_names_a_missing_server_and_the_mend() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let output = Command::new(binary())
+        .args(["--json", "--tools"])
+        .arg(folder.path())
+        .arg("doctor")
+        .env("PATH", "/nowhere")
+        .output()?;
+    assert_eq!(output.status.code(), Some(2));
+    let checks: Value = serde_json::from_slice(&output.stdout)?;
+    let server = &checks[0];
+    assert_eq!(server["verdict"], "missing", "{server}");
+    assert!(server["mend"].as_str().is_some_and(|mend| mend.contains("tools.sh")), "{server}");
+    Ok(())
+}

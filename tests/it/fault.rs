@@ -1,0 +1,70 @@
+//! Links that are cut or swallow everything; nodes and servers that die.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use bus::{Headers, Kind, Subject};
+use edgescale::node::client;
+
+use crate::proxy::Proxy;
+use crate::world::{World, eventually};
+
+const TREE: [&str; 3] = ["cloud", "cloud.east", "cloud.east.cell1"];
+
+async fn link_is(world: &World, site: &str, up: bool) -> Result<()> {
+    let probe = async || {
+        let link = world.report(site).await?.brief.link;
+        Ok(link.filter(|link| link.up == up).map(|_| ()))
+    };
+    eventually(&format!("the link of {site} to be {}", if up { "up" } else { "down" }), probe).await
+}
+
+#[tokio::test]
+async fn a_cut_link_is_named_at_once_and_heals_by_itself() -> Result<()> {
+    let proxy = Proxy::new();
+    let world = World::start_with(&TREE, [("cloud.east", proxy.via())]).await?;
+    proxy.cut();
+    link_is(&world, "cloud.east", false).await?;
+    let edge = world.bus("cloud.east.cell1");
+    let subject = Subject::new(Kind::Call, edge.site(), "ghost.call").to_string();
+    let asked = edge.request(&subject, &Headers::new(), "{}", client::TIMEOUT).await;
+    let text = asked.expect_err("nobody can know that app").to_string();
+    assert!(text.contains("parent cloud does not answer"), "{text}");
+    // Everything below the cut goes on.
+    assert!(world.report("cloud.east.cell1").await?.brief.link.is_some_and(|link| link.up));
+    proxy.heal();
+    link_is(&world, "cloud.east", true).await?;
+    let asked = edge.request(&subject, &Headers::new(), "{}", client::TIMEOUT).await;
+    let text = asked.expect_err("nobody knows that app").to_string();
+    assert!(text.contains("no app \"ghost\" is registered (at cloud)"), "{text}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_black_hole_is_noticed_within_fifteen_seconds() -> Result<()> {
+    let proxy = Proxy::new();
+    let world = World::start_with(&TREE, [("cloud.east", proxy.via())]).await?;
+    let began = Instant::now();
+    proxy.black_hole();
+    link_is(&world, "cloud.east", false).await?;
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    proxy.heal();
+    link_is(&world, "cloud.east", true).await
+}
+
+#[tokio::test]
+async fn a_site_whose_server_died_is_back_when_the_server_is() -> Result<()> {
+    let mut world = World::start_with(&TREE, []).await?;
+    world.tree.stop_server("cloud.east")?;
+    link_is(&world, "cloud.east.cell1", false).await?;
+    world.tree.restart_server("cloud.east")?;
+    link_is(&world, "cloud.east.cell1", true).await?;
+    link_is(&world, "cloud.east", true).await?;
+    let tree = async || {
+        let answer = client::control(world.bus("cloud"), "tree", "").await?;
+        let brief: edgescale::node::report::Brief = client::json(&answer)?;
+        let cell = brief.children.first().and_then(|east| east.children.first().cloned());
+        Ok(cell.filter(|cell| cell.link.as_ref().is_some_and(|link| link.up)).map(|_| ()))
+    };
+    eventually("the root to see the whole tree again", tree).await
+}

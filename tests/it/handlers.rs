@@ -1,0 +1,240 @@
+//! Handlers that misbehave, events that are malformed, manifests that are wrong: on a whole tree.
+
+use std::time::Instant;
+
+use ::handlers::logs::Line;
+use anyhow::{Context as _, Result};
+use bus::{Bus, Headers, Kind, Subject};
+use edgescale::node::client;
+use edgescale::upload::{self, StockCli};
+use serde_json::{Value, json};
+
+use crate::world::{World, eventually, tools};
+
+const EDGE: [&str; 2] = ["cloud", "cloud.east"];
+
+/// A component whose `handle-event` has the given body.
+fn component(body: &str) -> Vec<u8> {
+    let fields = ["id", "source", "subject", "time", "content-type"]
+        .map(|name| format!("(field \"{name}\" string)"))
+        .join(" ");
+    let text = format!(
+        r#"(component
+          (import "edgescale:app/inputs@0.1.0" (instance $inputs
+            (type $e (record {fields} (field "body" (list u8)) (field "attempt" u32)))
+            (export "event" (type (eq $e)))))
+          (alias export $inputs "event" (type $event))
+          (core module $m
+            (memory (export "memory") 4)
+            (global $top (mut i32) (i32.const 1024))
+            (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+              (global.set $top (i32.add (global.get $top) (local.get 3)))
+              (i32.sub (global.get $top) (local.get 3)))
+            (func (export "handle")
+              (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32) {body}))
+          (core instance $i (instantiate $m))
+          (func (export "handle-event") (param "event" $event) (result (result (error string)))
+            (canon lift (core func $i "handle") (memory $i "memory")
+              (realloc (func $i "realloc")))))"#
+    );
+    wat::parse_str(text).expect("the component's text is right")
+}
+
+fn manifest(app: &str, topic: &str) -> String {
+    format!(
+        "[app]\nname = \"{app}\"\nversion = \"1\"\n\n[[handler]]\nname = \"h\"\n\
+         component = \"{{code}}\"\n[[handler.trigger]]\nevent = \"{topic}\"\n\
+         [handler.limits]\ntimeout_ms = 200\n[handler.retry]\nmax_deliver = 2\nbackoff_ms = 10\n"
+    )
+}
+
+async fn publish(bus: &Bus, name: &str) -> Result<u64> {
+    let event = bus::Event::new(name, bus.site().as_str(), "{}")?;
+    let subject = Subject::new(Kind::Ev, bus.site(), name).to_string();
+    Ok(bus::event::publish_acked(bus, &subject, &event, client::TIMEOUT).await?)
+}
+
+async fn dead_letter(world: &World, site: &str, wanted: &str) -> Result<Line> {
+    let dead = async || {
+        let answer = client::control(world.bus(site), "logs", "").await?;
+        let lines: Vec<Line> = client::json(&answer)?;
+        let is_it = |line: &Line| line.text.contains("dead letter") && line.text.contains(wanted);
+        Ok(lines.into_iter().find(is_it))
+    };
+    eventually(&format!("a dead letter that says {wanted:?}"), dead).await
+}
+
+#[tokio::test]
+async fn handlers_that_trap_or_loop_become_dead_letters_and_hurt_nobody() -> Result<()> {
+    let world = World::start_with(&EDGE, []).await?;
+    world.apply(&manifest("traps", "go"), &[("code", component("unreachable"))]).await?;
+    let endless = component("(loop $l (br $l)) unreachable");
+    world.apply(&manifest("loops", "go"), &[("code", endless)]).await?;
+    world.apply(&manifest("works", "go"), &[("code", component("(i32.const 16)"))]).await?;
+    let edge = world.bus("cloud.east");
+    for app in ["traps", "loops", "works"] {
+        publish(edge, &format!("{app}.go")).await?;
+    }
+    let letter = dead_letter(&world, "cloud.east", "traps.go after 2 deliveries").await?;
+    assert!(letter.text.contains("unreachable"), "{}", letter.text);
+    let letter = dead_letter(&world, "cloud.east", "loops.go after 2 deliveries").await?;
+    assert!(letter.text.contains("stopped at its time limit of 200 ms"), "{}", letter.text);
+    let worked = async || {
+        let count = world.count("cloud.east", "invocations works/h").await?;
+        Ok((count == 1).then_some(()))
+    };
+    eventually("the good handler to run", worked).await?;
+    let report = world.report("cloud.east").await?;
+    assert_eq!(report.dead_letters, 2);
+    assert_eq!(report.metrics.counts["invocations traps/h"], 2);
+    assert_eq!(report.metrics.counts.get("failures works/h"), None);
+    Ok(())
+}
+
+#[tokio::test]
+async fn malformed_events_are_put_aside_with_the_reason() -> Result<()> {
+    let world = World::start_with(&EDGE, []).await?;
+    let edge = world.bus("cloud.east");
+    let send = async |name: &str, key: &str, value: &str| -> Result<()> {
+        let subject = Subject::new(Kind::Ev, edge.site(), name).to_string();
+        let headers = Headers::from([(key.to_owned(), value.to_owned())]);
+        edge.request(&subject, &headers, "x", client::TIMEOUT).await?;
+        Ok(())
+    };
+    send("app.one", "ce-specversion", "7.0").await?;
+    send("app.two", "ce-time", "tea time").await?;
+    dead_letter(&world, "cloud.east", "only 1.0 is spoken").await?;
+    dead_letter(&world, "cloud.east", "\"tea time\" is not RFC 3339").await?;
+    // An event of an app that nobody knows ends at the root.
+    send("ghost.three", "ce-id", "3").await?;
+    dead_letter(&world, "cloud", "no app \"ghost\" is registered").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_wrong_manifest_changes_nothing_and_says_where() -> Result<()> {
+    let world = World::start_with(&["cloud"], []).await?;
+    let root = world.bus("cloud");
+    let check = async |manifest: &str, wanted: &[&str]| -> Result<()> {
+        let refused = upload::apply(root, manifest).await;
+        let text = refused.err().context("it was accepted")?.to_string();
+        for part in wanted {
+            assert!(text.contains(part), "{text:?} lacks {part:?}");
+        }
+        Ok(())
+    };
+    let good = manifest("app", "go");
+    let digest = ::handlers::Digest::of(b"nobody uploaded this");
+    check("not toml at all [", &["line 1"]).await?;
+    check(&good.replace("timeout_ms", "timeout_sm"), &["line 10", "timeout_sm"]).await?;
+    check(&good, &["line 7", "handler[0].component"]).await?;
+    let missing = good.replace("{code}", digest.as_str());
+    check(&missing, &["line 7", "has no object", "nats obj put code FILE --name"]).await?;
+    let other = bus::Registry::open(root).await?;
+    other.put_code(digest.as_str(), "something else".into()).await?;
+    check(&missing, &["line 7", "upload it under its own name"]).await?;
+    let report = world.report("cloud").await?;
+    assert!(report.apps.is_empty() && report.tables.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn unknown_things_are_named() -> Result<()> {
+    let world = World::start_with(&EDGE, []).await?;
+    let edge = world.bus("cloud.east");
+    let check = async |kind: Kind, name: &str, body: Value, wanted: &str| {
+        let answer = client::ask(edge, kind, name, body.to_string()).await;
+        let text = format!("{:#}", answer.expect_err(name));
+        assert!(text.contains(wanted), "{name}: {text:?} lacks {wanted:?}");
+    };
+    let scan = json!({"table": "nothing_here"});
+    check(Kind::St, "scan", scan.clone(), "nothing_here").await;
+    let get = json!({"table": "nothing_here", "key": {"a": 1}});
+    check(Kind::St, "get", get, "nothing_here").await;
+    check(Kind::St, "frobnicate", scan, "frobnicate").await;
+    check(Kind::Call, "ghost.call", json!({}), "no app \"ghost\" is registered (at cloud)").await;
+    check(Kind::Ctl, "frobnicate", json!({}), "apps.apply").await;
+    check(Kind::Ctl, "apps.apply", json!({}), "registered at the root").await;
+    check(Kind::Sm, "ghost.open", json!({"stream": "a", "source": "b"}), "no app \"ghost\"").await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_new_revision_reaches_the_edge_and_a_removed_app_leaves_it() -> Result<()> {
+    let world = World::start().await?;
+    let bad = component("unreachable");
+    world.apply(&manifest("app", "go"), &[("code", bad)]).await?;
+    let edge = world.bus("cloud.east.cell1");
+    publish(edge, "app.go").await?;
+    dead_letter(&world, "cloud.east.cell1", "app.go").await?;
+    let began = Instant::now();
+    let good = component("(i32.const 16)");
+    world.apply(&manifest("app", "go"), &[("code", good)]).await?;
+    let root = world.report("cloud").await?.apps[0].revision;
+    let there = async || {
+        let report = world.report("cloud.east.cell1").await?;
+        Ok((report.apps[0].revision == root).then_some(()))
+    };
+    eventually("the new revision at the edge", there).await?;
+    println!("a new revision was known two tiers down after {:?}", began.elapsed());
+    publish(edge, "app.go").await?;
+    let ran = async || {
+        let count = world.count("cloud.east.cell1", "invocations app/h").await?;
+        Ok((count == 3).then_some(()))
+    };
+    eventually("the new revision to run", ran).await?;
+    assert_eq!(world.report("cloud.east.cell1").await?.dead_letters, 1);
+    client::control(world.bus("cloud"), "apps.delete", "app").await?;
+    let gone = async || {
+        Ok(world.report("cloud.east.cell1").await?.apps.is_empty().then_some(()))
+    };
+    eventually("the app to leave the edge", gone).await
+}
+
+#[tokio::test]
+async fn the_stock_cli_does_it_all() -> Result<()> {
+    let Some(binary) = StockCli::find(&tools()) else {
+        eprintln!("skipped: no nats CLI; where Go is, ./tools.sh test installs it");
+        return Ok(());
+    };
+    let world = World::start_with(&EDGE, []).await?;
+    let site = world.context.site(Some("cloud"))?;
+    let cli = StockCli { binary, site };
+    let listed = cli.run(&["micro", "ls"], "")?;
+    assert!(listed.contains("EdgeScale node of cloud.east"), "{listed}");
+
+    let code = component("(i32.const 16)");
+    let digest = ::handlers::Digest::of(&code);
+    let file = world.tree.dir().join("code.wasm");
+    std::fs::write(&file, &code)?;
+    cli.put_code(&digest, &file)?;
+    let text = manifest("byhand", "go").replace("{code}", digest.as_str());
+    let answer = cli.apply(&text)?;
+    assert_eq!(answer["app"], "byhand", "{answer}");
+    let refused = cli.apply(&text.replace("[app]", "[apq]"))?;
+    assert!(refused["error"]["message"].as_str().is_some_and(|m| m.contains("line 1")), "{refused}");
+
+    // The other way: the bucket, and what became of the entry in `apps-status`.
+    let status = async |app: &str, wanted: &str| -> Result<Value> {
+        let found = async || {
+            let text = cli.run(&["kv", "get", "apps-status", app, "--raw"], "")?;
+            let status: Value = serde_json::from_str(text.trim())?;
+            Ok((status["state"] == wanted).then_some(status))
+        };
+        eventually(&format!("app {app} to be {wanted}"), found).await
+    };
+    let other = text.replace("byhand", "bykv");
+    cli.run(&["kv", "put", "apps", "bykv", &other], "")?;
+    status("bykv", "active").await?;
+    cli.run(&["kv", "put", "apps", "broken", "[app]\nname = 7\n"], "")?;
+    let refused = status("broken", "refused").await?;
+    assert!(refused["error"].as_str().is_some_and(|e| e.contains("line 2")), "{refused}");
+
+    cli.run(&["pub", "ev.byhand.go", "{}"], "")?;
+    let ran = async || {
+        let count = world.count("cloud", "invocations byhand/h").await?;
+        Ok((count == 1).then_some(()))
+    };
+    eventually("an event of the stock CLI to be handled", ran).await?;
+    Ok(())
+}
