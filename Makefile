@@ -38,7 +38,7 @@ build:
 	@cargo build >&2
 
 handlers:
-	@examples/doorcam/build.sh "$(TARGET)/doorcam" >&2
+	@examples/doorcam/build.sh examples/doorcam >&2
 
 fmt: ## Rewrite the sources to the house format
 	cargo fmt --all

@@ -72,6 +72,7 @@ fn unsafe_code() {
     check("store/src/lib.rs", "//! Bus.\n", 1);
     check("store/src/route.rs", "//! Route.\n", 0);
     check("hw/src/lib.rs", "//! Devices.\n", 0);
+    check("examples/app/handler/src/lib.rs", "//! Guest.\n", 0);
 }
 
 #[test]
