@@ -43,7 +43,7 @@ struct Group {
 impl Group {
     /// The rectangle in the frame, cut at the mask's and the frame's edge.
     fn scaled(&self, mask: &MaskShape) -> Rect {
-        let start = |block: usize| block as u32 * BLOCK << mask.halvings;
+        let start = |block: usize| (block as u32 * BLOCK) << mask.halvings;
         let end = |block: usize, side: u32, frame_side: u32| {
             (((block as u32 + 1) * BLOCK).min(side) << mask.halvings).min(frame_side)
         };

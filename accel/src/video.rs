@@ -1,1 +1,28 @@
-//! Video in and out.
+//! Video in and out, through FFmpeg: decoding files and streams to frames, a pipe on which a child
+//! process hands frames to its parent, and files that players open.
+//!
+//! A damaged stream can crash a decoder, so a node decodes in a child process ([`child`]).
+
+mod avi;
+pub mod child;
+mod decode;
+mod mp4;
+
+use std::sync::Once;
+
+use ffmpeg_next as ffmpeg;
+
+pub use avi::write_avi;
+pub use decode::{Summary, decode};
+pub use mp4::write_mp4;
+
+/// Readies FFmpeg, which otherwise writes its own complaints to stderr; ours are typed errors.
+fn init() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        if let Err(error) = ffmpeg::init() {
+            tracing::warn!(%error, "FFmpeg does not start");
+        }
+        ffmpeg::log::set_level(ffmpeg::log::Level::Fatal);
+    });
+}

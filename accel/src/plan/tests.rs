@@ -89,7 +89,8 @@ fn signatures_tell_pipelines_and_shapes_apart() {
     let road = road();
     let (again, mut other) = (road.clone(), road.clone());
     other.steps[3].op = Op::Threshold { level: 25 };
-    let signature = |pipeline: &Pipeline, width| plan(pipeline, shape(width, 48)).unwrap().signature;
+    let signature =
+        |pipeline: &Pipeline, width| plan(pipeline, shape(width, 48)).unwrap().signature;
     assert_eq!(signature(&road, 64), signature(&again, 64));
     assert_ne!(signature(&road, 64), signature(&road, 66));
     assert_ne!(signature(&road, 64), signature(&other, 64));

@@ -1,0 +1,270 @@
+//! Decoding: anything FFmpeg opens, to NV12 frames with their times in microseconds.
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use ffmpeg_next as ffmpeg;
+use ffmpeg_next::codec::context::Context;
+use ffmpeg_next::format::Pixel;
+use ffmpeg_next::frame::Video;
+use ffmpeg_next::software::scaling::{Context as Scaler, Flags};
+use ffmpeg_next::util::color;
+use ffmpeg_next::{Dictionary, Packet, Rational};
+
+use crate::{Error, Frame, PixelFormat, Range, Result, Shape};
+
+/// Damaged packets in a row after which a stream is given up.
+const DAMAGED_RUN_MAX: u64 = 100;
+/// Protocols a URL may use, and what it links to. Files are only opened by their path.
+const URL_PROTOCOLS: &str = "http,https,tcp,tls,udp,rtp,srtp,rtsp,rtmp,rtmps,srt,crypto";
+const FILE_PROTOCOLS: &str = "file,crypto,data";
+/// What a frame lasts when the stream does not say.
+const FRAME_US: i64 = 40_000;
+
+/// How a stream went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Summary {
+    pub frames: u64,
+    /// Packets that could not be decoded and were skipped.
+    pub damaged: u64,
+}
+
+/// Decodes the best video stream of a file or URL, frame by frame, until it ends or `on_frame`
+/// breaks. Fails when it cannot be opened, has no video, or not one frame can be decoded.
+pub fn decode(
+    path_or_url: &str,
+    mut on_frame: impl FnMut(Frame) -> ControlFlow<()>,
+) -> Result<Summary> {
+    super::init();
+    let failed = |detail: String| Error::media(path_or_url, detail);
+    let mut input = open(path_or_url)?;
+    let stream = input
+        .streams()
+        .best(ffmpeg::media::Type::Video)
+        .ok_or_else(|| failed("it has no video stream".to_string()))?;
+    let index = stream.index();
+    let context = Context::from_parameters(stream.parameters());
+    let decoder = context.and_then(|context| context.decoder().video());
+    let mut decoding = Decoding {
+        decoder: decoder.map_err(|e| failed(format!("its video cannot be decoded: {e}")))?,
+        times: Times::new(stream.time_base(), stream.avg_frame_rate()),
+        converter: Converter::default(),
+        summary: Summary::default(),
+    };
+    let mut packet = Packet::empty();
+    let mut damaged_run = 0;
+    loop {
+        match packet.read(&mut input) {
+            Ok(()) if packet.stream() != index => continue,
+            Ok(()) => damaged_run = 0,
+            Err(ffmpeg::Error::Eof) => break,
+            Err(ffmpeg::Error::InvalidData) if damaged_run < DAMAGED_RUN_MAX => {
+                damaged_run += 1;
+                continue;
+            }
+            Err(error) => return Err(failed(format!("reading: {error}"))),
+        }
+        if decoding.decoder.send_packet(&packet).is_err() {
+            decoding.summary.damaged += 1;
+        }
+        if decoding.drain(&mut on_frame).map_err(&failed)?.is_break() {
+            return Ok(decoding.summary);
+        }
+    }
+    // A decoder that refuses the end of its input has nothing more to give either.
+    let _ = decoding.decoder.send_eof();
+    let _ = decoding.drain(&mut on_frame).map_err(&failed)?;
+    match decoding.summary {
+        Summary { frames: 0, .. } => Err(failed("no frame could be decoded".to_string())),
+        summary => Ok(summary),
+    }
+}
+
+fn open(path_or_url: &str) -> Result<ffmpeg::format::context::Input> {
+    if path_or_url.contains('\0') || path_or_url.is_empty() {
+        return Err(Error::media(path_or_url.replace('\0', "\\0"), "not a path or URL"));
+    }
+    let is_url = path_or_url.contains("://");
+    let mut options = Dictionary::new();
+    options.set("protocol_whitelist", if is_url { URL_PROTOCOLS } else { FILE_PROTOCOLS });
+    // Without a protocol in front, a colon in a file name would be taken for one.
+    let target = if is_url { path_or_url.to_string() } else { format!("file:{path_or_url}") };
+    ffmpeg::format::input_with_dictionary(&target, options)
+        .map_err(|error| Error::media(path_or_url, format!("cannot be opened: {error}")))
+}
+
+struct Decoding {
+    decoder: ffmpeg::decoder::Video,
+    times: Times,
+    converter: Converter,
+    summary: Summary,
+}
+
+impl Decoding {
+    /// Hands over the frames that are ready.
+    fn drain(
+        &mut self,
+        on_frame: &mut impl FnMut(Frame) -> ControlFlow<()>,
+    ) -> std::result::Result<ControlFlow<()>, String> {
+        let mut picture = Video::empty();
+        while self.decoder.receive_frame(&mut picture).is_ok() {
+            let pts_us = self.times.next(picture.timestamp());
+            let frame = self.converter.frame(&picture, pts_us, self.summary.frames)?;
+            self.summary.frames += 1;
+            if on_frame(frame).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+/// Presentation times in microseconds, filled in where the stream has none.
+struct Times {
+    base: Rational,
+    frame_us: i64,
+    last_us: Option<i64>,
+}
+
+impl Times {
+    fn new(base: Rational, rate: Rational) -> Self {
+        let known = rate.numerator() > 0 && rate.denominator() > 0;
+        let frame_us = if known {
+            1_000_000 * i64::from(rate.denominator()) / i64::from(rate.numerator())
+        } else {
+            FRAME_US
+        };
+        Self { base, frame_us, last_us: None }
+    }
+
+    fn next(&mut self, timestamp: Option<i64>) -> i64 {
+        let (up, down) = (i128::from(self.base.numerator()), i128::from(self.base.denominator()));
+        let stated = timestamp
+            .filter(|_| down != 0)
+            .and_then(|ticks| i64::try_from(i128::from(ticks) * up * 1_000_000 / down).ok());
+        let guessed = || self.last_us.map_or(0, |last| last.saturating_add(self.frame_us));
+        let us = stated.unwrap_or_else(guessed);
+        self.last_us = Some(us);
+        us
+    }
+}
+
+/// Brings decoded pictures into NV12.
+#[derive(Default)]
+pub(super) struct Converter {
+    scaler: Option<Scaler>,
+}
+
+impl Converter {
+    /// The picture as a frame; what FFmpeg gives is checked before it is touched.
+    pub(super) fn frame(
+        &mut self,
+        picture: &Video,
+        pts_us: i64,
+        index: u64,
+    ) -> std::result::Result<Frame, String> {
+        let shape = Shape {
+            width: picture.width(),
+            height: picture.height(),
+            format: PixelFormat::Nv12,
+            range: range(picture),
+        };
+        let bytes = shape.bytes().map_err(|error| error.to_string())?;
+        let data = match picture.format() {
+            Pixel::NV12 => from_nv12(picture, bytes)?,
+            Pixel::YUV420P | Pixel::YUVJ420P => from_planar(picture, bytes)?,
+            _ => from_nv12(&self.scaled(picture)?, bytes)?,
+        };
+        Frame::new(shape, pts_us, index, Bytes::from(data)).map_err(|error| error.to_string())
+    }
+
+    fn scaled(&mut self, picture: &Video) -> std::result::Result<Video, String> {
+        let (format, width, height) = (picture.format(), picture.width(), picture.height());
+        let fits = |scaler: &Scaler| {
+            let input = scaler.input();
+            (input.format, input.width, input.height) == (format, width, height)
+        };
+        if !self.scaler.as_ref().is_some_and(fits) {
+            let flags = Flags::BILINEAR;
+            let new = Scaler::get(format, width, height, Pixel::NV12, width, height, flags);
+            self.scaler = Some(new.map_err(|e| format!("pixels {format:?}: {e}"))?);
+        }
+        let scaler = self.scaler.as_mut().ok_or("no scaler")?;
+        let mut out = Video::empty();
+        scaler.run(picture, &mut out).map_err(|e| format!("pixels {format:?}: {e}"))?;
+        Ok(out)
+    }
+}
+
+/// The range of the samples after conversion: FFmpeg brings RGB and the "J" formats to limited.
+fn range(picture: &Video) -> Range {
+    match (picture.format(), picture.color_range()) {
+        (Pixel::YUVJ420P, _) => Range::Full,
+        (Pixel::YUVJ422P | Pixel::YUVJ444P | Pixel::YUVJ440P | Pixel::YUVJ411P, _) => {
+            Range::Limited
+        }
+        (format, color::Range::JPEG) if !is_rgb(format) => Range::Full,
+        _ => Range::Limited,
+    }
+}
+
+fn is_rgb(format: Pixel) -> bool {
+    let name = format.descriptor().map_or("", |descriptor| descriptor.name());
+    ["rgb", "bgr", "gbr", "pal8"].iter().any(|part| name.contains(part))
+}
+
+fn from_nv12(picture: &Video, bytes: usize) -> std::result::Result<Vec<u8>, String> {
+    let (width, height) = (picture.width() as usize, picture.height() as usize);
+    let mut data = Vec::with_capacity(bytes);
+    for row in rows(picture, 0, width, height)? {
+        data.extend_from_slice(row);
+    }
+    for row in rows(picture, 1, width.div_ceil(2) * 2, height.div_ceil(2))? {
+        data.extend_from_slice(row);
+    }
+    Ok(data)
+}
+
+fn from_planar(picture: &Video, bytes: usize) -> std::result::Result<Vec<u8>, String> {
+    let (width, height) = (picture.width() as usize, picture.height() as usize);
+    let (half_width, half_height) = (width.div_ceil(2), height.div_ceil(2));
+    let mut data = Vec::with_capacity(bytes);
+    for row in rows(picture, 0, width, height)? {
+        data.extend_from_slice(row);
+    }
+    data.resize(bytes, 0);
+    let chroma = data[width * height..].chunks_exact_mut(2 * half_width);
+    let cb = rows(picture, 1, half_width, half_height)?;
+    let cr = rows(picture, 2, half_width, half_height)?;
+    for (to, (cb, cr)) in chroma.zip(cb.zip(cr)) {
+        for (pair, (cb, cr)) in to.chunks_exact_mut(2).zip(cb.iter().zip(cr)) {
+            pair.copy_from_slice(&[*cb, *cr]);
+        }
+    }
+    Ok(data)
+}
+
+/// The rows of a plane, without the gaps between them.
+fn rows(
+    picture: &Video,
+    plane: usize,
+    row_bytes: usize,
+    count: usize,
+) -> std::result::Result<impl Iterator<Item = &[u8]>, String> {
+    if plane >= picture.planes() {
+        return Err(format!("a picture has no plane {plane}"));
+    }
+    let stride = picture.stride(plane);
+    // A bottom-up picture has a negative stride, which arrives as a huge one.
+    if stride < row_bytes || stride > 64 * Shape::SIDE_MAX as usize {
+        return Err(format!("a plane of {row_bytes} bytes a row has a stride of {stride}"));
+    }
+    let data = picture.data(plane);
+    if data.len() < stride * count {
+        return Err(format!("plane {plane} is {} bytes short", stride * count - data.len()));
+    }
+    Ok(data.chunks_exact(stride).take(count).map(move |row| &row[..row_bytes]))
+}
+
+#[cfg(test)]
+pub(super) mod tests;
