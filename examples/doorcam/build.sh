@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Builds the doorcam app into the folder OUT: its manifest and its code, ready to be registered.
+# What is newer than its sources stays.
+#
+#   examples/doorcam/build.sh OUT
+#
+# Needs the tools that ./tools.sh installs (EDGESCALE_TOOLS names their folder).
+set -euo pipefail
+[[ $# -eq 1 ]] || { echo "usage: build.sh OUT" >&2; exit 2; }
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+root="$(cd "$here/../.." && pwd)"
+mkdir -p "$1"
+out="$(cd "$1" && pwd)"
+readonly here root out
+
+main() {
+    copy app.toml
+    copy summary.py
+    javascript
+    rust
+}
+
+copy() {
+    cmp -s "$here/$1" "$out/$1" || cp "$here/$1" "$out/$1"
+}
+
+javascript() {
+    is_fresh "$out/motion.wasm" "$here/motion.js" && return
+    "$root/handlers/guests/jco.sh" "$here/motion.js" on-frame "$out/motion.wasm"
+}
+
+# The same handler in Rust, where its target is installed.
+rust() {
+    local libraries
+    libraries="$(rustc --print target-libdir --target wasm32-wasip2 2>/dev/null || true)"
+    if [[ ! -d "$libraries" ]]; then
+        echo "skipped: motion-rs.wasm: no wasm32-wasip2 target (rustup target add wasm32-wasip2)" >&2
+        return
+    fi
+    is_fresh "$out/motion-rs.wasm" "$here"/motion-rs/src/lib.rs "$here"/motion-rs/Cargo.toml && return
+    local target="${CARGO_TARGET_DIR:-$root/target}/guests/motion-rs"
+    cargo build --quiet --manifest-path "$here/motion-rs/Cargo.toml" --target wasm32-wasip2 \
+        --release --target-dir "$target" >&2
+    cp "$target/wasm32-wasip2/release/motion.wasm" "$out/motion-rs.wasm"
+}
+
+# Whether OUT is newer than all its sources.
+is_fresh() {
+    local built="$1" source
+    shift
+    [[ -e "$built" ]] || return 1
+    for source in "$@" "$root"/handlers/wit/*.wit; do
+        [[ "$built" -nt "$source" ]] || return 1
+    done
+}
+
+main

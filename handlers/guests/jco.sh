@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Makes a component of one world of handlers/wit from a JavaScript file, with the QuickJS backend.
+#
+#   handlers/guests/jco.sh FILE.js WORLD OUT.wasm
+#
+# Needs the tools that ./tools.sh installs (EDGESCALE_TOOLS names their folder).
+set -euo pipefail
+[[ $# -eq 3 ]] || { echo "usage: jco.sh FILE.js WORLD OUT.wasm" >&2; exit 2; }
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
+TOOLS="${EDGESCALE_TOOLS:-$root/.tools}"
+out="$(cd "$(dirname "$3")" && pwd)/$(basename "$3")"
+partial="$out.$$.tmp"
+trap 'rm -f "$partial"' EXIT
+node=node
+[[ -x "$TOOLS/bin/node" ]] && node="$TOOLS/bin/node"
+
+# jco looks for the file from the file's own folder.
+cd "$(dirname "$1")"
+"$node" "$TOOLS/node/node_modules/@bytecodealliance/jco/dist/jco.js" componentize "$(basename "$1")" \
+    --wit "$root/handlers/wit" -n "$2" -o "$partial" \
+    --backend qjs --backend-qjs-disable-async >&2
+# Whoever looks meanwhile sees the old component or the whole new one.
+mv "$partial" "$out"

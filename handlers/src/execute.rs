@@ -1,0 +1,469 @@
+//! EdgeExecute: runs handlers. Two kinds of code: WebAssembly components, each event in a fresh
+//! instance, and processes that speak the AWS Lambda Runtime API, kept warm. Code is installed by
+//! digest and compiled once. Guests run on threads of their own, so that none of them can hold up
+//! the node; what they may ask of it is [`Host`].
+//!
+//! Knows no subjects, tables or tiers: it is given an [`Invocation`] and answers it.
+
+mod cache;
+mod gate;
+mod host;
+mod lines;
+mod process;
+mod wasm;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Runtime;
+
+pub use self::host::{Caller, Host, HostError, Level, Publication, Row, Scan};
+use crate::Digest;
+use crate::manifest::{CodeKind, Limits};
+
+/// Longest code that is accepted.
+pub const CODE_BYTES_MAX: usize = 64 << 20;
+
+/// How EdgeExecute is set up.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where code is kept between runs.
+    pub cache_dir: PathBuf,
+    /// Threads that run guests.
+    pub workers: usize,
+    /// Component instances that may live at once.
+    pub instances_max: u32,
+    /// Invocations of one handler that may wait for a place.
+    pub queue_len_max: usize,
+    /// Interpreter for `python` handlers, looked up in `PATH` unless absolute.
+    pub python: PathBuf,
+    /// Folder that holds the stock `awslambdaric` (as `pip install --target` makes it).
+    pub python_packages: PathBuf,
+    /// A warm process that was not used for so long is stopped.
+    pub idle_ms: u64,
+}
+
+impl Config {
+    /// Usual values: code under `cache_dir`; interpreter and packages from the `tools` folder, or
+    /// the interpreter from `PATH` when that folder has none.
+    pub fn new(cache_dir: impl Into<PathBuf>, tools: impl Into<PathBuf>) -> Self {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let tools = tools.into();
+        let own_python = tools.join("bin").join("python3");
+        Self {
+            cache_dir: cache_dir.into(),
+            workers: cores.max(2),
+            instances_max: 128,
+            queue_len_max: 1024,
+            python: if own_python.exists() { own_python } else { "python3".into() },
+            python_packages: tools.join("py"),
+            idle_ms: 300_000,
+        }
+    }
+}
+
+/// Bytes to install.
+#[derive(Clone, Debug)]
+pub struct Code {
+    /// Must be the digest of `bytes`.
+    pub digest: Digest,
+    /// What the bytes are.
+    pub kind: CodeKind,
+    /// The code.
+    pub bytes: Bytes,
+}
+
+/// What installing did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Installed {
+    /// The code's name from now on.
+    pub digest: Digest,
+    /// What it answers to. A process shows it only when it runs: empty.
+    pub exports: Vec<String>,
+    /// Whether a compiler ran, or an earlier result was used.
+    pub compiled: bool,
+    /// Time it took.
+    pub took_ms: u64,
+}
+
+/// A handler at one revision: which code, and what it is allowed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    /// App name.
+    pub app: String,
+    /// Handler name.
+    pub handler: String,
+    /// Revision of the app.
+    pub revision: u64,
+    /// Installed code.
+    pub digest: Digest,
+    /// What the code is.
+    pub kind: CodeKind,
+    /// `module.function` for Python, arguments for a command; not used by components.
+    pub entry: Option<String>,
+    /// Memory, time and concurrency.
+    pub limits: Limits,
+}
+
+/// One thing to handle.
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    /// Which handler.
+    pub target: Arc<Target>,
+    /// With what.
+    pub input: Input,
+    /// Latest moment an answer is of use; the handler's own time limit may come sooner.
+    pub deadline: Instant,
+    /// 1 for the first delivery.
+    pub attempt: u32,
+    /// W3C trace context.
+    pub traceparent: Option<String>,
+}
+
+/// What a handler is given.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// An event.
+    Event(Event),
+    /// A request that waits for an answer.
+    Call(Request),
+    /// A frame of a connection.
+    Frame(Connection, accel::Frame),
+}
+
+/// A CloudEvent.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Event {
+    /// The same for every delivery of the event.
+    pub id: String,
+    /// Where it came from.
+    pub source: String,
+    /// Subject within the app.
+    pub subject: String,
+    /// RFC 3339.
+    pub time: String,
+    /// Media type of `body`.
+    pub content_type: String,
+    /// The payload.
+    pub body: Bytes,
+}
+
+/// A request.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Request {
+    /// The same for every attempt of the request.
+    pub id: String,
+    /// What is called.
+    pub name: String,
+    /// Media type of `body`.
+    pub content_type: String,
+    /// The payload.
+    pub body: Bytes,
+}
+
+/// The connection a frame arrived on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Connection {
+    /// Unique over the tree.
+    pub id: String,
+    /// The stream's name in the manifest.
+    pub stream: String,
+    /// Tier path of the owner.
+    pub tier: String,
+}
+
+/// What came back.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reply {
+    /// Media type of `body`; empty when there is none.
+    pub content_type: String,
+    /// The answer to a call; empty for events and frames.
+    pub body: Bytes,
+    /// Time spent waiting for a place, microseconds.
+    pub queue_us: u64,
+    /// Time spent running, microseconds.
+    pub run_us: u64,
+}
+
+/// Why code could not be installed or an invocation gave no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvokeError {
+    /// The code is not on this node: install it, or go where it is.
+    #[error("code {0} is not installed here")]
+    NotInstalled(Digest),
+    /// The code will never run: fix it.
+    #[error("code {digest}: {problem}")]
+    BadCode {
+        /// Which code.
+        digest: Digest,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The code runs, but has no function for such an input.
+    #[error("handler \"{handler}\" does not export {export}")]
+    NoExport {
+        /// Which handler.
+        handler: String,
+        /// The function it lacks.
+        export: String,
+    },
+    /// Too many at once: come back later or go elsewhere.
+    #[error("too many invocations wait; retry in {retry_after_ms} ms")]
+    Overloaded {
+        /// When to come back.
+        retry_after_ms: u64,
+    },
+    /// Stopped at its time limit. What it did until then stays done.
+    #[error("stopped at its time limit of {limit_ms} ms")]
+    Timeout {
+        /// The limit.
+        limit_ms: u64,
+    },
+    /// Stopped at its memory limit. What it did until then stays done.
+    #[error("stopped at its memory limit of {limit_mb} MiB")]
+    OutOfMemory {
+        /// The limit.
+        limit_mb: u32,
+    },
+    /// The guest broke down: a panic, a trap, an exit, an uncaught exception while starting.
+    #[error("handler broke down: {message}")]
+    GuestTrap {
+        /// The guest's or the machine's words.
+        message: String,
+        /// Frames of the guest's stack, as far as known.
+        backtrace: String,
+    },
+    /// The guest said that it failed.
+    #[error("handler failed: {0}")]
+    GuestError(String),
+    /// This node cannot do it now: disk, process table, interpreter.
+    #[error("node cannot run it: {0}")]
+    Node(String),
+    /// EdgeExecute is shutting down.
+    #[error("node is stopping")]
+    Stopped,
+}
+
+impl InvokeError {
+    /// Whether the same input may succeed later without anybody changing the code.
+    pub fn is_retryable(&self) -> bool {
+        !matches!(self, Self::BadCode { .. } | Self::NoExport { .. })
+    }
+}
+
+/// The component; stops its guests when dropped.
+pub struct EdgeExecute {
+    shared: Arc<Shared>,
+    runtime: Option<Runtime>,
+}
+
+struct Shared {
+    cache: Arc<cache::Cache>,
+    gates: gate::Gates,
+    wasm: wasm::Wasm,
+    processes: process::Processes,
+}
+
+impl EdgeExecute {
+    /// Starts the guests' threads. Nothing is installed yet.
+    pub fn start(config: Config, host: Arc<dyn Host>) -> Result<Self, InvokeError> {
+        let cache = Arc::new(cache::Cache::open(&config.cache_dir).map_err(|error| {
+            InvokeError::Node(format!("code folder {}: {error}", config.cache_dir.display()))
+        })?);
+        let runtime = guest_runtime(config.workers)?;
+        let shared = Shared {
+            gates: gate::Gates::new(config.queue_len_max),
+            wasm: wasm::Wasm::start(&config, Arc::clone(&cache), Arc::clone(&host))?,
+            processes: process::Processes::start(
+                &config,
+                Arc::clone(&cache),
+                host,
+                runtime.handle().clone(),
+            )?,
+            cache,
+        };
+        Ok(Self { shared: Arc::new(shared), runtime: Some(runtime) })
+    }
+
+    /// Takes code in: checks its digest, compiles it if need be, and tries that it starts.
+    /// Installing again what is there costs little.
+    pub async fn install(&self, code: Code) -> Result<Installed, InvokeError> {
+        let shared = Arc::clone(&self.shared);
+        self.on_guest_threads(async move { shared.install(code).await }).await
+    }
+
+    /// Takes code in from an earlier run, or returns `None` when the folder does not hold it.
+    pub async fn reinstall(
+        &self,
+        digest: &Digest,
+        kind: CodeKind,
+    ) -> Result<Option<Installed>, InvokeError> {
+        let Some(bytes) = self.shared.cache.source(digest) else { return Ok(None) };
+        let code = Code { digest: digest.clone(), kind, bytes: bytes.into() };
+        self.install(code).await.map(Some)
+    }
+
+    /// Whether code is ready to run.
+    pub fn is_installed(&self, digest: &Digest) -> bool {
+        self.shared.wasm.is_installed(digest) || self.shared.processes.is_installed(digest)
+    }
+
+    /// Forgets code, in memory and on disk. Invocations that run keep it until they end.
+    pub fn uninstall(&self, digest: &Digest) -> Result<(), InvokeError> {
+        self.shared.wasm.uninstall(digest);
+        self.shared.processes.uninstall(digest);
+        self.shared
+            .cache
+            .remove(digest)
+            .map_err(|error| InvokeError::Node(format!("code {digest}: {error}")))
+    }
+
+    /// Runs a handler. Dropping the future stops the guest.
+    pub async fn invoke(&self, invocation: Invocation) -> Result<Reply, InvokeError> {
+        let shared = Arc::clone(&self.shared);
+        self.on_guest_threads(async move { shared.invoke(invocation).await }).await
+    }
+
+    async fn on_guest_threads<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, InvokeError>> + Send + 'static,
+    ) -> Result<T, InvokeError> {
+        let runtime = self.runtime.as_ref().ok_or(InvokeError::Stopped)?;
+        let mut task = AbortOnDrop(runtime.spawn(work));
+        match (&mut task.0).await {
+            Ok(result) => result,
+            Err(error) if error.is_cancelled() => Err(InvokeError::Stopped),
+            Err(error) => Err(InvokeError::Node(format!("guest task: {error}"))),
+        }
+    }
+}
+
+impl Drop for EdgeExecute {
+    fn drop(&mut self) {
+        self.shared.processes.stop();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Shared {
+    async fn install(&self, code: Code) -> Result<Installed, InvokeError> {
+        let started = Instant::now();
+        check_code(&code)?;
+        self.cache
+            .put_source(&code.digest, &code.bytes)
+            .map_err(|error| InvokeError::Node(format!("code {}: {error}", code.digest)))?;
+        let (exports, compiled) = match code.kind {
+            CodeKind::Component => self.wasm.install(&code).await?,
+            CodeKind::Python | CodeKind::Command => {
+                self.processes.install(&code)?;
+                (Vec::new(), false)
+            }
+            CodeKind::Js | CodeKind::Java => {
+                return Err(bad_code(&code.digest, "js and java processes are not served yet"));
+            }
+        };
+        let took_ms = started.elapsed().as_millis() as u64;
+        Ok(Installed { digest: code.digest, exports, compiled, took_ms })
+    }
+
+    async fn invoke(&self, invocation: Invocation) -> Result<Reply, InvokeError> {
+        let arrived = Instant::now();
+        let pass = self.gates.enter(&invocation.target, invocation.deadline).await?;
+        let started = Instant::now();
+        let time = Time::new(started, &invocation);
+        let answer = match invocation.target.kind {
+            CodeKind::Component => self.wasm.invoke(invocation, time).await,
+            _ => self.processes.invoke(invocation, time).await,
+        };
+        drop(pass);
+        let (content_type, body) = answer?;
+        let queue_us = started.duration_since(arrived).as_micros() as u64;
+        let run_us = started.elapsed().as_micros() as u64;
+        Ok(Reply { content_type, body, queue_us, run_us })
+    }
+}
+
+/// Answer of a guest: media type and bytes.
+type Answer = Result<(String, Bytes), InvokeError>;
+
+/// When one invocation is stopped, and what its error then says.
+#[derive(Clone, Copy)]
+struct Time {
+    deadline: Instant,
+    limit_ms: u64,
+}
+
+impl Time {
+    fn new(started: Instant, invocation: &Invocation) -> Self {
+        let own = started + Duration::from_millis(invocation.target.limits.timeout_ms.into());
+        let deadline = own.min(invocation.deadline);
+        let limit = deadline.saturating_duration_since(started);
+        Self { deadline, limit_ms: limit.as_micros().div_ceil(1000) as u64 }
+    }
+
+    fn out(self) -> InvokeError {
+        InvokeError::Timeout { limit_ms: self.limit_ms }
+    }
+}
+
+impl Invocation {
+    fn caller(&self, time: Time) -> Caller {
+        let invocation = match &self.input {
+            Input::Event(event) => event.id.clone(),
+            Input::Call(request) => request.id.clone(),
+            Input::Frame(connection, frame) => format!("{}.{}", connection.id, frame.index),
+        };
+        Caller {
+            target: Arc::clone(&self.target),
+            invocation,
+            traceparent: self.traceparent.clone(),
+            deadline: time.deadline,
+        }
+    }
+}
+
+fn check_code(code: &Code) -> Result<(), InvokeError> {
+    if code.bytes.len() > CODE_BYTES_MAX {
+        let found = code.bytes.len();
+        return Err(bad_code(
+            &code.digest,
+            format!("{found} bytes are over the limit of {CODE_BYTES_MAX}"),
+        ));
+    }
+    let actual = Digest::of(&code.bytes);
+    if actual != code.digest {
+        return Err(bad_code(&code.digest, format!("the bytes are those of {actual}")));
+    }
+    Ok(())
+}
+
+fn bad_code(digest: &Digest, problem: impl Into<String>) -> InvokeError {
+    InvokeError::BadCode { digest: digest.clone(), problem: problem.into() }
+}
+
+/// Guests give way every millisecond; timers must then be looked at often, or they come late.
+fn guest_runtime(workers: usize) -> Result<Runtime, InvokeError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers.max(1))
+        .thread_name("guest")
+        .event_interval(2)
+        .enable_all()
+        .build()
+        .map_err(|error| InvokeError::Node(format!("guest threads: {error}")))
+}
+
+struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests;

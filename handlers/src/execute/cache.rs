@@ -1,0 +1,113 @@
+//! Code on disk. Sources are named by their digest and checked against it; compiled components
+//! carry a checksum beside them, and nothing is handed out whose bytes are not the ones written
+//! here. The folder is readable by its owner alone.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::Digest;
+
+/// A folder of code.
+pub(super) struct Cache {
+    dir: PathBuf,
+}
+
+/// Numbers temporary files; with the process' id they are unique, whoever shares the folder.
+static TEMPORARIES: AtomicU64 = AtomicU64::new(0);
+
+impl Cache {
+    /// Opens (and makes) the folder.
+    pub(super) fn open(dir: &Path) -> io::Result<Self> {
+        for folder in
+            [dir.to_owned(), dir.join("source"), dir.join("compiled"), dir.join("unpacked")]
+        {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+            fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
+        }
+        // Processes run elsewhere in the tree and are given paths into this folder.
+        Ok(Self { dir: dir.canonicalize()? })
+    }
+
+    /// Keeps source bytes.
+    pub(super) fn put_source(&self, digest: &Digest, bytes: &[u8]) -> io::Result<PathBuf> {
+        let path = self.source_path(digest);
+        Self::write(&path, bytes)?;
+        Ok(path)
+    }
+
+    /// The source, when it is here and whole.
+    pub(super) fn source(&self, digest: &Digest) -> Option<Vec<u8>> {
+        let bytes = fs::read(self.source_path(digest)).ok()?;
+        (Digest::of(&bytes) == *digest).then_some(bytes)
+    }
+
+    /// Keeps the compiled form of a component for the engine named `engine`.
+    pub(super) fn put_compiled(
+        &self,
+        digest: &Digest,
+        engine: &str,
+        bytes: &[u8],
+    ) -> io::Result<PathBuf> {
+        let path = self.compiled_path(digest, engine);
+        Self::write(&path, bytes)?;
+        Self::write(&sum_path(&path), Digest::of(bytes).as_str().as_bytes())?;
+        Ok(path)
+    }
+
+    /// The compiled form, when it is here and byte for byte what was written.
+    pub(super) fn compiled(&self, digest: &Digest, engine: &str) -> Option<PathBuf> {
+        let path = self.compiled_path(digest, engine);
+        let sum = fs::read_to_string(sum_path(&path)).ok()?;
+        let bytes = fs::read(&path).ok()?;
+        (Digest::of(&bytes).as_str() == sum).then_some(path)
+    }
+
+    /// Writes a file under `unpacked/<digest>/` and returns the folder.
+    pub(super) fn unpack(&self, digest: &Digest, name: &str, bytes: &[u8]) -> io::Result<PathBuf> {
+        let folder = self.dir.join("unpacked").join(digest.as_str());
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        Self::write(&folder.join(name), bytes)?;
+        Ok(folder)
+    }
+
+    /// Forgets everything kept for `digest`.
+    pub(super) fn remove(&self, digest: &Digest) -> io::Result<()> {
+        let _ = fs::remove_file(self.source_path(digest));
+        let _ = fs::remove_dir_all(self.dir.join("unpacked").join(digest.as_str()));
+        for entry in fs::read_dir(self.dir.join("compiled"))? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(digest.as_str()) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn source_path(&self, digest: &Digest) -> PathBuf {
+        self.dir.join("source").join(digest.as_str())
+    }
+
+    fn compiled_path(&self, digest: &Digest, engine: &str) -> PathBuf {
+        self.dir.join("compiled").join(format!("{digest}-{engine}.cwasm"))
+    }
+
+    /// A reader sees the old file or the whole new one.
+    fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let number = TEMPORARIES.fetch_add(1, Ordering::Relaxed);
+        let temporary = path.with_extension(format!("{}-{number}.tmp", std::process::id()));
+        let mut file = File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    }
+}
+
+fn sum_path(compiled: &Path) -> PathBuf {
+    compiled.with_extension("sum")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+//! How many invocations of one handler run at once, and how many may wait. At the limit the next
+//! one is refused with a time to come back, never queued without bound.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{InvokeError, Target};
+
+/// Gates that are kept although nobody uses them; beyond it the idle ones are forgotten.
+const GATES_MAX: usize = 4096;
+
+/// All gates, by app, handler and revision.
+#[derive(Default)]
+pub(super) struct Gates {
+    gates: Mutex<HashMap<(String, String, u64), Arc<Gate>>>,
+    queue_len_max: usize,
+}
+
+struct Gate {
+    running: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    queue_len_max: usize,
+    retry_after_ms: u64,
+}
+
+/// The right to run one invocation.
+pub(super) struct Pass {
+    _permit: OwnedSemaphorePermit,
+    _gate: Arc<Gate>,
+}
+
+impl Gates {
+    /// `queue_len_max` invocations of a handler may wait beside those that run.
+    pub(super) fn new(queue_len_max: usize) -> Self {
+        Self { gates: Mutex::default(), queue_len_max }
+    }
+
+    /// Waits for a place to run `target`, until `deadline`.
+    pub(super) async fn enter(
+        &self,
+        target: &Target,
+        deadline: Instant,
+    ) -> Result<Pass, InvokeError> {
+        let gate = self.gate(target);
+        let permit = gate.permit(deadline).await?;
+        Ok(Pass { _permit: permit, _gate: gate })
+    }
+
+    fn gate(&self, target: &Target) -> Arc<Gate> {
+        let key = (target.app.clone(), target.handler.clone(), target.revision);
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        if gates.len() >= GATES_MAX {
+            gates.retain(|_, gate| Arc::strong_count(gate) > 1);
+        }
+        let gate = gates.entry(key).or_insert_with(|| {
+            Arc::new(Gate {
+                running: Arc::new(Semaphore::new(target.limits.concurrency.max(1) as usize)),
+                waiting: AtomicUsize::new(0),
+                queue_len_max: self.queue_len_max,
+                retry_after_ms: u64::from(target.limits.timeout_ms) / 2 + 1,
+            })
+        });
+        Arc::clone(gate)
+    }
+}
+
+impl Gate {
+    async fn permit(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, InvokeError> {
+        if let Ok(permit) = Arc::clone(&self.running).try_acquire_owned() {
+            return Ok(permit);
+        }
+        let _place = Place::take(self)?;
+        let acquire = Arc::clone(&self.running).acquire_owned();
+        match tokio::time::timeout_at(deadline.into(), acquire).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) => Err(InvokeError::Stopped),
+            Err(_) => Err(InvokeError::Overloaded { retry_after_ms: self.retry_after_ms }),
+        }
+    }
+}
+
+/// A place in the queue, given back when dropped (also when the waiting future is).
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn take(gate: &'a Gate) -> Result<Self, InvokeError> {
+        let place = Self(&gate.waiting);
+        if gate.waiting.fetch_add(1, Ordering::Relaxed) >= gate.queue_len_max {
+            return Err(InvokeError::Overloaded { retry_after_ms: gate.retry_after_ms });
+        }
+        Ok(place)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,168 @@
+//! What a handler may ask of its node. Everything outside the sandbox stands behind [`Host`], and
+//! each request names its [`Caller`] first, so that grants are checked in one place.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde_json::{Map, Value};
+
+use super::Target;
+
+/// A row or a key of a table: column name to value, typed by the table's spec on the other side.
+pub type Row = Map<String, Value>;
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The handler, with its app and revision.
+    pub target: Arc<Target>,
+    /// Id of the event, request or frame being handled; empty outside of an invocation.
+    pub invocation: String,
+    /// W3C trace context of the invocation.
+    pub traceparent: Option<String>,
+    /// When the invocation will be stopped; a host need not work beyond it.
+    pub deadline: Instant,
+}
+
+impl Caller {
+    /// Id of the `n`-th event an invocation publishes: handling the same input again publishes
+    /// the same ids, so that whoever counts by id does not count twice.
+    pub(super) fn publication_id(&self, n: u64) -> String {
+        format!("{}.{}.{n}", self.invocation, self.target.handler)
+    }
+}
+
+/// Which rows of a table.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Scan {
+    /// Leading key columns that must match.
+    pub prefix: Row,
+    /// Most rows wanted; `None` leaves it to the host's own maximum.
+    pub limit: Option<u32>,
+    /// Last key first.
+    pub reverse: bool,
+}
+
+/// An event as a handler publishes it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Publication {
+    /// `<invocation>.<handler>.<n>`: the same again when the same input is handled again.
+    pub id: String,
+    /// Subject within the app.
+    pub subject: String,
+    /// Media type of `body`.
+    pub content_type: String,
+    /// The payload.
+    pub body: Bytes,
+}
+
+/// How much a log line matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// For the author.
+    Debug,
+    /// Course of things.
+    Info,
+    /// Something to look at.
+    Warn,
+    /// Something failed.
+    Error,
+}
+
+impl Level {
+    /// Lower-case name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// Why a request of a handler was not fulfilled, by what the handler can do about it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HostError {
+    /// No grant.
+    #[error("denied: {0}")]
+    Denied(String),
+    /// No such table, blob or handler.
+    #[error("not found: {0}")]
+    NotFound(String),
+    /// The request is wrong in itself.
+    #[error("invalid: {0}")]
+    Invalid(String),
+    /// Not now; later perhaps.
+    #[error("unavailable: {0}")]
+    Unavailable(String),
+    /// Anything else.
+    #[error("failed: {0}")]
+    Failed(String),
+}
+
+/// The node, as a handler sees it.
+#[async_trait]
+pub trait Host: Send + Sync + 'static {
+    /// The row under `key`.
+    async fn store_get(
+        &self,
+        caller: &Caller,
+        table: &str,
+        key: Row,
+    ) -> Result<Option<Row>, HostError>;
+
+    /// Writes rows whole, under the columns' merge rules.
+    async fn store_put(
+        &self,
+        caller: &Caller,
+        table: &str,
+        rows: Vec<Row>,
+    ) -> Result<(), HostError>;
+
+    /// Adds to counter columns of one row.
+    async fn store_increment(
+        &self,
+        caller: &Caller,
+        table: &str,
+        key: Row,
+        deltas: Row,
+    ) -> Result<(), HostError>;
+
+    /// Rows in key order.
+    async fn store_scan(
+        &self,
+        caller: &Caller,
+        table: &str,
+        scan: Scan,
+    ) -> Result<Vec<Row>, HostError>;
+
+    /// Stores bytes by content; the answer is their key.
+    async fn put_blob(&self, caller: &Caller, content: Bytes) -> Result<String, HostError>;
+
+    /// The bytes under a key.
+    async fn get_blob(&self, caller: &Caller, key: &str) -> Result<Option<Bytes>, HostError>;
+
+    /// Publishes an event within the app.
+    async fn publish(&self, caller: &Caller, event: Publication) -> Result<(), HostError>;
+
+    /// Calls `name` of the app, wherever it is served, until the caller's deadline.
+    async fn call(&self, caller: &Caller, name: &str, body: Bytes) -> Result<Bytes, HostError>;
+
+    /// Runs a pipeline over a frame. `history` is the key under which earlier values are kept.
+    async fn accelerate(
+        &self,
+        caller: &Caller,
+        frame: &accel::Frame,
+        pipeline: accel::Pipeline,
+        history: &str,
+    ) -> Result<accel::Output, HostError>;
+
+    /// A line for the handler's log; must not block.
+    fn log(&self, caller: &Caller, level: Level, message: &str);
+
+    /// A value of the manifest's `[handler.config]`.
+    fn config(&self, caller: &Caller, key: &str) -> Option<String>;
+}

@@ -1,0 +1,116 @@
+"""State of an EdgeScale app, for functions that run as processes.
+
+    import edgescale
+
+    edgescale.put("motion", {"camera": "front", "time_us": 1, "score": 0.5})
+    edgescale.get("motion", {"camera": "front", "time_us": 1})
+    edgescale.increment("visits", {"page": "/"}, {"count": 1})
+    edgescale.scan("motion", prefix={"camera": "front"}, limit=10)
+    edgescale.publish("alarm", {"camera": "front"})
+
+Tables and subjects are those of the app. Nothing but the standard library is used.
+"""
+
+import base64
+import http.client
+import json
+import os
+
+_ADDRESS = os.environ.get("EDGESCALE_API", "")
+_TOKEN = os.environ.get("EDGESCALE_TOKEN", "")
+_connection = None
+
+
+class Error(Exception):
+    """The node refused; `kind` is denied, not_found, invalid, unavailable or failed."""
+
+    def __init__(self, kind, message):
+        super().__init__(f"{kind}: {message}")
+        self.kind = kind
+
+
+def get(table, key):
+    """The row under `key` as a dict, or None."""
+    return _post("store/get", {"table": table, "key": key})["row"]
+
+
+def put(table, *rows):
+    """Writes rows whole; the columns' merge rules decide what stays."""
+    _post("store/put", {"table": table, "rows": list(rows)})
+
+
+def increment(table, key, deltas):
+    """Adds to counter columns of the row under `key`. Not safe to repeat."""
+    _post("store/increment", {"table": table, "key": key, "deltas": deltas})
+
+
+def scan(table, prefix=None, limit=None, reverse=False):
+    """Rows in key order whose leading key columns are `prefix`."""
+    body = {"table": table, "prefix": prefix or {}, "limit": limit, "reverse": reverse}
+    return _post("store/scan", body)["rows"]
+
+
+def put_blob(content):
+    """Stores bytes and returns their key."""
+    return _post("blob/put", {"base64": _encode(content)})["key"]
+
+
+def get_blob(key):
+    """The bytes under `key`, or None."""
+    text = _post("blob/get", {"key": key})["base64"]
+    return None if text is None else base64.b64decode(text)
+
+
+def publish(subject, data, content_type=None):
+    """Publishes an event: bytes as they are, anything else as JSON."""
+    body, usual = _body(data)
+    content_type = content_type or usual
+    _post("publish", {"subject": subject, "content_type": content_type, "base64": _encode(body)})
+
+
+def call(name, data=b""):
+    """Calls `name` of the app, wherever it is served, and returns the bytes it answers."""
+    body, _ = _body(data)
+    return base64.b64decode(_post("call", {"name": name, "base64": _encode(body)})["base64"])
+
+
+def config(key, default=None):
+    """A value of the manifest's [handler.config], as text."""
+    value = _post("config", {"key": key})["value"]
+    return default if value is None else value
+
+
+def _body(data):
+    if isinstance(data, (bytes, bytearray)):
+        return bytes(data), "application/octet-stream"
+    return json.dumps(data).encode(), "application/json"
+
+
+def _encode(content):
+    return base64.b64encode(content).decode()
+
+
+def _post(path, body):
+    """One request over a kept connection; never sent twice."""
+    global _connection
+    if _connection is None:
+        _connection = http.client.HTTPConnection(_ADDRESS)
+    headers = {"authorization": f"Bearer {_TOKEN}", "content-type": "application/json"}
+    try:
+        _connection.request("POST", "/edgescale/v1/" + path, json.dumps(body), headers)
+        response = _connection.getresponse()
+        status, text = response.status, response.read()
+    except BaseException:
+        _connection = None
+        raise
+    return _answer(status, text)
+
+
+def _answer(status, text):
+    if status == 200:
+        return json.loads(text)
+    try:
+        refusal = json.loads(text)
+        raise Error(refusal["error"], refusal["message"])
+    except (ValueError, KeyError, TypeError):
+        raise Error("invalid", text.decode(errors="replace")) from None

@@ -1,0 +1,231 @@
+//! The AWS Lambda Runtime API, version 2018-06-01, for one process: it asks for the next
+//! invocation, and posts a response or an error. Served on a port of its own, because the stock
+//! clients take a host and a port and nothing else.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::serve::ListenerExt;
+use bytes::Bytes;
+use serde::Deserialize;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{lock, state};
+use crate::execute::{AbortOnDrop, Caller, Host, Target};
+
+/// Largest response of a function (AWS allows 6 MB as well).
+const BODY_BYTES_MAX: usize = 6 << 20;
+
+/// One invocation for the process.
+pub(super) struct Job {
+    pub(super) caller: Caller,
+    pub(super) payload: Bytes,
+    pub(super) reply: oneshot::Sender<Result<Bytes, Failure>>,
+}
+
+/// The function, or the client that runs it, reported an error.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Failure {
+    pub(super) kind: String,
+    pub(super) message: String,
+    pub(super) trace: String,
+    /// Whether it happened before the first invocation.
+    pub(super) at_start: bool,
+}
+
+/// The server of one process; ends when dropped.
+pub(super) struct Server {
+    address: String,
+    token: String,
+    jobs: mpsc::Sender<Job>,
+    _task: AbortOnDrop<()>,
+}
+
+/// What the routes share.
+pub(super) struct Shared {
+    pub(super) host: Arc<dyn Host>,
+    pub(super) token: String,
+    /// Who is being served: the invocation that runs, or nobody in particular.
+    pub(super) caller: Mutex<Caller>,
+    /// Events published by the invocation that runs.
+    pub(super) published: AtomicU64,
+    jobs: tokio::sync::Mutex<mpsc::Receiver<Job>>,
+    open: Mutex<HashMap<String, oneshot::Sender<Result<Bytes, Failure>>>>,
+    count: AtomicU64,
+}
+
+impl Server {
+    pub(super) async fn start(host: Arc<dyn Host>, caller: Caller) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?.to_string();
+        let token = token()?;
+        let (jobs, receiver) = mpsc::channel(1);
+        let shared = Arc::new(Shared {
+            host,
+            token: token.clone(),
+            caller: Mutex::new(caller),
+            published: AtomicU64::new(0),
+            jobs: tokio::sync::Mutex::new(receiver),
+            open: Mutex::default(),
+            count: AtomicU64::new(0),
+        });
+        let listener = listener.tap_io(|stream| {
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!("runtime API connection: {error}");
+            }
+        });
+        let task = tokio::spawn(async move {
+            if let Err(error) = axum::serve(listener, router(shared)).await {
+                tracing::error!("runtime API server: {error}");
+            }
+        });
+        Ok(Self { address, token, jobs, _task: AbortOnDrop(task) })
+    }
+
+    /// Host and port, as the clients want it.
+    pub(super) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// What a process shows to use its app's state.
+    pub(super) fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Hands an invocation over; the process takes it when it next asks.
+    pub(super) async fn give(&self, job: Job) -> Result<(), ()> {
+        self.jobs.send(job).await.map_err(|_| ())
+    }
+}
+
+fn router(shared: Arc<Shared>) -> Router {
+    let runtime = Router::new()
+        .route("/invocation/next", get(next))
+        .route("/invocation/{id}/response", post(response))
+        .route("/invocation/{id}/error", post(error))
+        .route("/init/error", post(init_error));
+    Router::new()
+        .nest("/2018-06-01/runtime", runtime)
+        .nest("/edgescale/v1", state::router())
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(shared)
+}
+
+async fn next(State(shared): State<Arc<Shared>>) -> Response {
+    let job = shared.jobs.lock().await.recv().await;
+    let Some(job) = job else { return StatusCode::GONE.into_response() };
+    let number = shared.count.fetch_add(1, Ordering::Relaxed);
+    let id = format!("{:08x}-{number:08x}", std::process::id());
+    let headers = headers(&id, &job.caller);
+    shared.published.store(0, Ordering::Relaxed);
+    *lock(&shared.caller) = job.caller;
+    lock(&shared.open).insert(id, job.reply);
+    (headers, job.payload).into_response()
+}
+
+async fn response(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> StatusCode {
+    shared.finish(&id, Ok(body))
+}
+
+async fn error(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> StatusCode {
+    shared.finish(&id, Err(failure(&body)))
+}
+
+/// The process could not start its function: whoever waits learns why, at once.
+async fn init_error(State(shared): State<Arc<Shared>>, body: Bytes) -> StatusCode {
+    let failure = Failure { at_start: true, ..failure(&body) };
+    let job = shared.jobs.lock().await.recv().await;
+    if let Some(job) = job {
+        let _ = job.reply.send(Err(failure));
+    }
+    StatusCode::ACCEPTED
+}
+
+impl Shared {
+    fn finish(&self, id: &str, result: Result<Bytes, Failure>) -> StatusCode {
+        let Some(reply) = lock(&self.open).remove(id) else { return StatusCode::BAD_REQUEST };
+        // Nobody may wait any more: the time limit struck in between.
+        let _ = reply.send(result);
+        StatusCode::ACCEPTED
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[derive(Default)]
+struct ErrorBody {
+    error_message: String,
+    error_type: String,
+    stack_trace: Vec<serde_json::Value>,
+}
+
+/// An error body as the clients post it; anything else is taken as its message.
+fn failure(body: &[u8]) -> Failure {
+    let parsed: ErrorBody = serde_json::from_slice(body).unwrap_or_else(|_| ErrorBody {
+        error_message: String::from_utf8_lossy(body).chars().take(1024).collect(),
+        ..ErrorBody::default()
+    });
+    let kind = match parsed.error_type.as_str() {
+        "" => "Error".to_owned(),
+        kind => kind.to_owned(),
+    };
+    let lines = parsed.stack_trace.iter().map(|line| match line.as_str() {
+        Some(text) => text.to_owned(),
+        None => line.to_string(),
+    });
+    let trace = lines.collect::<Vec<_>>().join("\n");
+    Failure { kind, message: parsed.error_message, trace, at_start: false }
+}
+
+fn headers(id: &str, caller: &Caller) -> HeaderMap {
+    let deadline_ms = unix_ms(caller.deadline).to_string();
+    let mut headers = HeaderMap::new();
+    let mut put = |name: &'static str, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
+    };
+    put("content-type", "application/json");
+    put("lambda-runtime-aws-request-id", id);
+    put("lambda-runtime-deadline-ms", &deadline_ms);
+    put("lambda-runtime-invoked-function-arn", &arn(&caller.target));
+    if let Some(traceparent) = &caller.traceparent {
+        put("lambda-runtime-trace-id", traceparent);
+    }
+    headers
+}
+
+fn arn(target: &Target) -> String {
+    format!("arn:edgescale:handler:::{}:{}:{}", target.app, target.handler, target.revision)
+}
+
+fn unix_ms(at: Instant) -> u128 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    (now + at.saturating_duration_since(Instant::now())).as_millis()
+}
+
+/// 128 bits nobody else on the host can guess.
+fn token() -> io::Result<String> {
+    use std::io::Read;
+    let mut bytes = [0; 16];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}

@@ -1,0 +1,205 @@
+//! One warm process and the server it talks to.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::Child;
+use tokio::sync::{oneshot, watch};
+
+use super::lambda::{Failure, Job, Server};
+use super::lock;
+use super::spawn::{Program, Spawner, kill_group};
+use crate::execute::lines::{Lines, Log};
+use crate::execute::{AbortOnDrop, Caller, Host, InvokeError, Level, Target, Time};
+
+/// What an interpreter needs beside the function's own memory.
+const RUNTIME_MEMORY_MB: u64 = 32;
+/// How long the last words of a process are waited for after its end.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
+pub(super) struct Worker {
+    server: Server,
+    log: Log,
+    stderr: Lines,
+    memory_mb: u32,
+    exit: watch::Receiver<Option<String>>,
+    pid: Arc<Mutex<Option<u32>>>,
+    outputs: [AbortOnDrop<()>; 2],
+    last_used: Instant,
+    is_broken: bool,
+}
+
+impl Worker {
+    /// Starts the process; whether it comes up shows with the first invocation.
+    pub(super) async fn start(
+        spawner: &Spawner,
+        program: Program,
+        target: Arc<Target>,
+        host: Arc<dyn Host>,
+        time: Time,
+    ) -> Result<Self, InvokeError> {
+        let caller = idle_caller(&target, time.deadline);
+        let log = Log::new(Arc::clone(&host), caller.clone());
+        let (stdout, stderr) =
+            (Lines::new(log.clone(), Level::Info), Lines::new(log.clone(), Level::Warn));
+        let node = |what: &str, error: io::Error| InvokeError::Node(format!("{what}: {error}"));
+        let server = Server::start(host, caller)
+            .await
+            .map_err(|error| node("runtime API of a process", error))?;
+        let name = program.name();
+        let program = describe(program, &server, &target);
+        let memory_bytes = (u64::from(target.limits.memory_mb) + RUNTIME_MEMORY_MB) << 20;
+        let mut child =
+            spawner.spawn(program, memory_bytes).await.map_err(|error| node(&name, error))?;
+        let outputs =
+            [follow(child.stdout.take(), stdout), follow(child.stderr.take(), stderr.clone())];
+        let pid = Arc::new(Mutex::new(child.id()));
+        let exit = wait_for_exit(child, Arc::clone(&pid));
+        Ok(Self {
+            server,
+            log,
+            stderr,
+            memory_mb: target.limits.memory_mb,
+            exit,
+            pid,
+            outputs,
+            last_used: Instant::now(),
+            is_broken: false,
+        })
+    }
+
+    /// One invocation. A process that does not answer in time is not reusable afterwards.
+    pub(super) async fn invoke(
+        &mut self,
+        caller: Caller,
+        payload: Bytes,
+        time: Time,
+    ) -> Result<Bytes, InvokeError> {
+        self.is_broken = true;
+        self.log.turn_to(caller.clone());
+        let (reply, answer) = oneshot::channel();
+        let job = Job { caller, payload, reply };
+        if self.server.give(job).await.is_err() {
+            return Err(InvokeError::Node("a process' server has ended".into()));
+        }
+        let mut exit = self.exit.clone();
+        let ended = async { exit.wait_for(Option::is_some).await.map(|_| ()) };
+        let result = tokio::select! {
+            biased;
+            answer = answer => answer.ok(),
+            _ = ended => None,
+            () = tokio::time::sleep_until(time.deadline.into()) => return Err(time.out()),
+        };
+        self.last_used = Instant::now();
+        match result {
+            Some(Ok(body)) => {
+                self.is_broken = false;
+                Ok(body)
+            }
+            Some(Err(failure)) => {
+                self.is_broken = failure.at_start;
+                Err(self.explain_failure(failure))
+            }
+            None => Err(self.explain_exit().await),
+        }
+    }
+
+    pub(super) fn is_reusable(&self) -> bool {
+        !self.is_broken && self.exit.borrow().is_none()
+    }
+
+    pub(super) fn last_used(&self) -> Instant {
+        self.last_used
+    }
+
+    fn explain_failure(&self, failure: Failure) -> InvokeError {
+        if failure.kind.ends_with("MemoryError") {
+            return InvokeError::OutOfMemory { limit_mb: self.memory_mb };
+        }
+        let message = format!("{}: {}", failure.kind, failure.message);
+        if failure.at_start {
+            return InvokeError::GuestTrap { message, backtrace: failure.trace };
+        }
+        InvokeError::GuestError(message)
+    }
+
+    async fn explain_exit(&mut self) -> InvokeError {
+        let outputs = async {
+            for output in &mut self.outputs {
+                let _ = (&mut output.0).await;
+            }
+        };
+        let _ = tokio::time::timeout(LAST_WORDS, outputs).await;
+        let status = self.exit.borrow().clone().unwrap_or_else(|| "ended".into());
+        let words = self.stderr.tail();
+        if words.ends_with("MemoryError") {
+            return InvokeError::OutOfMemory { limit_mb: self.memory_mb };
+        }
+        let message = match words.as_str() {
+            "" => format!("process {status}"),
+            words => format!("process {status}: {words}"),
+        };
+        InvokeError::GuestTrap { message, backtrace: String::new() }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if let Some(pid) = *lock(&self.pid) {
+            kill_group(pid);
+        }
+    }
+}
+
+fn describe(program: Program, server: &Server, target: &Target) -> Program {
+    program
+        .with("AWS_LAMBDA_RUNTIME_API", server.address())
+        .with("AWS_LAMBDA_FUNCTION_NAME", &target.handler)
+        .with("AWS_LAMBDA_FUNCTION_VERSION", target.revision.to_string())
+        .with("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", target.limits.memory_mb.to_string())
+        .with("AWS_LAMBDA_LOG_GROUP_NAME", &target.app)
+        .with("AWS_LAMBDA_LOG_STREAM_NAME", &target.handler)
+        .with("_HANDLER", target.entry.clone().unwrap_or_default())
+        .with("EDGESCALE_API", server.address())
+        .with("EDGESCALE_TOKEN", server.token())
+        .with("EDGESCALE_APP", &target.app)
+}
+
+fn idle_caller(target: &Arc<Target>, deadline: Instant) -> Caller {
+    Caller { target: Arc::clone(target), invocation: String::new(), traceparent: None, deadline }
+}
+
+/// Owns the child until it has ended and is reaped; tells how it ended.
+fn wait_for_exit(
+    mut child: Child,
+    pid: Arc<Mutex<Option<u32>>>,
+) -> watch::Receiver<Option<String>> {
+    let (tell, exit) = watch::channel(None);
+    tokio::spawn(async move {
+        let status = child.wait().await;
+        // What the process left behind in its group goes with it; then the number is free again.
+        if let Some(pid) = lock(&pid).take() {
+            kill_group(pid);
+        }
+        let words = match status {
+            Ok(status) => format!("ended with {status}"),
+            Err(error) => format!("was lost: {error}"),
+        };
+        tell.send_replace(Some(words));
+    });
+    exit
+}
+
+fn follow(pipe: Option<impl AsyncRead + Unpin + Send + 'static>, lines: Lines) -> AbortOnDrop<()> {
+    AbortOnDrop(tokio::spawn(async move {
+        let Some(mut pipe) = pipe else { return };
+        let mut buffer = vec![0; 4096];
+        while let Ok(count @ 1..) = pipe.read(&mut buffer).await {
+            lines.push(&buffer[..count]);
+        }
+        lines.finish();
+    }))
+}

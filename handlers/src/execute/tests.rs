@@ -1,0 +1,105 @@
+//! Guests of every kind against a host in memory. Components written out by hand need no tool;
+//! those made from JavaScript and Python, and Lambda functions, want `.tools`.
+
+mod components;
+mod host;
+mod lambda;
+mod languages;
+
+use std::path::PathBuf;
+
+use self::host::Memory;
+use super::*;
+
+/// EdgeExecute over a host in memory, with a code folder that goes with it.
+struct Bench {
+    execute: EdgeExecute,
+    host: Arc<Memory>,
+    _dir: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config::new(dir.path().join("code"), tools());
+        config.instances_max = 16;
+        change(&mut config);
+        let host = Arc::new(Memory::default());
+        let execute = EdgeExecute::start(config, Arc::clone(&host) as Arc<dyn Host>).unwrap();
+        Self { execute, host, _dir: dir }
+    }
+
+    async fn install(&self, kind: CodeKind, bytes: &[u8]) -> Target {
+        let digest = Digest::of(bytes);
+        let code = Code { digest: digest.clone(), kind, bytes: bytes.to_vec().into() };
+        self.execute.install(code).await.unwrap();
+        target(digest, kind)
+    }
+
+    async fn invoke(&self, target: &Target, input: Input) -> Result<Reply, InvokeError> {
+        self.execute.invoke(invocation(target, input)).await
+    }
+}
+
+fn target(digest: Digest, kind: CodeKind) -> Target {
+    Target {
+        app: "shop".into(),
+        handler: "probe".into(),
+        revision: 1,
+        digest,
+        kind,
+        entry: None,
+        limits: Limits::default(),
+    }
+}
+
+fn invocation(target: &Target, input: Input) -> Invocation {
+    Invocation {
+        target: Arc::new(target.clone()),
+        input,
+        deadline: Instant::now() + Duration::from_secs(60),
+        attempt: 1,
+        traceparent: None,
+    }
+}
+
+fn event(subject: &str, body: &str) -> Input {
+    Input::Event(Event {
+        id: "e1".into(),
+        source: "cloud.east".into(),
+        subject: subject.into(),
+        time: "2026-01-01T00:00:00Z".into(),
+        content_type: "application/json".into(),
+        body: body.to_owned().into(),
+    })
+}
+
+fn request(name: &str, body: &str) -> Input {
+    Input::Call(Request {
+        id: "r1".into(),
+        name: name.into(),
+        content_type: "application/json".into(),
+        body: body.to_owned().into(),
+    })
+}
+
+/// The folder of installed tools.
+fn tools() -> PathBuf {
+    match std::env::var_os("EDGESCALE_TOOLS") {
+        Some(folder) => folder.into(),
+        None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../.tools"),
+    }
+}
+
+/// Says aloud that a test cannot run here.
+fn has_tool(path: &str) -> bool {
+    let found = tools().join(path).exists();
+    if !found {
+        eprintln!("skipped: no {path} in {}; run ./tools.sh test", tools().display());
+    }
+    found
+}

@@ -1,0 +1,161 @@
+//! A node in memory: tables are maps, events and log lines are kept in the order they came.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard};
+
+use async_trait::async_trait;
+
+use super::*;
+
+pub(super) struct Memory {
+    state: Mutex<State>,
+    accelerate: accel::EdgeAccelerate,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        let config = accel::Config { opencl: false, ..accel::Config::default() };
+        let accelerate = accel::EdgeAccelerate::start(config).unwrap();
+        Self { state: Mutex::default(), accelerate }
+    }
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    /// Rows by table and by the text of their id column.
+    pub(super) tables: BTreeMap<String, BTreeMap<String, Row>>,
+    pub(super) blobs: BTreeMap<String, Bytes>,
+    pub(super) events: Vec<Publication>,
+    pub(super) lines: Vec<(Level, String)>,
+    pub(super) histories: Vec<String>,
+    pub(super) config: BTreeMap<String, String>,
+    /// The column rows are kept by; `id` when nothing is said.
+    pub(super) id_column: Option<&'static str>,
+}
+
+impl Memory {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// Every log line, one below the other.
+    pub(super) fn log_text(&self) -> String {
+        let lines: Vec<String> = self.state().lines.iter().map(|(_, line)| line.clone()).collect();
+        lines.join("\n")
+    }
+}
+
+impl State {
+    fn id(&self, row: &Row) -> Result<String, HostError> {
+        let column = self.id_column.unwrap_or("id");
+        let missing = || HostError::Invalid(format!("no column \"{column}\""));
+        row.get(column).map(ToString::to_string).ok_or_else(missing)
+    }
+}
+
+fn check_grant(table: &str) -> Result<(), HostError> {
+    match table {
+        "secret" => Err(HostError::Denied("table \"secret\" is not granted".into())),
+        "absent" => Err(HostError::NotFound("no table \"absent\"".into())),
+        _ => Ok(()),
+    }
+}
+
+#[async_trait]
+impl Host for Memory {
+    async fn store_get(&self, _: &Caller, table: &str, key: Row) -> Result<Option<Row>, HostError> {
+        check_grant(table)?;
+        let state = self.state();
+        let id = state.id(&key)?;
+        Ok(state.tables.get(table).and_then(|rows| rows.get(&id)).cloned())
+    }
+
+    async fn store_put(&self, _: &Caller, table: &str, rows: Vec<Row>) -> Result<(), HostError> {
+        check_grant(table)?;
+        let mut state = self.state();
+        for row in rows {
+            let id = state.id(&row)?;
+            state.tables.entry(table.to_owned()).or_default().insert(id, row);
+        }
+        Ok(())
+    }
+
+    async fn store_increment(
+        &self,
+        _: &Caller,
+        table: &str,
+        key: Row,
+        deltas: Row,
+    ) -> Result<(), HostError> {
+        check_grant(table)?;
+        let mut state = self.state();
+        let id = state.id(&key)?;
+        let rows = state.tables.entry(table.to_owned()).or_default();
+        let row = rows.entry(id).or_insert(key);
+        for (column, delta) in deltas {
+            let before = row.get(&column).and_then(serde_json::Value::as_i64).unwrap_or(0);
+            row.insert(column, (before + delta.as_i64().unwrap_or(0)).into());
+        }
+        Ok(())
+    }
+
+    async fn store_scan(&self, _: &Caller, table: &str, scan: Scan) -> Result<Vec<Row>, HostError> {
+        check_grant(table)?;
+        let state = self.state();
+        let mut rows: Vec<Row> = state
+            .tables
+            .get(table)
+            .map(|rows| rows.values().cloned().collect())
+            .unwrap_or_default();
+        rows.retain(|row| scan.prefix.iter().all(|(name, value)| row.get(name) == Some(value)));
+        if scan.reverse {
+            rows.reverse();
+        }
+        rows.truncate(scan.limit.unwrap_or(1000) as usize);
+        Ok(rows)
+    }
+
+    async fn put_blob(&self, _: &Caller, content: Bytes) -> Result<String, HostError> {
+        let key = Digest::of(&content).to_string();
+        self.state().blobs.insert(key.clone(), content);
+        Ok(key)
+    }
+
+    async fn get_blob(&self, _: &Caller, key: &str) -> Result<Option<Bytes>, HostError> {
+        Ok(self.state().blobs.get(key).cloned())
+    }
+
+    async fn publish(&self, _: &Caller, event: Publication) -> Result<(), HostError> {
+        self.state().events.push(event);
+        Ok(())
+    }
+
+    /// Answers with the body; `never` is a callee that does not answer.
+    async fn call(&self, _: &Caller, name: &str, body: Bytes) -> Result<Bytes, HostError> {
+        if name == "never" {
+            std::future::pending::<()>().await;
+        }
+        Ok(body)
+    }
+
+    async fn accelerate(
+        &self,
+        _: &Caller,
+        frame: &accel::Frame,
+        pipeline: accel::Pipeline,
+        history: &str,
+    ) -> Result<accel::Output, HostError> {
+        self.state().histories.push(history.to_owned());
+        let mut job = accel::Job::new(pipeline, frame.clone());
+        job.history = Some(history.to_owned());
+        self.accelerate.run(job).await.map_err(|error| HostError::Invalid(error.to_string()))
+    }
+
+    fn log(&self, _: &Caller, level: Level, message: &str) {
+        self.state().lines.push((level, message.to_owned()));
+    }
+
+    fn config(&self, _: &Caller, key: &str) -> Option<String> {
+        self.state().config.get(key).cloned()
+    }
+}

@@ -1,0 +1,426 @@
+//! WebAssembly components: compiled once per code and engine, instantiated afresh for every
+//! invocation, bounded in time (epochs), memory and log output.
+
+mod guest;
+mod limits;
+mod output;
+mod ticker;
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+use wasmtime::component::{
+    Component, ComponentExportIndex, ComponentNamedList, InstancePre, Lift, Linker, Lower, Resource,
+};
+use wasmtime::{
+    Config as EngineConfig, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig,
+    Store, Trap, UpdateDeadline, WasmBacktrace,
+};
+use wasmtime_wasi::I32Exit;
+
+use self::guest::{Guest, inputs};
+use self::ticker::Ticker;
+use super::cache::Cache;
+use super::{
+    Answer, Caller, Code, Config, Connection, Event, Host, Input, Invocation, InvokeError, Request,
+    Time, bad_code,
+};
+use crate::Digest;
+
+/// The functions a component may export, in the order of [`Module::exports`].
+const EXPORTS: [&str; 3] = ["handle-event", "handle-call", "handle-frame"];
+/// Largest memory of one instance, whatever its handler's limit says.
+const MEMORY_BYTES_MAX: usize = 1 << 30;
+/// Memory that stays with a slot between invocations.
+const KEEP_BYTES: usize = 4 << 20;
+/// How long a component may take to start when it is installed.
+const TRIAL_MS: u64 = 5_000;
+/// How much of a trap's text and backtrace is passed on.
+const TRAP_TEXT_MAX: usize = 8 << 10;
+
+pub(super) struct Wasm {
+    engine: Engine,
+    linker: Linker<Guest>,
+    /// Names the engine's kind of machine code.
+    fingerprint: String,
+    cache: Arc<Cache>,
+    host: Arc<dyn Host>,
+    modules: RwLock<HashMap<Digest, Arc<Module>>>,
+    ticker: Ticker,
+    /// One permit per instance the pool can hold.
+    slots: Semaphore,
+    /// Compiling takes all cores; one at a time.
+    compiling: tokio::sync::Mutex<()>,
+}
+
+struct Module {
+    pre: InstancePre<Guest>,
+    event: Option<ComponentExportIndex>,
+    call: Option<ComponentExportIndex>,
+    frame: Option<ComponentExportIndex>,
+}
+
+impl Wasm {
+    pub(super) fn start(
+        config: &Config,
+        cache: Arc<Cache>,
+        host: Arc<dyn Host>,
+    ) -> Result<Self, InvokeError> {
+        let node = |error: wasmtime::Error| InvokeError::Node(format!("wasm engine: {error:#}"));
+        let engine = Engine::new(&engine_config(config.instances_max)).map_err(node)?;
+        let linker = guest::linker(&engine).map_err(node)?;
+        let ticker = Ticker::start(engine.clone())
+            .map_err(|error| InvokeError::Node(format!("guest clock: {error}")))?;
+        Ok(Self {
+            fingerprint: fingerprint(&engine),
+            linker,
+            engine,
+            cache,
+            host,
+            modules: RwLock::default(),
+            ticker,
+            slots: Semaphore::new(config.instances_max as usize),
+            compiling: tokio::sync::Mutex::default(),
+        })
+    }
+
+    pub(super) fn is_installed(&self, digest: &Digest) -> bool {
+        self.module(digest).is_some()
+    }
+
+    pub(super) fn uninstall(&self, digest: &Digest) {
+        self.modules.write().unwrap_or_else(PoisonError::into_inner).remove(digest);
+    }
+
+    /// Makes code ready; tells what it exports and whether it had to be compiled.
+    pub(super) async fn install(&self, code: &Code) -> Result<(Vec<String>, bool), InvokeError> {
+        if let Some(module) = self.module(&code.digest) {
+            return Ok((module.exports(), false));
+        }
+        let _turn = self.compiling.lock().await;
+        let (component, compiled) = match self.load(&code.digest) {
+            Some(component) => (component, false),
+            None => (self.compile(code).await?, true),
+        };
+        let module = Arc::new(Module::new(&self.linker, &component).map_err(|error| {
+            bad_code(&code.digest, format!("not a component for edgescale: {error:#}"))
+        })?);
+        self.try_out(&code.digest, &module).await?;
+        let mut modules = self.modules.write().unwrap_or_else(PoisonError::into_inner);
+        modules.insert(code.digest.clone(), Arc::clone(&module));
+        Ok((module.exports(), compiled))
+    }
+
+    /// Runs an installed component in a fresh instance.
+    pub(super) async fn invoke(&self, invocation: Invocation, time: Time) -> Answer {
+        let target = &invocation.target;
+        let module = self
+            .module(&target.digest)
+            .ok_or_else(|| InvokeError::NotInstalled(target.digest.clone()))?;
+        let slots = tokio::time::timeout_at(time.deadline.into(), self.slots.acquire()).await;
+        let _slot = match slots {
+            Ok(permit) => permit.map_err(|_| InvokeError::Stopped)?,
+            Err(_) => return Err(InvokeError::Overloaded { retry_after_ms: time.limit_ms }),
+        };
+        let guest = Guest::new(Arc::clone(&self.host), invocation.caller(time));
+        let (attempt, input) = (invocation.attempt, invocation.input);
+        self.run(guest, time, async |store: &mut Store<Guest>| {
+            module.handle(store, input, attempt).await
+        })
+        .await
+    }
+
+    fn module(&self, digest: &Digest) -> Option<Arc<Module>> {
+        self.modules.read().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
+    }
+
+    /// An earlier compilation from disk. Whatever is wrong with it, compiling anew mends it.
+    fn load(&self, digest: &Digest) -> Option<Component> {
+        let path = self.cache.compiled(digest, &self.fingerprint)?;
+        match deserialize(&self.engine, &path) {
+            Ok(component) => Some(component),
+            Err(error) => {
+                tracing::warn!(%digest, "compiled code is not usable: {error:#}");
+                None
+            }
+        }
+    }
+
+    async fn compile(&self, code: &Code) -> Result<Component, InvokeError> {
+        let engine = self.engine.clone();
+        let bytes = code.bytes.clone();
+        let work = tokio::task::spawn_blocking(move || engine.precompile_component(&bytes));
+        let compiled = work
+            .await
+            .map_err(|_| bad_code(&code.digest, "the compiler broke down over it"))?
+            .map_err(|error| bad_code(&code.digest, format!("not a component: {error:#}")))?;
+        let path = self
+            .cache
+            .put_compiled(&code.digest, &self.fingerprint, &compiled)
+            .map_err(|error| InvokeError::Node(format!("code {}: {error}", code.digest)))?;
+        deserialize(&self.engine, &path)
+            .map_err(|error| InvokeError::Node(format!("code {}: {error:#}", code.digest)))
+    }
+
+    /// Starts an instance once, so that code which cannot start or whose functions have other
+    /// types is refused when it comes, not when the first event does.
+    async fn try_out(&self, digest: &Digest, module: &Module) -> Result<(), InvokeError> {
+        let deadline = Instant::now() + Duration::from_millis(TRIAL_MS);
+        let time = Time { deadline, limit_ms: TRIAL_MS };
+        let _slot = self.slots.acquire().await.map_err(|_| InvokeError::Stopped)?;
+        let guest = Guest::new(Arc::clone(&self.host), trial_caller(digest, deadline));
+        let trial = self.run(guest, time, async |store: &mut Store<Guest>| {
+            let instance = module.pre.instantiate_async(&mut *store).await?;
+            module.check_types(&instance, store)?;
+            Ok(Ok((String::new(), Bytes::new())))
+        });
+        match trial.await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(bad_code(digest, format!("does not start: {error}"))),
+        }
+    }
+
+    /// One instance's life: bounded, then explained.
+    async fn run(
+        &self,
+        guest: Guest,
+        time: Time,
+        body: impl AsyncFnOnce(&mut Store<Guest>) -> wasmtime::Result<Answer>,
+    ) -> Answer {
+        let _running = self.ticker.enter();
+        let mut store = Store::new(&self.engine, guest);
+        store.limiter(|guest| &mut guest.memory);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(move |_| {
+            if Instant::now() >= time.deadline {
+                return Err(wasmtime::Error::new(TimedOut));
+            }
+            Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+        });
+        let outcome = tokio::time::timeout_at(time.deadline.into(), body(&mut store)).await;
+        store.data().finish_output();
+        match outcome {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => Err(explain(&error, store.data(), time)),
+            Err(_) => Err(time.out()),
+        }
+    }
+}
+
+/// The guest computed beyond its deadline.
+#[derive(Debug, thiserror::Error)]
+#[error("time limit reached")]
+struct TimedOut;
+
+impl Module {
+    fn new(linker: &Linker<Guest>, component: &Component) -> wasmtime::Result<Self> {
+        let [event, call, frame] = EXPORTS.map(|name| component.get_export_index(None, name));
+        if event.is_none() && call.is_none() && frame.is_none() {
+            wasmtime::bail!("it exports none of {}", EXPORTS.join(", "));
+        }
+        Ok(Self { pre: linker.instantiate_pre(component)?, event, call, frame })
+    }
+
+    fn exports(&self) -> Vec<String> {
+        let present = [&self.event, &self.call, &self.frame];
+        let named = EXPORTS.iter().zip(present).filter(|(_, index)| index.is_some());
+        named.map(|(name, _)| (*name).to_owned()).collect()
+    }
+
+    fn check_types(
+        &self,
+        instance: &wasmtime::component::Instance,
+        store: &mut Store<Guest>,
+    ) -> wasmtime::Result<()> {
+        if let Some(index) = &self.event {
+            instance.get_typed_func::<EventParams, (Result<(), String>,)>(&mut *store, index)?;
+        }
+        if let Some(index) = &self.call {
+            instance.get_typed_func::<CallParams, CallResults>(&mut *store, index)?;
+        }
+        if let Some(index) = &self.frame {
+            instance.get_typed_func::<FrameParams, (Result<(), String>,)>(&mut *store, index)?;
+        }
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        store: &mut Store<Guest>,
+        input: Input,
+        attempt: u32,
+    ) -> wasmtime::Result<Answer> {
+        match input {
+            Input::Event(event) => {
+                let params = (wit_event(event, attempt),);
+                let done: Called<Result<(), String>> =
+                    self.call::<EventParams, _>(store, &self.event, 0, params).await?;
+                Ok(done.and_then(nothing))
+            }
+            Input::Call(request) => {
+                let params = (wit_request(request),);
+                let done: Called<Result<inputs::Response, String>> =
+                    self.call::<CallParams, _>(store, &self.call, 1, params).await?;
+                Ok(done.and_then(|answer| match answer {
+                    Ok(response) => Ok((response.content_type, response.body.into())),
+                    Err(text) => Err(InvokeError::GuestError(text)),
+                }))
+            }
+            Input::Frame(connection, frame) => {
+                let connection = wit_connection(connection);
+                let frame = store.data_mut().give_frame(&connection.id, frame)?;
+                let done: Called<Result<(), String>> =
+                    self.call::<FrameParams, _>(store, &self.frame, 2, (connection, frame)).await?;
+                Ok(done.and_then(nothing))
+            }
+        }
+    }
+
+    async fn call<P, R>(
+        &self,
+        store: &mut Store<Guest>,
+        index: &Option<ComponentExportIndex>,
+        export: usize,
+        params: P,
+    ) -> wasmtime::Result<Called<R>>
+    where
+        P: ComponentNamedList + Lower + Send + Sync + 'static,
+        R: Send + Sync + 'static,
+        (R,): ComponentNamedList + Lift,
+    {
+        let Some(index) = index else {
+            let handler = store.data().caller().target.handler.clone();
+            return Ok(Err(InvokeError::NoExport { handler, export: EXPORTS[export].to_owned() }));
+        };
+        let instance = self.pre.instantiate_async(&mut *store).await?;
+        let function = instance.get_typed_func::<P, (R,)>(&mut *store, index)?;
+        let (result,) = function.call_async(&mut *store, params).await?;
+        Ok(Ok(result))
+    }
+}
+
+type Called<R> = Result<R, InvokeError>;
+type EventParams = (inputs::Event,);
+type CallParams = (inputs::Request,);
+type CallResults = (Result<inputs::Response, String>,);
+type FrameParams = (inputs::Connection, Resource<guest::Picture>);
+
+fn nothing(result: Result<(), String>) -> Answer {
+    match result {
+        Ok(()) => Ok((String::new(), Bytes::new())),
+        Err(text) => Err(InvokeError::GuestError(text)),
+    }
+}
+
+fn wit_event(event: Event, attempt: u32) -> inputs::Event {
+    inputs::Event {
+        id: event.id,
+        source: event.source,
+        subject: event.subject,
+        time: event.time,
+        content_type: event.content_type,
+        body: event.body.into(),
+        attempt,
+    }
+}
+
+fn wit_request(request: Request) -> inputs::Request {
+    inputs::Request {
+        id: request.id,
+        name: request.name,
+        content_type: request.content_type,
+        body: request.body.into(),
+    }
+}
+
+fn wit_connection(connection: Connection) -> inputs::Connection {
+    inputs::Connection { id: connection.id, stream: connection.stream, tier: connection.tier }
+}
+
+fn explain(error: &wasmtime::Error, guest: &Guest, time: Time) -> InvokeError {
+    if guest.memory.was_hit {
+        return InvokeError::OutOfMemory { limit_mb: guest.caller().target.limits.memory_mb };
+    }
+    if error.is::<TimedOut>() || error.downcast_ref() == Some(&Trap::Interrupt) {
+        return time.out();
+    }
+    if error.is::<wasmtime::PoolConcurrencyLimitError>() {
+        return InvokeError::Overloaded { retry_after_ms: time.limit_ms };
+    }
+    let mut message = match error.downcast_ref::<I32Exit>() {
+        Some(exit) => format!("exited with status {}", exit.0),
+        None => error.root_cause().to_string(),
+    };
+    let last_words = guest.last_words();
+    if !last_words.is_empty() {
+        message = format!("{message}: {last_words}");
+    }
+    let backtrace = error.downcast_ref::<WasmBacktrace>().map(ToString::to_string);
+    InvokeError::GuestTrap { message: cut(message), backtrace: cut(backtrace.unwrap_or_default()) }
+}
+
+fn cut(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().find(|(at, _)| *at >= TRAP_TEXT_MAX) {
+        text.truncate(end);
+    }
+    text
+}
+
+fn trial_caller(digest: &Digest, deadline: Instant) -> Caller {
+    let target = super::Target {
+        app: String::new(),
+        handler: "trial".into(),
+        revision: 0,
+        digest: digest.clone(),
+        kind: crate::manifest::CodeKind::Component,
+        entry: None,
+        limits: crate::manifest::Limits { memory_mb: 512, ..Default::default() },
+    };
+    Caller { target: Arc::new(target), invocation: String::new(), traceparent: None, deadline }
+}
+
+/// Components may hold many core instances: one made from Python has 68.
+fn engine_config(instances_max: u32) -> EngineConfig {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(instances_max)
+        .total_core_instances(instances_max.saturating_mul(80))
+        .total_memories(instances_max.saturating_mul(2))
+        .total_tables(instances_max.saturating_mul(8))
+        .total_stacks(instances_max)
+        .max_core_instances_per_component(120)
+        .max_tables_per_component(20)
+        .max_memories_per_component(10)
+        .max_component_instance_size(8 << 20)
+        .max_core_instance_size(8 << 20)
+        .max_memory_size(MEMORY_BYTES_MAX)
+        .table_elements(200_000)
+        .linear_memory_keep_resident(KEEP_BYTES)
+        .table_keep_resident(1 << 20)
+        .async_stack_keep_resident(64 << 10)
+        .max_unused_warm_slots(instances_max)
+        .pagemap_scan(Enabled::Auto);
+    let mut config = EngineConfig::new();
+    config
+        .epoch_interruption(true)
+        .memory_init_cow(true)
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    config
+}
+
+fn fingerprint(engine: &Engine) -> String {
+    let mut hasher = DefaultHasher::new();
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}
+
+#[allow(unsafe_code)]
+fn deserialize(engine: &Engine, path: &Path) -> wasmtime::Result<Component> {
+    // SAFETY: the file is one this program wrote with `precompile_component`, in a folder that
+    // only its owner can enter, and its checksum was compared just before.
+    unsafe { Component::deserialize_file(engine, path) }
+}

@@ -1,0 +1,351 @@
+//! What an instance can reach: the imports of `wit/app.wit`, each a thin step to [`Host`], and
+//! WASI with nothing in it: no files, no network, no environment.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use wasmtime::Engine;
+use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use self::bindings::edgescale::app::{accelerate, bus, config, log, store, types};
+use super::limits::MemoryLimit;
+use super::output::Output;
+use crate::execute::lines::{Lines, Log};
+use crate::execute::{Caller, Host, HostError, Level, Publication, Row, Scan};
+
+pub(super) use self::bindings::edgescale::app::inputs;
+
+mod bindings {
+    wasmtime::component::bindgen!({
+        path: "wit",
+        world: "imports",
+        imports: { default: async | trappable },
+        with: {
+            "edgescale:app/accelerate.frame": super::Picture,
+            "edgescale:app/accelerate.outcome": super::Outcome,
+        },
+    });
+}
+
+/// Everything one instance holds on the host's side.
+pub(super) struct Guest {
+    pub(super) memory: MemoryLimit,
+    host: Arc<dyn Host>,
+    caller: Caller,
+    published: u64,
+    table: ResourceTable,
+    /// Made when the guest first asks for it: many never do.
+    wasi: Option<WasiCtx>,
+    log: Log,
+    stdout: Lines,
+    stderr: Lines,
+}
+
+/// A frame in a guest's hands.
+pub struct Picture {
+    frame: accel::Frame,
+    history: String,
+}
+
+/// A pipeline's results in a guest's hands.
+pub struct Outcome(accel::Output);
+
+/// A linker that offers every import there is.
+pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    bindings::Imports::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
+    Ok(linker)
+}
+
+impl Guest {
+    pub(super) fn new(host: Arc<dyn Host>, caller: Caller) -> Self {
+        let log = Log::new(Arc::clone(&host), caller.clone());
+        Self {
+            memory: MemoryLimit::new(caller.target.limits.memory_mb),
+            host,
+            published: 0,
+            table: ResourceTable::new(),
+            wasi: None,
+            stdout: Lines::new(log.clone(), Level::Info),
+            stderr: Lines::new(log.clone(), Level::Warn),
+            log,
+            caller,
+        }
+    }
+
+    pub(super) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Hands a frame to the guest. Values of earlier frames are kept per connection.
+    pub(super) fn give_frame(
+        &mut self,
+        connection: &str,
+        frame: accel::Frame,
+    ) -> wasmtime::Result<Resource<Picture>> {
+        Ok(self.table.push(Picture { frame, history: connection.to_owned() })?)
+    }
+
+    pub(super) fn finish_output(&self) {
+        self.stdout.finish();
+        self.stderr.finish();
+    }
+
+    /// What the guest last wrote to stderr, where most languages explain why they give up.
+    pub(super) fn last_words(&self) -> String {
+        self.stderr.tail()
+    }
+}
+
+impl WasiView for Guest {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        let (stdout, stderr) = (&self.stdout, &self.stderr);
+        let ctx = self.wasi.get_or_insert_with(|| {
+            WasiCtx::builder().stdout(Output(stdout.clone())).stderr(Output(stderr.clone())).build()
+        });
+        WasiCtxView { ctx, table: &mut self.table }
+    }
+}
+
+/// A trap of the host's making on the outside, the guest's own error inside.
+type Answer<T> = wasmtime::Result<Result<T, types::Error>>;
+
+impl From<HostError> for types::Error {
+    fn from(error: HostError) -> Self {
+        match error {
+            HostError::Denied(text) => Self::Denied(text),
+            HostError::NotFound(text) => Self::NotFound(text),
+            HostError::Invalid(text) => Self::Invalid(text),
+            HostError::Unavailable(text) => Self::Unavailable(text),
+            HostError::Failed(text) => Self::Failed(text),
+        }
+    }
+}
+
+fn answer<T>(result: Result<T, HostError>) -> Answer<T> {
+    Ok(result.map_err(Into::into))
+}
+
+fn parse_row(what: &str, text: &str) -> Result<Row, HostError> {
+    serde_json::from_str(text)
+        .map_err(|error| HostError::Invalid(format!("{what} is no JSON object: {error}")))
+}
+
+fn row_text(row: Row) -> String {
+    serde_json::Value::Object(row).to_string()
+}
+
+impl types::Host for Guest {}
+impl inputs::Host for Guest {}
+
+impl store::Host for Guest {
+    async fn get(&mut self, table: String, key: String) -> Answer<Option<String>> {
+        let row = async {
+            let key = parse_row("key", &key)?;
+            self.host.store_get(&self.caller, &table, key).await
+        };
+        answer(row.await.map(|row| row.map(row_text)))
+    }
+
+    async fn put(&mut self, table: String, row: String) -> Answer<()> {
+        answer(match parse_row("row", &row) {
+            Ok(row) => self.host.store_put(&self.caller, &table, vec![row]).await,
+            Err(error) => Err(error),
+        })
+    }
+
+    async fn increment(&mut self, table: String, key: String, deltas: String) -> Answer<()> {
+        let done = async {
+            let (key, deltas) = (parse_row("key", &key)?, parse_row("deltas", &deltas)?);
+            self.host.store_increment(&self.caller, &table, key, deltas).await
+        };
+        answer(done.await)
+    }
+
+    async fn scan(&mut self, table: String, options: store::ScanOptions) -> Answer<Vec<String>> {
+        let rows = async {
+            let prefix = match &options.prefix {
+                Some(text) => parse_row("prefix", text)?,
+                None => Row::new(),
+            };
+            let scan = Scan { prefix, limit: options.limit, reverse: options.reverse };
+            self.host.store_scan(&self.caller, &table, scan).await
+        };
+        answer(rows.await.map(|rows| rows.into_iter().map(row_text).collect()))
+    }
+
+    async fn put_blob(&mut self, content: Vec<u8>) -> Answer<String> {
+        answer(self.host.put_blob(&self.caller, content.into()).await)
+    }
+
+    async fn get_blob(&mut self, key: String) -> Answer<Option<Vec<u8>>> {
+        let blob = self.host.get_blob(&self.caller, &key).await;
+        answer(blob.map(|blob| blob.map(Vec::from)))
+    }
+}
+
+impl bus::Host for Guest {
+    async fn publish(
+        &mut self,
+        subject: String,
+        content_type: String,
+        body: Vec<u8>,
+    ) -> Answer<()> {
+        let id = self.caller.publication_id(self.published);
+        self.published += 1;
+        let event = Publication { id, subject, content_type, body: body.into() };
+        answer(self.host.publish(&self.caller, event).await)
+    }
+
+    async fn call(&mut self, name: String, body: Vec<u8>) -> Answer<Vec<u8>> {
+        let reply = self.host.call(&self.caller, &name, body.into()).await;
+        answer(reply.map(Vec::from))
+    }
+}
+
+impl accelerate::Host for Guest {
+    async fn run(
+        &mut self,
+        input: Resource<Picture>,
+        pipeline: String,
+    ) -> Answer<Resource<Outcome>> {
+        let picture = self.table.get(&input)?;
+        let pipeline = match accel::Pipeline::parse(&pipeline) {
+            Ok(pipeline) => pipeline,
+            Err(error) => return answer(Err(HostError::Invalid(error.to_string()))),
+        };
+        let work = self.host.accelerate(&self.caller, &picture.frame, pipeline, &picture.history);
+        match work.await {
+            Ok(output) => Ok(Ok(self.table.push(Outcome(output))?)),
+            Err(error) => answer(Err(error)),
+        }
+    }
+}
+
+impl accelerate::HostFrame for Guest {
+    async fn width(&mut self, frame: Resource<Picture>) -> wasmtime::Result<u32> {
+        Ok(self.table.get(&frame)?.frame.width)
+    }
+
+    async fn height(&mut self, frame: Resource<Picture>) -> wasmtime::Result<u32> {
+        Ok(self.table.get(&frame)?.frame.height)
+    }
+
+    async fn format(
+        &mut self,
+        frame: Resource<Picture>,
+    ) -> wasmtime::Result<accelerate::PixelFormat> {
+        Ok(match self.table.get(&frame)?.frame.format {
+            accel::PixelFormat::Nv12 => accelerate::PixelFormat::Nv12,
+            accel::PixelFormat::Gray8 => accelerate::PixelFormat::Gray8,
+        })
+    }
+
+    async fn index(&mut self, frame: Resource<Picture>) -> wasmtime::Result<u64> {
+        Ok(self.table.get(&frame)?.frame.index)
+    }
+
+    async fn time_us(&mut self, frame: Resource<Picture>) -> wasmtime::Result<i64> {
+        Ok(self.table.get(&frame)?.frame.pts_us)
+    }
+
+    async fn read_bytes(&mut self, frame: Resource<Picture>) -> wasmtime::Result<Vec<u8>> {
+        Ok(self.table.get(&frame)?.frame.data.to_vec())
+    }
+
+    async fn drop(&mut self, frame: Resource<Picture>) -> wasmtime::Result<()> {
+        self.table.delete(frame)?;
+        Ok(())
+    }
+}
+
+impl Outcome {
+    fn value(&self, name: &str) -> Result<&accel::Value, HostError> {
+        self.0.values.get(name).ok_or_else(|| {
+            let known: Vec<&str> = self.0.values.keys().map(String::as_str).collect();
+            let known = known.join(", ");
+            HostError::NotFound(format!("the pipeline returned no \"{name}\"; it has {known}"))
+        })
+    }
+
+    fn bytes(&self, name: &str) -> Result<Bytes, HostError> {
+        match self.value(name)? {
+            accel::Value::Blob(bytes) => Ok(bytes.clone()),
+            accel::Value::Frame(frame) => Ok(frame.data.clone()),
+            _ => Err(HostError::Invalid(format!("\"{name}\" holds no bytes"))),
+        }
+    }
+
+    fn number(&self, name: &str) -> Result<f64, HostError> {
+        match self.value(name)? {
+            accel::Value::Number(number) => Ok(*number),
+            _ => Err(HostError::Invalid(format!("\"{name}\" is no number"))),
+        }
+    }
+
+    fn boxes(&self, name: &str) -> Result<Vec<accelerate::Rect>, HostError> {
+        match self.value(name)? {
+            accel::Value::Boxes(boxes) => Ok(boxes.iter().map(rect).collect()),
+            _ => Err(HostError::Invalid(format!("\"{name}\" is no list of boxes"))),
+        }
+    }
+}
+
+fn rect(rect: &accel::Rect) -> accelerate::Rect {
+    accelerate::Rect { x: rect.x, y: rect.y, width: rect.width, height: rect.height }
+}
+
+impl accelerate::HostOutcome for Guest {
+    async fn number(&mut self, outcome: Resource<Outcome>, name: String) -> Answer<f64> {
+        answer(self.table.get(&outcome)?.number(&name))
+    }
+
+    async fn boxes(
+        &mut self,
+        outcome: Resource<Outcome>,
+        name: String,
+    ) -> Answer<Vec<accelerate::Rect>> {
+        answer(self.table.get(&outcome)?.boxes(&name))
+    }
+
+    async fn store_blob(&mut self, outcome: Resource<Outcome>, name: String) -> Answer<String> {
+        match self.table.get(&outcome)?.bytes(&name) {
+            Ok(bytes) => answer(self.host.put_blob(&self.caller, bytes).await),
+            Err(error) => answer(Err(error)),
+        }
+    }
+
+    async fn read(&mut self, outcome: Resource<Outcome>, name: String) -> Answer<Vec<u8>> {
+        answer(self.table.get(&outcome)?.bytes(&name).map(Vec::from))
+    }
+
+    async fn device(&mut self, outcome: Resource<Outcome>) -> wasmtime::Result<String> {
+        Ok(self.table.get(&outcome)?.0.device.clone())
+    }
+
+    async fn drop(&mut self, outcome: Resource<Outcome>) -> wasmtime::Result<()> {
+        self.table.delete(outcome)?;
+        Ok(())
+    }
+}
+
+impl log::Host for Guest {
+    async fn write(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
+        let level = match level {
+            log::Level::Debug => Level::Debug,
+            log::Level::Info => Level::Info,
+            log::Level::Warn => Level::Warn,
+            log::Level::Error => Level::Error,
+        };
+        self.log.write(level, &message);
+        Ok(())
+    }
+}
+
+impl config::Host for Guest {
+    async fn get(&mut self, key: String) -> wasmtime::Result<Option<String>> {
+        Ok(self.host.config(&self.caller, &key))
+    }
+}

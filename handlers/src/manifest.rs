@@ -1,0 +1,306 @@
+//! The manifest of an app, `app.toml`: what its handlers are, what starts them, where they may
+//! run and what they may touch. Parsing checks everything that can be known from the text alone;
+//! each mistake is answered with its line, the field and the mend.
+//!
+//! Does not look at code, tiers or tables that exist: that is EdgeDeploy's.
+
+mod parse;
+mod reader;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use bus::TierClass;
+use serde::{Deserialize, Serialize};
+pub use store::{ColumnKind, ColumnSpec, Merge, TableSpec};
+
+use crate::Digest;
+
+/// Longest manifest that is read.
+pub const MANIFEST_BYTES_MAX: usize = 64 << 10;
+/// Most handlers of an app.
+pub const HANDLERS_MAX: usize = 64;
+/// Most triggers of a handler.
+pub const TRIGGERS_MAX: usize = 32;
+/// Most tables of an app.
+pub const TABLES_MAX: usize = 64;
+/// Most columns of a table.
+pub const COLUMNS_MAX: usize = 256;
+
+/// A checked manifest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// `[app]`.
+    pub app: App,
+    /// `[[handler]]`, in the order of the text.
+    #[serde(default)]
+    pub handlers: Vec<Handler>,
+    /// `[[table]]`, in the order of the text.
+    #[serde(default)]
+    pub tables: Vec<TableSpec>,
+    /// `[grants]`.
+    #[serde(default)]
+    pub grants: Grants,
+}
+
+/// `[app]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct App {
+    /// `[a-z0-9-]{1,32}`; the app's namespace for subjects and tables.
+    pub name: String,
+    /// For people; revisions are counted by the platform.
+    pub version: String,
+}
+
+/// `[[handler]]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handler {
+    /// `[a-z0-9-]{1,32}`, unique within the app.
+    pub name: String,
+    /// What the code is.
+    pub kind: CodeKind,
+    /// Where the code is.
+    pub source: Source,
+    /// `module.function` for Python, arguments for a command.
+    pub entry: Option<String>,
+    /// What starts it.
+    pub triggers: Vec<Trigger>,
+    /// Where it may run.
+    pub placement: Placement,
+    /// What one invocation may use.
+    pub limits: Limits,
+    /// What happens when it fails.
+    pub retry: Retry,
+    /// Settings that it reads by name.
+    pub config: BTreeMap<String, String>,
+    /// Line of `source` in the text, from 1.
+    pub source_line: usize,
+}
+
+/// What the code of a handler is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CodeKind {
+    /// A WebAssembly component of one of the worlds in `wit/app.wit`.
+    Component,
+    /// A Python file or zip archive with an AWS Lambda function.
+    Python,
+    /// A JavaScript process.
+    Js,
+    /// A Java process.
+    Java,
+    /// An executable that speaks the AWS Lambda Runtime API.
+    Command,
+}
+
+/// Where code is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// Uploaded code.
+    Digest(Digest),
+    /// A file beside the manifest; uploading turns it into a digest.
+    Path(String),
+}
+
+/// `[[handler.trigger]]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Trigger {
+    /// An event whose subject within the app matches; `*` and `>` as in NATS.
+    Event(String),
+    /// A request by this name; unique within the app.
+    Call(String),
+    /// Data of a stream.
+    Stream {
+        /// Name of the stream.
+        name: String,
+        /// How its bytes become inputs.
+        framing: Framing,
+    },
+}
+
+/// How the bytes of a stream become inputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Framing {
+    /// Decoded video frames.
+    Frames,
+}
+
+/// `[handler.placement]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// Lowest class that may run it.
+    pub min_tier: TierClass,
+    /// Highest class that may run it.
+    pub max_tier: TierClass,
+    /// Class to prefer among those.
+    pub prefer: Option<TierClass>,
+    /// Devices it cannot do without.
+    pub needs: BTreeSet<DeviceClass>,
+    /// Table whose data it wants to be close to.
+    pub near: Option<String>,
+}
+
+impl Default for Placement {
+    fn default() -> Self {
+        Self {
+            min_tier: TierClass::Device,
+            max_tier: TierClass::Cloud,
+            prefer: None,
+            needs: BTreeSet::new(),
+            near: None,
+        }
+    }
+}
+
+/// A class of compute devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceClass {
+    /// The host's own cores.
+    Cpu,
+    /// Graphics processors and what else speaks OpenCL or CUDA.
+    Gpu,
+    /// Programmable logic.
+    Fpga,
+}
+
+/// `[handler.limits]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Memory of one instance, MiB.
+    pub memory_mb: u32,
+    /// Time of one invocation.
+    pub timeout_ms: u32,
+    /// Invocations at once on one node.
+    pub concurrency: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { memory_mb: 128, timeout_ms: 5_000, concurrency: 16 }
+    }
+}
+
+/// `[handler.retry]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retry {
+    /// Deliveries of one event before it becomes a dead letter.
+    pub max_deliver: u32,
+    /// Wait before the second delivery; doubles from then on.
+    pub backoff_ms: u32,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { max_deliver: 5, backoff_ms: 250 }
+    }
+}
+
+/// `[grants]`: what the app may touch beyond its own tables and subjects.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grants {
+    /// Tables of other apps, `app/table`.
+    pub tables: Vec<String>,
+    /// Subjects of other apps, `app.pattern`.
+    pub subjects: Vec<String>,
+    /// Devices for video work.
+    pub devices: BTreeSet<DeviceClass>,
+}
+
+/// What is wrong with a manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestError {
+    /// From 1.
+    pub line: usize,
+    /// Such as `handler[0].placement.min_tier`; empty when the text is no TOML at all.
+    pub field: String,
+    /// The mistake and the mend.
+    pub problem: String,
+}
+
+impl std::fmt::Display for ManifestError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.field.as_str() {
+            "" => write!(f, "line {}: {}", self.line, self.problem),
+            field => write!(f, "line {}: {field}: {}", self.line, self.problem),
+        }
+    }
+}
+
+impl std::error::Error for ManifestError {}
+
+impl Manifest {
+    /// Reads a manifest; the first mistake is the answer.
+    pub fn parse(text: &str) -> Result<Self, ManifestError> {
+        parse::manifest(text)
+    }
+
+    /// The handler by name.
+    pub fn handler(&self, name: &str) -> Option<&Handler> {
+        self.handlers.iter().find(|handler| handler.name == name)
+    }
+
+    /// The handler that answers calls by `name`.
+    pub fn handler_of_call(&self, name: &str) -> Option<&Handler> {
+        let answers = |handler: &&Handler| {
+            handler.triggers.iter().any(|t| matches!(t, Trigger::Call(n) if n == name))
+        };
+        self.handlers.iter().find(answers)
+    }
+
+    /// Holds when every handler names uploaded code, as a manifest sent over the bus must.
+    pub fn check_uploaded(&self) -> Result<(), ManifestError> {
+        for (at, handler) in self.handlers.iter().enumerate() {
+            if let Source::Path(path) = &handler.source {
+                return Err(ManifestError {
+                    line: handler.source_line,
+                    field: format!("handler[{at}].{}", handler.kind.name()),
+                    problem: format!(
+                        "\"{path}\" is a file; upload it and write its digest, \"sha256-…\""
+                    ),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Trigger {
+    /// Whether an event with this subject within the app starts the handler.
+    pub fn takes_event(&self, subject: &str) -> bool {
+        matches!(self, Self::Event(pattern) if subject_matches(pattern, subject))
+    }
+}
+
+impl CodeKind {
+    /// The field of a handler that names its code.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Component => "component",
+            Self::Python => "python",
+            Self::Js => "js",
+            Self::Java => "java",
+            Self::Command => "command",
+        }
+    }
+}
+
+/// Whether `subject` matches `pattern`: `*` stands for one token, a last `>` for one or more.
+pub fn subject_matches(pattern: &str, subject: &str) -> bool {
+    let mut tokens = subject.split('.');
+    for wanted in pattern.split('.') {
+        match (wanted, tokens.next()) {
+            (_, None) => return false,
+            (">", Some(_)) => return true,
+            ("*", Some(_)) => {}
+            (wanted, Some(token)) if wanted == token => {}
+            _ => return false,
+        }
+    }
+    tokens.next().is_none()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,507 @@
+//! From text to [`Manifest`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::reader::{Field, Node, document};
+use super::*;
+
+type Result<T> = std::result::Result<T, ManifestError>;
+
+const TIERS: &[(&str, TierClass)] = &[
+    ("device", TierClass::Device),
+    ("edge", TierClass::Edge),
+    ("region", TierClass::Region),
+    ("cloud", TierClass::Cloud),
+];
+const DEVICES: &[(&str, DeviceClass)] =
+    &[("cpu", DeviceClass::Cpu), ("gpu", DeviceClass::Gpu), ("fpga", DeviceClass::Fpga)];
+const KINDS: &[(&str, ColumnKind)] = &[
+    ("int64", ColumnKind::Int64),
+    ("float64", ColumnKind::Float64),
+    ("utf8", ColumnKind::Utf8),
+    ("bool", ColumnKind::Bool),
+    ("binary", ColumnKind::Binary),
+    ("timestamp_us", ColumnKind::TimestampUs),
+    ("json", ColumnKind::Json),
+];
+const MERGES: &[(&str, Merge)] = &[
+    ("lww", Merge::Lww),
+    ("counter", Merge::Counter),
+    ("max", Merge::Max),
+    ("min", Merge::Min),
+    ("set", Merge::Set),
+];
+const CODE: [CodeKind; 5] =
+    [CodeKind::Component, CodeKind::Python, CodeKind::Js, CodeKind::Java, CodeKind::Command];
+const TRIGGERS: [&str; 6] = ["event", "call", "stream", "http", "cron", "table"];
+const NOT_SERVED: [&str; 3] = ["http", "cron", "table"];
+/// Most tokens of a subject pattern.
+const TOKENS_MAX: usize = 8;
+/// Most entries of a list of names.
+const NAMES_MAX: usize = 64;
+/// Most settings of a handler.
+const SETTINGS_MAX: usize = 64;
+
+pub(super) fn manifest(text: &str) -> Result<Manifest> {
+    if text.len() > MANIFEST_BYTES_MAX {
+        let problem = format!("{} bytes; at most {MANIFEST_BYTES_MAX} go", text.len());
+        return Err(ManifestError { line: 1, field: String::new(), problem });
+    }
+    let document = document(text)?;
+    let root = Node::root(text, &document);
+    root.only(&["app", "handler", "table", "grants"])?;
+    let tables = tables(&root)?;
+    let grants = grants(&root)?;
+    let manifest =
+        Manifest { app: app(&root)?, handlers: handlers(&root, &tables)?, tables, grants };
+    Ok(manifest)
+}
+
+fn app(root: &Node<'_>) -> Result<App> {
+    let node = root.need("app", "write [app] with name and version")?.table()?;
+    node.only(&["name", "version"])?;
+    let name = name(&node.need("name", "write name = \"my-app\"")?)?;
+    let version = match node.field("version") {
+        Some(field) => bounded(&field, 64)?,
+        None => "0.0.0".to_owned(),
+    };
+    Ok(App { name, version })
+}
+
+fn handlers(root: &Node<'_>, tables: &[TableSpec]) -> Result<Vec<Handler>> {
+    let mut handlers: Vec<Handler> = Vec::new();
+    let mut calls = BTreeSet::new();
+    for node in root.tables("handler", HANDLERS_MAX)? {
+        let handler = handler(&node, tables)?;
+        if handlers.iter().any(|other| other.name == handler.name) {
+            let problem = format!("a second handler \"{}\"; give it another name", handler.name);
+            return Err(field_of(&node, "name").wrong(problem));
+        }
+        for (at, trigger) in handler.triggers.iter().enumerate() {
+            if let Trigger::Call(name) = trigger
+                && !calls.insert(name.clone())
+            {
+                let problem = format!("\"{name}\" is answered already; give it another name");
+                return Err(
+                    field_of(&node.tables("trigger", TRIGGERS_MAX)?[at], "call").wrong(problem)
+                );
+            }
+        }
+        handlers.push(handler);
+    }
+    Ok(handlers)
+}
+
+fn handler(node: &Node<'_>, tables: &[TableSpec]) -> Result<Handler> {
+    let mut known = vec!["name", "entry", "trigger", "placement", "limits", "retry", "config"];
+    known.extend(CODE.map(CodeKind::name));
+    node.only(&known)?;
+    let (kind, source) = code(node)?;
+    let triggers = triggers(node)?;
+    check_kind_takes(node, kind, &triggers)?;
+    Ok(Handler {
+        name: name(&node.need("name", "write name = \"my-handler\"")?)?,
+        kind,
+        entry: entry(node, kind)?,
+        source_line: source.line(),
+        source: source_of(&source)?,
+        triggers,
+        placement: placement(node, tables)?,
+        limits: limits(node)?,
+        retry: retry(node)?,
+        config: settings(node)?,
+    })
+}
+
+fn code<'a>(node: &Node<'a>) -> Result<(CodeKind, Field<'a>)> {
+    let mut found = CODE.iter().filter_map(|kind| Some((*kind, node.field(kind.name())?)));
+    let names = CODE.map(CodeKind::name).join(", ");
+    let (kind, field) =
+        found.next().ok_or_else(|| node.wrong(format!("no code; write one of {names}")))?;
+    if let Some((_, second)) = found.next() {
+        return Err(second.wrong(format!("a second code; keep one of {names}")));
+    }
+    if matches!(kind, CodeKind::Js | CodeKind::Java) {
+        return Err(field.wrong(
+            "not served yet; build a component (jco componentize for JavaScript) or use command",
+        ));
+    }
+    Ok((kind, field))
+}
+
+fn source_of(field: &Field<'_>) -> Result<Source> {
+    let text = bounded(field, 1024)?;
+    if Digest::is_meant(&text) {
+        return text
+            .parse()
+            .map(Source::Digest)
+            .map_err(|error: crate::digest::DigestError| field.wrong(error.to_string()));
+    }
+    Ok(Source::Path(text))
+}
+
+fn entry(node: &Node<'_>, kind: CodeKind) -> Result<Option<String>> {
+    if kind == CodeKind::Python {
+        node.need("entry", "write entry = \"module.function\"")?;
+    }
+    let Some(field) = node.field("entry") else { return Ok(None) };
+    let text = bounded(&field, 256)?;
+    match kind {
+        CodeKind::Component => Err(field.wrong(
+            "a component has no entry: what it exports says what it handles; remove this line",
+        )),
+        CodeKind::Python if !is_python_entry(&text) => {
+            Err(field.wrong(format!("\"{text}\" names no function; write \"module.function\"")))
+        }
+        _ => Ok(Some(text)),
+    }
+}
+
+fn is_python_entry(text: &str) -> bool {
+    let is_name = |part: &str| {
+        !part.is_empty()
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+            && !part.starts_with(|c: char| c.is_ascii_digit())
+    };
+    text.contains('.') && text.split('.').all(is_name)
+}
+
+fn triggers(node: &Node<'_>) -> Result<Vec<Trigger>> {
+    node.tables("trigger", TRIGGERS_MAX)?.iter().map(trigger).collect()
+}
+
+fn trigger(node: &Node<'_>) -> Result<Trigger> {
+    let mut known = TRIGGERS.to_vec();
+    known.extend(["framing", "protocol"]);
+    node.only(&known)?;
+    let mut found = TRIGGERS.iter().filter_map(|kind| Some((*kind, node.field(kind)?)));
+    let (kind, field) = found.next().ok_or_else(|| {
+        node.wrong(format!("starts on nothing; write one of {}", TRIGGERS.join(", ")))
+    })?;
+    if let Some((_, second)) = found.next() {
+        return Err(second.wrong("a second cause; write another [[handler.trigger]] for it"));
+    }
+    if NOT_SERVED.contains(&kind) {
+        return Err(field.wrong("not served yet; use event, call or stream"));
+    }
+    if kind != "stream"
+        && let Some(stray) = node.field("framing").or_else(|| node.field("protocol"))
+    {
+        return Err(stray.wrong("only streams have this; remove it"));
+    }
+    match kind {
+        "event" => subject_pattern(&field).map(Trigger::Event),
+        "call" => name(&field).map(Trigger::Call),
+        _ => stream(node, &field),
+    }
+}
+
+fn stream(node: &Node<'_>, field: &Field<'_>) -> Result<Trigger> {
+    if let Some(protocol) = node.field("protocol") {
+        protocol.choice("protocol", &[("media", ())])?;
+    }
+    let framing = match node.field("framing") {
+        Some(field) => field.choice("framing", &[("frames", Framing::Frames)])?,
+        None => Framing::Frames,
+    };
+    Ok(Trigger::Stream { name: name(field)?, framing })
+}
+
+/// Frames stay on the host, and only components can be given what is on the host.
+fn check_kind_takes(node: &Node<'_>, kind: CodeKind, triggers: &[Trigger]) -> Result<()> {
+    let at = triggers.iter().position(|trigger| matches!(trigger, Trigger::Stream { .. }));
+    match at {
+        Some(at) if kind != CodeKind::Component => {
+            let trigger = &node.tables("trigger", TRIGGERS_MAX)?[at];
+            Err(field_of(trigger, "stream").wrong("frames go to components only; use component"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn subject_pattern(field: &Field<'_>) -> Result<String> {
+    let text = bounded(field, 256)?;
+    let tokens: Vec<&str> = text.split('.').collect();
+    if tokens.len() > TOKENS_MAX {
+        return Err(field.wrong(format!("{} tokens; at most {TOKENS_MAX} go", tokens.len())));
+    }
+    for (at, token) in tokens.iter().enumerate() {
+        let is_last = at + 1 == tokens.len();
+        let is_word = token.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+        match *token {
+            "" => return Err(field.wrong("an empty token; write words with single dots between")),
+            "*" => {}
+            ">" if is_last => {}
+            ">" => return Err(field.wrong("\">\" stands only at the end; use \"*\" for one token")),
+            _ if is_word => {}
+            _ => {
+                return Err(field.wrong(format!(
+                    "\"{token}\" is no token; use letters, digits, - and _, or * or >"
+                )));
+            }
+        }
+    }
+    Ok(text)
+}
+
+fn placement(node: &Node<'_>, tables: &[TableSpec]) -> Result<Placement> {
+    let Some(node) = node.table("placement")? else { return Ok(Placement::default()) };
+    node.only(&["min_tier", "max_tier", "prefer", "needs", "near"])?;
+    let tier = |name| node.field(name).map(|field| field.choice("tier", TIERS)).transpose();
+    let min_tier = tier("min_tier")?.unwrap_or(TierClass::Device);
+    let max_tier = tier("max_tier")?.unwrap_or(TierClass::Cloud);
+    if min_tier > max_tier {
+        let field = if node.field("min_tier").is_some() { "min_tier" } else { "max_tier" };
+        return Err(field_of(&node, field).wrong(
+            "the lowest tier is above the highest; the order is device, edge, region, cloud",
+        ));
+    }
+    let prefer = tier("prefer")?;
+    if prefer.is_some_and(|tier| tier < min_tier || tier > max_tier) {
+        return Err(field_of(&node, "prefer").wrong("outside of min_tier to max_tier"));
+    }
+    let needs = devices(&node, "needs")?;
+    let near = near(&node, tables)?;
+    Ok(Placement { min_tier, max_tier, prefer, needs, near })
+}
+
+fn near(node: &Node<'_>, tables: &[TableSpec]) -> Result<Option<String>> {
+    let Some(field) = node.field("near") else { return Ok(None) };
+    let text = field.text()?;
+    if tables.iter().any(|table| table.name == text) {
+        return Ok(Some(text.to_owned()));
+    }
+    let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
+    let mend = match names.as_slice() {
+        [] => "the app has none; write a [[table]]".to_owned(),
+        names => format!("use one of {}", names.join(", ")),
+    };
+    Err(field.wrong(format!("unknown table \"{text}\"; {mend}")))
+}
+
+fn limits(node: &Node<'_>) -> Result<Limits> {
+    let usual = Limits::default();
+    let Some(node) = node.table("limits")? else { return Ok(usual) };
+    node.only(&["memory_mb", "timeout_ms", "concurrency"])?;
+    Ok(Limits {
+        memory_mb: number(&node, "memory_mb", 1..1025, "MiB", usual.memory_mb)?,
+        timeout_ms: number(&node, "timeout_ms", 1..900_001, "milliseconds", usual.timeout_ms)?,
+        concurrency: number(&node, "concurrency", 1..1025, "invocations", usual.concurrency)?,
+    })
+}
+
+fn retry(node: &Node<'_>) -> Result<Retry> {
+    let usual = Retry::default();
+    let Some(node) = node.table("retry")? else { return Ok(usual) };
+    node.only(&["max_deliver", "backoff_ms"])?;
+    Ok(Retry {
+        max_deliver: number(&node, "max_deliver", 1..101, "deliveries", usual.max_deliver)?,
+        backoff_ms: number(&node, "backoff_ms", 1..600_001, "milliseconds", usual.backoff_ms)?,
+    })
+}
+
+fn settings(node: &Node<'_>) -> Result<BTreeMap<String, String>> {
+    let Some(node) = node.table("config")? else { return Ok(BTreeMap::new()) };
+    let fields = node.fields();
+    if fields.len() > SETTINGS_MAX {
+        return Err(node.wrong(format!("{} settings; at most {SETTINGS_MAX} go", fields.len())));
+    }
+    fields.into_iter().map(|(name, field)| Ok((name, field.plain()?))).collect()
+}
+
+fn tables(root: &Node<'_>) -> Result<Vec<TableSpec>> {
+    let mut tables: Vec<TableSpec> = Vec::new();
+    for node in root.tables("table", TABLES_MAX)? {
+        let table = table(&node)?;
+        if tables.iter().any(|other| other.name == table.name) {
+            let problem = format!("a second table \"{}\"; give it another name", table.name);
+            return Err(field_of(&node, "name").wrong(problem));
+        }
+        tables.push(table);
+    }
+    Ok(tables)
+}
+
+fn table(node: &Node<'_>) -> Result<TableSpec> {
+    node.only(&["name", "columns", "key", "partition"])?;
+    let name = column_name(&node.need("name", "write name = \"my_table\"")?)?;
+    let mut columns = columns(node)?;
+    let key_field = node.need("key", "write key = [\"column\", …]")?;
+    let key = column_list(&key_field, &columns)?;
+    if key.is_empty() {
+        return Err(key_field.wrong("empty; name at least one column"));
+    }
+    let partition = match node.field("partition") {
+        Some(field) => partition(&field, &columns, &key)?,
+        None => Vec::new(),
+    };
+    for column in columns.iter_mut().filter(|column| key.contains(&column.name)) {
+        if column.merge != Merge::Lww || column.kind == ColumnKind::Json {
+            let problem = "a key column is neither json nor merged; change it or the key";
+            return Err(key_field.wrong(format!("\"{}\": {problem}", column.name)));
+        }
+        column.nullable = false;
+    }
+    let table = TableSpec { name, columns, key, partition };
+    table.validate().map_err(|error| node.wrong(error.to_string()))?;
+    Ok(table)
+}
+
+fn columns(node: &Node<'_>) -> Result<Vec<ColumnSpec>> {
+    let field = node.need("columns", "write columns = [{ name = \"…\", type = \"…\" }]")?;
+    let mut columns: Vec<ColumnSpec> = Vec::new();
+    for node in node.tables("columns", COLUMNS_MAX)? {
+        let column = column(&node)?;
+        if columns.iter().any(|other| other.name == column.name) {
+            let problem = format!("a second column \"{}\"; give it another name", column.name);
+            return Err(field_of(&node, "name").wrong(problem));
+        }
+        columns.push(column);
+    }
+    if columns.is_empty() {
+        return Err(field.wrong("empty; a table has at least one column"));
+    }
+    Ok(columns)
+}
+
+fn column(node: &Node<'_>) -> Result<ColumnSpec> {
+    node.only(&["name", "type", "merge", "nullable"])?;
+    let name = column_name(&node.need("name", "write name = \"…\"")?)?;
+    let types: Vec<&str> = KINDS.iter().map(|(name, _)| *name).collect();
+    let need_type = format!("write type = one of {}", types.join(", "));
+    let kind = node.need("type", &need_type)?.choice("type", KINDS)?;
+    let merge = match node.field("merge") {
+        Some(field) => merge(&field, kind)?,
+        None => Merge::Lww,
+    };
+    let nullable = node.field("nullable").map(|field| field.truth()).transpose()?;
+    Ok(ColumnSpec { name, kind, merge, nullable: nullable.unwrap_or(true) })
+}
+
+fn merge(field: &Field<'_>, kind: ColumnKind) -> Result<Merge> {
+    let merge = field.choice("merge rule", MERGES)?;
+    let problem = match (merge, kind) {
+        (Merge::Counter, kind) if kind != ColumnKind::Int64 => "counters are int64",
+        (Merge::Max | Merge::Min, ColumnKind::Json) => "json has no order",
+        (Merge::Set, ColumnKind::Json) => "json cannot be an element of a set",
+        _ => return Ok(merge),
+    };
+    Err(field.wrong(format!("{problem}; change the type or the rule")))
+}
+
+fn column_list(field: &Field<'_>, columns: &[ColumnSpec]) -> Result<Vec<String>> {
+    let mut names: Vec<String> = Vec::new();
+    for entry in field.list()? {
+        let name = entry.text()?;
+        if !columns.iter().any(|column| column.name == name) {
+            let known: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+            let known = known.join(", ");
+            return Err(entry.wrong(format!("unknown column \"{name}\"; use one of {known}")));
+        }
+        if names.iter().any(|other| other == name) {
+            return Err(entry.wrong(format!("\"{name}\" stands twice; remove one")));
+        }
+        names.push(name.to_owned());
+    }
+    Ok(names)
+}
+
+fn partition(field: &Field<'_>, columns: &[ColumnSpec], key: &[String]) -> Result<Vec<String>> {
+    let names = column_list(field, columns)?;
+    match names.iter().find(|name| !key.contains(name)) {
+        Some(stray) => {
+            Err(field.wrong(format!("\"{stray}\" is not in the key; add it there or remove it")))
+        }
+        None => Ok(names),
+    }
+}
+
+fn grants(root: &Node<'_>) -> Result<Grants> {
+    let Some(node) = root.table("grants")? else { return Ok(Grants::default()) };
+    node.only(&["tables", "subjects", "devices", "hosts"])?;
+    if let Some(field) = node.field("hosts") {
+        return Err(field.wrong("not served yet; handlers have no network of their own"));
+    }
+    Ok(Grants {
+        tables: foreign_names(&node, "tables", '/', "app/table")?,
+        subjects: foreign_names(&node, "subjects", '.', "app.subject")?,
+        devices: devices(&node, "devices")?,
+    })
+}
+
+/// Names in another app's namespace: the app, a separator, the rest.
+fn foreign_names(node: &Node<'_>, field: &str, between: char, form: &str) -> Result<Vec<String>> {
+    let Some(field) = node.field(field) else { return Ok(Vec::new()) };
+    let entries = field.list()?;
+    if entries.len() > NAMES_MAX {
+        return Err(field.wrong(format!("{} entries; at most {NAMES_MAX} go", entries.len())));
+    }
+    let mut names = Vec::new();
+    for entry in entries {
+        let text = bounded(&entry, 256)?;
+        let parts = text.split_once(between);
+        if !parts.is_some_and(|(app, rest)| is_name(app) && !rest.is_empty()) {
+            return Err(entry.wrong(format!("\"{text}\" names no other app's; write \"{form}\"")));
+        }
+        names.push(text);
+    }
+    Ok(names)
+}
+
+fn devices(node: &Node<'_>, field: &str) -> Result<BTreeSet<DeviceClass>> {
+    let Some(field) = node.field(field) else { return Ok(BTreeSet::new()) };
+    field.list()?.iter().map(|entry| entry.choice("device", DEVICES)).collect()
+}
+
+fn number(
+    node: &Node<'_>,
+    name: &str,
+    range: std::ops::Range<u32>,
+    unit: &str,
+    usual: u32,
+) -> Result<u32> {
+    node.field(name).map_or(Ok(usual), |field| field.number(range, unit))
+}
+
+fn name(field: &Field<'_>) -> Result<String> {
+    let text = field.text()?;
+    if is_name(text) {
+        return Ok(text.to_owned());
+    }
+    Err(field.wrong(format!("\"{}\" is no name; use 1 to 32 of a-z, 0-9 and -", short(text))))
+}
+
+fn is_name(text: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    (1..=32).contains(&text.len()) && text.chars().all(is_part)
+}
+
+fn column_name(field: &Field<'_>) -> Result<String> {
+    let text = field.text()?;
+    let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let starts = text.starts_with(|c: char| c.is_ascii_lowercase());
+    if starts && text.len() <= 32 && text.chars().all(is_part) {
+        return Ok(text.to_owned());
+    }
+    let text = short(text);
+    Err(field.wrong(format!("\"{text}\" is no name; use a letter and up to 31 of a-z, 0-9 and _")))
+}
+
+fn bounded(field: &Field<'_>, bytes_max: usize) -> Result<String> {
+    match field.text()? {
+        "" => Err(field.wrong("empty; write something or remove the line")),
+        text if text.len() > bytes_max => {
+            Err(field.wrong(format!("{} bytes; at most {bytes_max} go", text.len())))
+        }
+        text => Ok(text.to_owned()),
+    }
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(40).collect()
+}
+
+/// A field that was read before, so it is there.
+fn field_of<'a>(node: &Node<'a>, name: &str) -> Field<'a> {
+    node.field(name).expect("the field was read before")
+}

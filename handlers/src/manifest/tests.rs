@@ -1,0 +1,282 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const DOORCAM: &str = include_str!("../../../examples/doorcam/app.toml");
+
+const SMALL: &str = r#"
+[app]
+name = "shop"
+version = "1.0.0"
+
+[[handler]]
+name = "count"
+component = "count.wasm"
+"#;
+
+#[test]
+fn the_example_is_read_whole() {
+    let manifest = Manifest::parse(DOORCAM).unwrap();
+    assert_eq!(manifest.app.name, "doorcam");
+    let motion = manifest.handler("motion").unwrap();
+    assert_eq!(motion.kind, CodeKind::Component);
+    assert_eq!(motion.source, Source::Path("motion.wasm".into()));
+    let stream = Trigger::Stream { name: "front".into(), framing: Framing::Frames };
+    assert_eq!(motion.triggers, [stream]);
+    assert_eq!(motion.config["threshold"], "0.02");
+
+    let summary = manifest.handler("summary").unwrap();
+    assert_eq!(summary.placement.min_tier, TierClass::Region);
+    assert_eq!(summary.entry.as_deref(), Some("summary.handler"));
+    assert!(summary.triggers.iter().any(|trigger| trigger.takes_event("motion")));
+    assert_eq!(manifest.handler_of_call("summary").unwrap().name, "summary");
+
+    let minutes = manifest.tables.iter().find(|table| table.name == "motion_minute").unwrap();
+    assert_eq!(minutes.key, ["camera", "minute"]);
+    let merge = |name: &str| minutes.columns.iter().find(|c| c.name == name).unwrap().merge;
+    assert_eq!((merge("events"), merge("max_score")), (Merge::Set, Merge::Max));
+}
+
+#[test]
+fn what_is_left_out_has_its_usual_value() {
+    let manifest = Manifest::parse(SMALL).unwrap();
+    let handler = &manifest.handlers[0];
+    assert_eq!(handler.limits, Limits { memory_mb: 128, timeout_ms: 5_000, concurrency: 16 });
+    assert_eq!(handler.retry, Retry { max_deliver: 5, backoff_ms: 250 });
+    assert_eq!(handler.placement, Placement::default());
+    assert_eq!(manifest.grants, Grants::default());
+    assert!(handler.triggers.is_empty() && manifest.tables.is_empty());
+}
+
+#[test]
+fn json_keeps_a_manifest() {
+    let manifest = Manifest::parse(DOORCAM).unwrap();
+    let json = serde_json::to_string(&manifest).unwrap();
+    assert_eq!(serde_json::from_str::<Manifest>(&json).unwrap(), manifest);
+}
+
+/// The error for `SMALL` with `more` at its end.
+fn error_of(more: &str) -> String {
+    Manifest::parse(&format!("{SMALL}{more}")).unwrap_err().to_string()
+}
+
+#[test]
+fn every_mistake_has_a_line_a_field_and_a_mend() {
+    // `SMALL` ends with line 8.
+    let handler = "handler[0]";
+    let cases = [
+        (
+            "[handler.placement]\nmin_tier = \"regio\"",
+            "line 10: handler[0].placement.min_tier: unknown tier \"regio\"; \
+             use one of device, edge, region, cloud",
+        ),
+        (
+            "[handler.limits]\nmemry_mb = 5",
+            "line 10: handler[0].limits.memry_mb: unknown field; did you mean \"memory_mb\"?",
+        ),
+        (
+            "[handler.limits]\nmemory_mb = 0",
+            "line 10: handler[0].limits.memory_mb: 0 is out of range; use 1 to 1024 MiB",
+        ),
+        (
+            "[handler.limits]\ntimeout_ms = \"5s\"",
+            "line 10: handler[0].limits.timeout_ms: must be a whole number of milliseconds, \
+             not text",
+        ),
+        (
+            "[handler.placement]\nmin_tier = \"cloud\"\nmax_tier = \"edge\"",
+            "line 10: handler[0].placement.min_tier: the lowest tier is above the highest; \
+             the order is device, edge, region, cloud",
+        ),
+        (
+            "[handler.placement]\nnear = \"orders\"",
+            "line 10: handler[0].placement.near: unknown table \"orders\"; \
+             the app has none; write a [[table]]",
+        ),
+        (
+            "[[handler.trigger]]\nhttp = \"/\"",
+            "line 10: handler[0].trigger[0].http: not served yet; use event, call or stream",
+        ),
+        (
+            "[[handler.trigger]]\nevent = \"a..b\"",
+            "line 10: handler[0].trigger[0].event: an empty token; \
+             write words with single dots between",
+        ),
+        (
+            "[[handler.trigger]]\nevent = \"a\"\ncall = \"b\"",
+            "line 11: handler[0].trigger[0].call: a second cause; \
+             write another [[handler.trigger]] for it",
+        ),
+        (
+            "entry = \"main\"",
+            "line 9: handler[0].entry: a component has no entry: what it exports says what it \
+             handles; remove this line",
+        ),
+        (
+            "[[handler]]\nname = \"count\"\ncomponent = \"other.wasm\"",
+            "line 10: handler[1].name: a second handler \"count\"; give it another name",
+        ),
+        (
+            "[[handler]]\nname = \"py\"\npython = \"x.py\"",
+            "line 9: handler[1].entry: missing; write entry = \"module.function\"",
+        ),
+        (
+            "[[handler]]\nname = \"py\"\ncomponent = \"sha256-12\"",
+            "line 11: handler[1].component: \"sha256-12\" is no digest; \
+             write sha256- and 64 lower-case hexadecimal digits",
+        ),
+        (
+            "[[table]]\nname = \"t\"\nkey = [\"k\"]\n\
+             columns = [{ name = \"k\", type = \"utf8\" }, { name = \"v\", type = \"int\" }]",
+            "line 12: table[0].columns[1].type: unknown type \"int\"; \
+             use one of int64, float64, utf8, bool, binary, timestamp_us, json",
+        ),
+        (
+            "[[table]]\nname = \"t\"\nkey = [\"x\"]\n\
+             columns = [{ name = \"k\", type = \"utf8\" }]",
+            "line 11: table[0].key[0]: unknown column \"x\"; use one of k",
+        ),
+        (
+            "[[table]]\nname = \"t\"\nkey = [\"k\"]\npartition = [\"v\"]\n\
+             columns = [{ name = \"k\", type = \"utf8\" }, { name = \"v\", type = \"utf8\" }]",
+            "line 12: table[0].partition: \"v\" is not in the key; add it there or remove it",
+        ),
+        (
+            "[[table]]\nname = \"t\"\nkey = [\"k\"]\ncolumns = [{ name = \"k\", type = \"utf8\" }, \
+             { name = \"v\", type = \"utf8\", merge = \"counter\" }]",
+            "line 12: table[0].columns[1].merge: counters are int64; change the type or the rule",
+        ),
+        (
+            "[grants]\nhosts = [\"example.org\"]",
+            "line 10: grants.hosts: not served yet; handlers have no network of their own",
+        ),
+        (
+            "[grants]\ntables = [\"motion\"]",
+            "line 10: grants.tables[0]: \"motion\" names no other app's; write \"app/table\"",
+        ),
+        (
+            "[grants]\ndevices = [\"gpus\"]",
+            "line 10: grants.devices[0]: unknown device \"gpus\"; use one of cpu, gpu, fpga",
+        ),
+        ("[tables]\n", "line 9: tables: unknown field; did you mean \"table\"?"),
+        ("[handler]\n", ""),
+    ];
+    for (more, expected) in cases {
+        let found = error_of(more);
+        assert!(found.starts_with(expected), "{more}\n  found: {found}\n  wanted: {expected}");
+        assert!(found.starts_with("line "), "{found}");
+    }
+    assert!(error_of("[handler.limits]\nmemory_mb = -5").contains(handler));
+}
+
+#[test]
+fn the_head_is_needed() {
+    let cases = [
+        ("", "line 1: app: missing; write [app] with name and version"),
+        ("[app]\n", "line 1: app.name: missing; write name = \"my-app\""),
+        ("\n\napp = 3\n", "line 3: app: must be a table, not a whole number"),
+        (
+            "[app]\nname = \"Shop\"\n",
+            "line 2: app.name: \"Shop\" is no name; use 1 to 32 of a-z, 0-9 and -",
+        ),
+        ("[app]\nname = \n", "line 2: no valid TOML: "),
+        ("[app]\nname = \"a\"\nname = \"b\"\n", "line 3: no valid TOML: duplicate key"),
+    ];
+    for (text, expected) in cases {
+        let found = Manifest::parse(text).unwrap_err().to_string();
+        assert!(found.starts_with(expected), "{text}\n  found: {found}\n  wanted: {expected}");
+    }
+}
+
+#[test]
+fn frames_go_to_components_and_calls_have_one_answerer() {
+    let python = "[[handler]]\nname = \"py\"\npython = \"x.py\"\nentry = \"x.f\"\n";
+    let found = error_of(&format!("{python}[[handler.trigger]]\nstream = \"front\""));
+    assert!(found.starts_with("line 14: handler[1].trigger[0].stream: frames go"), "{found}");
+
+    let call = "[[handler.trigger]]\ncall = \"sum\"\n";
+    let found = error_of(&format!("{call}{python}{call}"));
+    let wanted = "line 16: handler[1].trigger[0].call: \"sum\" is answered already";
+    assert!(found.starts_with(wanted), "{found}");
+}
+
+#[test]
+fn what_cannot_be_run_yet_is_said_plainly() {
+    let found = error_of("[[handler]]\nname = \"n\"\njs = \"app.js\"");
+    assert!(found.starts_with("line 11: handler[1].js: not served yet; build"), "{found}");
+    for cause in ["http = \"/x\"", "cron = \"* * * * *\"", "table = \"t\""] {
+        let found = error_of(&format!("[[handler.trigger]]\n{cause}"));
+        assert!(found.contains("not served yet"), "{found}");
+    }
+}
+
+#[test]
+fn files_must_be_uploaded_before_the_bus_takes_them() {
+    let manifest = Manifest::parse(SMALL).unwrap();
+    let error = manifest.check_uploaded().unwrap_err().to_string();
+    assert!(error.starts_with("line 8: handler[0].component: \"count.wasm\" is a file"), "{error}");
+    let uploaded = SMALL.replace("count.wasm", Digest::of(b"code").as_str());
+    Manifest::parse(&uploaded).unwrap().check_uploaded().unwrap();
+}
+
+#[test]
+fn subjects_match_as_in_nats() {
+    let cases = [
+        ("motion", "motion", true),
+        ("motion", "motion.front", false),
+        ("motion.front", "motion", false),
+        ("*", "motion", true),
+        ("*", "motion.front", false),
+        (">", "motion.front", true),
+        ("motion.>", "motion", false),
+        ("motion.>", "motion.a.b", true),
+        ("*.alarm", "front.alarm", true),
+        ("*.alarm", "front.motion", false),
+    ];
+    for (pattern, subject, expected) in cases {
+        assert_eq!(subject_matches(pattern, subject), expected, "{pattern} {subject}");
+    }
+}
+
+#[test]
+fn too_long_is_refused_before_it_is_read() {
+    let long = format!("{SMALL}# {}", "x".repeat(MANIFEST_BYTES_MAX));
+    assert!(Manifest::parse(&long).unwrap_err().problem.contains("at most"));
+}
+
+/// Whatever comes in, the answer is a manifest or an error that points into the text.
+fn answers_sanely(text: &str) {
+    if let Err(error) = Manifest::parse(text) {
+        let lines = text.bytes().filter(|byte| *byte == b'\n').count() + 1;
+        assert!((1..=lines).contains(&error.line), "{error:?} in {lines} lines");
+        assert!(!error.problem.is_empty() && !error.problem.contains('\n'), "{error:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_text_is_answered(text in "\\PC{0,400}") {
+        answers_sanely(&text);
+    }
+
+    #[test]
+    fn a_damaged_manifest_is_answered(at in 0..DOORCAM.len(), put in "\\PC{0,8}", cut in 0usize..12) {
+        let bytes = DOORCAM.as_bytes();
+        let end = (at + cut).min(bytes.len());
+        let damaged = [&bytes[..at], put.as_bytes(), &bytes[end..]].concat();
+        answers_sanely(&String::from_utf8_lossy(&damaged));
+    }
+
+    #[test]
+    fn a_value_of_another_type_is_answered(
+        line in 0..DOORCAM.lines().count(),
+        value in prop::sample::select(vec!["1", "-1", "\"\"", "[]", "{}", "true", "1.5", "[[1]]",
+            "1979-05-27", "0xffffffffffffffff", "[{}]", "\"\\u0000\""]),
+    ) {
+        let replaced: Vec<String> = DOORCAM.lines().enumerate().map(|(at, text)| match text.split_once('=') {
+            Some((name, _)) if at == line => format!("{name}= {value}"),
+            _ => text.to_owned(),
+        }).collect();
+        answers_sanely(&replaced.join("\n"));
+    }
+}
