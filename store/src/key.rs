@@ -38,9 +38,7 @@ pub fn decode(kind: ColumnKind, bytes: &mut &[u8]) -> Result<Value> {
         ColumnKind::Int64 => Value::Int(take_int(bytes)?),
         ColumnKind::TimestampUs => Value::Time(take_int(bytes)?),
         ColumnKind::Float64 => Value::Float(float_from_bits(u64::from_be_bytes(take(bytes)?))),
-        ColumnKind::Utf8 => {
-            Value::Text(String::from_utf8(unescape(bytes)?).map_err(|_| broken())?)
-        }
+        ColumnKind::Utf8 => Value::Text(String::from_utf8(unescape(bytes)?).map_err(|_| broken())?),
         ColumnKind::Binary => Value::Bytes(unescape(bytes)?),
         ColumnKind::Json => return Err(broken()),
     })

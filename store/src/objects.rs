@@ -47,6 +47,7 @@ impl Objects {
     }
 
     /// Objects of any other store.
+    #[cfg(test)]
     pub fn of(store: Arc<dyn ObjectStore>) -> Self {
         Objects { store, folder: None }
     }
@@ -84,8 +85,8 @@ impl Objects {
 
     /// A range of an object's bytes, clipped to its end.
     pub async fn read_range(&self, name: &str, start: u64, end: u64) -> Result<Bytes> {
-        let range = self.store.get_range(&Path::from(name), start..end);
-        range.await.map_err(|e| object_error(name, e))
+        let path = Path::from(name);
+        self.store.get_range(&path, start..end).await.map_err(|e| object_error(name, e))
     }
 
     /// Names under a prefix, sorted.

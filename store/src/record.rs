@@ -49,8 +49,11 @@ pub enum Body {
     Rows(Batch),
     /// A replica of (part of) a table is complete up to the parent's entry `seq`.
     Hold { table: String, extent: Extent, parent: u64, seq: u64 },
-    /// The parent has everything up to this entry.
-    Acked { parent: u64, seq: u64 },
+    /// Everything up to `seq` has been looked at for the parent; it has what climbs, the last of
+    /// which is `climbed`.
+    Acked { seq: u64, climbed: u64 },
+    /// Everything of a child up to its entry `seq` is dealt with.
+    Child { store: u64, site: String, seq: u64 },
     /// The bookkeeping at the start of a log file: files before it are not needed for it.
     Snapshot(Snapshot),
 }
@@ -86,8 +89,8 @@ pub struct Snapshot {
     pub tables: Vec<TableState>,
     /// Children: store identity, site path, last entry received.
     pub children: Vec<(u64, String, u64)>,
-    /// Identity of the parent's store and the last entry it acknowledged.
-    pub acked: Option<(u64, u64)>,
+    /// See [`Body::Acked`].
+    pub acked: (u64, u64),
 }
 
 /// A table in a [`Snapshot`].

@@ -13,8 +13,8 @@ use arrow::array::{
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{
-    DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, TimeUnit,
-    TimestampMicrosecondType, UInt64Type,
+    DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType,
+    UInt64Type,
 };
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
@@ -92,7 +92,13 @@ impl Segment {
             unhex(text).ok_or_else(|| Error::corrupt(&meta.name, "key range is not hexadecimal"))
         };
         let (min_key, max_key) = (unhex(&meta.min_key)?, unhex(&meta.max_key)?);
-        Ok(Segment { meta, min_key, max_key, decoded: Mutex::default(), decoding: Default::default() })
+        Ok(Segment {
+            meta,
+            min_key,
+            max_key,
+            decoded: Mutex::default(),
+            decoding: Default::default(),
+        })
     }
 
     /// True if keys in `[from, to)` may be in the segment; no `to` is no upper end.
@@ -135,12 +141,6 @@ impl Segment {
 }
 
 impl Decoded {
-    /// The row with that key.
-    pub fn find(&self, key: &[u8]) -> Option<&Arc<Versioned>> {
-        let at = self.rows.binary_search_by(|(k, _)| (**k).cmp(key)).ok()?;
-        Some(&self.rows[at].1)
-    }
-
     /// The rows in `[from, to)`.
     pub fn range(&self, from: &[u8], to: Option<&[u8]>) -> &[KeyedRow] {
         let start = self.rows.partition_point(|(k, _)| **k < *from);
@@ -166,7 +166,11 @@ pub fn encode(name: String, spec: &TableSpec, rows: &[KeyedRow]) -> Result<(Segm
 }
 
 /// Visible rows as an Arrow batch with the named columns.
-pub fn visible_batch(spec: &TableSpec, columns: &[&ColumnSpec], rows: &[Row]) -> Result<RecordBatch> {
+pub fn visible_batch(
+    spec: &TableSpec,
+    columns: &[&ColumnSpec],
+    rows: &[Row],
+) -> Result<RecordBatch> {
     let null = Value::Null;
     let fields: Vec<Field> = columns.iter().map(|c| field(spec, c)).collect();
     let arrays = columns.iter().map(|column| {
@@ -180,20 +184,47 @@ pub fn visible_batch(spec: &TableSpec, columns: &[&ColumnSpec], rows: &[Row]) ->
         .map_err(|e| arrow_error(&spec.name, e))
 }
 
-/// Parquet bytes of a batch.
-pub fn to_parquet(batch: &RecordBatch) -> Result<Bytes, parquet::errors::ParquetError> {
-    let properties = WriterProperties::builder()
+/// A Parquet file of visible rows, written batch by batch.
+pub struct ParquetFile {
+    writer: ArrowWriter<std::fs::File>,
+}
+
+impl ParquetFile {
+    /// Begins a file with the columns of a table.
+    pub fn begin(file: std::fs::File, spec: &TableSpec) -> std::io::Result<Self> {
+        let fields: Vec<Field> = spec.columns.iter().map(|c| field(spec, c)).collect();
+        let schema = Arc::new(Schema::new(fields));
+        let writer = ArrowWriter::try_new(file, schema, Some(properties()));
+        Ok(ParquetFile { writer: writer.map_err(std::io::Error::other)? })
+    }
+
+    /// Adds rows.
+    pub fn write(&mut self, batch: &RecordBatch) -> std::io::Result<()> {
+        self.writer.write(batch).map_err(std::io::Error::other)
+    }
+
+    /// Completes and syncs the file.
+    pub fn finish(self) -> std::io::Result<()> {
+        self.writer.into_inner().map_err(std::io::Error::other)?.sync_all()
+    }
+}
+
+fn to_parquet(batch: &RecordBatch) -> Result<Bytes, parquet::errors::ParquetError> {
+    let mut out = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut out, batch.schema(), Some(properties()))?;
+    writer.write(batch)?;
+    writer.close()?;
+    Ok(out.into())
+}
+
+fn properties() -> WriterProperties {
+    WriterProperties::builder()
         .set_compression(Compression::LZ4_RAW)
         .set_dictionary_enabled(false)
         .set_data_page_row_count_limit(PAGE_ROWS)
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_created_by("edgescale store 1".into())
-        .build();
-    let mut out = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut out, batch.schema(), Some(properties))?;
-    writer.write(batch)?;
-    writer.close()?;
-    Ok(out.into())
+        .build()
 }
 
 fn hidden_batch(spec: &TableSpec, rows: &[KeyedRow]) -> Result<RecordBatch> {
@@ -211,7 +242,8 @@ fn hidden_batch(spec: &TableSpec, rows: &[KeyedRow]) -> Result<RecordBatch> {
         Arc::new(BooleanArray::from_iter(states.clone().map(|s| Some(!s.is_live())))),
         Arc::new(BinaryArray::from_iter(encoded.iter().map(|e| e.as_deref()))),
     ];
-    let fields = shown.schema().fields().iter().map(|f| (**f).clone()).chain(hidden_fields());
+    let shown_schema = shown.schema();
+    let fields = shown_schema.fields().iter().map(|f| (**f).clone()).chain(hidden_fields());
     let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let arrays = shown.columns().iter().cloned().chain(hidden).collect();
     RecordBatch::try_new(schema, arrays).map_err(|e| arrow_error(&spec.name, e))

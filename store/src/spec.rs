@@ -108,10 +108,10 @@ impl TableSpec {
 
     /// The column of that name.
     pub fn column(&self, name: &str) -> Result<&ColumnSpec> {
-        self.columns.iter().find(|c| c.name == name).ok_or_else(|| Error::UnknownColumn {
-            table: self.name.clone(),
-            column: name.into(),
-        })
+        self.columns
+            .iter()
+            .find(|c| c.name == name)
+            .ok_or_else(|| Error::UnknownColumn { table: self.name.clone(), column: name.into() })
     }
 
     /// True if the column is part of the primary key.
@@ -205,6 +205,12 @@ impl TableSpec {
                 rest.len()
             ))),
         }
+    }
+
+    /// The key columns of a row.
+    pub fn key_part(&self, row: &Row) -> Row {
+        let key = row.iter().filter(|(name, _)| self.is_key(name));
+        key.map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
     fn key_value(&self, row: &Row, name: &str) -> Result<Value> {

@@ -41,8 +41,8 @@ pub enum OnRot {
 pub struct Recovered {
     /// Encoded entries, oldest first.
     pub entries: Vec<Vec<u8>>,
-    /// Files in order: number and first entry.
-    files: Vec<LogFile>,
+    /// Files in order.
+    pub files: Vec<LogFile>,
     /// Bytes of unfinished writes that were cut off; nobody was told they were durable.
     pub torn_bytes: u64,
     /// Damaged files set aside as `*.rotten` (only with [`OnRot::Salvage`]).
@@ -69,7 +69,7 @@ pub struct Wal {
 
 /// A file of the log and the first entry that it can hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct LogFile {
+pub struct LogFile {
     number: u64,
     first_seq: u64,
 }
@@ -144,6 +144,11 @@ impl Wal {
         self.durable.clone()
     }
 
+    /// True if [`Wal::remove_through`] would remove a file.
+    pub fn can_remove_through(&self, seq: u64) -> bool {
+        removable(&lock(&self.files), seq).is_some()
+    }
+
     /// Removes the files that hold only entries up to `seq`; never the newest file.
     pub fn remove_through(&self, seq: u64) -> Result<()> {
         loop {
@@ -158,22 +163,27 @@ impl Wal {
         }
     }
 
-    /// Encoded entries from the files, from at most the first one after `seq` on: callers skip
-    /// what they have and stop at the durable position.
-    pub fn read_from(&self, seq: u64) -> Result<Vec<Vec<u8>>> {
-        let files: Vec<LogFile> = lock(&self.files).iter().cloned().collect();
+    /// The first entry that the files still hold.
+    pub fn first_seq(&self) -> u64 {
+        lock(&self.files).front().map_or(0, |file| file.first_seq)
+    }
+
+    /// The files in order that can hold entries after `seq`.
+    pub fn files_after(&self, seq: u64) -> Vec<LogFile> {
+        let files = lock(&self.files);
         let start = files.iter().rposition(|f| f.first_seq <= seq + 1).unwrap_or(0);
-        let mut entries = Vec::new();
-        for file in &files[start..] {
-            let name = file_name(file.number);
-            let bytes = self.disk.read(&name).map_err(|e| Error::io(format!("log {name}"), e))?;
-            let parsed = format::parse(&bytes);
-            if parsed.end == End::Rotten {
-                return Err(rotten(&name, parsed.sound_bytes));
-            }
-            entries.extend(parsed.entries);
+        files.iter().skip(start).cloned().collect()
+    }
+
+    /// Encoded entries of a file; the last ones may not be durable yet.
+    pub fn read_file(&self, file: &LogFile) -> Result<Vec<Vec<u8>>> {
+        let name = file_name(file.number);
+        let bytes = self.disk.read(&name).map_err(|e| Error::io(format!("log {name}"), e))?;
+        let parsed = format::parse(&bytes);
+        match parsed.end {
+            End::Rotten => Err(rotten(&name, parsed.sound_bytes)),
+            End::Whole | End::Torn => Ok(parsed.entries),
         }
-        Ok(entries)
     }
 
     /// Writes what is queued, seals the file and ends the thread.
@@ -257,7 +267,8 @@ impl Writer {
             Some(Command::Rotate { first_seq, snapshot }) => {
                 self.seal()?;
                 self.number += 1;
-                (self.file, self.tip) = begin_file(&*self.disk, self.number, first_seq, &[&snapshot])?;
+                (self.file, self.tip) =
+                    begin_file(&*self.disk, self.number, first_seq, &[&snapshot])?;
                 lock(&self.files).push_back(LogFile { number: self.number, first_seq });
                 durable.send_modify(|d| d.seq = first_seq);
                 Ok(true)

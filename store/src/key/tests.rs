@@ -4,15 +4,24 @@ use super::*;
 
 fn kinds() -> impl Strategy<Value = (ColumnKind, Value, Value)> {
     prop_oneof![
-        (any::<i64>(), any::<i64>())
-            .prop_map(|(a, b)| (ColumnKind::Int64, Value::Int(a), Value::Int(b))),
-        (any::<i64>(), any::<i64>())
-            .prop_map(|(a, b)| (ColumnKind::TimestampUs, Value::Time(a), Value::Time(b))),
+        (any::<i64>(), any::<i64>()).prop_map(|(a, b)| (
+            ColumnKind::Int64,
+            Value::Int(a),
+            Value::Int(b)
+        )),
+        (any::<i64>(), any::<i64>()).prop_map(|(a, b)| (
+            ColumnKind::TimestampUs,
+            Value::Time(a),
+            Value::Time(b)
+        )),
         (any::<f64>(), any::<f64>())
             .prop_filter("no NaN", |(a, b)| !a.is_nan() && !b.is_nan())
             .prop_map(|(a, b)| (ColumnKind::Float64, Value::Float(a), Value::Float(b))),
-        (any::<bool>(), any::<bool>())
-            .prop_map(|(a, b)| (ColumnKind::Bool, Value::Bool(a), Value::Bool(b))),
+        (any::<bool>(), any::<bool>()).prop_map(|(a, b)| (
+            ColumnKind::Bool,
+            Value::Bool(a),
+            Value::Bool(b)
+        )),
         (prop::collection::vec(0u8..4, 0..6), prop::collection::vec(0u8..4, 0..6))
             .prop_map(|(a, b)| (ColumnKind::Binary, Value::Bytes(a), Value::Bytes(b))),
         (prop::collection::vec(any::<char>(), 0..4), prop::collection::vec(any::<char>(), 0..4))

@@ -5,10 +5,12 @@ fn spec(text: &str) -> TableSpec {
 }
 
 fn motion() -> TableSpec {
-    spec(r#"{"name":"motion","columns":[
+    spec(
+        r#"{"name":"motion","columns":[
         {"name":"camera","kind":"utf8"},{"name":"at","kind":"timestamp-us"},
         {"name":"score","kind":"float64"},{"name":"seen","kind":"int64","merge":"counter"}],
-        "key":["camera","at"],"partition":["camera"]}"#)
+        "key":["camera","at"],"partition":["camera"]}"#,
+    )
 }
 
 #[track_caller]

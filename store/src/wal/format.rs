@@ -130,7 +130,8 @@ fn group_at(bytes: &[u8], at: usize, salt: u64) -> Option<Group<'_>> {
     if &header[..4] != GROUP_MAGIC {
         return None;
     }
-    let field = |i: usize| u32::from_le_bytes([header[i], header[i + 1], header[i + 2], header[i + 3]]);
+    let field =
+        |i: usize| u32::from_le_bytes([header[i], header[i + 1], header[i + 2], header[i + 3]]);
     let (len, chain, crc) = (field(4), field(8), field(12));
     if len as usize > GROUP_BYTES_MAX {
         return None;
@@ -144,9 +145,9 @@ fn group_at(bytes: &[u8], at: usize, salt: u64) -> Option<Group<'_>> {
 fn push_entries(mut payload: &[u8], entries: &mut Vec<Vec<u8>>) -> bool {
     let before = entries.len();
     while !payload.is_empty() {
-        let cut = payload.split_first_chunk::<4>().and_then(|(len, rest)| {
-            rest.split_at_checked(u32::from_le_bytes(*len) as usize)
-        });
+        let cut = payload
+            .split_first_chunk::<4>()
+            .and_then(|(len, rest)| rest.split_at_checked(u32::from_le_bytes(*len) as usize));
         let Some((entry, rest)) = cut else {
             entries.truncate(before);
             return false;

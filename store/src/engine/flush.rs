@@ -1,0 +1,165 @@
+//! Moving changes from memory to segments, merging segments, and letting go of the log.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::error::{Error, Result};
+use crate::manifest::{self, Manifest};
+use crate::record::Body;
+use crate::segment::{self, KeyedRow, Segment};
+use crate::spec::TableSpec;
+
+use super::read::merge_layers;
+use super::state::Memtable;
+use super::{Engine, snapshot_entry};
+
+/// A partition with changes to flush.
+struct Job {
+    spec: Arc<TableSpec>,
+    partition: Vec<u8>,
+    frozen: Arc<Memtable>,
+    segments: Arc<Vec<Arc<Segment>>>,
+    manifest: u64,
+}
+
+impl Engine {
+    /// Writes every change up to now to segments. Log files that are no longer needed go.
+    pub async fn flush(&self) -> Result<()> {
+        let _turn = self.flushing.lock().await;
+        let flushed = self.flush_all().await;
+        if flushed.is_err() {
+            self.flush_failures.fetch_add(1, Ordering::Relaxed);
+        }
+        flushed
+    }
+
+    /// Removes the log files that hold only what is in segments and what the parent has
+    /// acknowledged.
+    pub async fn trim_log(&self) -> Result<()> {
+        let flushed = self.flushed.load(Ordering::Acquire);
+        let (seq, climbed) = {
+            let state = self.read();
+            (state.acked, state.climbed)
+        };
+        let unneeded = if self.is_root() { flushed } else { flushed.min(seq) };
+        if !self.wal.can_remove_through(unneeded) {
+            return Ok(());
+        }
+        if !self.is_root() {
+            // What the parent has must be known for sure before the log forgets it: should the
+            // parent lose it, that is how we notice.
+            let noted = self.note(Body::Acked { seq, climbed })?;
+            self.wal.wait(noted).await?;
+        }
+        self.wal.remove_through(unneeded)
+    }
+
+    async fn flush_all(&self) -> Result<()> {
+        // Leftovers of a flush that failed come first: their log entries lie in older files.
+        self.flush_frozen().await?;
+        let Some(boundary) = self.freeze() else { return Ok(()) };
+        self.wal.wait(boundary).await?;
+        self.flush_frozen().await?;
+        self.flushed.store(boundary, Ordering::Release);
+        self.trim_log().await
+    }
+
+    /// Sets all changes aside for flushing and starts a new log file behind them. `None` if
+    /// there is nothing to flush.
+    fn freeze(&self) -> Option<u64> {
+        let mut state = self.write();
+        let mut any = false;
+        for partition in state.tables.values_mut().flat_map(|t| t.partitions.values_mut()) {
+            if !partition.active.is_empty() {
+                partition.frozen = Some(Arc::new(std::mem::take(&mut partition.active)));
+                any = true;
+            }
+        }
+        if !any {
+            return None;
+        }
+        state.active_bytes = 0;
+        state.seq += 1;
+        self.wal.rotate(state.seq, snapshot_entry(&state));
+        Some(state.seq)
+    }
+
+    async fn flush_frozen(&self) -> Result<()> {
+        for job in self.jobs() {
+            self.flush_partition(job).await?;
+        }
+        Ok(())
+    }
+
+    fn jobs(&self) -> Vec<Job> {
+        let state = self.read();
+        let mut jobs = Vec::new();
+        for table in state.tables.values() {
+            for (key, partition) in &table.partitions {
+                let Some(frozen) = partition.frozen.clone() else { continue };
+                jobs.push(Job {
+                    spec: table.spec.clone(),
+                    partition: key.clone(),
+                    frozen,
+                    segments: partition.segments.clone(),
+                    manifest: partition.manifest,
+                });
+            }
+        }
+        jobs
+    }
+
+    async fn flush_partition(&self, job: Job) -> Result<()> {
+        let mut rows: Vec<KeyedRow> =
+            job.frozen.iter().map(|(key, row)| (key.clone(), row.clone())).collect();
+        let merging = job.segments.len() >= self.config.segments_max;
+        if merging {
+            for segment in job.segments.iter() {
+                let decoded = self.decoded(&job.spec, segment).await?.ok_or_else(|| {
+                    Error::corrupt(&segment.meta.name, "is listed but does not exist")
+                })?;
+                rows.extend_from_slice(&decoded.rows);
+            }
+            rows = merge_layers(rows);
+        }
+        let written = Arc::new(self.write_segment(&job, rows).await?);
+        let kept: &[Arc<Segment>] = if merging { &[] } else { &job.segments };
+        let segments: Vec<_> = kept.iter().cloned().chain([written]).collect();
+        let manifest = Manifest {
+            format: manifest::FORMAT,
+            number: job.manifest + 1,
+            spec: (*job.spec).clone(),
+            partition: segment::hex(&job.partition),
+            segments: segments.iter().map(|s| s.meta.clone()).collect(),
+        };
+        manifest.commit(&self.objects).await?;
+        self.install(&job, segments);
+        if merging {
+            manifest::remove_leftovers(&self.objects, &manifest).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_segment(&self, job: &Job, rows: Vec<KeyedRow>) -> Result<Segment> {
+        let folder = manifest::folder(&job.spec.name, &job.partition);
+        // The random part keeps a retry after a crash from meeting its own leftovers.
+        let name =
+            format!("{folder}/s/{:016x}-{:016x}.parquet", job.manifest + 1, crate::entropy());
+        let spec = job.spec.clone();
+        let encoding = tokio::task::spawn_blocking(move || segment::encode(name, &spec, &rows));
+        let encoded = encoding.await.map_err(|e| Error::io("segment", std::io::Error::other(e)))?;
+        let (meta, bytes) = encoded?;
+        self.objects.create(&meta.name, bytes).await?;
+        Segment::listed(meta)
+    }
+
+    fn install(&self, job: &Job, segments: Vec<Arc<Segment>>) {
+        let mut state = self.write();
+        let table = state.tables.get_mut(&job.spec.name);
+        if let Some(partition) = table.and_then(|t| t.partitions.get_mut(&job.partition)) {
+            partition.segments = Arc::new(segments);
+            partition.frozen = None;
+            partition.manifest = job.manifest + 1;
+        }
+    }
+}

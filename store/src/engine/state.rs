@@ -1,0 +1,326 @@
+//! What a store holds in memory, and how an entry of its history changes that. Pure: the same
+//! code runs when an entry is written, when it is received and when the log is read back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::hlc::Clock;
+use crate::manifest::Manifest;
+use crate::record::{Batch, Body, Entry, Extent, Snapshot, Source, TableState};
+use crate::row::RowState;
+use crate::segment::{Segment, Versioned};
+use crate::spec::TableSpec;
+
+/// Everything of a store that is not on disk only.
+#[derive(Default)]
+pub struct State {
+    /// Last entry.
+    pub seq: u64,
+    /// This site's clock.
+    pub clock: Clock,
+    /// Tables by name.
+    pub tables: BTreeMap<String, Table>,
+    /// Children by store identity: site path and last entry received.
+    pub children: BTreeMap<u64, (String, u64)>,
+    /// Everything up to here has been looked at for the parent, which has what climbs.
+    pub acked: u64,
+    /// The last entry of these that climbs.
+    pub climbed: u64,
+    /// Bytes of changes in memory, roughly.
+    pub active_bytes: usize,
+}
+
+/// One table.
+pub struct Table {
+    /// The specification.
+    pub spec: Arc<TableSpec>,
+    /// Last entry that touched the table.
+    pub last_seq: u64,
+    /// The parent's store and its entry up to which the replicas are complete.
+    pub followed: Option<(u64, u64)>,
+    /// What is replicated from the parent.
+    pub extents: BTreeSet<Extent>,
+    /// Partitions by encoded partition columns.
+    pub partitions: BTreeMap<Vec<u8>, Partition>,
+}
+
+/// Rows sorted by encoded key.
+pub type Memtable = BTreeMap<Arc<[u8]>, Arc<Versioned>>;
+
+/// One partition. A row's state is the merge of what the three layers know of it.
+#[derive(Default)]
+pub struct Partition {
+    /// Changes since the last flush began.
+    pub active: Memtable,
+    /// Changes being flushed.
+    pub frozen: Option<Arc<Memtable>>,
+    /// Flushed changes.
+    pub segments: Arc<Vec<Arc<Segment>>>,
+    /// Number of the newest manifest.
+    pub manifest: u64,
+}
+
+impl State {
+    /// The table of that name.
+    pub fn table(&self, name: &str) -> Result<&Table> {
+        self.tables.get(name).ok_or_else(|| Error::UnknownTable(name.into()))
+    }
+
+    /// Carries out an entry. Entries must come in order; one whose rows do not fit is refused
+    /// and changes nothing.
+    pub fn apply(&mut self, entry: &Entry) -> Result<()> {
+        match &entry.body {
+            Body::Table(spec) => self.define(spec, entry.seq)?,
+            Body::Rows(batch) => self.apply_rows(batch, entry.seq)?,
+            Body::Hold { table, extent, parent, seq } => {
+                if let Some(table) = self.tables.get_mut(table) {
+                    table.hold(extent.clone(), *parent, *seq);
+                }
+            }
+            Body::Acked { seq, climbed } => self.acknowledge(*seq, *climbed),
+            Body::Child { store, site, seq } => {
+                let child = self.children.entry(*store).or_default();
+                *child = (site.clone(), child.1.max(*seq));
+            }
+            Body::Snapshot(snapshot) => self.restore(snapshot),
+        }
+        self.seq = self.seq.max(entry.seq);
+        self.note_source(entry);
+        Ok(())
+    }
+
+    /// Notes what the parent has: see [`Body::Acked`].
+    pub fn acknowledge(&mut self, seq: u64, climbed: u64) {
+        self.acked = self.acked.max(seq);
+        self.climbed = self.climbed.max(climbed);
+    }
+
+    /// Everything the log has to remember besides rows.
+    pub fn snapshot(&self) -> Snapshot {
+        let tables = self.tables.values().map(|t| TableState {
+            spec: (*t.spec).clone(),
+            last_seq: t.last_seq,
+            followed: t.followed,
+            extents: t.extents.iter().cloned().collect(),
+        });
+        let children = self.children.iter().map(|(id, (site, seq))| (*id, site.clone(), *seq));
+        Snapshot {
+            seq: self.seq,
+            hlc: self.clock.last(),
+            tables: tables.collect(),
+            children: children.collect(),
+            acked: (self.acked, self.climbed),
+        }
+    }
+
+    /// Adds a partition found on disk.
+    pub fn adopt(&mut self, manifest: &Manifest) -> Result<()> {
+        self.define(&manifest.spec, 0)?;
+        let segments = manifest.segments.iter().cloned().map(|m| Segment::listed(m).map(Arc::new));
+        let segments = Arc::new(segments.collect::<Result<Vec<_>>>()?);
+        let partition = Partition { segments, manifest: manifest.number, ..Partition::default() };
+        let seq = manifest.segments.iter().map(|s| s.max_seq).max().unwrap_or(0);
+        self.seq = self.seq.max(seq);
+        if let Some(table) = self.tables.get_mut(&manifest.spec.name) {
+            table.last_seq = table.last_seq.max(seq);
+            table.partitions.insert(manifest.partition_key()?, partition);
+        }
+        Ok(())
+    }
+
+    fn define(&mut self, spec: &TableSpec, seq: u64) -> Result<()> {
+        spec.validate()?;
+        match self.tables.get_mut(&spec.name) {
+            Some(table) => {
+                table.spec = Arc::new(table.spec.evolve(spec)?);
+                table.last_seq = table.last_seq.max(seq);
+            }
+            None => {
+                self.tables.insert(spec.name.clone(), Table::new(spec.clone(), seq));
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_rows(&mut self, batch: &Batch, seq: u64) -> Result<()> {
+        let table = self
+            .tables
+            .get_mut(&batch.table)
+            .ok_or_else(|| Error::UnknownTable(batch.table.clone()))?;
+        let mut newest = 0;
+        for (partition, key, state) in table.localize(batch)? {
+            newest = newest.max(state.newest_hlc());
+            self.active_bytes +=
+                table.partitions.entry(partition).or_default().merge(key, state, seq);
+        }
+        table.last_seq = table.last_seq.max(seq);
+        self.clock.observe(newest);
+        Ok(())
+    }
+
+    fn note_source(&mut self, entry: &Entry) {
+        match (entry.source, &entry.body) {
+            (Source::Child { store, seq }, _) => {
+                let child = self.children.entry(store).or_default();
+                child.1 = child.1.max(seq);
+            }
+            (Source::Parent { store, seq }, Body::Rows(Batch { table, .. })) => {
+                if let Some(table) = self.tables.get_mut(table) {
+                    table.advance(store, seq);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn restore(&mut self, snapshot: &Snapshot) {
+        self.seq = self.seq.max(snapshot.seq);
+        self.clock.observe(snapshot.hlc);
+        self.acknowledge(snapshot.acked.0, snapshot.acked.1);
+        for (id, site, seq) in &snapshot.children {
+            self.children.insert(*id, (site.clone(), *seq));
+        }
+        for kept in &snapshot.tables {
+            let name = &kept.spec.name;
+            let table = self
+                .tables
+                .entry(name.clone())
+                .or_insert_with(|| Table::new(kept.spec.clone(), kept.last_seq));
+            table.spec = Arc::new(kept.spec.clone());
+            table.last_seq = table.last_seq.max(kept.last_seq);
+            table.followed = kept.followed;
+            table.extents = kept.extents.iter().cloned().collect();
+        }
+    }
+}
+
+impl Table {
+    fn new(spec: TableSpec, seq: u64) -> Self {
+        Table {
+            spec: Arc::new(spec),
+            last_seq: seq,
+            followed: None,
+            extents: BTreeSet::new(),
+            partitions: BTreeMap::new(),
+        }
+    }
+
+    /// The batch in this table's own column numbers, with the partition of each row. Rows come
+    /// from other sites too, so everything is checked.
+    pub fn localize(&self, batch: &Batch) -> Result<Vec<(Vec<u8>, Arc<[u8]>, RowState)>> {
+        let mut numbers = Vec::with_capacity(batch.columns.len());
+        for name in &batch.columns {
+            let number = self.spec.columns.iter().position(|c| c.name == *name);
+            let number = number.ok_or_else(|| Error::UnknownColumn {
+                table: batch.table.clone(),
+                column: name.clone(),
+            })?;
+            numbers.push(number as u16);
+        }
+        batch.rows.iter().map(|(key, state)| self.localize_row(&numbers, key, state)).collect()
+    }
+
+    /// True if the replicas cover the extent.
+    pub fn holds(&self, extent: &Extent) -> bool {
+        self.extents.contains(&Extent::Whole) || self.extents.contains(extent)
+    }
+
+    fn localize_row(
+        &self,
+        numbers: &[u16],
+        key: &[u8],
+        state: &RowState,
+    ) -> Result<(Vec<u8>, Arc<[u8]>, RowState)> {
+        let mut state = state.clone();
+        for (number, cell) in &mut state.cells {
+            let local = numbers.get(*number as usize);
+            let column = local.and_then(|n| self.spec.columns.get(*n as usize));
+            match (local, column) {
+                (Some(local), Some(column))
+                    if cell.fits(column) && !self.spec.is_key(&column.name) =>
+                {
+                    *number = *local;
+                }
+                _ => {
+                    return Err(Error::BadRequest(format!(
+                        "a change to table {:?} holds a cell that fits no column",
+                        self.spec.name
+                    )));
+                }
+            }
+        }
+        state.cells.sort_by_key(|(number, _)| *number);
+        state.cells.dedup_by_key(|(number, _)| *number);
+        state.normalize();
+        let partition = self.spec.partition_of(&self.spec.key_row(key)?)?.unwrap_or_default();
+        Ok((partition, key.into(), state))
+    }
+
+    fn hold(&mut self, extent: Extent, parent: u64, seq: u64) {
+        self.extents.insert(extent);
+        // A first replica starts the count; another one does not set it back or forward, because
+        // what arrives meanwhile is taken for it as well.
+        match self.followed {
+            Some((store, at)) if store == parent && at <= seq => {}
+            _ => self.followed = Some((parent, seq)),
+        }
+    }
+
+    /// Notes that the replicas are complete up to the parent's entry `seq`.
+    pub fn advance(&mut self, store: u64, seq: u64) {
+        if let Some((followed, at)) = &mut self.followed
+            && *followed == store
+        {
+            *at = (*at).max(seq);
+        }
+    }
+}
+
+impl Partition {
+    /// What memory knows of a row; segments may know more.
+    pub fn in_memory(&self, key: &[u8]) -> Option<Versioned> {
+        let frozen = self.frozen.as_ref().and_then(|f| f.get(key));
+        merge_versions(frozen.into_iter().chain(self.active.get(key)))
+    }
+
+    /// True if merging `state` would change what memory knows of the row.
+    pub fn is_news(&self, key: &[u8], state: &RowState) -> bool {
+        match self.in_memory(key) {
+            Some(mut known) => known.state.merge(state),
+            None => true,
+        }
+    }
+
+    /// Merges a change; returns its bytes, roughly. Overwrites count as well, because this bounds
+    /// the log that a crash makes us read.
+    fn merge(&mut self, key: Arc<[u8]>, state: RowState, seq: u64) -> usize {
+        let added = key.len() + state.weight() + 96;
+        match self.active.get_mut(&key) {
+            Some(row) => {
+                let row = Arc::make_mut(row);
+                row.state.merge(&state);
+                row.seq = seq;
+            }
+            None => {
+                self.active.insert(key, Arc::new(Versioned { seq, state }));
+            }
+        }
+        added
+    }
+}
+
+/// Merges what layers know of one row.
+pub fn merge_versions<'a>(layers: impl Iterator<Item = &'a Arc<Versioned>>) -> Option<Versioned> {
+    let mut merged: Option<Versioned> = None;
+    for layer in layers {
+        match &mut merged {
+            None => merged = Some((**layer).clone()),
+            Some(merged) => {
+                merged.state.merge(&layer.state);
+                merged.seq = merged.seq.max(layer.seq);
+            }
+        }
+    }
+    merged
+}

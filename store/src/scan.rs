@@ -1,0 +1,242 @@
+//! Scans: which rows and columns a caller wants, and what the answer covers.
+
+use arrow::array::RecordBatch;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::engine::{KeyRange, extent_of};
+use crate::error::{Error, Result};
+use crate::key;
+use crate::record::Extent;
+use crate::segment::{KeyedRow, visible_batch, visible_row};
+use crate::spec::{ColumnSpec, TableSpec};
+use crate::value::{Row, Value, row_from_json, row_to_json};
+
+/// What to read of a table. Everything left out does not restrict.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Scan {
+    /// Values that leading key columns must have.
+    #[serde(with = "as_json")]
+    pub prefix: Row,
+    /// Leading key columns of the first row, inclusive.
+    #[serde(with = "as_json")]
+    pub from: Row,
+    /// Leading key columns of the end, exclusive.
+    #[serde(with = "as_json")]
+    pub to: Row,
+    /// Key after which to go on (before which, in reverse): the last row of an earlier answer.
+    #[serde(with = "as_json")]
+    pub after: Row,
+    /// Columns to return; none is all.
+    pub columns: Option<Vec<String>>,
+    /// Conditions, all of which a row must meet.
+    pub filter: Vec<Filter>,
+    /// Rows to return at most.
+    pub limit: Option<usize>,
+    /// From the largest key down.
+    pub reverse: bool,
+}
+
+/// A condition on one column. Null meets no condition but [`Compare::Ne`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Filter {
+    /// The column.
+    pub column: String,
+    /// How to compare.
+    pub op: Compare,
+    /// With what.
+    #[serde(with = "value_as_json")]
+    pub value: Value,
+}
+
+/// Comparisons.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Compare {
+    /// Equal.
+    #[serde(rename = "=", alias = "==")]
+    Eq,
+    /// Not equal.
+    #[serde(rename = "!=")]
+    Ne,
+    /// Less.
+    #[serde(rename = "<")]
+    Lt,
+    /// Less or equal.
+    #[serde(rename = "<=")]
+    Le,
+    /// Greater.
+    #[serde(rename = ">")]
+    Gt,
+    /// Greater or equal.
+    #[serde(rename = ">=")]
+    Ge,
+}
+
+/// What an answer is based on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Coverage {
+    /// True if the answer takes in what the root's side of the tree had; false if only what was
+    /// written at or below this site could be asked, because the parent was out of reach.
+    pub complete: bool,
+    /// The site whose copy completed the answer.
+    pub source: String,
+    /// Milliseconds since the copy was last known to be equal to its parent's; 0 where it is the
+    /// root's own.
+    pub age_ms: u64,
+}
+
+/// Rows and what they are based on.
+#[derive(Clone, Debug, Default)]
+pub struct Scanned {
+    /// The rows, in key order.
+    pub rows: Vec<Row>,
+    /// What they are based on.
+    pub coverage: Coverage,
+    /// True if `limit` cut the answer short.
+    pub truncated: bool,
+}
+
+impl Scanned {
+    /// The rows as an Arrow batch with the columns that the scan asked for.
+    pub fn to_arrow(&self, spec: &TableSpec, scan: &Scan) -> Result<RecordBatch> {
+        visible_batch(spec, &scan.wanted(spec)?, &self.rows)
+    }
+}
+
+impl Scan {
+    /// The encoded key range, and the extent of the table that it lies in.
+    pub fn range(&self, spec: &TableSpec) -> Result<(KeyRange, Extent)> {
+        let prefix = spec.key_prefix_of(&self.prefix)?;
+        let mut from = prefix.clone();
+        let mut to = key::successor(&prefix);
+        if !self.from.is_empty() {
+            from = from.max(spec.key_prefix_of(&self.within_prefix(&self.from))?);
+        }
+        if !self.to.is_empty() {
+            to = lower_end(to, spec.key_prefix_of(&self.within_prefix(&self.to))?);
+        }
+        if !self.after.is_empty() {
+            let mut after = spec.key_of(&self.after)?;
+            if self.reverse {
+                to = lower_end(to, after);
+            } else {
+                after.push(0);
+                from = from.max(after);
+            }
+        }
+        let extent = extent_of(spec, &self.prefix)?;
+        let partition = match &extent {
+            Extent::Partition(partition) => Some(partition.clone()),
+            Extent::Whole => None,
+        };
+        Ok((KeyRange { from, to, partition, since: 0 }, extent))
+    }
+
+    /// Checks column names and fits the filter's values.
+    pub fn check(&mut self, spec: &TableSpec) -> Result<()> {
+        self.wanted(spec)?;
+        for filter in &mut self.filter {
+            let kind = spec.column(&filter.column)?.kind;
+            filter.value = std::mem::take(&mut filter.value).fit(&filter.column, kind)?;
+        }
+        Ok(())
+    }
+
+    /// The visible rows among `rows` that the scan asks for, and whether the limit cut in.
+    pub fn pick(&self, spec: &TableSpec, rows: Vec<KeyedRow>) -> Result<(Vec<Row>, bool)> {
+        let wanted = self.wanted(spec)?;
+        let mut picked = Vec::new();
+        let mut pick = |row: &KeyedRow| -> Result<bool> {
+            let (key, versioned) = row;
+            if !versioned.state.is_live() {
+                return Ok(true);
+            }
+            let mut row = visible_row(spec, key, &versioned.state)?;
+            if self.filter.iter().all(|f| f.admits(&row)) {
+                if self.limit.is_some_and(|limit| picked.len() >= limit) {
+                    return Ok(false);
+                }
+                row.retain(|name, _| wanted.iter().any(|c| c.name == *name));
+                picked.push(row);
+            }
+            Ok(true)
+        };
+        let mut all = true;
+        let forward = rows.iter();
+        let mut order: Box<dyn Iterator<Item = &KeyedRow>> =
+            if self.reverse { Box::new(forward.rev()) } else { Box::new(forward) };
+        while all && let Some(row) = order.next() {
+            all = pick(row)?;
+        }
+        drop(order);
+        Ok((picked, !all))
+    }
+
+    fn wanted<'a>(&self, spec: &'a TableSpec) -> Result<Vec<&'a ColumnSpec>> {
+        match &self.columns {
+            None => Ok(spec.columns.iter().collect()),
+            Some(names) => names.iter().map(|name| spec.column(name)).collect(),
+        }
+    }
+
+    /// Bounds may leave out the columns that the prefix fixes.
+    fn within_prefix(&self, bound: &Row) -> Row {
+        self.prefix.iter().chain(bound).map(|(k, v)| (k.clone(), v.clone())).collect()
+    }
+}
+
+impl Filter {
+    fn admits(&self, row: &Row) -> bool {
+        let value = row.get(&self.column).unwrap_or(&Value::Null);
+        let order = value.cmp(&self.value);
+        match self.op {
+            Compare::Ne => order.is_ne(),
+            Compare::Eq => order.is_eq(),
+            _ if value.is_null() || self.value.is_null() => false,
+            Compare::Lt => order.is_lt(),
+            Compare::Le => order.is_le(),
+            Compare::Gt => order.is_gt(),
+            Compare::Ge => order.is_ge(),
+        }
+    }
+}
+
+/// The error for a scan that asks for more rows than one answer may have.
+pub(crate) fn check_limit(limit: usize, max: usize) -> Result<()> {
+    match limit > max {
+        true => Err(Error::BadRequest(format!("limit {limit} exceeds {max} rows per answer"))),
+        false => Ok(()),
+    }
+}
+
+fn lower_end(end: Option<Vec<u8>>, other: Vec<u8>) -> Option<Vec<u8>> {
+    Some(end.map_or(other.clone(), |end| end.min(other)))
+}
+
+pub(crate) mod as_json {
+    //! Rows as JSON objects.
+    use super::*;
+
+    pub fn serialize<S: Serializer>(row: &Row, out: S) -> Result<S::Ok, S::Error> {
+        row_to_json(row).serialize(out)
+    }
+
+    pub fn deserialize<'a, D: Deserializer<'a>>(input: D) -> Result<Row, D::Error> {
+        let json = serde_json::Value::deserialize(input)?;
+        row_from_json(&json).map_err(serde::de::Error::custom)
+    }
+}
+
+mod value_as_json {
+    //! Values as JSON.
+    use super::*;
+
+    pub fn serialize<S: Serializer>(value: &Value, out: S) -> Result<S::Ok, S::Error> {
+        value.to_json().serialize(out)
+    }
+
+    pub fn deserialize<'a, D: Deserializer<'a>>(input: D) -> Result<Value, D::Error> {
+        Ok(Value::from_json(&serde_json::Value::deserialize(input)?))
+    }
+}

@@ -1,0 +1,338 @@
+//! Reading what other sites hold, and answering such questions.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::blob::{self, BlobKey};
+use crate::engine::{KeepEmpty, KeyRange};
+use crate::error::{Error, Result};
+use crate::record::{self, Batch, Body, Extent, Source};
+use crate::row::RowState;
+use crate::segment::{KeyedRow, Versioned};
+use crate::spec::TableSpec;
+
+use super::Tree;
+use super::wire::{
+    self, Blob, CHUNK_BYTES, Describe, Described, Fetch, Heads, HeadsAre, Page, Range, op,
+};
+
+/// Rows in a page at most, so that an answer takes bounded time.
+const PAGE_ROWS_MAX: usize = 10_000;
+
+impl Tree {
+    /// The specification of a table that is not known here, from the nearest ancestor that has
+    /// it; it is known here afterwards.
+    pub async fn describe(&self, table: &str) -> Result<()> {
+        let described: Described =
+            self.ask_parent(op::DESCRIBE, &Describe { table: table.into() }).await?;
+        if described.spec.name != table {
+            return Err(Error::BadRequest(format!("asked for table {table:?}, got another")));
+        }
+        described.spec.validate()?;
+        let source = Source::Parent { store: 0, seq: 0 };
+        let seq = self.engine.take_over(source, Body::Table(described.spec), KeepEmpty::No)?;
+        self.engine.wal.wait(seq).await
+    }
+
+    /// Makes sure that the columns of a batch from above are known here.
+    pub async fn know_columns(&self, batch: &Batch) -> Result<()> {
+        let known = {
+            let state = self.engine.read();
+            let spec = &state.table(&batch.table)?.spec;
+            batch.columns.iter().all(|name| spec.column(name).is_ok())
+        };
+        if known { Ok(()) } else { self.describe(&batch.table).await }
+    }
+
+    /// One page of a range, from here if the extent is held, else from further up with what is
+    /// here merged in.
+    pub async fn page(self: &Arc<Self>, range: &Range) -> Result<Page> {
+        if !self.engine.read().tables.contains_key(&range.table) {
+            self.describe(&range.table).await?;
+        }
+        if self.holds(&range.table, &range.extent) {
+            return self.local_page(range).await;
+        }
+        let mut page: Page = self.ask_parent(op::RANGE, range).await?;
+        let covered = covered(range, page.rest.as_deref());
+        let ours = self.engine.range(&range.table, &covered).await?;
+        self.know_columns(&page.rows).await?;
+        let spec = self.spec(&range.table)?;
+        let mut rows = self.localize(&page.rows)?;
+        rows.extend(ours);
+        page.rows = to_batch(&spec, &crate::engine::merge_layers(rows));
+        Ok(page)
+    }
+
+    /// Rows of a page in this store's column numbers.
+    pub fn localize(&self, batch: &Batch) -> Result<Vec<KeyedRow>> {
+        let state = self.engine.read();
+        let rows = state.table(&batch.table)?.localize(batch)?;
+        let rows = rows.into_iter();
+        Ok(rows.map(|(_, key, state)| (key, Arc::new(Versioned { seq: 0, state }))).collect())
+    }
+
+    /// Answers another store. `from` is the path of the asking site.
+    pub async fn answer(self: &Arc<Self>, op: &str, from: &str, payload: &[u8]) -> Result<Bytes> {
+        Ok(match op {
+            op::UP => {
+                let up = record::decode("changes of a child", payload)?;
+                record::encode(&self.take_up(from, up).await?).into()
+            }
+            op::RANGE => {
+                let range: Range = record::decode("request for rows", payload)?;
+                record::encode(&self.page(&range).await?).into()
+            }
+            op::FETCH => {
+                let fetch = record::decode("request for a replica", payload)?;
+                record::encode(&self.replica_page(fetch).await?).into()
+            }
+            op::HEADS => {
+                let heads = record::decode("comparison", payload)?;
+                record::encode(&self.heads(heads)).into()
+            }
+            op::DESCRIBE => {
+                let describe: Describe = record::decode("question for a table", payload)?;
+                let table = describe.table;
+                if !self.engine.read().tables.contains_key(&table) {
+                    if self.engine.is_root() {
+                        return Err(Error::UnknownTable(table));
+                    }
+                    self.describe(&table).await?;
+                }
+                let spec = (*self.spec(&table)?).clone();
+                record::encode(&Described { spec }).into()
+            }
+            op::BLOB => self.blob_part(record::decode("request for a blob", payload)?).await?,
+            _ => return Err(Error::BadRequest(format!("unknown operation {op:?}"))),
+        })
+    }
+
+    /// A blob from wherever it is: kept here once it has come and proved to be right.
+    pub async fn fetch_blob(&self, key: &BlobKey) -> Result<Option<Bytes>> {
+        let mut bytes = BytesMut::new();
+        loop {
+            let start = bytes.len() as u64;
+            let end = start + CHUNK_BYTES as u64;
+            let request = Blob { key: key.to_string(), start, end };
+            let Some((total, part)) = self.ask_for_part(key, &request).await? else {
+                return Ok(None);
+            };
+            blob::check_size(key, total)?;
+            bytes.put(part.clone());
+            if bytes.len() as u64 >= total {
+                break;
+            }
+            if part.is_empty() {
+                return Err(Error::corrupt(key.to_string(), "a part of it is missing"));
+            }
+        }
+        let bytes = bytes.freeze();
+        if !key.matches(&bytes) {
+            return Err(Error::corrupt(key.to_string(), "digest differs on arrival"));
+        }
+        blob::store(&self.engine.objects, key, bytes.clone()).await?;
+        Ok(Some(bytes))
+    }
+
+    fn holds(&self, table: &str, extent: &Extent) -> bool {
+        self.engine.is_root()
+            || self.engine.read().tables.get(table).is_some_and(|t| t.holds(extent))
+    }
+
+    fn spec(&self, table: &str) -> Result<Arc<TableSpec>> {
+        Ok(self.engine.read().table(table)?.spec.clone())
+    }
+
+    async fn local_page(&self, range: &Range) -> Result<Page> {
+        let wanted = KeyRange {
+            from: range.from.clone(),
+            to: range.to.clone(),
+            partition: partition_of(&range.extent),
+            since: 0,
+        };
+        let rows = self.engine.range(&range.table, &wanted).await?;
+        let spec = self.spec(&range.table)?;
+        let rows_max = usize::try_from(range.rows_max).unwrap_or(usize::MAX).min(PAGE_ROWS_MAX);
+        let (rows, rest) = cut_page(rows, rows_max, range.reverse);
+        Ok(Page {
+            site: self.engine.config.site.clone(),
+            age_ms: self.age_ms(&range.table),
+            store: self.engine.id,
+            as_of: 0,
+            rows: to_batch(&spec, &rows),
+            rest,
+        })
+    }
+
+    /// A page for a child's replica: what is here must be complete first, and durable.
+    async fn replica_page(self: &Arc<Self>, fetch: Fetch) -> Result<Page> {
+        if !self.engine.read().tables.contains_key(&fetch.table) {
+            self.describe(&fetch.table).await?;
+        }
+        self.acquire(&fetch.table, &fetch.extent).await?;
+        self.want_feed(&fetch.table);
+        let engine = &self.engine;
+        let as_of = engine.read().table(&fetch.table)?.last_seq;
+        let range = KeyRange {
+            from: fetch.from,
+            to: None,
+            partition: partition_of(&fetch.extent),
+            since: if fetch.after.0 == engine.id { fetch.after.1 } else { 0 },
+        };
+        let rows = engine.range(&fetch.table, &range).await?;
+        // A child must not have what a crash can still take from its parent.
+        let newest = engine.read().seq;
+        engine.wal.wait(newest).await?;
+        let spec = self.spec(&fetch.table)?;
+        let (rows, rest) = cut_page(rows, PAGE_ROWS_MAX, false);
+        Ok(Page {
+            site: engine.config.site.clone(),
+            age_ms: self.age_ms(&fetch.table),
+            store: engine.id,
+            as_of,
+            rows: to_batch(&spec, &rows),
+            rest,
+        })
+    }
+
+    fn heads(&self, heads: Heads) -> HeadsAre {
+        let state = self.engine.read();
+        let heads = heads.tables.iter().map(|table| {
+            let Some(known) = state.tables.get(table) else { return (0, 0) };
+            self.want_feed(table);
+            (known.last_seq, self.age_ms(table))
+        });
+        HeadsAre { store: self.engine.id, heads: heads.collect() }
+    }
+
+    /// Part of a blob with its total length in front, from here or the direction of its site.
+    async fn blob_part(&self, request: Blob) -> Result<Bytes> {
+        let key: BlobKey = request.key.parse()?;
+        let objects = &self.engine.objects;
+        if let Some(total) = blob::len(objects, &key).await? {
+            let end = request.end.min(request.start.saturating_add(CHUNK_BYTES as u64));
+            let part = blob::load_range(objects, &key, request.start, end).await?;
+            let mut answer = BytesMut::with_capacity(8 + part.len());
+            answer.put_u64_le(total);
+            answer.put(part);
+            return Ok(answer.freeze());
+        }
+        match self.ask_for_part(&key, &request).await? {
+            Some((total, part)) => {
+                let mut answer = BytesMut::with_capacity(8 + part.len());
+                answer.put_u64_le(total);
+                answer.put(part);
+                Ok(answer.freeze())
+            }
+            None => Err(Error::BadRequest(NO_BLOB.into())),
+        }
+    }
+
+    /// Asks the next site on the way to the blob's: a child if it lies below, else the parent.
+    async fn ask_for_part(&self, key: &BlobKey, request: &Blob) -> Result<Option<(u64, Bytes)>> {
+        let payload = Bytes::from(record::encode(request));
+        let here = &self.engine.config.site;
+        let answer = match next_below(here, key.site()) {
+            Some(_) if key.site() == here => return Ok(None),
+            Some(child) => {
+                let asking = self.link.request(&child, op::BLOB, payload);
+                match tokio::time::timeout(self.request_timeout(), asking).await {
+                    Ok(answer) => wire::open(answer.map_err(|e| Error::link(child, e))?),
+                    Err(_) => Err(Error::Deadline(child)),
+                }
+            }
+            None if self.engine.is_root() => return Ok(None),
+            None => self.ask_parent_raw(op::BLOB, payload).await,
+        };
+        let mut answer = match answer {
+            Err(Error::BadRequest(text)) if text == NO_BLOB => return Ok(None),
+            other => other?,
+        };
+        if answer.len() < 8 {
+            return Err(Error::BadRequest("blob part is broken".into()));
+        }
+        let part = answer.split_off(8);
+        let total = u64::from_le_bytes(answer[..].try_into().expect("8 bytes were split off"));
+        Ok(Some((total, part)))
+    }
+}
+
+const NO_BLOB: &str = "no such blob";
+
+/// The child of `here` that lies on the way to `site`, or `here` if it is there; `None` if
+/// `site` lies elsewhere.
+fn next_below(here: &str, site: &str) -> Option<String> {
+    if site == here {
+        return Some(here.into());
+    }
+    let below = site.strip_prefix(here)?.strip_prefix('.')?;
+    Some(format!("{here}.{}", below.split('.').next().unwrap_or_default()))
+}
+
+fn partition_of(extent: &Extent) -> Option<Vec<u8>> {
+    match extent {
+        Extent::Whole => None,
+        Extent::Partition(partition) => Some(partition.clone()),
+    }
+}
+
+/// The part of a requested range that a page speaks for.
+fn covered(range: &Range, rest: Option<&[u8]>) -> KeyRange {
+    let mut covered = KeyRange {
+        from: range.from.clone(),
+        to: range.to.clone(),
+        partition: partition_of(&range.extent),
+        since: 0,
+    };
+    match rest {
+        Some(rest) if range.reverse => covered.from = rest.to_vec(),
+        Some(rest) => covered.to = Some(rest.to_vec()),
+        None => {}
+    }
+    covered
+}
+
+/// Cuts rows to what fits one message; returns where the page ends if rows are left.
+fn cut_page(
+    mut rows: Vec<KeyedRow>,
+    rows_max: usize,
+    reverse: bool,
+) -> (Vec<KeyedRow>, Option<Vec<u8>>) {
+    let mut bytes = 0;
+    let mut fits = |row: &KeyedRow| {
+        bytes += record::encode(&(&*row.0, &row.1.state)).len();
+        bytes <= CHUNK_BYTES
+    };
+    let rows_max = rows_max.max(1);
+    let taken = if reverse {
+        rows.iter().rev().take(rows_max).take_while(|r| fits(r)).count()
+    } else {
+        rows.iter().take(rows_max).take_while(|r| fits(r)).count()
+    };
+    // One row is never larger than a message: the log would not have taken it.
+    let taken = taken.max(1).min(rows.len());
+    if taken == rows.len() {
+        return (rows, None);
+    }
+    if reverse {
+        let rows = rows.split_off(rows.len() - taken);
+        let first = rows[0].0.to_vec();
+        (rows, Some(first))
+    } else {
+        let rest = rows[taken].0.to_vec();
+        rows.truncate(taken);
+        (rows, Some(rest))
+    }
+}
+
+fn to_batch(spec: &TableSpec, rows: &[KeyedRow]) -> Batch {
+    let states =
+        rows.iter().map(|(key, row)| -> (Vec<u8>, RowState) { (key.to_vec(), row.state.clone()) });
+    Batch {
+        table: spec.name.clone(),
+        columns: spec.columns.iter().map(|c| c.name.clone()).collect(),
+        rows: states.collect(),
+    }
+}
