@@ -1,0 +1,343 @@
+//! Every kernel of the road on every device of this machine.
+//!
+//! A time is the median of many launches, each waited for, with all data on the device. Bytes are
+//! those that must be read and written once; GB/s are set beside a plain copy of memory, measured
+//! in the same run: of as many bytes as the kernel moves, which a cache may hold, and of 64 MiB,
+//! which none does.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ::kernels as road;
+use hw::{Arg, BufferId, Command, CpuArgs, Device, Launch, Param};
+use road::boxes::{LIST_BYTES, Pen, Rect, encode_list};
+use road::jpeg::{encode_quantiser, steps};
+use road::{Entry, Nv12, Plane};
+use serde::{Deserialize, Serialize};
+
+/// A copy that no cache holds.
+const MEMORY_BYTES: usize = 64 << 20;
+/// Launches of one measurement, at most and at least.
+const RUNS_MAX: usize = 400;
+const RUNS_MIN: usize = 5;
+
+/// What to measure.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// Only this device, such as opencl0
+    #[arg(long)]
+    pub device: Option<String>,
+    /// Width and height of frames, such as 1280x720; may be given several times
+    #[arg(long = "size", value_parser = parse_size, default_values = ["1280x720", "1920x1080"])]
+    pub sizes: Vec<(u32, u32)>,
+    /// How long one kernel is repeated
+    #[arg(long, default_value_t = 150)]
+    pub budget_ms: u64,
+    /// Where compiled kernels are kept
+    #[arg(long)]
+    pub cache_dir: Option<PathBuf>,
+    /// Print JSON; set by the program from its own flag.
+    #[arg(skip)]
+    pub json: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let sizes = vec![(1280, 720), (1920, 1080)];
+        Self { device: None, sizes, budget_ms: 150, cache_dir: None, json: false }
+    }
+}
+
+/// A size such as `1280x720`.
+fn parse_size(text: &str) -> Result<(u32, u32), String> {
+    let sides = text.split_once('x').and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
+    sides.ok_or_else(|| format!("\"{text}\": give width and height, such as 1280x720"))
+}
+
+/// Why nothing was measured.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Ask for one of those that are there.
+    #[error("no device \"{asked}\" here: use one of {present}")]
+    NoDevice { asked: String, present: String },
+    /// Ask for another size.
+    #[error("size {0} x {1}: each side must be 1 to {max}", max = road::SIDE_MAX)]
+    Size(u32, u32),
+    /// The device does not do its work.
+    #[error(transparent)]
+    Device(#[from] hw::Error),
+}
+
+/// What was measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Device ids with the names their vendors gave them.
+    pub devices: Vec<(String, String)>,
+    pub cpu_threads: usize,
+    /// A plain copy of 64 MiB on all threads, bytes read and written.
+    pub memory_gb_per_s: f64,
+    pub rows: Vec<Row>,
+}
+
+/// One kernel on one device at one size.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    pub kernel: String,
+    pub device: String,
+    pub width: u32,
+    pub height: u32,
+    pub median_us: f64,
+    /// Bytes read and written.
+    pub bytes: usize,
+    pub gb_per_s: f64,
+    /// GB/s over those of the copy of 64 MiB.
+    pub memory_share: f64,
+    /// GB/s over those of a copy of as many bytes.
+    pub copy_share: f64,
+    /// How many times faster than the exact reference on one thread.
+    pub reference_ratio: f64,
+}
+
+/// Measures, and prints a table or one JSON document.
+pub fn main(options: &Options) -> Result<(), Error> {
+    let report = run(options)?;
+    if options.json {
+        println!("{}", serde_json::to_string(&report).expect("a report is plain data"));
+    } else {
+        println!("{}", table(&report));
+    }
+    Ok(())
+}
+
+/// Measures.
+pub fn run(options: &Options) -> Result<Report, Error> {
+    let bad = |(w, h): &&(u32, u32)| Plane::tight(*w, *h).bytes().is_none();
+    if let Some((width, height)) = options.sizes.iter().find(bad) {
+        return Err(Error::Size(*width, *height));
+    }
+    let config = hw::Config { cache_dir: options.cache_dir.clone(), ..hw::Config::default() };
+    let devices = chosen(hw::discover(&config), options.device.as_deref())?;
+    let budget = Duration::from_millis(options.budget_ms);
+    let memory_gb_per_s = copy_gb_per_s(MEMORY_BYTES, config.cpu_threads, budget);
+    let mut rows = Vec::new();
+    for (width, height) in &options.sizes {
+        for case in cases(*width, *height) {
+            let reference_us = reference_us(&case, budget);
+            let copy = copy_gb_per_s(case.bytes / 2, config.cpu_threads, budget / 4);
+            for device in &devices {
+                let median_us = device_us(&**device, &case, budget)?;
+                let gb_per_s = case.bytes as f64 / median_us / 1000.0;
+                rows.push(Row {
+                    kernel: case.entry.kernel.stem.to_string(),
+                    device: device.info().id.clone(),
+                    width: *width,
+                    height: *height,
+                    median_us,
+                    bytes: case.bytes,
+                    gb_per_s,
+                    memory_share: gb_per_s / memory_gb_per_s,
+                    copy_share: gb_per_s / copy,
+                    reference_ratio: reference_us / median_us,
+                });
+            }
+        }
+    }
+    let devices = devices.iter().map(|d| (d.info().id.clone(), d.info().name.clone())).collect();
+    Ok(Report { devices, cpu_threads: config.cpu_threads, memory_gb_per_s, rows })
+}
+
+/// A report as a table with a line for each row.
+pub fn table(report: &Report) -> String {
+    let mut table = comfy_table::Table::new();
+    table.load_preset(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(["kernel", "size", "device", "median", "GB/s", "memory", "copy", "reference"]);
+    for row in &report.rows {
+        table.add_row([
+            row.kernel.clone(),
+            format!("{}x{}", row.width, row.height),
+            row.device.clone(),
+            format!("{:.0} us", row.median_us),
+            format!("{:.1}", row.gb_per_s),
+            format!("{:.0} %", 100.0 * row.memory_share),
+            format!("{:.0} %", 100.0 * row.copy_share),
+            format!("{:.1} x", row.reference_ratio),
+        ]);
+    }
+    let devices: Vec<String> =
+        report.devices.iter().map(|(id, name)| format!("{id}: {name}")).collect();
+    format!(
+        "{}\n{table}\nmemory: of a copy of 64 MiB ({:.1} GB/s on {} threads); copy: of a copy of as \
+         many bytes;\nreference: times faster than the exact reference on one thread",
+        devices.join("\n"),
+        report.memory_gb_per_s,
+        report.cpu_threads,
+    )
+}
+
+fn chosen(
+    devices: Vec<Arc<dyn Device>>,
+    wanted: Option<&str>,
+) -> Result<Vec<Arc<dyn Device>>, Error> {
+    let Some(wanted) = wanted else { return Ok(devices) };
+    let present: Vec<String> = devices.iter().map(|d| d.info().id.clone()).collect();
+    let found = devices.into_iter().find(|device| device.info().id == wanted);
+    found
+        .map(|device| vec![device])
+        .ok_or_else(|| Error::NoDevice { asked: wanted.to_string(), present: present.join(", ") })
+}
+
+/// A launch to measure. Its buffers have the ids 0, 1, … in the order of the parameters.
+struct Case {
+    entry: &'static Entry,
+    launch: Launch,
+    /// The contents of each buffer before the launch.
+    buffers: Vec<Vec<u8>>,
+    /// Bytes that must be read and written.
+    bytes: usize,
+}
+
+/// Every kernel on a frame of one size.
+fn cases(width: u32, height: u32) -> Vec<Case> {
+    let plane = Plane::tight(width, height);
+    let frame = Nv12::tight(width, height);
+    let pen = Pen { thickness: 3, colour: [255, 0, 148] };
+    let [a, b, c] = [0, 1, 2].map(BufferId);
+    road::ALL
+        .iter()
+        .map(|entry| {
+            let command = match entry.kernel.stem {
+                "gray" => road::gray::command(a, plane, b, width, true),
+                "half_size" => road::half::command(a, plane, b, width.div_ceil(2)),
+                "absdiff" => road::absdiff::command(a, b, plane, c, width),
+                "threshold" => road::threshold::command(a, plane, b, width, 24),
+                "score" => road::score::command(a, plane, b),
+                "boxes" => road::boxes::command(a, b, frame, pen),
+                "jpeg" => road::jpeg::command(a, b, frame, c, true),
+                other => unreachable!("kernel {other} has no case"),
+            };
+            case(entry, command, width, height)
+        })
+        .collect()
+}
+
+fn case(entry: &'static Entry, command: Command, width: u32, height: u32) -> Case {
+    let Command::Launch(launch) = command else { unreachable!("kernels are launched") };
+    let needed = (entry.kernel.bytes_needed)(&launch.scalars()).expect("sizes were checked");
+    let buffers: Vec<Vec<u8>> = needed.iter().map(|bytes| content(*bytes, width)).collect();
+    let mut case = Case { entry, launch, buffers, bytes: needed.iter().sum() };
+    match entry.kernel.stem {
+        "boxes" => {
+            let rects = rects(width, height);
+            case.bytes = LIST_BYTES + rects.iter().map(painted_bytes).sum::<usize>();
+            case.buffers[0] = encode_list(&rects);
+        }
+        "jpeg" => case.buffers[0] = encode_quantiser(&steps(80)),
+        _ => {}
+    }
+    case
+}
+
+/// Slopes with some grain, as a picture has them.
+fn content(bytes: usize, width: u32) -> Vec<u8> {
+    let width = width as usize;
+    let sample = |i: usize| {
+        let (x, y) = (i % width, i / width);
+        let grain = i.wrapping_mul(2_654_435_761) >> 13 & 7;
+        (16 + (x / 5 + y / 3 + grain) % 219) as u8
+    };
+    (0..bytes).map(sample).collect()
+}
+
+/// Eight boxes of a ninth of the sides.
+fn rects(width: u32, height: u32) -> Vec<Rect> {
+    let (w, h) = (width.div_ceil(9), height.div_ceil(9));
+    (0..8).map(|i| Rect { x: i * w, y: i * h, width: w, height: h }).collect()
+}
+
+/// Luma and chroma bytes of an outline three samples thick, near enough.
+fn painted_bytes(rect: &Rect) -> usize {
+    let luma = 2 * 3 * (rect.width + rect.height) as usize;
+    luma + luma / 2
+}
+
+fn device_us(device: &dyn Device, case: &Case, budget: Duration) -> Result<f64, Error> {
+    let mut ids = Vec::new();
+    for data in &case.buffers {
+        let id = device.alloc(data.len())?;
+        device.write(id, 0, data)?;
+        ids.push(id);
+    }
+    let command = Command::Launch(case.launch.clone()).map_buffers(|id| ids[id.0 as usize]);
+    device.prepare(&[case.entry.kernel])?;
+    let measured = median_us(budget, || {
+        device.run(std::slice::from_ref(&command))?;
+        device.finish().map(drop)
+    });
+    for id in ids {
+        device.free(id)?;
+    }
+    Ok(measured?)
+}
+
+fn reference_us(case: &Case, budget: Duration) -> f64 {
+    let mut buffers = case.buffers.clone();
+    let once = || -> Result<(), std::convert::Infallible> {
+        let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
+        let params = case.launch.kernel.params.iter().zip(&case.launch.args);
+        let params = params.filter(|(_, arg)| matches!(arg, Arg::Buffer(_)));
+        for ((param, _), data) in params.zip(&mut buffers) {
+            match param {
+                Param::In(_) => inputs.push(data.as_slice()),
+                _ => outputs.push(data.as_mut_slice()),
+            }
+        }
+        let scalars = case.launch.scalars();
+        (case.entry.reference)(&mut CpuArgs { inputs, outputs, scalars, threads: 1 });
+        Ok(())
+    };
+    match median_us(budget / 2, once) {
+        Ok(us) => us,
+        Err(never) => match never {},
+    }
+}
+
+/// GB/s, read and written, of a copy of `bytes` bytes split over threads.
+fn copy_gb_per_s(bytes: usize, threads: usize, budget: Duration) -> f64 {
+    let (from, mut to) = (vec![1u8; bytes.max(1)], vec![0u8; bytes.max(1)]);
+    let part = from.len().div_ceil(threads.max(1));
+    let alone = from.len() < 256 << 10;
+    let once = || -> Result<(), std::convert::Infallible> {
+        if alone {
+            to.copy_from_slice(&from);
+            return Ok(());
+        }
+        std::thread::scope(|scope| {
+            for (to, from) in to.chunks_mut(part).zip(from.chunks(part)) {
+                scope.spawn(move || to.copy_from_slice(from));
+            }
+        });
+        Ok(())
+    };
+    match median_us(budget, once) {
+        Ok(us) => 2.0 * from.len() as f64 / us / 1000.0,
+        Err(never) => match never {},
+    }
+}
+
+/// The median time of a call, over as many as fit the budget, after one that does not count.
+fn median_us<E>(budget: Duration, mut call: impl FnMut() -> Result<(), E>) -> Result<f64, E> {
+    call()?;
+    let start = Instant::now();
+    let mut times_us = Vec::with_capacity(RUNS_MAX);
+    while times_us.len() < RUNS_MIN || (start.elapsed() < budget && times_us.len() < RUNS_MAX) {
+        let before = Instant::now();
+        call()?;
+        times_us.push(before.elapsed().as_nanos() as f64 / 1000.0);
+    }
+    times_us.sort_by(f64::total_cmp);
+    Ok(times_us[times_us.len() / 2])
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,55 @@
+use super::*;
+
+fn quick(device: Option<&str>, sizes: &[(u32, u32)]) -> Options {
+    Options {
+        device: device.map(str::to_string),
+        sizes: sizes.to_vec(),
+        budget_ms: 0,
+        ..Options::default()
+    }
+}
+
+#[test]
+fn every_kernel_is_measured_on_every_device() {
+    let report = run(&quick(None, &[(64, 48), (33, 17)])).unwrap();
+    assert_eq!(report.rows.len(), 2 * road::ALL.len() * report.devices.len());
+    assert!(report.rows.iter().all(|row| row.median_us > 0.0 && row.gb_per_s > 0.0));
+    assert!(report.memory_gb_per_s > 0.0);
+    let table = table(&report);
+    for entry in &road::ALL {
+        assert!(table.contains(entry.kernel.stem), "{table}");
+    }
+    let back: Report = serde_json::from_str(&serde_json::to_string(&report).unwrap()).unwrap();
+    assert_eq!(back.rows.len(), report.rows.len());
+}
+
+#[test]
+fn one_device_can_be_chosen() {
+    let report = run(&quick(Some("cpu0"), &[(64, 48)])).unwrap();
+    assert!(report.rows.iter().all(|row| row.device == "cpu0"));
+    let error = run(&quick(Some("cpu9"), &[(64, 48)])).unwrap_err();
+    assert!(error.to_string().starts_with("no device \"cpu9\" here: use one of cpu0"), "{error}");
+}
+
+#[test]
+fn impossible_sizes_are_refused() {
+    let error = run(&quick(None, &[(0, 48)])).unwrap_err();
+    assert_eq!(error.to_string(), "size 0 x 48: each side must be 1 to 16384");
+}
+
+#[test]
+fn a_plane_counts_what_is_read_and_written() {
+    let cases = cases(1280, 720);
+    let bytes = |stem: &str| cases.iter().find(|c| c.entry.kernel.stem == stem).unwrap().bytes;
+    assert_eq!(bytes("gray"), 2 * 1280 * 720);
+    assert_eq!(bytes("absdiff"), 3 * 1280 * 720);
+    assert_eq!(bytes("half_size"), 1280 * 720 * 5 / 4);
+}
+
+#[test]
+fn sizes_are_read() {
+    assert_eq!(parse_size("1280x720"), Ok((1280, 720)));
+    for bad in ["", "1280", "x", "12x-1", "1280x720x3"] {
+        assert!(parse_size(bad).is_err(), "{bad}");
+    }
+}
