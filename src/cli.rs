@@ -144,7 +144,9 @@ async fn dispatch(command: Command, global: Global) -> Result<ExitCode> {
         Command::Demo(options) => demo::run(options, &global.tools, global.json).await?,
         Command::Node { config } => node::run(node::Settings::load(&config)?).await?,
         Command::Doctor => return doctor::run(&global.tools, global.json),
-        Command::Bench(BenchCommand::Kernels(options)) => bench::kernels::main(&options)?,
+        Command::Bench(BenchCommand::Kernels(options)) => {
+            out.show(&bench::kernels::run(&options)?, bench::kernels::table)?;
+        }
         Command::MediaDecode { .. } => {}
         command => talk_to_tree(command, &global, out).await?,
     }

@@ -328,20 +328,22 @@ async fn expect_no_app(bus: &Bus) -> Result<()> {
 /// Waits until the root has every row and the region every event.
 async fn settle(buses: &Buses, rows: u64) -> Result<u64> {
     let deadline = Instant::now() + SETTLE_TIMEOUT;
+    let table = handlers::deploy::table_name(APP, "motion");
     let summary = format!("invocations {APP}/summary");
     loop {
-        let root = client::report(&buses.root).await?;
+        let waiting = client::changes_waiting(&buses.writer).await?
+            + client::changes_waiting(&buses.region).await?;
         let region = client::report(&buses.region).await?;
         let writer = client::report(&buses.writer).await?;
-        let name = handlers::deploy::table_name(APP, "motion");
-        let at_root = root.tables.iter().find(|table| table.name == name).map_or(0, |t| t.rows);
         let published = writer.metrics.counts.get("events published").copied().unwrap_or(0);
         let counted = region.metrics.counts.get(&summary).copied().unwrap_or(0);
-        if at_root as u64 >= rows && counted >= published {
-            return Ok(at_root as u64);
+        if waiting == 0 && counted >= published {
+            let at_root = client::rows(&buses.root, &table).await?.len() as u64;
+            ensure!(at_root == rows, "{at_root} of {rows} rows are at the root");
+            return Ok(at_root);
         }
         if Instant::now() > deadline {
-            bail!("{at_root} of {rows} rows at the root, {counted} of {published} events handled");
+            bail!("{waiting} changes are still on their way; {counted} of {published} events done");
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

@@ -103,7 +103,7 @@ pub async fn run(settings: Settings) -> Result<()> {
     }
     tracing::info!("stopping");
     tasks.shutdown().await;
-    node.store.flush().await.context("flushing the store")?;
+    node.store.close().await;
     Ok(())
 }
 
@@ -200,24 +200,14 @@ async fn open(settings: &Settings) -> Result<Node> {
 
 /// Answers on every kind of subject of the site: one wildcard subscription each.
 async fn serve(node: &Arc<Node>) -> Result<Vec<Subscription>> {
-    let site = node.bus.site().clone();
-    let mut subscriptions = vec![];
-    macro_rules! serve {
-        ($subject:expr, $answer:path) => {{
-            let node = node.clone();
-            let answer = move |request: Request| {
-                let node = node.clone();
-                async move { $answer(&node, request).await }
-            };
-            subscriptions.push(node.bus.serve(&$subject, QUEUE, answer).await?);
-        }};
-    }
-    let node = node.clone();
-    serve!(Subject::all(Kind::Call, &site), control::call);
-    serve!(Subject::all(Kind::Ctl, &site), control::control);
-    serve!(Subject::all(Kind::St, &site), control::store);
-    serve!(Subject::all(Kind::Sm, &site), control::streams);
-    serve!(link::from_children(&site), control::store_of_child);
+    let (bus, site) = (&node.bus, node.bus.site());
+    let mut subscriptions = vec![
+        bus.serve(&Subject::all(Kind::Call, site), QUEUE, with(node, control::call)).await?,
+        bus.serve(&Subject::all(Kind::Ctl, site), QUEUE, with(node, control::control)).await?,
+        bus.serve(&Subject::all(Kind::St, site), QUEUE, with(node, control::store)).await?,
+        bus.serve(&Subject::all(Kind::Sm, site), QUEUE, with(node, control::streams)).await?,
+        bus.serve(&link::from_children(site), QUEUE, with(node, control::store_of_child)).await?,
+    ];
     if let Some(parent) = site.parent() {
         let deploy = node.deploy.clone();
         let hear = move |message: Request| {
@@ -237,6 +227,14 @@ async fn serve(node: &Arc<Node>) -> Result<Vec<Subscription>> {
     Ok(subscriptions)
 }
 
+fn with<Fut>(
+    node: &Arc<Node>,
+    answer: fn(Arc<Node>, Request) -> Fut,
+) -> impl Fn(Request) -> Fut + use<Fut> {
+    let node = node.clone();
+    move |request| answer(node.clone(), request)
+}
+
 impl Node {
     /// Puts the node into the lists of the NATS services protocol.
     async fn announce(&self) -> Result<Subscription> {
@@ -254,12 +252,11 @@ impl Node {
         matches!(self.route.parent(), ParentView::Near { .. })
     }
 
-    async fn on_parent_back(&self, parent: &TierPath, again: bool) {
+    fn on_parent_back(&self, parent: &TierPath, again: bool) {
         self.heard_parent.store(true, Ordering::Release);
         if again {
             self.logs.add("info", "route", &format!("parent {parent} answers again"));
         }
-        self.store.link_restored().await;
     }
 
     /// What the node tells its parent.
@@ -322,9 +319,9 @@ impl Node {
 
 async fn open_store(settings: &Settings, bus: &Bus) -> Result<Arc<EdgeStore>> {
     let config = store::Config::new(settings.data.join("store"), settings.site.as_str());
-    let link = Arc::new(link::BusLink::new(bus.clone()));
-    let store = EdgeStore::open(config, link).await;
-    Ok(Arc::new(store.context("the store did not open")?))
+    let store = EdgeStore::open(config).await.context("the store did not open")?;
+    store.attach(Arc::new(link::BusLink::new(bus.clone())))?;
+    Ok(Arc::new(store))
 }
 
 fn open_accelerate(settings: &Settings) -> Result<EdgeAccelerate> {

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use bus::route::{self, HandlerView};
 use bus::{TierClass, TierPath};
 use serde::{Deserialize, Serialize};
-use store::EdgeStore;
+use store::{BlobKey, EdgeStore, TableSpec};
 use tokio::sync::OnceCell;
 
 use crate::execute::{Code, InvokeError, Target};
@@ -319,7 +319,7 @@ impl EdgeDeploy {
         let app = Arc::new(App::new(registered)?);
         for table in &app.manifest.tables {
             let spec = table_spec(app.name(), table);
-            let made = self.store.create_table(spec).await;
+            let made = self.store.create_table(&spec).await;
             made.map_err(|e| Error::Conflict(format!("table {:?}: {e}", table.name)))?;
         }
         self.remember(registered)?;
@@ -392,8 +392,14 @@ impl EdgeDeploy {
 }
 
 /// The key under which code lies in the store: its origin is always the root.
-pub fn code_key(site: &TierPath, digest: &Digest) -> String {
-    format!("{}/{digest}", site.root())
+pub fn code_key(site: &TierPath, digest: &Digest) -> BlobKey {
+    let key = format!("{}/{digest}", site.root());
+    key.parse().expect("a site and a SHA-256 digest make a key")
+}
+
+/// The store's spec of an app's table.
+pub fn table_spec(app: &str, table: &TableSpec) -> TableSpec {
+    TableSpec { name: table_name(app, &table.name), ..table.clone() }
 }
 
 fn disk(object: &Path, reason: impl ToString) -> Error {

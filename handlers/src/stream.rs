@@ -195,7 +195,10 @@ impl EdgeStream {
             return Err(Error::Bad(format!("handler {name:?} is not placed at {site}")));
         }
         if open.source.is_empty() || open.source.starts_with('-') {
-            return Err(Error::Bad(format!("source {:?} is neither a file nor a URL", open.source)));
+            return Err(Error::Bad(format!(
+                "source {:?} is neither a file nor a URL",
+                open.source
+            )));
         }
         let mut slots = lock(&self.streams);
         let ended = |slot: &Slot| lock(&slot.status).state != State::Open;
@@ -277,7 +280,7 @@ impl EdgeStream {
             text
         });
         let (sender, mut queue) = mpsc::channel::<Frame>(FRAMES_QUEUED_MAX);
-        let read = self.read_frames(job, Reader::new(stdout), sender);
+        let read = self.read_frames(job, Reader::new(stdout, job.connection.id.clone()), sender);
         let handle = async {
             while let Some(frame) = queue.recv().await {
                 self.handle(job, frame).await;

@@ -11,17 +11,17 @@ use std::time::{Duration, Instant};
 
 use bus::event::{DONE_HEADER, DeadLetter, Delivery, Reader};
 use bus::message::SITE_HEADER;
-use bus::route::policy::Fit;
 use bus::route::Decision;
+use bus::route::policy::Fit;
 use bus::{EdgeRoute, EventLog, Refusal, RefusalKind, Request, Response, Subject};
 use tokio::sync::Semaphore;
 
+use crate::EdgeExecute;
 use crate::deploy::{self, App, EdgeDeploy};
 use crate::execute::{self, Input, Invocation, InvokeError};
 use crate::logs::Logs;
 use crate::manifest::Handler;
 use crate::metrics::Metrics;
-use crate::EdgeExecute;
 
 /// How many events are with handlers at once.
 const EVENTS_AT_ONCE: usize = 64;
@@ -352,7 +352,8 @@ impl Triggers {
         let wait = handler.map_or(Duration::ZERO, |handler| self.load.wait(name, handler));
         let view = self.deploy.view(app.as_deref(), (name, function), wait);
         let decision = self.route.decide(&request, &view);
-        match (decision, app, handler.map(|handler| handler.name.clone())) {
+        let handler = handler.map(|handler| handler.name.clone());
+        match (decision, app, handler) {
             (Decision::Refuse(refusal), ..) => Err(refusal),
             (Decision::Escalate { install }, app, handler) => {
                 self.metrics.count("calls sent up", 1);

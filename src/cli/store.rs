@@ -67,9 +67,14 @@ pub async fn run(site: &Site, command: Store, out: Output) -> Result<()> {
             let report = client::report(&bus).await?;
             out.show(&report.tables, |tables| {
                 let row = |status: &store::TableStatus| {
-                    vec![status.name.replacen('_', "/", 1), status.rows.to_string()]
+                    let held = match (status.complete, status.replicated_partitions) {
+                        (true, _) => "whole".into(),
+                        (false, count) => format!("{count} partitions and its own writes"),
+                    };
+                    let rows = status.segment_rows + status.memory_rows as u64;
+                    vec![status.spec.name.replacen('_', "/", 1), rows.to_string(), held]
                 };
-                table(&["TABLE", "ROWS"], tables.iter().map(row))
+                table(&["TABLE", "ROWS AND VERSIONS", "HELD HERE"], tables.iter().map(row))
             })
         }
         Store::Blob { key, out: file } => {

@@ -2,15 +2,30 @@
 
 use std::time::Duration;
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result};
 use bus::{Bus, Headers, Kind, Response, Subject};
+use bytes::{Bytes, BytesMut};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
 use super::report::Report;
 use crate::context::Site;
 
 /// How long a node may take to answer.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
+/// Rows that are asked for at once.
+const PAGE_ROWS: usize = 1_000;
+/// Bytes of a blob that are asked for at once.
+const RANGE_BYTES: usize = 256 * 1024;
+
+#[derive(Deserialize)]
+struct Page {
+    rows: Vec<Value>,
+    next: Option<Value>,
+}
 
 /// Asks a control question of the bus's own site.
 pub async fn control(bus: &Bus, name: &str, body: impl Into<bytes::Bytes>) -> Result<Response> {
@@ -41,4 +56,52 @@ pub async fn status(site: &Site) -> Result<Report> {
 /// Everything about the node behind a connection.
 pub async fn report(bus: &Bus) -> Result<Report> {
     json(&control(bus, "status", "").await?)
+}
+
+/// Every row of a table, in key order, as the site sees it; fetched page by page.
+pub async fn rows(bus: &Bus, table: &str) -> Result<Vec<Value>> {
+    let mut rows: Vec<Value> = vec![];
+    let mut after: Option<Value> = None;
+    loop {
+        let mut body = json!({"table": table, "limit": PAGE_ROWS});
+        if let Some(after) = &after {
+            body["after"] = after.clone();
+        }
+        let page: Page = json(&ask(bus, Kind::St, "scan", body.to_string()).await?)?;
+        rows.extend(page.rows);
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return Ok(rows),
+        }
+    }
+}
+
+/// The bytes of a blob, wherever it lies; fetched range by range.
+pub async fn blob(bus: &Bus, key: &str) -> Result<Bytes> {
+    let mut bytes = BytesMut::new();
+    loop {
+        let body = json!({"key": key, "offset": bytes.len(), "length": RANGE_BYTES});
+        let range = ask(bus, Kind::St, "read-blob", body.to_string()).await?.payload;
+        bytes.extend_from_slice(&range);
+        if range.len() < RANGE_BYTES {
+            return Ok(bytes.freeze());
+        }
+    }
+}
+
+/// Writes a table as a Parquet file; returns the number of its rows.
+pub async fn export(bus: &Bus, table: &str, file: &Path) -> Result<u64> {
+    let answer = ask(bus, Kind::St, "export", json!({"table": table}).to_string()).await?;
+    let answer: Value = json(&answer)?;
+    let key = answer["blob"].as_str().context("the export has no blob")?;
+    let bytes = blob(bus, key).await?;
+    std::fs::write(file, bytes).with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(answer["rows"].as_u64().unwrap_or(0))
+}
+
+/// How many changes of the site's store its parent does not have yet.
+pub async fn changes_waiting(bus: &Bus) -> Result<u64> {
+    let status: Value = json(&ask(bus, Kind::St, "status", "").await?)?;
+    let number = |name: &str| status["status"][name].as_u64().unwrap_or(0);
+    Ok(number("seq").saturating_sub(number("parent_seq")))
 }

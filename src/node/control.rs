@@ -4,13 +4,17 @@ use std::sync::Arc;
 
 use bus::message::SITE_HEADER;
 use bus::registry::{Entry, MANIFEST_BYTES_MAX};
-use bus::{Refusal, RefusalKind, Registry, Request, Response, Subject, TierPath};
+use bus::{
+    PAYLOAD_BYTES_MAX, Refusal, RefusalKind, Registry, Request, Response, Subject, TierPath,
+};
 use bytes::Bytes;
 use futures::StreamExt;
 use handlers::deploy::{self, Registered};
 use handlers::manifest::{Handler, Source};
 use handlers::{Digest, Manifest};
+use serde::Deserialize;
 use serde_json::json;
+use store::BlobKey;
 
 use super::{Answer, Node, gossip};
 
@@ -29,7 +33,7 @@ fn text(request: &Request) -> Result<&str, Refusal> {
 }
 
 /// `call.<site>._.<app>.<function>`.
-pub async fn call(node: &Arc<Node>, request: Request) -> Answer {
+pub async fn call(node: Arc<Node>, request: Request) -> Answer {
     let started = request.received;
     let answer = node.triggers.answer(request).await;
     node.metrics.time("call", started.elapsed());
@@ -37,13 +41,13 @@ pub async fn call(node: &Arc<Node>, request: Request) -> Answer {
 }
 
 /// `ctl.<site>._.<noun>.<verb>`.
-pub async fn control(node: &Arc<Node>, request: Request) -> Answer {
+pub async fn control(node: Arc<Node>, request: Request) -> Answer {
     let subject = subject(&request)?;
     let tokens: Vec<&str> = subject.name.split('.').collect();
     match tokens[..] {
-        ["apps", "apply"] => apply(node, &request).await,
-        ["apps", "delete"] => delete(node, &request).await,
-        ["apps", "get"] => get_app(node, &request).await,
+        ["apps", "apply"] => apply(&node, &request).await,
+        ["apps", "delete"] => delete(&node, &request).await,
+        ["apps", "get"] => get_app(&node, &request).await,
         ["apps", "list"] | ["status"] => Response::json(&node.report().await),
         ["tree"] => Response::json(&node.brief().await),
         ["devices"] => Response::json(&node.accelerate.devices()),
@@ -55,7 +59,7 @@ pub async fn control(node: &Arc<Node>, request: Request) -> Answer {
             };
             Response::json(&node.logs.last(count.min(LINES_MAX)))
         }
-        ["site", _, "hello"] => gossip::welcome(node, &request).await,
+        ["site", _, "hello"] => gossip::welcome(&node, &request).await,
         _ => Err(Refusal::bad(format!(
             "no control request {:?}; there are apps.apply, apps.delete, apps.get, apps.list, \
              status, tree, devices, logs",
@@ -65,24 +69,70 @@ pub async fn control(node: &Arc<Node>, request: Request) -> Answer {
 }
 
 /// `st.<site>._.<op>`: from clients here, or from the parent.
-pub async fn store(node: &Arc<Node>, request: Request) -> Answer {
+pub async fn store(node: Arc<Node>, request: Request) -> Answer {
     let op = subject(&request)?.name;
-    serve_store(node, &op, "", request.payload).await
+    serve_store(&node, &op, "", request.payload).await
 }
 
 /// `sync.<child>._.st.<op>`: from a child; its server vouches for its name.
-pub async fn store_of_child(node: &Arc<Node>, request: Request) -> Answer {
+pub async fn store_of_child(node: Arc<Node>, request: Request) -> Answer {
     let subject = subject(&request)?;
     let child: &TierPath = &subject.path;
     let op = subject.rest();
-    serve_store(node, op, child.as_str(), request.payload).await
+    serve_store(&node, op, child.as_str(), request.payload).await
 }
 
 async fn serve_store(node: &Node, op: &str, from: &str, payload: Bytes) -> Answer {
+    match op {
+        "read-blob" => return read_blob(node, &payload).await,
+        "export" => return export(node, &payload).await,
+        _ => {}
+    }
     match node.store.serve(op, from, payload).await {
         Ok(answer) => Ok(Response::new(answer)),
         Err(e) => Err(refusal_of_store(&e)),
     }
+}
+
+#[derive(Deserialize)]
+struct ReadBlob {
+    key: String,
+    #[serde(default)]
+    offset: u64,
+    length: u64,
+}
+
+/// Part of a blob as raw bytes, clipped to its end and to what fits a message.
+async fn read_blob(node: &Node, payload: &[u8]) -> Answer {
+    let asked: ReadBlob = serde_json::from_slice(payload)
+        .map_err(|e| Refusal::bad(format!("read-blob: {e}; say key, offset and length")))?;
+    let key: BlobKey = asked.key.parse().map_err(|e: store::Error| refusal_of_store(&e))?;
+    let length = asked.length.min(PAYLOAD_BYTES_MAX as u64 * 3 / 4);
+    let end = asked.offset.saturating_add(length);
+    let part = node.store.get_blob_range(&key, asked.offset, end).await;
+    match part.map_err(|e| refusal_of_store(&e))? {
+        Some(bytes) => Ok(Response::new(bytes)),
+        None => Err(Refusal::new(RefusalKind::NotFound, format!("no blob {key}"))),
+    }
+}
+
+#[derive(Deserialize)]
+struct Export {
+    table: String,
+}
+
+/// Writes a table as Parquet into a blob, to be read part by part; answers with its key.
+async fn export(node: &Node, payload: &[u8]) -> Answer {
+    let asked: Export = serde_json::from_slice(payload)
+        .map_err(|e| Refusal::bad(format!("export: {e}; say which table")))?;
+    let disk = |e: std::io::Error| Refusal::new(RefusalKind::Internal, format!("export: {e}"));
+    let folder = tempfile::tempdir().map_err(disk)?;
+    let file = folder.path().join("table.parquet");
+    let rows = node.store.export_parquet(&asked.table, &file).await;
+    let rows = rows.map_err(|e| refusal_of_store(&e))?;
+    let bytes = tokio::fs::read(&file).await.map_err(disk)?;
+    let key = node.store.put_blob(bytes.into()).await.map_err(|e| refusal_of_store(&e))?;
+    Response::json(&json!({"blob": key.to_string(), "rows": rows}))
 }
 
 fn refusal_of_store(error: &store::Error) -> Refusal {
@@ -97,7 +147,7 @@ fn refusal_of_store(error: &store::Error) -> Refusal {
 }
 
 /// `sm.<site>._.<app>.open|list|close`.
-pub async fn streams(node: &Arc<Node>, request: Request) -> Answer {
+pub async fn streams(node: Arc<Node>, request: Request) -> Answer {
     let subject = subject(&request)?;
     let (app, verb) = (subject.app(), subject.rest());
     match verb {

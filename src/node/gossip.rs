@@ -91,7 +91,7 @@ pub async fn run(node: Arc<Node>) {
                 let was_away = !node.parent_up();
                 node.route.note_parent(Some(started.elapsed()));
                 if was_away {
-                    node.on_parent_back(&parent, heard_once).await;
+                    node.on_parent_back(&parent, heard_once);
                 }
                 heard_once = true;
                 let welcome: Result<Welcome, _> = serde_json::from_slice(&response.payload);

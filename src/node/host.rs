@@ -75,6 +75,24 @@ impl Doors {
     }
 }
 
+fn row(row: Row) -> Result<store::Row, HostError> {
+    store::row_from_json(&serde_json::Value::Object(row)).map_err(of_store)
+}
+
+fn json_row(row: &store::Row) -> Row {
+    match store::row_to_json(row) {
+        serde_json::Value::Object(row) => row,
+        _ => Row::new(),
+    }
+}
+
+fn delta((column, by): (String, serde_json::Value)) -> Result<(String, i64), HostError> {
+    match by.as_i64() {
+        Some(by) => Ok((column, by)),
+        None => Err(HostError::Invalid(format!("column {column:?} grows by an integer, not {by}"))),
+    }
+}
+
 fn of_store(error: store::Error) -> HostError {
     let text = error.to_string();
     match error {
@@ -95,9 +113,9 @@ impl Host for Doors {
     ) -> Result<Option<Row>, HostError> {
         let (behind, table) = self.table(caller, table)?;
         let started = Instant::now();
-        let found = behind.store.get_json(&table, &key).await.map_err(of_store);
+        let found = behind.store.get(&table, &row(key)?).await.map_err(of_store)?;
         self.timed("store get", started);
-        found
+        Ok(found.as_ref().map(json_row))
     }
 
     async fn store_put(
@@ -108,9 +126,10 @@ impl Host for Doors {
     ) -> Result<(), HostError> {
         let (behind, table) = self.table(caller, table)?;
         let started = Instant::now();
-        let put = behind.store.put_json(&table, &rows).await.map_err(of_store);
+        let rows = rows.into_iter().map(row).collect::<Result<Vec<_>, _>>()?;
+        behind.store.put(&table, &rows).await.map_err(of_store)?;
         self.timed("store put", started);
-        put.map(|_| ())
+        Ok(())
     }
 
     async fn store_increment(
@@ -122,9 +141,10 @@ impl Host for Doors {
     ) -> Result<(), HostError> {
         let (behind, table) = self.table(caller, table)?;
         let started = Instant::now();
-        let done = behind.store.increment_json(&table, &key, &deltas).await.map_err(of_store);
+        let deltas = deltas.into_iter().map(delta).collect::<Result<Vec<_>, _>>()?;
+        behind.store.increment(&table, &row(key)?, &deltas).await.map_err(of_store)?;
         self.timed("store increment", started);
-        done.map(|_| ())
+        Ok(())
     }
 
     async fn store_scan(
@@ -136,9 +156,11 @@ impl Host for Doors {
         let (behind, table) = self.table(caller, table)?;
         let started = Instant::now();
         let limit = scan.limit.unwrap_or(SCAN_ROWS_MAX).min(SCAN_ROWS_MAX) as usize;
-        let rows = behind.store.scan_json(&table, &scan.prefix, limit, scan.reverse).await;
+        let (prefix, reverse) = (row(scan.prefix)?, scan.reverse);
+        let scan = store::Scan { prefix, limit: Some(limit), reverse, ..Default::default() };
+        let found = behind.store.scan(&table, scan).await.map_err(of_store)?;
         self.timed("store scan", started);
-        rows.map_err(of_store)
+        Ok(found.rows.iter().map(json_row).collect())
     }
 
     async fn put_blob(&self, _caller: &Caller, content: Bytes) -> Result<String, HostError> {
@@ -150,7 +172,8 @@ impl Host for Doors {
     }
 
     async fn get_blob(&self, _caller: &Caller, key: &str) -> Result<Option<Bytes>, HostError> {
-        self.behind()?.store.get_blob(key).await.map_err(of_store)
+        let key = key.parse().map_err(of_store)?;
+        self.behind()?.store.get_blob(&key).await.map_err(of_store)
     }
 
     async fn publish(&self, caller: &Caller, event: Publication) -> Result<(), HostError> {
