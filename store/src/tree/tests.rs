@@ -1,1 +1,369 @@
+//! Many sites in one process, joined by links that fail as told.
 
+mod net;
+mod simulation;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::tests::{Machine, motion, row, stats};
+use crate::{
+    BlobKey, Config, Coverage, EdgeStore, Error, Level, ReadOptions, Result, Row, Scan, Value,
+};
+use net::{Faults, Net};
+
+/// Waits for something that must come true; fails after a time no working store needs.
+pub async fn eventually<F: Future<Output = bool>>(what: &str, mut is_true: impl FnMut() -> F) {
+    for _ in 0..2_000 {
+        if is_true().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never came true: {what}");
+}
+
+const LOCAL: ReadOptions = ReadOptions { local_only: true, deadline_ms: None };
+
+async fn local_rows(store: &EdgeStore, table: &str) -> Vec<Row> {
+    let scanned = store.scan_with(table, Scan::default(), LOCAL).await;
+    scanned.map(|s| s.rows).unwrap_or_default()
+}
+
+/// cloud, cloud.east, cloud.east.cell1 and cell2, all in good order.
+async fn tree() -> (Net, [EdgeStore; 4]) {
+    let net = Net::new(Faults::none(), 1);
+    let cloud = net.start("cloud").await;
+    let east = net.start("cloud.east").await;
+    let cell1 = net.start("cloud.east.cell1").await;
+    let cell2 = net.start("cloud.east.cell2").await;
+    (net, [cloud, east, cell1, cell2])
+}
+
+fn frame(at: i64) -> Row {
+    row! {"camera": "front", "at": at, "score": at as f64}
+}
+
+#[tokio::test]
+async fn changes_and_tables_climb_to_the_root() {
+    let (_net, [cloud, east, cell1, _]) = tree().await;
+    cell1.create_table(&motion()).await.unwrap();
+    let ack = cell1.put_at("motion", &[frame(1)], Level::Parent).await.unwrap();
+    assert_eq!(ack.level, Level::Parent);
+    assert_eq!(local_rows(&east, "motion").await.len(), 1, "the parent has it when it says so");
+    eventually("the root has the row", || async { local_rows(&cloud, "motion").await.len() == 1 })
+        .await;
+    assert_eq!(
+        cloud.get("motion", &row! {"camera": "front", "at": 1}).await.unwrap().unwrap()["score"],
+        1.0.into()
+    );
+}
+
+#[tokio::test]
+async fn a_reader_elsewhere_gets_rows_on_demand_and_stays_fresh() {
+    let (net, [_cloud, _east, cell1, cell2]) = tree().await;
+    cell1.create_table(&motion()).await.unwrap();
+    let rows: Vec<Row> = (0..100).map(frame).collect();
+    cell1.put("motion", &rows).await.unwrap();
+    eventually("the reader sees all", || async {
+        matches!(cell2.scan("motion", Scan::default()).await, Ok(s) if s.rows.len() == 100)
+    })
+    .await;
+    eventually("the replica is here", || async { cell2.tables().iter().any(|t| t.complete) }).await;
+    cell1.put("motion", &[frame(100)]).await.unwrap();
+    eventually("the change comes by itself", || async {
+        local_rows(&cell2, "motion").await.len() == 101
+    })
+    .await;
+    let asked = net.asked("cloud.east.cell2", "range");
+    let scanned = cell2.scan("motion", Scan::default()).await.unwrap();
+    assert_eq!((scanned.rows.len(), scanned.coverage.source.as_str()), (101, "cloud.east.cell2"));
+    assert!(scanned.coverage.complete);
+    assert_eq!(net.asked("cloud.east.cell2", "range"), asked, "a replica is read here");
+}
+
+#[tokio::test]
+async fn one_partition_can_be_replicated_alone() {
+    let (_net, [cloud, _, _, cell2]) = tree().await;
+    cloud.create_table(&motion()).await.unwrap();
+    for camera in ["back", "front"] {
+        cloud.put("motion", &[row! {"camera": camera, "at": 1, "score": 1}]).await.unwrap();
+    }
+    let front = |store: &EdgeStore| {
+        let scan = Scan { prefix: row! {"camera": "front"}, ..Scan::default() };
+        let store = store.clone();
+        async move { store.scan("motion", scan).await.unwrap() }
+    };
+    assert_eq!(front(&cell2).await.rows.len(), 1);
+    eventually("the partition is here", || async { cell2.tables()[0].replicated_partitions == 1 })
+        .await;
+    for camera in ["back", "front"] {
+        cloud.put("motion", &[row! {"camera": camera, "at": 2, "score": 1}]).await.unwrap();
+    }
+    eventually("the partition stays fresh", || async { front(&cell2).await.rows.len() == 2 }).await;
+    assert_eq!(local_rows(&cell2, "motion").await.len(), 2, "the other partition is not here");
+    assert_eq!(cell2.scan("motion", Scan::default()).await.unwrap().rows.len(), 4);
+}
+
+#[tokio::test]
+async fn unknown_tables_are_named() {
+    let (net, [.., cell2]) = tree().await;
+    let error = cell2.get("motoin", &frame(1)).await.unwrap_err();
+    assert_eq!(error.to_string(), r#"unknown table "motoin""#);
+    net.cut("cloud.east.cell2");
+    let error = cell2.get("motoin", &frame(1)).await.unwrap_err();
+    assert!(error.retryable() && error.to_string().contains("motoin"), "{error}");
+}
+
+#[tokio::test]
+async fn a_cut_off_site_goes_on_and_loses_nothing() {
+    let (net, [cloud, _, cell1, _]) = tree().await;
+    cloud.create_table(&motion()).await.unwrap();
+    cloud.put("motion", &[frame(0)]).await.unwrap();
+    assert!(cell1.get("motion", &row! {"camera": "front", "at": 0}).await.unwrap().is_some());
+    net.cut("cloud.east.cell1");
+    for at in 1..50 {
+        cell1.put("motion", &[frame(at)]).await.unwrap();
+        if at % 20 == 0 {
+            cell1.flush().await.unwrap();
+        }
+    }
+    let (row, coverage) = cell1
+        .get_with("motion", &row! {"camera": "front", "at": 9}, ReadOptions::default())
+        .await
+        .unwrap();
+    assert!(row.is_some());
+    assert_eq!(coverage.source, "cloud.east.cell1");
+    assert_eq!(local_rows(&cloud, "motion").await.len(), 1);
+    net.mend("cloud.east.cell1");
+    eventually("everything has climbed", || async {
+        local_rows(&cloud, "motion").await.len() == 50
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_incomplete_answer_says_so() {
+    let (net, [cloud, _, cell1, _]) = tree().await;
+    cloud.create_table(&motion()).await.unwrap();
+    cell1.put("motion", &[frame(1)]).await.unwrap();
+    net.cut("cloud.east.cell1");
+    let scanned = cell1.scan("motion", Scan::default()).await.unwrap();
+    let here = Coverage { complete: false, source: "cloud.east.cell1".into(), age_ms: 0 };
+    assert_eq!((scanned.rows.len(), scanned.coverage), (1, here));
+    let error = cell1.get("motion", &row! {"camera": "back", "at": 1}).await.unwrap_err();
+    assert_eq!(error.code(), "unreachable");
+}
+
+#[tokio::test]
+async fn a_lost_message_of_the_feed_is_noticed_and_fetched() {
+    let (net, [cloud, east, _, _]) = tree().await;
+    cloud.create_table(&motion()).await.unwrap();
+    east.replicate("motion").await.unwrap();
+    net.drop_changes(true);
+    cloud.put("motion", &[frame(1)]).await.unwrap();
+    cloud.put("motion", &[frame(2)]).await.unwrap();
+    net.drop_changes(false);
+    cloud.put("motion", &[frame(3)]).await.unwrap();
+    eventually("the gap is mended", || async { local_rows(&east, "motion").await.len() == 3 })
+        .await;
+    // No later message shows that this one is missing; the comparison does.
+    net.drop_changes(true);
+    cloud.put("motion", &[frame(4)]).await.unwrap();
+    tokio::task::yield_now().await;
+    eventually("the end is mended", || async { local_rows(&east, "motion").await.len() == 4 })
+        .await;
+}
+
+#[tokio::test]
+async fn replicas_survive_restarts_of_both_sides() {
+    let (net, [cloud, _, _, cell2]) = tree().await;
+    cloud.create_table(&motion()).await.unwrap();
+    cloud.put("motion", &(0..10).map(frame).collect::<Vec<_>>()).await.unwrap();
+    cell2.replicate("motion").await.unwrap();
+    drop(cell2);
+    let east = net.restart("cloud.east").await;
+    cloud.put("motion", &[frame(10)]).await.unwrap();
+    let cell2 = net.restart("cloud.east.cell2").await;
+    assert!(cell2.tables()[0].complete, "what is held is remembered");
+    assert!(local_rows(&cell2, "motion").await.len() >= 10);
+    for store in [&east, &cell2] {
+        eventually("the replica catches up", || async {
+            local_rows(store, "motion").await.len() == 11
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_parent_that_lost_its_disk_gets_everything_again() {
+    let (net, [_, _, cell1, _]) = tree().await;
+    cell1.create_table(&motion()).await.unwrap();
+    for at in 0..20 {
+        cell1.put_at("motion", &[frame(at)], Level::Parent).await.unwrap();
+    }
+    cell1.flush().await.unwrap();
+    cell1.put_at("motion", &[frame(20)], Level::Parent).await.unwrap();
+    eventually("the log has been let go", || async { cell1.inner.engine.wal.first_seq() > 20 })
+        .await;
+    let east = net.replace("cloud.east").await;
+    eventually("the new parent has all", || async {
+        local_rows(&east, "motion").await.len() == 21
+    })
+    .await;
+    cell1.put("motion", &[frame(21)]).await.unwrap();
+    eventually("and what follows", || async { local_rows(&east, "motion").await.len() == 22 })
+        .await;
+}
+
+#[tokio::test]
+async fn changes_from_a_fast_clock_wait_at_their_site() {
+    let net = Net::new(Faults::none(), 1);
+    let cloud = net.start("cloud").await;
+    let east = net.start_skewed("cloud.east", 60_000).await;
+    east.create_table(&motion()).await.unwrap();
+    east.put("motion", &[frame(1)]).await.unwrap();
+    eventually("the parent has refused", || async { net.asked("cloud.east", "up") > 3 }).await;
+    assert_eq!(local_rows(&cloud, "motion").await.len(), 0);
+    cloud.put("motion", &[frame(2)]).await.unwrap();
+    net.advance_clock("cloud", 60_000);
+    eventually("the clocks agree, the changes climb", || async {
+        local_rows(&cloud, "motion").await.len() == 2
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn blobs_are_found_across_the_tree() {
+    let (net, [cloud, _, cell1, cell2]) = tree().await;
+    let bytes = Bytes::from((0..1_000_000u32).map(|i| (i * 7 % 251) as u8).collect::<Vec<_>>());
+    let key = cell1.put_blob(bytes.clone()).await.unwrap();
+    assert_eq!(key.site(), "cloud.east.cell1");
+    assert!(!cell2.has_blob(&key).await.unwrap());
+    assert_eq!(cell2.get_blob(&key).await.unwrap().unwrap(), bytes);
+    assert!(cell2.has_blob(&key).await.unwrap(), "it is kept");
+    assert!(!cloud.has_blob(&key).await.unwrap(), "it did not climb further than needed");
+    let part = cloud.get_blob_range(&key, 500_000, 500_010).await.unwrap().unwrap();
+    assert_eq!(part, bytes.slice(500_000..500_010));
+    let absent = BlobKey::of("cloud.east.cell1", b"never stored");
+    assert_eq!(cell2.get_blob(&absent).await.unwrap(), None);
+    net.cut("cloud.east.cell1");
+    let other = cell1.put_blob(Bytes::from_static(b"cut off")).await.unwrap();
+    let error = cell2.get_blob(&other).await.unwrap_err();
+    assert!(error.retryable(), "{error}");
+    net.mend("cloud.east.cell1");
+    assert_eq!(cell2.get_blob(&other).await.unwrap().unwrap(), "cut off");
+}
+
+#[tokio::test]
+async fn large_tables_travel_in_pages() {
+    let net = Net::new(Faults::none(), 1);
+    let cloud = net.start("cloud").await;
+    let east = net.start("cloud.east").await;
+    cloud.create_table(&motion()).await.unwrap();
+    let text = "x".repeat(5_000);
+    for chunk in 0..4 {
+        let rows: Vec<Row> = (0..100)
+            .map(|i| row! {"camera": "front", "at": chunk * 100 + i, "jpeg": text})
+            .collect();
+        cloud.put("motion", &rows).await.unwrap();
+    }
+    let ask = |limit, reverse| Scan { limit, reverse, ..Scan::default() };
+    let at = |s: crate::Scanned| s.rows.iter().map(|r| r["at"].clone()).collect::<Vec<_>>();
+    net.refuse("cloud.east", "fetch");
+    let last = at(east.scan("motion", ask(Some(150), true)).await.unwrap());
+    assert_eq!(last, (250..400).rev().map(Value::Time).collect::<Vec<_>>());
+    let first = at(east.scan("motion", ask(Some(150), false)).await.unwrap());
+    assert_eq!(first, (0..150).map(Value::Time).collect::<Vec<_>>());
+    let all = at(east.scan("motion", ask(None, false)).await.unwrap());
+    assert_eq!(all, (0..400).map(Value::Time).collect::<Vec<_>>());
+    assert!(net.asked("cloud.east", "range") > 8);
+    net.allow("cloud.east", "fetch");
+    east.replicate("motion").await.unwrap();
+    assert_eq!(local_rows(&east, "motion").await.len(), 400);
+    assert!(net.largest_payload() < crate::PAYLOAD_BYTES_MAX);
+}
+
+#[tokio::test]
+async fn nobody_speaks_for_another_site() {
+    let (_net, [cloud, east, cell1, _]) = tree().await;
+    let up = |site: &str| {
+        let up = super::wire::Up { store: 7, site: site.into(), prev: 0, entries: Vec::new() };
+        Bytes::from(crate::record::encode(&up))
+    };
+    let answer = |store: &EdgeStore, from: &'static str, site: &str| {
+        let (store, payload) = (store.clone(), up(site));
+        async move { super::wire::open(store.serve("up", from, payload).await.unwrap()) }
+    };
+    assert!(answer(&east, "cloud.east.cell1", "cloud.east.cell1").await.is_ok());
+    assert!(answer(&east, "cloud.east.cell2", "cloud.east.cell1").await.is_err());
+    assert!(answer(&cloud, "cloud.east.cell1", "cloud.east.cell1").await.is_err());
+    assert!(answer(&cell1, "cloud.east.cell1", "cloud.east.cell1").await.is_err());
+}
+
+#[tokio::test]
+async fn a_conflicting_table_does_not_hold_up_the_rest() {
+    let (net, [cloud, _, cell1, _]) = tree().await;
+    net.cut("cloud.east.cell1");
+    let mut other = stats();
+    other.columns[5].kind = crate::ColumnKind::Utf8;
+    cell1.create_table(&other).await.unwrap();
+    cell1.put("stats", &[row! {"k": 1, "a": "text"}]).await.unwrap();
+    cell1.create_table(&motion()).await.unwrap();
+    cell1.put("motion", &[frame(1)]).await.unwrap();
+    cloud.create_table(&stats()).await.unwrap();
+    let key = row! {"camera": "front", "at": 1};
+    net.restart("cloud.east").await.create_table(&stats()).await.unwrap();
+    net.mend("cloud.east.cell1");
+    eventually("the good table climbs", || async {
+        matches!(cloud.get("motion", &key).await, Ok(Some(_)))
+    })
+    .await;
+    assert_eq!(local_rows(&cloud, "stats").await.len(), 0);
+    assert_eq!(local_rows(&cell1, "stats").await.len(), 1, "what is refused stays where it is");
+}
+
+#[tokio::test]
+async fn a_new_column_reaches_readers_below() {
+    let (_net, [cloud, _, _, cell2]) = tree().await;
+    cloud.create_table(&stats()).await.unwrap();
+    cloud.put("stats", &[row! {"k": 1, "a": 1}]).await.unwrap();
+    cell2.replicate("stats").await.unwrap();
+    let mut wider = stats();
+    wider.columns.push(serde_json::from_str(r#"{"name":"note","kind":"utf8"}"#).unwrap());
+    cloud.create_table(&wider).await.unwrap();
+    cloud.patch("stats", &[row! {"k": 1, "note": "x"}]).await.unwrap();
+    eventually("the column is here", || async {
+        local_rows(&cell2, "stats")
+            .await
+            .first()
+            .is_some_and(|r| r.get("note") == Some(&"x".into()))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn arbitrary_requests_do_no_harm() {
+    let (net, [cloud, ..]) = tree().await;
+    cloud.create_table(&motion()).await.unwrap();
+    let ops = ["up", "range", "fetch", "heads", "describe", "blob", "get", "scan", "put", "x"];
+    for i in 0..4_000u64 {
+        let bytes: Vec<u8> = (0..net.random(40)).map(|_| net.random(256) as u8).collect();
+        let op = ops[i as usize % ops.len()];
+        let _: Result<Bytes> = cloud.serve(op, "cloud.east", bytes.into()).await;
+    }
+    cloud.put("motion", &[frame(1)]).await.unwrap();
+    assert_eq!(local_rows(&cloud, "motion").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_store_outside_the_tree_keeps_what_has_to_climb() {
+    let machine = Machine::new(9);
+    let store = machine.open(Config::new("", "cloud.east")).await.unwrap();
+    store.create_table(&motion()).await.unwrap();
+    store.put("motion", &[frame(1)]).await.unwrap();
+    store.flush().await.unwrap();
+    assert_eq!(store.inner.engine.wal.first_seq(), 1, "the log still has it");
+    assert!(matches!(store.replicate("motion").await, Err(Error::Unreachable { .. })));
+}
