@@ -5,10 +5,14 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
 
 use crate::engine::{KeepEmpty, Logged, ahead_ms};
 use crate::error::{Error, Result};
 use crate::record::{self, Body, Entry, Source};
+use crate::wal::Durable;
 
 use super::wire::{BATCH_BYTES, Up, UpDone, op};
 use super::{Backoff, Tree};
@@ -22,21 +26,35 @@ struct Push {
     seen: u64,
     /// Entries after it that have been read.
     backlog: VecDeque<Logged>,
+    /// The parent's store for which everything has been logged again.
+    logged_again_for: Option<u64>,
 }
 
+/// What a step of the child's side came to.
+enum Step {
+    /// Something was sent, or waits to be.
+    Went,
+    /// The parent's standing is to be asked for again.
+    AskAgain,
+}
+
+/// After so many quiet comparison intervals the child asks where the parent stands: it may have
+/// been replaced.
+const QUIET_INTERVALS: u64 = 30;
 /// Bytes of entries read at a time.
 const BACKLOG_BYTES: usize = 4 << 20;
 
 /// Sends this site's changes to the parent for as long as the site is in the tree.
 pub async fn push(tree: Arc<Tree>) {
     let mut backoff = Backoff::new();
-    let mut push = Push { tree, cursor: 0, seen: 0, backlog: VecDeque::new() };
+    let mut push =
+        Push { tree, cursor: 0, seen: 0, backlog: VecDeque::new(), logged_again_for: None };
     let mut known = false;
     loop {
         let step = if known { push.step().await } else { push.begin().await };
         match step {
-            Ok(()) => {
-                known = true;
+            Ok(step) => {
+                known = matches!(step, Step::Went);
                 backoff = Backoff::new();
             }
             Err(error) => {
@@ -55,21 +73,24 @@ pub async fn push(tree: Arc<Tree>) {
 
 impl Push {
     /// Learns where the parent stands.
-    async fn begin(&mut self) -> Result<()> {
+    async fn begin(&mut self) -> Result<Step> {
         let done = self.send(0, Vec::new()).await?;
         self.cursor = done.cursor;
         self.go_on_after(done.cursor);
         let engine = self.tree.engine.clone();
         if engine.read().climbed > done.cursor && engine.wal.first_seq() > done.cursor + 1 {
-            tracing::warn!(parent = done.store, "parent has lost what it had, sending all again");
-            engine.log_again().await?;
+            if self.logged_again_for != Some(done.store) {
+                tracing::warn!("parent has lost what it had, sending everything again");
+                engine.log_again().await?;
+                self.logged_again_for = Some(done.store);
+            }
             self.go_on_after(engine.wal.first_seq().saturating_sub(1));
         }
-        Ok(())
+        Ok(Step::Went)
     }
 
     /// Sends the next entries, or waits until there are some.
-    async fn step(&mut self) -> Result<()> {
+    async fn step(&mut self) -> Result<Step> {
         let engine = self.tree.engine.clone();
         let mut durable = engine.wal.durable();
         durable.mark_unchanged();
@@ -78,24 +99,23 @@ impl Push {
         }
         let batch = next_batch(&self.backlog);
         let Some(last) = batch.last().map(|e| e.seq) else {
-            return match durable.changed().await {
-                Ok(()) => Ok(()),
-                Err(_) => std::future::pending().await,
-            };
+            return Ok(wait_for_more(&self.tree, &mut durable).await);
         };
         let climbing: Vec<&&Logged> = batch.iter().filter(|e| e.source.climbs()).collect();
-        let mut climbed = 0;
-        if let Some(expected) = climbing.last().map(|e| e.seq) {
-            climbed = expected;
+        let climbed = climbing.last().map_or(0, |e| e.seq);
+        if climbed > 0 {
             let bytes = climbing.iter().map(|e| e.bytes.to_vec()).collect();
             let done = self.send(self.cursor, bytes).await?;
             for (seq, reason) in &done.refused {
                 tracing::error!(seq, reason, "parent refuses a change; it stays at this site");
             }
+            if done.cursor < self.cursor {
+                return Ok(Step::AskAgain);
+            }
             self.cursor = done.cursor;
-            if done.cursor < expected {
+            if done.cursor < climbed {
                 self.go_on_after(done.cursor);
-                return Ok(());
+                return Ok(Step::Went);
             }
         }
         self.seen = last;
@@ -104,7 +124,7 @@ impl Push {
         if let Err(error) = engine.trim_log().await {
             tracing::warn!(%error, "log file cannot be removed");
         }
-        Ok(())
+        Ok(Step::Went)
     }
 
     fn go_on_after(&mut self, seq: u64) {
@@ -116,6 +136,16 @@ impl Push {
         let engine = &self.tree.engine;
         let site = engine.config.site.clone();
         self.tree.ask_parent(op::UP, &Up { store: engine.id, site, prev, entries }).await
+    }
+}
+
+async fn wait_for_more(tree: &Tree, durable: &mut watch::Receiver<Durable>) -> Step {
+    let quiet_ms = tree.engine.config.compare_interval_ms * QUIET_INTERVALS;
+    match tokio::time::timeout(Duration::from_millis(quiet_ms), durable.changed()).await {
+        Ok(Ok(())) => Step::Went,
+        // The log has ended: so has this store.
+        Ok(Err(_)) => std::future::pending().await,
+        Err(_) => Step::AskAgain,
     }
 }
 
