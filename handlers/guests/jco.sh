@@ -16,7 +16,8 @@ node=node
 
 # jco looks for the file from the file's own folder.
 cd "$(dirname "$1")"
-"$node" "$TOOLS/node/node_modules/@bytecodealliance/jco/dist/jco.js" componentize "$(basename "$1")" \
+jco="$TOOLS/node/node_modules/@bytecodealliance/jco/dist/jco.js"
+"$node" "$jco" componentize "$(basename "$1")" \
     --wit "$root/handlers/wit" -n "$2" -o "$partial" \
     --backend qjs --backend-qjs-disable-async >&2
 # Whoever looks meanwhile sees the old component or the whole new one.

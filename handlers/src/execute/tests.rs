@@ -2,6 +2,7 @@
 //! those made from JavaScript and Python, and Lambda functions, want `.tools`.
 
 mod components;
+mod doorcam;
 mod host;
 mod lambda;
 mod languages;

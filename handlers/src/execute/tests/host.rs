@@ -1,7 +1,7 @@
 //! A node in memory: tables are maps, events and log lines are kept in the order they came.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use async_trait::async_trait;
 
@@ -10,13 +10,15 @@ use super::*;
 pub(super) struct Memory {
     state: Mutex<State>,
     accelerate: accel::EdgeAccelerate,
+    /// Where rows go when a test wants the real rules of its tables.
+    pub(super) store: OnceLock<store::EdgeStore>,
 }
 
 impl Default for Memory {
     fn default() -> Self {
         let config = accel::Config { opencl: false, ..accel::Config::default() };
         let accelerate = accel::EdgeAccelerate::start(config).unwrap();
-        Self { state: Mutex::default(), accelerate }
+        Self { state: Mutex::default(), accelerate, store: OnceLock::new() }
     }
 }
 
@@ -53,6 +55,21 @@ impl State {
     }
 }
 
+fn to_store(row: Row) -> store::Row {
+    store::row_from_json(&serde_json::Value::Object(row)).expect("an object is a row")
+}
+
+fn of_store_row(row: &store::Row) -> Row {
+    match store::row_to_json(row) {
+        serde_json::Value::Object(row) => row,
+        other => panic!("a row is an object, not {other}"),
+    }
+}
+
+fn of_store(error: store::Error) -> HostError {
+    HostError::Invalid(error.to_string())
+}
+
 fn check_grant(table: &str) -> Result<(), HostError> {
     match table {
         "secret" => Err(HostError::Denied("table \"secret\" is not granted".into())),
@@ -72,6 +89,11 @@ impl Host for Memory {
 
     async fn store_put(&self, _: &Caller, table: &str, rows: Vec<Row>) -> Result<(), HostError> {
         check_grant(table)?;
+        if let Some(store) = self.store.get() {
+            let rows: Vec<store::Row> = rows.into_iter().map(to_store).collect();
+            store.put(table, &rows).await.map_err(of_store)?;
+            return Ok(());
+        }
         let mut state = self.state();
         for row in rows {
             let id = state.id(&row)?;
@@ -101,6 +123,12 @@ impl Host for Memory {
 
     async fn store_scan(&self, _: &Caller, table: &str, scan: Scan) -> Result<Vec<Row>, HostError> {
         check_grant(table)?;
+        if let Some(store) = self.store.get() {
+            let prefix = to_store(scan.prefix);
+            let scan = store::Scan { prefix, reverse: scan.reverse, ..Default::default() };
+            let scanned = store.scan(table, scan).await.map_err(of_store)?;
+            return Ok(scanned.rows.iter().map(of_store_row).collect());
+        }
         let state = self.state();
         let mut rows: Vec<Row> = state
             .tables

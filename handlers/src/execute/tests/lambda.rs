@@ -291,9 +291,10 @@ async fn frames_do_not_go_to_processes() {
 /// Speaks the Runtime API with nothing but a shell and bash's own sockets.
 const COMMAND: &str = r#"#!/bin/bash
 host="${AWS_LAMBDA_RUNTIME_API%:*}" port="${AWS_LAMBDA_RUNTIME_API#*:}"
+base=/2018-06-01/runtime/invocation
 while true; do
     exec 3<>"/dev/tcp/$host/$port"
-    printf 'GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n' >&3
+    printf 'GET %s/next HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n' "$base" >&3
     id="" length=0
     while IFS=$'\r' read -r line rest <&3 && [[ -n "$line" ]]; do
         case "${line,,}" in
@@ -304,8 +305,8 @@ while true; do
     read -r -N "$length" body <&3
     exec 3<>"/dev/tcp/$host/$port"
     answer="{\"argument\":\"$1\",\"got\":$length}"
-    printf 'POST /2018-06-01/runtime/invocation/%s/response HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %s\r\n\r\n%s' \
-        "$id" "${#answer}" "$answer" >&3
+    printf 'POST %s/%s/response HTTP/1.1\r\nHost: x\r\nConnection: close\r\n' "$base" "$id" >&3
+    printf 'Content-Length: %s\r\n\r\n%s' "${#answer}" "$answer" >&3
     cat <&3 >/dev/null
 done
 "#;
@@ -334,6 +335,43 @@ async fn a_command_that_ends_at_once_is_explained() {
         }
         other => panic!("{other}"),
     }
+}
+
+/// A zip archive of one stored file, as the format's specification (APPNOTE 6.3) draws it.
+fn zip(name: &str, content: &[u8]) -> Vec<u8> {
+    let sum = crc32(content).to_le_bytes();
+    let (size, name_len) =
+        ((content.len() as u32).to_le_bytes(), (name.len() as u16).to_le_bytes());
+    let entry = [&[0; 4][..], &[0; 4], &sum, &size, &size, &name_len, &[0; 2]].concat();
+    let local = [b"PK\x03\x04\x14\0", &entry[..], name.as_bytes(), content].concat();
+    let central = [b"PK\x01\x02\x14\0\x14\0", &entry[..], &[0; 14], name.as_bytes()].concat();
+    let (at, len) = ((local.len() as u32).to_le_bytes(), (central.len() as u32).to_le_bytes());
+    let end = [b"PK\x05\x06\0\0\0\0\x01\0\x01\0", &len[..], &at, &[0; 2]].concat();
+    [local, central, end].concat()
+}
+
+/// CRC-32 of ISO 3309, bit by bit.
+fn crc32(content: &[u8]) -> u32 {
+    let mut crc = u32::MAX;
+    for byte in content {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = (crc >> 1) ^ (0xedb8_8320 * (crc & 1));
+        }
+    }
+    !crc
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zip_archive_is_imported_from() {
+    if !has_tool("py/awslambdaric") {
+        return;
+    }
+    let bench = Bench::new();
+    let archive = zip("main.py", b"def handler(event, context): return [event['name']]");
+    let mut target = bench.install(CodeKind::Python, &archive).await;
+    target.entry = Some("main.handler".into());
+    assert_eq!(ask(&bench, &target, "sum", "").await.to_string(), "[\"sum\"]");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,7 +26,7 @@ fn javascript() -> Option<Vec<u8>> {
 }
 
 /// One code folder for all tests of this file, so that the guest is compiled once.
-fn shared_cache(config: &mut Config) {
+pub(super) fn shared_cache(config: &mut Config) {
     config.cache_dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guests/code");
 }
 
@@ -130,7 +130,7 @@ async fn a_guests_log_has_a_limit() {
 }
 
 /// A frame of NV12 whose left half is `luma`.
-fn picture(index: u64, luma: u8) -> accel::Frame {
+pub(super) fn picture(index: u64, luma: u8) -> accel::Frame {
     let (width, height) = (64u32, 48u32);
     let mut data = vec![128; (width * height * 3 / 2) as usize];
     for y in 0..height as usize {
@@ -177,38 +177,6 @@ async fn a_frame_is_worked_on_without_coming_in() {
         assert!(found.starts_with(wanted), "{field}: {found}");
     }
     assert_eq!(state.histories, ["c1"; 3]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_doorcam_handler_writes_rows_and_publishes_motion() {
-    if !has_tool("node/node_modules/@bytecodealliance/jco/package.json") {
-        return;
-    }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let out = root.join("target/guests/doorcam");
-    let mut build = Command::new(root.join("examples/doorcam/build.sh"));
-    let built = build.arg(&out).env("EDGESCALE_TOOLS", tools()).output().unwrap();
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    let code = std::fs::read(out.join("motion.wasm")).unwrap();
-
-    let bench = Bench::with(shared_cache);
-    bench.host.state().config.insert("threshold".into(), "0.02".into());
-    bench.host.state().id_column = Some("frame");
-    let motion = bench.install(CodeKind::Component, &code).await;
-    let connection = Connection { id: "c1".into(), stream: "front".into(), tier: "cloud".into() };
-    for (index, luma) in [(0, 40), (1, 40), (2, 200)] {
-        let input = Input::Frame(connection.clone(), picture(index, luma));
-        bench.invoke(&motion, input).await.unwrap();
-    }
-    let state = bench.host.state();
-    assert_eq!(state.tables["motion"].len(), 3);
-    let last = &state.tables["motion"]["2"];
-    assert_eq!(last["camera"], "front");
-    assert!(state.blobs.contains_key(last["jpeg"].as_str().unwrap()));
-    assert_eq!(state.events.len(), 1, "only the change is an event");
-    assert_eq!(state.events[0].id, "c1.2.probe.0");
-    let told: Row = serde_json::from_slice(&state.events[0].body).unwrap();
-    assert_eq!(&told, last);
 }
 
 #[tokio::test(flavor = "multi_thread")]
