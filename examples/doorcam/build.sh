@@ -34,12 +34,13 @@ rust() {
     local libraries
     libraries="$(rustc --print target-libdir --target wasm32-wasip2 2>/dev/null || true)"
     if [[ ! -d "$libraries" ]]; then
-        echo "skipped: motion-rs.wasm: no wasm32-wasip2 target (rustup target add wasm32-wasip2)" >&2
+        echo "skipped: no wasm32-wasip2 target for motion-rs (rustup target add wasm32-wasip2)" >&2
         return
     fi
-    is_fresh "$out/motion-rs.wasm" "$here"/motion-rs/src/lib.rs "$here"/motion-rs/Cargo.toml && return
+    local crate="$here/motion-rs"
+    is_fresh "$out/motion-rs.wasm" "$crate/src/lib.rs" "$crate/Cargo.toml" && return
     local target="${CARGO_TARGET_DIR:-$root/target}/guests/motion-rs"
-    cargo build --quiet --manifest-path "$here/motion-rs/Cargo.toml" --target wasm32-wasip2 \
+    cargo build --quiet --locked --manifest-path "$crate/Cargo.toml" --target wasm32-wasip2 \
         --release --target-dir "$target" >&2
     cp "$target/wasm32-wasip2/release/motion.wasm" "$out/motion-rs.wasm"
 }
