@@ -123,15 +123,16 @@ async fn start(settings: Settings) -> Result<(Arc<Node>, Vec<Subscription>, Join
     let mut tasks = JoinSet::new();
     let subscriptions = serve(&node).await?;
     node.serving.store(true, Ordering::Release);
-    tasks.spawn(gossip::run(node.clone()));
     tasks.spawn(node.triggers.clone().run_events());
-    if node.bus.site().parent().is_some() {
-        tasks.spawn(node.triggers.clone().climb_events());
-    } else {
-        tasks.spawn(control::watch_registry(node.clone()));
+    match node.bus.site().parent() {
+        Some(parent) => {
+            tasks.spawn(gossip::run(node.clone(), parent));
+            tasks.spawn(node.triggers.clone().climb_events());
+        }
+        None => {
+            tasks.spawn(control::watch_registry(node.clone()));
+        }
     }
-    // A part that has nothing to do must not look like one that broke.
-    tasks.spawn(std::future::pending());
     Ok((node, subscriptions, tasks))
 }
 

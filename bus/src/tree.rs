@@ -120,14 +120,15 @@ impl SiteServer {
 /// Short subjects for clients that know no topology: `ev.<app>.<name>`, `call.<app>.<name>`,
 /// `ctl.<noun>.<verb>`, and `here.<kind>.…` and `up.<kind>.…` for everything.
 ///
-/// The short forms are told from whole subjects by their length: a whole subject has five tokens
-/// or more, and the order in which a server tries its mappings is not defined.
+/// The short forms are told from whole subjects by their length, because the order in which a
+/// server tries its mappings is not defined: a whole subject has four tokens or more, and five
+/// where its name starts with an app.
 fn mappings(path: &TierPath) -> Vec<(String, String)> {
     let mut list = vec![];
-    for kind in ["ev", "call", "ctl", "st", "sm"] {
+    for (kind, longest) in [("ev", 3), ("call", 3), ("ctl", 2), ("st", 2), ("sm", 2)] {
         let mut source = format!("{kind}.*");
         let mut target = format!("{kind}.{path}._.{{{{wildcard(1)}}}}");
-        for position in 2..=3 {
+        for position in 2..=longest {
             source += ".*";
             target += &format!(".{{{{wildcard({position})}}}}");
             list.push((source.clone(), target.clone()));

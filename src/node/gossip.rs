@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bus::{Headers, Refusal, RefusalKind, Request, Response, Subject};
+use bus::{Headers, Refusal, RefusalKind, Request, Response, Subject, TierPath};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
@@ -75,8 +75,7 @@ pub async fn welcome(node: &Node, request: &Request) -> Result<Response, Refusal
 }
 
 /// Speaks to the parent until the node stops.
-pub async fn run(node: Arc<Node>) {
-    let Some(parent) = node.bus.site().parent() else { return };
+pub async fn run(node: Arc<Node>, parent: TierPath) {
     let subject = format!("ctl.{parent}._.site.{}.hello", node.bus.site().name());
     let mut misses = 0;
     let mut heard_once = false;

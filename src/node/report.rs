@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 /// Everything about one node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
-    #[serde(flatten)]
     pub brief: Brief,
     pub pid: u32,
     pub rss_bytes: u64,
