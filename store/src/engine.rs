@@ -4,17 +4,18 @@
 //! acknowledged when the log has synced it. Readers of this site may see it a moment before it
 //! is durable; other sites are told only of durable entries.
 
+mod change;
 mod flush;
+mod ground;
 mod read;
+mod recent;
 mod state;
 
 use std::collections::{HashMap, VecDeque, hash_map};
 use std::fs::File;
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use sha2::{Digest, Sha256};
 use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::config::{Config, is_root, is_site_path};
@@ -23,15 +24,20 @@ use crate::hlc;
 use crate::manifest;
 use crate::objects::Objects;
 use crate::record::{self, Batch, Body, ENTRY_BYTES_MAX, Entry, Extent, Snapshot, Source};
-use crate::row::{Cell, RowState, Stamp, Totals};
+use crate::row::{RowState, Stamp};
 use crate::segment::Decoded;
-use crate::spec::{Merge, TableSpec};
-use crate::value::{Row, Value};
-use crate::wal::disk::{Disk, Folder};
+use crate::spec::TableSpec;
+use crate::value::Row;
 use crate::wal::{Recovered, Wal};
 
+pub use change::Change;
+pub use ground::Ground;
 pub use read::{KeyRange, merge_layers};
+pub use recent::Logged;
 pub use state::{Partition, State, Table};
+
+use ground::ground_in;
+use recent::Recent;
 
 /// Calls that may wait for the log at once; more wait for their turn.
 const WRITES_UNDER_WAY_MAX: usize = 4096;
@@ -39,8 +45,6 @@ const WRITES_UNDER_WAY_MAX: usize = 4096;
 const PUT_ROWS_MAX: usize = 100_000;
 /// Rows logged at a time when everything is logged again.
 const LOG_AGAIN_ROWS: usize = 1024;
-/// Bytes of recent entries kept in memory for the tree; older ones are read from the log.
-const RECENT_BYTES_MAX: usize = 16 << 20;
 
 /// How far a write has got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -87,45 +91,6 @@ pub struct Engine {
     flushed: AtomicU64,
     /// Held as long as the store is open.
     _lock: Option<File>,
-}
-
-/// A logged entry, as the tree needs it.
-#[derive(Clone, Debug)]
-pub struct Logged {
-    pub seq: u64,
-    pub source: Source,
-    /// The table it touches and the entry that touched that table before.
-    pub table: Option<(Arc<str>, u64)>,
-    pub bytes: Arc<[u8]>,
-}
-
-/// The newest entries, bounded by bytes.
-#[derive(Default)]
-struct Recent {
-    entries: VecDeque<Logged>,
-    bytes: usize,
-}
-
-/// What an engine stands on; tests put other things there.
-pub struct Ground {
-    pub disk: Arc<dyn Disk>,
-    pub objects: Objects,
-    pub id: u64,
-    pub lock: Option<File>,
-}
-
-/// What a caller wants to do to one row.
-pub enum Change<'a> {
-    /// Replace all plain columns, contribute to the merged ones.
-    Put(&'a Row),
-    /// Replace or contribute to the named columns only.
-    Patch(&'a Row),
-    /// Remove elements from set columns.
-    Discard(&'a Row),
-    /// Delete the row with this key.
-    Delete(&'a Row),
-    /// Add to counter columns of the row with this key.
-    Increment(&'a Row, &'a [(String, i64)]),
 }
 
 impl Engine {
@@ -299,6 +264,11 @@ impl Engine {
         self.state.read().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
+    /// Flushes that failed since the store was opened.
+    pub fn flush_failures(&self) -> u64 {
+        self.flush_failures.load(Ordering::Relaxed)
+    }
+
     /// Milliseconds since 1970.
     pub fn now_ms(&self) -> u64 {
         (self.config.wall_clock)()
@@ -439,184 +409,6 @@ impl Level {
     }
 }
 
-impl Change<'_> {
-    fn row(&self) -> &Row {
-        match self {
-            Change::Put(row) | Change::Patch(row) | Change::Discard(row) => row,
-            Change::Delete(key) | Change::Increment(key, _) => key,
-        }
-    }
-
-    /// True if building the change needs to know the row's present state.
-    fn needs_known(&self, spec: &TableSpec) -> bool {
-        let extremes = |row: &Row| {
-            spec.columns
-                .iter()
-                .any(|c| matches!(c.merge, Merge::Max | Merge::Min) && row.contains_key(&c.name))
-        };
-        match self {
-            Change::Put(row) | Change::Patch(row) => extremes(row),
-            Change::Discard(_) => false,
-            Change::Delete(_) => spec.columns.iter().any(|c| c.merge == Merge::Counter),
-            Change::Increment(..) => true,
-        }
-    }
-
-    /// The change as a partial row state. `known` is the row as it is; it matters only where
-    /// [`Change::needs_known`] says so.
-    fn build(&self, spec: &TableSpec, stamp: Stamp, known: &RowState) -> Result<RowState> {
-        let mut built = RowState { written: stamp, ..RowState::default() };
-        match self {
-            Change::Put(row) => {
-                check_columns(spec, row)?;
-                built.cells = write_cells(spec, row, stamp, known, Absent::IsNull)?;
-            }
-            Change::Patch(row) => {
-                check_columns(spec, row)?;
-                built.cells = write_cells(spec, row, stamp, known, Absent::Stays)?;
-            }
-            Change::Discard(row) => {
-                check_columns(spec, row)?;
-                built.cells = discard_cells(spec, row, stamp)?;
-            }
-            Change::Delete(key) => {
-                check_only_key(spec, key)?;
-                built = RowState::tombstone(stamp);
-                built.cells = cover_counters(known);
-            }
-            Change::Increment(key, deltas) => {
-                check_only_key(spec, key)?;
-                built.cells = count_cells(spec, deltas, stamp, known)?;
-            }
-        }
-        Ok(built)
-    }
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Absent {
-    IsNull,
-    Stays,
-}
-
-fn write_cells(
-    spec: &TableSpec,
-    row: &Row,
-    stamp: Stamp,
-    known: &RowState,
-    absent: Absent,
-) -> Result<Vec<(u16, Cell)>> {
-    let mut cells = Vec::new();
-    for (number, column) in spec.columns.iter().enumerate() {
-        if spec.is_key(&column.name) {
-            continue;
-        }
-        let given = row.get(&column.name);
-        if given.is_none() && absent == Absent::Stays {
-            continue;
-        }
-        let value = given.cloned().unwrap_or_default();
-        if value.is_null() && !column.nullable {
-            return Err(Error::WrongType {
-                column: column.name.clone(),
-                expected: column.kind.in_words().into(),
-                got: "null".into(),
-            });
-        }
-        let cell = match column.merge {
-            Merge::Lww => Cell::Fresh(value.fit(&column.name, column.kind)?),
-            _ if value.is_null() => continue,
-            Merge::Max => Cell::Max(known.deleted, value.fit(&column.name, column.kind)?),
-            Merge::Min => Cell::Min(known.deleted, value.fit(&column.name, column.kind)?),
-            Merge::Set => set_cell(spec, &column.name, value, (stamp, true))?,
-            Merge::Counter => {
-                return Err(Error::BadRequest(format!(
-                    "column {:?} of table {:?} is a counter: use increment",
-                    column.name, spec.name
-                )));
-            }
-        };
-        cells.push((number as u16, cell));
-    }
-    Ok(cells)
-}
-
-fn discard_cells(spec: &TableSpec, row: &Row, stamp: Stamp) -> Result<Vec<(u16, Cell)>> {
-    let mut cells = Vec::new();
-    for (number, column) in spec.columns.iter().enumerate() {
-        let Some(value) = row.get(&column.name).filter(|_| !spec.is_key(&column.name)) else {
-            continue;
-        };
-        if column.merge != Merge::Set {
-            return Err(Error::BadRequest(format!("column {:?} is not a set", column.name)));
-        }
-        cells.push((number as u16, set_cell(spec, &column.name, value.clone(), (stamp, false))?));
-    }
-    Ok(cells)
-}
-
-fn set_cell(spec: &TableSpec, column: &str, value: Value, mark: (Stamp, bool)) -> Result<Cell> {
-    let kind = spec.column(column)?.kind;
-    let items = match value {
-        Value::List(items) => items,
-        one => vec![one],
-    };
-    let marked = items.into_iter().map(|item| Ok((item.fit(column, kind)?, mark)));
-    Ok(Cell::Set(marked.collect::<Result<_>>()?))
-}
-
-fn count_cells(
-    spec: &TableSpec,
-    deltas: &[(String, i64)],
-    stamp: Stamp,
-    known: &RowState,
-) -> Result<Vec<(u16, Cell)>> {
-    let mut cells = Vec::new();
-    for (name, delta) in deltas {
-        let column = spec.column(name)?;
-        if column.merge != Merge::Counter {
-            return Err(Error::BadRequest(format!("column {name:?} is not a counter")));
-        }
-        let number = spec.columns.iter().position(|c| c.name == *name).unwrap_or_default() as u16;
-        if cells.iter().any(|(n, _)| *n == number) {
-            return Err(Error::BadRequest(format!("counter {name:?} is named twice")));
-        }
-        let so_far = match known.cell(number) {
-            Some(Cell::Counter { totals, .. }) => totals.get(&stamp.origin).map_or(0, |t| t.1),
-            _ => 0,
-        };
-        let total = so_far
-            .checked_add(*delta)
-            .ok_or_else(|| Error::BadRequest(format!("counter {name:?} would exceed 64 bits")))?;
-        let totals = Totals::from([(stamp.origin, (stamp.hlc, total))]);
-        cells.push((number, Cell::Counter { totals, covered: Totals::new() }));
-    }
-    cells.sort_by_key(|(number, _)| *number);
-    Ok(cells)
-}
-
-fn cover_counters(known: &RowState) -> Vec<(u16, Cell)> {
-    let counters = known.cells.iter().filter_map(|(number, cell)| match cell {
-        Cell::Counter { totals, .. } => Some((*number, totals.clone())),
-        _ => None,
-    });
-    counters
-        .map(|(number, covered)| (number, Cell::Counter { totals: Totals::new(), covered }))
-        .collect()
-}
-
-fn check_columns(spec: &TableSpec, row: &Row) -> Result<()> {
-    row.keys().try_for_each(|name| spec.column(name).map(|_| ()))
-}
-
-fn check_only_key(spec: &TableSpec, key: &Row) -> Result<()> {
-    check_columns(spec, key)?;
-    match key.keys().find(|name| !spec.is_key(name)) {
-        Some(name) => Err(Error::BadRequest(format!("column {name:?} is not part of the key"))),
-        None => Ok(()),
-    }
-}
-
 /// Leaves out the rows that memory knows already.
 fn only_news(state: &State, mut batch: Batch) -> Result<Batch> {
     let table = state.table(&batch.table)?;
@@ -662,88 +454,6 @@ fn snapshot_entry(state: &State) -> Arc<[u8]> {
     record::encode(&Entry { seq: state.seq, source: Source::Local, body }).into()
 }
 
-impl Recent {
-    fn push(&mut self, logged: Logged) {
-        self.bytes += logged.bytes.len();
-        self.entries.push_back(logged);
-        while self.bytes > RECENT_BYTES_MAX && self.entries.len() > 1 {
-            self.bytes -= self.entries.pop_front().map_or(0, |e| e.bytes.len());
-        }
-    }
-
-    /// Entries in `(seq, durable]`; `None` if older ones would have to be among them.
-    fn after(&self, seq: u64, durable: u64, bytes_max: usize) -> Option<Vec<Logged>> {
-        if durable <= seq {
-            return Some(Vec::new());
-        }
-        if self.entries.front().is_none_or(|first| first.seq > seq + 1) {
-            return None;
-        }
-        let start = self.entries.partition_point(|e| e.seq <= seq);
-        let mut bytes = 0;
-        let wanted = self.entries.range(start..).take_while(|e| {
-            let room = bytes <= bytes_max;
-            bytes += e.bytes.len();
-            room && e.seq <= durable
-        });
-        Some(wanted.cloned().collect())
-    }
-}
-
-/// Locks the folder and reads or draws the store's identity.
-fn ground_in(dir: &Path, site: &str) -> Result<Ground> {
-    let io = |what: &str| {
-        let what = format!("{what} in {}", dir.display());
-        move |e| Error::io(what, e)
-    };
-    std::fs::create_dir_all(dir).map_err(io("folder"))?;
-    let lock = File::create(dir.join("lock")).map_err(io("lock"))?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(std::fs::TryLockError::WouldBlock) => {
-            return Err(Error::Locked(dir.display().to_string()));
-        }
-        Err(std::fs::TryLockError::Error(e)) => return Err(io("lock")(e)),
-    }
-    let objects = Objects::folder(dir.join("objects"))?;
-    let id = identity(dir, site)?;
-    let disk = Folder::open(dir.join("wal")).map_err(io("log"))?;
-    Ok(Ground { disk: Arc::new(disk), objects, id, lock: Some(lock) })
-}
-
-fn identity(dir: &Path, site: &str) -> Result<u64> {
-    let path = dir.join("identity");
-    let io = |e| Error::io(path.display().to_string(), e);
-    match std::fs::read_to_string(&path) {
-        Ok(text) if !text.is_empty() => {
-            let owner = text.trim_end().rsplit_once(' ').map(|(owner, _)| owner);
-            if owner != Some(site) {
-                return Err(Error::BadRequest(format!(
-                    "store {} belongs to site {:?}, not {site:?}",
-                    dir.display(),
-                    owner.unwrap_or("?")
-                )));
-            }
-            Ok(id_of(text.trim_end()))
-        }
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(io(e)),
-        _ => {
-            let text = format!("{site} {:016x}", crate::entropy());
-            let mut file = File::create(&path).map_err(io)?;
-            std::io::Write::write_all(&mut file, text.as_bytes()).map_err(io)?;
-            file.sync_all().map_err(io)?;
-            File::open(dir).and_then(|d| d.sync_all()).map_err(io)?;
-            Ok(id_of(&text))
-        }
-    }
-}
-
-/// The first 64 bits of the hash of a site path and the store's random number.
-pub fn id_of(text: &str) -> u64 {
-    let digest = Sha256::digest(text.as_bytes());
-    u64::from_be_bytes(digest[..8].try_into().expect("a digest has 32 bytes"))
-}
-
 /// True if stamps of `body` are further ahead of this site's wall clock than is allowed.
 pub fn ahead_ms(body: &Body, now_ms: u64) -> Option<u64> {
     let Body::Rows(batch) = body else { return None };
@@ -758,14 +468,3 @@ pub fn extent_of(spec: &TableSpec, row: &Row) -> Result<Extent> {
         _ => Extent::Whole,
     })
 }
-
-/// Adds up failed flushes, for the status.
-impl Engine {
-    /// Flushes that failed since the store was opened.
-    pub fn flush_failures(&self) -> u64 {
-        self.flush_failures.load(Ordering::Relaxed)
-    }
-}
-
-#[cfg(test)]
-pub mod tests;

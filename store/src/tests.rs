@@ -359,12 +359,18 @@ async fn clients_speak_json() {
     let get = r#"{"table":"motion","key":{"camera":"a","at":1}}"#;
     assert_eq!(
         ask(&store, "get", get).await,
-        r#"{"coverage":{"age_ms":0,"complete":true,"source":"cloud"},"row":{"at":1,"boxes":null,"camera":"a","jpeg":null,"score":1.0}}"#
+        concat!(
+            r#"{"coverage":{"age_ms":0,"complete":true,"source":"cloud"},"#,
+            r#""row":{"at":1,"boxes":null,"camera":"a","jpeg":null,"score":1.0}}"#,
+        )
     );
     let scan = r#"{"table":"motion","columns":["score"],"limit":1}"#;
     assert_eq!(
         ask(&store, "scan", scan).await,
-        r#"{"coverage":{"age_ms":0,"complete":true,"source":"cloud"},"next":{"at":1,"camera":"a"},"rows":[{"score":1.0}],"truncated":true}"#
+        concat!(
+            r#"{"coverage":{"age_ms":0,"complete":true,"source":"cloud"},"#,
+            r#""next":{"at":1,"camera":"a"},"rows":[{"score":1.0}],"truncated":true}"#,
+        )
     );
     let unknown =
         r#"{"error":{"code":"unknown-table","message":"unknown table \"x\"","retryable":false}}"#;

@@ -10,7 +10,7 @@ use crate::segment::{self, KeyedRow, Segment};
 use crate::spec::TableSpec;
 
 use super::read::merge_layers;
-use super::state::Memtable;
+use super::state::{Memtable, Segments};
 use super::{Engine, snapshot_entry};
 
 /// A partition with changes to flush.
@@ -18,7 +18,7 @@ struct Job {
     spec: Arc<TableSpec>,
     partition: Vec<u8>,
     frozen: Arc<Memtable>,
-    segments: Arc<Vec<Arc<Segment>>>,
+    segments: Segments,
     manifest: u64,
 }
 

@@ -9,7 +9,7 @@ use crate::segment::{Decoded, KeyedRow, Segment, Versioned};
 use crate::spec::TableSpec;
 use crate::value::Row;
 
-use super::state::{Partition, Table, merge_versions};
+use super::state::{Partition, Segments, Table, merge_versions};
 use super::{Change, Engine};
 
 /// Times a read starts over because segments were merged under it.
@@ -42,7 +42,7 @@ impl KeyRange {
 pub struct Prior {
     rows: HashMap<Vec<u8>, Versioned>,
     /// The partitions' segments as they were read.
-    seen: Vec<(Vec<u8>, Option<Arc<Vec<Arc<Segment>>>>)>,
+    seen: Vec<(Vec<u8>, Option<Segments>)>,
 }
 
 impl Prior {

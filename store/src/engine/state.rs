@@ -48,6 +48,12 @@ pub struct Table {
 /// Rows sorted by encoded key.
 pub type Memtable = BTreeMap<Arc<[u8]>, Arc<Versioned>>;
 
+/// The segments of a partition; replaced as a whole.
+pub type Segments = Arc<Vec<Arc<Segment>>>;
+
+/// Partition, key and state of a row in this store's column numbers.
+pub type LocalRow = (Vec<u8>, Arc<[u8]>, RowState);
+
 /// One partition. A row's state is the merge of what the three layers know of it.
 #[derive(Default)]
 pub struct Partition {
@@ -56,7 +62,7 @@ pub struct Partition {
     /// Changes being flushed.
     pub frozen: Option<Arc<Memtable>>,
     /// Flushed changes.
-    pub segments: Arc<Vec<Arc<Segment>>>,
+    pub segments: Segments,
     /// Number of the newest manifest.
     pub manifest: u64,
 }
@@ -208,7 +214,7 @@ impl Table {
 
     /// The batch in this table's own column numbers, with the partition of each row. Rows come
     /// from other sites too, so everything is checked.
-    pub fn localize(&self, batch: &Batch) -> Result<Vec<(Vec<u8>, Arc<[u8]>, RowState)>> {
+    pub fn localize(&self, batch: &Batch) -> Result<Vec<LocalRow>> {
         let mut numbers = Vec::with_capacity(batch.columns.len());
         for name in &batch.columns {
             let number = self.spec.columns.iter().position(|c| c.name == *name);
@@ -226,12 +232,7 @@ impl Table {
         self.extents.contains(&Extent::Whole) || self.extents.contains(extent)
     }
 
-    fn localize_row(
-        &self,
-        numbers: &[u16],
-        key: &[u8],
-        state: &RowState,
-    ) -> Result<(Vec<u8>, Arc<[u8]>, RowState)> {
+    fn localize_row(&self, numbers: &[u16], key: &[u8], state: &RowState) -> Result<LocalRow> {
         let mut state = state.clone();
         for (number, cell) in &mut state.cells {
             let local = numbers.get(*number as usize);
