@@ -44,6 +44,8 @@ pub struct Config {
     pub python_packages: PathBuf,
     /// A warm process that was not used for so long is stopped.
     pub idle_ms: u64,
+    /// Processes that may live at once, warm ones included.
+    pub processes_max: usize,
 }
 
 impl Config {
@@ -61,6 +63,7 @@ impl Config {
             python: if own_python.exists() { own_python } else { "python3".into() },
             python_packages: tools.join("py"),
             idle_ms: 300_000,
+            processes_max: 64,
         }
     }
 }

@@ -20,6 +20,7 @@ use base64::Engine as _;
 use bytes::Bytes;
 use serde_json::json;
 use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::spawn::{Program, Spawner};
 use self::worker::Worker;
@@ -45,6 +46,8 @@ pub(super) struct Processes {
     python_module_dir: PathBuf,
     installed: Mutex<HashMap<Digest, CodeKind>>,
     warm: Arc<Mutex<Warm>>,
+    /// One permit per process that may live.
+    slots: Arc<Semaphore>,
     sweeper: tokio::task::JoinHandle<()>,
 }
 
@@ -82,6 +85,7 @@ impl Processes {
             python_packages: absolute(&config.python_packages),
             python_module_dir,
             installed: Mutex::default(),
+            slots: Arc::new(Semaphore::new(config.processes_max.max(1))),
             sweeper: runtime.spawn(sweep(Arc::clone(&warm), idle)),
             warm,
         })
@@ -144,8 +148,30 @@ impl Processes {
 
     async fn spawn(&self, target: &Arc<Target>, time: Time) -> Result<Worker, InvokeError> {
         let program = self.program(target)?;
-        Worker::start(&self.spawner, program, Arc::clone(target), Arc::clone(&self.host), time)
-            .await
+        let slot = self.slot(time).await?;
+        let host = Arc::clone(&self.host);
+        Worker::start(&self.spawner, program, Arc::clone(target), host, time, slot).await
+    }
+
+    /// A place for one more process; when there is none, one that idles makes room.
+    async fn slot(&self, time: Time) -> Result<OwnedSemaphorePermit, InvokeError> {
+        if self.slots.available_permits() == 0 {
+            self.end_longest_idle();
+        }
+        let free = Arc::clone(&self.slots).acquire_owned();
+        match tokio::time::timeout_at(time.deadline.into(), free).await {
+            Ok(slot) => slot.map_err(|_| InvokeError::Stopped),
+            Err(_) => Err(InvokeError::Overloaded { retry_after_ms: time.limit_ms }),
+        }
+    }
+
+    fn end_longest_idle(&self) {
+        let mut warm = lock(&self.warm);
+        let workers = warm.values_mut().filter(|workers| !workers.is_empty());
+        // The first of a list idles longest: the last one is taken first.
+        if let Some(workers) = workers.min_by_key(|workers| workers[0].last_used()) {
+            workers.remove(0);
+        }
     }
 
     /// What to execute for a handler.

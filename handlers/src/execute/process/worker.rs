@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Child;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use super::lambda::{Failure, Job, Server};
 use super::lock;
@@ -30,6 +30,7 @@ pub(super) struct Worker {
     outputs: [AbortOnDrop<()>; 2],
     last_used: Instant,
     is_broken: bool,
+    _slot: OwnedSemaphorePermit,
 }
 
 impl Worker {
@@ -40,6 +41,7 @@ impl Worker {
         target: Arc<Target>,
         host: Arc<dyn Host>,
         time: Time,
+        slot: OwnedSemaphorePermit,
     ) -> Result<Self, InvokeError> {
         let caller = idle_caller(&target, time.deadline);
         let log = Log::new(Arc::clone(&host), caller.clone());
@@ -68,6 +70,7 @@ impl Worker {
             outputs,
             last_used: Instant::now(),
             is_broken: false,
+            _slot: slot,
         })
     }
 

@@ -259,6 +259,26 @@ async fn idle_processes_are_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_idle_process_makes_room_and_a_busy_one_does_not() {
+    let bench = Bench::with(|config| config.processes_max = 1);
+    let Some(first) = python(&bench).await else { return };
+    let second = Target { handler: "other".into(), ..first.clone() };
+    let pid = ask(&bench, &first, "pid", "").await.as_i64().unwrap();
+    assert_eq!(ask(&bench, &second, "count", "").await, 1);
+    wait_until_gone(pid).await;
+
+    let limits = Limits { timeout_ms: 1_000, ..Limits::default() };
+    let patient = Target { limits: limits.clone(), ..second.clone() };
+    let hasty = Target { limits: Limits { timeout_ms: 100, ..limits }, ..first };
+    let (busy, refused) = tokio::join!(bench.invoke(&patient, request("loop", "")), async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        bench.invoke(&hasty, request("count", "")).await
+    },);
+    assert_eq!(busy.unwrap_err(), InvokeError::Timeout { limit_ms: 1_000 });
+    assert_eq!(refused.unwrap_err(), InvokeError::Overloaded { retry_after_ms: 100 });
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_environment_holds_nothing_of_the_node() {
     let bench = Bench::new();
     let Some(target) = python(&bench).await else { return };
