@@ -35,7 +35,7 @@ tools:
 	@./tools.sh demo
 
 build:
-	@cargo build >&2
+	@cargo build --workspace >&2
 
 handlers:
 	@examples/doorcam/build.sh examples/doorcam >&2

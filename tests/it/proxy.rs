@@ -74,11 +74,10 @@ async fn accept(listener: tokio::net::TcpListener, target: u16, state: watch::Re
 
 async fn forward(near: TcpStream, target: u16, mut state: watch::Receiver<Link>) {
     let Ok(far) = TcpStream::connect((Ipv4Addr::LOCALHOST, target)).await else { return };
-    let pumps = async {
-        tokio::join!(pump(&near, &far, state.clone()), pump(&far, &near, state.clone()));
-    };
+    let (there, back) = (state.clone(), state.clone());
+    let pumps = async { tokio::join!(pump(&near, &far, there), pump(&far, &near, back)) };
     tokio::select! {
-        () = pumps => {}
+        _ = pumps => {}
         _ = state.wait_for(|link| *link == Link::Cut) => {}
     }
 }
