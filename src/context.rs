@@ -76,7 +76,9 @@ impl Site {
             .with_context(|| format!("the key {} cannot be read", self.nkey.display()))?;
         let credentials = Credentials { seed: seed.trim().to_owned() };
         let bus = Bus::connect(&self.server, &self.path, &credentials, "edgescale-cli").await;
-        bus.with_context(|| format!("site {} is not reachable; is `edgescale up` running?", self.path))
+        bus.with_context(|| {
+            format!("site {} is not reachable; is `edgescale up` running?", self.path)
+        })
     }
 
     /// Connects, trying again until `patience` is over.

@@ -165,9 +165,9 @@ async fn road(options: &Options, tools: &Path) -> Result<Summary> {
     let sites = buses.sites().await?;
     let report = client::report(&buses.writer).await?;
     let counts = &report.metrics.counts;
-    let devices = counts.iter().filter_map(|(name, count)| {
-        Some((name.strip_prefix("frames on ")?.to_owned(), *count))
-    });
+    let devices = counts
+        .iter()
+        .filter_map(|(name, count)| Some((name.strip_prefix("frames on ")?.to_owned(), *count)));
     let first_frame_ms = opened.as_millis() as u64 + stream.first_frame_ms.unwrap_or(0);
     let summary = Summary {
         video: video.display().to_string(),
@@ -251,9 +251,9 @@ impl Buses {
 
     async fn sites(&self) -> Result<Vec<SiteSummary>> {
         let mut sites = vec![];
-        for (site, bus) in self.context.sites.iter().zip(
-            [&self.root, &self.region, &self.writer, &self.reader],
-        ) {
+        for (site, bus) in
+            self.context.sites.iter().zip([&self.root, &self.region, &self.writer, &self.reader])
+        {
             let report = client::report(bus).await?;
             sites.push(SiteSummary {
                 site: site.path.to_string(),
@@ -270,9 +270,8 @@ impl Buses {
 
 fn invocations(report: &Report) -> BTreeMap<String, u64> {
     let counts = report.metrics.counts.iter();
-    let named = counts.filter_map(|(name, count)| {
-        Some((name.strip_prefix("invocations ")?.to_owned(), *count))
-    });
+    let named = counts
+        .filter_map(|(name, count)| Some((name.strip_prefix("invocations ")?.to_owned(), *count)));
     named.collect()
 }
 

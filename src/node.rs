@@ -326,7 +326,8 @@ async fn open_store(settings: &Settings, bus: &Bus) -> Result<Arc<EdgeStore>> {
 }
 
 fn open_accelerate(settings: &Settings) -> Result<EdgeAccelerate> {
-    let config = accel::Config { cache_dir: Some(settings.data.join("kernels")), ..Default::default() };
+    let config =
+        accel::Config { cache_dir: Some(settings.data.join("kernels")), ..Default::default() };
     EdgeAccelerate::start(config).context("no device could be opened, not even the CPU")
 }
 

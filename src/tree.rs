@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use bus::TierPath;
 use bus::pki::{Authority, UserKey, write_secret};
 use bus::server::{self, Server};
 use bus::tree::{ChildLink, ParentLink, SiteServer};
-use bus::TierPath;
 
 use crate::context::{Context, Site};
 use crate::node;
@@ -215,7 +215,9 @@ impl Tree {
                         tokio::time::sleep(Duration::from_millis(20)).await;
                     }
                     Ok(_) => bail!("site {} did not hear its parent in time", site.path),
-                    Err(e) => return Err(e.context(format!("site {} did not get ready", site.path))),
+                    Err(e) => {
+                        return Err(e.context(format!("site {} did not get ready", site.path)));
+                    }
                 }
             }
         }
@@ -305,12 +307,10 @@ fn server_config(
     let parent = path.parent().and_then(|parent| position(&parent)).map(|up| {
         let via = plan.links.get(path);
         let port = via.map_or(ports[up].leaf, |via| via(ports[up].leaf));
-        ParentLink {
-            address: format!("127.0.0.1:{port}"),
-            seed: keys[at].link.seed.clone(),
-        }
+        ParentLink { address: format!("127.0.0.1:{port}"), seed: keys[at].link.seed.clone() }
     });
-    let children = plan.sites.iter().zip(keys).filter(|(site, _)| site.parent().as_ref() == Some(path));
+    let children =
+        plan.sites.iter().zip(keys).filter(|(site, _)| site.parent().as_ref() == Some(path));
     let children = children
         .map(|(site, keys)| ChildLink { path: site.clone(), public: keys.link.public.clone() })
         .collect();

@@ -63,8 +63,7 @@ impl Bus {
                 }
                 async move { debug!(%event, "bus connection") }
             });
-        let unreachable =
-            |reason: String| Error::Unreachable { server: server.to_owned(), reason };
+        let unreachable = |reason: String| Error::Unreachable { server: server.to_owned(), reason };
         let client = tokio::time::timeout(CONNECT_TIMEOUT, options.connect(server))
             .await
             .map_err(|_| unreachable("no greeting within 10 s".into()))?
@@ -117,10 +116,8 @@ impl Bus {
         let timeout_ms = timeout.as_millis() as u64;
         let mut map = to_nats(headers);
         map.insert(TIMEOUT_HEADER, timeout_ms.to_string().as_str());
-        let request = async_nats::Request::new()
-            .headers(map)
-            .payload(payload.into())
-            .timeout(Some(timeout));
+        let request =
+            async_nats::Request::new().headers(map).payload(payload.into()).timeout(Some(timeout));
         let reply = self.client.send_request(subject.to_owned(), request).await;
         let message = reply.map_err(|e| match e.kind() {
             RequestErrorKind::TimedOut => {
@@ -216,11 +213,8 @@ impl Bus {
         F: Fn(Request) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        let mut subscriber = self
-            .client
-            .subscribe(subject.to_owned())
-            .await
-            .map_err(|e| self.unreachable(e))?;
+        let mut subscriber =
+            self.client.subscribe(subject.to_owned()).await.map_err(|e| self.unreachable(e))?;
         let task = tokio::spawn(async move {
             while let Some(message) = subscriber.next().await {
                 let headers = from_nats(&message);

@@ -270,10 +270,8 @@ impl EventLog {
             max_ack_pending: reader.ack_pending_max(),
             ..Default::default()
         };
-        let consumer = stream
-            .get_or_create_consumer(reader.durable(), config)
-            .await
-            .map_err(|e| fail(&e))?;
+        let consumer =
+            stream.get_or_create_consumer(reader.durable(), config).await.map_err(|e| fail(&e))?;
         let messages = consumer
             .stream()
             .max_messages_per_batch(256)

@@ -42,7 +42,8 @@ impl UserKey {
     }
 
     fn from_seed(seed: &str, path: &Path) -> Result<Self, Error> {
-        let pair = NKey::from_seed(seed).map_err(|e| Error::local(path.display().to_string(), e))?;
+        let pair =
+            NKey::from_seed(seed).map_err(|e| Error::local(path.display().to_string(), e))?;
         Ok(Self { seed: seed.to_owned(), public: pair.public_key() })
     }
 }

@@ -40,7 +40,8 @@ impl Registry {
             max_value_size: MANIFEST_BYTES_MAX as i32,
             ..Default::default()
         };
-        let fail = |name: &str, e: &dyn std::fmt::Display| Error::local(format!("bucket {name}"), e);
+        let fail =
+            |name: &str, e: &dyn std::fmt::Display| Error::local(format!("bucket {name}"), e);
         let apps = js.create_or_update_key_value(bucket("apps", 16)).await;
         let status = js.create_or_update_key_value(bucket("apps-status", 1)).await;
         let config = object_store::Config { bucket: "code".into(), ..Default::default() };

@@ -27,7 +27,12 @@ impl Server {
     /// Starts a server with a configuration file and waits until it greets on `client_port`.
     ///
     /// Its output goes to `log`. The server dies with the thread that started it.
-    pub fn start(binary: &Path, config: &Path, log: &Path, client_port: u16) -> Result<Self, Error> {
+    pub fn start(
+        binary: &Path,
+        config: &Path,
+        log: &Path,
+        client_port: u16,
+    ) -> Result<Self, Error> {
         let mut command = Command::new(binary);
         command.arg("-c").arg(config);
         let child = spawn_logged(&mut command, log)?;

@@ -94,7 +94,8 @@ pub fn stored_name(table: &str) -> String {
 }
 
 fn object(text: &str) -> Result<Value> {
-    let value: Value = serde_json::from_str(text).with_context(|| format!("{text:?} is no JSON"))?;
+    let value: Value =
+        serde_json::from_str(text).with_context(|| format!("{text:?} is no JSON"))?;
     anyhow::ensure!(value.is_object(), "{text:?} is no JSON object");
     Ok(value)
 }

@@ -146,8 +146,14 @@ pub async fn list(site: &Site, out: Output) -> Result<()> {
             app.handlers.iter().map(|handler| {
                 let revision = app.revision.to_string();
                 let (name, version) = (app.name.clone(), app.version.clone());
-                vec![name, version, revision, handler.name.clone(), handler.kind.clone(),
-                     handler.state.clone()]
+                vec![
+                    name,
+                    version,
+                    revision,
+                    handler.name.clone(),
+                    handler.kind.clone(),
+                    handler.state.clone(),
+                ]
             })
         });
         let rows: Vec<_> = rows.collect();
@@ -208,7 +214,9 @@ pub async fn invoke(site: &Site, invoke: Invoke, out: Output) -> Result<()> {
     let body = serde_json::from_slice(&answer.payload).unwrap_or_else(|_| json!(text));
     let route = header(ROUTE_HEADER);
     let site = header(SITE_HEADER);
-    out.show(&json!({"body": body, "site": site, "route": route, "took_us": took_us}), |_| String::new())
+    out.show(&json!({"body": body, "site": site, "route": route, "took_us": took_us}), |_| {
+        String::new()
+    })
 }
 
 /// `edgescale stream`
@@ -275,8 +283,15 @@ fn stream_text(list: &[Status]) -> String {
         let state = format!("{:?}", status.state).to_lowercase();
         let size = format!("{}x{}", status.width, status.height);
         let (frames, handled) = (status.frames.to_string(), status.handled.to_string());
-        vec![status.id.clone(), status.stream.clone(), state, size, frames, handled,
-             status.errors.to_string()]
+        vec![
+            status.id.clone(),
+            status.stream.clone(),
+            state,
+            size,
+            frames,
+            handled,
+            status.errors.to_string(),
+        ]
     };
     let heading = ["ID", "STREAM", "STATE", "SIZE", "FRAMES", "HANDLED", "ERRORS"];
     table(&heading, list.iter().map(row))

@@ -33,8 +33,12 @@ pub fn text(summary: &Summary) -> String {
         ),
         (
             "read on demand",
-            format!("{} rows at {} in {}", on_demand.rows, on_demand.site,
-                duration_us(on_demand.took_us)),
+            format!(
+                "{} rows at {} in {}",
+                on_demand.rows,
+                on_demand.site,
+                duration_us(on_demand.took_us)
+            ),
         ),
     ];
     for (name, fact) in facts {

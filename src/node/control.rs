@@ -55,7 +55,9 @@ pub async fn control(node: Arc<Node>, request: Request) -> Answer {
             let asked = text(&request)?;
             let count = match asked {
                 "" => LINES_DEFAULT,
-                count => count.parse().map_err(|_| Refusal::bad("say how many lines, or nothing"))?,
+                count => {
+                    count.parse().map_err(|_| Refusal::bad("say how many lines, or nothing"))?
+                }
             };
             Response::json(&node.logs.last(count.min(LINES_MAX)))
         }
@@ -198,9 +200,7 @@ async fn get_app(node: &Node, request: &Request) -> Answer {
     let name = text(request)?;
     match node.deploy.app(name).await.map_err(|e| refusal_of_deploy(&e))? {
         Some(app) => Response::json(&app.registered()),
-        None => {
-            Err(Refusal::new(RefusalKind::NotFound, format!("no app {name:?} is registered")))
-        }
+        None => Err(Refusal::new(RefusalKind::NotFound, format!("no app {name:?} is registered"))),
     }
 }
 

@@ -66,7 +66,8 @@ pub async fn welcome(node: &Node, request: &Request) -> Result<Response, Refusal
     let brief: Brief = serde_json::from_slice(&request.payload)
         .map_err(|e| Refusal::bad(format!("heartbeat of {child}: {e}")))?;
     let expected = node.bus.site().child(child).map_err(|e| Refusal::bad(e.to_string()))?;
-    if brief.path != expected || brief.children.iter().any(|below| !expected.contains(&below.path)) {
+    if brief.path != expected || brief.children.iter().any(|below| !expected.contains(&below.path))
+    {
         let text = format!("heartbeat of {expected} speaks for {}", brief.path);
         return Err(Refusal::new(RefusalKind::NotGranted, text));
     }

@@ -1,7 +1,7 @@
 //! What a handler may ask of its node: the store, the bus, the accelerators, within its grants.
 
-use std::sync::OnceLock;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use accel::EdgeAccelerate;

@@ -34,8 +34,8 @@ fn component(body: &str) -> Vec<u8> {
               (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32) {body}))
           (core instance $i (instantiate $m))
           (func (export "handle-event") (param "event" $event) (result (result (error string)))
-            (canon lift (core func $i "handle") (memory $i "memory")
-              (realloc (func $i "realloc")))))"#
+            (canon lift (core func $i "handle") (memory (core memory $i "memory"))
+              (realloc (core func $i "realloc")))))"#
     );
     wat::parse_str(text).expect("the component's text is right")
 }
@@ -185,9 +185,7 @@ async fn a_new_revision_reaches_the_edge_and_a_removed_app_leaves_it() -> Result
     eventually("the new revision to run", ran).await?;
     assert_eq!(world.report("cloud.east.cell1").await?.dead_letters, 1);
     client::control(world.bus("cloud"), "apps.delete", "app").await?;
-    let gone = async || {
-        Ok(world.report("cloud.east.cell1").await?.apps.is_empty().then_some(()))
-    };
+    let gone = async || Ok(world.report("cloud.east.cell1").await?.apps.is_empty().then_some(()));
     eventually("the app to leave the edge", gone).await
 }
 
@@ -212,7 +210,10 @@ async fn the_stock_cli_does_it_all() -> Result<()> {
     let answer = cli.apply(&text)?;
     assert_eq!(answer["app"], "byhand", "{answer}");
     let refused = cli.apply(&text.replace("[app]", "[apq]"))?;
-    assert!(refused["error"]["message"].as_str().is_some_and(|m| m.contains("line 1")), "{refused}");
+    assert!(
+        refused["error"]["message"].as_str().is_some_and(|m| m.contains("line 1")),
+        "{refused}"
+    );
 
     // The other way: the bucket, and what became of the entry in `apps-status`.
     let status = async |app: &str, wanted: &str| -> Result<Value> {
