@@ -204,6 +204,9 @@ impl Tree {
     async fn wait_ready(&mut self) -> Result<()> {
         let deadline = Instant::now() + READY_TIMEOUT;
         for at in 0..self.sites.len() {
+            if self.sites[at].node.is_none() {
+                continue;
+            }
             let site = self.sites[at].site.clone();
             loop {
                 if let Some(casualty) = self.casualty() {
@@ -220,6 +223,21 @@ impl Tree {
                     }
                 }
             }
+        }
+        self.wait_seen(deadline).await
+    }
+
+    /// Waits until the root sees every site whose node runs.
+    async fn wait_seen(&self, deadline: Instant) -> Result<()> {
+        let running = self.sites.iter().filter(|running| running.node.is_some()).count();
+        let Some(root) = self.sites.first().filter(|root| root.node.is_some()) else {
+            return Ok(());
+        };
+        while node::client::status(&root.site).await?.brief.size() < running {
+            if Instant::now() > deadline {
+                bail!("{} does not see the whole tree in time", root.site.path);
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         Ok(())
     }

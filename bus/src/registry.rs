@@ -76,7 +76,7 @@ impl Registry {
 
     /// Every entry as it is now, then every change, until the stream ends.
     pub async fn watch(&self) -> Result<impl futures::Stream<Item = Result<Entry, Error>>, Error> {
-        let watch = self.apps.watch_all_from_revision(0).await;
+        let watch = self.apps.watch_with_history(">").await;
         let watch = watch.map_err(|e| Error::local("bucket apps", e))?;
         Ok(watch.map(|entry| {
             let entry = entry.map_err(|e| Error::local("bucket apps", e))?;

@@ -184,6 +184,7 @@ impl EdgeDeploy {
         };
         for registered in deploy.remembered()? {
             deploy.take(&registered).await?;
+            deploy.revision.fetch_max(registered.revision, Ordering::AcqRel);
         }
         Ok(deploy)
     }

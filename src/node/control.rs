@@ -314,11 +314,14 @@ async fn register(
 pub async fn watch_registry(node: Arc<Node>) {
     let Some(registry) = node.registry.clone() else { return };
     loop {
-        if let Ok(entries) = registry.watch().await {
-            tokio::pin!(entries);
-            while let Some(Ok(entry)) = entries.next().await {
-                take_entry(&node, &registry, entry).await;
+        match registry.watch().await {
+            Ok(entries) => {
+                tokio::pin!(entries);
+                while let Some(Ok(entry)) = entries.next().await {
+                    take_entry(&node, &registry, entry).await;
+                }
             }
+            Err(e) => node.logs.add("warn", "deploy", &format!("the registry is away: {e}")),
         }
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bus::{Headers, Refusal, RefusalKind, Request, Response, Subject, TierPath};
 use serde::{Deserialize, Serialize};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 
 use super::Node;
 use super::report::Brief;
@@ -26,6 +26,8 @@ const CHILDREN_MAX: usize = 1_024;
 #[derive(Default)]
 pub struct Children {
     heard: Mutex<BTreeMap<String, (Brief, Instant)>>,
+    /// Told when a site joins the subtree, so that the sites above hear of it at once.
+    news: Notify,
 }
 
 /// The parent's answer to a heartbeat.
@@ -54,7 +56,11 @@ impl Children {
             let text = format!("a site has at most {CHILDREN_MAX} children");
             return Err(Refusal::new(RefusalKind::Overloaded, text));
         }
-        heard.insert(key, (brief, Instant::now()));
+        let size = brief.size();
+        let before = heard.insert(key, (brief, Instant::now()));
+        if before.is_none_or(|(before, _)| before.size() != size) {
+            self.news.notify_one();
+        }
         Ok(())
     }
 }
@@ -110,6 +116,7 @@ pub async fn run(node: Arc<Node>, parent: TierPath) {
                 }
             }
         }
-        tokio::time::sleep(if heard_once { INTERVAL } else { INTERVAL_FIRST }).await;
+        let pause = if heard_once { INTERVAL } else { INTERVAL_FIRST };
+        let _ = tokio::time::timeout(pause, node.children.news.notified()).await;
     }
 }

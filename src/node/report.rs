@@ -42,6 +42,13 @@ pub struct Brief {
     pub children: Vec<Brief>,
 }
 
+impl Brief {
+    /// How many sites this speaks for, itself included.
+    pub fn size(&self) -> usize {
+        1 + self.children.iter().map(Self::size).sum::<usize>()
+    }
+}
+
 /// The link to the parent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LinkReport {

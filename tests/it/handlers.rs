@@ -126,7 +126,7 @@ async fn a_wrong_manifest_changes_nothing_and_says_where() -> Result<()> {
     let good = manifest("app", "go");
     let digest = ::handlers::Digest::of(b"nobody uploaded this");
     check("not toml at all [", &["line 1"]).await?;
-    check(&good.replace("timeout_ms", "timeout_sm"), &["line 10", "timeout_sm"]).await?;
+    check(&good.replace("timeout_ms", "timeout_sm"), &["line 11", "timeout_sm"]).await?;
     check(&good, &["line 7", "handler[0].component"]).await?;
     let missing = good.replace("{code}", digest.as_str());
     check(&missing, &["line 7", "has no object", "nats obj put code FILE --name"]).await?;

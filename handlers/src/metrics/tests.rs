@@ -4,7 +4,9 @@ use super::*;
 
 proptest! {
     #[test]
-    fn quantiles_are_within_nine_percent(mut us in proptest::collection::vec(1u64..10_000_000, 1..300)) {
+    fn quantiles_are_within_nine_percent(
+        mut us in proptest::collection::vec(1u64..10_000_000, 1..300),
+    ) {
         let metrics = Metrics::default();
         us.iter().for_each(|us| metrics.time_us("stage", *us));
         us.sort_unstable();
