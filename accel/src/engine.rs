@@ -14,7 +14,7 @@ use crate::history::{Histories, Remembered};
 use crate::plan::{Plan, plan};
 use crate::queue::{Queue, Rank};
 use crate::schedule::{Costs, Decision, DeviceView, JobView, Prefer, schedule};
-use crate::worker::{Carried, carry_out};
+use crate::worker::{Carried, Scratch, carry_out};
 use crate::{Error, Job, Output, Result, Timing};
 
 /// How long a device is set aside after its first failure; doubled with each further one in a row.
@@ -313,8 +313,9 @@ impl Shared {
             state.units[index].failed(&error, Instant::now());
         }
         drop(state);
+        let mut scratch = Scratch::default();
         while let Some(work) = self.next(index) {
-            self.serve(index, work);
+            self.serve(index, work, &mut scratch);
         }
     }
 
@@ -339,12 +340,12 @@ impl Shared {
         }
     }
 
-    fn serve(&self, index: usize, work: Work) {
+    fn serve(&self, index: usize, work: Work, scratch: &mut Scratch) {
         let start = Instant::now();
         let key = history_key(&work.job, &work.plan);
         let answer = match refusal(&work, start) {
             Some(refusal) => Err(Failure::Refused(refusal)),
-            None => self.attempt(index, &work, key, start),
+            None => self.attempt(index, &work, key, start, scratch),
         };
         let mut state = self.state();
         if let Some(key) = key {
@@ -357,13 +358,20 @@ impl Shared {
     }
 
     /// Runs a job with its history, and keeps the next one.
-    fn attempt(&self, index: usize, work: &Work, key: Option<&str>, start: Instant) -> Answer {
+    fn attempt(
+        &self,
+        index: usize,
+        work: &Work,
+        key: Option<&str>,
+        start: Instant,
+        scratch: &mut Scratch,
+    ) -> Answer {
         let device = &*self.devices[index];
         let taken = key.and_then(|key| self.state().histories.take(key));
         let previous = taken.and_then(|taken| self.bring(index, &work.plan, taken));
         let ids: Option<Vec<BufferId>> =
             previous.as_ref().map(|p| p.buffers.iter().map(|(id, _)| *id).collect());
-        let carried = carry_out(device, &work.plan, &work.job.input, ids.as_deref());
+        let carried = carry_out(device, &work.plan, &work.job.input, ids.as_deref(), scratch);
         let (keep, free) = match &carried {
             Ok(carried) => (remembered(index, &work.plan, carried), previous),
             Err(_) => (previous, None),

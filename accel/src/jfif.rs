@@ -63,22 +63,26 @@ fn segment(file: &mut Vec<u8>, marker: u8, content: &[u8]) {
 
 /// Codes one block (T.81 F.1.2); its DC level is returned for the next of its component.
 fn code_block(bits: &mut BitWriter, levels: &[u8], dc_before: i32, tables: &Tables) -> i32 {
-    let mut set = nonzero(levels) & !1;
-    let dc = i32::from(level(levels, 0));
-    let (size, value) = magnitude(dc - dc_before);
-    bits.put_with(tables.dc[size as usize], value, size);
+    let mut dc = 0;
     let mut last = 0;
-    while set != 0 {
-        let at = set.trailing_zeros();
-        set &= set - 1;
-        let mut run = at - last - 1;
-        while run > 15 {
-            bits.put_with(tables.ac[RUN_OF_16], 0, 0);
-            run -= 16;
+    // Four levels at a time: most words of a block are zero.
+    for (at, word) in levels.chunks_exact(8).enumerate() {
+        let [a, b, c, d, e, f, g, h] = *word else { unreachable!("chunks of eight") };
+        let mut word = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+        if at == 0 {
+            dc = i32::from(word as i16);
+            let (size, value) = magnitude(dc - dc_before);
+            bits.put_with(tables.dc[size as usize], value, size);
+            word &= !0xFFFF;
         }
-        let (size, value) = magnitude(i32::from(level(levels, at as usize)));
-        bits.put_with(tables.ac[(run << 4 | size) as usize], value, size);
-        last = at;
+        while word != 0 {
+            let lane = word.trailing_zeros() / 16;
+            let level = (word >> (16 * lane)) as i16;
+            word &= !(0xFFFF << (16 * lane));
+            let position = 4 * at as u32 + lane;
+            code_level(bits, level, position - last - 1, tables);
+            last = position;
+        }
     }
     if last != 63 {
         bits.put_with(tables.ac[END_OF_BLOCK], 0, 0);
@@ -86,18 +90,19 @@ fn code_block(bits: &mut BitWriter, levels: &[u8], dc_before: i32, tables: &Tabl
     dc
 }
 
+/// Codes a level after a run of zeros.
+#[inline]
+fn code_level(bits: &mut BitWriter, level: i16, mut run: u32, tables: &Tables) {
+    while run > 15 {
+        bits.put_with(tables.ac[RUN_OF_16], 0, 0);
+        run -= 16;
+    }
+    let (size, value) = magnitude(i32::from(level));
+    bits.put_with(tables.ac[((run << 4) | size) as usize], value, size);
+}
+
 const RUN_OF_16: usize = 0xF0;
 const END_OF_BLOCK: usize = 0x00;
-
-fn level(levels: &[u8], at: usize) -> i16 {
-    i16::from_le_bytes([levels[2 * at], levels[2 * at + 1]])
-}
-
-/// A bit for each level that is not zero.
-fn nonzero(levels: &[u8]) -> u64 {
-    let pairs = levels.chunks_exact(2).enumerate();
-    pairs.fold(0, |set, (i, pair)| set | u64::from(pair[0] | pair[1] != 0) << i)
-}
 
 /// How many bits a value takes, and those bits (T.81 F.1.2.1).
 fn magnitude(value: i32) -> (u32, u32) {

@@ -29,12 +29,39 @@ pub(crate) fn carry_out(
     plan: &Plan,
     frame: &Frame,
     previous: Option<&[BufferId]>,
+    scratch: &mut Scratch,
 ) -> hw::Result<Carried> {
-    let mut run = Run::new(device, plan, frame, previous)?;
+    let mut run = Run::new(device, plan, frame, previous, scratch)?;
     for action in &plan.actions {
         run.act(action)?;
     }
     Ok(run.finish())
+}
+
+/// Most bytes of host memory that are kept for the next job.
+const SCRATCH_BYTES_MAX: usize = 64 << 20;
+
+/// Host memory that goes from job to job: fresh pages would cost more than the copy into them.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    free: Vec<Vec<u8>>,
+}
+
+impl Scratch {
+    /// Memory of this length, content unspecified.
+    fn take(&mut self, bytes: usize) -> Vec<u8> {
+        let fits = self.free.iter().position(|memory| memory.capacity() >= bytes);
+        let mut memory = fits.map(|at| self.free.swap_remove(at)).unwrap_or_default();
+        memory.resize(bytes, 0);
+        memory
+    }
+
+    fn give(&mut self, memory: Vec<u8>) {
+        let held: usize = self.free.iter().map(Vec::capacity).sum();
+        if held + memory.capacity() <= SCRATCH_BYTES_MAX {
+            self.free.push(memory);
+        }
+    }
 }
 
 /// A value on the host.
@@ -54,6 +81,7 @@ struct Run<'a> {
     /// Which of them to free at the end.
     owned: Vec<BufferId>,
     slots: Vec<Option<Host>>,
+    scratch: &'a mut Scratch,
     spent: Spent,
 }
 
@@ -71,6 +99,11 @@ impl Drop for Run<'_> {
             // A device that is lost has freed everything already.
             let _ = self.device.free(buffer);
         }
+        for slot in self.slots.drain(..) {
+            if let Some(Host::Bytes(memory)) = slot {
+                self.scratch.give(memory);
+            }
+        }
     }
 }
 
@@ -80,12 +113,13 @@ impl<'a> Run<'a> {
         plan: &'a Plan,
         frame: &'a Frame,
         previous: Option<&[BufferId]>,
+        scratch: &'a mut Scratch,
     ) -> hw::Result<Self> {
         let steps = plan.actions.iter().filter_map(last_step).max().map_or(0, |last| last + 1);
         let spent = Spent { copy_ns: 0, compute_ns: 0, host_ns: 0, steps_ns: vec![0; steps] };
         let slots = (0..plan.slots).map(|_| None).collect();
         let (bound, owned) = (Vec::new(), Vec::new());
-        let mut run = Self { device, plan, frame, bound, owned, slots, spent };
+        let mut run = Self { device, plan, frame, bound, owned, slots, scratch, spent };
         for (index, bytes) in plan.buffers.iter().enumerate() {
             let id = BufferId(index as u64);
             let buffer = match plan.kept.iter().position(|kept| kept.previous == id) {
@@ -124,7 +158,7 @@ impl<'a> Run<'a> {
                 self.spent.compute(steps, &self.device.finish()?);
             }
             Action::Download { step, from, to } => {
-                let mut bytes = vec![0; self.plan.buffers[from.0 as usize]];
+                let mut bytes = self.scratch.take(self.plan.buffers[from.0 as usize]);
                 self.device.read(self.bind(*from), 0, &mut bytes)?;
                 self.slots[*to] = Some(Host::Bytes(bytes));
                 self.spent.copy(*step, start);

@@ -2,7 +2,7 @@
 
 use hw::{Arg, BufferId, Command, CpuArgs, Kernel, Launch, Param};
 
-use crate::native::{bands, sizes, threads_for};
+use crate::native::{Band, bands, sizes, threads_for};
 use crate::plane::Plane;
 
 /// `a`, `b`, `dst`: gray planes of the same sides.
@@ -45,17 +45,31 @@ pub fn reference(args: &mut CpuArgs<'_>) {
 fn native(args: &mut CpuArgs<'_>) {
     let [width, height, a_stride, b_stride, dst_stride] = sizes(args);
     let threads = threads_for(args, width * height);
-    let (a, b) = (args.inputs[0], args.inputs[1]);
     let dst = &mut args.outputs[0][..(height - 1) * dst_stride + width];
-    bands(dst, dst_stride, threads, |first, band| {
-        for (y, row) in band.chunks_mut(dst_stride).enumerate() {
-            let a = &a[(first + y) * a_stride..][..width];
-            let b = &b[(first + y) * b_stride..][..width];
-            for (to, (a, b)) in row[..width].iter_mut().zip(a.iter().zip(b)) {
+    let (a, b) = (args.inputs[0], args.inputs[1]);
+    bands(dst, dst_stride, threads, Rows { a, b, width, a_stride, b_stride, dst_stride });
+}
+
+struct Rows<'a> {
+    a: &'a [u8],
+    b: &'a [u8],
+    width: usize,
+    a_stride: usize,
+    b_stride: usize,
+    dst_stride: usize,
+}
+
+impl Band for Rows<'_> {
+    #[inline(always)]
+    fn fill(&self, first: usize, band: &mut [u8]) {
+        for (y, row) in band.chunks_mut(self.dst_stride).enumerate() {
+            let a = &self.a[(first + y) * self.a_stride..][..self.width];
+            let b = &self.b[(first + y) * self.b_stride..][..self.width];
+            for (to, (a, b)) in row[..self.width].iter_mut().zip(a.iter().zip(b)) {
                 *to = a.abs_diff(*b);
             }
         }
-    });
+    }
 }
 
 fn bytes_needed(scalars: &[u32]) -> Option<Vec<usize>> {

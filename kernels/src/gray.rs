@@ -5,7 +5,7 @@
 
 use hw::{Arg, BufferId, Command, CpuArgs, Kernel, Launch, Param};
 
-use crate::native::{bands, sizes, threads_for};
+use crate::native::{Band, bands, sizes, threads_for};
 use crate::plane::Plane;
 
 /// `src`: luma plane; `dst`: gray plane of the same sides.
@@ -63,18 +63,32 @@ pub fn reference(args: &mut CpuArgs<'_>) {
 fn native(args: &mut CpuArgs<'_>) {
     let [width, height, src_stride, dst_stride, limited] = sizes(args);
     let threads = threads_for(args, width * height);
-    let src = args.inputs[0];
     let dst = &mut args.outputs[0][..(height - 1) * dst_stride + width];
-    bands(dst, dst_stride, threads, |first, band| {
-        for (y, row) in band.chunks_mut(dst_stride).enumerate() {
-            let from = &src[(first + y) * src_stride..][..width];
-            if limited == 0 {
-                row[..width].copy_from_slice(from);
+    let rows = Rows { src: args.inputs[0], width, src_stride, dst_stride, limited: limited != 0 };
+    bands(dst, dst_stride, threads, rows);
+}
+
+struct Rows<'a> {
+    src: &'a [u8],
+    width: usize,
+    src_stride: usize,
+    dst_stride: usize,
+    limited: bool,
+}
+
+impl Band for Rows<'_> {
+    #[inline(always)]
+    fn fill(&self, first: usize, band: &mut [u8]) {
+        for (y, row) in band.chunks_mut(self.dst_stride).enumerate() {
+            let from = &self.src[(first + y) * self.src_stride..][..self.width];
+            let row = &mut row[..self.width];
+            if self.limited {
+                row.iter_mut().zip(from).for_each(|(to, from)| *to = expand_luma(*from));
             } else {
-                row[..width].iter_mut().zip(from).for_each(|(to, from)| *to = expand_luma(*from));
+                row.copy_from_slice(from);
             }
         }
-    });
+    }
 }
 
 fn bytes_needed(scalars: &[u32]) -> Option<Vec<usize>> {

@@ -5,7 +5,7 @@
 
 use hw::{Arg, BufferId, Command, CpuArgs, Kernel, Launch, Param};
 
-use crate::native::{bands, sizes, threads_for};
+use crate::native::{Band, bands, sizes, threads_for};
 use crate::plane::Plane;
 
 /// `src`: gray plane; `dst`: gray plane of half the sides. The sizes are those of `src`.
@@ -50,17 +50,30 @@ pub fn reference(args: &mut CpuArgs<'_>) {
 fn native(args: &mut CpuArgs<'_>) {
     let [width, height, src_stride, dst_stride] = sizes(args);
     let threads = threads_for(args, width * height);
-    let src = args.inputs[0];
     let (out_width, out_height) = (width.div_ceil(2), height.div_ceil(2));
     let dst = &mut args.outputs[0][..(out_height - 1) * dst_stride + out_width];
-    bands(dst, dst_stride, threads, |first, band| {
-        for (y, row) in band.chunks_mut(dst_stride).enumerate() {
+    let rows = Rows { src: args.inputs[0], width, height, src_stride, dst_stride };
+    bands(dst, dst_stride, threads, rows);
+}
+
+struct Rows<'a> {
+    src: &'a [u8],
+    width: usize,
+    height: usize,
+    src_stride: usize,
+    dst_stride: usize,
+}
+
+impl Band for Rows<'_> {
+    #[inline(always)]
+    fn fill(&self, first: usize, band: &mut [u8]) {
+        for (y, row) in band.chunks_mut(self.dst_stride).enumerate() {
             let upper = 2 * (first + y);
-            let lower = (upper + 1).min(height - 1);
-            let from = |y: usize| &src[y * src_stride..][..width];
-            half_row(from(upper), from(lower), &mut row[..out_width]);
+            let lower = (upper + 1).min(self.height - 1);
+            let from = |y: usize| &self.src[y * self.src_stride..][..self.width];
+            half_row(from(upper), from(lower), &mut row[..self.width.div_ceil(2)]);
         }
-    });
+    }
 }
 
 #[inline(always)]

@@ -10,6 +10,18 @@ __constant int COSINES[64] = {
     799, -2276, 3406, -4017, 4017, -3406, 2276, -799,
 };
 
+// The same, transposed.
+__constant int COLUMNS[64] = {
+    2896, 4017, 3784, 3406, 2896, 2276, 1567, 799,
+    2896, 3406, 1567, -799, -2896, -4017, -3784, -2276,
+    2896, 2276, -1567, -4017, -2896, 799, 3784, 3406,
+    2896, 799, -3784, -2276, 2896, 3406, -1567, -4017,
+    2896, -799, -3784, 2276, 2896, -3406, -1567, 4017,
+    2896, -2276, -1567, 4017, -2896, -799, 3784, -3406,
+    2896, -3406, 1567, 799, -2896, 4017, -3784, 2276,
+    2896, -4017, 3784, -3406, 2896, -2276, 1567, -799,
+};
+
 __constant uchar ZIGZAG[64] = {
     0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48,
     41, 34, 27, 20, 13, 6, 7, 14, 21, 28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23,
@@ -61,12 +73,18 @@ void transform(const int8 *s, __global const int *factors, __global short *to)
     short levels[64];
     int8 column[8];
     for (uint x = 0; x < 8; x++)
-        for (uint v = 0; v < 8; v++)
-            ((int *)&column[x])[v] = COSINES[8 * v + x];
+        column[x] = vload8(x, COLUMNS);
+    // Rows of C are even or odd around their middle, so half the products do.
+    int8 sums[4], differences[4];
+    for (uint y = 0; y < 4; y++) {
+        sums[y] = s[y] + s[7 - y];
+        differences[y] = s[y] - s[7 - y];
+    }
     for (uint u = 0; u < 8; u++) {
+        const int8 *folded = u & 1 ? differences : sums;
         int8 t = (int8)(1 << 6);
-        for (uint y = 0; y < 8; y++)
-            t += COSINES[8 * u + y] * s[y];
+        for (uint y = 0; y < 4; y++)
+            t += COSINES[8 * u + y] * folded[y];
         t >>= 7;
         int8 c = (int8)(1 << 15);
         c += t.s0 * column[0] + t.s1 * column[1] + t.s2 * column[2] + t.s3 * column[3];

@@ -17,43 +17,51 @@ pub(crate) fn threads_for(args: &CpuArgs<'_>, bytes: usize) -> usize {
     args.threads.min(bytes / BAND_BYTES_MIN).max(1)
 }
 
-/// Hands out the rows of `dst` in bands, one per thread: `work(first_row, band)`.
-/// Rows begin every `stride` bytes; the last one may be shorter.
-pub(crate) fn bands(
-    dst: &mut [u8],
-    stride: usize,
-    threads: usize,
-    work: impl Fn(usize, &mut [u8]) + Sync,
-) {
+/// Work on a band of rows. Implementations and all they call are `#[inline(always)]`, so that they
+/// are compiled for the vector unit of each caller below.
+pub(crate) trait Band: Sync {
+    /// Fills the rows from `first` on, which `band` holds.
+    fn fill(&self, first: usize, band: &mut [u8]);
+}
+
+/// Hands out the rows of `dst` in bands, one per thread. Rows begin every `stride` bytes; the last
+/// one may be shorter.
+pub(crate) fn bands(dst: &mut [u8], stride: usize, threads: usize, work: impl Band) {
     let rows = dst.len().div_ceil(stride);
     let bands = threads.min(rows);
     if bands <= 1 {
-        return vectorised(|| work(0, dst));
+        return fill(&work, 0, dst);
     }
     let band_rows = rows.div_ceil(bands);
     dst.par_chunks_mut(band_rows * stride)
         .enumerate()
-        .for_each(|(i, band)| vectorised(|| work(i * band_rows, band)));
+        .for_each(|(i, band)| fill(&work, i * band_rows, band));
 }
 
-/// Runs `work` compiled for AVX2 where the machine has it.
-#[inline(always)]
-pub(crate) fn vectorised<R>(work: impl FnOnce() -> R) -> R {
+/// Fills one band in the widest form this machine has.
+fn fill(work: &impl Band, first: usize, band: &mut [u8]) {
     #[cfg(target_arch = "x86_64")]
-    if has_avx2() {
-        // SAFETY: the features were just found on this machine.
-        return unsafe { with_avx2(work) };
+    {
+        if is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vl") {
+            // SAFETY: the features were just found on this machine.
+            return unsafe { fill_avx512(work, first, band) };
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the feature was just found on this machine.
+            return unsafe { fill_avx2(work, first, band) };
+        }
     }
-    work()
+    work.fill(first, band);
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) fn has_avx2() -> bool {
-    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi2")
+#[target_feature(enable = "avx2")]
+fn fill_avx2(work: &impl Band, first: usize, band: &mut [u8]) {
+    work.fill(first, band);
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,bmi2")]
-fn with_avx2<R>(work: impl FnOnce() -> R) -> R {
-    work()
+#[target_feature(enable = "avx512bw,avx512vl")]
+fn fill_avx512(work: &impl Band, first: usize, band: &mut [u8]) {
+    work.fill(first, band);
 }

@@ -6,7 +6,7 @@
 
 use hw::{Arg, BufferId, Command, CpuArgs, Kernel, Launch, Param};
 
-use crate::native::{bands, sizes, threads_for};
+use crate::native::{Band, bands, sizes, threads_for};
 use crate::plane::Plane;
 
 /// Side of a block, in samples.
@@ -64,36 +64,40 @@ pub fn reference(args: &mut CpuArgs<'_>) {
 fn native(args: &mut CpuArgs<'_>) {
     let [width, height, stride] = sizes(args);
     let threads = threads_for(args, width * height);
-    let mask = args.inputs[0];
     let grid = &mut args.outputs[0][..grid_bytes(width as u32, height as u32)];
     let row_bytes = width.div_ceil(BLOCK as usize) * 4;
-    bands(grid, row_bytes, threads, |first, band| {
-        for (block_y, counts) in band.chunks_exact_mut(row_bytes).enumerate() {
+    let rows = BlockRows { mask: args.inputs[0], width, height, stride, row_bytes };
+    bands(grid, row_bytes, threads, rows);
+}
+
+struct BlockRows<'a> {
+    mask: &'a [u8],
+    width: usize,
+    height: usize,
+    stride: usize,
+    row_bytes: usize,
+}
+
+impl Band for BlockRows<'_> {
+    /// Counts down the columns first, which fits a byte, then adds up each block's columns.
+    #[inline(always)]
+    fn fill(&self, first: usize, band: &mut [u8]) {
+        let mut columns = vec![0u8; self.width.next_multiple_of(BLOCK as usize)];
+        for (block_y, counts) in band.chunks_exact_mut(self.row_bytes).enumerate() {
             let top = (first + block_y) * BLOCK as usize;
-            let rows = top..height.min(top + BLOCK as usize);
-            count_block_row(rows.map(|y| &mask[y * stride..][..width]), counts);
+            columns.fill(0);
+            for y in top..self.height.min(top + BLOCK as usize) {
+                let row = &self.mask[y * self.stride..][..self.width];
+                for (column, sample) in columns.iter_mut().zip(row) {
+                    *column += u8::from(*sample != 0);
+                }
+            }
+            let blocks = columns.chunks_exact(BLOCK as usize);
+            for (count, block) in counts.chunks_exact_mut(4).zip(blocks) {
+                let sum: u32 = block.iter().map(|column| u32::from(*column)).sum();
+                count.copy_from_slice(&sum.to_le_bytes());
+            }
         }
-    });
-}
-
-/// Adds up the blocks of up to 16 rows.
-#[inline(always)]
-fn count_block_row<'a>(rows: impl Iterator<Item = &'a [u8]>, counts: &mut [u8]) {
-    counts.fill(0);
-    for row in rows {
-        for (count, samples) in counts.chunks_exact_mut(4).zip(row.chunks(BLOCK as usize)) {
-            let [a, b, c, d] = count else { unreachable!("chunks of four") };
-            let sum = u32::from_le_bytes([*a, *b, *c, *d]) + count_set(samples);
-            count.copy_from_slice(&sum.to_le_bytes());
-        }
-    }
-}
-
-#[inline(always)]
-fn count_set(samples: &[u8]) -> u32 {
-    match <&[u8; BLOCK as usize]>::try_from(samples) {
-        Ok(block) => u32::from(block.iter().map(|s| u8::from(*s != 0)).sum::<u8>()),
-        Err(_) => samples.iter().map(|s| u32::from(*s != 0)).sum(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use hw::{Arg, BufferId, Command, CpuArgs, Kernel, Launch, Param};
 
-use crate::native::{bands, sizes, threads_for};
+use crate::native::{Band, bands, sizes, threads_for};
 use crate::plane::Plane;
 
 /// `src`, `dst`: gray planes of the same sides; `level`: 0 to 255, higher leaves nothing.
@@ -43,17 +43,30 @@ pub fn reference(args: &mut CpuArgs<'_>) {
 fn native(args: &mut CpuArgs<'_>) {
     let [width, height, src_stride, dst_stride, level] = sizes(args);
     let threads = threads_for(args, width * height);
-    let src = args.inputs[0];
-    let level = level.min(255) as u8;
     let dst = &mut args.outputs[0][..(height - 1) * dst_stride + width];
-    bands(dst, dst_stride, threads, |first, band| {
-        for (y, row) in band.chunks_mut(dst_stride).enumerate() {
-            let from = &src[(first + y) * src_stride..][..width];
-            for (to, from) in row[..width].iter_mut().zip(from) {
-                *to = if *from > level { 255 } else { 0 };
+    let level = level.min(255) as u8;
+    let rows = Rows { src: args.inputs[0], width, src_stride, dst_stride, level };
+    bands(dst, dst_stride, threads, rows);
+}
+
+struct Rows<'a> {
+    src: &'a [u8],
+    width: usize,
+    src_stride: usize,
+    dst_stride: usize,
+    level: u8,
+}
+
+impl Band for Rows<'_> {
+    #[inline(always)]
+    fn fill(&self, first: usize, band: &mut [u8]) {
+        for (y, row) in band.chunks_mut(self.dst_stride).enumerate() {
+            let from = &self.src[(first + y) * self.src_stride..][..self.width];
+            for (to, from) in row[..self.width].iter_mut().zip(from) {
+                *to = if *from > self.level { 255 } else { 0 };
             }
         }
-    });
+    }
 }
 
 fn bytes_needed(scalars: &[u32]) -> Option<Vec<usize>> {

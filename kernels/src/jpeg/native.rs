@@ -1,16 +1,23 @@
 //! The native form: one MCU row at a time through a padded copy of full range.
+//!
+//! With AVX2 the sums are made two products at a time (`vpmaddwd`) straight from the definition:
+//! the matrices are small enough that no factorisation of the DCT is faster. All sums are exact,
+//! so their order does not show.
 
 use hw::CpuArgs;
 
 use super::{COSINES, MCU_BYTES, ZIGZAG, decode_quantiser, expand_chroma, mcu_sides};
 use crate::gray::expand_luma;
-use crate::native::{bands, sizes, threads_for};
+use crate::native::{Band, bands, sizes, threads_for};
 
 pub(super) fn run(args: &mut CpuArgs<'_>) {
     let [width, height, stride, chroma_offset, chroma_stride, limited] = sizes(args);
     let threads = threads_for(args, width * height * 3 / 2);
-    let quantiser = decode_quantiser(args.inputs[0]);
+    let (columns, rows) = mcu_sides(width as u32, height as u32);
+    let row_bytes = columns as usize * MCU_BYTES;
+    let levels = &mut args.outputs[0][..rows as usize * row_bytes];
     let source = Source {
+        quantiser: decode_quantiser(args.inputs[0]),
         frame: args.inputs[1],
         width,
         height,
@@ -18,22 +25,13 @@ pub(super) fn run(args: &mut CpuArgs<'_>) {
         chroma_offset,
         chroma_stride,
         limited: limited != 0,
+        columns: columns as usize,
     };
-    let (columns, rows) = mcu_sides(width as u32, height as u32);
-    let row_bytes = columns as usize * MCU_BYTES;
-    let levels = &mut args.outputs[0][..rows as usize * row_bytes];
-    bands(levels, row_bytes, threads, |first, band| {
-        let mut samples = McuRow::new(columns as usize);
-        for (i, to) in band.chunks_exact_mut(row_bytes).enumerate() {
-            samples.fill(&source, first + i);
-            for (mx, to) in to.chunks_exact_mut(MCU_BYTES).enumerate() {
-                transform_mcu(&samples, mx, &quantiser, to);
-            }
-        }
-    });
+    bands(levels, row_bytes, threads, source);
 }
 
 struct Source<'a> {
+    quantiser: [[i32; 64]; 2],
     frame: &'a [u8],
     width: usize,
     height: usize,
@@ -41,6 +39,25 @@ struct Source<'a> {
     chroma_offset: usize,
     chroma_stride: usize,
     limited: bool,
+    /// MCUs of a row.
+    columns: usize,
+}
+
+impl Band for Source<'_> {
+    #[inline(always)]
+    fn fill(&self, first: usize, band: &mut [u8]) {
+        let mut samples = McuRow::new(self.columns);
+        for (i, to) in band.chunks_exact_mut(self.columns * MCU_BYTES).enumerate() {
+            samples.fill(self, first + i);
+            #[cfg(target_arch = "x86_64")]
+            if is_x86_feature_detected!("avx2") {
+                // SAFETY: the feature was just found on this machine.
+                unsafe { avx2::transform_row(&samples, &self.quantiser, to) };
+                continue;
+            }
+            transform_row(&samples, &self.quantiser, to, transform);
+        }
+    }
 }
 
 /// The samples of one row of MCUs, of full range and padded.
@@ -97,26 +114,34 @@ fn pad(row: &mut [u8], len: usize) {
 }
 
 #[inline(always)]
-fn transform_mcu(samples: &McuRow, mx: usize, quantiser: &[[i32; 64]; 2], to: &mut [u8]) {
-    let mut blocks = to.chunks_exact_mut(128);
-    let mut next = |plane: &[u8], stride, x, quantiser| {
-        if let Some(to) = blocks.next() {
-            transform(plane, stride, x, quantiser, to);
-        }
-    };
+fn transform_row(
+    samples: &McuRow,
+    quantiser: &[[i32; 64]; 2],
+    to: &mut [u8],
+    transform: impl Fn(&[u8], usize, usize, &[i32; 64], &mut [u8]),
+) {
     let width = samples.width;
-    let lower = &samples.luma[8 * width..];
-    next(&samples.luma, width, 16 * mx, &quantiser[0]);
-    next(&samples.luma, width, 16 * mx + 8, &quantiser[0]);
-    next(lower, width, 16 * mx, &quantiser[0]);
-    next(lower, width, 16 * mx + 8, &quantiser[0]);
-    next(&samples.chroma[0], width / 2, 8 * mx, &quantiser[1]);
-    next(&samples.chroma[1], width / 2, 8 * mx, &quantiser[1]);
+    for (mx, to) in to.chunks_exact_mut(MCU_BYTES).enumerate() {
+        for (block, to) in to.chunks_exact_mut(128).enumerate() {
+            let (plane, stride, x) = match block {
+                0 | 1 => (&samples.luma[..], width, 16 * mx + 8 * block),
+                2 | 3 => (&samples.luma[8 * width..], width, 16 * mx + 8 * (block - 2)),
+                _ => (&samples.chroma[block - 4][..], width / 2, 8 * mx),
+            };
+            transform(plane, stride, x, &quantiser[usize::from(block > 3)], to);
+        }
+    }
 }
 
 /// One block whose first row begins at `x`. Lanes are the columns, then the frequencies `v`.
 #[inline(always)]
-fn transform(plane: &[u8], stride: usize, x: usize, quantiser: &[i32; 64], to: &mut [u8]) {
+pub(super) fn transform(
+    plane: &[u8],
+    stride: usize,
+    x: usize,
+    quantiser: &[i32; 64],
+    to: &mut [u8],
+) {
     let mut s = [[0i32; 8]; 8];
     for (y, row) in s.iter_mut().enumerate() {
         let from = &plane[y * stride + x..][..8];
@@ -153,4 +178,123 @@ fn transform(plane: &[u8], stride: usize, x: usize, quantiser: &[i32; 64], to: &
 fn quantise(c: i32, factor: i32) -> i16 {
     let level = ((c.abs() * factor + (1 << 19)) >> 20).min(1023);
     (if c < 0 { -level } else { level }) as i16
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use std::arch::x86_64::*;
+
+    use super::{COSINES, McuRow, ZIGZAG};
+
+    #[target_feature(enable = "avx2")]
+    pub(super) fn transform_row(samples: &McuRow, quantiser: &[[i32; 64]; 2], to: &mut [u8]) {
+        let matrix = Matrix::new();
+        super::transform_row(samples, quantiser, to, |plane, stride, x, quantiser, to| {
+            transform(&matrix, plane, stride, x, quantiser, to);
+        });
+    }
+
+    /// `C` in pairs of neighbours, for `vpmaddwd`.
+    struct Matrix {
+        /// `[u][k]`: C[u][2k] and C[u][2k + 1] in each lane.
+        down: [[__m256i; 4]; 8],
+        /// `[k]`: in lane v, C[v][2k] and C[v][2k + 1].
+        across: [__m256i; 4],
+    }
+
+    impl Matrix {
+        #[target_feature(enable = "avx2")]
+        fn new() -> Self {
+            let pair = |row: usize, k: usize| {
+                let [low, high] = [COSINES[row][2 * k], COSINES[row][2 * k + 1]];
+                (i32::from(low) & 0xFFFF) | (i32::from(high) << 16)
+            };
+            let mut down = [[_mm256_setzero_si256(); 4]; 8];
+            let mut across = [_mm256_setzero_si256(); 4];
+            for k in 0..4 {
+                for (u, row) in down.iter_mut().enumerate() {
+                    row[k] = _mm256_set1_epi32(pair(u, k));
+                }
+                let [a, b, c, d, e, f, g, h] = std::array::from_fn(|v| pair(v, k));
+                across[k] = _mm256_setr_epi32(a, b, c, d, e, f, g, h);
+            }
+            Self { down, across }
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn transform(
+        matrix: &Matrix,
+        plane: &[u8],
+        stride: usize,
+        x: usize,
+        quantiser: &[i32; 64],
+        to: &mut [u8],
+    ) {
+        let mut pairs = [_mm256_setzero_si256(); 4];
+        for (k, pair) in pairs.iter_mut().enumerate() {
+            let upper = load(&plane[2 * k * stride + x..]);
+            let lower = load(&plane[(2 * k + 1) * stride + x..]);
+            let (left, right) =
+                (_mm_unpacklo_epi16(upper, lower), _mm_unpackhi_epi16(upper, lower));
+            *pair = _mm256_set_m128i(right, left);
+        }
+        let mut levels = [0u8; 128];
+        let rows = levels.chunks_exact_mut(16).zip(quantiser.chunks_exact(8));
+        for (down, (levels, factors)) in matrix.down.iter().zip(rows) {
+            let t = products(_mm256_set1_epi32(1 << 6), &pairs, down);
+            let t = narrow(_mm256_srai_epi32::<7>(t));
+            let t = _mm256_broadcastsi128_si256(t);
+            let t = [
+                _mm256_shuffle_epi32::<0x00>(t),
+                _mm256_shuffle_epi32::<0x55>(t),
+                _mm256_shuffle_epi32::<0xAA>(t),
+                _mm256_shuffle_epi32::<0xFF>(t),
+            ];
+            let c = products(_mm256_set1_epi32(1 << 15), &t, &matrix.across);
+            let level = narrow(quantise(_mm256_srai_epi32::<16>(c), factors));
+            levels[..8].copy_from_slice(&_mm_cvtsi128_si64(level).to_le_bytes());
+            levels[8..].copy_from_slice(&_mm_extract_epi64::<1>(level).to_le_bytes());
+        }
+        for (to, natural) in to.chunks_exact_mut(2).zip(ZIGZAG) {
+            let at = 2 * usize::from(natural);
+            to.copy_from_slice(&levels[at..at + 2]);
+        }
+    }
+
+    /// Eight samples less 128, as 16 bits.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn load(samples: &[u8]) -> __m128i {
+        let bytes = samples.first_chunk::<8>().expect("rows are padded to whole blocks");
+        let samples = _mm_cvtepu8_epi16(_mm_cvtsi64_si128(i64::from_le_bytes(*bytes)));
+        _mm_sub_epi16(samples, _mm_set1_epi16(128))
+    }
+
+    /// `start` and the products of all pairs.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn products(start: __m256i, a: &[__m256i; 4], b: &[__m256i; 4]) -> __m256i {
+        let first = _mm256_add_epi32(_mm256_madd_epi16(a[0], b[0]), _mm256_madd_epi16(a[1], b[1]));
+        let second = _mm256_add_epi32(_mm256_madd_epi16(a[2], b[2]), _mm256_madd_epi16(a[3], b[3]));
+        _mm256_add_epi32(start, _mm256_add_epi32(first, second))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn quantise(c: __m256i, factors: &[i32]) -> __m256i {
+        let [a, b, c1, d, e, f, g, h] = *factors else { unreachable!("chunks of eight") };
+        let factors = _mm256_setr_epi32(a, b, c1, d, e, f, g, h);
+        let scaled = _mm256_mullo_epi32(_mm256_abs_epi32(c), factors);
+        let level = _mm256_srai_epi32::<20>(_mm256_add_epi32(scaled, _mm256_set1_epi32(1 << 19)));
+        _mm256_sign_epi32(_mm256_min_epi32(level, _mm256_set1_epi32(1023)), c)
+    }
+
+    /// Eight lanes of 32 bits as 16 bits, which they fit.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn narrow(wide: __m256i) -> __m128i {
+        _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256::<1>(wide))
+    }
 }

@@ -45,6 +45,22 @@ fn the_strongest_patterns_do_not_overflow() {
     }
 }
 
+/// Machines with vector units never come by the plain form, so it is called here.
+#[test]
+fn the_plain_form_gives_the_same_bits() {
+    for seed in 0..200 {
+        let content = if seed % 2 == 0 { noise } else { patches };
+        let samples = content(seed, 8 * 20);
+        let quantiser = decode_quantiser(&encode_quantiser(&steps(seed as u8 / 2)))[0];
+        let mut got = [0; 128];
+        native::transform(&samples, 20, 11, &quantiser, &mut got);
+        let expected = transform(|x, y| samples[20 * y + 11 + x], &quantiser);
+        let levels = ZIGZAG.map(|natural| expected[usize::from(natural)]);
+        let expected: Vec<u8> = levels.iter().flat_map(|level| level.to_le_bytes()).collect();
+        assert_eq!(got[..], expected, "seed {seed}");
+    }
+}
+
 /// The exact transform is near enough to the real one: below half a level at the finest step.
 #[test]
 fn the_transform_is_a_dct() {
