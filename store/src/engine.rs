@@ -32,7 +32,7 @@ use crate::wal::{Recovered, Wal};
 
 pub use change::Change;
 pub use ground::Ground;
-pub use read::{KeyRange, merge_layers};
+pub use read::{End, KeyRange, merge_layers};
 pub use recent::Logged;
 pub use state::{Partition, State, Table};
 
@@ -90,7 +90,7 @@ pub struct Engine {
     /// Entries up to here are in segments.
     flushed: AtomicU64,
     /// Held as long as the store is open.
-    _lock: Option<File>,
+    lock: Mutex<Option<File>>,
 }
 
 impl Engine {
@@ -139,7 +139,7 @@ impl Engine {
             flush_failures: AtomicU64::new(0),
             flushed: AtomicU64::new(0),
             acked,
-            _lock: lock,
+            lock: Mutex::new(lock),
         })
     }
 
@@ -257,6 +257,12 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Writes out the log, ends its thread and lets go of the folder.
+    pub fn close(&self) {
+        self.wal.close();
+        crate::lock(&self.lock).take();
     }
 
     /// Looks at the state.

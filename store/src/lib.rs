@@ -25,6 +25,7 @@ mod value;
 mod wal;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -44,7 +45,7 @@ pub use tree::wire::op;
 pub use value::{Row, Value, row_from_json, row_to_json};
 pub use wal::OnRot;
 
-use engine::{Change, Engine, KeyRange, extent_of};
+use engine::{Change, End, Engine, KeyRange, extent_of};
 use record::{Extent, Source};
 use segment::{KeyedRow, visible_batch, visible_row};
 use tree::Tree;
@@ -66,6 +67,7 @@ struct Inner {
     engine: Arc<Engine>,
     tree: OnceLock<Arc<Tree>>,
     flusher: Mutex<Option<JoinHandle<()>>>,
+    closing: Arc<AtomicBool>,
 }
 
 /// How a read may be answered.
@@ -135,8 +137,10 @@ impl EdgeStore {
 
     fn with_engine(engine: Engine) -> Self {
         let engine = Arc::new(engine);
-        let flusher = tokio::spawn(flush_when_due(engine.clone()));
-        let inner = Inner { engine, tree: OnceLock::new(), flusher: Mutex::new(Some(flusher)) };
+        let closing = Arc::new(AtomicBool::new(false));
+        let flusher = tokio::spawn(flush_when_due(engine.clone(), closing.clone()));
+        let flusher = Mutex::new(Some(flusher));
+        let inner = Inner { engine, tree: OnceLock::new(), flusher, closing };
         EdgeStore { inner: Arc::new(inner) }
     }
 
@@ -153,11 +157,16 @@ impl EdgeStore {
         if let Some(tree) = self.inner.tree.get() {
             tree.leave().await;
         }
-        if let Some(flusher) = lock(&self.inner.flusher).take() {
-            flusher.abort();
-        }
         let engine = self.inner.engine.clone();
-        if tokio::task::spawn_blocking(move || engine.wal.close()).await.is_err() {
+        self.inner.closing.store(true, Ordering::Release);
+        engine.flush_due.notify_one();
+        let flusher = lock(&self.inner.flusher).take();
+        if let Some(flusher) = flusher
+            && flusher.await.is_err()
+        {
+            tracing::error!("a flush was interrupted");
+        }
+        if tokio::task::spawn_blocking(move || engine.close()).await.is_err() {
             tracing::error!("closing the log was interrupted");
         }
     }
@@ -276,7 +285,8 @@ impl EdgeStore {
         let extent = extent_of(&spec, key)?;
         let partition = spec.partition_of(key)?.unwrap_or_default();
         let range = KeyRange::of_key(&encoded, partition);
-        let read = Reading { table, extent, range, reverse: false, enough: &|_| Ok(true) };
+        let (end, rows_max) = (End::First, usize::MAX);
+        let read = Reading { table, extent, range, end, rows_max, enough: &|_| Ok(true) };
         let (rows, coverage) = self.read(read, options).await?;
         let live = rows.iter().find(|(k, row)| **k == *encoded && row.state.is_live());
         let row = live.map(|(key, row)| visible_row(&spec, key, &row.state)).transpose()?;
@@ -302,7 +312,9 @@ impl EdgeStore {
         scan.limit.get_or_insert(SCAN_ROWS_MAX);
         let (range, extent) = scan.range(&spec)?;
         let enough = |rows: &[KeyedRow]| Ok(scan.pick(&spec, rows.to_vec())?.1);
-        let read = Reading { table, extent, range, reverse: scan.reverse, enough: &enough };
+        let end = if scan.reverse { End::Last } else { End::First };
+        let rows_max = scan.page_rows();
+        let read = Reading { table, extent, range, end, rows_max, enough: &enough };
         let (rows, coverage) = self.read(read, options).await?;
         let (rows, truncated) = scan.pick(&spec, rows)?;
         Ok(Scanned { rows, coverage, truncated })
@@ -469,7 +481,7 @@ impl EdgeStore {
                 Err(_) => tracing::debug!(table = read.table, "no answer in time"),
             }
         }
-        let rows = engine.range(read.table, &read.range).await?;
+        let rows = read_here(engine, &read).await?;
         let age_ms = self.inner.tree.get().map_or(0, |tree| tree.age_ms(read.table));
         let source = engine.config.site.clone();
         Ok((rows, Coverage { complete, source, age_ms: if complete { age_ms } else { 0 } }))
@@ -511,9 +523,34 @@ struct Reading<'a> {
     table: &'a str,
     extent: Extent,
     range: KeyRange,
-    reverse: bool,
+    end: End,
+    /// Rows to read at a time.
+    rows_max: usize,
     /// True if the rows so far satisfy the caller.
     enough: &'a (dyn Fn(&[KeyedRow]) -> Result<bool> + Sync),
+}
+
+/// Rows from here.
+async fn read_here(engine: &Engine, read: &Reading<'_>) -> Result<Vec<KeyedRow>> {
+    let (mut range, mut rows_max) = (read.range.clone(), read.rows_max);
+    let mut rows: Vec<KeyedRow> = Vec::new();
+    loop {
+        let (more, left) = engine.page(read.table, &range, read.end, rows_max).await?;
+        rows = join(rows, more, read.end);
+        match left {
+            Some(left) if !(read.enough)(&rows)? => range = left,
+            _ => return Ok(rows),
+        }
+        rows_max = rows_max.saturating_mul(4);
+    }
+}
+
+/// Adds a page to those before it.
+fn join(rows: Vec<KeyedRow>, more: Vec<KeyedRow>, end: End) -> Vec<KeyedRow> {
+    match end {
+        End::First => [rows, more].concat(),
+        End::Last => [more, rows].concat(),
+    }
 }
 
 /// Rows from the nearest ancestor that holds them, with what is here merged in.
@@ -523,19 +560,20 @@ async fn read_above(tree: &Arc<Tree>, read: &Reading<'_>) -> Result<(Vec<KeyedRo
         extent: read.extent.clone(),
         from: read.range.from.clone(),
         to: read.range.to.clone(),
-        reverse: read.reverse,
-        rows_max: u64::MAX,
+        reverse: read.end == End::Last,
+        rows_max: read.rows_max as u64,
     };
     let mut rows: Vec<KeyedRow> = Vec::new();
     loop {
         let page = tree.page(&request).await?;
         let more = tree.localize(&page.rows)?;
-        rows = if read.reverse { [more, rows].concat() } else { [rows, more].concat() };
+        rows = join(rows, more, read.end);
+        request.rows_max = request.rows_max.saturating_mul(4);
         let coverage = Coverage { complete: true, source: page.site, age_ms: page.age_ms };
         match page.rest {
-            Some(rest) if !(read.enough)(&rows)? => match read.reverse {
-                true => request.to = Some(rest),
-                false => request.from = rest,
+            Some(rest) if !(read.enough)(&rows)? => match read.end {
+                End::Last => request.to = Some(rest),
+                End::First => request.from = rest,
             },
             _ => {
                 return Ok((rows, coverage));
@@ -544,9 +582,12 @@ async fn read_above(tree: &Arc<Tree>, read: &Reading<'_>) -> Result<(Vec<KeyedRo
     }
 }
 
-async fn flush_when_due(engine: Arc<Engine>) {
+async fn flush_when_due(engine: Arc<Engine>, closing: Arc<AtomicBool>) {
     loop {
         engine.flush_due.notified().await;
+        if closing.load(Ordering::Acquire) {
+            return;
+        }
         if let Err(error) = engine.flush().await {
             tracing::error!(%error, "flush failed, the log keeps everything");
         }

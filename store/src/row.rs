@@ -136,10 +136,7 @@ impl RowState {
 impl Cell {
     /// True if a column with this definition can hold the cell; asked of cells from elsewhere.
     pub fn fits(&self, column: &ColumnSpec) -> bool {
-        let fits = |v: &Value| match v.clone().fit(&column.name, column.kind) {
-            Ok(fitted) => fitted == *v,
-            Err(_) => false,
-        };
+        let fits = |v: &Value| v.is_of(column.kind);
         match (column.merge, self) {
             (Merge::Lww, Cell::Fresh(v) | Cell::Stamped(_, v)) => fits(v),
             (Merge::Max, Cell::Max(_, v)) | (Merge::Min, Cell::Min(_, v)) => fits(v),

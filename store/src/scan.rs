@@ -11,6 +11,9 @@ use crate::segment::{KeyedRow, visible_batch, visible_row};
 use crate::spec::{ColumnSpec, TableSpec};
 use crate::value::{Row, Value, row_from_json, row_to_json};
 
+/// Rows read at first for a scan with a condition and a small limit.
+const FILTERED_ROWS: usize = 4_096;
+
 /// What to read of a table. Everything left out does not restrict.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -131,6 +134,15 @@ impl Scan {
             Extent::Whole => None,
         };
         Ok((KeyRange { from, to, partition, since: 0 }, extent))
+    }
+
+    /// Rows to read at first: about what the limit needs, if that can be told.
+    pub(crate) fn page_rows(&self) -> usize {
+        match self.limit {
+            Some(limit) if self.filter.is_empty() => limit.saturating_add(64),
+            Some(limit) if limit < FILTERED_ROWS => FILTERED_ROWS,
+            _ => usize::MAX,
+        }
     }
 
     /// Checks column names and fits the filter's values.

@@ -199,6 +199,47 @@ async fn scans_restrict_order_and_cut() {
 }
 
 #[tokio::test]
+async fn pages_join_to_the_whole_from_either_end() {
+    let config = Config { segments_max: 3, ..Config::new("", "cloud") };
+    let store = Machine::new(1).open(config).await.unwrap();
+    store.create_table(&motion()).await.unwrap();
+    let mut random = 7u64;
+    let mut below = |n: u64| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (random >> 33) % n
+    };
+    for step in 0..400 {
+        let camera = format!("c{}", below(3));
+        let row = row! {"camera": camera, "at": below(100), "score": step};
+        match below(4) {
+            0 => store.delete("motion", &[motion().key_part(&row)]).await.unwrap(),
+            _ => store.put("motion", &[row]).await.unwrap(),
+        };
+        if below(60) == 0 {
+            store.flush().await.unwrap();
+        }
+    }
+    let mut whole = store.scan("motion", Scan::default()).await.unwrap().rows;
+    for reverse in [false, true] {
+        for limit in [1, 7, 64, 100] {
+            let mut scan = Scan { limit: Some(limit), reverse, ..Scan::default() };
+            let mut joined = Vec::new();
+            loop {
+                let page = store.scan("motion", scan.clone()).await.unwrap();
+                scan.after = page.rows.last().map(|r| motion().key_part(r)).unwrap_or_default();
+                joined.extend(page.rows);
+                if !page.truncated {
+                    break;
+                }
+            }
+            assert_eq!(joined, whole, "limit {limit}, reverse {reverse}");
+        }
+        whole.reverse();
+    }
+    assert!(whole.len() > 100);
+}
+
+#[tokio::test]
 async fn a_folder_is_recovered_flushed_or_not() {
     let dir = tempfile::tempdir().unwrap();
     let config = || Config::new(dir.path().join("store"), "cloud.east");

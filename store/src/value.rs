@@ -119,6 +119,22 @@ impl Value {
         }
     }
 
+    /// True if the value is null or of exactly this kind. Whether JSON text is sound is not
+    /// looked at.
+    pub fn is_of(&self, kind: ColumnKind) -> bool {
+        matches!(
+            (kind, self),
+            (_, Value::Null)
+                | (ColumnKind::Int64, Value::Int(_))
+                | (ColumnKind::Float64, Value::Float(_))
+                | (ColumnKind::Utf8, Value::Text(_))
+                | (ColumnKind::Bool, Value::Bool(_))
+                | (ColumnKind::Binary, Value::Bytes(_))
+                | (ColumnKind::TimestampUs, Value::Time(_))
+                | (ColumnKind::Json, Value::Json(_))
+        )
+    }
+
     /// Bytes that the value occupies in memory, roughly.
     pub(crate) fn weight(&self) -> usize {
         let heap = match self {

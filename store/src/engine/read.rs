@@ -1,6 +1,7 @@
 //! Reading rows from all layers of the engine.
 
 use std::collections::HashMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -71,8 +72,27 @@ impl Prior {
 /// One consistent look at the layers of a range.
 struct Look {
     spec: Arc<TableSpec>,
-    rows: Vec<KeyedRow>,
+    layers: Layers,
     segments: Vec<Arc<Segment>>,
+}
+
+/// Rows of all layers of a range, in which each layer may stop early.
+struct Layers {
+    rows: Vec<KeyedRow>,
+    /// From which end of the range, and how many rows of a layer at most.
+    end: End,
+    rows_max: usize,
+    /// The key nearest to that end which was left out.
+    left_out: Option<Arc<[u8]>>,
+}
+
+/// An end of a key range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The smallest key.
+    First,
+    /// The largest key.
+    Last,
 }
 
 impl Engine {
@@ -89,12 +109,25 @@ impl Engine {
 
     /// The rows of a range in key order, deleted ones included.
     pub async fn range(&self, table: &str, range: &KeyRange) -> Result<Vec<KeyedRow>> {
+        Ok(self.page(table, range, End::First, usize::MAX).await?.0)
+    }
+
+    /// The rows at one end of a range in key order, deleted ones included, about `rows_max`; and
+    /// the range that is left, if any.
+    pub async fn page(
+        &self,
+        table: &str,
+        range: &KeyRange,
+        end: End,
+        rows_max: usize,
+    ) -> Result<(Vec<KeyedRow>, Option<KeyRange>)> {
         for _ in 0..RESTARTS_MAX {
-            let look = self.look(table, range)?;
-            if let Some(rows) = self.read_segments(look, range).await? {
-                let mut rows = merge_layers(rows);
+            let look = self.look(table, range, end, rows_max.max(1))?;
+            if let Some(layers) = self.read_segments(look, range).await? {
+                let (rows, left) = layers.merge(range);
+                let mut rows = rows;
                 rows.retain(|(_, row)| row.seq > range.since);
-                return Ok(rows);
+                return Ok((rows, left));
             }
         }
         Err(Error::Busy(format!("table {table:?}")))
@@ -133,10 +166,11 @@ impl Engine {
         segment.rows(spec, &self.objects, |fresh| self.keep_in_memory(fresh.clone())).await
     }
 
-    fn look(&self, table: &str, range: &KeyRange) -> Result<Look> {
+    fn look(&self, table: &str, range: &KeyRange, end: End, rows_max: usize) -> Result<Look> {
         let state = self.read();
         let table = state.table(table)?;
-        let mut look = Look { spec: table.spec.clone(), rows: Vec::new(), segments: Vec::new() };
+        let layers = Layers { rows: Vec::new(), end, rows_max, left_out: None };
+        let mut look = Look { spec: table.spec.clone(), layers, segments: Vec::new() };
         match &range.partition {
             Some(one) => table.partitions.get(one).into_iter().for_each(|p| look.add(p, range)),
             None => table.partitions.values().for_each(|p| look.add(p, range)),
@@ -144,13 +178,14 @@ impl Engine {
         Ok(look)
     }
 
-    async fn read_segments(&self, look: Look, range: &KeyRange) -> Result<Option<Vec<KeyedRow>>> {
-        let mut rows = look.rows;
+    async fn read_segments(&self, look: Look, range: &KeyRange) -> Result<Option<Layers>> {
+        let mut layers = look.layers;
         for segment in &look.segments {
             let Some(decoded) = self.decoded(&look.spec, segment).await? else { return Ok(None) };
-            rows.extend_from_slice(decoded.range(&range.from, range.to.as_deref()));
+            let rows = decoded.range(&range.from, range.to.as_deref());
+            layers.add(rows.iter().map(|(key, row)| (key, row)));
         }
-        Ok(Some(rows))
+        Ok(Some(layers))
     }
 
     /// Keeps decoded segments alive, the latest ones, within the configured bytes.
@@ -167,17 +202,63 @@ impl Engine {
 impl Look {
     fn add(&mut self, partition: &Partition, range: &KeyRange) {
         let to = range.to.as_deref();
-        for table in partition.frozen.as_deref().into_iter().chain([&partition.active]) {
-            let from = table.range::<[u8], _>((
-                std::ops::Bound::Included(&*range.from),
-                std::ops::Bound::Unbounded,
-            ));
-            let rows = from.take_while(|(key, _)| to.is_none_or(|to| &***key < to));
-            self.rows.extend(rows.map(|(key, row)| (key.clone(), row.clone())));
+        if to.is_some_and(|to| *to <= *range.from) {
+            return;
         }
-        let segments = partition.segments.iter();
+        let bounds = (Bound::Included(&*range.from), to.map_or(Bound::Unbounded, Bound::Excluded));
+        for table in partition.frozen.as_deref().into_iter().chain([&partition.active]) {
+            self.layers.add(table.range::<[u8], _>(bounds));
+        }
         // Segments with nothing new are read as well: a new change may be part of an old row.
+        let segments = partition.segments.iter();
         self.segments.extend(segments.filter(|s| s.overlaps(&range.from, to)).cloned());
+    }
+}
+
+impl Layers {
+    fn add<'a>(
+        &mut self,
+        rows: impl DoubleEndedIterator<Item = (&'a Arc<[u8]>, &'a Arc<Versioned>)>,
+    ) {
+        let start = self.rows.len();
+        match self.end {
+            End::First => self.take(rows),
+            End::Last => {
+                self.take(rows.rev());
+                self.rows[start..].reverse();
+            }
+        }
+    }
+
+    fn take<'a>(&mut self, mut rows: impl Iterator<Item = (&'a Arc<[u8]>, &'a Arc<Versioned>)>) {
+        let taken = rows.by_ref().take(self.rows_max);
+        self.rows.extend(taken.map(|(key, row)| (key.clone(), row.clone())));
+        if let Some((key, _)) = rows.next() {
+            let nearer = self.left_out.as_ref().is_none_or(|left_out| match self.end {
+                End::First => key < left_out,
+                End::Last => key > left_out,
+            });
+            if nearer {
+                self.left_out = Some(key.clone());
+            }
+        }
+    }
+
+    /// The merged rows as far as every layer goes, and the range beyond.
+    fn merge(mut self, range: &KeyRange) -> (Vec<KeyedRow>, Option<KeyRange>) {
+        let Some(left_out) = self.left_out else { return (merge_layers(self.rows), None) };
+        let mut left = range.clone();
+        match self.end {
+            End::First => {
+                self.rows.retain(|(key, _)| *key < left_out);
+                left.from = left_out.to_vec();
+            }
+            End::Last => {
+                self.rows.retain(|(key, _)| *key > left_out);
+                left.to = Some([&left_out[..], &[0]].concat());
+            }
+        }
+        (merge_layers(self.rows), Some(left))
     }
 }
 

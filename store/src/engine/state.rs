@@ -254,7 +254,9 @@ impl Table {
         state.cells.sort_by_key(|(number, _)| *number);
         state.cells.dedup_by_key(|(number, _)| *number);
         state.normalize();
-        let partition = self.spec.partition_of(&self.spec.key_row(key)?)?.unwrap_or_default();
+        // Decoding the key also proves that it is one.
+        let key_row = self.spec.key_row(key)?;
+        let partition = self.spec.partition_of(&key_row)?.unwrap_or_default();
         Ok((partition, key.into(), state))
     }
 

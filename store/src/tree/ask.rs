@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::blob::{self, BlobKey};
-use crate::engine::{KeepEmpty, KeyRange};
+use crate::engine::{End, KeepEmpty, KeyRange};
 use crate::error::{Error, Result};
 use crate::record::{self, Batch, Body, Extent, Source};
 use crate::row::RowState;
@@ -146,16 +146,12 @@ impl Tree {
     }
 
     async fn local_page(&self, range: &Range) -> Result<Page> {
-        let wanted = KeyRange {
-            from: range.from.clone(),
-            to: range.to.clone(),
-            partition: partition_of(&range.extent),
-            since: 0,
-        };
-        let rows = self.engine.range(&range.table, &wanted).await?;
-        let spec = self.spec(&range.table)?;
+        let wanted = covered(range, None);
+        let end = if range.reverse { End::Last } else { End::First };
         let rows_max = usize::try_from(range.rows_max).unwrap_or(usize::MAX).min(PAGE_ROWS_MAX);
-        let (rows, rest) = cut_page(rows, rows_max, range.reverse);
+        let (rows, left) = self.engine.page(&range.table, &wanted, end, rows_max).await?;
+        let spec = self.spec(&range.table)?;
+        let (rows, rest) = cut_page(rows, end, rest_of(left, end));
         Ok(Page {
             site: self.engine.config.site.clone(),
             age_ms: self.age_ms(&range.table),
@@ -181,12 +177,12 @@ impl Tree {
             partition: partition_of(&fetch.extent),
             since: if fetch.after.0 == engine.id { fetch.after.1 } else { 0 },
         };
-        let rows = engine.range(&fetch.table, &range).await?;
+        let (rows, left) = engine.page(&fetch.table, &range, End::First, PAGE_ROWS_MAX).await?;
         // A child must not have what a crash can still take from its parent.
         let newest = engine.read().seq;
         engine.wal.wait(newest).await?;
         let spec = self.spec(&fetch.table)?;
-        let (rows, rest) = cut_page(rows, PAGE_ROWS_MAX, false);
+        let (rows, rest) = cut_page(rows, End::First, rest_of(left, End::First));
         Ok(Page {
             site: engine.config.site.clone(),
             age_ms: self.age_ms(&fetch.table),
@@ -294,37 +290,46 @@ fn covered(range: &Range, rest: Option<&[u8]>) -> KeyRange {
     covered
 }
 
-/// Cuts rows to what fits one message; returns where the page ends if rows are left.
+/// Cuts rows to what fits one message, from the given end; returns where the page ends if rows
+/// are left, `rest` being where the rows ended.
 fn cut_page(
     mut rows: Vec<KeyedRow>,
-    rows_max: usize,
-    reverse: bool,
+    end: End,
+    rest: Option<Vec<u8>>,
 ) -> (Vec<KeyedRow>, Option<Vec<u8>>) {
     let mut bytes = 0;
-    let mut fits = |row: &KeyedRow| {
+    let mut fits = |row: &&KeyedRow| {
         bytes += record::encode(&(&*row.0, &row.1.state)).len();
         bytes <= CHUNK_BYTES
     };
-    let rows_max = rows_max.max(1);
-    let taken = if reverse {
-        rows.iter().rev().take(rows_max).take_while(|r| fits(r)).count()
-    } else {
-        rows.iter().take(rows_max).take_while(|r| fits(r)).count()
+    let taken = match end {
+        End::First => rows.iter().take_while(&mut fits).count(),
+        End::Last => rows.iter().rev().take_while(&mut fits).count(),
     };
     // One row is never larger than a message: the log would not have taken it.
     let taken = taken.max(1).min(rows.len());
     if taken == rows.len() {
-        return (rows, None);
+        return (rows, rest);
     }
-    if reverse {
-        let rows = rows.split_off(rows.len() - taken);
-        let first = rows[0].0.to_vec();
-        (rows, Some(first))
-    } else {
-        let rest = rows[taken].0.to_vec();
-        rows.truncate(taken);
-        (rows, Some(rest))
+    match end {
+        End::First => {
+            let rest = rows[taken].0.to_vec();
+            rows.truncate(taken);
+            (rows, Some(rest))
+        }
+        End::Last => {
+            let rows = rows.split_off(rows.len() - taken);
+            let rest = rows[0].0.to_vec();
+            (rows, Some(rest))
+        }
     }
+}
+
+fn rest_of(left: Option<KeyRange>, end: End) -> Option<Vec<u8>> {
+    left.and_then(|left| match end {
+        End::First => Some(left.from),
+        End::Last => left.to,
+    })
 }
 
 fn to_batch(spec: &TableSpec, rows: &[KeyedRow]) -> Batch {
