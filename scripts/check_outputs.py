@@ -165,8 +165,8 @@ def motion_rows_are_the_frames(document, out):
 
 def minutes_sum_up_the_events(document, out):
     rows = read(out / "motion_minute.parquet")
-    # Each holds the ids of its events, as a JSON array; an event counts once.
-    ids = [event for row in rows for event in json.loads(row["events"])]
+    # Each holds the ids of its events; an event counts once.
+    ids = [event for row in rows for event in row["events"]]
     assert len(ids) == len(set(ids)) == document["events"], rows
     assert sum(m["events"] for m in document["call"]["body"]["minutes"]) == document["events"]
 
@@ -174,10 +174,12 @@ def minutes_sum_up_the_events(document, out):
 def read(file):
     """The rows, by pyarrow, once DuckDB has said the same."""
     table = pyarrow.parquet.read_table(file)
-    by_duckdb = duckdb.sql(f"select * from '{file}'")
-    assert by_duckdb.columns == table.column_names, (by_duckdb.columns, table.column_names)
-    by_pyarrow = duckdb.from_arrow(table)
-    assert by_pyarrow.order("all").fetchall() == by_duckdb.order("all").fetchall()
+    by_pyarrow, by_duckdb = duckdb.from_arrow(table), duckdb.read_parquet(str(file))
+    assert list(by_duckdb.columns) == table.column_names, (by_duckdb.columns, table.column_names)
+    for one, other in [(by_pyarrow, by_duckdb), (by_duckdb, by_pyarrow)]:
+        # Compared inside DuckDB: its Python values of times with a zone want one more package.
+        lacking = duckdb.sql("select count(*) from (from one except all from other)").fetchall()
+        assert lacking == [(0,)], lacking
     return table.to_pylist()
 
 
