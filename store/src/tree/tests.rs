@@ -61,6 +61,46 @@ async fn changes_and_tables_climb_to_the_root() {
 }
 
 #[tokio::test]
+async fn what_a_parent_acknowledges_survives_its_power_loss() {
+    let net = Net::new(Faults::none(), 1);
+    net.slow_disks(10);
+    net.start("cloud").await;
+    net.start("cloud.east").await;
+    let cell = net.start("cloud.east.cell1").await;
+    cell.create_table(&motion()).await.unwrap();
+    for at in 1..5 {
+        cell.put_at("motion", &[frame(at)], Level::Parent).await.unwrap();
+        net.cut("cloud.east.cell1");
+        let east = net.restart_bare("cloud.east").await;
+        assert_eq!(local_rows(&east, "motion").await.len() as i64, at);
+        net.mend("cloud.east.cell1");
+    }
+}
+
+#[tokio::test]
+async fn a_gap_in_what_climbs_is_not_filled_over() {
+    let (_net, [_, east, ..]) = tree().await;
+    let entry = crate::record::Entry {
+        seq: 9,
+        source: crate::record::Source::Own,
+        body: crate::record::Body::Table(motion()),
+    };
+    let up = |prev| super::wire::Up {
+        store: 7,
+        site: "cloud.east.cell1".into(),
+        prev,
+        entries: vec![crate::record::encode(&entry)],
+    };
+    let tree = east.inner.tree.get().unwrap();
+    assert_eq!(tree.take_up("cloud.east.cell1", up(8)).await.unwrap().cursor, 0);
+    assert!(east.tables().is_empty(), "entries up to 8 are missing");
+    for _ in 0..2 {
+        assert_eq!(tree.take_up("cloud.east.cell1", up(0)).await.unwrap().cursor, 9);
+    }
+    assert_eq!(east.tables().len(), 1);
+}
+
+#[tokio::test]
 async fn a_reader_elsewhere_gets_rows_on_demand_and_stays_fresh() {
     let (net, [_cloud, _east, cell1, cell2]) = tree().await;
     cell1.create_table(&motion()).await.unwrap();
@@ -158,20 +198,34 @@ async fn an_incomplete_answer_says_so() {
 
 #[tokio::test]
 async fn a_lost_message_of_the_feed_is_noticed_and_fetched() {
-    let (net, [cloud, east, _, _]) = tree().await;
+    let net = Net::new(Faults::none(), 1);
+    net.compare_seldom();
+    let cloud = net.start("cloud").await;
+    let east = net.start("cloud.east").await;
     cloud.create_table(&motion()).await.unwrap();
     east.replicate("motion").await.unwrap();
     net.drop_changes(true);
     cloud.put("motion", &[frame(1)]).await.unwrap();
     cloud.put("motion", &[frame(2)]).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(20)).await;
     net.drop_changes(false);
     cloud.put("motion", &[frame(3)]).await.unwrap();
     eventually("the gap is mended", || async { local_rows(&east, "motion").await.len() == 3 })
         .await;
-    // No later message shows that this one is missing; the comparison does.
+}
+
+#[tokio::test]
+async fn a_lost_last_message_is_noticed_by_comparing() {
+    let (net, [cloud, east, _, _]) = tree().await;
+    cloud.create_table(&motion()).await.unwrap();
+    east.replicate("motion").await.unwrap();
+    for at in 1..4 {
+        cloud.put("motion", &[frame(at)]).await.unwrap();
+    }
+    eventually("the replica follows", || async { local_rows(&east, "motion").await.len() == 3 })
+        .await;
     net.drop_changes(true);
     cloud.put("motion", &[frame(4)]).await.unwrap();
-    tokio::task::yield_now().await;
     eventually("the end is mended", || async { local_rows(&east, "motion").await.len() == 4 })
         .await;
 }

@@ -11,6 +11,8 @@ use super::*;
 #[derive(Clone, Default)]
 pub struct MemDisk {
     files: Arc<Mutex<BTreeMap<String, MemFile>>>,
+    /// Milliseconds that a sync takes; a crash in between loses what it was to save.
+    pub sync_ms: u64,
 }
 
 #[derive(Clone, Default)]
@@ -32,12 +34,13 @@ impl MemDisk {
             }
             file.synced = file.bytes.len();
         }
-        MemDisk { files: Arc::new(Mutex::new(files)) }
+        MemDisk { files: Arc::new(Mutex::new(files)), sync_ms: self.sync_ms }
     }
 
     fn with_file(name: &str, bytes: &[u8]) -> MemDisk {
         let file = MemFile { bytes: bytes.to_vec(), synced: bytes.len() };
-        MemDisk { files: Arc::new(Mutex::new(BTreeMap::from([(name.into(), file)]))) }
+        let files = BTreeMap::from([(name.into(), file)]);
+        MemDisk { files: Arc::new(Mutex::new(files)), sync_ms: 0 }
     }
 }
 
@@ -89,9 +92,9 @@ impl DiskFile for MemHandle {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        let mut files = lock(&self.disk.files);
-        let file = files.entry(self.name.clone()).or_default();
-        file.synced = file.bytes.len();
+        let len = lock(&self.disk.files).get(&self.name).map_or(0, |f| f.bytes.len());
+        std::thread::sleep(Duration::from_millis(self.disk.sync_ms));
+        lock(&self.disk.files).entry(self.name.clone()).or_default().synced = len;
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! Virtual links: lose, repeat, delay and cut, from a seed.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -44,6 +44,8 @@ struct Inner {
     asked: Mutex<HashMap<(String, String), usize>>,
     followers: Mutex<Vec<Follower>>,
     changes_lost: Mutex<bool>,
+    compare_interval_ms: AtomicU64,
+    sync_ms: AtomicU64,
     largest_payload: AtomicUsize,
 }
 
@@ -70,6 +72,8 @@ impl Net {
             asked: Mutex::default(),
             followers: Mutex::default(),
             changes_lost: Mutex::default(),
+            compare_interval_ms: AtomicU64::new(50),
+            sync_ms: AtomicU64::new(0),
             largest_payload: AtomicUsize::new(0),
         };
         Net { inner: Arc::new(inner) }
@@ -90,7 +94,8 @@ impl Net {
 
     /// Starts a site whose clock is ahead by so many milliseconds.
     pub async fn start_skewed(&self, site: &str, skew_ms: i64) -> EdgeStore {
-        let machine = Machine::new(self.random(u64::MAX));
+        let mut machine = Machine::new(self.random(u64::MAX));
+        machine.disk.sync_ms = self.inner.sync_ms.load(Ordering::Relaxed);
         self.open(site, machine, Arc::new(AtomicI64::new(skew_ms))).await
     }
 
@@ -106,6 +111,23 @@ impl Net {
     pub async fn replace(&self, site: &str) -> EdgeStore {
         let (_, skew_ms) = self.stop(site);
         self.open(site, Machine::new(self.random(u64::MAX)), skew_ms).await
+    }
+
+    /// Sites started from now on hardly ever compare with their parents.
+    pub fn compare_seldom(&self) {
+        self.inner.compare_interval_ms.store(3_600_000, Ordering::Relaxed);
+    }
+
+    /// Disks of sites started from now on take so long to sync.
+    pub fn slow_disks(&self, sync_ms: u64) {
+        self.inner.sync_ms.store(sync_ms, Ordering::Relaxed);
+    }
+
+    /// Takes a site's power away in the worst moment: nothing unsynced survives.
+    pub async fn restart_bare(&self, site: &str) -> EdgeStore {
+        let (mut machine, skew_ms) = self.stop(site);
+        machine.disk = machine.disk.crash(|_| 0, false);
+        self.open(site, machine, skew_ms).await
     }
 
     pub fn cut(&self, child: &str) {
@@ -162,7 +184,7 @@ impl Net {
             (now + clock.load(Ordering::Relaxed)) as u64
         };
         let config = Config {
-            compare_interval_ms: 50,
+            compare_interval_ms: self.inner.compare_interval_ms.load(Ordering::Relaxed),
             request_timeout_ms: 500,
             segments_max: 3,
             wall_clock: Arc::new(now),

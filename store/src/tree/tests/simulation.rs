@@ -176,6 +176,7 @@ impl World {
 async fn simulate(seed: u64) {
     println!("seed {seed}");
     let net = Net::new(Faults { lost: 10, repeated: 10, delay_ms_max: 3 }, seed);
+    net.slow_disks(2);
     let mut stores = Vec::new();
     for (i, site) in SITES.iter().enumerate() {
         let skew_ms = net.random(200) as i64 - 100 * (i as i64 % 2);
