@@ -134,6 +134,13 @@ fn nothing_names_one_machine() {
     report(texts.iter().flat_map(|(path, text)| machine_findings(path, text)));
 }
 
+#[test]
+fn guarantees_are_shown_by_tests() {
+    let page = "docs/guarantees.md";
+    let sources: String = rust_sources().into_iter().map(|(_, text)| text).collect();
+    report(guarantee_findings(page, &read(page), &sources).into_iter());
+}
+
 // ---- rules ----
 
 fn arrow_findings(manifest: &Manifest) -> Vec<String> {
@@ -266,6 +273,23 @@ fn machine_findings(path: &str, text: &str) -> Vec<String> {
             if line.contains(&word) {
                 findings.push(format!("{path}:{}: names `{word}`", index + 1));
             }
+        }
+    }
+    findings
+}
+
+/// The last cell of each row names tests, and every one of them is a function of the sources.
+fn guarantee_findings(path: &str, text: &str, sources: &str) -> Vec<String> {
+    let mut findings = Vec::new();
+    let rows = text.lines().enumerate().filter(|(_, line)| line.starts_with("| "));
+    for (index, row) in rows.filter(|(_, l)| !l.starts_with("| ---") && !l.starts_with("| what ")) {
+        let shown_by = row.trim_end_matches([' ', '|']).rsplit('|').next().unwrap_or_default();
+        let names: Vec<&str> = shown_by.split('`').skip(1).step_by(2).collect();
+        if names.is_empty() {
+            findings.push(format!("{path}:{}: no test shows this", index + 1));
+        }
+        for name in names.iter().filter(|name| !sources.contains(&format!("fn {name}("))) {
+            findings.push(format!("{path}:{}: no test is called {name}", index + 1));
         }
     }
     findings

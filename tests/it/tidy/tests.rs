@@ -107,6 +107,18 @@ fn machines() {
 }
 
 #[test]
+fn guarantees() {
+    let check = |row: &str, findings| {
+        let page = format!("| what | holds | shown by |\n| --- | --- | --- |\n{row}\n");
+        let found = guarantee_findings("a.md", &page, "fn it_holds() {}");
+        assert_eq!(found.len(), findings, "{row}: {found:?}");
+    };
+    check("| rows `stay` | a crash | `it_holds` |", 0);
+    check("| rows `stay` | a crash | |", 1);
+    check("| rows stay | a crash | `it_holds`, `it_holds_twice` |", 1);
+}
+
+#[test]
 fn function_lengths() {
     let text = [
         "impl A {",
