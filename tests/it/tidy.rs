@@ -141,6 +141,11 @@ fn guarantees_are_shown_by_tests() {
     report(guarantee_findings(page, &read(page), &sources).into_iter());
 }
 
+#[test]
+fn links_between_pages_lead_somewhere() {
+    report(files(&["md"]).iter().flat_map(|(path, text)| link_findings(path, text)));
+}
+
 // ---- rules ----
 
 fn arrow_findings(manifest: &Manifest) -> Vec<String> {
@@ -293,6 +298,15 @@ fn guarantee_findings(path: &str, text: &str, sources: &str) -> Vec<String> {
         }
     }
     findings
+}
+
+/// Links to files of the checkout, relative to the page they stand on.
+fn link_findings(path: &str, text: &str) -> Vec<String> {
+    let folder = root().join(path).parent().map(Path::to_owned).unwrap_or_default();
+    let targets = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+    let inside = targets.filter(|target| !target.is_empty() && !target.contains("://"));
+    let broken = inside.filter(|target| !folder.join(target).exists());
+    broken.map(|target| format!("{path}: the link to {target} leads nowhere")).collect()
 }
 
 /// Folders of one person's machine, and hosts that a registry's own client knows by itself.

@@ -119,6 +119,13 @@ fn guarantees() {
 }
 
 #[test]
+fn links() {
+    let check = |text, findings| check(link_findings, "docs/a.md", text, findings);
+    check("[page](../README.md) and [part](../README.md#limits), [web](https://nats.io)", 0);
+    check("[page](README-of-nobody.md)", 1);
+}
+
+#[test]
 fn function_lengths() {
     let text = [
         "impl A {",
