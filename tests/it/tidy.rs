@@ -72,17 +72,17 @@ fn crates_use_each_other_along_the_arrows() {
     for (package, _) in ARROWS {
         assert!(members.contains_key(*package), "ARROWS names {package}, which does not exist");
     }
-    report(members.values().flat_map(|manifest| arrow_findings(manifest)));
+    report(members.values().flat_map(arrow_findings));
 }
 
 #[test]
 fn outside_crates_have_one_keeper() {
-    report(manifests().values().flat_map(|manifest| keeper_findings(manifest)));
+    report(manifests().values().flat_map(keeper_findings));
 }
 
 #[test]
 fn manifests_take_lints_and_versions_from_the_root() {
-    report(manifests().values().flat_map(|manifest| manifest_findings(manifest)));
+    report(manifests().values().flat_map(manifest_findings));
 }
 
 #[test]
