@@ -146,7 +146,10 @@ fn lambda_client(tools: &Path) -> Check {
 fn component_tools(tools: &Path) -> Check {
     let name = "JavaScript components";
     let jco = tools.join("node/node_modules/.bin/jco");
-    match first_line(&jco, &["--version"]) {
+    let own = tools.join("bin/node");
+    let node = if own.is_file() { own } else { PathBuf::from("node") };
+    let jco = jco.to_string_lossy();
+    match first_line(node, &[&*jco, "--version"]) {
         Some(version) => ok(name, format!("jco {version}")),
         None => lacking(
             name,

@@ -302,9 +302,9 @@ impl Node {
     fn app_report(&self, app: &handlers::deploy::App) -> AppReport {
         let state = |handler: &handlers::manifest::Handler| {
             let words = match (self.deploy.fits(handler), self.deploy.ready(app, handler)) {
-                (_, true) => "ready",
+                (false, _) => "not placed here",
+                (true, true) => "ready",
                 (true, false) => "absent",
-                (false, false) => "not placed here",
             };
             let (name, kind) = (handler.name.clone(), handler.kind.name().to_owned());
             HandlerReport { name, kind, state: words.to_owned() }

@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 pub const COSTS_MAX: usize = 4096;
 /// Weight of a new measurement in the moving average.
 const WEIGHT: f64 = 0.25;
-/// A trial of an unknown device is allowed when the deadline is this many times the known cost away.
+/// A trial of an unknown device is allowed when the deadline is this many times the known cost
+/// away.
 const TRIAL_SLACK: u64 = 8;
 /// What an unknown job is taken to need where nothing at all is known.
 const UNKNOWN_US: u64 = 20_000;

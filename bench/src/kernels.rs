@@ -161,8 +161,8 @@ pub fn table(report: &Report) -> String {
     let devices: Vec<String> =
         report.devices.iter().map(|(id, name)| format!("{id}: {name}")).collect();
     format!(
-        "{}\n{table}\nmemory: share of a copy of 64 MiB ({:.1} GB/s on {} threads), more where a cache \
-         holds the frame;\nreference: times faster than the exact reference on one thread",
+        "{}\n{table}\nmemory: share of a copy of 64 MiB ({:.1} GB/s on {} threads), more where a \
+         cache holds the frame;\nreference: times faster than the exact reference on one thread",
         devices.join("\n"),
         report.memory_gb_per_s,
         report.cpu_threads,

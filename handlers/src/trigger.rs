@@ -357,10 +357,12 @@ impl Triggers {
             (Decision::Refuse(refusal), ..) => Err(refusal),
             (Decision::Escalate { install }, app, handler) => {
                 self.metrics.count("calls sent up", 1);
+                let answer = self.route.escalate(&request).await;
+                // Afterwards: compiling must not take the cores from who answers this request.
                 if let (true, Some(app), Some(handler)) = (install, app, handler) {
-                    self.install_meanwhile(app, handler);
+                    self.install_behind(app, handler);
                 }
-                self.route.escalate(&request).await
+                answer
             }
             (Decision::Run | Decision::InstallThenRun, Some(app), Some(handler)) => {
                 self.call(&app, &handler, function, &request).await
@@ -369,7 +371,7 @@ impl Triggers {
         }
     }
 
-    fn install_meanwhile(&self, app: Arc<App>, handler: String) {
+    fn install_behind(&self, app: Arc<App>, handler: String) {
         let (deploy, logs) = (self.deploy.clone(), self.logs.clone());
         tokio::spawn(async move {
             if let Err(e) = deploy.install(&app, &handler).await {

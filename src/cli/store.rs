@@ -51,14 +51,14 @@ pub async fn run(site: &Site, command: Store, out: Output) -> Result<()> {
     let bus = site.connect().await?;
     match command {
         Store::Get { table, key } => {
-            let body = json!({"table": stored_name(&table), "key": object(&key)?});
+            let body = json!({"table": stored_name(&table)?, "key": object(&key)?});
             let answer = client::ask(&bus, Kind::St, "get", body.to_string()).await?;
             let row: Value = client::json(&answer)?;
             out.show(&row, |row| row.get("row").unwrap_or(row).to_string())
         }
         Store::Scan { table, prefix, limit, reverse } => {
             let prefix = prefix.as_deref().map_or(Ok(json!({})), object)?;
-            let body = json!({"table": stored_name(&table), "prefix": prefix, "limit": limit,
+            let body = json!({"table": stored_name(&table)?, "prefix": prefix, "limit": limit,
                               "reverse": reverse});
             let answer = client::ask(&bus, Kind::St, "scan", body.to_string()).await?;
             out.show(&client::json::<Value>(&answer)?, rows_text)
@@ -89,8 +89,11 @@ pub async fn run(site: &Site, command: Store, out: Output) -> Result<()> {
 }
 
 /// The store's name of `APP/TABLE`.
-pub fn stored_name(table: &str) -> String {
-    table.replacen('/', "_", 1)
+fn stored_name(table: &str) -> Result<String> {
+    let (app, name) = table.split_once('/').with_context(|| {
+        format!("{table:?} names no table of an app; write APP/TABLE, as in doorcam/motion")
+    })?;
+    Ok(handlers::deploy::table_name(app, name))
 }
 
 fn object(text: &str) -> Result<Value> {

@@ -183,10 +183,10 @@ pub async fn undeploy(site: &Site, app: &str, out: Output) -> Result<()> {
 /// `edgescale publish`
 pub async fn publish(site: &Site, publish: Publish, out: Output) -> Result<()> {
     let bus = site.connect().await?;
-    let mut event = Event::new(&publish.event, site.path.as_str(), publish.body.read()?)?;
-    if event.topic().is_empty() {
+    if !publish.event.contains('.') {
         bail!("{:?} names no event of an app; write APP.NAME", publish.event);
     }
+    let mut event = Event::new(&publish.event, site.path.as_str(), publish.body.read()?)?;
     event.content_type = publish.content_type;
     event.id = publish.id.unwrap_or(event.id);
     let subject = Subject::checked(Kind::Ev, bus.site(), &event.name)?.to_string();
@@ -197,6 +197,9 @@ pub async fn publish(site: &Site, publish: Publish, out: Output) -> Result<()> {
 
 /// `edgescale invoke`
 pub async fn invoke(site: &Site, invoke: Invoke, out: Output) -> Result<()> {
+    if !invoke.function.contains('.') {
+        bail!("{:?} names no function of an app; write APP.FUNCTION", invoke.function);
+    }
     let bus = site.connect().await?;
     let subject = Subject::checked(Kind::Call, bus.site(), &invoke.function)?.to_string();
     let started = Instant::now();

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 use super::Global;
-use crate::context::{Context, FILE};
+use crate::context::{Context, FILE, Site};
 use crate::node::stop_signal;
 use crate::tree::{DEMO_SITES, Plan, Tree};
 
@@ -78,7 +78,8 @@ fn absolute(path: &std::path::Path) -> Result<PathBuf> {
 
 fn how_to(context: &Context) -> Result<String> {
     let root = context.site(None)?;
-    let Some(leaf) = context.sites.last() else { bail!("the tree has no sites") };
+    let depth = |site: &&Site| std::cmp::Reverse(site.path.depth());
+    let leaf = context.sites.iter().min_by_key(depth).context("the tree has no sites")?;
     let (at, server, key) = (leaf.path.name(), &root.server, root.nkey.display());
     let names: Vec<&str> = context.sites.iter().map(|site| site.path.as_str()).collect();
     let prefix = format!("rp.{}._", root.path);
@@ -87,7 +88,8 @@ fn how_to(context: &Context) -> Result<String> {
 
   register an app      edgescale deploy examples/doorcam/app.toml
   open a video stream  edgescale --at {at} stream open doorcam front VIDEO.mp4
-  publish an event     edgescale --at {at} publish doorcam.motion '{{\"camera\":\"front\"}}'
+  publish an event     edgescale --at {at} publish doorcam.motion \\
+                         '{{\"camera\":\"side\",\"time_us\":0,\"score\":0.5}}'
   call a function      edgescale --at {at} invoke doorcam.summary '{{}}'
   read a table         edgescale --at {at} store scan doorcam/motion --limit 5
   look at a node       edgescale --at {at} ls      edgescale tree      edgescale logs -f

@@ -309,8 +309,8 @@ async fn register(
     Ok(app)
 }
 
-/// Follows the bucket `apps`, so that `nats kv put apps NAME …` works too; what became of an entry
-/// is written to `apps-status`.
+/// Follows the bucket `apps`, so that `nats kv put apps NAME …` works too; what became of an
+/// entry is written to `apps-status`.
 pub async fn watch_registry(node: Arc<Node>) {
     let Some(registry) = node.registry.clone() else { return };
     loop {

@@ -20,6 +20,7 @@ mod scan;
 mod segment;
 mod serve;
 mod spec;
+mod status;
 mod tree;
 mod value;
 mod wal;
@@ -41,6 +42,7 @@ pub use error::{Error, Result};
 pub use link::{Link, LinkError, PAYLOAD_BYTES_MAX};
 pub use scan::{Compare, Coverage, Filter, Scan, Scanned};
 pub use spec::{ColumnKind, ColumnSpec, Merge, TableSpec};
+pub use status::{Status, TableStatus};
 pub use tree::wire::op;
 pub use value::{Row, Value, row_from_json, row_to_json};
 pub use wal::OnRot;
@@ -78,50 +80,6 @@ pub struct ReadOptions {
     pub local_only: bool,
     /// Give up after so many milliseconds; none is the request time-out of the configuration.
     pub deadline_ms: Option<u64>,
-}
-
-/// A table as [`EdgeStore::tables`] shows it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct TableStatus {
-    /// The specification.
-    pub spec: TableSpec,
-    /// Partitions with rows here.
-    pub partitions: usize,
-    /// Segments of all partitions.
-    pub segments: usize,
-    /// Rows and bytes in segments, rows counted once per segment.
-    pub segment_rows: u64,
-    /// See `segment_rows`.
-    pub segment_bytes: u64,
-    /// Changed rows not yet in segments.
-    pub memory_rows: usize,
-    /// True if this site has all of the table: it is the root or replicates it whole.
-    pub complete: bool,
-    /// Partitions replicated singly.
-    pub replicated_partitions: usize,
-    /// Upper bound of the replicas' age in milliseconds.
-    pub age_ms: u64,
-}
-
-/// The store as a whole.
-#[derive(Clone, Debug, Serialize)]
-pub struct Status {
-    /// Path of the site.
-    pub site: String,
-    /// Last entry of the history, and the last that is synced.
-    pub seq: u64,
-    /// See `seq`.
-    pub durable_seq: u64,
-    /// Last entry that the parent has; entries beyond it wait here.
-    pub parent_seq: u64,
-    /// Bytes of unfinished writes that the last opening cut off the log.
-    pub torn_bytes: u64,
-    /// Damaged log files that the last opening set aside.
-    pub rotten_files: Vec<String>,
-    /// Flushes that failed since then.
-    pub flush_failures: u64,
-    /// Children that have sent changes.
-    pub children: Vec<String>,
 }
 
 impl EdgeStore {

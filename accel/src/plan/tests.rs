@@ -108,7 +108,8 @@ fn inputs_of_the_wrong_kind_are_named_with_the_mend() {
     for (steps, expected) in [
         (
             r#"{ "op": "half", "input": ["frame"], "output": "x" }"#.to_string(),
-            "step 1 (half): \"frame\" is an nv12 frame: give a gray frame (use the op \"gray\" first)",
+            "step 1 (half): \"frame\" is an nv12 frame: \
+             give a gray frame (use the op \"gray\" first)",
         ),
         (
             format!(r#"{gray}, {{ "op": "jpeg", "input": ["gray"], "output": "x" }}"#),

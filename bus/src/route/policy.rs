@@ -86,7 +86,7 @@ pub enum Decision {
     Run,
     /// Fetch the code, then run it here.
     InstallThenRun,
-    /// Pass it on to the parent, and fetch the code meanwhile when `install` says so.
+    /// Pass it on to the parent, and fetch the code behind it when `install` says so.
     Escalate { install: bool },
     /// Say no, and why.
     Refuse(Refusal),

@@ -1,0 +1,49 @@
+//! What a store says of itself.
+
+use serde::{Deserialize, Serialize};
+
+use crate::spec::TableSpec;
+
+/// A table as [`crate::EdgeStore::tables`] shows it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TableStatus {
+    /// The specification.
+    pub spec: TableSpec,
+    /// Partitions with rows here.
+    pub partitions: usize,
+    /// Segments of all partitions.
+    pub segments: usize,
+    /// Rows and bytes in segments, rows counted once per segment.
+    pub segment_rows: u64,
+    /// See `segment_rows`.
+    pub segment_bytes: u64,
+    /// Changed rows not yet in segments.
+    pub memory_rows: usize,
+    /// True if this site has all of the table: it is the root or replicates it whole.
+    pub complete: bool,
+    /// Partitions replicated singly.
+    pub replicated_partitions: usize,
+    /// Upper bound of the replicas' age in milliseconds.
+    pub age_ms: u64,
+}
+
+/// The store as a whole.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// Path of the site.
+    pub site: String,
+    /// Last entry of the history, and the last that is synced.
+    pub seq: u64,
+    /// See `seq`.
+    pub durable_seq: u64,
+    /// Last entry that the parent has; entries beyond it wait here.
+    pub parent_seq: u64,
+    /// Bytes of unfinished writes that the last opening cut off the log.
+    pub torn_bytes: u64,
+    /// Damaged log files that the last opening set aside.
+    pub rotten_files: Vec<String>,
+    /// Flushes that failed since then.
+    pub flush_failures: u64,
+    /// Children that have sent changes.
+    pub children: Vec<String>,
+}
