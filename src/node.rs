@@ -4,7 +4,7 @@ pub mod client;
 mod control;
 mod gossip;
 mod host;
-mod link;
+pub mod link;
 pub mod report;
 
 use std::path::{Path, PathBuf};

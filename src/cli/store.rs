@@ -34,6 +34,13 @@ pub enum Store {
         #[arg(long)]
         reverse: bool,
     },
+    /// Write a whole table as a Parquet file
+    Export {
+        /// APP/TABLE
+        table: String,
+        /// The file
+        out: PathBuf,
+    },
     /// List the tables of a site
     Tables,
     /// Print a blob, or write it to a file
@@ -62,6 +69,11 @@ pub async fn run(site: &Site, command: Store, out: Output) -> Result<()> {
                               "reverse": reverse});
             let answer = client::ask(&bus, Kind::St, "scan", body.to_string()).await?;
             out.show(&client::json::<Value>(&answer)?, rows_text)
+        }
+        Store::Export { table, out: file } => {
+            let rows = client::export(&bus, &stored_name(&table)?, &file).await?;
+            let answer = json!({"table": table, "rows": rows, "file": file});
+            out.show(&answer, |_| format!("{rows} rows of {table} are in {}", file.display()))
         }
         Store::Tables => {
             let report = client::report(&bus).await?;

@@ -220,7 +220,11 @@ impl Host for Doors {
         pipeline: accel::Pipeline,
         history: &str,
     ) -> Result<accel::Output, HostError> {
-        let behind = self.behind()?;
+        let (behind, app) = self.app(caller)?;
+        if app.manifest.grants.devices.is_empty() {
+            let text = "no device is granted; write devices = [\"cpu\", \"gpu\"] under [grants]";
+            return Err(HostError::Denied(text.into()));
+        }
         let job = accel::Job {
             pipeline,
             input: frame.clone(),

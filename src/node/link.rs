@@ -49,6 +49,13 @@ pub fn from_children(site: &TierPath) -> String {
     format!("sync.{site}.*._.st.>")
 }
 
+/// Where a site tells of a table's changes. A table's name may come from a client.
+fn changes(site: &TierPath, table: &str) -> Result<String, LinkError> {
+    let name = format!("chg.{table}");
+    let subject = Subject::checked(Kind::Sync, site, &name);
+    subject.map(|subject| subject.to_string()).map_err(|e| LinkError::Refused(e.to_string()))
+}
+
 #[async_trait]
 impl Link for BusLink {
     async fn request_parent(&self, op: &str, payload: Bytes) -> Result<Bytes, LinkError> {
@@ -62,7 +69,7 @@ impl Link for BusLink {
     }
 
     async fn publish_changes(&self, table: &str, payload: Bytes) -> Result<(), LinkError> {
-        let subject = format!("sync.{}._.chg.{table}", self.bus.site());
+        let subject = changes(self.bus.site(), table)?;
         let sent = self.bus.publish(&subject, &Headers::new(), payload).await;
         sent.map_err(|e| LinkError::Unreachable(e.to_string()))
     }
@@ -71,7 +78,7 @@ impl Link for BusLink {
         &self,
         table: &str,
     ) -> Result<BoxStream<'static, Bytes>, LinkError> {
-        let subject = format!("sync.{}._.chg.{table}", self.parent()?);
+        let subject = changes(&self.parent()?, table)?;
         let away = |e: Error| LinkError::Unreachable(e.to_string());
         let (sender, receiver) = mpsc::channel(CHANGES_MAX);
         let hear = move |message: bus::Request| {

@@ -1,7 +1,7 @@
 //! EdgeStore: tables and blobs that every site of the tree can read and write, connected or not.
 //!
 //! [`EdgeStore`] is the one entrance. Beneath it: a local engine (log, memory, Parquet segments),
-//! rows as mergeable states ([`row`]), and the tree protocol ([`tree`]) over a narrow [`Link`].
+//! rows as mergeable states (`row`), and the tree protocol (`tree`) over a narrow [`Link`].
 //! The on-disk format is in `docs/format.md`. Nothing here knows NATS, devices or handlers.
 #![forbid(unsafe_code)]
 
@@ -11,7 +11,7 @@ mod engine;
 mod error;
 pub mod hlc;
 mod key;
-mod link;
+pub mod link;
 mod manifest;
 mod objects;
 mod record;

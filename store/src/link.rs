@@ -1,5 +1,7 @@
 //! The narrow waist to the network: what the store asks of whoever carries its messages.
 
+pub mod conformance;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -22,8 +24,8 @@ pub trait Link: Send + Sync + 'static {
     /// Tells the children that follow `table` here. May be lost; followers notice.
     async fn publish_changes(&self, table: &str, payload: Bytes) -> Result<(), LinkError>;
 
-    /// What the parent publishes about `table`. The stream ends when the subscription is lost.
-    /// When the call returns, the subscription is in force.
+    /// What the parent publishes about `table`, from the next answer of the parent on at the
+    /// latest. The stream ends when the subscription is lost.
     async fn subscribe_parent_changes(
         &self,
         table: &str,

@@ -137,6 +137,10 @@ fn the_example_app(up: &Up, clip: &Path) -> Result<()> {
     let key = serde_json::json!({"camera": "front", "time_us": rows[1]["time_us"]}).to_string();
     let got = up.json(&["--at", "cell2", "store", "get", "doorcam/motion", &key])?;
     assert_eq!(got["row"], rows[1]);
+    let file = up.folder.path().join("motion.parquet").display().to_string();
+    let export = ["--at", "cell2", "store", "export", "doorcam/motion", file.as_str()];
+    assert_eq!(up.json(&export)?["rows"], 132);
+    assert_eq!(&std::fs::read(&file)?[..4], b"PAR1");
     let motion = r#"{"camera":"side","time_us":60000000,"score":0.5}"#;
     for _ in 0..2 {
         up.json(&["--at", "cell2", "publish", "doorcam.motion", motion, "--id", "once"])?;

@@ -5,11 +5,23 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use bus::{Headers, Kind, Subject};
 use edgescale::node::client;
+use edgescale::node::link::BusLink;
+use store::link::conformance::{self, Ends};
 
 use crate::proxy::Proxy;
 use crate::world::{World, eventually};
 
 const TREE: [&str; 3] = ["cloud", "cloud.east", "cloud.east.cell1"];
+
+#[tokio::test]
+async fn the_links_of_a_tree_are_links() -> Result<()> {
+    let world = World::start_with(&TREE[..2], []).await?;
+    let link = |site: &str| BusLink::new(world.bus(site).clone());
+    let (root, child) = (link("cloud"), link("cloud.east"));
+    let ends = Ends { root: ("cloud", &root), child: ("cloud.east", &child) };
+    conformance::check(&ends).await;
+    Ok(())
+}
 
 async fn link_is(world: &World, site: &str, up: bool) -> Result<()> {
     let probe = async || {

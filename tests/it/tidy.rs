@@ -24,7 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("edgescale-kernels", &["hw"]),
     ("edgescale-accel", &["kernels", "hw"]),
     ("edgescale-bus", &[]),
-    ("edgescale-store", &["bus"]),
+    ("edgescale-store", &[]),
     ("edgescale-handlers", &["bus", "store", "accel"]),
     ("edgescale-bench", &["hw", "kernels", "accel", "bus", "store", "handlers"]),
     ("edgescale", &["hw", "kernels", "accel", "bus", "store", "handlers", "bench"]),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::link::conformance::{self, Ends};
 use crate::tests::{Machine, motion, row, stats};
 use crate::{
     BlobKey, Config, Coverage, EdgeStore, Error, Level, ReadOptions, Result, Row, Scan, Value,
@@ -43,6 +44,14 @@ async fn tree() -> (Net, [EdgeStore; 4]) {
 
 fn frame(at: i64) -> Row {
     row! {"camera": "front", "at": at, "score": at as f64}
+}
+
+#[tokio::test]
+async fn virtual_links_are_links() {
+    let (net, _stores) = tree().await;
+    let (root, child) = (net.link("cloud"), net.link("cloud.east"));
+    let ends = Ends { root: ("cloud", &root), child: ("cloud.east", &child) };
+    conformance::check(&ends).await;
 }
 
 #[tokio::test]

@@ -257,6 +257,13 @@ impl Net {
     }
 }
 
+impl Net {
+    /// A site's end of its links.
+    pub fn link(&self, site: &str) -> impl Link {
+        VirtualLink { net: self.clone(), site: site.into() }
+    }
+}
+
 struct VirtualLink {
     net: Net,
     site: String,
