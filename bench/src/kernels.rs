@@ -145,7 +145,7 @@ pub fn run(options: &Options) -> Result<Report, Error> {
 /// A report as a table with a line for each row.
 pub fn table(report: &Report) -> String {
     let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    table.load_preset(comfy_table::presets::NOTHING);
     table.set_header(["kernel", "size", "device", "median", "GB/s", "memory", "reference"]);
     for row in &report.rows {
         table.add_row([
