@@ -314,8 +314,23 @@ impl Deliveries {
         let headers = from_nats(&message.message);
         let id = format!("{}-{seq}", self.site.domain());
         let data = message.payload.clone();
-        let event = Event::read(&name, headers.clone(), data.clone(), &self.site, &id, published);
+        let event = Event::read(&name, headers.clone(), data.clone(), &self.site, &id, published)
+            .and_then(|event| speaks_for_itself(event, &message.subject));
         Ok(Delivery { event, name, headers, data, seq, attempts, message })
+    }
+}
+
+/// Refuses an event that a child sent up under the name of a site outside its subtree; the child's
+/// own name is in the subject, where the server has checked it.
+fn speaks_for_itself(event: Event, subject: &str) -> Result<Event, Error> {
+    let sender = subject.strip_prefix("sync.").and_then(|rest| rest.split_once("._."));
+    let Some((sender, _)) = sender else { return Ok(event) };
+    let sender: TierPath = sender.parse()?;
+    match event.source.parse::<TierPath>() {
+        Ok(source) if source.root() == sender.root() && !sender.contains(&source) => {
+            Err(Error::Bad(format!("event {}: {sender} speaks for {source}", event.name)))
+        }
+        _ => Ok(event),
     }
 }
 

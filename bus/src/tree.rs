@@ -158,7 +158,10 @@ fn write_child(out: &mut String, parent: &TierPath, child: &ChildLink) -> std::f
         .iter()
         .map(|kind| format!("{kind}.{path}.>"))
         .collect();
-    subscribe.push(format!("sync.{parent}._.>"));
+    // Not all of `sync.<parent>`: what the parent itself sends up goes there too, and in it what
+    // this child's siblings wrote.
+    subscribe.push(format!("sync.{parent}._.chg.>"));
+    subscribe.push(format!("sync.{parent}._.apps"));
     subscribe.push("$SRV.>".into());
     writeln!(out, "      {{ nkey: {}, permissions: {{", child.public)?;
     writeln!(out, "          publish: {{ allow: {} }}", list(&publish))?;

@@ -39,6 +39,21 @@ fn malformed_events_say_what_is_wrong() {
 }
 
 #[test]
+fn a_child_speaks_for_its_own_subtree_only() {
+    let check = |subject: &str, source: &str, fine: bool| {
+        let event = Event::new("doorcam.motion", source, "").expect("sound");
+        assert_eq!(speaks_for_itself(event, subject).is_ok(), fine, "{subject} {source}");
+    };
+    let up = "sync.cloud.east.cell1._.ev.doorcam.motion";
+    check(up, "cloud.east.cell1", true);
+    check(up, "cloud.east.cell1.phone", true);
+    check(up, "https://example.com/camera", true);
+    check(up, "cloud.east.cell2", false);
+    check(up, "cloud", false);
+    check("ev.cloud.east._.doorcam.motion", "cloud.west", true);
+}
+
+#[test]
 fn names_of_stored_subjects() {
     assert_eq!(name_of("ev.cloud._.doorcam.motion"), "doorcam.motion");
     assert_eq!(name_of("sync.cloud.east._.ev.doorcam.a.b"), "doorcam.a.b");
