@@ -295,3 +295,37 @@ proptest! {
         prop_assert_eq!(&parsed.entries[0], b"one");
     }
 }
+
+/// What every disk must do; run by each implementation.
+fn check_disk(disk: &dyn Disk) {
+    let missing = |result: io::Result<()>| {
+        let error = result.expect_err("a file that is not there");
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    };
+    assert_eq!(disk.list().unwrap(), Vec::<String>::new());
+    missing(disk.read("a").map(|_| ()));
+    missing(disk.truncate("a", 0));
+    missing(disk.rename("a", "b"));
+    let mut file = disk.create("a").unwrap();
+    file.append(b"one, ").unwrap();
+    file.sync().unwrap();
+    file.append(b"two").unwrap();
+    assert_eq!(disk.read("a").unwrap(), b"one, two", "what is appended can be read");
+    disk.truncate("a", 3).unwrap();
+    assert_eq!(disk.read("a").unwrap(), b"one");
+    disk.create("c").unwrap();
+    disk.rename("a", "b").unwrap();
+    let mut names = disk.list().unwrap();
+    names.sort();
+    assert_eq!(names, ["b", "c"]);
+    assert_eq!(disk.read("b").unwrap(), b"one");
+    disk.remove("c").unwrap();
+    assert_eq!(disk.list().unwrap(), ["b"]);
+}
+
+#[test]
+fn disks_are_disks() {
+    let folder = tempfile::tempdir().unwrap();
+    check_disk(&disk::Folder::open(folder.path().join("log")).unwrap());
+    check_disk(&MemDisk::default());
+}
