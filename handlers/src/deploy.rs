@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bus::route::{self, HandlerView};
-use bus::{TierClass, TierPath};
+use bus::{Refusal, RefusalKind, TierClass, TierPath};
 use serde::{Deserialize, Serialize};
 use store::{BlobKey, EdgeStore, TableSpec};
 use tokio::sync::OnceCell;
@@ -65,6 +65,19 @@ pub enum Error {
     /// This machine's disk.
     #[error("{object}: {reason}")]
     Disk { object: String, reason: String },
+}
+
+impl Error {
+    /// The error as an answer on the bus.
+    pub fn refusal(&self) -> Refusal {
+        let kind = match self {
+            Self::Bad(_) | Self::Conflict(_) => RefusalKind::BadRequest,
+            Self::Away(_) => RefusalKind::Unavailable,
+            Self::Code(_) => RefusalKind::HandlerFailed,
+            Self::Disk { .. } => RefusalKind::Internal,
+        };
+        Refusal::new(kind, self.to_string())
+    }
 }
 
 /// A registered app, checked, with what is needed to run each handler.

@@ -10,6 +10,7 @@ mod reader;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use bus::TierClass;
+use bus::subject::matches as subject_matches;
 use serde::{Deserialize, Serialize};
 pub use store::{ColumnKind, ColumnSpec, Merge, TableSpec};
 
@@ -285,21 +286,6 @@ impl CodeKind {
             Self::Command => "command",
         }
     }
-}
-
-/// Whether `subject` matches `pattern`: `*` stands for one token, a last `>` for one or more.
-pub fn subject_matches(pattern: &str, subject: &str) -> bool {
-    let mut tokens = subject.split('.');
-    for wanted in pattern.split('.') {
-        match (wanted, tokens.next()) {
-            (_, None) => return false,
-            (">", Some(_)) => return true,
-            ("*", Some(_)) => {}
-            (wanted, Some(token)) if wanted == token => {}
-            _ => return false,
-        }
-    }
-    tokens.next().is_none()
 }
 
 #[cfg(test)]

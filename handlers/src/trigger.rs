@@ -394,7 +394,7 @@ impl Triggers {
         };
         let install = self.deploy.install(app, handler);
         let target = tokio::time::timeout_at(deadline.into(), install).await.map_err(late)?;
-        let target = target.map_err(refusal_of_deploy)?;
+        let target = target.map_err(|e| e.refusal())?;
         let Some(spec) = app.manifest.handler(handler) else {
             return Err(Refusal::new(RefusalKind::NotFound, format!("no handler {handler}")));
         };
@@ -433,7 +433,7 @@ impl Triggers {
 fn unless_away(error: deploy::Error) -> Result<Option<Arc<App>>, Refusal> {
     match error {
         deploy::Error::Away(_) => Ok(None),
-        other => Err(refusal_of_deploy(other)),
+        other => Err(other.refusal()),
     }
 }
 
@@ -446,16 +446,6 @@ fn execute_event(event: &bus::Event) -> execute::Event {
         content_type: event.content_type.clone(),
         body: event.data.clone(),
     }
-}
-
-fn refusal_of_deploy(error: deploy::Error) -> Refusal {
-    let kind = match &error {
-        deploy::Error::Bad(_) | deploy::Error::Conflict(_) => RefusalKind::BadRequest,
-        deploy::Error::Away(_) => RefusalKind::Unavailable,
-        deploy::Error::Code(_) => RefusalKind::HandlerFailed,
-        deploy::Error::Disk { .. } => RefusalKind::Internal,
-    };
-    Refusal::new(kind, error.to_string())
 }
 
 fn refusal_of_invoke(error: InvokeError) -> Refusal {

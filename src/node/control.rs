@@ -156,7 +156,7 @@ pub async fn streams(node: Arc<Node>, request: Request) -> Answer {
         "open" => {
             let open = serde_json::from_slice(&request.payload)
                 .map_err(|e| Refusal::bad(format!("stream to open: {e}")))?;
-            let found = node.deploy.app(app).await.map_err(|e| refusal_of_deploy(&e))?;
+            let found = node.deploy.app(app).await.map_err(|e| e.refusal())?;
             let missing = || Refusal::new(RefusalKind::NotFound, format!("no app {app:?}"));
             let found = found.ok_or_else(missing)?;
             let status = node.streams.open(&found, &open).await.map_err(refusal_of_stream)?;
@@ -180,25 +180,15 @@ fn refusal_of_stream(error: handlers::stream::Error) -> Refusal {
     let kind = match &error {
         Error::Bad(_) => RefusalKind::BadRequest,
         Error::Full => RefusalKind::Overloaded,
-        Error::Deploy(inner) => return refusal_of_deploy(inner),
+        Error::Deploy(inner) => return inner.refusal(),
         Error::Decoder { .. } => RefusalKind::Unavailable,
-    };
-    Refusal::new(kind, error.to_string())
-}
-
-fn refusal_of_deploy(error: &deploy::Error) -> Refusal {
-    let kind = match error {
-        deploy::Error::Bad(_) | deploy::Error::Conflict(_) => RefusalKind::BadRequest,
-        deploy::Error::Away(_) => RefusalKind::Unavailable,
-        deploy::Error::Code(_) => RefusalKind::HandlerFailed,
-        deploy::Error::Disk { .. } => RefusalKind::Internal,
     };
     Refusal::new(kind, error.to_string())
 }
 
 async fn get_app(node: &Node, request: &Request) -> Answer {
     let name = text(request)?;
-    match node.deploy.app(name).await.map_err(|e| refusal_of_deploy(&e))? {
+    match node.deploy.app(name).await.map_err(|e| e.refusal())? {
         Some(app) => Response::json(&app.registered()),
         None => Err(Refusal::new(RefusalKind::NotFound, format!("no app {name:?} is registered"))),
     }
@@ -236,7 +226,7 @@ async fn delete(node: &Node, request: &Request) -> Answer {
     let away = |e: bus::Error| Refusal::new(RefusalKind::Unavailable, e.to_string());
     registry.delete_app(name).await.map_err(away)?;
     let revision = node.deploy.revision().max(app.revision) + 1;
-    node.deploy.forget(name, revision).await.map_err(|e| refusal_of_deploy(&e))?;
+    node.deploy.forget(name, revision).await.map_err(|e| e.refusal())?;
     node.logs.add("info", "deploy", &format!("app {name} removed"));
     Response::json(&json!({"app": name, "removed": true}))
 }
@@ -301,7 +291,7 @@ async fn register(
     text: &str,
 ) -> Result<Arc<deploy::App>, Refusal> {
     let registered = Registered { name: name.to_owned(), revision, manifest: text.to_owned() };
-    let app = node.deploy.register(&registered).await.map_err(|e| refusal_of_deploy(&e))?;
+    let app = node.deploy.register(&registered).await.map_err(|e| e.refusal())?;
     let status = json!({"app": name, "revision": revision, "state": "active"});
     let _ = registry.put_status(name, status.to_string()).await;
     let version = &app.manifest.app.version;
