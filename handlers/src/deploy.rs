@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -27,6 +27,8 @@ pub const APPS_MAX: usize = 4_096;
 const UNKNOWN_FOR: Duration = Duration::from_secs(1);
 /// How many unknown names are remembered.
 const UNKNOWN_MAX: usize = 1_024;
+/// How often the tier above is asked for one app while the registry keeps changing meanwhile.
+const LOOKUPS_MAX: usize = 8;
 
 /// Where a site asks for what it does not know: its parent.
 #[async_trait]
@@ -156,6 +158,15 @@ pub fn table_name(app: &str, table: &str) -> String {
     format!("{app}_{table}")
 }
 
+/// What this site knows.
+#[derive(Default)]
+struct Known {
+    apps: BTreeMap<String, Arc<App>>,
+    /// How often it was compared with the tier above. A lookup that a comparison overtook may
+    /// bring what is true no more.
+    round: u64,
+}
+
 /// The component.
 pub struct EdgeDeploy {
     site: TierPath,
@@ -164,7 +175,7 @@ pub struct EdgeDeploy {
     store: Arc<EdgeStore>,
     execute: Arc<EdgeExecute>,
     above: Arc<dyn Above>,
-    apps: RwLock<BTreeMap<String, Arc<App>>>,
+    known: RwLock<Known>,
     unknown: Mutex<HashMap<String, Instant>>,
     installs: Mutex<HashMap<Digest, Arc<OnceCell<()>>>>,
     revision: AtomicU64,
@@ -189,14 +200,14 @@ impl EdgeDeploy {
             store,
             execute,
             above,
-            apps: RwLock::default(),
+            known: RwLock::default(),
             unknown: Mutex::default(),
             installs: Mutex::default(),
             revision: AtomicU64::new(0),
             catching_up: tokio::sync::Mutex::new(()),
         };
         for registered in deploy.remembered()? {
-            deploy.take(&registered).await?;
+            deploy.take(&registered, None).await?;
             deploy.revision.fetch_max(registered.revision, Ordering::AcqRel);
         }
         Ok(deploy)
@@ -209,12 +220,12 @@ impl EdgeDeploy {
 
     /// The apps this site knows.
     pub fn apps(&self) -> Vec<Arc<App>> {
-        self.read_apps().values().cloned().collect()
+        self.read_known().apps.values().cloned().collect()
     }
 
     /// An app this site knows already.
     pub fn known(&self, name: &str) -> Option<Arc<App>> {
-        self.read_apps().get(name).cloned()
+        self.read_known().apps.get(name).cloned()
     }
 
     /// An app, asked for above when it is not known here; `None` when nobody knows it.
@@ -225,20 +236,26 @@ impl EdgeDeploy {
         if self.site.parent().is_none() || self.lately_unknown(name) {
             return Ok(None);
         }
-        match self.above.app(name).await? {
-            Some(registered) => self.take(&registered).await.map(Some),
-            None => {
-                self.note_unknown(name);
-                Ok(None)
+        for _ in 0..LOOKUPS_MAX {
+            let round = self.read_known().round;
+            match self.above.app(name).await? {
+                Some(registered) => match self.take(&registered, Some(round)).await? {
+                    Some(app) => return Ok(Some(app)),
+                    None => continue,
+                },
+                None if self.read_known().round != round => continue,
+                None => self.note_unknown(name),
             }
+            return Ok(None);
         }
+        Err(Error::Away(format!("app {name}: the registry changes faster than it is asked")))
     }
 
     /// Registers an app at the root, its code already in the store. Replaces an older revision.
     pub async fn register(&self, registered: &Registered) -> Result<Arc<App>, Error> {
-        let app = self.take(registered).await?;
+        let taken = self.take(registered, None).await?;
         self.move_on(registered.revision).await;
-        Ok(app)
+        taken.ok_or_else(|| Error::Away(format!("app {}: overtaken", registered.name)))
     }
 
     /// Forgets an app.
@@ -254,10 +271,11 @@ impl EdgeDeploy {
         if revision <= self.revision() {
             return;
         }
+        self.write_known().round += 1;
         for app in self.apps() {
             match self.above.app(app.name()).await {
-                Ok(Some(now)) if now.revision != app.revision => {
-                    if let Err(e) = self.take(&now).await {
+                Ok(Some(now)) if now.revision > app.revision => {
+                    if let Err(e) = self.take(&now, None).await {
                         tracing::warn!(app = app.name(), error = %e, "new revision refused");
                     }
                 }
@@ -328,21 +346,33 @@ impl EdgeDeploy {
         self.lock_installs().entry(digest.clone()).or_default().clone()
     }
 
-    /// Checks a manifest and makes it the one that counts; its tables are made first.
-    async fn take(&self, registered: &Registered) -> Result<Arc<App>, Error> {
+    /// Checks a manifest and makes it the one that counts, unless a newer one does already; its
+    /// tables are made first. `None` when what is known was compared since the given round.
+    async fn take(
+        &self,
+        registered: &Registered,
+        as_of: Option<u64>,
+    ) -> Result<Option<Arc<App>>, Error> {
         let app = Arc::new(App::new(registered)?);
         for table in &app.manifest.tables {
             let spec = table_spec(app.name(), table);
             let made = self.store.create_table(&spec).await;
             made.map_err(|e| Error::Conflict(format!("table {:?}: {e}", table.name)))?;
         }
-        self.remember(registered)?;
-        let mut apps = self.apps.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if !apps.contains_key(app.name()) && apps.len() >= APPS_MAX {
-            return Err(Error::Bad(format!("a site knows at most {APPS_MAX} apps")));
+        let mut known = self.write_known();
+        if as_of.is_some_and(|round| round != known.round) {
+            return Ok(None);
         }
-        apps.insert(app.name().to_owned(), app.clone());
-        Ok(app)
+        match known.apps.get(app.name()) {
+            Some(newer) if newer.revision >= app.revision => return Ok(Some(newer.clone())),
+            None if known.apps.len() >= APPS_MAX => {
+                return Err(Error::Bad(format!("a site knows at most {APPS_MAX} apps")));
+            }
+            _ => {}
+        }
+        self.remember(registered)?;
+        known.apps.insert(app.name().to_owned(), app.clone());
+        Ok(Some(app))
     }
 
     async fn move_on(&self, revision: u64) {
@@ -352,7 +382,8 @@ impl EdgeDeploy {
     }
 
     fn drop_app(&self, name: &str) -> Result<(), Error> {
-        self.apps.write().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(name);
+        let mut known = self.write_known();
+        known.apps.remove(name);
         let file = self.file(name);
         match std::fs::remove_file(&file) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(disk(&file, e)),
@@ -396,8 +427,12 @@ impl EdgeDeploy {
         }
     }
 
-    fn read_apps(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<String, Arc<App>>> {
-        self.apps.read().unwrap_or_else(|poisoned| poisoned.into_inner())
+    fn read_known(&self) -> RwLockReadGuard<'_, Known> {
+        self.known.read().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn write_known(&self) -> RwLockWriteGuard<'_, Known> {
+        self.known.write().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     fn lock_installs(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, Arc<OnceCell<()>>>> {
@@ -419,3 +454,6 @@ pub fn table_spec(app: &str, table: &TableSpec) -> TableSpec {
 fn disk(object: &Path, reason: impl ToString) -> Error {
     Error::Disk { object: object.display().to_string(), reason: reason.to_string() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -469,4 +469,4 @@ impl<T> Drop for AbortOnDrop<T> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -4,6 +4,8 @@
 //! what has handlers further up, one event at a time and in order, and simply waits while the
 //! parent is away. An event leaves the log of a tier only when both are done with it.
 
+mod progress;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,6 +18,7 @@ use bus::route::policy::Fit;
 use bus::{EdgeRoute, EventLog, Refusal, RefusalKind, Request, Response, Subject};
 use tokio::sync::Semaphore;
 
+use self::progress::Progress;
 use crate::EdgeExecute;
 use crate::deploy::{self, App, EdgeDeploy};
 use crate::execute::{self, Input, Invocation, InvokeError};
@@ -45,8 +48,7 @@ pub struct Triggers {
     pub logs: Arc<Logs>,
     pub metrics: Arc<Metrics>,
     pub load: Load,
-    /// Handlers that are done with an event whose other handlers are not.
-    done: Mutex<BTreeMap<u64, BTreeSet<String>>>,
+    progress: Mutex<Progress>,
 }
 
 /// What is under way, and how long it takes.
@@ -110,6 +112,21 @@ impl Drop for Running<'_> {
     }
 }
 
+/// Why an event is put aside.
+struct Failed<'a> {
+    /// Empty when no handler could be told.
+    handler: &'a str,
+    reason: &'a str,
+    attempts: u32,
+}
+
+impl<'a> Failed<'a> {
+    /// The event reached no handler.
+    fn unread(reason: &'a str) -> Self {
+        Self { handler: "", reason, attempts: 0 }
+    }
+}
+
 /// What became of an event at this tier.
 enum Outcome {
     Done,
@@ -126,8 +143,8 @@ impl Triggers {
         logs: Arc<Logs>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let (load, done) = Default::default();
-        Self { deploy, execute, route, events, logs, metrics, load, done }
+        let (load, progress) = Default::default();
+        Self { deploy, execute, route, events, logs, metrics, load, progress }
     }
 
     /// Runs one handler on one input, counted, timed and logged.
@@ -193,7 +210,7 @@ impl Triggers {
         };
         let told = match outcome {
             Outcome::Done => {
-                self.lock_done().remove(&delivery.seq);
+                self.progress().forget(delivery.seq);
                 delivery.ack().await
             }
             Outcome::Again(after) => delivery.retry(after).await,
@@ -206,17 +223,19 @@ impl Triggers {
     async fn run_handlers(&self, delivery: &Delivery) -> Outcome {
         let event = match &delivery.event {
             Ok(event) => event,
-            Err(e) => return self.bury(delivery, "", &e.to_string()).await,
+            Err(e) => return self.bury(delivery, Failed::unread(&e.to_string())).await,
         };
         let app = match self.deploy.app(event.app()).await {
             Ok(Some(app)) => app,
             Ok(None) if self.route.site().parent().is_none() => {
                 let reason = format!("no app {:?} is registered", event.app());
-                return self.bury(delivery, "", &reason).await;
+                return self.bury(delivery, Failed::unread(&reason)).await;
             }
             // The tier above knows more; the other reader sends the event there.
             Ok(None) => return Outcome::Done,
-            Err(deploy::Error::Bad(reason)) => return self.bury(delivery, "", &reason).await,
+            Err(deploy::Error::Bad(reason)) => {
+                return self.bury(delivery, Failed::unread(&reason)).await;
+            }
             Err(_) => return Outcome::Again(PAUSE),
         };
         let mut again = None;
@@ -225,7 +244,7 @@ impl Triggers {
                 continue;
             }
             match self.run_one(&app, handler, delivery, event).await {
-                Outcome::Done => self.note_done(delivery.seq, &handler.name),
+                Outcome::Done => self.progress().done(delivery.seq, &handler.name),
                 Outcome::Again(after) => again = Some(again.unwrap_or(after).min(after)),
             }
         }
@@ -239,7 +258,8 @@ impl Triggers {
         delivery: &Delivery,
         event: &bus::Event,
     ) -> Outcome {
-        let attempt = u32::try_from(delivery.attempts).unwrap_or(u32::MAX);
+        // Runs are counted, not deliveries: an event that waits for its code has failed at nothing.
+        let attempt = self.progress().runs(delivery.seq, &handler.name) + 1;
         let failure = match self.deploy.install(app, &handler.name).await {
             Ok(target) => {
                 let limit = Duration::from_millis(handler.limits.timeout_ms.into());
@@ -255,6 +275,9 @@ impl Triggers {
                     Err(InvokeError::Overloaded { retry_after_ms }) => {
                         return Outcome::Again(Duration::from_millis(retry_after_ms));
                     }
+                    Err(InvokeError::NotInstalled(_) | InvokeError::Stopped) => {
+                        return Outcome::Again(PAUSE);
+                    }
                     Err(e) => e,
                 }
             }
@@ -265,19 +288,24 @@ impl Triggers {
             }
         };
         if !failure.is_retryable() || attempt >= handler.retry.max_deliver {
-            return self.bury(delivery, &handler.name, &failure.to_string()).await;
+            let (handler, reason) = (handler.name.as_str(), failure.to_string());
+            let failed = Failed { handler, reason: &reason, attempts: attempt };
+            return self.bury(delivery, failed).await;
         }
+        self.progress().ran(delivery.seq, &handler.name);
         let backoff = Duration::from_millis(handler.retry.backoff_ms.into());
         Outcome::Again((backoff * 2u32.saturating_pow(attempt - 1)).min(BACKOFF_MAX))
     }
 
-    async fn bury(&self, delivery: &Delivery, handler: &str, reason: &str) -> Outcome {
-        let Delivery { name, headers, data, attempts, .. } = delivery;
-        let letter = DeadLetter { name, headers, data, handler, reason, attempts: *attempts };
+    async fn bury(&self, delivery: &Delivery, failed: Failed<'_>) -> Outcome {
+        let Delivery { name, headers, data, .. } = delivery;
+        let Failed { handler, reason, attempts } = failed;
+        let letter =
+            DeadLetter { name, headers, data, handler, reason, attempts: attempts.into() };
         match self.events.bury(&letter).await {
             Ok(()) => {
                 self.metrics.count("dead letters", 1);
-                let text = format!("dead letter {name} after {attempts} deliveries: {reason}");
+                let text = format!("dead letter {name} after {attempts} attempts: {reason}");
                 self.logs.add("error", "events", &text);
                 Outcome::Done
             }
@@ -414,17 +442,11 @@ impl Triggers {
     }
 
     fn is_done(&self, delivery: &Delivery, event: &bus::Event, handler: &str) -> bool {
-        let noted = |done: &BTreeSet<String>| done.contains(handler);
-        event.done().any(|name| name == handler)
-            || self.lock_done().get(&delivery.seq).is_some_and(noted)
+        event.done().any(|name| name == handler) || self.progress().is_done(delivery.seq, handler)
     }
 
-    fn note_done(&self, seq: u64, handler: &str) {
-        self.lock_done().entry(seq).or_default().insert(handler.to_owned());
-    }
-
-    fn lock_done(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, BTreeSet<String>>> {
-        self.done.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    fn progress(&self) -> std::sync::MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 

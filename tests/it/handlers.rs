@@ -6,9 +6,11 @@ use ::handlers::logs::Line;
 use anyhow::{Context as _, Result};
 use bus::{Bus, Headers, Kind, Subject};
 use edgescale::node::client;
+use edgescale::tree::DEMO_SITES;
 use edgescale::upload::{self, StockCli};
 use serde_json::{Value, json};
 
+use crate::proxy::Proxy;
 use crate::world::{World, eventually, tools};
 
 const EDGE: [&str; 2] = ["cloud", "cloud.east"];
@@ -44,7 +46,7 @@ fn manifest(app: &str, topic: &str) -> String {
     format!(
         "[app]\nname = \"{app}\"\nversion = \"1\"\n\n[[handler]]\nname = \"h\"\n\
          component = \"{{code}}\"\n[[handler.trigger]]\nevent = \"{topic}\"\n\
-         [handler.limits]\ntimeout_ms = 200\n[handler.retry]\nmax_deliver = 2\nbackoff_ms = 10\n"
+         [handler.limits]\ntimeout_ms = 20000\n[handler.retry]\nmax_deliver = 2\nbackoff_ms = 10\n"
     )
 }
 
@@ -69,19 +71,20 @@ async fn handlers_that_trap_or_loop_become_dead_letters_and_hurt_nobody() -> Res
     let world = World::start_with(&EDGE, []).await?;
     world.apply(&manifest("traps", "go"), &[("code", component("unreachable"))]).await?;
     let endless = component("(loop $l (br $l)) unreachable");
-    world.apply(&manifest("loops", "go"), &[("code", endless)]).await?;
+    let brief = manifest("loops", "go").replace("20000", "200");
+    world.apply(&brief, &[("code", endless)]).await?;
     world.apply(&manifest("works", "go"), &[("code", component("(i32.const 16)"))]).await?;
     let edge = world.bus("cloud.east");
     for app in ["traps", "loops", "works"] {
         publish(edge, &format!("{app}.go")).await?;
     }
-    let letter = dead_letter(&world, "cloud.east", "traps.go after 2 deliveries").await?;
+    let letter = dead_letter(&world, "cloud.east", "traps.go after 2 attempts").await?;
     assert!(letter.text.contains("unreachable"), "{}", letter.text);
-    let letter = dead_letter(&world, "cloud.east", "loops.go after 2 deliveries").await?;
+    let letter = dead_letter(&world, "cloud.east", "loops.go after 2 attempts").await?;
     assert!(letter.text.contains("stopped at its time limit of 200 ms"), "{}", letter.text);
     let worked = async || {
         let count = world.count("cloud.east", "invocations works/h").await?;
-        Ok((count == 1).then_some(()))
+        Ok((count >= 1).then_some(()))
     };
     eventually("the good handler to run", worked).await?;
     let report = world.report("cloud.east").await?;
@@ -161,28 +164,39 @@ async fn unknown_things_are_named() -> Result<()> {
 
 #[tokio::test]
 async fn a_new_revision_reaches_the_edge_and_a_removed_app_leaves_it() -> Result<()> {
-    let world = World::start().await?;
+    let proxy = Proxy::new();
+    let world = World::start_with(&DEMO_SITES, [("cloud.east.cell1", proxy.via())]).await?;
     let bad = component("unreachable");
     world.apply(&manifest("app", "go"), &[("code", bad)]).await?;
     let edge = world.bus("cloud.east.cell1");
+    // While nobody can say what the app is, the event waits; that is no failed attempt.
+    proxy.cut();
     publish(edge, "app.go").await?;
-    dead_letter(&world, "cloud.east.cell1", "app.go").await?;
+    let offered = async || {
+        let count = world.count("cloud.east.cell1", "events delivered").await?;
+        Ok((count > 2).then_some(()))
+    };
+    eventually("the event to be offered again and again", offered).await?;
+    proxy.heal();
+    dead_letter(&world, "cloud.east.cell1", "app.go after 2 attempts").await?;
+    assert_eq!(world.count("cloud.east.cell1", "invocations app/h").await?, 2);
     let began = Instant::now();
     let good = component("(i32.const 16)");
     world.apply(&manifest("app", "go"), &[("code", good)]).await?;
     let root = world.report("cloud").await?.apps[0].revision;
     let there = async || {
         let report = world.report("cloud.east.cell1").await?;
-        Ok((report.apps[0].revision == root).then_some(()))
+        Ok(report.apps.iter().any(|app| app.revision == root).then_some(()))
     };
     eventually("the new revision at the edge", there).await?;
     println!("a new revision was known two tiers down after {:?}", began.elapsed());
     publish(edge, "app.go").await?;
     let ran = async || {
         let count = world.count("cloud.east.cell1", "invocations app/h").await?;
-        Ok((count == 3).then_some(()))
+        Ok((count > 2).then_some(()))
     };
     eventually("the new revision to run", ran).await?;
+    assert_eq!(world.count("cloud.east.cell1", "failures app/h").await?, 2);
     assert_eq!(world.report("cloud.east.cell1").await?.dead_letters, 1);
     client::control(world.bus("cloud"), "apps.delete", "app").await?;
     let gone = async || Ok(world.report("cloud.east.cell1").await?.apps.is_empty().then_some(()));
@@ -234,7 +248,7 @@ async fn the_stock_cli_does_it_all() -> Result<()> {
     cli.run(&["pub", "ev.byhand.go", "{}"], "")?;
     let ran = async || {
         let count = world.count("cloud", "invocations byhand/h").await?;
-        Ok((count == 1).then_some(()))
+        Ok((count >= 1).then_some(()))
     };
     eventually("an event of the stock CLI to be handled", ran).await?;
     Ok(())

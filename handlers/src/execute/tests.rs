@@ -9,7 +9,7 @@ mod languages;
 
 use std::path::PathBuf;
 
-use self::host::Memory;
+pub(crate) use self::host::Memory;
 use super::*;
 
 /// EdgeExecute over a host in memory, with a code folder that goes with it.

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::*;
 
-pub(super) struct Memory {
+pub(crate) struct Memory {
     state: Mutex<State>,
     accelerate: accel::EdgeAccelerate,
     /// Where rows go when a test wants the real rules of its tables.

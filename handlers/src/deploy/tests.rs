@@ -1,0 +1,188 @@
+use tempfile::TempDir;
+use tokio::sync::{mpsc, oneshot};
+
+use super::*;
+use crate::execute::Config;
+use crate::execute::tests::Memory;
+
+const SITE: &str = "cloud.east";
+
+/// A tier above that answers when the test says.
+struct Scripted {
+    asked: mpsc::UnboundedSender<Question>,
+}
+
+#[async_trait]
+impl Above for Scripted {
+    async fn app(&self, _name: &str) -> Result<Option<Registered>, Error> {
+        let (answer, answered) = oneshot::channel();
+        self.asked.send(answer).map_err(|_| Error::Away("gone".into()))?;
+        answered.await.map_err(|_| Error::Away("gone".into()))
+    }
+
+    async fn moved_on(&self, _revision: u64) {}
+}
+
+type Question = oneshot::Sender<Option<Registered>>;
+
+/// What is slow to open, shared by the sites of a test.
+struct Parts {
+    store: Arc<EdgeStore>,
+    execute: Arc<EdgeExecute>,
+    dir: TempDir,
+}
+
+impl Parts {
+    async fn open() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = EdgeStore::open(store::Config::new(dir.path().join("store"), SITE)).await;
+        let config = Config::new(dir.path().join("code"), dir.path());
+        let execute = EdgeExecute::start(config, Arc::new(Memory::default())).unwrap();
+        Self { store: Arc::new(store.unwrap()), execute: Arc::new(execute), dir }
+    }
+
+    async fn deploy(&self, folder: &str) -> (Arc<EdgeDeploy>, mpsc::UnboundedReceiver<Question>) {
+        let (asked, questions) = mpsc::unbounded_channel();
+        let (site, dir) = (SITE.parse().unwrap(), self.dir.path().join(folder));
+        let (store, execute) = (self.store.clone(), self.execute.clone());
+        let above = Arc::new(Scripted { asked });
+        let deploy =
+            EdgeDeploy::open(&site, TierClass::Region, &dir, store, execute, above).await;
+        (Arc::new(deploy.unwrap()), questions)
+    }
+}
+
+/// One site and the questions that reached the tier above it.
+struct Bench {
+    deploy: Arc<EdgeDeploy>,
+    questions: mpsc::UnboundedReceiver<Question>,
+}
+
+impl Bench {
+    async fn new(parts: &Parts, folder: &str) -> Self {
+        let (deploy, questions) = parts.deploy(folder).await;
+        Self { deploy, questions }
+    }
+
+    /// The next question, unanswered.
+    async fn question(&mut self) -> Question {
+        self.questions.recv().await.unwrap()
+    }
+
+    fn look_up(&self) -> tokio::task::JoinHandle<Option<u64>> {
+        let deploy = self.deploy.clone();
+        tokio::spawn(async move { deploy.app("app").await.unwrap().map(|app| app.revision) })
+    }
+
+    fn catch_up(&self, revision: u64) -> tokio::task::JoinHandle<()> {
+        let deploy = self.deploy.clone();
+        tokio::spawn(async move { deploy.catch_up(revision).await })
+    }
+
+    fn revision(&self) -> Option<u64> {
+        self.deploy.known("app").map(|app| app.revision)
+    }
+}
+
+fn at(revision: u64) -> Option<Registered> {
+    let manifest = "[app]\nname = \"app\"\nversion = \"1\"\n".to_owned();
+    Some(Registered { name: "app".into(), revision, manifest })
+}
+
+#[tokio::test]
+async fn a_lookup_overtaken_by_a_new_revision_does_not_bring_the_old_one_back() {
+    let parts = Parts::open().await;
+    let mut bench = Bench::new(&parts, "apps").await;
+    let (early, late) = (bench.look_up(), bench.look_up());
+    let (first, second) = (bench.question().await, bench.question().await);
+    first.send(at(1)).unwrap();
+    // Which of the two asked first is the scheduler's matter; one of them ends.
+    while bench.revision().is_none() {
+        tokio::task::yield_now().await;
+    }
+    let caught_up = bench.catch_up(2);
+    bench.question().await.send(at(2)).unwrap();
+    caught_up.await.unwrap();
+    assert_eq!(bench.revision(), Some(2));
+    second.send(at(1)).unwrap();
+    bench.question().await.send(at(2)).unwrap();
+    let mut seen = [early.await.unwrap(), late.await.unwrap()];
+    seen.sort();
+    assert_eq!(seen, [Some(1), Some(2)]);
+    assert_eq!(bench.revision(), Some(2));
+    // On disk as well.
+    let again = Bench::new(&parts, "apps").await;
+    assert_eq!(again.revision(), Some(2));
+}
+
+#[tokio::test]
+async fn a_lookup_overtaken_by_a_removal_does_not_bring_the_app_back() {
+    let parts = Parts::open().await;
+    let mut bench = Bench::new(&parts, "apps").await;
+    let lookup = bench.look_up();
+    let question = bench.question().await;
+    // Nothing was known, so nothing is asked; but the registry moved on.
+    bench.catch_up(2).await.unwrap();
+    question.send(at(1)).unwrap();
+    bench.question().await.send(None).unwrap();
+    assert_eq!(lookup.await.unwrap(), None);
+    assert_eq!(bench.revision(), None);
+    assert_eq!(Bench::new(&parts, "apps").await.revision(), None);
+}
+
+/// A registry that changes while lookups and comparisons run into each other: in the end the site
+/// knows what is registered, or nothing.
+#[tokio::test]
+async fn whatever_overtakes_what_the_site_ends_with_the_truth() {
+    let parts = Parts::open().await;
+    for seed in 0..200u64 {
+        let mut bench = Bench::new(&parts, &seed.to_string()).await;
+        let (mut truth, mut revision, mut random) = (None, 0u64, seed.wrapping_mul(0x9e37_79b9) | 1);
+        let mut draw = |n: u64| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random % n
+        };
+        let (mut open, mut tasks) = (vec![], vec![]);
+        for _ in 0..30 {
+            match draw(4) {
+                0 => {
+                    revision += 1;
+                    truth = if draw(3) == 0 { None } else { at(revision) };
+                    let deploy = bench.deploy.clone();
+                    tasks.push(tokio::spawn(async move { deploy.catch_up(revision).await }));
+                }
+                1 => {
+                    let deploy = bench.deploy.clone();
+                    tasks.push(tokio::spawn(async move { drop(deploy.app("app").await) }));
+                }
+                _ if !open.is_empty() => {
+                    let chosen = draw(open.len() as u64) as usize;
+                    let (question, then): (Question, Option<Registered>) = open.swap_remove(chosen);
+                    let _ = question.send(then);
+                }
+                _ => {}
+            }
+            for _ in 0..4 {
+                tokio::task::yield_now().await;
+            }
+            // A question is answered with what was true when it came, however late.
+            while let Ok(question) = bench.questions.try_recv() {
+                open.push((question, truth.clone()));
+            }
+        }
+        while tasks.iter().any(|task| !task.is_finished()) {
+            for (answer, then) in open.drain(..) {
+                let _ = answer.send(then);
+            }
+            tokio::task::yield_now().await;
+            while let Ok(question) = bench.questions.try_recv() {
+                open.push((question, truth.clone()));
+            }
+        }
+        let known = bench.revision();
+        let registered = truth.as_ref().map(|truth| truth.revision);
+        assert!(known.is_none() || known == registered, "seed {seed}: {known:?}, {registered:?}");
+    }
+}

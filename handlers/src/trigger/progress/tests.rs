@@ -1,0 +1,23 @@
+use super::*;
+
+#[test]
+fn runs_and_ends_are_kept_per_event_and_handler() {
+    let mut progress = Progress::default();
+    progress.ran(7, "a");
+    progress.ran(7, "a");
+    progress.done(7, "b");
+    assert_eq!((progress.runs(7, "a"), progress.runs(7, "b"), progress.runs(8, "a")), (2, 0, 0));
+    assert!(progress.is_done(7, "b") && !progress.is_done(7, "a"));
+    progress.forget(7);
+    assert_eq!(progress.runs(7, "a"), 0);
+}
+
+#[test]
+fn the_oldest_is_forgotten_at_the_limit() {
+    let mut progress = Progress::default();
+    for seq in 0..EVENTS_MAX as u64 + 10 {
+        progress.ran(seq, "a");
+    }
+    assert_eq!(progress.events.len(), EVENTS_MAX);
+    assert_eq!((progress.runs(9, "a"), progress.runs(10, "a")), (0, 1));
+}
