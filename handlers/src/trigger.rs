@@ -300,8 +300,7 @@ impl Triggers {
     async fn bury(&self, delivery: &Delivery, failed: Failed<'_>) -> Outcome {
         let Delivery { name, headers, data, .. } = delivery;
         let Failed { handler, reason, attempts } = failed;
-        let letter =
-            DeadLetter { name, headers, data, handler, reason, attempts: attempts.into() };
+        let letter = DeadLetter { name, headers, data, handler, reason, attempts: attempts.into() };
         match self.events.bury(&letter).await {
             Ok(()) => {
                 self.metrics.count("dead letters", 1);

@@ -46,8 +46,7 @@ impl Parts {
         let (site, dir) = (SITE.parse().unwrap(), self.dir.path().join(folder));
         let (store, execute) = (self.store.clone(), self.execute.clone());
         let above = Arc::new(Scripted { asked });
-        let deploy =
-            EdgeDeploy::open(&site, TierClass::Region, &dir, store, execute, above).await;
+        let deploy = EdgeDeploy::open(&site, TierClass::Region, &dir, store, execute, above).await;
         (Arc::new(deploy.unwrap()), questions)
     }
 }
@@ -137,7 +136,8 @@ async fn whatever_overtakes_what_the_site_ends_with_the_truth() {
     let parts = Parts::open().await;
     for seed in 0..200u64 {
         let mut bench = Bench::new(&parts, &seed.to_string()).await;
-        let (mut truth, mut revision, mut random) = (None, 0u64, seed.wrapping_mul(0x9e37_79b9) | 1);
+        let (mut truth, mut revision, mut random) =
+            (None, 0u64, seed.wrapping_mul(0x9e37_79b9) | 1);
         let mut draw = |n: u64| {
             random ^= random << 13;
             random ^= random >> 7;
