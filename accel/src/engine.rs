@@ -304,8 +304,7 @@ impl Shared {
 
     /// The life of a device's thread.
     fn work(&self, index: usize) {
-        let all: Vec<&'static hw::Kernel> = kernels::ALL.iter().map(|entry| entry.kernel).collect();
-        let prepared = self.devices[index].prepare(&all);
+        let prepared = self.devices[index].prepare(&kernels::common());
         let mut state = self.state();
         state.units[index].is_warming = false;
         if let Err(error) = prepared {

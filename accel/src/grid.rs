@@ -5,12 +5,16 @@
 
 use kernels::boxes::RECTS_MAX;
 use kernels::score::{BLOCK, grid_sides};
+use kernels::stem::Reduce;
 
 use crate::Rect;
 use crate::plan::MaskShape;
 
-/// The share of a mask of `pixels` samples that is set, 0 to 1.
-pub(crate) fn share(grid: &[u8], pixels: u64) -> f64 {
+/// The share of a mask that is set, 0 to 1.
+pub(crate) static SHARE: Reduce = Reduce { name: "score", run: share };
+
+/// The share of a mask of `pixels` samples that is set.
+fn share(grid: &[u8], [pixels, _]: [u64; 2]) -> f64 {
     let set: u64 = counts(grid).map(u64::from).sum();
     set as f64 / pixels.max(1) as f64
 }
@@ -43,17 +47,41 @@ struct Group {
 impl Group {
     /// The rectangle in the frame, cut at the mask's and the frame's edge.
     fn scaled(&self, mask: &MaskShape) -> Rect {
-        let start = |block: usize| (block as u32 * BLOCK) << mask.halvings;
-        let end = |block: usize, side: u32, frame_side: u32| {
-            (((block as u32 + 1) * BLOCK).min(side) << mask.halvings).min(frame_side)
+        let across = Scale::new(mask.width, mask.frame_width);
+        let down = Scale::new(mask.height, mask.frame_height);
+        let (x, y) = (across.start(self.left), down.start(self.top));
+        Rect { x, y, width: across.end(self.right) - x, height: down.end(self.bottom) - y }
+    }
+}
+
+/// How one side of a mask lies over the frame's.
+struct Scale {
+    side: u32,
+    frame_side: u32,
+    /// How often the frame's side was halved, where that is how the mask came about.
+    halvings: Option<u32>,
+}
+
+impl Scale {
+    fn new(side: u32, frame_side: u32) -> Self {
+        let halvings = (0..15).find(|n| frame_side.div_ceil(1 << n) == side);
+        Self { side, frame_side, halvings }
+    }
+
+    fn scaled(&self, at: u32) -> u32 {
+        let at = match self.halvings {
+            Some(halvings) => u64::from(at) << halvings,
+            None => u64::from(at) * u64::from(self.frame_side) / u64::from(self.side.max(1)),
         };
-        let (x, y) = (start(self.left), start(self.top));
-        Rect {
-            x,
-            y,
-            width: end(self.right, mask.width, mask.frame_width) - x,
-            height: end(self.bottom, mask.height, mask.frame_height) - y,
-        }
+        at.min(self.frame_side.into()) as u32
+    }
+
+    fn start(&self, block: usize) -> u32 {
+        self.scaled(block as u32 * BLOCK)
+    }
+
+    fn end(&self, block: usize) -> u32 {
+        self.scaled(((block as u32 + 1) * BLOCK).min(self.side))
     }
 }
 

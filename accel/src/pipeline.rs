@@ -16,8 +16,12 @@
 //! A name refers to an earlier output; `frame` is the job's input. `name@-1` is what `name` was
 //! in the previous job of the same history, and the first time `name` itself.
 
-use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::{Map, Value};
+use std::hash::{Hash, Hasher};
+
+use kernels::stem::{Setting, SettingKind, Value, Values};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value as Json};
 
 use crate::{Error, Result};
 
@@ -41,127 +45,178 @@ pub struct Pipeline {
 }
 
 /// One operation, what it takes, and the name of what it gives.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Step {
-    #[serde(flatten)]
     pub op: Op,
     pub input: Vec<String>,
     pub output: String,
 }
 
-/// What a step does.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
-#[serde(tag = "op", rename_all = "snake_case")]
-pub enum Op {
-    /// NV12 to 8-bit gray of full range.
-    Gray,
-    /// Gray of half the width and height.
-    Half,
-    /// Difference of two gray pictures of one size.
-    #[serde(rename = "absdiff")]
-    AbsDiff,
-    /// Gray to a mask: 255 where above `level`, else 0.
-    Threshold { level: u8 },
-    /// Mask to a number: the share of it that is set, 0 to 1.
-    Score,
-    /// Mask to rectangles around connected blocks of 16 x 16 with at least `min_count` set.
-    Boxes { min_count: u32 },
-    /// NV12 and rectangles to NV12 with their outlines; `colour` is Y, Cb, Cr.
-    DrawBoxes { thickness: u32, colour: [u8; 3] },
-    /// NV12 to a JPEG picture; `quality` is 1 to 100.
-    Jpeg { quality: u8 },
+/// What a step does: an operation with its parameters. What there is stands in [`kernels::STEMS`].
+#[derive(Clone)]
+pub struct Op {
+    spec: &'static kernels::Op,
+    values: Vec<Value>,
 }
 
-/// The operations' names in text, each with its parameters and their defaults.
-const OPS: [(&str, &[(&str, &str)]); 8] = [
-    ("gray", &[]),
-    ("half", &[]),
-    ("absdiff", &[]),
-    ("threshold", &[("level", "24")]),
-    ("score", &[]),
-    ("boxes", &[("min_count", "16")]),
-    ("draw_boxes", &[("thickness", "3"), ("colour", "[255, 0, 148]")]),
-    ("jpeg", &[("quality", "80")]),
-];
-
 impl Op {
-    /// The name in text.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Op::Gray => "gray",
-            Op::Half => "half",
-            Op::AbsDiff => "absdiff",
-            Op::Threshold { .. } => "threshold",
-            Op::Score => "score",
-            Op::Boxes { .. } => "boxes",
-            Op::DrawBoxes { .. } => "draw_boxes",
-            Op::Jpeg { .. } => "jpeg",
+    /// The operation of this name with its parameters as JSON, defaults for those not given.
+    pub fn new(name: &str, settings: &Map<String, Json>) -> Result<Op> {
+        let mut given = settings.clone();
+        let op = Op::from_parts(name, &mut given).map_err(invalid)?;
+        match given.keys().next() {
+            Some(field) => Err(invalid(op.unknown(field))),
+            None => Ok(op),
         }
     }
 
-    /// How many values the operation takes.
-    pub fn inputs(&self) -> usize {
-        match self {
-            Op::AbsDiff | Op::DrawBoxes { .. } => 2,
-            _ => 1,
-        }
+    /// The name in text.
+    pub fn name(&self) -> &'static str {
+        self.spec.name
+    }
+
+    /// What it is, whatever its parameters.
+    pub fn spec(&self) -> &'static kernels::Op {
+        self.spec
+    }
+
+    /// The parameters by name.
+    pub fn values(&self) -> Values<'_> {
+        Values { op: self.spec, values: &self.values }
     }
 
     /// The operation called `name` with the parameters in `given`, defaults for the others.
     /// Takes from `given` what it uses.
-    fn from_parts(name: &str, given: &mut Map<String, Value>) -> std::result::Result<Op, String> {
-        let Some((_, params)) = OPS.iter().find(|(known, _)| *known == name) else {
-            let known: Vec<&str> = OPS.iter().map(|(name, _)| *name).collect();
+    fn from_parts(name: &str, given: &mut Map<String, Json>) -> std::result::Result<Op, String> {
+        let Some(spec) = kernels::ops().find(|op| op.name == name) else {
+            let known: Vec<&str> = kernels::ops().map(|op| op.name).collect();
             return Err(format!("unknown op \"{name}\": use one of {}", known.join(", ")));
         };
-        let mut parts = Map::new();
-        parts.insert("op".to_string(), Value::from(name));
-        for (param, default) in *params {
-            let default = || serde_json::from_str(default).expect("the defaults are JSON");
-            parts.insert((*param).to_string(), given.remove(*param).unwrap_or_else(default));
-        }
-        let op: OpText = serde_json::from_value(Value::Object(parts)).map_err(|e| e.to_string())?;
-        op.checked()
+        let value = |setting: &Setting| match given.remove(setting.name) {
+            Some(value) => read(setting, &value),
+            None => Ok(default(setting)),
+        };
+        let values = spec.settings.iter().map(value).collect::<std::result::Result<_, _>>()?;
+        Ok(Op { spec, values })
+    }
+
+    /// What is wrong with a field that is none of its parameters.
+    fn unknown(&self, field: &str) -> String {
+        let settings: Vec<&str> = self.spec.settings.iter().map(|setting| setting.name).collect();
+        let mend = match settings.is_empty() {
+            true => "it has no parameters".to_string(),
+            false => format!("its parameters are {}", settings.join(", ")),
+        };
+        format!("unknown field \"{field}\": {mend}")
+    }
+
+    /// Its parameters as JSON.
+    fn settings(&self) -> impl Iterator<Item = (&'static str, Json)> {
+        let pairs = self.spec.settings.iter().zip(&self.values);
+        pairs.map(|(setting, value)| (setting.name, write(setting, value)))
     }
 }
 
-/// The text form of [`Op`], parameters not yet checked.
-#[derive(Deserialize)]
-#[serde(tag = "op", rename_all = "snake_case")]
-enum OpText {
-    Gray,
-    Half,
-    #[serde(rename = "absdiff")]
-    AbsDiff,
-    Threshold {
-        level: u8,
-    },
-    Score,
-    Boxes {
-        min_count: u32,
-    },
-    DrawBoxes {
-        thickness: u32,
-        colour: [u8; 3],
-    },
-    Jpeg {
-        quality: u8,
-    },
+impl PartialEq for Op {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name() && self.values == other.values
+    }
 }
 
-impl OpText {
-    fn checked(self) -> std::result::Result<Op, String> {
-        Ok(match self {
-            OpText::Gray => Op::Gray,
-            OpText::Half => Op::Half,
-            OpText::AbsDiff => Op::AbsDiff,
-            OpText::Threshold { level } => Op::Threshold { level },
-            OpText::Score => Op::Score,
-            OpText::Boxes { min_count } => Op::Boxes { min_count },
-            OpText::DrawBoxes { thickness, colour } => Op::DrawBoxes { thickness, colour },
-            OpText::Jpeg { quality: quality @ 1..=100 } => Op::Jpeg { quality },
-            OpText::Jpeg { quality } => return Err(format!("quality {quality}: give 1 to 100")),
-        })
+impl Eq for Op {}
+
+impl Hash for Op {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        self.name().hash(hasher);
+        self.values.hash(hasher);
+    }
+}
+
+impl std::fmt::Debug for Op {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{:?}", self.name(), self.values)
+    }
+}
+
+fn default(setting: &Setting) -> Value {
+    match setting.kind {
+        SettingKind::Number { default, .. } | SettingKind::Decimal { default, .. } => {
+            Value::Number(default)
+        }
+        SettingKind::Choice(choices) => Value::Text(choices[0].to_string()),
+        SettingKind::Text { default, .. } => Value::Text(default.to_string()),
+        SettingKind::Numbers { default, .. } => Value::Numbers(default.to_vec()),
+    }
+}
+
+/// A parameter from its JSON; the error says what may be given.
+fn read(setting: &Setting, value: &Json) -> std::result::Result<Value, String> {
+    let read = match setting.kind {
+        SettingKind::Number { least, most, .. } => {
+            value.as_i64().filter(|number| (least..=most).contains(number)).map(Value::Number)
+        }
+        SettingKind::Decimal { least, most, .. } => {
+            let thousandths = value.as_f64().map(|number| (number * 1000.0).round());
+            let within = |number: &f64| (least as f64..=most as f64).contains(number);
+            thousandths.filter(within).map(|number| Value::Number(number as i64))
+        }
+        SettingKind::Choice(choices) => {
+            let text = value.as_str().map(str::to_string).unwrap_or_else(|| value.to_string());
+            choices.contains(&text.as_str()).then_some(Value::Text(text))
+        }
+        SettingKind::Text { bytes_max, .. } => {
+            let text = value.as_str().filter(|text| text.len() <= bytes_max);
+            text.map(|text| Value::Text(text.to_string()))
+        }
+        SettingKind::Numbers { least, most, counts, .. } => {
+            let numbers: Option<Vec<i64>> = value.as_array().and_then(|all| {
+                let number = |v: &Json| v.as_i64().filter(|n| (least..=most).contains(n));
+                all.iter().map(number).collect()
+            });
+            numbers.filter(|numbers| counts.contains(&numbers.len())).map(Value::Numbers)
+        }
+    };
+    read.ok_or_else(|| format!("{} {value}: give {}", setting.name, allowed(&setting.kind)))
+}
+
+/// What may be given for a parameter, in words.
+pub(crate) fn allowed(kind: &SettingKind) -> String {
+    let decimal = |thousandths: i64| thousandths as f64 / 1000.0;
+    match kind {
+        SettingKind::Number { least, most, .. } => format!("{least} to {most}"),
+        SettingKind::Decimal { least, most, .. } => {
+            format!("{} to {}", decimal(*least), decimal(*most))
+        }
+        SettingKind::Choice(choices) => format!("one of {}", choices.join(", ")),
+        SettingKind::Text { bytes_max, .. } => format!("a text of at most {bytes_max} bytes"),
+        SettingKind::Numbers { least, most, counts, .. } => {
+            let counts: Vec<String> = counts.iter().map(usize::to_string).collect();
+            format!("a list of {} whole numbers from {least} to {most}", counts.join(" or "))
+        }
+    }
+}
+
+fn write(setting: &Setting, value: &Value) -> Json {
+    match (value, setting.kind) {
+        (Value::Number(thousandths), SettingKind::Decimal { .. }) => {
+            Json::from(*thousandths as f64 / 1000.0)
+        }
+        (Value::Number(number), _) => Json::from(*number),
+        (Value::Text(text), _) => Json::from(text.as_str()),
+        (Value::Numbers(numbers), _) => Json::from(numbers.clone()),
+    }
+}
+
+impl Serialize for Step {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("op", self.op.name())?;
+        for (name, value) in self.op.settings() {
+            map.serialize_entry(name, &value)?;
+        }
+        map.serialize_entry("input", &self.input)?;
+        map.serialize_entry("output", &self.output)?;
+        map.end()
     }
 }
 
@@ -180,11 +235,11 @@ impl Pipeline {
         serde_json::to_string(self).expect("steps are plain data")
     }
 
-    fn from_value(value: Value) -> Result<Self> {
-        let Value::Object(mut fields) = value else {
+    fn from_value(value: Json) -> Result<Self> {
+        let Json::Object(mut fields) = value else {
             return Err(invalid("give an object with \"steps\" and \"returns\"".to_string()));
         };
-        let Some(Value::Array(steps)) = fields.remove("steps") else {
+        let Some(Json::Array(steps)) = fields.remove("steps") else {
             return Err(invalid("\"steps\" must be a list of steps".to_string()));
         };
         let returns = names(fields.remove("returns"), "returns").map_err(invalid)?;
@@ -224,7 +279,7 @@ impl Pipeline {
 
 impl<'de> Deserialize<'de> for Pipeline {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        Self::from_value(Value::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+        Self::from_value(Json::deserialize(deserializer)?).map_err(serde::de::Error::custom)
     }
 }
 
@@ -234,33 +289,27 @@ impl Step {
         Self { op, input: input.iter().map(|i| i.to_string()).collect(), output: output.into() }
     }
 
-    fn from_value(value: Value) -> std::result::Result<Self, String> {
-        let Value::Object(mut fields) = value else {
+    fn from_value(value: Json) -> std::result::Result<Self, String> {
+        let Json::Object(mut fields) = value else {
             return Err("give an object with \"op\", \"input\" and \"output\"".to_string());
         };
-        let Some(Value::String(name)) = fields.remove("op") else {
+        let Some(Json::String(name)) = fields.remove("op") else {
             return Err("\"op\" must be the name of an operation".to_string());
         };
         let within = |detail: String| format!("({name}) {detail}");
         let op = Op::from_parts(&name, &mut fields).map_err(within)?;
         let input = names(fields.remove("input"), "input").map_err(within)?;
-        let Some(Value::String(output)) = fields.remove("output") else {
+        let Some(Json::String(output)) = fields.remove("output") else {
             return Err(within("\"output\" must be a name".to_string()));
         };
         if let Some(field) = fields.keys().next() {
-            let params = OPS.iter().find(|(op, _)| *op == name).map_or(&[][..], |(_, p)| p);
-            let params: Vec<&str> = params.iter().map(|(param, _)| *param).collect();
-            let mend = match params.is_empty() {
-                true => "it has no parameters".to_string(),
-                false => format!("its parameters are {}", params.join(", ")),
-            };
-            return Err(within(format!("unknown field \"{field}\": {mend}")));
+            return Err(within(op.unknown(field)));
         }
         Ok(Self { op, input, output })
     }
 
     fn check(&self, known: &[&str]) -> std::result::Result<(), String> {
-        let (given, taken) = (self.input.len(), self.op.inputs());
+        let (given, taken) = (self.input.len(), self.op.spec.inputs.len());
         if given != taken {
             return Err(format!("{given} inputs given, it takes {taken}"));
         }
@@ -296,11 +345,11 @@ fn known_name(name: &str, known: &[&str]) -> std::result::Result<(), String> {
     Err(format!("\"{name}\" is not there yet: use one of {}", known.join(", ")))
 }
 
-fn names(value: Option<Value>, field: &str) -> std::result::Result<Vec<String>, String> {
+fn names(value: Option<Json>, field: &str) -> std::result::Result<Vec<String>, String> {
     let wrong = || format!("\"{field}\" must be a list of names");
-    let Some(Value::Array(names)) = value else { return Err(wrong()) };
+    let Some(Json::Array(names)) = value else { return Err(wrong()) };
     let name = |value| match value {
-        Value::String(name) => Ok(name),
+        Json::String(name) => Ok(name),
         _ => Err(wrong()),
     };
     names.into_iter().map(name).collect()

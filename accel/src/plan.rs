@@ -6,9 +6,12 @@ use std::sync::Arc;
 
 use hw::{BufferId, Command};
 use kernels::boxes::{LIST_BYTES, Pen};
-use kernels::{Nv12, Plane, absdiff, boxes, gray, half, jpeg, score, threshold};
+use kernels::stem::{Given, Picture, Reduce, Stage, Takes, Values};
+use kernels::{Nv12, Plane, boxes, convert, jpeg, score};
 
-use crate::pipeline::{INPUT, Op, Pipeline, Step, split_previous};
+use crate::frame::bytes_of;
+use crate::grid;
+use crate::pipeline::{INPUT, Pipeline, Step, split_previous};
 use crate::{Error, PixelFormat, Range, Result, Shape};
 
 /// Most bytes of buffers that one job may take on a device.
@@ -60,8 +63,8 @@ pub enum Source {
 /// Work that is small, or not parallel enough for a device.
 #[derive(Debug, Clone, PartialEq)]
 pub enum HostWork {
-    /// The share of a mask of `pixels` samples that its grid of counts says is set.
-    Score { grid: Slot, pixels: u64 },
+    /// A number from the bytes of a buffer.
+    Number { from: Slot, reduce: &'static Reduce, of: [u64; 2] },
     /// Rectangles around connected blocks of the grid of a mask.
     Boxes { grid: Slot, mask: MaskShape, min_count: u32 },
     /// Rectangles as the drawing kernel reads them.
@@ -75,8 +78,6 @@ pub enum HostWork {
 pub struct MaskShape {
     pub width: u32,
     pub height: u32,
-    /// How often the frame was halved.
-    pub halvings: u32,
     pub frame_width: u32,
     pub frame_height: u32,
 }
@@ -85,8 +86,18 @@ pub struct MaskShape {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kept {
     pub current: BufferId,
-    /// Not allocated for the job: it is what the last job kept, or `current` where there is none.
+    /// What the last job kept.
     pub previous: BufferId,
+    pub first: First,
+}
+
+/// What is previous to the first job of a history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum First {
+    /// The value of that job itself.
+    Current,
+    /// A buffer of zeros.
+    Zeros,
 }
 
 /// How a returned value is found after the plan was carried out.
@@ -121,32 +132,28 @@ pub fn plan(pipeline: &Pipeline, shape: Shape) -> Result<Plan> {
     planner.finish()
 }
 
-/// A value while planning.
-#[derive(Debug, Clone, Copy)]
-enum Known {
-    Picture(Picture),
-    Number { slot: Slot, mask: Picture },
-    Boxes { slot: Slot },
-    Blob { slot: Slot },
+fn what(given: &Given) -> String {
+    match given {
+        Given::Picture(Picture { shape, .. }) => match shape.format {
+            PixelFormat::Nv12 => "an nv12 frame".to_string(),
+            PixelFormat::Gray8 => "a gray frame".to_string(),
+            other => format!("a frame of {}", other.as_str()),
+        },
+        Given::Number { .. } => "a number".to_string(),
+        Given::Boxes { .. } => "boxes".to_string(),
+        Given::Blob { .. } => "a blob".to_string(),
+    }
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Picture {
-    buffer: BufferId,
-    shape: Shape,
-    halvings: u32,
-}
-
-impl Known {
-    fn what(&self) -> &'static str {
-        match self {
-            Known::Picture(Picture { shape, .. }) => match shape.format {
-                PixelFormat::Nv12 => "an nv12 frame",
-                PixelFormat::Gray8 => "a gray frame",
-            },
-            Known::Number { .. } => "a number",
-            Known::Boxes { .. } => "boxes",
-            Known::Blob { .. } => "a blob",
+/// What is to be given, with the mend where there is one.
+fn wanted(takes: Takes) -> String {
+    match takes {
+        Takes::Mask | Takes::GRAY => "a gray frame (use the op \"gray\" first)".to_string(),
+        Takes::NV12 => "an nv12 frame".to_string(),
+        Takes::Boxes => "boxes".to_string(),
+        Takes::Picture(formats) => {
+            let names: Vec<&str> = formats.iter().map(|format| format.as_str()).collect();
+            format!("a frame of {} (use the op \"convert\" first)", names.join(", "))
         }
     }
 }
@@ -155,7 +162,9 @@ type StepResult<T> = std::result::Result<T, String>;
 
 struct Planner<'a> {
     pipeline: &'a Pipeline,
-    names: Vec<(&'a str, Known)>,
+    /// The step that is being planned.
+    index: usize,
+    names: Vec<(&'a str, Given)>,
     /// The grid of counts of each mask that has one.
     grids: Vec<(BufferId, Slot)>,
     plan: Plan,
@@ -166,179 +175,129 @@ impl<'a> Planner<'a> {
         let plan = Plan {
             signature: signature(pipeline, shape),
             shape,
-            buffers: vec![shape.bytes()?],
+            buffers: vec![bytes_of(shape)?],
             slots: 0,
             actions: vec![Action::Upload { step: None, to: BufferId(0), from: Source::Input }],
             kept: Vec::new(),
             returns: Vec::new(),
         };
-        let input = Known::Picture(Picture { buffer: BufferId(0), shape, halvings: 0 });
-        Ok(Self { pipeline, names: vec![(INPUT, input)], grids: Vec::new(), plan })
+        let input = Given::Picture(Picture { buffer: BufferId(0), shape });
+        Ok(Self { pipeline, index: 0, names: vec![(INPUT, input)], grids: Vec::new(), plan })
     }
 
     fn step(&mut self, index: usize, step: &'a Step) -> StepResult<()> {
-        let known = match &step.op {
-            Op::Gray => self.gray(index, step)?,
-            Op::Half => self.half(index, step)?,
-            Op::AbsDiff => self.absdiff(index, step)?,
-            Op::Threshold { level } => self.threshold(index, step, *level)?,
-            Op::Score => self.score(index, step)?,
-            Op::Boxes { min_count } => self.boxes(index, step, *min_count)?,
-            Op::DrawBoxes { thickness, colour } => {
-                self.draw(index, step, Pen { thickness: *thickness, colour: *colour })?
+        self.index = index;
+        let spec = step.op.spec();
+        let takes = spec.inputs.iter().enumerate();
+        let given: Vec<Given> =
+            takes.map(|(at, takes)| self.input(step, at, *takes)).collect::<StepResult<_>>()?;
+        let values = step.op.values();
+        let made = match (spec.plan, spec.name) {
+            (Some(plan), _) => plan(self, &given, &values)?,
+            (None, "score") => self.score(given[0].picture()?)?,
+            (None, "boxes") => {
+                self.boxes(given[0].picture()?, values.number("min_count") as u32)?
             }
-            Op::Jpeg { quality } => self.jpeg(index, step, *quality)?,
+            (None, "draw_boxes") => self.draw(&given, &values)?,
+            (None, "jpeg") => self.jpeg(given[0].picture()?, values.number("quality") as u8)?,
+            (None, name) => unreachable!("{name} has no plan"),
         };
-        self.names.push((&step.output, known));
+        self.names.push((&step.output, made));
         Ok(())
     }
 
-    fn gray(&mut self, index: usize, step: &Step) -> StepResult<Known> {
-        let from = self.picture(step, 0, PixelFormat::Nv12)?;
-        let limited = from.shape.range == Range::Limited;
-        let to = self.gray_picture(from.shape.width, from.shape.height, from.halvings)?;
-        let width = from.shape.width;
-        self.run(index, gray::command(from.buffer, plane(from), to.buffer, width, limited));
-        Ok(Known::Picture(to))
-    }
-
-    fn half(&mut self, index: usize, step: &Step) -> StepResult<Known> {
-        let from = self.picture(step, 0, PixelFormat::Gray8)?;
-        let (width, height) = (from.shape.width.div_ceil(2), from.shape.height.div_ceil(2));
-        let to = self.gray_picture(width, height, from.halvings + 1)?;
-        self.run(index, half::command(from.buffer, plane(from), to.buffer, width));
-        Ok(Known::Picture(to))
-    }
-
-    fn absdiff(&mut self, index: usize, step: &Step) -> StepResult<Known> {
-        let a = self.picture(step, 0, PixelFormat::Gray8)?;
-        let b = self.picture(step, 1, PixelFormat::Gray8)?;
-        let Shape { width, height, .. } = a.shape;
-        if (b.shape.width, b.shape.height) != (width, height) {
-            return Err(format!(
-                "\"{}\" has {width} x {height}, \"{}\" {} x {}: give two of one size",
-                step.input[0], step.input[1], b.shape.width, b.shape.height
-            ));
-        }
-        let to = self.gray_picture(width, height, a.halvings)?;
-        self.run(index, absdiff::command(a.buffer, b.buffer, plane(a), to.buffer, width));
-        Ok(Known::Picture(to))
-    }
-
-    fn threshold(&mut self, index: usize, step: &Step, level: u8) -> StepResult<Known> {
-        let from = self.picture(step, 0, PixelFormat::Gray8)?;
-        let to = self.gray_picture(from.shape.width, from.shape.height, from.halvings)?;
-        let width = from.shape.width;
-        self.run(index, threshold::command(from.buffer, plane(from), to.buffer, width, level));
-        Ok(Known::Picture(to))
-    }
-
-    fn score(&mut self, index: usize, step: &Step) -> StepResult<Known> {
-        let mask = self.mask(step)?;
-        let grid = self.grid(index, mask)?;
+    fn score(&mut self, mask: Picture) -> StepResult<Given> {
+        let grid = self.grid(mask)?;
         let pixels = u64::from(mask.shape.width) * u64::from(mask.shape.height);
-        let slot = self.host(index, HostWork::Score { grid, pixels });
-        Ok(Known::Number { slot, mask })
+        let work = HostWork::Number { from: grid, reduce: &grid::SHARE, of: [pixels, 0] };
+        Ok(Given::Number { slot: self.host(work), mask: Some(mask) })
     }
 
-    fn boxes(&mut self, index: usize, step: &Step, min_count: u32) -> StepResult<Known> {
-        let mask = self.mask(step)?;
-        let grid = self.grid(index, mask)?;
+    fn boxes(&mut self, mask: Picture, min_count: u32) -> StepResult<Given> {
+        let grid = self.grid(mask)?;
         let mask = MaskShape {
             width: mask.shape.width,
             height: mask.shape.height,
-            halvings: mask.halvings,
             frame_width: self.plan.shape.width,
             frame_height: self.plan.shape.height,
         };
-        let slot = self.host(index, HostWork::Boxes { grid, mask, min_count });
-        Ok(Known::Boxes { slot })
+        Ok(Given::Boxes { slot: self.host(HostWork::Boxes { grid, mask, min_count }) })
     }
 
-    fn draw(&mut self, index: usize, step: &Step, pen: Pen) -> StepResult<Known> {
-        let from = self.picture(step, 0, PixelFormat::Nv12)?;
-        let Known::Boxes { slot: rects } = self.value(step, 1)? else {
-            return Err(self.wrong(step, 1, "boxes"));
+    fn draw(&mut self, given: &[Given], values: &Values<'_>) -> StepResult<Given> {
+        let (from, Given::Boxes { slot: rects }) = (given[0].picture()?, given[1]) else {
+            return Err("give boxes".to_string());
         };
-        let to = if self.is_last_use(index, &step.input[0]) {
-            from
-        } else {
-            let to = Picture { buffer: self.buffer(from.shape.bytes())?, ..from };
-            let bytes = self.plan.buffers[from.buffer.0 as usize];
-            self.run(index, Command::Copy { from: from.buffer, to: to.buffer, bytes });
-            to
+        let colour = values.numbers("colour");
+        let pen = Pen {
+            thickness: values.number("thickness") as u32,
+            colour: std::array::from_fn(|i| colour[i] as u8),
         };
-        let list = self.host(index, HostWork::List { rects });
-        let rects = self.buffer(Ok(LIST_BYTES))?;
-        self.upload(index, rects, Source::Slot(list));
-        self.run(index, boxes::command(rects, to.buffer, nv12(to), pen));
-        Ok(Known::Picture(to))
+        let to = self.writable(0, from)?;
+        let rects = self.rects(rects)?;
+        self.run(boxes::command(rects, to.buffer, nv12(to), pen));
+        Ok(Given::Picture(to))
     }
 
-    fn jpeg(&mut self, index: usize, step: &Step, quality: u8) -> StepResult<Known> {
-        let from = self.picture(step, 0, PixelFormat::Nv12)?;
+    fn jpeg(&mut self, from: Picture, quality: u8) -> StepResult<Given> {
+        let from = convert::picture(self, from, PixelFormat::Nv12, false, Range::Full)?;
         let Shape { width, height, range, .. } = from.shape;
-        let steps = jpeg::encode_quantiser(&jpeg::steps(quality));
-        let quantiser = self.buffer(Ok(steps.len()))?;
-        self.upload(index, quantiser, Source::Constant(steps.into()));
-        let levels = self.buffer(Ok(jpeg::levels_bytes(width, height)))?;
+        let quantiser = self.constant(jpeg::encode_quantiser(&jpeg::steps(quality)))?;
+        let levels = self.buffer(jpeg::levels_bytes(width, height))?;
         let limited = range == Range::Limited;
-        self.run(index, jpeg::command(quantiser, from.buffer, nv12(from), levels, limited));
-        let levels = self.download(Some(index), levels);
-        let slot = self.host(index, HostWork::Jfif { levels, width, height, quality });
-        Ok(Known::Blob { slot })
+        self.run(jpeg::command(quantiser, from.buffer, nv12(from), levels, limited));
+        let levels = self.download(Some(self.index), levels);
+        Ok(Given::Blob { slot: self.host(HostWork::Jfif { levels, width, height, quality }) })
     }
 
     /// The counts of a mask on the host, made once for all steps that want them.
-    fn grid(&mut self, index: usize, mask: Picture) -> StepResult<Slot> {
+    fn grid(&mut self, mask: Picture) -> StepResult<Slot> {
         if let Some((_, slot)) = self.grids.iter().find(|(buffer, _)| *buffer == mask.buffer) {
             return Ok(*slot);
         }
-        let grid = self.buffer(Ok(score::grid_bytes(mask.shape.width, mask.shape.height)))?;
-        self.run(index, score::command(mask.buffer, plane(mask), grid));
-        let slot = self.download(Some(index), grid);
+        let (width, height) = (mask.shape.width, mask.shape.height);
+        let grid = self.buffer(score::grid_bytes(width, height))?;
+        self.run(score::command(mask.buffer, Plane::tight(width, height), grid));
+        let slot = self.download(Some(self.index), grid);
         self.grids.push((mask.buffer, slot));
         Ok(slot)
     }
 
-    /// A mask, given itself or by its score.
-    fn mask(&mut self, step: &Step) -> StepResult<Picture> {
-        match self.value(step, 0)? {
-            Known::Number { mask, .. } => Ok(mask),
-            _ => self.picture(step, 0, PixelFormat::Gray8),
+    /// The input of a step, if it is what the step takes.
+    fn input(&mut self, step: &Step, at: usize, takes: Takes) -> StepResult<Given> {
+        let given = self.value(step, at)?;
+        let fits = match (takes, given) {
+            (Takes::Mask, Given::Number { mask: Some(mask), .. }) => {
+                return Ok(Given::Picture(mask));
+            }
+            (Takes::Mask, Given::Picture(picture)) => picture.shape.format == PixelFormat::Gray8,
+            (Takes::Picture(formats), Given::Picture(picture)) => {
+                formats.contains(&picture.shape.format)
+            }
+            (Takes::Boxes, Given::Boxes { .. }) => true,
+            _ => false,
+        };
+        match fits {
+            true => Ok(given),
+            false => {
+                let name = split_previous(&step.input[at]).0;
+                Err(format!("\"{name}\" is {}: give {}", what(&given), wanted(takes)))
+            }
         }
-    }
-
-    fn picture(&mut self, step: &Step, at: usize, format: PixelFormat) -> StepResult<Picture> {
-        match self.value(step, at)? {
-            Known::Picture(picture) if picture.shape.format == format => Ok(picture),
-            _ => Err(match format {
-                PixelFormat::Nv12 => self.wrong(step, at, "an nv12 frame"),
-                PixelFormat::Gray8 => {
-                    self.wrong(step, at, "a gray frame (use the op \"gray\" first)")
-                }
-            }),
-        }
-    }
-
-    fn wrong(&mut self, step: &Step, at: usize, wanted: &str) -> String {
-        let what = self.value(step, at).map_or("unknown", |known| known.what());
-        format!("\"{}\" is {what}: give {wanted}", step.input[at])
     }
 
     /// The value an input refers to; remembers that a previous one is wanted.
-    fn value(&mut self, step: &Step, at: usize) -> StepResult<Known> {
+    fn value(&mut self, step: &Step, at: usize) -> StepResult<Given> {
         let (name, previous) = split_previous(&step.input[at]);
         let known = self.names.iter().find(|(known, _)| *known == name).map(|(_, known)| *known);
         let known = known.ok_or_else(|| format!("\"{name}\" is not there yet"))?;
         match (previous, known) {
             (false, known) => Ok(known),
-            (true, Known::Picture(picture)) => {
-                Ok(Known::Picture(Picture { buffer: self.previous(picture.buffer), ..picture }))
+            (true, Given::Picture(picture)) => {
+                Ok(Given::Picture(Picture { buffer: self.previous(picture.buffer), ..picture }))
             }
             (true, known) => {
-                let what = known.what();
-                Err(format!("\"{name}\" is {what}: only frames are remembered"))
+                Err(format!("\"{name}\" is {}: only frames are remembered", what(&known)))
             }
         }
     }
@@ -347,32 +306,36 @@ impl<'a> Planner<'a> {
         if let Some(kept) = self.plan.kept.iter().find(|kept| kept.current == current) {
             return kept.previous;
         }
-        let previous = BufferId(self.plan.buffers.len() as u64);
-        self.plan.buffers.push(self.plan.buffers[current.0 as usize]);
-        self.plan.kept.push(Kept { current, previous });
+        let previous = self.add_buffer(self.plan.buffers[current.0 as usize]);
+        self.plan.kept.push(Kept { current, previous, first: First::Current });
         previous
     }
 
-    /// Whether nothing needs the input after this step, so that it may be drawn into.
-    fn is_last_use(&self, index: usize, input: &str) -> bool {
-        let (name, previous) = split_previous(input);
+    /// Whether nothing needs a buffer after the present step, so that it may be written.
+    fn is_last_use(&self, buffer: BufferId) -> bool {
         let steps = &self.pipeline.steps;
+        let is_kept = self.plan.kept.iter().any(|k| k.current == buffer || k.previous == buffer);
+        let later = steps[self.index + 1..].iter().flat_map(|step| &step.input);
+        let mut later = later.chain(&self.pipeline.returns);
+        // Several names may stand for one buffer.
+        let names = self
+            .names
+            .iter()
+            .filter(|(_, given)| given.picture().is_ok_and(|picture| picture.buffer == buffer));
+        let names: Vec<&str> = names.map(|(name, _)| *name).collect();
         let mut inputs = steps.iter().flat_map(|step| &step.input);
-        let remembered = inputs.any(|input| split_previous(input) == (name, true));
-        let mut later =
-            steps[index + 1..].iter().flat_map(|step| &step.input).chain(&self.pipeline.returns);
-        !previous && !remembered && !later.any(|later| later == name)
+        let remembered = inputs.any(|input| {
+            let (name, previous) = split_previous(input);
+            previous && names.contains(&name)
+        });
+        let own = steps[self.index].input.iter();
+        let twice = own.filter(|input| names.contains(&input.as_str())).count() > 1;
+        !is_kept && !remembered && !twice && !later.any(|later| names.contains(&later.as_str()))
     }
 
-    fn gray_picture(&mut self, width: u32, height: u32, halvings: u32) -> StepResult<Picture> {
-        let shape = Shape { width, height, format: PixelFormat::Gray8, range: Range::Full };
-        Ok(Picture { buffer: self.buffer(shape.bytes())?, shape, halvings })
-    }
-
-    fn buffer(&mut self, bytes: Result<usize>) -> StepResult<BufferId> {
-        let id = BufferId(self.plan.buffers.len() as u64);
-        self.plan.buffers.push(bytes.map_err(|error| error.to_string())?);
-        Ok(id)
+    fn add_buffer(&mut self, bytes: usize) -> BufferId {
+        self.plan.buffers.push(bytes);
+        BufferId(self.plan.buffers.len() as u64 - 1)
     }
 
     fn slot(&mut self) -> Slot {
@@ -380,18 +343,8 @@ impl<'a> Planner<'a> {
         self.plan.slots - 1
     }
 
-    fn upload(&mut self, step: usize, to: BufferId, from: Source) {
-        self.plan.actions.push(Action::Upload { step: Some(step), to, from });
-    }
-
-    /// Adds a command, to the run before it where there is nothing in between.
-    fn run(&mut self, step: usize, command: Command) {
-        if let Some(Action::Run { commands, steps }) = self.plan.actions.last_mut() {
-            commands.push(command);
-            steps.push(step);
-        } else {
-            self.plan.actions.push(Action::Run { commands: vec![command], steps: vec![step] });
-        }
+    fn upload(&mut self, to: BufferId, from: Source) {
+        self.plan.actions.push(Action::Upload { step: Some(self.index), to, from });
     }
 
     fn download(&mut self, step: Option<usize>, from: BufferId) -> Slot {
@@ -400,9 +353,9 @@ impl<'a> Planner<'a> {
         to
     }
 
-    fn host(&mut self, step: usize, work: HostWork) -> Slot {
+    fn host(&mut self, work: HostWork) -> Slot {
         let to = self.slot();
-        self.plan.actions.push(Action::Host { step, work, to });
+        self.plan.actions.push(Action::Host { step: self.index, work, to });
         to
     }
 
@@ -413,13 +366,13 @@ impl<'a> Planner<'a> {
                 Error::Invalid(format!("pipeline: returns: \"{name}\" is not there"))
             })?;
             let returned = match known {
-                Known::Picture(_) if name == INPUT => Returned::Input,
-                Known::Picture(Picture { buffer, shape, .. }) => {
+                Given::Picture(_) if name == INPUT => Returned::Input,
+                Given::Picture(Picture { buffer, shape }) => {
                     Returned::Picture { slot: self.download(None, buffer), shape }
                 }
-                Known::Number { slot, .. } => Returned::Number(slot),
-                Known::Boxes { slot } => Returned::Boxes(slot),
-                Known::Blob { slot } => Returned::Blob(slot),
+                Given::Number { slot, .. } => Returned::Number(slot),
+                Given::Boxes { slot } => Returned::Boxes(slot),
+                Given::Blob { slot } => Returned::Blob(slot),
             };
             self.plan.returns.push((name.clone(), returned));
         }
@@ -438,8 +391,61 @@ impl<'a> Planner<'a> {
     }
 }
 
-fn plane(picture: Picture) -> Plane {
-    Plane::tight(picture.shape.width, picture.shape.height)
+impl Stage for Planner<'_> {
+    fn picture(&mut self, shape: Shape) -> StepResult<Picture> {
+        let bytes = bytes_of(shape).map_err(|error| error.to_string())?;
+        Ok(Picture { buffer: self.add_buffer(bytes), shape })
+    }
+
+    fn buffer(&mut self, bytes: usize) -> StepResult<BufferId> {
+        Ok(self.add_buffer(bytes))
+    }
+
+    fn constant(&mut self, bytes: Vec<u8>) -> StepResult<BufferId> {
+        let buffer = self.add_buffer(bytes.len());
+        self.upload(buffer, Source::Constant(bytes.into()));
+        Ok(buffer)
+    }
+
+    fn state(&mut self, bytes: usize) -> StepResult<[BufferId; 2]> {
+        let [previous, current] = [self.add_buffer(bytes), self.add_buffer(bytes)];
+        self.plan.kept.push(Kept { current, previous, first: First::Zeros });
+        Ok([previous, current])
+    }
+
+    fn writable(&mut self, _input: usize, picture: Picture) -> StepResult<Picture> {
+        if self.is_last_use(picture.buffer) {
+            self.grids.retain(|(buffer, _)| *buffer != picture.buffer);
+            return Ok(picture);
+        }
+        let bytes = self.plan.buffers[picture.buffer.0 as usize];
+        let to = self.add_buffer(bytes);
+        self.run(Command::Copy { from: picture.buffer, to, bytes });
+        Ok(Picture { buffer: to, ..picture })
+    }
+
+    fn rects(&mut self, slot: Slot) -> StepResult<BufferId> {
+        let list = self.host(HostWork::List { rects: slot });
+        let rects = self.add_buffer(LIST_BYTES);
+        self.upload(rects, Source::Slot(list));
+        Ok(rects)
+    }
+
+    /// Adds a command, to the run before it where there is nothing in between.
+    fn run(&mut self, command: Command) {
+        if let Some(Action::Run { commands, steps }) = self.plan.actions.last_mut() {
+            commands.push(command);
+            steps.push(self.index);
+        } else {
+            let steps = vec![self.index];
+            self.plan.actions.push(Action::Run { commands: vec![command], steps });
+        }
+    }
+
+    fn number(&mut self, from: BufferId, reduce: &'static Reduce, of: [u64; 2]) -> Given {
+        let from = self.download(Some(self.index), from);
+        Given::Number { slot: self.host(HostWork::Number { from, reduce, of }), mask: None }
+    }
 }
 
 fn nv12(picture: Picture) -> Nv12 {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::{Frame, Pipeline, PixelFormat, Range, Shape};
+use crate::{Frame, Op, Pipeline, PixelFormat, Range, Shape};
 
 /// The pipeline of the road: motion score, boxes and a marked JPEG of each frame.
 pub(crate) fn road() -> Pipeline {
@@ -39,4 +39,9 @@ pub(crate) fn moving_square(width: u32, height: u32, index: u64) -> Frame {
     }
     let shape = Shape { width, height, format: PixelFormat::Nv12, range: Range::Limited };
     Frame::new(shape, index as i64 * 40_000, index, Bytes::from(data)).expect("a whole frame")
+}
+
+/// An operation with parameters as JSON.
+pub(crate) fn op(name: &str, settings: &str) -> Op {
+    Op::new(name, &serde_json::from_str(settings).expect("JSON")).expect("a good operation")
 }

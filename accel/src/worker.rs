@@ -8,7 +8,7 @@ use bytes::Bytes;
 use hw::{BufferId, Device};
 use kernels::{boxes as draw, jpeg};
 
-use crate::plan::{Action, HostWork, Plan, Returned, Slot, Source};
+use crate::plan::{Action, First, HostWork, Plan, Returned, Slot, Source};
 use crate::{Frame, Rect, Timing, Value, grid, jfif};
 
 /// What a plan gave.
@@ -125,6 +125,7 @@ impl<'a> Run<'a> {
             let buffer = match plan.kept.iter().position(|kept| kept.previous == id) {
                 Some(at) => match previous {
                     Some(previous) => previous[at],
+                    None if plan.kept[at].first == First::Zeros => run.zeros(*bytes)?,
                     None => run.bound[plan.kept[at].current.0 as usize],
                 },
                 None => run.alloc(*bytes)?,
@@ -137,6 +138,12 @@ impl<'a> Run<'a> {
     fn alloc(&mut self, bytes: usize) -> hw::Result<BufferId> {
         let buffer = self.device.alloc(bytes)?;
         self.owned.push(buffer);
+        Ok(buffer)
+    }
+
+    fn zeros(&mut self, bytes: usize) -> hw::Result<BufferId> {
+        let buffer = self.alloc(bytes)?;
+        self.device.write(buffer, 0, &vec![0; bytes])?;
         Ok(buffer)
     }
 
@@ -182,8 +189,8 @@ impl<'a> Run<'a> {
 
     fn work(&self, work: &HostWork) -> Host {
         match work {
-            HostWork::Score { grid, pixels } => {
-                Host::Number(grid::share(self.bytes(*grid), *pixels))
+            HostWork::Number { from, reduce, of } => {
+                Host::Number((reduce.run)(self.bytes(*from), *of))
             }
             HostWork::Boxes { grid, mask, min_count } => {
                 Host::Boxes(grid::boxes(self.bytes(*grid), mask, *min_count))

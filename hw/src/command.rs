@@ -32,8 +32,27 @@ impl Command {
 pub struct Launch {
     pub kernel: &'static Kernel,
     pub args: Vec<Arg>,
-    /// Work-items of the OpenCL variant in x and y; a device pads it to its group size.
-    pub grid: [usize; 2],
+    /// How the source forms are spread over a device.
+    pub grid: Grid,
+}
+
+/// How a launch is spread over the work-items of a device that runs source forms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grid {
+    /// A group for each row; its items share the columns.
+    Rows(usize),
+    /// An item each, padded to whole groups.
+    Items(usize),
+}
+
+impl Grid {
+    /// Work-items in groups of `group_size`.
+    pub fn items(self, group_size: usize) -> usize {
+        match self {
+            Grid::Rows(rows) => rows * group_size,
+            Grid::Items(items) => items.next_multiple_of(group_size),
+        }
+    }
 }
 
 impl Launch {
@@ -134,8 +153,12 @@ pub struct Kernel {
     /// Name of the operation, of its files, and of the OpenCL function.
     pub stem: &'static str,
     pub params: &'static [Param],
-    /// OpenCL C source, one `__kernel` function named `stem`, arguments in the order of `params`.
+    /// OpenCL C source, one `KERNEL` function named `stem`, arguments in the order of `params`.
+    /// What it may use beside OpenCL C stands in `opencl/prelude.cl`.
     pub opencl: &'static str,
+    /// CUDA C++ source of the same function, on top of `cuda/prelude.cu`. Sources that keep to
+    /// what both preludes have are one text.
+    pub cuda: &'static str,
     /// The native form.
     pub cpu: fn(&mut CpuArgs<'_>),
     /// Bytes each buffer parameter must hold, in order, for these integer arguments;

@@ -2,7 +2,7 @@
 //!
 //! It panics at the first difference, naming it.
 
-use crate::command::{Arg, BufferId, Command, CpuArgs, Kernel, Launch, Param};
+use crate::command::{Arg, BufferId, Command, CpuArgs, Grid, Kernel, Launch, Param};
 use crate::device::{BUFFER_BYTES_MAX, COMMANDS_PENDING_MAX, Device, Error};
 
 /// Runs the whole suite; leaves no buffer behind.
@@ -23,11 +23,8 @@ pub fn check(device: &dyn Device) {
 pub static SCALE_ADD: Kernel = Kernel {
     stem: "scale_add",
     params: &[Param::In("src"), Param::Out("dst"), Param::U32("count"), Param::U32("factor")],
-    opencl: "KERNEL void scale_add(__global const uchar *src, __global uchar *dst,
-                                   uint count, uint factor) {
-        uint i = get_global_id(0);
-        if (i < count) dst[i] = (uchar)(src[i] * factor + i);
-    }",
+    opencl: SCALE_ADD_SOURCE,
+    cuda: SCALE_ADD_SOURCE,
     cpu: scale_add,
     bytes_needed: |scalars| {
         let [count, _] = scalars else { return None };
@@ -35,10 +32,19 @@ pub static SCALE_ADD: Kernel = Kernel {
     },
 };
 
+const SCALE_ADD_SOURCE: &str = "
+    KERNEL void scale_add(GLOBAL const uchar *src, GLOBAL uchar *dst, uint count, uint factor)
+    {
+        uint i = ITEM;
+        if (i < count)
+            dst[i] = (uchar)(src[i] * factor + i);
+    }
+";
+
 /// A launch of [`SCALE_ADD`].
 pub fn scale_add_launch(src: BufferId, dst: BufferId, count: u32, factor: u32) -> Command {
     let args = vec![Arg::Buffer(src), Arg::Buffer(dst), Arg::U32(count), Arg::U32(factor)];
-    Command::Launch(Launch { kernel: &SCALE_ADD, args, grid: [count as usize, 1] })
+    Command::Launch(Launch { kernel: &SCALE_ADD, args, grid: Grid::Items(count as usize) })
 }
 
 fn scale_add(args: &mut CpuArgs<'_>) {
@@ -156,8 +162,9 @@ fn runs_every_grid_size(device: &dyn Device) {
 
 fn refuses_bad_launches(device: &dyn Device) {
     let [src, dst] = [alloc(device, 16), alloc(device, 16)];
-    let launch =
-        |args: Vec<Arg>| Command::Launch(Launch { kernel: &SCALE_ADD, args, grid: [16, 1] });
+    let launch = |args: Vec<Arg>| {
+        Command::Launch(Launch { kernel: &SCALE_ADD, args, grid: Grid::Items(16) })
+    };
     let (s, d, n) = (Arg::Buffer(src), Arg::Buffer(dst), Arg::U32(16));
     let bad = [
         ("an argument is missing", launch(vec![s, d, n])),

@@ -14,7 +14,7 @@ pub mod opencl;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use command::{Arg, BufferId, Command, CpuArgs, Kernel, Launch, Param};
+pub use command::{Arg, BufferId, Command, CpuArgs, Grid, Kernel, Launch, Param};
 pub use device::{BUFFER_BYTES_MAX, COMMANDS_PENDING_MAX, Device, DeviceInfo, Error, Kind, Result};
 pub use faulty::{Fault, FaultyDevice};
 

@@ -36,8 +36,7 @@ const GROUP_SIZE: usize = 64;
 const BUFFER_GRAIN_BYTES: usize = 4096;
 
 /// What every kernel source starts with.
-const PREAMBLE: &str =
-    "#define KERNEL __kernel __attribute__((reqd_work_group_size(GROUP, 1, 1)))\n";
+const PREAMBLE: &str = include_str!("opencl/prelude.cl");
 
 /// Every OpenCL device that can be opened; what cannot is left out with a warning.
 pub fn discover(config: &Config) -> Vec<OpenClDevice> {
@@ -190,7 +189,7 @@ impl OpenClDevice {
         for (index, arg) in launch.args.iter().enumerate() {
             self.set_arg(state, kernel, index as u32, arg)?;
         }
-        let global = [launch.grid[0].next_multiple_of(self.group_size), launch.grid[1]];
+        let global = [launch.grid.items(self.group_size), 1];
         let local = [self.group_size, 1];
         // SAFETY: the arguments were checked against the kernel's parameters and the buffers'
         // sizes, and the kernel stays within those for items outside the grid.

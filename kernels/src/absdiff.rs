@@ -1,9 +1,36 @@
 //! Absolute difference of two gray planes: `|a - b|` for each sample.
 
-use hw::{Arg, BufferId, Command, CpuArgs, Kernel, Launch, Param};
+use hw::{Arg, BufferId, Command, CpuArgs, Grid, Kernel, Launch, Param};
 
+use crate::dice::Dice;
 use crate::native::{Band, bands, sizes, threads_for};
 use crate::plane::Plane;
+use crate::shape::Shape;
+use crate::stem::{Entry, Given, Op, Sample, Stem, Takes};
+
+pub static STEM: Stem = Stem {
+    entries: &[Entry { kernel: &KERNEL, reference, sample }],
+    ops: &[Op {
+        name: "absdiff",
+        about: "Difference of two gray pictures of one size",
+        inputs: &[Takes::GRAY, Takes::GRAY],
+        settings: &[],
+        plan: Some(|stage, given, _| {
+            let (a, b) = (given[0].picture()?, given[1].picture()?);
+            let Shape { width, height, .. } = a.shape;
+            if (b.shape.width, b.shape.height) != (width, height) {
+                let (other_width, other_height) = (b.shape.width, b.shape.height);
+                return Err(format!(
+                    "{width} x {height} and {other_width} x {other_height}: give two of one size"
+                ));
+            }
+            let to = stage.picture(a.shape)?;
+            let plane = Plane::tight(width, height);
+            stage.run(command(a.buffer, b.buffer, plane, to.buffer, width));
+            Ok(Given::Picture(to))
+        }),
+    }],
+};
 
 /// `a`, `b`, `dst`: gray planes of the same sides.
 pub static KERNEL: Kernel = Kernel {
@@ -19,6 +46,7 @@ pub static KERNEL: Kernel = Kernel {
         Param::U32("dst_stride"),
     ],
     opencl: include_str!("absdiff.cl"),
+    cuda: include_str!("absdiff.cl"),
     cpu: native,
     bytes_needed,
 };
@@ -27,7 +55,7 @@ pub static KERNEL: Kernel = Kernel {
 pub fn command(a: BufferId, b: BufferId, shape: Plane, dst: BufferId, dst_stride: u32) -> Command {
     let sizes = [shape.width, shape.height, shape.stride, shape.stride, dst_stride];
     let args = [a, b, dst].map(Arg::Buffer).into_iter().chain(sizes.map(Arg::U32));
-    let grid = [shape.height as usize, 1];
+    let grid = Grid::Rows(shape.height as usize);
     Command::Launch(Launch { kernel: &KERNEL, args: args.collect(), grid })
 }
 
@@ -78,6 +106,13 @@ fn bytes_needed(scalars: &[u32]) -> Option<Vec<usize>> {
         .map(|stride| Plane { width, height, stride }.bytes())
         .into_iter()
         .collect()
+}
+
+fn sample(dice: &mut Dice, width: u32, height: u32) -> Sample {
+    let shape = Plane { width, height, stride: width + dice.below(9) };
+    let command = command(BufferId(0), BufferId(1), shape, BufferId(2), width + dice.below(9));
+    let bytes = (shape.stride * height) as usize;
+    Sample { command, inputs: vec![dice.bytes(bytes, width), dice.bytes(bytes, width)] }
 }
 
 #[cfg(test)]

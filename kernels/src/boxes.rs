@@ -5,10 +5,12 @@
 //! the colour when any of them, inside the frame, does. All rectangles have one colour, so their
 //! order does not matter.
 
-use hw::{Arg, BufferId, Command, CpuArgs, Kernel, Launch, Param};
+use hw::{Arg, BufferId, Command, CpuArgs, Grid, Kernel, Launch, Param};
 
+use crate::dice::Dice;
 use crate::native::sizes;
 use crate::plane::Nv12;
+use crate::stem::{Entry, Op, Sample, Setting, SettingKind, Stem, Takes};
 
 /// Most rectangles in one list; more are not drawn.
 pub const RECTS_MAX: usize = 256;
@@ -18,6 +20,46 @@ const RECT_BYTES: usize = 16;
 
 /// Bytes of a list of rectangles in a buffer.
 pub const LIST_BYTES: usize = HEADER_BYTES + RECTS_MAX * RECT_BYTES;
+
+pub static STEM: Stem = Stem {
+    entries: &[Entry { kernel: &KERNEL, reference, sample }],
+    ops: &[
+        Op {
+            name: "boxes",
+            about: "Rectangles around connected blocks of 16 x 16 of a mask",
+            inputs: &[Takes::Mask],
+            settings: &[Setting {
+                name: "min_count",
+                about: "Samples of a block that must be set",
+                kind: SettingKind::Number { default: 16, least: 0, most: 256 },
+            }],
+            plan: None,
+        },
+        Op {
+            name: "draw_boxes",
+            about: "NV12 with the outlines of rectangles",
+            inputs: &[Takes::NV12, Takes::Boxes],
+            settings: &[
+                Setting {
+                    name: "thickness",
+                    about: "Samples of an outline",
+                    kind: SettingKind::Number { default: 3, least: 0, most: 16384 },
+                },
+                Setting {
+                    name: "colour",
+                    about: "Y, Cb and Cr",
+                    kind: SettingKind::Numbers {
+                        default: &[255, 0, 148],
+                        least: 0,
+                        most: 255,
+                        counts: &[3],
+                    },
+                },
+            ],
+            plan: None,
+        },
+    ],
+};
 
 /// `rects`: see [`encode_list`]; `frame`: NV12; `y`, `cb`, `cr`: the colour.
 pub static KERNEL: Kernel = Kernel {
@@ -36,6 +78,7 @@ pub static KERNEL: Kernel = Kernel {
         Param::U32("cr"),
     ],
     opencl: include_str!("boxes.cl"),
+    cuda: include_str!("boxes.cl"),
     cpu: native,
     bytes_needed,
 };
@@ -65,7 +108,7 @@ pub fn command(rects: BufferId, frame: BufferId, shape: Nv12, pen: Pen) -> Comma
     args.push(Arg::U32(pen.thickness));
     args.extend(pen.colour.map(|c| Arg::U32(u32::from(c))));
     let rows = shape.height + shape.height.div_ceil(2);
-    Command::Launch(Launch { kernel: &KERNEL, args, grid: [rows as usize, 1] })
+    Command::Launch(Launch { kernel: &KERNEL, args, grid: Grid::Items(rows as usize) })
 }
 
 /// The first [`RECTS_MAX`] rectangles as the kernel reads them: their number, then x, y, width and
@@ -79,7 +122,7 @@ pub fn encode_list(rects: &[Rect]) -> Vec<u8> {
     bytes
 }
 
-fn decode_list(bytes: &[u8]) -> Vec<Rect> {
+pub(crate) fn decode_list(bytes: &[u8]) -> Vec<Rect> {
     let word = |i: usize| {
         let at = 4 * i;
         u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
@@ -176,6 +219,18 @@ fn native(args: &mut CpuArgs<'_>) {
 
 fn bytes_needed(scalars: &[u32]) -> Option<Vec<usize>> {
     Some(vec![LIST_BYTES, Nv12::of(scalars)?.bytes()?])
+}
+
+/// Eight boxes of a ninth of the sides.
+fn sample(dice: &mut Dice, width: u32, height: u32) -> Sample {
+    let (w, h) = (width.div_ceil(9), height.div_ceil(9));
+    let rects: Vec<Rect> =
+        (0..8).map(|i| Rect { x: i * w + dice.below(9), y: i * h, width: w, height: h }).collect();
+    let shape = Nv12::tight(width, height);
+    let pen = Pen { thickness: 3 + dice.below(5), colour: [255, 0, 148] };
+    let command = command(BufferId(0), BufferId(1), shape, pen);
+    let frame = dice.bytes(shape.bytes().unwrap_or(0), width);
+    Sample { command, inputs: vec![encode_list(&rects), frame] }
 }
 
 #[cfg(test)]

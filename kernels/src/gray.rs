@@ -3,10 +3,29 @@
 //! For limited range (ITU-R BT.601 and BT.709: black 16, white 235) a sample `y`, first clamped
 //! to 16..=235, becomes `((y - 16) * 255 + 109) / 219`; for full range it is copied.
 
-use hw::{Arg, BufferId, Command, CpuArgs, Kernel, Launch, Param};
+use hw::{Arg, BufferId, Command, CpuArgs, Grid, Kernel, Launch, Param};
 
+use crate::convert;
+use crate::dice::Dice;
 use crate::native::{Band, bands, sizes, threads_for};
 use crate::plane::Plane;
+use crate::shape::{PixelFormat, Range};
+use crate::stem::{Entry, Given, Op, Sample, Stem, Takes};
+
+pub static STEM: Stem = Stem {
+    entries: &[Entry { kernel: &KERNEL, reference, sample }],
+    ops: &[Op {
+        name: "gray",
+        about: "A picture's brightness as 8-bit gray of full range",
+        inputs: &[Takes::ANY],
+        settings: &[],
+        plan: Some(|stage, given, _| {
+            let from = given[0].picture()?;
+            let gray = convert::picture(stage, from, PixelFormat::Gray8, false, Range::Full)?;
+            Ok(Given::Picture(gray))
+        }),
+    }],
+};
 
 /// `src`: luma plane; `dst`: gray plane of the same sides.
 pub static KERNEL: Kernel = Kernel {
@@ -21,6 +40,7 @@ pub static KERNEL: Kernel = Kernel {
         Param::U32("limited"),
     ],
     opencl: include_str!("gray.cl"),
+    cuda: include_str!("gray.cl"),
     cpu: native,
     bytes_needed,
 };
@@ -35,7 +55,7 @@ pub fn command(
 ) -> Command {
     let sizes = [from.width, from.height, from.stride, dst_stride, u32::from(limited)];
     let args = [src, dst].map(Arg::Buffer).into_iter().chain(sizes.map(Arg::U32));
-    let grid = [from.height as usize, 1];
+    let grid = Grid::Rows(from.height as usize);
     Command::Launch(Launch { kernel: &KERNEL, args: args.collect(), grid })
 }
 
@@ -95,6 +115,14 @@ fn bytes_needed(scalars: &[u32]) -> Option<Vec<usize>> {
     let &[width, height, src_stride, dst_stride, _] = scalars else { return None };
     let plane = |stride| Plane { width, height, stride }.bytes();
     Some(vec![plane(src_stride)?, plane(dst_stride)?])
+}
+
+fn sample(dice: &mut Dice, width: u32, height: u32) -> Sample {
+    let from = Plane { width, height, stride: width + dice.below(9) };
+    let dst_stride = width + dice.below(9);
+    let limited = dice.below(2) == 0;
+    let command = command(BufferId(0), from, BufferId(1), dst_stride, limited);
+    Sample { command, inputs: vec![dice.bytes((from.stride * height) as usize, width)] }
 }
 
 #[cfg(test)]

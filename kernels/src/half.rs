@@ -3,10 +3,31 @@
 //! The result has ceil(width/2) x ceil(height/2) samples; past an odd edge the last sample counts
 //! twice.
 
-use hw::{Arg, BufferId, Command, CpuArgs, Kernel, Launch, Param};
+use hw::{Arg, BufferId, Command, CpuArgs, Grid, Kernel, Launch, Param};
 
+use crate::dice::Dice;
 use crate::native::{Band, bands, sizes, threads_for};
 use crate::plane::Plane;
+use crate::shape::Shape;
+use crate::stem::{Entry, Given, Op, Sample, Stem, Takes};
+
+pub static STEM: Stem = Stem {
+    entries: &[Entry { kernel: &KERNEL, reference, sample }],
+    ops: &[Op {
+        name: "half",
+        about: "Gray of half the width and height",
+        inputs: &[Takes::GRAY],
+        settings: &[],
+        plan: Some(|stage, given, _| {
+            let from = given[0].picture()?;
+            let (width, height) = (from.shape.width.div_ceil(2), from.shape.height.div_ceil(2));
+            let to = stage.picture(Shape { width, height, ..from.shape })?;
+            let plane = Plane::tight(from.shape.width, from.shape.height);
+            stage.run(command(from.buffer, plane, to.buffer, width));
+            Ok(Given::Picture(to))
+        }),
+    }],
+};
 
 /// `src`: gray plane; `dst`: gray plane of half the sides. The sizes are those of `src`.
 pub static KERNEL: Kernel = Kernel {
@@ -20,6 +41,7 @@ pub static KERNEL: Kernel = Kernel {
         Param::U32("dst_stride"),
     ],
     opencl: include_str!("half.cl"),
+    cuda: include_str!("half.cl"),
     cpu: native,
     bytes_needed,
 };
@@ -28,7 +50,7 @@ pub static KERNEL: Kernel = Kernel {
 pub fn command(src: BufferId, from: Plane, dst: BufferId, dst_stride: u32) -> Command {
     let sizes = [from.width, from.height, from.stride, dst_stride];
     let args = [src, dst].map(Arg::Buffer).into_iter().chain(sizes.map(Arg::U32));
-    let grid = [from.height.div_ceil(2) as usize, 1];
+    let grid = Grid::Rows(from.height.div_ceil(2) as usize);
     Command::Launch(Launch { kernel: &KERNEL, args: args.collect(), grid })
 }
 
@@ -96,6 +118,12 @@ fn bytes_needed(scalars: &[u32]) -> Option<Vec<usize>> {
     let (width, height) = (width.div_ceil(2), height.div_ceil(2));
     let dst = Plane { width, height, stride: dst_stride };
     Some(vec![src.bytes()?, dst.bytes()?])
+}
+
+fn sample(dice: &mut Dice, width: u32, height: u32) -> Sample {
+    let from = Plane { width, height, stride: width + dice.below(9) };
+    let command = command(BufferId(0), from, BufferId(1), width.div_ceil(2) + dice.below(9));
+    Sample { command, inputs: vec![dice.bytes((from.stride * height) as usize, width)] }
 }
 
 #[cfg(test)]

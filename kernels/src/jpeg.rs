@@ -21,11 +21,13 @@
 
 mod native;
 
-use hw::{Arg, BufferId, Command, CpuArgs, Kernel, Launch, Param};
+use hw::{Arg, BufferId, Command, CpuArgs, Grid, Kernel, Launch, Param};
 
+use crate::dice::Dice;
 use crate::gray::expand_luma;
 use crate::native::sizes;
 use crate::plane::Nv12;
+use crate::stem::{Entry, Op, Sample, Setting, SettingKind, Stem, Takes};
 
 /// Side of an MCU, in luma samples.
 pub const MCU: u32 = 16;
@@ -35,6 +37,21 @@ pub const MCU_BLOCKS: usize = 6;
 pub const MCU_BYTES: usize = MCU_BLOCKS * 64 * 2;
 /// Bytes of the quantiser that [`encode_quantiser`] makes.
 pub const QUANTISER_BYTES: usize = 2 * 64 * 4;
+
+pub static STEM: Stem = Stem {
+    entries: &[Entry { kernel: &KERNEL, reference, sample }],
+    ops: &[Op {
+        name: "jpeg",
+        about: "A picture as a JPEG file",
+        inputs: &[Takes::ANY],
+        settings: &[Setting {
+            name: "quality",
+            about: "How exact, and how large",
+            kind: SettingKind::Number { default: 80, least: 1, most: 100 },
+        }],
+        plan: None,
+    }],
+};
 
 /// `quantiser`: see [`encode_quantiser`]; `frame`: NV12; `levels`: see above.
 pub static KERNEL: Kernel = Kernel {
@@ -51,6 +68,7 @@ pub static KERNEL: Kernel = Kernel {
         Param::U32("limited"),
     ],
     opencl: include_str!("jpeg.cl"),
+    cuda: include_str!("jpeg.cu"),
     cpu: native::run,
     bytes_needed,
 };
@@ -67,7 +85,7 @@ pub fn command(
     args.extend(shape.args());
     args.push(Arg::U32(u32::from(limited)));
     let (columns, rows) = mcu_sides(shape.width, shape.height);
-    let grid = [columns as usize * rows as usize, 1];
+    let grid = Grid::Items(columns as usize * rows as usize);
     Command::Launch(Launch { kernel: &KERNEL, args, grid })
 }
 
@@ -218,6 +236,16 @@ const CHROMA_STEPS: [u8; 64] = [
     47, 66, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99,
     99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99,
 ];
+
+fn sample(dice: &mut Dice, width: u32, height: u32) -> Sample {
+    let shape = Nv12::tight(width, height);
+    let quality = dice.pick(&[80, 1, 50, 100]);
+    let limited = dice.below(2) == 0;
+    let [quantiser, frame, levels] = [0, 1, 2].map(BufferId);
+    let command = command(quantiser, frame, shape, levels, limited);
+    let frame = dice.bytes(shape.bytes().unwrap_or(0), width);
+    Sample { command, inputs: vec![encode_quantiser(&steps(quality)), frame] }
+}
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
 //! The video kernels. Each is one stem: `foo.rs` holds the specification, the exact integer
-//! reference and the native form, `foo.cl` the OpenCL form. All forms give the same bits.
+//! reference, the native form and the operations of pipelines made of it, `foo.cl` the form that
+//! OpenCL and CUDA compile (`foo.cu` where CUDA needs its own). All forms give the same bits.
+//! A new stem is those two files and a line in [`STEMS`].
 //!
 //! What is not here: scheduling, pipelines, and any vendor API.
 //!
@@ -8,34 +10,86 @@
 //! Cb and Cr (ITU-R BT.601 sampling 4:2:0).
 
 pub mod absdiff;
+pub mod blur;
 pub mod boxes;
+pub mod convert;
+mod dice;
+pub mod edges;
 pub mod gray;
 pub mod half;
+pub mod integral;
+mod interleave;
 pub mod jpeg;
+pub mod levels;
+pub mod median;
+pub mod mix;
+pub mod morph;
+pub mod motion;
 mod native;
 mod plane;
+pub mod quality;
+pub mod rearrange;
+pub mod regions;
+pub mod resize;
 pub mod score;
+mod shape;
+pub mod stamp;
+pub mod stem;
+pub mod temporal;
 #[cfg(test)]
 mod testing;
 pub mod threshold;
 
-use hw::{CpuArgs, Kernel};
+use hw::Kernel;
 
-pub use plane::{Nv12, Plane, SIDE_MAX};
+pub use dice::Dice;
+pub use plane::{Nv12, Part, Plane, SIDE_MAX};
+pub use shape::{PixelFormat, Range, Shape};
+pub use stem::{Entry, Op, Stem};
 
-/// A kernel with the slow, obviously right form that its other forms are checked against.
-pub struct Entry {
-    pub kernel: &'static Kernel,
-    pub reference: fn(&mut CpuArgs<'_>),
+/// Every stem there is.
+pub static STEMS: [&Stem; 22] = [
+    &gray::STEM,
+    &half::STEM,
+    &absdiff::STEM,
+    &threshold::STEM,
+    &score::STEM,
+    &boxes::STEM,
+    &jpeg::STEM,
+    &convert::STEM,
+    &resize::STEM,
+    &rearrange::STEM,
+    &blur::STEM,
+    &edges::STEM,
+    &median::STEM,
+    &morph::STEM,
+    &mix::STEM,
+    &temporal::STEM,
+    &levels::STEM,
+    &integral::STEM,
+    &quality::STEM,
+    &stamp::STEM,
+    &regions::STEM,
+    &motion::STEM,
+];
+
+/// Every kernel with its reference.
+pub fn entries() -> impl Iterator<Item = &'static Entry> {
+    STEMS.iter().flat_map(|stem| stem.entries)
 }
 
-/// Every kernel there is.
-pub static ALL: [Entry; 7] = [
-    Entry { kernel: &gray::KERNEL, reference: gray::reference },
-    Entry { kernel: &half::KERNEL, reference: half::reference },
-    Entry { kernel: &absdiff::KERNEL, reference: absdiff::reference },
-    Entry { kernel: &threshold::KERNEL, reference: threshold::reference },
-    Entry { kernel: &score::KERNEL, reference: score::reference },
-    Entry { kernel: &boxes::KERNEL, reference: boxes::reference },
-    Entry { kernel: &jpeg::KERNEL, reference: jpeg::reference },
-];
+/// Every operation of pipelines.
+pub fn ops() -> impl Iterator<Item = &'static Op> {
+    STEMS.iter().flat_map(|stem| stem.ops)
+}
+
+/// The kernels that are compiled before the first job: those of the stems at the front of the
+/// list. Others are compiled when a job wants them.
+pub fn common() -> Vec<&'static Kernel> {
+    STEMS[..COMMON].iter().flat_map(|stem| stem.entries).map(|entry| entry.kernel).collect()
+}
+
+const COMMON: usize = 7;
+
+#[cfg(test)]
+mod tests;

@@ -65,3 +65,123 @@ fn fill_avx2(work: &impl Band, first: usize, band: &mut [u8]) {
 fn fill_avx512(work: &impl Band, first: usize, band: &mut [u8]) {
     work.fill(first, band);
 }
+
+/// The rows that a kernel writes in its first output.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows {
+    pub offset: usize,
+    pub stride: usize,
+    /// Bytes of a row that are written.
+    pub bytes: usize,
+    pub count: usize,
+}
+
+impl Rows {
+    pub fn of(offset: usize, stride: usize, bytes: usize, count: usize) -> Self {
+        Self { offset, stride, bytes, count }
+    }
+
+    fn end(&self) -> usize {
+        self.offset + (self.count - 1) * self.stride + self.bytes
+    }
+}
+
+/// A row of a kernel: inputs, integers, number of the row, what is to be filled. Functions given
+/// here are `#[inline(always)]`, as all that [`Band`]s call.
+pub(crate) trait RowFn<const N: usize>:
+    Fn(&[&[u8]], &[usize; N], usize, &mut [u8]) + Sync
+{
+}
+
+impl<const N: usize, F: Fn(&[&[u8]], &[usize; N], usize, &mut [u8]) + Sync> RowFn<N> for F {}
+
+struct Each<'a, const N: usize, F> {
+    inputs: &'a [&'a [u8]],
+    scalars: [usize; N],
+    rows: Rows,
+    row: F,
+}
+
+impl<const N: usize, F: RowFn<N>> Band for Each<'_, N, F> {
+    #[inline(always)]
+    fn fill(&self, first: usize, band: &mut [u8]) {
+        for (y, row) in band.chunks_mut(self.rows.stride).enumerate() {
+            (self.row)(self.inputs, &self.scalars, first + y, &mut row[..self.rows.bytes]);
+        }
+    }
+}
+
+/// Runs a row function over all rows, split over threads. `weight` says how many plain copies of
+/// a row one row is worth.
+pub(crate) fn rows<const N: usize>(
+    args: &mut CpuArgs<'_>,
+    rows: Rows,
+    weight: usize,
+    row: impl RowFn<N>,
+) {
+    let scalars = sizes(args);
+    let threads = threads_for(args, rows.count * rows.bytes * weight);
+    let inputs = &args.inputs[..];
+    let dst = &mut args.outputs[0][rows.offset..rows.end()];
+    bands(dst, rows.stride, threads, Each { inputs, scalars, rows, row });
+}
+
+/// For references: fills pixel by pixel, `(inputs, integers, x, y, pixel)`.
+pub(crate) fn pixels<const N: usize>(
+    args: &mut CpuArgs<'_>,
+    rows: Rows,
+    pixel_bytes: usize,
+    pixel: impl Fn(&[&[u8]], &[usize; N], usize, usize, &mut [u8]),
+) {
+    let scalars = sizes(args);
+    for y in 0..rows.count {
+        let row = &mut args.outputs[0][rows.offset + y * rows.stride..][..rows.bytes];
+        for (x, to) in row.chunks_exact_mut(pixel_bytes).enumerate() {
+            pixel(&args.inputs, &scalars, x, y, to);
+        }
+    }
+}
+
+/// An integer that a launch carries in two's complement.
+#[inline(always)]
+pub(crate) fn signed(scalar: usize) -> i32 {
+    scalar as u32 as i32
+}
+
+/// Sample `i` of `n`, mirrored at the ends without repeating the last one.
+#[inline(always)]
+pub(crate) fn mirrored(i: isize, n: usize) -> usize {
+    if n == 1 {
+        return 0;
+    }
+    let period = 2 * n - 2;
+    let i = i.unsigned_abs() % period;
+    if i < n { i } else { period - i }
+}
+
+/// A 16-bit number of a row.
+#[inline(always)]
+pub(crate) fn word(row: &[u8], i: usize) -> u16 {
+    u16::from_le_bytes([row[2 * i], row[2 * i + 1]])
+}
+
+/// A 32-bit number of a buffer.
+#[inline(always)]
+pub(crate) fn long(data: &[u8], i: usize) -> u32 {
+    let at = 4 * i;
+    u32::from_le_bytes([data[at], data[at + 1], data[at + 2], data[at + 3]])
+}
+
+/// 32-bit numbers as a buffer.
+pub(crate) fn longs(values: impl IntoIterator<Item = i64>) -> Vec<u8> {
+    values.into_iter().flat_map(|value| (value as i32).to_le_bytes()).collect()
+}
+
+/// A length that divides `bytes` evenly, for kernels to whom rows mean nothing; all of it where
+/// none of the usual ones does.
+pub(crate) fn even_piece(bytes: usize) -> usize {
+    [4096, 1280, 720, 320, 64]
+        .into_iter()
+        .find(|piece| bytes.is_multiple_of(*piece))
+        .unwrap_or(bytes)
+}

@@ -86,3 +86,39 @@ impl Nv12 {
         Some(Self { width, height, stride, chroma_offset, chroma_stride })
     }
 }
+
+/// A plane anywhere in a buffer, of pixels of a few bytes each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// Bytes from the buffer's start to the first pixel.
+    pub offset: u32,
+    /// Bytes from one row to the next.
+    pub stride: u32,
+    /// Pixels of a row.
+    pub width: u32,
+    pub height: u32,
+    /// Bytes of a pixel.
+    pub bytes: u32,
+}
+
+impl Part {
+    /// Without gaps between rows.
+    pub fn tight(offset: u32, width: u32, height: u32, bytes: u32) -> Self {
+        Self { offset, stride: width.saturating_mul(bytes), width, height, bytes }
+    }
+
+    /// Bytes from the buffer's start to the end of the last pixel, or `None` for impossible shapes.
+    pub fn end(&self) -> Option<usize> {
+        let sides = [self.width, self.height];
+        // One more than a frame has: integral images have a row and a column of zeros in front.
+        let possible = sides.iter().all(|s| (1..=SIDE_MAX + 1).contains(s))
+            && (1..=16).contains(&self.bytes)
+            && (self.width * self.bytes..=32 * SIDE_MAX).contains(&self.stride)
+            && self.offset <= 1 << 30;
+        possible.then(|| {
+            self.offset as usize
+                + (self.height as usize - 1) * self.stride as usize
+                + (self.width * self.bytes) as usize
+        })
+    }
+}

@@ -4,13 +4,26 @@
 //! right and lower edge count only what lies in the mask. The motion score and the moving areas
 //! are found in this grid on the host.
 
-use hw::{Arg, BufferId, Command, CpuArgs, Kernel, Launch, Param};
+use hw::{Arg, BufferId, Command, CpuArgs, Grid, Kernel, Launch, Param};
 
+use crate::dice::Dice;
 use crate::native::{Band, bands, sizes, threads_for};
 use crate::plane::Plane;
+use crate::stem::{Entry, Op, Sample, Stem, Takes};
 
 /// Side of a block, in samples.
 pub const BLOCK: u32 = 16;
+
+pub static STEM: Stem = Stem {
+    entries: &[Entry { kernel: &KERNEL, reference, sample }],
+    ops: &[Op {
+        name: "score",
+        about: "The share of a mask that is set, 0 to 1",
+        inputs: &[Takes::Mask],
+        settings: &[],
+        plan: None,
+    }],
+};
 
 /// `mask`: gray plane; `grid`: counts.
 pub static KERNEL: Kernel = Kernel {
@@ -23,6 +36,7 @@ pub static KERNEL: Kernel = Kernel {
         Param::U32("stride"),
     ],
     opencl: include_str!("score.cl"),
+    cuda: include_str!("score.cl"),
     cpu: native,
     bytes_needed,
 };
@@ -32,7 +46,11 @@ pub fn command(mask: BufferId, shape: Plane, grid: BufferId) -> Command {
     let sizes = [shape.width, shape.height, shape.stride];
     let args = [mask, grid].map(Arg::Buffer).into_iter().chain(sizes.map(Arg::U32));
     let rows = grid_sides(shape.width, shape.height).1;
-    Command::Launch(Launch { kernel: &KERNEL, args: args.collect(), grid: [rows as usize, 1] })
+    Command::Launch(Launch {
+        kernel: &KERNEL,
+        args: args.collect(),
+        grid: Grid::Items(rows as usize),
+    })
 }
 
 /// Columns and rows of the grid for a mask of these sides.
@@ -104,6 +122,12 @@ impl Band for BlockRows<'_> {
 fn bytes_needed(scalars: &[u32]) -> Option<Vec<usize>> {
     let &[width, height, stride] = scalars else { return None };
     Some(vec![Plane { width, height, stride }.bytes()?, grid_bytes(width, height)])
+}
+
+fn sample(dice: &mut Dice, width: u32, height: u32) -> Sample {
+    let shape = Plane { width, height, stride: width + dice.below(9) };
+    let command = command(BufferId(0), shape, BufferId(1));
+    Sample { command, inputs: vec![dice.bytes((shape.stride * height) as usize, width)] }
 }
 
 #[cfg(test)]

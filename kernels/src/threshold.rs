@@ -1,9 +1,34 @@
 //! A gray plane as a mask: 255 where a sample is above the level, else 0.
 
-use hw::{Arg, BufferId, Command, CpuArgs, Kernel, Launch, Param};
+use hw::{Arg, BufferId, Command, CpuArgs, Grid, Kernel, Launch, Param};
 
+use crate::dice::Dice;
 use crate::native::{Band, bands, sizes, threads_for};
 use crate::plane::Plane;
+use crate::stem::{Entry, Given, Op, Sample, Setting, SettingKind, Stem, Takes};
+
+pub static STEM: Stem = Stem {
+    entries: &[Entry { kernel: &KERNEL, reference, sample }],
+    ops: &[Op {
+        name: "threshold",
+        about: "Gray as a mask: 255 above a level, else 0",
+        inputs: &[Takes::GRAY],
+        settings: &[Setting {
+            name: "level",
+            about: "The highest that becomes 0",
+            kind: SettingKind::Number { default: 24, least: 0, most: 255 },
+        }],
+        plan: Some(|stage, given, values| {
+            let from = given[0].picture()?;
+            let to = stage.picture(from.shape)?;
+            let (width, height) = (from.shape.width, from.shape.height);
+            let level = values.number("level") as u8;
+            let plane = Plane::tight(width, height);
+            stage.run(command(from.buffer, plane, to.buffer, width, level));
+            Ok(Given::Picture(to))
+        }),
+    }],
+};
 
 /// `src`, `dst`: gray planes of the same sides; `level`: 0 to 255, higher leaves nothing.
 pub static KERNEL: Kernel = Kernel {
@@ -18,6 +43,7 @@ pub static KERNEL: Kernel = Kernel {
         Param::U32("level"),
     ],
     opencl: include_str!("threshold.cl"),
+    cuda: include_str!("threshold.cl"),
     cpu: native,
     bytes_needed,
 };
@@ -26,7 +52,7 @@ pub static KERNEL: Kernel = Kernel {
 pub fn command(src: BufferId, from: Plane, dst: BufferId, dst_stride: u32, level: u8) -> Command {
     let sizes = [from.width, from.height, from.stride, dst_stride, u32::from(level)];
     let args = [src, dst].map(Arg::Buffer).into_iter().chain(sizes.map(Arg::U32));
-    let grid = [from.height as usize, 1];
+    let grid = Grid::Rows(from.height as usize);
     Command::Launch(Launch { kernel: &KERNEL, args: args.collect(), grid })
 }
 
@@ -73,6 +99,13 @@ fn bytes_needed(scalars: &[u32]) -> Option<Vec<usize>> {
     let &[width, height, src_stride, dst_stride, _] = scalars else { return None };
     let plane = |stride| Plane { width, height, stride }.bytes();
     Some(vec![plane(src_stride)?, plane(dst_stride)?])
+}
+
+fn sample(dice: &mut Dice, width: u32, height: u32) -> Sample {
+    let from = Plane { width, height, stride: width + dice.below(9) };
+    let level = dice.pick(&[24, 0, 255, 128]);
+    let command = command(BufferId(0), from, BufferId(1), width + dice.below(9), level);
+    Sample { command, inputs: vec![dice.bytes((from.stride * height) as usize, width)] }
 }
 
 #[cfg(test)]

@@ -168,7 +168,10 @@ fn bad_requests_are_refused_before_any_work() {
     let gray = Frame { data: Bytes::from(vec![0; 256 * 160]), ..gray };
     let error = block_on(engine.run(Job { history: Some("g".into()), ..Job::new(road(), gray) }));
     let error = error.unwrap_err().to_string();
-    assert_eq!(error, "pipeline: step 1 (gray): \"frame\" is a gray frame: give an nv12 frame");
+    assert_eq!(
+        error,
+        "pipeline: step 7 (draw_boxes): \"frame\" is a gray frame: give an nv12 frame"
+    );
     assert_eq!(engine.devices()[0].jobs_done, 0);
 }
 

@@ -23,7 +23,7 @@ fn a_wrong_number_of_bytes_is_named() {
 #[test]
 fn impossible_sides_are_refused() {
     for (width, height) in [(0, 1), (1, 0), (16385, 1), (1, u32::MAX)] {
-        let error = shape(width, height, PixelFormat::Gray8).bytes().unwrap_err();
+        let error = bytes_of(shape(width, height, PixelFormat::Gray8)).unwrap_err();
         assert!(error.to_string().contains("must be 1 to 16384"), "{error}");
     }
 }

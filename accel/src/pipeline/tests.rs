@@ -1,4 +1,5 @@
 use super::*;
+use crate::testing::op;
 
 const ROAD: &str = r#"{ "steps": [
     { "op": "gray", "input": ["frame"], "output": "gray" },
@@ -15,8 +16,9 @@ const ROAD: &str = r#"{ "steps": [
 fn text_is_read_and_written() {
     let road = Pipeline::parse(ROAD).unwrap();
     assert_eq!(road.steps.len(), 8);
-    assert_eq!(road.steps[3].op, Op::Threshold { level: 24 });
-    assert_eq!(road.steps[6].op, Op::DrawBoxes { thickness: 3, colour: [255, 0, 148] });
+    assert_eq!(road.steps[3].op, op("threshold", r#"{ "level": 24 }"#));
+    let pen = r#"{ "thickness": 3, "colour": [255, 0, 148] }"#;
+    assert_eq!(road.steps[6].op, op("draw_boxes", pen));
     assert_eq!(road.steps[2].input, ["small", "small@-1"]);
     assert_eq!(Pipeline::parse(&road.to_text()).unwrap(), road);
     assert_eq!(serde_json::from_str::<Pipeline>(ROAD).unwrap(), road);
@@ -24,13 +26,44 @@ fn text_is_read_and_written() {
 
 #[test]
 fn every_op_has_a_text_form_with_defaults() {
-    for (name, params) in OPS {
-        let op = Op::from_parts(name, &mut Map::new()).unwrap();
-        assert_eq!(op.name(), name);
-        let written = serde_json::to_value(&op).unwrap();
-        assert_eq!(written["op"], name);
-        for (param, _) in params {
-            assert!(written.get(param).is_some(), "{name} has {param}");
+    for spec in kernels::ops() {
+        let op = op(spec.name, "{}");
+        let step = Step::new(op.clone(), &["frame"], "o");
+        let written = serde_json::to_value(&step).unwrap();
+        assert_eq!(written["op"], spec.name);
+        assert!(spec.settings.iter().all(|setting| written.get(setting.name).is_some()));
+        let read = Step::from_value(written).unwrap();
+        assert_eq!(read.op, op);
+    }
+}
+
+#[test]
+fn parameters_are_read_within_their_limits() {
+    for (name, settings, expected) in [
+        ("gaussian", r#"{ "sigma": 1.25 }"#, Ok("1.25")),
+        ("gaussian", r#"{ "sigma": 21 }"#, Err("sigma 21: give 0 to 20")),
+        ("gaussian", r#"{ "size": 65 }"#, Err("size 65: give 1 to 63")),
+        ("rotate", r#"{ "degrees": 90 }"#, Ok("90")),
+        ("rotate", r#"{ "degrees": 91 }"#, Err("degrees 91: give one of 90, 180, 270")),
+        ("text", r#"{ "text": 7 }"#, Err("text 7: give a text of at most 120 bytes")),
+        (
+            "filter2d",
+            r#"{ "factors": [1, 2] }"#,
+            Err("factors [1,2]: give a list of 9 or 25 or 49 whole numbers from -1024 to 1024"),
+        ),
+        ("half", r#"{ "x": 1 }"#, Err("unknown field \"x\": it has no parameters")),
+    ] {
+        let op = Op::new(name, &serde_json::from_str(settings).unwrap());
+        match (op, expected) {
+            (Ok(op), Ok(text)) => {
+                let step = Step::new(op, &["frame"], "o");
+                let written = serde_json::to_string(&step).unwrap();
+                assert!(written.contains(text), "{written}");
+            }
+            (Err(error), Err(expected)) => {
+                assert_eq!(error.to_string(), format!("pipeline: {expected}"));
+            }
+            (got, expected) => panic!("{name} {settings}: {got:?} for {expected:?}"),
         }
     }
 }
@@ -56,7 +89,7 @@ fn errors_name_the_step_and_the_mend() {
         ),
         (
             r#"{"op": "threshold", "level": 256, "input": ["frame"], "output": "o"}"#,
-            "step 1: (threshold) invalid value: integer `256`, expected u8",
+            "step 1: (threshold) level 256: give 0 to 255",
         ),
         (
             r#"{"op": "threshold", "lvl": 3, "input": ["frame"], "output": "o"}"#,

@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::road;
+use crate::testing::{op, road};
 
 fn shape(width: u32, height: u32) -> Shape {
     Shape { width, height, format: PixelFormat::Nv12, range: Range::Limited }
@@ -16,7 +16,7 @@ fn sketch(plan: &Plan) -> Vec<String> {
         Action::Run { commands, .. } => commands.iter().map(name).collect::<Vec<_>>().join(" "),
         Action::Download { from, .. } => format!("down {}", plan.buffers[from.0 as usize]),
         Action::Host { work, .. } => match work {
-            HostWork::Score { .. } => "score".to_string(),
+            HostWork::Number { reduce, .. } => reduce.name.to_string(),
             HostWork::Boxes { .. } => "boxes".to_string(),
             HostWork::List { .. } => "list".to_string(),
             HostWork::Jfif { .. } => "jfif".to_string(),
@@ -45,7 +45,8 @@ fn the_road_shares_uploads_and_grids() {
         "jfif",
     ];
     assert_eq!(sketch(&plan), expected);
-    assert_eq!(plan.kept, [Kept { current: BufferId(2), previous: BufferId(3) }]);
+    let first = First::Current;
+    assert_eq!(plan.kept, [Kept { current: BufferId(2), previous: BufferId(3), first }]);
 }
 
 #[test]
@@ -88,7 +89,7 @@ fn drawing_copies_only_what_is_needed_later() {
 fn signatures_tell_pipelines_and_shapes_apart() {
     let road = road();
     let (again, mut other) = (road.clone(), road.clone());
-    other.steps[3].op = Op::Threshold { level: 25 };
+    other.steps[3].op = op("threshold", r#"{ "level": 25 }"#);
     let signature =
         |pipeline: &Pipeline, width| plan(pipeline, shape(width, 48)).unwrap().signature;
     assert_eq!(signature(&road, 64), signature(&again, 64));
@@ -112,8 +113,10 @@ fn inputs_of_the_wrong_kind_are_named_with_the_mend() {
              give a gray frame (use the op \"gray\" first)",
         ),
         (
-            format!(r#"{gray}, {{ "op": "jpeg", "input": ["gray"], "output": "x" }}"#),
-            "step 2 (jpeg): \"gray\" is a gray frame: give an nv12 frame",
+            format!(
+                r#"{gray}, {{ "op": "draw_boxes", "input": ["gray", "gray"], "output": "x" }}"#
+            ),
+            "step 2 (draw_boxes): \"gray\" is a gray frame: give an nv12 frame",
         ),
         (
             format!(
@@ -126,7 +129,7 @@ fn inputs_of_the_wrong_kind_are_named_with_the_mend() {
                 r#"{gray}, {{ "op": "half", "input": ["gray"], "output": "small" }},
                    {{ "op": "absdiff", "input": ["gray", "small"], "output": "x" }}"#
             ),
-            "step 3 (absdiff): \"gray\" has 64 x 48, \"small\" 32 x 24: give two of one size",
+            "step 3 (absdiff): 64 x 48 and 32 x 24: give two of one size",
         ),
         (
             format!(r#"{gray}, {score}, {{ "op": "half", "input": ["score@-1"], "output": "x" }}"#),
@@ -148,4 +151,50 @@ fn jobs_beyond_the_memory_limit_are_refused() {
     let text = format!(r#"{{ "steps": [{}], "returns": ["d0"] }}"#, steps.join(","));
     let error = plan(&Pipeline::parse(&text).unwrap(), shape(16384, 16384)).unwrap_err();
     assert!(error.to_string().contains("use a smaller frame or fewer steps"), "{error}");
+}
+
+/// One step over each format, with a second input of the same kind where it takes two.
+#[test]
+fn every_op_plans_for_every_format_it_takes_or_says_why_not() {
+    for spec in kernels::ops() {
+        for format in PixelFormat::PICTURES {
+            for (width, height) in [(1, 1), (17, 33), (64, 48)] {
+                let shape = Shape { width, height, format, range: Range::Limited };
+                let pipeline = one_step(spec);
+                match plan(&pipeline, shape) {
+                    Ok(plan) => check_launches(&plan, spec.name),
+                    Err(error) => {
+                        let text = error.to_string();
+                        assert!(text.contains("give ") || text.contains("use "), "{text}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn one_step(spec: &kernels::Op) -> Pipeline {
+    let takes_boxes = spec.inputs.contains(&Takes::Boxes);
+    let mut steps = Vec::new();
+    if takes_boxes {
+        steps.push(Step::new(op("gray", "{}"), &["frame"], "gray"));
+        steps.push(Step::new(op("boxes", "{}"), &["gray"], "boxes"));
+    }
+    let input = |takes: &Takes| if *takes == Takes::Boxes { "boxes" } else { "frame" };
+    let inputs: Vec<&str> = spec.inputs.iter().map(input).collect();
+    let settings = if spec.name == "resize" { r#"{ "width": 20 }"# } else { "{}" };
+    steps.push(Step::new(op(spec.name, settings), &inputs, "out"));
+    Pipeline { steps, returns: vec!["out".to_string(), "frame".to_string()] }
+}
+
+fn check_launches(plan: &Plan, name: &str) {
+    for action in &plan.actions {
+        let Action::Run { commands, .. } = action else { continue };
+        for command in commands {
+            let Command::Launch(launch) = command else { continue };
+            launch
+                .check(|id| plan.buffers.get(id.0 as usize).copied())
+                .unwrap_or_else(|e| panic!("{name} of {:?}: {:?}: {e}", plan.shape, launch.kernel));
+        }
+    }
 }

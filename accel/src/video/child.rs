@@ -17,6 +17,7 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use crate::frame::bytes_of;
 use crate::{Error, Frame, PixelFormat, Range, Result, Shape};
 
 const MAGIC: [u8; 4] = *b"ESF1";
@@ -202,8 +203,7 @@ impl Header {
             KIND_FRAME => {
                 let (width, height) = (self.width, self.height);
                 let (format, range) = (PixelFormat::Nv12, self.range);
-                let expected = Shape { width, height, format, range }
-                    .bytes()
+                let expected = bytes_of(Shape { width, height, format, range })
                     .map_err(|error| format!("the decoder sent a {error}"))?;
                 if bytes != expected {
                     return Err(format!(

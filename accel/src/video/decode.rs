@@ -11,6 +11,7 @@ use ffmpeg_next::software::scaling::{Context as Scaler, Flags};
 use ffmpeg_next::util::color;
 use ffmpeg_next::{Dictionary, Packet, Rational};
 
+use crate::frame::bytes_of;
 use crate::{Error, Frame, PixelFormat, Range, Result, Shape};
 
 /// Damaged packets in a row after which a stream is given up.
@@ -169,7 +170,7 @@ impl Converter {
             format: PixelFormat::Nv12,
             range: range(picture),
         };
-        let bytes = shape.bytes().map_err(|error| error.to_string())?;
+        let bytes = bytes_of(shape).map_err(|error| error.to_string())?;
         let data = match picture.format() {
             Pixel::NV12 => from_nv12(picture, bytes)?,
             Pixel::YUV420P | Pixel::YUVJ420P => from_planar(picture, bytes)?,

@@ -1,4 +1,5 @@
 use super::*;
+use crate::Grid;
 use crate::conformance;
 
 #[test]
@@ -33,13 +34,14 @@ fn a_panic_in_a_kernel_is_an_error_and_loses_nothing() {
         stem: "panics",
         params: &[Param::Out("dst")],
         opencl: "",
+        cuda: "",
         cpu: |_| panic!("as the test wants"),
         bytes_needed: |_| Some(vec![1]),
     };
     let device = CpuDevice::new(&Config::default());
     let dst = device.alloc(4).unwrap();
     device.write(dst, 0, &[1, 2, 3, 4]).unwrap();
-    let launch = Launch { kernel: &PANICS, args: vec![Arg::Buffer(dst)], grid: [1, 1] };
+    let launch = Launch { kernel: &PANICS, args: vec![Arg::Buffer(dst)], grid: Grid::Items(1) };
     let error = device.run(&[Command::Launch(launch)]).unwrap_err();
     assert!(matches!(error, Error::BadLaunch { .. }), "{error}");
     let mut back = [0; 4];

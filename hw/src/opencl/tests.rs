@@ -51,6 +51,7 @@ fn a_kernel_that_does_not_build_says_why() {
         stem: "broken",
         params: &[],
         opencl: "KERNEL void broken() { undeclared_name = 1; }",
+        cuda: "",
         cpu: |_| {},
         bytes_needed: |_| Some(Vec::new()),
     };

@@ -240,6 +240,8 @@ impl accelerate::HostFrame for Guest {
         Ok(match self.table.get(&frame)?.frame.format {
             accel::PixelFormat::Nv12 => accelerate::PixelFormat::Nv12,
             accel::PixelFormat::Gray8 => accelerate::PixelFormat::Gray8,
+            // Streams are decoded to NV12; guests are handed no other frames.
+            other => wasmtime::bail!("a frame of {}", other.as_str()),
         })
     }
 

@@ -1,0 +1,541 @@
+//! Colour: between NV12, I420, YUYV, RGB24, BGR24, RGBA and gray, by the matrices of ITU-R BT.601
+//! and BT.709, in limited and full range.
+//!
+//! All arithmetic has 20 fractional bits, rounded half up and clamped to 0..=255:
+//!
+//! ```text
+//! R = (cy max(Y - black, 0) + cvr (Cr - 128))                    / 2^20
+//! G = (cy max(Y - black, 0) + cvg (Cr - 128) + cug (Cb - 128))   / 2^20
+//! B = (cy max(Y - black, 0) + cub (Cb - 128))                    / 2^20
+//! any component of Y'CbCr = (cr R + cg G + cb B) / 2^20 + offset
+//! ```
+//!
+//! Chroma of half the width is used for both pixels; chroma made from RGB takes the mean of the
+//! 2 x 2 pixels it stands for. With BT.601, limited, Y'CbCr to RGB is what OpenCV computes, and so
+//! is luma from RGB; OpenCV takes chroma from the upper left pixel alone.
+
+mod plan;
+
+use hw::{BufferId, CpuArgs, Grid, Kernel};
+
+use crate::dice::Dice;
+use crate::interleave::{join3, split3};
+use crate::native::{Rows, pixels, rows, signed, sizes};
+use crate::plane::Part;
+use crate::shape::{PixelFormat, Range, Shape};
+use crate::stem::{Entry, Op, Sample, Setting, SettingKind, Stem, Takes, launch, params, portable};
+
+pub use plan::picture;
+
+pub static STEM: Stem = Stem {
+    entries: &[
+        Entry { kernel: &YUV_RGB, reference: yuv_rgb_reference, sample: yuv_rgb_sample },
+        Entry { kernel: &RGB_PLANE, reference: rgb_plane_reference, sample: rgb_plane_sample },
+    ],
+    ops: &[Op {
+        name: "convert",
+        about: "A picture in another format",
+        inputs: &[Takes::ANY],
+        settings: &[
+            Setting {
+                name: "to",
+                about: "The format",
+                kind: SettingKind::Choice(&[
+                    "rgb24", "bgr24", "rgba", "nv12", "i420", "yuyv", "gray8",
+                ]),
+            },
+            Setting {
+                name: "matrix",
+                about: "Between RGB and Y'CbCr",
+                kind: SettingKind::Choice(&["bt601", "bt709"]),
+            },
+            Setting {
+                name: "range",
+                about: "Of Y'CbCr made from RGB",
+                kind: SettingKind::Choice(&["limited", "full"]),
+            },
+        ],
+        plan: Some(plan::convert),
+    }],
+};
+
+pub static YUV_RGB: Kernel = portable(
+    "yuv_rgb",
+    params!(In src, Out dst; width, height, luma_stride, luma_step, cb_offset, cr_offset,
+        chroma_stride, chroma_step, chroma_shift, dst_stride, dst_step, red_at, black, cy, cvr,
+        cvg, cug, cub),
+    include_str!("convert.cl"),
+    yuv_rgb_native,
+    yuv_rgb_bytes,
+);
+
+pub static RGB_PLANE: Kernel = portable(
+    "rgb_plane",
+    params!(In src, Out dst; width, height, src_stride, src_step, red_at, halvings, dst_offset,
+        dst_stride, dst_step, cr, cg, cb, offset),
+    include_str!("convert.cl"),
+    rgb_plane_native,
+    rgb_plane_bytes,
+);
+
+const ONE: f64 = (1 << 20) as f64;
+
+/// `cy, cvr, cvg, cug, cub`.
+fn to_rgb(is_709: bool, range: Range) -> [i32; 5] {
+    match (is_709, range) {
+        (false, Range::Limited) => [1_220_542, 1_673_527, -852_492, -409_993, 2_116_026],
+        (false, Range::Full) => [1 << 20, 1_470_103, -748_830, -360_853, 1_858_077],
+        (true, Range::Limited) => [1_220_945, 1_879_825, -558_796, -223_607, 2_215_014],
+        (true, Range::Full) => [1 << 20, 1_651_297, -490_864, -196_424, 1_945_738],
+    }
+}
+
+/// The factors of red, green and blue in luma, Cb and Cr.
+fn from_rgb(is_709: bool, range: Range) -> [[i32; 3]; 3] {
+    if !is_709 && range == Range::Limited {
+        return [
+            [269_484, 528_482, 102_760],
+            [-155_188, -305_135, 460_324],
+            [460_324, -385_875, -74_448],
+        ];
+    }
+    let (red, blue) = if is_709 { (0.2126, 0.0722) } else { (0.299, 0.114) };
+    let luma = [red, 1.0 - red - blue, blue];
+    let (luma_scale, chroma_scale) = match range {
+        Range::Limited => (219.0 / 255.0, 224.0 / 255.0),
+        Range::Full => (1.0, 1.0),
+    };
+    let fixed = |v: f64| (v * ONE).round() as i32;
+    let chroma = |own: usize| {
+        let scale = chroma_scale / (2.0 * (1.0 - luma[own]));
+        let factor = |i: usize| (f64::from(u8::from(i == own)) - luma[i]) * scale;
+        std::array::from_fn(|i| fixed(factor(i)))
+    };
+    [luma.map(|v| fixed(v * luma_scale)), chroma(2), chroma(0)]
+}
+
+/// What OpenCV makes gray of, with 15 fractional bits brought to 20.
+const GRAY: [i32; 3] = [9798 << 5, 19235 << 5, 3735 << 5];
+
+/// How a Y'CbCr format lies in its buffer.
+#[derive(Clone, Copy)]
+struct Yuv {
+    luma_stride: u32,
+    luma_step: u32,
+    cb: u32,
+    cr: u32,
+    stride: u32,
+    step: u32,
+    /// Chroma rows are halved by this shift.
+    shift: u32,
+}
+
+fn yuv(shape: Shape) -> Option<Yuv> {
+    let planes = shape.planes();
+    let (luma, last) = (planes[0], planes[planes.len() - 1]);
+    Some(match shape.format {
+        PixelFormat::Nv12 => Yuv {
+            luma_stride: luma.stride,
+            luma_step: 1,
+            cb: last.offset,
+            cr: last.offset + 1,
+            stride: last.stride,
+            step: 2,
+            shift: 1,
+        },
+        PixelFormat::I420 => Yuv {
+            luma_stride: luma.stride,
+            luma_step: 1,
+            cb: planes[1].offset,
+            cr: last.offset,
+            stride: last.stride,
+            step: 1,
+            shift: 1,
+        },
+        PixelFormat::Yuyv => Yuv {
+            luma_stride: luma.stride,
+            luma_step: 2,
+            cb: 1,
+            cr: 3,
+            stride: luma.stride,
+            step: 4,
+            shift: 0,
+        },
+        _ => return None,
+    })
+}
+
+/// Bytes of a pixel and where its red is, of the RGB formats.
+fn rgb(format: PixelFormat) -> Option<(u32, u32)> {
+    match format {
+        PixelFormat::Rgb24 => Some((3, 0)),
+        PixelFormat::Bgr24 => Some((3, 2)),
+        PixelFormat::Rgba => Some((4, 0)),
+        _ => None,
+    }
+}
+
+fn yuv_rgb_rows(s: &[usize; 18]) -> Rows {
+    let [width, height, .., dst_stride, dst_step, _, _, _, _, _, _, _] = *s;
+    Rows::of(0, dst_stride, width * dst_step, height)
+}
+
+fn yuv_rgb_reference(args: &mut CpuArgs<'_>) {
+    let s: [usize; 18] = sizes(args);
+    pixels(args, yuv_rgb_rows(&s), s[10], |inputs, s: &[usize; 18], x, y, to| {
+        let [_, _, luma_stride, luma_step, cb, cr, stride, step, shift, _, _, red_at, black, ..] =
+            *s;
+        let [cy, cvr, cvg, cug, cub] = std::array::from_fn(|i| signed(s[13 + i]));
+        let at = (y >> shift) * stride + x / 2 * step;
+        let (u, v) = (i32::from(inputs[0][cb + at]) - 128, i32::from(inputs[0][cr + at]) - 128);
+        let luma = i32::from(inputs[0][y * luma_stride + x * luma_step]);
+        let luma = cy * (luma - black as i32).max(0) + (1 << 19);
+        let byte = |v: i32| (v >> 20).clamp(0, 255) as u8;
+        to[red_at] = byte(luma + cvr * v);
+        to[1] = byte(luma + cvg * v + cug * u);
+        to[2 - red_at] = byte(luma + cub * u);
+        if let Some(opacity) = to.get_mut(3) {
+            *opacity = 255;
+        }
+    });
+}
+
+fn yuv_rgb_native(args: &mut CpuArgs<'_>) {
+    let s: [usize; 18] = sizes(args);
+    rows(args, yuv_rgb_rows(&s), 2, yuv_rgb_row);
+}
+
+/// Pixels of a row that are converted before they are joined.
+const CHUNK: usize = 256;
+
+#[inline(always)]
+fn yuv_rgb_row(inputs: &[&[u8]], s: &[usize; 18], y: usize, to: &mut [u8]) {
+    let [
+        width,
+        _,
+        luma_stride,
+        luma_step,
+        cb,
+        cr,
+        stride,
+        step,
+        shift,
+        _,
+        dst_step,
+        red_at,
+        black,
+        ..,
+    ] = *s;
+    let factors = std::array::from_fn(|i| signed(s[13 + i]));
+    let src = inputs[0];
+    let chroma = (y >> shift) * stride;
+    let mut first = 0;
+    while first < width {
+        let count = (width - first).min(CHUNK);
+        let pairs = count.div_ceil(2);
+        let (mut luma, mut cbs, mut crs) = ([0u8; CHUNK], [0u8; CHUNK / 2], [0u8; CHUNK / 2]);
+        gather(&src[y * luma_stride + first * luma_step..], luma_step, &mut luma[..count]);
+        gather(&src[cb + chroma + first / 2 * step..], step, &mut cbs[..pairs]);
+        gather(&src[cr + chroma + first / 2 * step..], step, &mut crs[..pairs]);
+        let mut planes = [[0u8; CHUNK]; 3];
+        convert_chunk(&luma, &cbs, &crs, black as u8, factors, &mut planes);
+        let [red, green, blue] = &planes;
+        let (first_plane, last_plane) = if red_at == 0 { (red, blue) } else { (blue, red) };
+        let to = &mut to[first * dst_step..][..count * dst_step];
+        if dst_step == 3 {
+            join3(&first_plane[..count], &green[..count], &last_plane[..count], to);
+        } else {
+            let colours = first_plane.iter().zip(green).zip(last_plane);
+            for (to, ((a, b), c)) in to.chunks_exact_mut(4).zip(colours) {
+                to.copy_from_slice(&[*a, *b, *c, 255]);
+            }
+        }
+        first += count;
+    }
+}
+
+/// Every `step`th byte.
+#[inline(always)]
+fn gather(from: &[u8], step: usize, to: &mut [u8]) {
+    match step {
+        1 => to.copy_from_slice(&from[..to.len()]),
+        2 => gather_by::<2>(from, to),
+        _ => gather_by::<4>(from, to),
+    }
+}
+
+#[inline(always)]
+fn gather_by<const STEP: usize>(from: &[u8], to: &mut [u8]) {
+    let (last, rest) = match to.split_last_mut() {
+        Some(split) => split,
+        None => return,
+    };
+    *last = from[rest.len() * STEP];
+    for (to, from) in rest.iter_mut().zip(from.chunks_exact(STEP)) {
+        *to = from[0];
+    }
+}
+
+#[inline(always)]
+fn convert_chunk(
+    luma: &[u8; CHUNK],
+    cb: &[u8; CHUNK / 2],
+    cr: &[u8; CHUNK / 2],
+    black: u8,
+    [cy, cvr, cvg, cug, cub]: [i32; 5],
+    [red, green, blue]: &mut [[u8; CHUNK]; 3],
+) {
+    let mut parts = [[0i32; CHUNK / 2]; 3];
+    for i in 0..CHUNK / 2 {
+        let (u, v) = (i32::from(cb[i]) - 128, i32::from(cr[i]) - 128);
+        parts[0][i] = cvr * v + (1 << 19);
+        parts[1][i] = cvg * v + cug * u + (1 << 19);
+        parts[2][i] = cub * u + (1 << 19);
+    }
+    let byte = |v: i32| (v >> 20).clamp(0, 255) as u8;
+    for i in 0..CHUNK / 2 {
+        for k in 0..2 {
+            let y = cy * i32::from(luma[2 * i + k].saturating_sub(black));
+            red[2 * i + k] = byte(y + parts[0][i]);
+            green[2 * i + k] = byte(y + parts[1][i]);
+            blue[2 * i + k] = byte(y + parts[2][i]);
+        }
+    }
+}
+
+fn yuv_rgb_bytes(scalars: &[u32]) -> Option<Vec<usize>> {
+    let &[
+        width,
+        height,
+        luma_stride,
+        luma_step,
+        cb,
+        cr,
+        stride,
+        step,
+        shift,
+        dst_stride,
+        dst_step,
+        red_at,
+        black,
+        ..,
+    ] = scalars
+    else {
+        return None;
+    };
+    if shift > 1 || ![0, 2].contains(&red_at) || !(3..=4).contains(&dst_step) || black > 16 {
+        return None;
+    }
+    let half = width.div_ceil(2);
+    let rows = (height + (1 << shift) - 1) >> shift;
+    let end = |offset: u32, stride: u32, width: u32, height: u32, step: u32| {
+        let stride_fits = stride > (width - 1) * step;
+        let part = Part { offset, stride: stride.max(width * step), width, height, bytes: step };
+        part.end().filter(|_| stride_fits && [1, 2, 4].contains(&step)).map(|_| {
+            offset as usize
+                + (height as usize - 1) * stride as usize
+                + (width as usize - 1) * step as usize
+                + 1
+        })
+    };
+    Part::tight(0, width, height, 1).end()?;
+    let luma = end(0, luma_stride, width, height, luma_step)?;
+    let chroma = end(cb.max(cr), stride, half, rows, step)?;
+    let dst = Part { offset: 0, stride: dst_stride, width, height, bytes: dst_step };
+    Some(vec![luma.max(chroma), dst.end()?])
+}
+
+fn yuv_rgb_sample(dice: &mut Dice, width: u32, height: u32) -> Sample {
+    let format = dice.pick(&[PixelFormat::Nv12, PixelFormat::I420, PixelFormat::Yuyv]);
+    let to = dice.pick(&[PixelFormat::Rgb24, PixelFormat::Bgr24, PixelFormat::Rgba]);
+    let range = dice.pick(&[Range::Limited, Range::Full]);
+    let shape = Shape { range, ..Shape::full(width, height, format) };
+    let factors = to_rgb(dice.below(2) == 1, range);
+    let gap = dice.below(8);
+    let command = yuv_rgb_command([BufferId(0), BufferId(1)], shape, to, factors, gap)
+        .expect("one of each kind");
+    Sample { command, inputs: vec![dice.bytes(shape.bytes().unwrap_or(0), width)] }
+}
+
+fn yuv_rgb_command(
+    [src, dst]: [BufferId; 2],
+    shape: Shape,
+    to: PixelFormat,
+    factors: [i32; 5],
+    gap: u32,
+) -> Option<hw::Command> {
+    let (from, (step, red_at)) = (yuv(shape)?, rgb(to)?);
+    let Shape { width, height, .. } = shape;
+    let black = if shape.range == Range::Limited { 16 } else { 0 };
+    let [cy, cvr, cvg, cug, cub] = factors.map(|factor| factor as u32);
+    let scalars = [
+        width,
+        height,
+        from.luma_stride,
+        from.luma_step,
+        from.cb,
+        from.cr,
+        from.stride,
+        from.step,
+        from.shift,
+        width * step + gap,
+        step,
+        red_at,
+        black,
+        cy,
+        cvr,
+        cvg,
+        cug,
+        cub,
+    ];
+    Some(launch(&YUV_RGB, &[src, dst], &scalars, Grid::Rows(height as usize)))
+}
+
+fn rgb_plane_rows(s: &[usize; 13]) -> Rows {
+    let [width, height, _, _, _, halvings, offset, stride, step, ..] = *s;
+    let half = |side: usize| (side + (1 << halvings) - 1) >> halvings;
+    Rows::of(offset, stride, (half(width) - 1) * step + 1, half(height))
+}
+
+fn rgb_plane_reference(args: &mut CpuArgs<'_>) {
+    let s: [usize; 13] = sizes(args);
+    let area = rgb_plane_rows(&s);
+    let [width, height, stride, step, red_at, halvings, _, _, dst_step, ..] = s;
+    let [red, green, blue, offset] = std::array::from_fn(|i| i64::from(signed(s[9 + i])));
+    let side = 1 << halvings;
+    for y in 0..area.count {
+        for x in 0..(width + side - 1) >> halvings {
+            let mut sum = 0i64;
+            for (dx, dy) in (0..side).flat_map(|dy| (0..side).map(move |dx| (dx, dy))) {
+                let (px, py) = ((x * side + dx).min(width - 1), (y * side + dy).min(height - 1));
+                let pixel = &args.inputs[0][py * stride + px * step..];
+                let component = |at: usize| i64::from(pixel[at]);
+                sum += red * component(red_at)
+                    + green * component(1)
+                    + blue * component(2 - red_at)
+                    + (offset << 20);
+            }
+            let shift = 20 + 2 * halvings;
+            let value = (sum + (1 << (shift - 1))) >> shift;
+            args.outputs[0][area.offset + y * area.stride + x * dst_step] =
+                value.clamp(0, 255) as u8;
+        }
+    }
+}
+
+fn rgb_plane_native(args: &mut CpuArgs<'_>) {
+    let s: [usize; 13] = sizes(args);
+    rows(args, rgb_plane_rows(&s), 6, rgb_plane_row);
+}
+
+#[inline(always)]
+fn rgb_plane_row(inputs: &[&[u8]], s: &[usize; 13], y: usize, to: &mut [u8]) {
+    let [width, height, stride, step, red_at, halvings, _, _, dst_step, ..] = *s;
+    let [red, green, blue, offset] = std::array::from_fn(|i| signed(s[9 + i]));
+    let (upper, lower) = (y << halvings, ((y << halvings) + 1).min(height - 1));
+    let mut first = 0;
+    while first < width {
+        let count = (width - first).min(CHUNK);
+        let mut sums = [[0u16; CHUNK]; 3];
+        add_row(&inputs[0][upper * stride + first * step..], step, count, &mut sums);
+        if halvings == 1 {
+            add_row(&inputs[0][lower * stride + first * step..], step, count, &mut sums);
+            let last = count - 1;
+            for sums in &mut sums {
+                // Past an odd edge the last pixel counts twice.
+                if count % 2 == 1 {
+                    sums[count] = sums[last];
+                }
+                for i in 0..CHUNK / 2 {
+                    sums[i] = sums[2 * i] + sums[2 * i + 1];
+                }
+            }
+        }
+        let [a, green_sums, c] = &sums;
+        let (red_sums, blue_sums) = if red_at == 0 { (a, c) } else { (c, a) };
+        let mut values = [0u8; CHUNK];
+        let shift = 20 + 2 * halvings as u32;
+        let round = (offset << (2 * halvings)).wrapping_shl(20).wrapping_add(1 << (shift - 1));
+        for (i, value) in values.iter_mut().enumerate() {
+            let sum = red * i32::from(red_sums[i])
+                + green * i32::from(green_sums[i])
+                + blue * i32::from(blue_sums[i]);
+            *value = (sum.wrapping_add(round) >> shift).clamp(0, 255) as u8;
+        }
+        let made = count.div_ceil(1 << halvings);
+        let to = &mut to[(first >> halvings) * dst_step..];
+        if dst_step == 1 {
+            to[..made].copy_from_slice(&values[..made]);
+        } else {
+            for (i, value) in values[..made].iter().enumerate() {
+                to[i * dst_step] = *value;
+            }
+        }
+        first += count;
+    }
+}
+
+/// Adds the components of a row's pixels to three rows of sums.
+#[inline(always)]
+fn add_row(from: &[u8], step: usize, count: usize, sums: &mut [[u16; CHUNK]; 3]) {
+    let mut parts = [[0u8; CHUNK]; 3];
+    let [a, b, c] = &mut parts;
+    if step == 3 {
+        split3(&from[..3 * count], &mut a[..count], &mut b[..count], &mut c[..count]);
+    } else {
+        for (i, pixel) in from.chunks(4).take(count).enumerate() {
+            (a[i], b[i], c[i]) = (pixel[0], pixel[1], pixel[2]);
+        }
+    }
+    for (sums, part) in sums.iter_mut().zip(&parts) {
+        sums.iter_mut().zip(part).for_each(|(sum, part)| *sum += u16::from(*part));
+    }
+}
+
+fn rgb_plane_bytes(scalars: &[u32]) -> Option<Vec<usize>> {
+    let &[width, height, stride, step, red_at, halvings, offset, dst_stride, dst_step, ..] =
+        scalars
+    else {
+        return None;
+    };
+    if halvings > 1 || ![0, 2].contains(&red_at) || !(3..=4).contains(&step) || dst_step > 4 {
+        return None;
+    }
+    let src = Part { offset: 0, stride, width, height, bytes: step };
+    let half = |side: u32| (side + (1 << halvings) - 1) >> halvings;
+    let (w, h) = (half(width), half(height));
+    let loose =
+        Part { offset, stride: dst_stride.max(w * dst_step), width: w, height: h, bytes: dst_step };
+    let last = ((w - 1) * dst_step + 1) as usize;
+    (loose.end().is_some() && dst_stride as usize >= last).then_some(())?;
+    Some(vec![src.end()?, offset as usize + (h as usize - 1) * dst_stride as usize + last])
+}
+
+fn rgb_plane_sample(dice: &mut Dice, width: u32, height: u32) -> Sample {
+    let (step, red_at) = dice.pick(&[(3, 0), (3, 2), (4, 0)]);
+    let (halvings, gap, dst_step) = (dice.below(2), dice.below(9), 1 + dice.below(2));
+    let factors = from_rgb(dice.below(2) == 1, dice.pick(&[Range::Limited, Range::Full]));
+    let component = dice.below(3) as usize;
+    let offset = if component > 0 { 128 } else { dice.pick(&[16, 0]) };
+    let [r, g, b] = factors[component].map(|factor| factor as u32);
+    let (w, h) = (width.div_ceil(1 << halvings), height.div_ceil(1 << halvings));
+    let stride = width * step + gap;
+    let scalars = [
+        width,
+        height,
+        stride,
+        step,
+        red_at,
+        halvings,
+        dice.below(9),
+        w * dst_step + gap,
+        dst_step,
+        r,
+        g,
+        b,
+        offset,
+    ];
+    let buffers = [BufferId(0), BufferId(1)];
+    let command = launch(&RGB_PLANE, &buffers, &scalars, Grid::Rows(h as usize));
+    Sample { command, inputs: vec![dice.bytes((stride * height) as usize, width)] }
+}

@@ -1,0 +1,180 @@
+//! Erosion and dilation by a square: the least or the largest sample around each one. Samples
+//! outside the picture do not count.
+
+use hw::{BufferId, CpuArgs, Grid, Kernel};
+
+use crate::blur::odd;
+use crate::dice::Dice;
+use crate::native::{Rows, pixels, rows, sizes};
+use crate::plane::Part;
+use crate::stem::{
+    Entry, Given, Op, Picture, Sample, Setting, SettingKind, Stage, Stem, Takes, Values, launch,
+    params, portable,
+};
+
+pub static STEM: Stem = Stem {
+    entries: &[
+        Entry { kernel: &ACROSS, reference: across_reference, sample: across_sample },
+        Entry { kernel: &DOWN, reference: down_reference, sample: down_sample },
+    ],
+    ops: &[
+        Op {
+            name: "erode",
+            about: "The least sample of a square around each one: white areas shrink",
+            inputs: &[Takes::GRAY],
+            settings: &[SIZE],
+            plan: Some(|stage, given, values| morph(stage, given, values, &[false])),
+        },
+        Op {
+            name: "dilate",
+            about: "The largest sample of a square around each one: white areas grow",
+            inputs: &[Takes::GRAY],
+            settings: &[SIZE],
+            plan: Some(|stage, given, values| morph(stage, given, values, &[true])),
+        },
+        Op {
+            name: "open",
+            about: "Erosion, then dilation: small white areas go",
+            inputs: &[Takes::GRAY],
+            settings: &[SIZE],
+            plan: Some(|stage, given, values| morph(stage, given, values, &[false, true])),
+        },
+        Op {
+            name: "close",
+            about: "Dilation, then erosion: small black areas go",
+            inputs: &[Takes::GRAY],
+            settings: &[SIZE],
+            plan: Some(|stage, given, values| morph(stage, given, values, &[true, false])),
+        },
+    ],
+};
+
+const SIZE: Setting = Setting {
+    name: "size",
+    about: "Samples of a side, odd",
+    kind: SettingKind::Number { default: 3, least: 1, most: 63 },
+};
+
+pub static ACROSS: Kernel = portable(
+    "morph_across",
+    params!(In src, Out dst; width, height, src_stride, dst_stride, radius, largest),
+    include_str!("morph.cl"),
+    |args| rows(args, area(&sizes(args)), 3, across_row),
+    bytes_needed,
+);
+
+pub static DOWN: Kernel = portable(
+    "morph_down",
+    params!(In src, Out dst; width, height, src_stride, dst_stride, radius, largest),
+    include_str!("morph.cl"),
+    |args| rows(args, area(&sizes(args)), 3, down_row),
+    bytes_needed,
+);
+
+fn area(s: &[usize; 6]) -> Rows {
+    let [width, height, _, dst_stride, ..] = *s;
+    Rows::of(0, dst_stride, width, height)
+}
+
+fn bytes_needed(scalars: &[u32]) -> Option<Vec<usize>> {
+    let &[width, height, src_stride, dst_stride, radius, _] = scalars else { return None };
+    let end = |stride| Part { offset: 0, stride, width, height, bytes: 1 }.end();
+    (radius <= 31).then_some(vec![end(src_stride)?, end(dst_stride)?])
+}
+
+/// The samples within the radius of `i` of `n`.
+#[inline(always)]
+fn around(i: usize, radius: usize, n: usize) -> std::ops::Range<usize> {
+    i.saturating_sub(radius)..(i + radius + 1).min(n)
+}
+
+#[inline(always)]
+fn better(a: u8, b: u8, largest: usize) -> u8 {
+    if largest == 0 { a.min(b) } else { a.max(b) }
+}
+
+fn across_reference(args: &mut CpuArgs<'_>) {
+    let s: [usize; 6] = sizes(args);
+    pixels(args, area(&s), 1, |inputs, s: &[usize; 6], x, y, to| {
+        let [width, _, stride, _, radius, largest] = *s;
+        let samples = around(x, radius, width).map(|x| inputs[0][y * stride + x]);
+        to[0] = samples.reduce(|a, b| better(a, b, largest)).unwrap_or(0);
+    });
+}
+
+fn down_reference(args: &mut CpuArgs<'_>) {
+    let s: [usize; 6] = sizes(args);
+    pixels(args, area(&s), 1, |inputs, s: &[usize; 6], x, y, to| {
+        let [_, height, stride, _, radius, largest] = *s;
+        let samples = around(y, radius, height).map(|y| inputs[0][y * stride + x]);
+        to[0] = samples.reduce(|a, b| better(a, b, largest)).unwrap_or(0);
+    });
+}
+
+#[inline(always)]
+fn across_row(inputs: &[&[u8]], s: &[usize; 6], y: usize, to: &mut [u8]) {
+    let [width, _, stride, _, radius, largest] = *s;
+    let from = &inputs[0][y * stride..][..width];
+    let mut padded = vec![if largest == 0 { 255 } else { 0 }; width + 2 * radius];
+    padded[radius..][..width].copy_from_slice(from);
+    to.copy_from_slice(from);
+    for shift in 0..=2 * radius {
+        fold_row(to, &padded[shift..][..width], largest);
+    }
+}
+
+#[inline(always)]
+fn down_row(inputs: &[&[u8]], s: &[usize; 6], y: usize, to: &mut [u8]) {
+    let [width, height, stride, _, radius, largest] = *s;
+    to.copy_from_slice(&inputs[0][y * stride..][..width]);
+    for from in around(y, radius, height) {
+        fold_row(to, &inputs[0][from * stride..][..width], largest);
+    }
+}
+
+#[inline(always)]
+fn fold_row(to: &mut [u8], from: &[u8], largest: usize) {
+    if largest == 0 {
+        to.iter_mut().zip(from).for_each(|(to, from)| *to = (*to).min(*from));
+    } else {
+        to.iter_mut().zip(from).for_each(|(to, from)| *to = (*to).max(*from));
+    }
+}
+
+fn across_sample(dice: &mut Dice, width: u32, height: u32) -> Sample {
+    sample(&ACROSS, dice, width, height)
+}
+
+fn down_sample(dice: &mut Dice, width: u32, height: u32) -> Sample {
+    sample(&DOWN, dice, width, height)
+}
+
+fn sample(kernel: &'static Kernel, dice: &mut Dice, width: u32, height: u32) -> Sample {
+    let (stride, dst_stride) = (width + dice.below(9), width + dice.below(9));
+    let radius = dice.pick(&[1, 0, 2, 17]);
+    let scalars = [width, height, stride, dst_stride, radius, dice.below(2)];
+    let rows = Grid::Rows(height as usize);
+    let command = launch(kernel, &[BufferId(0), BufferId(1)], &scalars, rows);
+    Sample { command, inputs: vec![dice.bytes((stride * height) as usize, width)] }
+}
+
+fn morph(
+    stage: &mut dyn Stage,
+    given: &[Given],
+    values: &Values<'_>,
+    turns: &[bool],
+) -> Result<Given, String> {
+    let mut picture: Picture = given[0].picture()?;
+    let radius = odd(values)? as u32 / 2;
+    let (width, height) = (picture.shape.width, picture.shape.height);
+    for largest in turns {
+        for kernel in [&ACROSS, &DOWN] {
+            let to = stage.picture(picture.shape)?;
+            let scalars = [width, height, width, width, radius, u32::from(*largest)];
+            let rows = Grid::Rows(height as usize);
+            stage.run(launch(kernel, &[picture.buffer, to.buffer], &scalars, rows));
+            picture = to;
+        }
+    }
+    Ok(Given::Picture(picture))
+}

@@ -1,0 +1,59 @@
+use std::collections::HashSet;
+
+use super::*;
+use crate::testing::check;
+
+/// Sides that go wrong first.
+const SIDES: [u32; 10] = [1, 2, 3, 7, 15, 16, 17, 33, 64, 101];
+
+#[test]
+fn all_forms_of_all_kernels_give_the_same_bits() {
+    for entry in entries() {
+        for seed in 0..24 {
+            let mut dice = Dice::new(seed + 1);
+            let (width, height) = match seed {
+                0 => (1, 1),
+                1 => (1, 37),
+                2 => (41, 1),
+                _ => (dice.pick(&SIDES) + dice.below(3), dice.pick(&SIDES) + dice.below(3)),
+            };
+            println!("{} with seed {seed}: {width} x {height}", entry.kernel.stem);
+            check_sample(entry, &mut dice, width, height);
+        }
+    }
+}
+
+/// Large enough that native forms use several threads.
+#[test]
+fn large_frames_are_split_over_threads() {
+    for entry in entries() {
+        println!("{}", entry.kernel.stem);
+        let sides = if entry.kernel.stem == "motion" { (333, 201) } else { (1281, 721) };
+        check_sample(entry, &mut Dice::new(99), sides.0, sides.1);
+    }
+}
+
+fn check_sample(entry: &Entry, dice: &mut Dice, width: u32, height: u32) {
+    let sample = (entry.sample)(dice, width, height);
+    check(|ids| sample.command.map_buffers(|id| ids[id.0 as usize]), &sample.inputs);
+}
+
+#[test]
+fn names_are_given_once() {
+    let stems: Vec<&str> = entries().map(|entry| entry.kernel.stem).collect();
+    assert_eq!(stems.iter().collect::<HashSet<_>>().len(), stems.len(), "{stems:?}");
+    let names: Vec<&str> = ops().map(|op| op.name).collect();
+    assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len(), "{names:?}");
+}
+
+#[test]
+fn impossible_sizes_are_refused() {
+    for entry in entries() {
+        let scalars = entry.kernel.params.iter().filter(|p| matches!(p, hw::Param::U32(_))).count();
+        for value in [0, u32::MAX, 1 << 31, SIDE_MAX + 2] {
+            let needed = (entry.kernel.bytes_needed)(&vec![value; scalars]);
+            let most = needed.iter().flatten().max().copied().unwrap_or(0);
+            assert!(most <= 1 << 32, "{} of {value}: {most} bytes", entry.kernel.stem);
+        }
+    }
+}
