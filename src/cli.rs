@@ -92,6 +92,9 @@ enum Command {
     /// Measure
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// Look for devices and print them, for a node
+    #[command(hide = true)]
+    DeviceProbe,
     /// Decode a video to standard output, for a node
     #[command(hide = true)]
     MediaDecode {
@@ -112,6 +115,7 @@ pub fn run() -> ExitCode {
     start_logging(&cli.command);
     let result = match cli.command {
         Command::MediaDecode { source } => decode(&source),
+        Command::DeviceProbe => probe_devices(),
         command => runtime().and_then(|runtime| runtime.block_on(dispatch(command, cli.global))),
     };
     match result {
@@ -147,7 +151,7 @@ async fn dispatch(command: Command, global: Global) -> Result<ExitCode> {
         Command::Bench(BenchCommand::Kernels(options)) => {
             out.show(&bench::kernels::run(&options)?, bench::kernels::table)?;
         }
-        Command::MediaDecode { .. } => {}
+        Command::MediaDecode { .. } | Command::DeviceProbe => {}
         command => talk_to_tree(command, &global, out).await?,
     }
     Ok(ExitCode::SUCCESS)
@@ -169,6 +173,11 @@ async fn talk_to_tree(command: Command, global: &Global, out: Output) -> Result<
         Command::Devices => talk::devices(site, out).await,
         _ => Ok(()),
     }
+}
+
+fn probe_devices() -> Result<ExitCode> {
+    hw::probe::tell(&hw::Config::default(), std::io::stdout().lock())?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The child that decodes: whatever a bad stream does to it, the node goes on.

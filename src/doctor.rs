@@ -101,7 +101,8 @@ fn nats_server(tools: &Path) -> Check {
 }
 
 fn devices() -> Check {
-    let devices = hw::discover(&hw::Config::default());
+    let probe = crate::node::device_probe().ok();
+    let devices = hw::discover(&hw::Config { probe, ..hw::Config::default() });
     let names: Vec<String> = devices
         .iter()
         .map(|device| format!("{} ({})", device.info().id, device.info().name))

@@ -21,6 +21,7 @@ use bus::{
     Response, Subject, Subscription, TierClass, TierPath,
 };
 use handlers::deploy::{Above, Registered};
+use handlers::execute::Host;
 use handlers::logs::Logs;
 use handlers::metrics::Metrics;
 use handlers::trigger::Triggers;
@@ -81,6 +82,8 @@ pub struct Node {
     pub deploy: Arc<EdgeDeploy>,
     pub triggers: Arc<Triggers>,
     pub streams: Arc<EdgeStream>,
+    /// What handlers see of the node.
+    pub host: Arc<dyn Host>,
     pub events: EventLog,
     /// The registry, at the root.
     pub registry: Option<Registry>,
@@ -118,7 +121,8 @@ pub async fn stop_signal() {
     }
 }
 
-async fn start(settings: Settings) -> Result<(Arc<Node>, Vec<Subscription>, JoinSet<()>)> {
+/// Starts a node: it serves as long as the subscriptions and tasks are kept.
+pub async fn start(settings: Settings) -> Result<(Arc<Node>, Vec<Subscription>, JoinSet<()>)> {
     let node = Arc::new(open(&settings).await?);
     let mut tasks = JoinSet::new();
     let subscriptions = serve(&node).await?;
@@ -187,6 +191,7 @@ async fn open(settings: &Settings) -> Result<Node> {
         deploy,
         triggers,
         streams: Arc::new(streams),
+        host: doors,
         events,
         registry,
         logs,
@@ -325,9 +330,17 @@ async fn open_store(settings: &Settings, bus: &Bus) -> Result<Arc<EdgeStore>> {
     Ok(Arc::new(store))
 }
 
+/// This program as the child that looks for devices: whatever a driver does to it, the node lives.
+pub fn device_probe() -> Result<hw::Probe> {
+    Ok(hw::Probe { program: std::env::current_exe()?, arguments: vec!["device-probe".to_owned()] })
+}
+
 fn open_accelerate(settings: &Settings) -> Result<EdgeAccelerate> {
-    let config =
-        accel::Config { cache_dir: Some(settings.data.join("kernels")), ..Default::default() };
+    let config = accel::Config {
+        cache_dir: Some(settings.data.join("kernels")),
+        probe: Some(device_probe()?),
+        ..Default::default()
+    };
     EdgeAccelerate::start(config).context("no device could be opened, not even the CPU")
 }
 

@@ -29,6 +29,8 @@ pub struct Config {
     pub prefer: Prefer,
     /// Use OpenCL devices where there are some.
     pub opencl: bool,
+    /// The child that looks for accelerators; `None` looks in this process.
+    pub probe: Option<hw::Probe>,
     /// Threads of one kernel on the CPU device; `None` for as many as there are cores.
     pub cpu_threads: Option<usize>,
     /// Where compiled kernels are kept between runs.
@@ -37,7 +39,13 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { prefer: Prefer::Accelerator, opencl: true, cpu_threads: None, cache_dir: None }
+        Self {
+            prefer: Prefer::Accelerator,
+            opencl: true,
+            probe: None,
+            cpu_threads: None,
+            cache_dir: None,
+        }
     }
 }
 
@@ -68,6 +76,8 @@ pub struct DeviceStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeviceState {
+    /// Not needed yet: no kernel is compiled, and its driver may not even be loaded.
+    Asleep,
     /// Compiling its kernels.
     Warming,
     Ready,
@@ -95,6 +105,8 @@ struct State {
     units: Vec<Unit>,
     costs: Costs,
     histories: Histories,
+    /// Somebody has, or will soon have, a job.
+    awake: bool,
     stopping: bool,
 }
 
@@ -106,7 +118,7 @@ struct Unit {
     queued_us: u64,
     /// Since when it runs something, and how long that was predicted to take.
     running: Option<(Instant, u64)>,
-    is_warming: bool,
+    is_cold: bool,
     quarantined_until: Option<Instant>,
     failures_in_row: u32,
     jobs_done: u64,
@@ -134,13 +146,14 @@ enum Failure {
 }
 
 impl EdgeAccelerate {
-    /// Finds the devices of this machine and starts a thread for each. Kernels are compiled there
-    /// in the background.
+    /// Finds the devices of this machine and starts a thread for each. With the first job, or
+    /// [`EdgeAccelerate::wake`], kernels are compiled there in the background.
     pub fn start(config: Config) -> Result<Self> {
         let defaults = hw::Config::default();
         let devices = hw::discover(&hw::Config {
             cpu_threads: config.cpu_threads.unwrap_or(defaults.cpu_threads),
             opencl: config.opencl,
+            probe: config.probe,
             cache_dir: config.cache_dir,
             ..defaults
         });
@@ -149,11 +162,12 @@ impl EdgeAccelerate {
 
     /// Starts with these devices, for tests with devices that fail on purpose.
     pub fn start_with(devices: Vec<Arc<dyn Device>>, prefer: Prefer) -> Result<Self> {
-        let units = devices.iter().map(|_| Unit { is_warming: true, ..Unit::default() }).collect();
+        let units = devices.iter().map(|_| Unit { is_cold: true, ..Unit::default() }).collect();
         let state = State {
             units,
             costs: Costs::default(),
             histories: Histories::default(),
+            awake: false,
             stopping: false,
         };
         let shared = Arc::new(Shared {
@@ -181,7 +195,12 @@ impl EdgeAccelerate {
         let state = self.shared.state();
         let now = Instant::now();
         let devices = self.shared.devices.iter().zip(&state.units);
-        devices.map(|(device, unit)| unit.status(device.info(), now)).collect()
+        devices.map(|(device, unit)| unit.status(device.info(), state.awake, now)).collect()
+    }
+
+    /// Gets the devices ready for jobs that will come soon.
+    pub fn wake(&self) {
+        self.shared.wake_all(&mut self.shared.state());
     }
 
     /// Runs a job on the device that suits it best, and on others if that one fails.
@@ -241,6 +260,13 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn wake_all(&self, state: &mut State) {
+        if !state.awake {
+            state.awake = true;
+            self.wake.iter().for_each(Condvar::notify_all);
+        }
+    }
+
     /// Queues a job on the device chosen for it; `None` when all have failed on it.
     fn submit(
         &self,
@@ -253,6 +279,7 @@ impl Shared {
         if state.stopping {
             return Err(Error::Stopped);
         }
+        self.wake_all(&mut state);
         let (device, cost_us) = match self.choose(&state, job, plan, excluded) {
             Decision::Run { device, cost_us } => (device, cost_us),
             Decision::Overloaded { retry_after_ms } => {
@@ -304,17 +331,26 @@ impl Shared {
 
     /// The life of a device's thread.
     fn work(&self, index: usize) {
-        let prepared = self.devices[index].prepare(&kernels::common());
-        let mut state = self.state();
-        state.units[index].is_warming = false;
-        if let Err(error) = prepared {
-            tracing::warn!(%error, "kernels are not ready");
-            state.units[index].failed(&error, Instant::now());
-        }
-        drop(state);
+        self.warm(index);
         let mut scratch = Scratch::default();
         while let Some(work) = self.next(index) {
             self.serve(index, work, &mut scratch);
+        }
+    }
+
+    /// Waits until somebody needs the device, then compiles its kernels.
+    fn warm(&self, index: usize) {
+        let asleep = |state: &mut State| !state.awake && !state.stopping;
+        let woken = self.wake[index].wait_while(self.state(), asleep);
+        if woken.unwrap_or_else(PoisonError::into_inner).stopping {
+            return;
+        }
+        let prepared = self.devices[index].prepare(&kernels::common());
+        let mut state = self.state();
+        state.units[index].is_cold = false;
+        if let Err(error) = prepared {
+            tracing::warn!(%error, "kernels are not ready");
+            state.units[index].failed(&error, Instant::now());
         }
     }
 
@@ -476,16 +512,17 @@ impl Unit {
         DeviceView {
             is_accelerator: info.kind.is_accelerator(),
             quarantined_us: self.quarantined(now).as_micros() as u64,
-            is_warming: self.is_warming,
+            is_warming: self.is_cold,
             backlog_us: self.queued_us + running_us,
             room: self.queue.room(),
         }
     }
 
-    fn status(&self, info: &hw::DeviceInfo, now: Instant) -> DeviceStatus {
+    fn status(&self, info: &hw::DeviceInfo, awake: bool, now: Instant) -> DeviceStatus {
         let quarantined = self.quarantined(now);
-        let state = match (self.is_warming, quarantined.is_zero()) {
-            (true, _) => DeviceState::Warming,
+        let state = match (self.is_cold, quarantined.is_zero()) {
+            (true, _) if awake => DeviceState::Warming,
+            (true, _) => DeviceState::Asleep,
             (false, true) => DeviceState::Ready,
             (false, false) => DeviceState::Quarantined,
         };

@@ -6,6 +6,7 @@
 //! Knows no subjects, tables or tiers: it is given an [`Invocation`] and answers it.
 
 mod cache;
+pub mod conformance;
 mod gate;
 mod host;
 mod lines;

@@ -147,6 +147,9 @@ impl EdgeStream {
     pub async fn open(self: &Arc<Self>, app: &Arc<App>, open: &Open) -> Result<Status, Error> {
         let opened = Instant::now();
         let handler = self.handler_of(app, open)?.clone();
+        if !app.manifest.grants.devices.is_empty() {
+            self.accelerate.wake();
+        }
         let target = self.triggers.deploy.install(app, &handler.name).await?;
         let child = self.decode(&open.source)?;
         let id = self.new_id(&open.stream);

@@ -1,5 +1,7 @@
 //! The one trait behind which every compute device sits, and its one error.
 
+use serde::{Deserialize, Serialize};
+
 use crate::command::{BufferId, Command, Kernel};
 
 /// Largest single buffer a device is asked for: a 16384 x 16384 NV12 frame.
@@ -44,7 +46,7 @@ pub trait Device: Send + Sync {
 }
 
 /// What a device is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceInfo {
     /// `cpu0`, `opencl0`, …: unique on this machine, stable while the machine is unchanged.
     pub id: String,
@@ -58,7 +60,8 @@ pub struct DeviceInfo {
 }
 
 /// Through which interface a device is driven.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Kind {
     Cpu,
     OpenCl,

@@ -10,6 +10,7 @@ pub mod cpu;
 pub mod device;
 pub mod faulty;
 pub mod opencl;
+pub mod probe;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 pub use command::{Arg, BufferId, Command, CpuArgs, Grid, Kernel, Launch, Param};
 pub use device::{BUFFER_BYTES_MAX, COMMANDS_PENDING_MAX, Device, DeviceInfo, Error, Kind, Result};
 pub use faulty::{Fault, FaultyDevice};
+pub use probe::{Probe, Sleeping};
 
 /// Which devices to look for, and what each of them may use.
 #[derive(Debug, Clone)]
@@ -25,6 +27,8 @@ pub struct Config {
     pub cpu_threads: usize,
     /// Look for OpenCL devices.
     pub opencl: bool,
+    /// Let a child look for accelerators, and open each at its first use; `None` opens them now.
+    pub probe: Option<Probe>,
     /// Where compiled device binaries are kept between runs; `None` compiles them anew.
     pub cache_dir: Option<PathBuf>,
     /// Bytes of freed buffers that a device keeps for reuse.
@@ -34,7 +38,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         let cpu_threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-        Self { cpu_threads, opencl: true, cache_dir: None, pool_bytes_max: 256 << 20 }
+        Self { cpu_threads, opencl: true, probe: None, cache_dir: None, pool_bytes_max: 256 << 20 }
     }
 }
 
@@ -44,9 +48,25 @@ impl Default for Config {
 /// cannot be opened is left out with a warning.
 pub fn discover(config: &Config) -> Vec<Arc<dyn Device>> {
     let mut devices: Vec<Arc<dyn Device>> = vec![Arc::new(cpu::CpuDevice::new(config))];
-    if config.opencl {
-        devices
-            .extend(opencl::discover(config).into_iter().map(|d| Arc::new(d) as Arc<dyn Device>));
+    match &config.probe {
+        Some(probe) => {
+            let asleep = |info| Arc::new(sleeping(info, config)) as Arc<dyn Device>;
+            devices.extend(probe.look().into_iter().filter(|i| is_wanted(i, config)).map(asleep));
+        }
+        None if config.opencl => {
+            let opened = opencl::discover(config).into_iter();
+            devices.extend(opened.map(|device| Arc::new(device) as Arc<dyn Device>));
+        }
+        None => {}
     }
     devices
+}
+
+fn is_wanted(info: &DeviceInfo, config: &Config) -> bool {
+    info.kind == Kind::OpenCl && config.opencl
+}
+
+fn sleeping(info: DeviceInfo, config: &Config) -> Sleeping {
+    let (config, described) = (config.clone(), info.clone());
+    Sleeping::new(info, Box::new(move || Ok(Arc::new(opencl::open(&described, &config)?))))
 }

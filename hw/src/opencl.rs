@@ -40,23 +40,37 @@ const PREAMBLE: &str = include_str!("opencl/prelude.cl");
 
 /// Every OpenCL device that can be opened; what cannot is left out with a warning.
 pub fn discover(config: &Config) -> Vec<OpenClDevice> {
-    let platforms = match get_platforms() {
-        Ok(platforms) => platforms,
-        Err(error) => {
-            tracing::debug!(%error, "no OpenCL platform");
-            return Vec::new();
-        }
+    let open = |(number, (platform, id))| {
+        let opened = OpenClDevice::open(&platform, id, number, config);
+        opened.inspect_err(|error| tracing::warn!(%error, "an OpenCL device cannot be used")).ok()
     };
-    let mut found = Vec::new();
-    for platform in platforms {
-        for id in platform.get_devices(CL_DEVICE_TYPE_ALL).unwrap_or_default() {
-            match OpenClDevice::open(&platform, id, found.len(), config) {
-                Ok(device) => found.push(device),
-                Err(error) => tracing::warn!(%error, "an OpenCL device cannot be used"),
-            }
-        }
+    listed().into_iter().enumerate().filter_map(open).collect()
+}
+
+/// Opens the device that was described so by another process.
+pub fn open(info: &DeviceInfo, config: &Config) -> Result<OpenClDevice> {
+    let lost = |detail: &str| Error::Lost { device: info.id.clone(), detail: detail.to_string() };
+    let number = info.id.strip_prefix(Kind::OpenCl.as_str()).and_then(|n| n.parse::<usize>().ok());
+    let number = number.ok_or_else(|| lost("not the name of an OpenCL device"))?;
+    let place = listed().into_iter().nth(number).ok_or_else(|| lost("it is not there any more"))?;
+    let device = OpenClDevice::open(&place.0, place.1, number, config)?;
+    match device.info == *info {
+        true => Ok(device),
+        false => Err(lost(&format!("{} stands in its place", device.info.name))),
     }
-    found
+}
+
+/// All devices in the loader's order, which numbers them.
+fn listed() -> Vec<(Platform, cl_device_id)> {
+    let platforms = get_platforms().unwrap_or_else(|error| {
+        tracing::debug!(%error, "no OpenCL platform");
+        Vec::new()
+    });
+    let devices = |platform: Platform| {
+        let ids = platform.get_devices(CL_DEVICE_TYPE_ALL).unwrap_or_default();
+        ids.into_iter().map(move |id| (platform, id))
+    };
+    platforms.into_iter().flat_map(devices).collect()
 }
 
 /// One device of one OpenCL platform.

@@ -80,3 +80,19 @@ async fn a_site_whose_server_died_is_back_when_the_server_is() -> Result<()> {
     };
     eventually("the root to see the whole tree again", tree).await
 }
+
+/// An idle node loads no vendor's driver: PoCL alone would double its memory.
+#[tokio::test]
+async fn a_node_that_does_no_video_loads_no_driver() -> Result<()> {
+    let world = World::start_with(&["cloud"], []).await?;
+    let report = world.report("cloud").await?;
+    let maps = std::fs::read_to_string(format!("/proc/{}/maps", report.pid))?;
+    let driver = maps.lines().find(|line| line.contains("LLVM") || line.contains("pocl"));
+    assert_eq!(driver, None);
+    let accelerators = report.devices.iter().filter(|device| device.kind != "cpu");
+    for device in accelerators {
+        assert_eq!(device.state, accel::DeviceState::Asleep, "{}", device.id);
+    }
+    println!("an idle node takes {} MB", report.rss_bytes >> 20);
+    Ok(())
+}

@@ -2,16 +2,17 @@
 
 use std::time::Instant;
 
+use ::handlers::execute::{Caller, conformance};
 use ::handlers::logs::Line;
 use anyhow::{Context as _, Result};
 use bus::{Bus, Headers, Kind, Subject};
-use edgescale::node::client;
+use edgescale::node::{self, client};
 use edgescale::tree::DEMO_SITES;
 use edgescale::upload::{self, StockCli};
 use serde_json::{Value, json};
 
 use crate::proxy::Proxy;
-use crate::world::{World, eventually, tools};
+use crate::world::{PATIENCE, World, eventually, tools};
 
 const EDGE: [&str; 2] = ["cloud", "cloud.east"];
 
@@ -251,5 +252,23 @@ async fn the_stock_cli_does_it_all() -> Result<()> {
         Ok((count >= 1).then_some(()))
     };
     eventually("an event of the stock CLI to be handled", ran).await?;
+    Ok(())
+}
+
+/// The real node, run in this process over the site's server.
+#[tokio::test]
+async fn what_handlers_see_of_a_node_is_a_host() -> Result<()> {
+    let mut world = World::start_with(&["cloud"], []).await?;
+    world.apply(conformance::MANIFEST, &[("code", component("(i32.const 16)"))]).await?;
+    world.tree.kill_node("cloud")?;
+    let settings = node::Settings::load(&world.tree.dir().join("cloud").join(node::CONFIG_FILE))?;
+    let (node, _subscriptions, mut tasks) = node::start(settings).await?;
+    let app = node.deploy.known("suite").context("the app is remembered")?;
+    let target = app.target("h").context("the handler is there")?.clone();
+    let deadline = Instant::now() + PATIENCE;
+    let caller = Caller { target, invocation: "i".into(), traceparent: None, deadline };
+    conformance::check(&*node.host, &caller).await;
+    tasks.shutdown().await;
+    node.store.close().await;
     Ok(())
 }

@@ -74,6 +74,7 @@ fn check_grant(table: &str) -> Result<(), HostError> {
     match table {
         "secret" => Err(HostError::Denied("table \"secret\" is not granted".into())),
         "absent" => Err(HostError::NotFound("no table \"absent\"".into())),
+        _ if table.contains('/') => Err(HostError::Denied(format!("{table} is not granted"))),
         _ => Ok(()),
     }
 }
@@ -95,10 +96,8 @@ impl Host for Memory {
             return Ok(());
         }
         let mut state = self.state();
-        for row in rows {
-            let id = state.id(&row)?;
-            state.tables.entry(table.to_owned()).or_default().insert(id, row);
-        }
+        let ids = rows.iter().map(|row| state.id(row)).collect::<Result<Vec<_>, _>>()?;
+        state.tables.entry(table.to_owned()).or_default().extend(ids.into_iter().zip(rows));
         Ok(())
     }
 
@@ -150,10 +149,14 @@ impl Host for Memory {
     }
 
     async fn get_blob(&self, _: &Caller, key: &str) -> Result<Option<Bytes>, HostError> {
-        Ok(self.state().blobs.get(key).cloned())
+        let is_key = key.starts_with("sha256-");
+        let missing = || HostError::Invalid(format!("{key:?} is no key of a blob"));
+        is_key.then(|| self.state().blobs.get(key).cloned()).ok_or_else(missing)
     }
 
     async fn publish(&self, _: &Caller, event: Publication) -> Result<(), HostError> {
+        let checked = bus::subject::check_name(&event.subject);
+        checked.map_err(|e| HostError::Invalid(e.to_string()))?;
         self.state().events.push(event);
         Ok(())
     }
@@ -186,4 +189,14 @@ impl Host for Memory {
     fn config(&self, _: &Caller, key: &str) -> Option<String> {
         self.state().config.get(key).cloned()
     }
+}
+
+#[tokio::test]
+async fn conforms() {
+    let memory = Memory::default();
+    memory.state().config.insert("greeting".into(), "good morning".into());
+    let target = Arc::new(target(Digest::of(b"suite"), CodeKind::Component));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let caller = Caller { target, invocation: "i".into(), traceparent: None, deadline };
+    conformance::check(&memory, &caller).await;
 }

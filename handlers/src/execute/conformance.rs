@@ -1,0 +1,144 @@
+//! What every [`Host`] must do, as one suite that each implementation runs in its tests.
+//!
+//! The host knows an app with [`MANIFEST`]'s table and configuration, and starts without rows.
+//! The suite panics at the first difference, naming it.
+
+use bytes::Bytes;
+use serde_json::json;
+
+use super::{Caller, Host, HostError, Publication, Row, Scan};
+
+/// The manifest of the app that the caller belongs to; `{code}` stands for a component's digest.
+pub const MANIFEST: &str = r#"
+[app]
+name = "suite"
+version = "1"
+
+[[handler]]
+name = "h"
+component = "{code}"
+
+[[handler.trigger]]
+event = "never"
+
+[handler.config]
+greeting = "good morning"
+
+[[table]]
+name = "things"
+key = ["id"]
+columns = [
+    { name = "id", type = "utf8" },
+    { name = "count", type = "int64", merge = "counter" },
+    { name = "note", type = "utf8" },
+]
+"#;
+
+/// Runs the whole suite.
+pub async fn check(host: &dyn Host, caller: &Caller) {
+    keeps_rows(host, caller).await;
+    adds_to_counters(host, caller).await;
+    scans_in_key_order(host, caller).await;
+    refuses_what_is_not_the_apps(host, caller).await;
+    refuses_rows_without_a_key(host, caller).await;
+    keeps_blobs_by_content(host, caller).await;
+    publishes_within_the_app(host, caller).await;
+    let value = host.config(caller, "greeting");
+    assert_eq!(value.as_deref(), Some("good morning"));
+    assert_eq!(host.config(caller, "absent"), None);
+}
+
+fn row(value: serde_json::Value) -> Row {
+    value.as_object().cloned().expect("the suite's rows are objects")
+}
+
+async fn get(host: &dyn Host, caller: &Caller, id: &str) -> Option<Row> {
+    let found = host.store_get(caller, "things", row(json!({"id": id}))).await;
+    found.unwrap_or_else(|e| panic!("get of {id:?}: {e}"))
+}
+
+async fn put(host: &dyn Host, caller: &Caller, rows: &[serde_json::Value]) {
+    let rows = rows.iter().cloned().map(row).collect();
+    host.store_put(caller, "things", rows).await.unwrap_or_else(|e| panic!("put: {e}"));
+}
+
+async fn keeps_rows(host: &dyn Host, caller: &Caller) {
+    assert_eq!(get(host, caller, "a").await, None, "a row that nobody wrote");
+    put(host, caller, &[json!({"id": "a", "note": "one"}), json!({"id": "b", "note": "two"})])
+        .await;
+    put(host, caller, &[json!({"id": "a", "note": "three"})]).await;
+    let note = |row: Option<Row>| row.and_then(|row| row.get("note").cloned());
+    assert_eq!(note(get(host, caller, "a").await), Some("three".into()), "the last write counts");
+    assert_eq!(note(get(host, caller, "b").await), Some("two".into()));
+}
+
+async fn adds_to_counters(host: &dyn Host, caller: &Caller) {
+    for by in [5, -2] {
+        let (key, deltas) = (row(json!({"id": "n"})), row(json!({"count": by})));
+        let added = host.store_increment(caller, "things", key, deltas).await;
+        added.unwrap_or_else(|e| panic!("increment: {e}"));
+    }
+    let found = get(host, caller, "n").await.expect("an increment makes the row");
+    assert_eq!(found.get("count"), Some(&json!(3)));
+}
+
+async fn scans_in_key_order(host: &dyn Host, caller: &Caller) {
+    put(host, caller, &[json!({"id": "z", "note": "last"})]).await;
+    let ids = async |scan: Scan| -> Vec<String> {
+        let rows = host.store_scan(caller, "things", scan).await;
+        let rows = rows.unwrap_or_else(|e| panic!("scan: {e}"));
+        let id = |row: &Row| row.get("id").and_then(|id| id.as_str()).map(str::to_owned);
+        rows.iter().map(|row| id(row).expect("every row has its key")).collect()
+    };
+    assert_eq!(ids(Scan::default()).await, ["a", "b", "n", "z"]);
+    let two = Scan { limit: Some(2), reverse: true, ..Scan::default() };
+    assert_eq!(ids(two).await, ["z", "n"]);
+    let only_b = Scan { prefix: row(json!({"id": "b"})), ..Scan::default() };
+    assert_eq!(ids(only_b).await, ["b"]);
+}
+
+async fn refuses_what_is_not_the_apps(host: &dyn Host, caller: &Caller) {
+    let key = row(json!({"id": "a"}));
+    let absent = host.store_get(caller, "absent", key.clone()).await;
+    assert!(matches!(absent, Err(HostError::NotFound(_))), "{absent:?}");
+    let foreign = host.store_put(caller, "other/secret", vec![key.clone()]).await;
+    assert!(matches!(foreign, Err(HostError::Denied(_))), "{foreign:?}");
+    let foreign = host.store_scan(caller, "other/secret", Scan::default()).await;
+    assert!(matches!(foreign, Err(HostError::Denied(_))), "{foreign:?}");
+}
+
+async fn refuses_rows_without_a_key(host: &dyn Host, caller: &Caller) {
+    let keyless = vec![row(json!({"id": "good"})), row(json!({"note": "no key"}))];
+    let refused = host.store_put(caller, "things", keyless).await;
+    assert!(matches!(refused, Err(HostError::Invalid(_))), "{refused:?}");
+    assert_eq!(get(host, caller, "good").await, None, "a refused put writes nothing");
+    let refused = host.store_get(caller, "things", Row::new()).await;
+    assert!(matches!(refused, Err(HostError::Invalid(_))), "{refused:?}");
+}
+
+async fn keeps_blobs_by_content(host: &dyn Host, caller: &Caller) {
+    let content = Bytes::from_static(b"some bytes");
+    let put = async || host.put_blob(caller, content.clone()).await.expect("a blob is stored");
+    let key = put().await;
+    assert_eq!(put().await, key, "the same content has the same key");
+    assert_eq!(host.get_blob(caller, &key).await, Ok(Some(content.clone())));
+    let digit = if key.ends_with('0') { "1" } else { "0" };
+    let other = format!("{}{digit}", &key[..key.len() - 1]);
+    assert_eq!(host.get_blob(caller, &other).await, Ok(None), "nobody stored {other}");
+    let refused = host.get_blob(caller, "no key at all").await;
+    assert!(matches!(refused, Err(HostError::Invalid(_))), "{refused:?}");
+}
+
+async fn publishes_within_the_app(host: &dyn Host, caller: &Caller) {
+    let event = |subject: &str| Publication {
+        id: "i.h.0".into(),
+        subject: subject.into(),
+        content_type: "application/json".into(),
+        body: Bytes::from_static(b"{}"),
+    };
+    assert_eq!(host.publish(caller, event("told")).await, Ok(()));
+    for subject in ["", "a b", "a..b", "a.>", "*", "a\r\nb"] {
+        let refused = host.publish(caller, event(subject)).await;
+        assert!(matches!(refused, Err(HostError::Invalid(_))), "{subject:?}: {refused:?}");
+    }
+}

@@ -1,0 +1,77 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+use crate::cpu::CpuDevice;
+use crate::device::{Error, Kind};
+use crate::{Config, conformance};
+
+fn shell(script: &str) -> Probe {
+    let arguments = ["-c", script].map(str::to_owned).into();
+    Probe { program: "/bin/sh".into(), arguments }
+}
+
+/// What a child says, as a script that says it.
+fn told(config: &Config) -> Probe {
+    let mut text = Vec::new();
+    tell(config, &mut text).unwrap();
+    shell(&format!("cat <<'end'\n{}end", String::from_utf8(text).unwrap()))
+}
+
+#[test]
+fn a_sleeping_device_conforms() {
+    let config = Config::default();
+    let info = CpuDevice::new(&config).info().clone();
+    let open = move || Ok(Arc::new(CpuDevice::new(&config)) as Arc<dyn Device>);
+    conformance::check(&Sleeping::new(info, Box::new(open)));
+}
+
+#[test]
+fn a_device_that_does_not_open_is_tried_again_and_opened_once() {
+    let tries = Arc::new(AtomicUsize::new(0));
+    let (config, count) = (Config::default(), tries.clone());
+    let info = CpuDevice::new(&config).info().clone();
+    let open = move || match count.fetch_add(1, Ordering::Relaxed) {
+        0 => Err(Error::Failed { device: "cpu0".into(), detail: "not yet".into() }),
+        _ => Ok(Arc::new(CpuDevice::new(&config)) as Arc<dyn Device>),
+    };
+    let device = Sleeping::new(info, Box::new(open));
+    assert_eq!(tries.load(Ordering::Relaxed), 0, "nobody has used it yet");
+    assert!(device.alloc(1).is_err());
+    let buffer = device.alloc(1).unwrap();
+    device.free(buffer).unwrap();
+    assert_eq!(tries.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn what_a_child_finds_is_what_is_found_here() {
+    let direct = crate::discover(&Config::default());
+    if direct.len() == 1 {
+        eprintln!("skipped: no OpenCL device");
+    }
+    let probe = Some(told(&Config::default()));
+    let asleep = crate::discover(&Config { probe, ..Config::default() });
+    let infos = |devices: &[Arc<dyn Device>]| -> Vec<DeviceInfo> {
+        devices.iter().map(|device| device.info().clone()).collect()
+    };
+    assert_eq!(infos(&asleep), infos(&direct));
+    asleep.iter().for_each(|device| conformance::check(&**device));
+}
+
+#[test]
+fn a_child_that_dies_talks_nonsense_or_is_not_there_finds_nothing() {
+    let none = |probe: Probe| assert_eq!(probe.look(), [], "{probe:?}");
+    none(shell("kill -ABRT $$"));
+    none(shell("exit 3"));
+    none(shell("echo '{\"id\": 7}'; echo nonsense; head -c 2000000 /dev/zero"));
+    none(Probe { program: "/nonexistent/probe".into(), arguments: vec![] });
+}
+
+#[test]
+fn a_device_that_is_gone_is_lost() {
+    let config = Config::default();
+    let mut info = CpuDevice::new(&config).info().clone();
+    (info.id, info.kind) = ("opencl999".into(), Kind::OpenCl);
+    let device = crate::sleeping(info, &config);
+    let error = device.alloc(1).unwrap_err();
+    assert!(matches!(error, Error::Lost { .. }), "{error}");
+}
