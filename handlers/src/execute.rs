@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
 pub use self::host::{Caller, Host, HostError, Level, Publication, Row, Scan};
+pub use self::process::{FenceRow, Hold, fence_report};
 use crate::Digest;
 use crate::manifest::{CodeKind, Limits};
 
@@ -43,6 +44,12 @@ pub struct Config {
     pub python: PathBuf,
     /// Folder that holds the stock `awslambdaric` (as `pip install --target` makes it).
     pub python_packages: PathBuf,
+    /// Interpreter for `js` handlers, likewise.
+    pub node: PathBuf,
+    /// Virtual machine for `java` handlers, likewise.
+    pub java: PathBuf,
+    /// Folder that holds the stock Java runtime interface client and what it needs.
+    pub java_libraries: PathBuf,
     /// A warm process that was not used for so long is stopped.
     pub idle_ms: u64,
     /// Processes that may live at once, warm ones included.
@@ -55,14 +62,20 @@ impl Config {
     pub fn new(cache_dir: impl Into<PathBuf>, tools: impl Into<PathBuf>) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let tools = tools.into();
-        let own_python = tools.join("bin").join("python3");
+        let program = |name: &str| {
+            let own = tools.join("bin").join(name);
+            if own.exists() { own } else { name.into() }
+        };
         Self {
             cache_dir: cache_dir.into(),
             workers: cores.max(2),
             instances_max: 128,
             queue_len_max: 1024,
-            python: if own_python.exists() { own_python } else { "python3".into() },
+            python: program("python3"),
             python_packages: tools.join("py"),
+            node: program("node"),
+            java: program("java"),
+            java_libraries: tools.join("java"),
             idle_ms: 300_000,
             processes_max: 64,
         }
@@ -106,7 +119,8 @@ pub struct Target {
     pub digest: Digest,
     /// What the code is.
     pub kind: CodeKind,
-    /// `module.function` for Python, arguments for a command; not used by components.
+    /// `module.function` for Python and JavaScript, `package.Class::method` for Java, arguments
+    /// for a command; not used by components.
     pub entry: Option<String>,
     /// Memory, time and concurrency.
     pub limits: Limits,
@@ -363,12 +377,9 @@ impl Shared {
             .map_err(|error| InvokeError::Node(format!("code {}: {error}", code.digest)))?;
         let (exports, compiled) = match code.kind {
             CodeKind::Component => self.wasm.install(&code).await?,
-            CodeKind::Python | CodeKind::Command => {
+            _ => {
                 self.processes.install(&code)?;
                 (Vec::new(), false)
-            }
-            CodeKind::Js | CodeKind::Java => {
-                return Err(bad_code(&code.digest, "js and java processes are not served yet"));
             }
         };
         let took_ms = started.elapsed().as_millis() as u64;

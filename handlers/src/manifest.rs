@@ -61,7 +61,8 @@ pub struct Handler {
     pub kind: CodeKind,
     /// Where the code is.
     pub source: Source,
-    /// `module.function` for Python, arguments for a command.
+    /// `module.function` for Python and JavaScript, `package.Class::method` for Java, arguments
+    /// for a command.
     pub entry: Option<String>,
     /// What starts it.
     pub triggers: Vec<Trigger>,
@@ -85,9 +86,10 @@ pub enum CodeKind {
     Component,
     /// A Python file or zip archive with an AWS Lambda function.
     Python,
-    /// A JavaScript process.
+    /// A JavaScript file or zip archive with an AWS Lambda function for Node.js.
     Js,
-    /// A Java process.
+    /// A jar with an AWS Lambda function, or with a main class that speaks the AWS Lambda Runtime
+    /// API; or one source file of the latter.
     Java,
     /// An executable that speaks the AWS Lambda Runtime API.
     Command,
@@ -176,11 +178,15 @@ pub struct Limits {
     pub timeout_ms: u32,
     /// Invocations at once on one node.
     pub concurrency: u32,
+    /// Invocations that one instance or process handles one after the other before it makes room
+    /// for a fresh one. Unless said, 1 for components and no limit for processes.
+    #[serde(default)]
+    pub reuse: Option<u32>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { memory_mb: 128, timeout_ms: 5_000, concurrency: 16 }
+        Self { memory_mb: 128, timeout_ms: 5_000, concurrency: 16, reuse: None }
     }
 }
 

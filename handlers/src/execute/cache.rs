@@ -67,16 +67,46 @@ impl Cache {
 
     /// Writes a file under `unpacked/<digest>/` and returns the folder.
     pub(super) fn unpack(&self, digest: &Digest, name: &str, bytes: &[u8]) -> io::Result<PathBuf> {
-        let folder = self.dir.join("unpacked").join(digest.as_str());
+        let folder = self.unpacked(digest);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        // Shown to processes of other users, and to them alone: the folders above stay closed.
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755))?;
         Self::write(&folder.join(name), bytes)?;
+        Ok(folder)
+    }
+
+    /// Where the files of `digest` lie.
+    pub(super) fn unpacked(&self, digest: &Digest) -> PathBuf {
+        self.dir.join("unpacked").join(digest.as_str())
+    }
+
+    /// A new folder to fill and then to rename into place.
+    pub(super) fn fresh_folder(&self) -> io::Result<PathBuf> {
+        let number = TEMPORARIES.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}-{number}.tmp", std::process::id());
+        let folder = self.dir.join("unpacked").join(name);
+        fs::DirBuilder::new().mode(0o755).create(&folder)?;
+        Ok(folder)
+    }
+
+    /// A folder next to those of all code.
+    pub(super) fn beside_code(&self, name: &str) -> io::Result<PathBuf> {
+        let folder = self.dir.join("unpacked").join(name);
+        fs::create_dir_all(&folder)?;
+        Ok(folder)
+    }
+
+    /// A folder with nothing in it.
+    pub(super) fn empty_folder(&self, name: &str) -> io::Result<PathBuf> {
+        let folder = self.dir.join(name);
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
         Ok(folder)
     }
 
     /// Forgets everything kept for `digest`.
     pub(super) fn remove(&self, digest: &Digest) -> io::Result<()> {
         let _ = fs::remove_file(self.source_path(digest));
-        let _ = fs::remove_dir_all(self.dir.join("unpacked").join(digest.as_str()));
+        let _ = fs::remove_dir_all(self.unpacked(digest));
         for entry in fs::read_dir(self.dir.join("compiled"))? {
             let entry = entry?;
             if entry.file_name().to_string_lossy().starts_with(digest.as_str()) {

@@ -3,16 +3,18 @@
 //! invocation at a time and stays warm for the next; one that breaks down or overstays is killed
 //! with its whole process group.
 //!
-//! A process runs as the node's user, with an empty environment, resource limits and no way to
-//! gain rights. It is not shut off from the file system or the network.
+//! A process has an empty environment, and sees nothing of the machine but what it runs on
+//! ([`fence`]).
 
+mod fence;
 mod lambda;
+mod program;
 mod spawn;
 mod state;
+mod unpack;
 mod worker;
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,28 +24,25 @@ use serde_json::json;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use self::spawn::{Program, Spawner};
+use self::fence::Fence;
+pub use self::fence::{FenceRow, Hold, fence_report};
+use self::program::{Programs, check_form};
+use self::spawn::Spawner;
 use self::worker::Worker;
 use super::cache::Cache;
 use super::{
     Answer, Code, Config, Event, Host, Input, Invocation, InvokeError, Request, Target, Time,
-    bad_code,
 };
 use crate::Digest;
 use crate::manifest::CodeKind;
 
 /// How often warm processes are looked over.
 const SWEEP: Duration = Duration::from_secs(10);
-/// Our module for Python functions, put beside their code.
-const PYTHON_MODULE: &str = include_str!("process/edgescale.py");
 
 pub(super) struct Processes {
-    cache: Arc<Cache>,
     host: Arc<dyn Host>,
     spawner: Spawner,
-    python: PathBuf,
-    python_packages: PathBuf,
-    python_module_dir: PathBuf,
+    programs: Programs,
     installed: Mutex<HashMap<Digest, CodeKind>>,
     warm: Arc<Mutex<Warm>>,
     /// One permit per process that may live.
@@ -69,21 +68,23 @@ impl Processes {
         host: Arc<dyn Host>,
         runtime: Handle,
     ) -> Result<Self, InvokeError> {
-        let module = Digest::of(PYTHON_MODULE.as_bytes());
-        let python_module_dir = cache
-            .unpack(&module, "edgescale.py", PYTHON_MODULE.as_bytes())
-            .map_err(|error| InvokeError::Node(format!("python module: {error}")))?;
-        let spawner = Spawner::start(runtime.clone())
+        let programs = Programs::new(config, Arc::clone(&cache))
+            .map_err(|error| InvokeError::Node(format!("parts of runtimes: {error}")))?;
+        let point = cache
+            .empty_folder("root")
+            .map_err(|error| InvokeError::Node(format!("root of processes: {error}")))?;
+        let fence = Arc::new(Fence::detect(&point));
+        for row in fence.rows().iter().filter(|row| row.hold != Hold::Whole) {
+            tracing::warn!(by = row.by, "processes are not fenced off from {}", row.what);
+        }
+        let spawner = Spawner::start(runtime.clone(), fence)
             .map_err(|error| InvokeError::Node(format!("process starter: {error}")))?;
         let warm = Arc::new(Mutex::new(Warm::new()));
         let idle = Duration::from_millis(config.idle_ms);
         Ok(Self {
-            cache,
             host,
             spawner,
-            python: config.python.clone(),
-            python_packages: absolute(&config.python_packages),
-            python_module_dir,
+            programs,
             installed: Mutex::default(),
             slots: Arc::new(Semaphore::new(config.processes_max.max(1))),
             sweeper: runtime.spawn(sweep(Arc::clone(&warm), idle)),
@@ -128,9 +129,12 @@ impl Processes {
         if worker.is_reusable() {
             lock(&self.warm).entry(key).or_default().push(worker);
         }
-        let body = answer?;
+        let done = answer?;
         match invocation.input {
-            Input::Call(_) => Ok(("application/json".into(), body)),
+            Input::Call(_) => {
+                let usual = || "application/json".into();
+                Ok((done.content_type.unwrap_or_else(usual), done.body))
+            }
             _ => Ok((String::new(), Bytes::new())),
         }
     }
@@ -147,7 +151,7 @@ impl Processes {
     }
 
     async fn spawn(&self, target: &Arc<Target>, time: Time) -> Result<Worker, InvokeError> {
-        let program = self.program(target)?;
+        let program = self.programs.of(target)?;
         let slot = self.slot(time).await?;
         let host = Arc::clone(&self.host);
         Worker::start(&self.spawner, program, Arc::clone(target), host, time, slot).await
@@ -172,43 +176,6 @@ impl Processes {
         if let Some(workers) = workers.min_by_key(|workers| workers[0].last_used()) {
             workers.remove(0);
         }
-    }
-
-    /// What to execute for a handler.
-    fn program(&self, target: &Target) -> Result<Program, InvokeError> {
-        let digest = &target.digest;
-        let source =
-            self.cache.source(digest).ok_or_else(|| InvokeError::NotInstalled(digest.clone()))?;
-        let node = |error| InvokeError::Node(format!("code {digest}: {error}"));
-        match target.kind {
-            CodeKind::Python => {
-                let name = python_file_name(&source, target.entry.as_deref().unwrap_or_default());
-                let folder = self.cache.unpack(digest, &name, &source).map_err(node)?;
-                Ok(self.python_program(target, &folder, &name))
-            }
-            _ => {
-                let folder = self.cache.unpack(digest, "bootstrap", &source).map_err(node)?;
-                let file = folder.join("bootstrap");
-                spawn::make_executable(&file).map_err(node)?;
-                let entry = target.entry.as_deref().unwrap_or_default();
-                let arguments = entry.split_whitespace().map(str::to_owned).collect();
-                Ok(Program::new(file, arguments, folder))
-            }
-        }
-    }
-
-    fn python_program(&self, target: &Target, folder: &Path, file: &str) -> Program {
-        let code = if file.ends_with(".zip") { folder.join(file) } else { folder.to_owned() };
-        let search = [&code, &self.python_module_dir, &self.python_packages]
-            .map(|path| path.display().to_string())
-            .join(":");
-        let entry = target.entry.clone().unwrap_or_default();
-        let arguments = vec!["-m".into(), "awslambdaric".into(), entry];
-        Program::new(self.python.clone(), arguments, folder.to_owned())
-            .with("PYTHONPATH", search)
-            .with("PYTHONDONTWRITEBYTECODE", "1")
-            .with("PYTHONUNBUFFERED", "1")
-            .with("LAMBDA_TASK_ROOT", folder.display().to_string())
     }
 }
 
@@ -241,31 +208,6 @@ async fn sweep(warm: Arc<Mutex<Warm>>, idle: Duration) {
             !workers.is_empty()
         });
     }
-}
-
-fn check_form(code: &Code) -> Result<(), InvokeError> {
-    let bytes = &code.bytes;
-    match code.kind {
-        CodeKind::Python if is_zip(bytes) || std::str::from_utf8(bytes).is_ok() => Ok(()),
-        CodeKind::Python => {
-            Err(bad_code(&code.digest, "python code is neither a zip archive nor UTF-8 text"))
-        }
-        _ if bytes.starts_with(b"\x7fELF") || bytes.starts_with(b"#!") => Ok(()),
-        _ => Err(bad_code(&code.digest, "a command is an ELF executable or starts with #!")),
-    }
-}
-
-fn is_zip(bytes: &[u8]) -> bool {
-    bytes.starts_with(b"PK\x03\x04")
-}
-
-/// A zip archive is imported from as it is; a single file is named after the entry's module.
-fn python_file_name(source: &[u8], entry: &str) -> String {
-    if is_zip(source) {
-        return "code.zip".into();
-    }
-    let module = entry.split('.').next().unwrap_or_default();
-    format!("{module}.py")
 }
 
 /// The JSON document a function gets as its event.
@@ -327,10 +269,6 @@ fn put_data(document: &mut serde_json::Value, content_type: &str, body: &[u8]) {
             document["data_base64"] = json!(text);
         }
     }
-}
-
-fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

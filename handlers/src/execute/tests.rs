@@ -6,6 +6,7 @@ mod doorcam;
 mod host;
 mod lambda;
 mod languages;
+mod runtimes;
 
 use std::path::PathBuf;
 

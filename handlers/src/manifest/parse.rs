@@ -121,11 +121,6 @@ fn code<'a>(node: &Node<'a>) -> Result<(CodeKind, Field<'a>)> {
     if let Some((_, second)) = found.next() {
         return Err(second.wrong(format!("a second code; keep one of {names}")));
     }
-    if matches!(kind, CodeKind::Js | CodeKind::Java) {
-        return Err(field.wrong(
-            "not served yet; build a component (jco componentize for JavaScript) or use command",
-        ));
-    }
     Ok((kind, field))
 }
 
@@ -141,7 +136,7 @@ fn source_of(field: &Field<'_>) -> Result<Source> {
 }
 
 fn entry(node: &Node<'_>, kind: CodeKind) -> Result<Option<String>> {
-    if kind == CodeKind::Python {
+    if matches!(kind, CodeKind::Python | CodeKind::Js) {
         node.need("entry", "write entry = \"module.function\"")?;
     }
     let Some(field) = node.field("entry") else { return Ok(None) };
@@ -150,20 +145,29 @@ fn entry(node: &Node<'_>, kind: CodeKind) -> Result<Option<String>> {
         CodeKind::Component => Err(field.wrong(
             "a component has no entry: what it exports says what it handles; remove this line",
         )),
-        CodeKind::Python if !is_python_entry(&text) => {
+        CodeKind::Python | CodeKind::Js if !is_entry(&text) => {
             Err(field.wrong(format!("\"{text}\" names no function; write \"module.function\"")))
+        }
+        CodeKind::Java if !is_java_entry(&text) => {
+            Err(field.wrong(format!("\"{text}\" names no method; write \"package.Class::method\"")))
         }
         _ => Ok(Some(text)),
     }
 }
 
-fn is_python_entry(text: &str) -> bool {
-    let is_name = |part: &str| {
-        !part.is_empty()
-            && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-            && !part.starts_with(|c: char| c.is_ascii_digit())
-    };
-    text.contains('.') && text.split('.').all(is_name)
+fn is_entry(text: &str) -> bool {
+    text.contains('.') && text.split('.').all(is_identifier)
+}
+
+fn is_java_entry(text: &str) -> bool {
+    let (class, method) = text.split_once("::").unwrap_or((text, "handleRequest"));
+    class.split('.').all(is_identifier) && is_identifier(method)
+}
+
+fn is_identifier(text: &str) -> bool {
+    !text.is_empty()
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && !text.starts_with(|c: char| c.is_ascii_digit())
 }
 
 fn triggers(node: &Node<'_>) -> Result<Vec<Trigger>> {
@@ -282,11 +286,13 @@ fn near(node: &Node<'_>, tables: &[TableSpec]) -> Result<Option<String>> {
 fn limits(node: &Node<'_>) -> Result<Limits> {
     let usual = Limits::default();
     let Some(node) = node.table("limits")? else { return Ok(usual) };
-    node.only(&["memory_mb", "timeout_ms", "concurrency"])?;
+    node.only(&["memory_mb", "timeout_ms", "concurrency", "reuse"])?;
+    let invocations = |field: Field<'_>| field.number(1..1_000_001, "invocations");
     Ok(Limits {
         memory_mb: number(&node, "memory_mb", 1..1025, "MiB", usual.memory_mb)?,
         timeout_ms: number(&node, "timeout_ms", 1..900_001, "milliseconds", usual.timeout_ms)?,
         concurrency: number(&node, "concurrency", 1..1025, "invocations", usual.concurrency)?,
+        reuse: node.field("reuse").map(invocations).transpose()?,
     })
 }
 

@@ -41,7 +41,10 @@ fn the_example_is_read_whole() {
 fn what_is_left_out_has_its_usual_value() {
     let manifest = Manifest::parse(SMALL).unwrap();
     let handler = &manifest.handlers[0];
-    assert_eq!(handler.limits, Limits { memory_mb: 128, timeout_ms: 5_000, concurrency: 16 });
+    assert_eq!(
+        handler.limits,
+        Limits { memory_mb: 128, timeout_ms: 5_000, concurrency: 16, reuse: None }
+    );
     assert_eq!(handler.retry, Retry { max_deliver: 5, backoff_ms: 250 });
     assert_eq!(handler.placement, Placement::default());
     assert_eq!(manifest.grants, Grants::default());
@@ -202,8 +205,6 @@ fn frames_go_to_components_and_calls_have_one_answerer() {
 
 #[test]
 fn what_cannot_be_run_yet_is_said_plainly() {
-    let found = error_of("[[handler]]\nname = \"n\"\njs = \"app.js\"");
-    assert!(found.starts_with("line 11: handler[1].js: not served yet; build"), "{found}");
     for cause in ["http = \"/x\"", "cron = \"* * * * *\"", "table = \"t\""] {
         let found = error_of(&format!("[[handler.trigger]]\n{cause}"));
         assert!(found.contains("not served yet"), "{found}");

@@ -4,18 +4,21 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::ListenerExt;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
+use http_body_util::{BodyExt, Limited};
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
@@ -26,11 +29,19 @@ use crate::execute::{AbortOnDrop, Caller, Host, Target};
 /// Largest response of a function (AWS allows 6 MB as well).
 const BODY_BYTES_MAX: usize = 6 << 20;
 
+/// What a function answered.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Done {
+    /// Media type, where the function chose one.
+    pub(super) content_type: Option<String>,
+    pub(super) body: Bytes,
+}
+
 /// One invocation for the process.
 pub(super) struct Job {
     pub(super) caller: Caller,
     pub(super) payload: Bytes,
-    pub(super) reply: oneshot::Sender<Result<Bytes, Failure>>,
+    pub(super) reply: oneshot::Sender<Result<Done, Failure>>,
 }
 
 /// The function, or the client that runs it, reported an error.
@@ -45,8 +56,6 @@ pub(super) struct Failure {
 
 /// The server of one process; ends when dropped.
 pub(super) struct Server {
-    address: String,
-    token: String,
     jobs: mpsc::Sender<Job>,
     _task: AbortOnDrop<()>,
 }
@@ -60,19 +69,22 @@ pub(super) struct Shared {
     /// Events published by the invocation that runs.
     pub(super) published: AtomicU64,
     jobs: tokio::sync::Mutex<mpsc::Receiver<Job>>,
-    open: Mutex<HashMap<String, oneshot::Sender<Result<Bytes, Failure>>>>,
+    open: Mutex<HashMap<String, oneshot::Sender<Result<Done, Failure>>>>,
     count: AtomicU64,
 }
 
 impl Server {
-    pub(super) async fn start(host: Arc<dyn Host>, caller: Caller) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let address = listener.local_addr()?.to_string();
-        let token = token()?;
+    pub(super) fn start(
+        listener: std::net::TcpListener,
+        token: String,
+        host: Arc<dyn Host>,
+        caller: Caller,
+    ) -> io::Result<Self> {
+        let listener = TcpListener::from_std(listener)?;
         let (jobs, receiver) = mpsc::channel(1);
         let shared = Arc::new(Shared {
             host,
-            token: token.clone(),
+            token,
             caller: Mutex::new(caller),
             published: AtomicU64::new(0),
             jobs: tokio::sync::Mutex::new(receiver),
@@ -89,17 +101,7 @@ impl Server {
                 tracing::error!("runtime API server: {error}");
             }
         });
-        Ok(Self { address, token, jobs, _task: AbortOnDrop(task) })
-    }
-
-    /// Host and port, as the clients want it.
-    pub(super) fn address(&self) -> &str {
-        &self.address
-    }
-
-    /// What a process shows to use its app's state.
-    pub(super) fn token(&self) -> &str {
-        &self.token
+        Ok(Self { jobs, _task: AbortOnDrop(task) })
     }
 
     /// Hands an invocation over; the process takes it when it next asks.
@@ -133,12 +135,40 @@ async fn next(State(shared): State<Arc<Shared>>) -> Response {
     (headers, job.payload).into_response()
 }
 
+/// The answer, whole or in pieces. A function that fails midway says so behind the last piece.
 async fn response(
     State(shared): State<Arc<Shared>>,
     Path(id): Path<String>,
-    body: Bytes,
+    headers: HeaderMap,
+    body: Body,
 ) -> StatusCode {
-    shared.finish(&id, Ok(body))
+    let streams = text(&headers, "lambda-runtime-function-response-mode") == Some("streaming");
+    let content_type = text(&headers, "content-type").filter(|_| streams).map(str::to_owned);
+    let collected = match Limited::new(body, BODY_BYTES_MAX).collect().await {
+        Ok(collected) => collected,
+        Err(error) => {
+            let message =
+                format!("the response ends early or is over {BODY_BYTES_MAX} bytes: {error}");
+            let kind = "ResponseSizeTooLarge".to_owned();
+            shared.finish(&id, Err(Failure { kind, message, ..Failure::default() }));
+            return StatusCode::PAYLOAD_TOO_LARGE;
+        }
+    };
+    if let Some(failure) = collected.trailers().and_then(failure_in_trailers) {
+        return shared.finish(&id, Err(failure));
+    }
+    shared.finish(&id, Ok(Done { content_type, body: collected.to_bytes() }))
+}
+
+fn failure_in_trailers(trailers: &HeaderMap) -> Option<Failure> {
+    let kind = text(trailers, "lambda-runtime-function-error-type")?.to_owned();
+    let body = text(trailers, "lambda-runtime-function-error-body").unwrap_or_default();
+    let body = BASE64.decode(body).unwrap_or_default();
+    Some(Failure { kind, ..failure(&body) })
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
 }
 
 async fn error(
@@ -160,7 +190,7 @@ async fn init_error(State(shared): State<Arc<Shared>>, body: Bytes) -> StatusCod
 }
 
 impl Shared {
-    fn finish(&self, id: &str, result: Result<Bytes, Failure>) -> StatusCode {
+    fn finish(&self, id: &str, result: Result<Done, Failure>) -> StatusCode {
         let Some(reply) = lock(&self.open).remove(id) else { return StatusCode::BAD_REQUEST };
         // Nobody may wait any more: the time limit struck in between.
         let _ = reply.send(result);
@@ -223,7 +253,7 @@ fn unix_ms(at: Instant) -> u128 {
 }
 
 /// 128 bits nobody else on the host can guess.
-fn token() -> io::Result<String> {
+pub(super) fn token() -> io::Result<String> {
     use std::io::Read;
     let mut bytes = [0; 16];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;

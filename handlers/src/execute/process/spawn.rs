@@ -1,24 +1,21 @@
-//! Starts processes: empty environment, own process group, resource limits, no new rights, and
-//! gone when this program is.
+//! Starts processes: empty environment, own process group, fenced in, and gone when this program
+//! is.
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-/// Most open files of a process.
-const FILES_MAX: u64 = 256;
-/// Largest file a process may write.
-const FILE_BYTES_MAX: u64 = 64 << 20;
-/// Stack of a process' main thread.
-const STACK_BYTES_MAX: u64 = 8 << 20;
+use super::fence::{Fence, View, receive_listener};
 
 /// What to execute.
 #[derive(Clone, Debug)]
@@ -27,6 +24,10 @@ pub(super) struct Program {
     arguments: Vec<String>,
     folder: PathBuf,
     environment: BTreeMap<String, String>,
+    /// What it must be able to read, its folder included.
+    read: Vec<PathBuf>,
+    /// What its runtime takes beside the handler's own memory.
+    runtime_memory_mb: u32,
 }
 
 impl Program {
@@ -34,10 +35,36 @@ impl Program {
         let environment = BTreeMap::from([
             ("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin".to_owned()),
             ("LANG".to_owned(), "C.UTF-8".to_owned()),
-            ("HOME".to_owned(), "/nonexistent".to_owned()),
+            ("HOME".to_owned(), "/tmp".to_owned()),
             ("TZ".to_owned(), "UTC".to_owned()),
         ]);
-        Self { file, arguments, folder, environment }
+        let read = vec![folder.clone()];
+        Self { file, arguments, folder, environment, read, runtime_memory_mb: 32 }
+    }
+
+    /// Lets it read and execute what lies at `path`.
+    pub(super) fn sees(mut self, path: &Path) -> Self {
+        self.read.push(path.to_owned());
+        self
+    }
+
+    /// Lets it read an interpreter's own libraries, which lie beside the folder it is in. Only
+    /// those folders: what else lies there may be somebody's home.
+    pub(super) fn sees_home_of(mut self, interpreter: &Path) -> Self {
+        let Some(home) = interpreter.parent().and_then(Path::parent) else { return self };
+        let parts = ["bin", "lib", "lib64", "conf", "share"].map(|part| home.join(part));
+        self.read.extend(parts.into_iter().filter(|part| part.is_dir()));
+        self
+    }
+
+    /// Allows for a runtime that is larger than most.
+    pub(super) fn with_runtime_memory_mb(mut self, memory_mb: u32) -> Self {
+        self.runtime_memory_mb = memory_mb;
+        self
+    }
+
+    pub(super) fn runtime_memory_mb(&self) -> u32 {
+        self.runtime_memory_mb
     }
 
     /// Adds an environment variable.
@@ -56,41 +83,69 @@ impl Program {
 /// to go with its parent, so that thread must live as long as the children.
 pub(super) struct Spawner {
     requests: mpsc::Sender<Order>,
+    fence: Arc<Fence>,
+}
+
+/// What was started.
+pub(super) struct Spawned {
+    pub(super) child: Child,
+    /// The node's socket in the network of the process, where it has one of its own.
+    pub(super) listener: Option<TcpListener>,
 }
 
 struct Order {
     program: Program,
     memory_bytes: u64,
-    reply: oneshot::Sender<io::Result<Child>>,
+    port: u16,
+    reply: oneshot::Sender<io::Result<Spawned>>,
 }
 
 impl Spawner {
-    pub(super) fn start(runtime: Handle) -> io::Result<Self> {
+    pub(super) fn start(runtime: Handle, fence: Arc<Fence>) -> io::Result<Self> {
         let (requests, orders) = mpsc::channel::<Order>();
+        let walls = Arc::clone(&fence);
         thread::Builder::new().name("guest-starter".into()).spawn(move || {
             let _entered = runtime.enter();
             for order in orders {
-                let child = start(&order.program, order.memory_bytes);
+                let started = start(&walls, &order);
                 // Whoever ordered it may have gone; the child is then dropped, and killed.
-                let _ = order.reply.send(child);
+                let _ = order.reply.send(started);
             }
         })?;
-        Ok(Self { requests })
+        Ok(Self { requests, fence })
     }
 
-    pub(super) async fn spawn(&self, program: Program, memory_bytes: u64) -> io::Result<Child> {
-        let (reply, child) = oneshot::channel();
+    /// Whether a process finds the node's socket in a network of its own.
+    pub(super) fn has_own_network(&self) -> bool {
+        self.fence.has_own_network()
+    }
+
+    /// Starts a program; `port` is where the node listens on the machine's network, if it does.
+    pub(super) async fn spawn(
+        &self,
+        program: Program,
+        memory_bytes: u64,
+        port: u16,
+    ) -> io::Result<Spawned> {
+        let (reply, started) = oneshot::channel();
         let gone = |_| io::Error::other("the process starter has ended");
         self.requests
-            .send(Order { program, memory_bytes, reply })
+            .send(Order { program, memory_bytes, port, reply })
             .map_err(|_| io::Error::other("the process starter has ended"))?;
-        child.await.map_err(gone)?
+        started.await.map_err(gone)?
     }
 }
 
-#[allow(unsafe_code)]
-fn start(program: &Program, memory_bytes: u64) -> io::Result<Child> {
-    let mut command = Command::new(&program.file);
+fn start(fence: &Fence, order: &Order) -> io::Result<Spawned> {
+    let program = &order.program;
+    let view = View {
+        read: program.read.clone(),
+        folder: program.folder.clone(),
+        memory_bytes: order.memory_bytes,
+        port: order.port,
+    };
+    let (cage, socket) = fence.cage(&view)?;
+    let mut command = std::process::Command::new(&program.file);
     command
         .args(&program.arguments)
         .current_dir(&program.folder)
@@ -99,35 +154,11 @@ fn start(program: &Program, memory_bytes: u64) -> io::Result<Child> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .process_group(0)
-        .kill_on_drop(true);
-    // SAFETY: between fork and exec `restrict` makes only system calls that are safe there, on
-    // values of its own stack.
-    unsafe { command.pre_exec(move || restrict(memory_bytes)) };
-    command.spawn()
-}
-
-fn restrict(memory_bytes: u64) -> io::Result<()> {
-    limit(libc::RLIMIT_DATA, memory_bytes)?;
-    limit(libc::RLIMIT_NOFILE, FILES_MAX)?;
-    limit(libc::RLIMIT_FSIZE, FILE_BYTES_MAX)?;
-    limit(libc::RLIMIT_STACK, STACK_BYTES_MAX)?;
-    limit(libc::RLIMIT_CORE, 0)?;
-    set_option(libc::PR_SET_NO_NEW_PRIVS, 1)?;
-    set_option(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong)
-}
-
-#[allow(unsafe_code)]
-fn limit(resource: libc::__rlimit_resource_t, value: u64) -> io::Result<()> {
-    let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
-    // SAFETY: `limit` outlives the call, which only reads it.
-    check(unsafe { libc::setrlimit(resource, &limit) })
-}
-
-#[allow(unsafe_code)]
-fn set_option(option: libc::c_int, value: libc::c_ulong) -> io::Result<()> {
-    // SAFETY: these options take one number and touch no memory.
-    check(unsafe { libc::prctl(option, value, 0, 0, 0) })
+        .process_group(0);
+    cage.around(&mut command);
+    let child = Command::from(command).kill_on_drop(true).spawn()?;
+    let listener = socket.map(|socket| receive_listener(&socket)).transpose()?;
+    Ok(Spawned { child, listener })
 }
 
 /// Kills a process group; a group that is gone already is no error.
@@ -139,12 +170,5 @@ pub(super) fn kill_group(leader: u32) {
 }
 
 pub(super) fn make_executable(file: &Path) -> io::Result<()> {
-    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o700))
-}
-
-fn check(code: libc::c_int) -> io::Result<()> {
-    match code {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o755))
 }

@@ -1,6 +1,7 @@
 //! One warm process and the server it talks to.
 
 use std::io;
+use std::net::{Ipv4Addr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -9,14 +10,14 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Child;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
-use super::lambda::{Failure, Job, Server};
+use super::fence::PORT;
+use super::lambda::{self, Done, Failure, Job, Server};
 use super::lock;
-use super::spawn::{Program, Spawner, kill_group};
+use super::spawn::{Program, Spawned, Spawner, kill_group};
 use crate::execute::lines::{Lines, Log};
 use crate::execute::{AbortOnDrop, Caller, Host, InvokeError, Level, Target, Time};
+use crate::manifest::CodeKind;
 
-/// What an interpreter needs beside the function's own memory.
-const RUNTIME_MEMORY_MB: u64 = 32;
 /// How long the last words of a process are waited for after its end.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
@@ -30,6 +31,8 @@ pub(super) struct Worker {
     outputs: [AbortOnDrop<()>; 2],
     last_used: Instant,
     is_broken: bool,
+    served: u32,
+    serves_max: u32,
     _slot: OwnedSemaphorePermit,
 }
 
@@ -48,14 +51,15 @@ impl Worker {
         let (stdout, stderr) =
             (Lines::new(log.clone(), Level::Info), Lines::new(log.clone(), Level::Warn));
         let node = |what: &str, error: io::Error| InvokeError::Node(format!("{what}: {error}"));
-        let server = Server::start(host, caller)
-            .await
-            .map_err(|error| node("runtime API of a process", error))?;
         let name = program.name();
-        let program = describe(program, &server, &target);
-        let memory_bytes = (u64::from(target.limits.memory_mb) + RUNTIME_MEMORY_MB) << 20;
-        let mut child =
-            spawner.spawn(program, memory_bytes).await.map_err(|error| node(&name, error))?;
+        let door = Door::open(spawner).map_err(|error| node("runtime API of a process", error))?;
+        let memory_mb = target.limits.memory_mb + program.runtime_memory_mb();
+        let program = describe(program, &door, &target);
+        let started = spawner.spawn(program, u64::from(memory_mb) << 20, door.port()).await;
+        let Spawned { mut child, listener } = started.map_err(|error| node(&name, error))?;
+        let server = door
+            .serve(listener, host, caller)
+            .map_err(|error| node("runtime API of a process", error))?;
         let outputs =
             [follow(child.stdout.take(), stdout), follow(child.stderr.take(), stderr.clone())];
         let pid = Arc::new(Mutex::new(child.id()));
@@ -70,6 +74,8 @@ impl Worker {
             outputs,
             last_used: Instant::now(),
             is_broken: false,
+            served: 0,
+            serves_max: serves_max(&target),
             _slot: slot,
         })
     }
@@ -80,8 +86,9 @@ impl Worker {
         caller: Caller,
         payload: Bytes,
         time: Time,
-    ) -> Result<Bytes, InvokeError> {
+    ) -> Result<Done, InvokeError> {
         self.is_broken = true;
+        self.served = self.served.saturating_add(1);
         self.log.turn_to(caller.clone());
         let (reply, answer) = oneshot::channel();
         let job = Job { caller, payload, reply };
@@ -98,9 +105,9 @@ impl Worker {
         };
         self.last_used = Instant::now();
         match result {
-            Some(Ok(body)) => {
+            Some(Ok(done)) => {
                 self.is_broken = false;
-                Ok(body)
+                Ok(done)
             }
             Some(Err(failure)) => {
                 self.is_broken = failure.at_start;
@@ -111,7 +118,7 @@ impl Worker {
     }
 
     pub(super) fn is_reusable(&self) -> bool {
-        !self.is_broken && self.exit.borrow().is_none()
+        !self.is_broken && self.served < self.serves_max && self.exit.borrow().is_none()
     }
 
     pub(super) fn last_used(&self) -> Instant {
@@ -157,18 +164,63 @@ impl Drop for Worker {
     }
 }
 
-fn describe(program: Program, server: &Server, target: &Target) -> Program {
+/// Where a process finds the node, and what it shows there.
+struct Door {
+    address: String,
+    token: String,
+    /// A socket of the machine's network, where the process has none of its own.
+    outside: Option<TcpListener>,
+}
+
+impl Door {
+    fn open(spawner: &Spawner) -> io::Result<Self> {
+        let token = lambda::token()?;
+        if spawner.has_own_network() {
+            return Ok(Self { address: format!("127.0.0.1:{PORT}"), token, outside: None });
+        }
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        listener.set_nonblocking(true)?;
+        Ok(Self { address: listener.local_addr()?.to_string(), token, outside: Some(listener) })
+    }
+
+    fn port(&self) -> u16 {
+        let address = self.outside.as_ref().and_then(|listener| listener.local_addr().ok());
+        address.map_or(PORT, |address| address.port())
+    }
+
+    fn serve(
+        self,
+        inside: Option<TcpListener>,
+        host: Arc<dyn Host>,
+        caller: Caller,
+    ) -> io::Result<Server> {
+        let missing = || io::Error::other("the process has no socket");
+        let listener = inside.or(self.outside).ok_or_else(missing)?;
+        Server::start(listener, self.token, host, caller)
+    }
+}
+
+fn describe(program: Program, door: &Door, target: &Target) -> Program {
     program
-        .with("AWS_LAMBDA_RUNTIME_API", server.address())
+        .with("AWS_LAMBDA_RUNTIME_API", &door.address)
         .with("AWS_LAMBDA_FUNCTION_NAME", &target.handler)
         .with("AWS_LAMBDA_FUNCTION_VERSION", target.revision.to_string())
         .with("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", target.limits.memory_mb.to_string())
+        .with("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand")
         .with("AWS_LAMBDA_LOG_GROUP_NAME", &target.app)
         .with("AWS_LAMBDA_LOG_STREAM_NAME", &target.handler)
         .with("_HANDLER", target.entry.clone().unwrap_or_default())
-        .with("EDGESCALE_API", server.address())
-        .with("EDGESCALE_TOKEN", server.token())
+        .with("EDGESCALE_API", &door.address)
+        .with("EDGESCALE_TOKEN", &door.token)
         .with("EDGESCALE_APP", &target.app)
+}
+
+/// A Python process that is to serve one invocation serves any number, each in a fork of its own.
+fn serves_max(target: &Target) -> u32 {
+    match target.limits.reuse {
+        Some(1) if target.kind == CodeKind::Python => u32::MAX,
+        limit => limit.unwrap_or(u32::MAX),
+    }
 }
 
 fn idle_caller(target: &Arc<Target>, deadline: Instant) -> Caller {

@@ -76,7 +76,12 @@ async fn python(bench: &Bench) -> Option<Target> {
     Some(target)
 }
 
-async fn ask(bench: &Bench, target: &Target, name: &str, body: &str) -> serde_json::Value {
+pub(super) async fn ask(
+    bench: &Bench,
+    target: &Target,
+    name: &str,
+    body: &str,
+) -> serde_json::Value {
     let reply = bench.invoke(target, request(name, body)).await.unwrap();
     serde_json::from_slice(&reply.body).unwrap()
 }
@@ -358,7 +363,7 @@ async fn a_command_that_ends_at_once_is_explained() {
 }
 
 /// A zip archive of one stored file, as the format's specification (APPNOTE 6.3) draws it.
-fn zip(name: &str, content: &[u8]) -> Vec<u8> {
+pub(super) fn zip(name: &str, content: &[u8]) -> Vec<u8> {
     let sum = crc32(content).to_le_bytes();
     let (size, name_len) =
         ((content.len() as u32).to_le_bytes(), (name.len() as u16).to_le_bytes());
@@ -400,7 +405,7 @@ async fn code_of_another_form_is_refused() {
     let cases: [(CodeKind, &[u8]); 3] = [
         (CodeKind::Python, &[0xff, 0xfe, 0x00]),
         (CodeKind::Command, b"plain text"),
-        (CodeKind::Java, b"class"),
+        (CodeKind::Java, &[0xca, 0xfe, 0xba, 0xbe]),
     ];
     for (kind, bytes) in cases {
         let code = Code { digest: Digest::of(bytes), kind, bytes: bytes.to_vec().into() };

@@ -1,0 +1,101 @@
+// State of an EdgeScale app, for JavaScript functions that run as processes.
+//
+//     import * as edgescale from "edgescale";
+//
+//     await edgescale.put("motion", { camera: "front", time_us: 1, score: 0.5 });
+//     await edgescale.get("motion", { camera: "front", time_us: 1 });
+//     await edgescale.increment("visits", { page: "/" }, { count: 1 });
+//     await edgescale.scan("motion", { prefix: { camera: "front" }, limit: 10 });
+//     await edgescale.publish("alarm", { camera: "front" });
+//
+// Tables and subjects are those of the app. Nothing but Node.js itself is used.
+
+import http from "node:http";
+
+const address = process.env.EDGESCALE_API ?? "";
+const token = process.env.EDGESCALE_TOKEN ?? "";
+const agent = new http.Agent({ keepAlive: true, maxSockets: 4 });
+
+// The node refused; `kind` is denied, not_found, invalid, unavailable or failed.
+export class EdgeScaleError extends Error {
+  constructor(kind, message) {
+    super(`${kind}: ${message}`);
+    this.name = "EdgeScaleError";
+    this.kind = kind;
+  }
+}
+
+export const get = async (table, key) => (await post("store/get", { table, key })).row;
+
+export const put = async (table, ...rows) => void (await post("store/put", { table, rows }));
+
+// Adds to counter columns of the row under `key`. Not safe to repeat.
+export const increment = async (table, key, deltas) =>
+  void (await post("store/increment", { table, key, deltas }));
+
+export const scan = async (table, { prefix = {}, limit = null, reverse = false } = {}) =>
+  (await post("store/scan", { table, prefix, limit, reverse })).rows;
+
+// Stores bytes and returns their key.
+export const putBlob = async (content) =>
+  (await post("blob/put", { base64: Buffer.from(content).toString("base64") })).key;
+
+export const getBlob = async (key) => {
+  const { base64 } = await post("blob/get", { key });
+  return base64 === null ? null : Buffer.from(base64, "base64");
+};
+
+// Publishes an event: bytes as they are, anything else as JSON.
+export const publish = async (subject, data, contentType) => {
+  const [base64, usual] = encode(data);
+  await post("publish", { subject, content_type: contentType ?? usual, base64 });
+};
+
+// Calls `name` of the app, wherever it is served; resolves to the bytes it answers.
+export const call = async (name, data = Buffer.alloc(0)) => {
+  const { base64 } = await post("call", { name, base64: encode(data)[0] });
+  return Buffer.from(base64, "base64");
+};
+
+// A value of the manifest's [handler.config], as text.
+export const config = async (key, usual = null) => (await post("config", { key })).value ?? usual;
+
+function encode(data) {
+  if (data instanceof Uint8Array) {
+    return [Buffer.from(data).toString("base64"), "application/octet-stream"];
+  }
+  return [Buffer.from(JSON.stringify(data)).toString("base64"), "application/json"];
+}
+
+function post(path, body) {
+  const text = JSON.stringify(body);
+  const [host, port] = address.split(":");
+  const headers = {
+    authorization: `Bearer ${token}`,
+    "content-type": "application/json",
+    "content-length": Buffer.byteLength(text),
+  };
+  const options = { host, port, agent, method: "POST", path: `/edgescale/v1/${path}`, headers };
+  return new Promise((resolve, reject) => {
+    const request = http.request(options, (response) => {
+      const parts = [];
+      response.on("data", (part) => parts.push(part));
+      response.on("error", reject);
+      response.on("end", () => {
+        const answer = Buffer.concat(parts).toString();
+        response.statusCode === 200 ? resolve(JSON.parse(answer)) : reject(refusal(answer));
+      });
+    });
+    request.on("error", reject);
+    request.end(text);
+  });
+}
+
+function refusal(answer) {
+  try {
+    const { error, message } = JSON.parse(answer);
+    return new EdgeScaleError(error, message);
+  } catch {
+    return new EdgeScaleError("invalid", answer);
+  }
+}
