@@ -3,6 +3,7 @@
 pub mod output;
 mod store;
 pub mod talk;
+mod tree;
 mod up;
 
 use std::path::PathBuf;
@@ -58,8 +59,13 @@ enum Command {
         #[arg(long)]
         config: PathBuf,
     },
-    /// Show the tree: sites, links, devices, apps
-    Tree,
+    /// Run the site of --dir, its server and its node, until told to stop
+    Run,
+    /// Show the tree: sites, links, load, devices, apps; or change it
+    Tree {
+        #[command(subcommand)]
+        command: Option<tree::Tree>,
+    },
     /// List apps and the state of their handlers at a site
     Ls,
     /// Register an app: upload its code, apply its manifest
@@ -133,7 +139,7 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 
 fn start_logging(command: &Command) {
     let default = match command {
-        Command::Node { .. } => "info,async_nats=warn",
+        Command::Node { .. } | Command::Run => "info,async_nats=warn",
         _ => "warn,async_nats=error",
     };
     let filter = EnvFilter::try_from_env("EDGESCALE_LOG").unwrap_or_else(|_| default.into());
@@ -146,6 +152,8 @@ async fn dispatch(command: Command, global: Global) -> Result<ExitCode> {
     match command {
         Command::Up(up) => up::run(up, &global).await?,
         Command::Demo(options) => demo::run(options, &global.tools, global.json).await?,
+        Command::Run => tree::run_site(&global, out).await?,
+        Command::Tree { command: Some(command) } => tree::tree(command, &global, out).await?,
         Command::Node { config } => node::run(node::Settings::load(&config)?).await?,
         Command::Doctor => return doctor::run(&global.tools, global.json),
         Command::Bench(BenchCommand::Kernels(options)) => {
@@ -161,7 +169,7 @@ async fn talk_to_tree(command: Command, global: &Global, out: Output) -> Result<
     let context = Context::load(&global.dir)?;
     let site = context.site(global.at.as_deref())?;
     match command {
-        Command::Tree => talk::tree(site, out).await,
+        Command::Tree { command: None } => talk::tree(site, out).await,
         Command::Ls => talk::list(site, out).await,
         Command::Deploy { manifest } => talk::deploy(site, &manifest, out).await,
         Command::Undeploy { app } => talk::undeploy(site, &app, out).await,

@@ -1,4 +1,4 @@
-//! Where a running tree is: sites, server addresses, credentials. `edgescale up` writes it, every
+//! Where a running tree is: sites, server addresses, credentials. `edgescale up` and `run` write it, every
 //! other command reads it.
 
 use std::path::{Path, PathBuf};
@@ -37,7 +37,11 @@ impl Context {
     pub fn load(dir: &Path) -> Result<Self> {
         let file = dir.join(FILE);
         let text = std::fs::read(&file).with_context(|| {
-            format!("no tree is running in {}; start one with `edgescale up`", dir.display())
+            let dir = dir.display();
+            format!(
+                "no tree is running in {dir}; start one with `edgescale up`, or the site of \
+                     this folder with `edgescale run`"
+            )
         })?;
         serde_json::from_slice(&text).with_context(|| format!("{} is damaged", file.display()))
     }
@@ -77,7 +81,7 @@ impl Site {
         let credentials = Credentials { seed: seed.trim().to_owned() };
         let bus = Bus::connect(&self.server, &self.path, &credentials, "edgescale-cli").await;
         bus.with_context(|| {
-            format!("site {} is not reachable; is `edgescale up` running?", self.path)
+            format!("site {} is not reachable; is `edgescale up` or `run` running?", self.path)
         })
     }
 

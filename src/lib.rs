@@ -8,5 +8,6 @@ pub mod demo;
 pub mod doctor;
 pub mod monitor;
 pub mod node;
+pub mod site;
 pub mod tree;
 pub mod upload;

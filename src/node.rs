@@ -2,6 +2,7 @@
 
 pub mod client;
 mod control;
+mod family;
 mod gossip;
 mod host;
 pub mod link;
@@ -55,6 +56,9 @@ pub struct Settings {
     pub tools: PathBuf,
     /// The server's monitoring address, `host:port`.
     pub monitor: Option<String>,
+    /// The site's folder, at the node that takes children in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<PathBuf>,
 }
 
 impl Settings {
@@ -90,6 +94,7 @@ pub struct Node {
     pub logs: Arc<Logs>,
     pub metrics: Arc<Metrics>,
     children: gossip::Children,
+    family: Option<Arc<family::Family>>,
     registering: tokio::sync::Mutex<()>,
     started: Instant,
     serving: AtomicBool,
@@ -127,6 +132,7 @@ pub async fn start(settings: Settings) -> Result<(Arc<Node>, Vec<Subscription>, 
     let mut tasks = JoinSet::new();
     let subscriptions = serve(&node).await?;
     node.serving.store(true, Ordering::Release);
+    family::reopen_door(&node).await;
     tasks.spawn(node.triggers.clone().run_events());
     match node.bus.site().parent() {
         Some(parent) => {
@@ -197,6 +203,7 @@ async fn open(settings: &Settings) -> Result<Node> {
         logs,
         metrics,
         children: gossip::Children::default(),
+        family: settings.folder.as_deref().map(family::Family::open).transpose()?.map(Arc::new),
         registering: tokio::sync::Mutex::new(()),
         started,
         serving: AtomicBool::new(false),

@@ -3,25 +3,24 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
 use bus::TierPath;
-use bus::pki::{Authority, UserKey, write_secret};
-use bus::server::{self, Server};
-use bus::tree::{ChildLink, ParentLink, SiteServer};
+use bus::server;
+use bus::site::{LOOPBACK, Parent, Ports, RECORD_FILE, Record, SiteFolder};
 
-use crate::context::{Context, Site};
+use crate::context::Context;
 use crate::node;
+use crate::site::{Programs, RunningSite};
 
 /// How long a node may take to answer for the first time.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a node may take to stop before it is killed.
-const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Ports are picked before the servers bind them; another process may be quicker.
 const PORT_ATTEMPTS: usize = 3;
+/// How long an invitation stands that is used in the same breath, in seconds.
+const INVITE_S: u64 = 60;
 
 /// What to start.
 #[derive(Clone)]
@@ -48,29 +47,6 @@ pub const DEMO_SITES: [&str; 4] = ["cloud", "cloud.east", "cloud.east.cell1", "c
 pub struct Tree {
     sites: Vec<RunningSite>,
     dir: PathBuf,
-    node_binary: PathBuf,
-}
-
-struct RunningSite {
-    site: Site,
-    dir: PathBuf,
-    server_binary: PathBuf,
-    ports: Ports,
-    server: Option<Server>,
-    node: Option<Child>,
-}
-
-#[derive(Clone, Copy)]
-struct Ports {
-    client: u16,
-    monitor: u16,
-    leaf: u16,
-}
-
-struct Keys {
-    node: UserKey,
-    client: UserKey,
-    link: UserKey,
 }
 
 impl Tree {
@@ -81,8 +57,8 @@ impl Tree {
             .with_context(|| format!("cannot make {}", plan.dir.display()))?;
         let mut tree = Self::start_servers(plan)?;
         tree.context().save(&plan.dir)?;
-        for at in 0..tree.sites.len() {
-            tree.start_node(at)?;
+        for running in &mut tree.sites {
+            running.start_node()?;
         }
         tree.wait_ready().await?;
         Ok(tree)
@@ -101,22 +77,13 @@ impl Tree {
     }
 
     fn try_start_servers(plan: &Plan) -> Result<Self> {
-        let named = std::env::var_os("EDGESCALE_NATS_SERVER").map(PathBuf::from);
-        let binary = server::find(named.as_deref(), &plan.tools)?;
-        let ports = server::free_ports(plan.sites.len() * 3)?;
-        let ports: Vec<Ports> = ports
-            .chunks(3)
-            .map(|three| Ports { client: three[0], monitor: three[1], leaf: three[2] })
-            .collect();
-        let keys = plan.sites.iter().map(|site| Keys::load(&site_dir(&plan.dir, site)));
-        let keys = keys.collect::<Result<Vec<_>>>()?;
-        let authority = Authority::generate()?;
-        let mut tree =
-            Self { sites: vec![], dir: plan.dir.clone(), node_binary: plan.node_binary.clone() };
-        for at in 0..plan.sites.len() {
-            let config = server_config(plan, at, &ports, &keys, &authority)?;
-            let running = RunningSite::start(plan, at, ports[at], &binary, &config)?;
-            tree.sites.push(running);
+        let programs = Programs::find(&plan.node_binary, &plan.tools)?;
+        let mut tree = Self { sites: vec![], dir: plan.dir.clone() };
+        for folder in folders(plan)? {
+            tree.sites.push(RunningSite::prepare(&folder, &programs)?);
+        }
+        for running in &mut tree.sites {
+            running.start_server()?;
         }
         Ok(tree)
     }
@@ -131,80 +98,43 @@ impl Tree {
         &self.dir
     }
 
-    fn position(&self, path: &str) -> Result<usize> {
-        let found = self.sites.iter().position(|running| running.site.path.as_str() == path);
+    fn at(&mut self, path: &str) -> Result<&mut RunningSite> {
+        let found = self.sites.iter_mut().find(|running| running.site.path.as_str() == path);
         found.with_context(|| format!("no site {path:?} in the tree"))
-    }
-
-    fn start_node(&mut self, at: usize) -> Result<()> {
-        let running = &mut self.sites[at];
-        let mut command = Command::new(&self.node_binary);
-        command.arg("node").arg("--config").arg(running.dir.join(node::CONFIG_FILE));
-        running.node = Some(server::spawn_logged(&mut command, &running.site.log)?);
-        Ok(())
-    }
-
-    /// The process ids of a site: server and node.
-    pub fn pids(&self, path: &str) -> Result<(Option<u32>, Option<u32>)> {
-        let running = &self.sites[self.position(path)?];
-        Ok((running.server.as_ref().map(Server::pid), running.node.as_ref().map(Child::id)))
     }
 
     /// Kills a site's node without warning.
     pub fn kill_node(&mut self, path: &str) -> Result<()> {
-        let at = self.position(path)?;
-        if let Some(mut node) = self.sites[at].node.take() {
-            node.kill().with_context(|| format!("killing the node of {path}"))?;
-            node.wait().with_context(|| format!("waiting for the node of {path}"))?;
-        }
-        Ok(())
+        self.at(path)?.kill_node()
     }
 
     /// Starts a site's node again.
     pub async fn restart_node(&mut self, path: &str) -> Result<()> {
-        let at = self.position(path)?;
-        self.start_node(at)?;
+        self.at(path)?.start_node()?;
         self.wait_ready().await
     }
 
     /// Stops a site's server, and with it the links of the site.
     pub fn stop_server(&mut self, path: &str) -> Result<()> {
-        let at = self.position(path)?;
-        self.sites[at].server = None;
+        self.at(path)?.stop_server();
         Ok(())
     }
 
     /// Starts a site's server again, on the ports it had.
     pub fn restart_server(&mut self, path: &str) -> Result<()> {
-        let at = self.position(path)?;
-        let running = &mut self.sites[at];
-        running.server = Some(running.start_server()?);
-        Ok(())
+        self.at(path)?.start_server()
     }
 
     /// Names the first process that ended by itself.
     pub fn casualty(&mut self) -> Option<String> {
-        self.sites.iter_mut().find_map(|running| {
-            let path = &running.site.path;
-            if running.server.as_mut().is_some_and(|server| !server.running()) {
-                let tail = server::tail(&running.dir.join("nats.log"));
-                return Some(format!("the nats-server of {path} ended: {tail}"));
-            }
-            match running.node.as_mut()?.try_wait() {
-                Ok(Some(status)) => {
-                    let tail = server::tail(&running.site.log);
-                    Some(format!("the node of {path} ended with {status}: {tail}"))
-                }
-                _ => None,
-            }
-        })
+        self.sites.iter_mut().find_map(RunningSite::casualty)
     }
 
     /// Waits until every node that runs answers and hears its parent.
     async fn wait_ready(&mut self) -> Result<()> {
         let deadline = Instant::now() + READY_TIMEOUT;
         for at in 0..self.sites.len() {
-            if self.sites[at].node.is_none() {
+            if !self.sites[at].has_node() {
                 continue;
             }
             let site = self.sites[at].site.clone();
@@ -229,8 +159,8 @@ impl Tree {
 
     /// Waits until the root sees every site whose node runs.
     async fn wait_seen(&self, deadline: Instant) -> Result<()> {
-        let running = self.sites.iter().filter(|running| running.node.is_some()).count();
-        let Some(root) = self.sites.first().filter(|root| root.node.is_some()) else {
+        let running = self.sites.iter().filter(|running| running.has_node()).count();
+        let Some(root) = self.sites.first().filter(|root| root.has_node()) else {
             return Ok(());
         };
         while node::client::status(&root.site).await?.brief.size() < running {
@@ -244,15 +174,8 @@ impl Tree {
 
     /// Stops nodes, then servers, children before parents.
     pub fn stop(&mut self) {
-        for running in self.sites.iter_mut().rev() {
-            if let Some(node) = running.node.as_mut() {
-                server::stop(node, STOP_TIMEOUT);
-            }
-            running.node = None;
-        }
-        for running in self.sites.iter_mut().rev() {
-            running.server = None;
-        }
+        self.sites.iter_mut().rev().for_each(RunningSite::stop_node);
+        self.sites.iter_mut().rev().for_each(RunningSite::stop_server);
         let _ = std::fs::remove_file(self.dir.join(crate::context::FILE));
     }
 }
@@ -263,86 +186,58 @@ impl Drop for Tree {
     }
 }
 
-impl RunningSite {
-    fn start(
-        plan: &Plan,
-        at: usize,
-        ports: Ports,
-        binary: &Path,
-        config: &SiteServer,
-    ) -> Result<Self> {
-        let path = &plan.sites[at];
-        let dir = site_dir(&plan.dir, path);
-        let site = Site {
-            path: path.clone(),
-            class: path.default_class(),
-            server: format!("nats://127.0.0.1:{}", ports.client),
-            monitor: format!("127.0.0.1:{}", ports.monitor),
-            nkey: dir.join("client.nk"),
-            log: dir.join("node.log"),
-        };
-        write_secret(&dir.join("nats.conf"), &config.render()?)?;
-        let settings = node::Settings {
-            site: path.clone(),
-            class: site.class,
-            server: site.server.clone(),
-            nkey: dir.join("node.nk"),
-            data: dir.join("data"),
-            tools: plan.tools.clone(),
-            monitor: Some(site.monitor.clone()),
-        };
-        settings.save(&dir.join(node::CONFIG_FILE))?;
-        let server_binary = binary.to_owned();
-        let mut running = Self { site, dir, server_binary, ports, server: None, node: None };
-        running.server = Some(running.start_server()?);
-        Ok(running)
+/// The sites' folders, linked as the plan says, on free ports.
+fn folders(plan: &Plan) -> Result<Vec<SiteFolder>> {
+    let ports = server::free_ports(plan.sites.len() * 3)?;
+    let mut folders: Vec<SiteFolder> = vec![];
+    for (site, ports) in plan.sites.iter().zip(ports.chunks(3)) {
+        let ports = Ports { client: ports[0], monitor: ports[1], leaf: ports[2], join: 0 };
+        let mut folder = folder(&site_dir(&plan.dir, site), site, ports)?;
+        let parent = site.parent();
+        let parent = folders.iter_mut().find(|up| Some(&up.record.site) == parent.as_ref());
+        if let Some(parent) = parent {
+            let via = plan.links.get(site);
+            let port = via.map_or(parent.record.ports.leaf, |via| via(parent.record.ports.leaf));
+            link(parent, &mut folder, format!("{LOOPBACK}:{port}"))?;
+        }
+        folders.push(folder);
     }
-
-    fn start_server(&self) -> Result<Server> {
-        let (config, log) = (self.dir.join("nats.conf"), self.dir.join("nats.log"));
-        Server::start(&self.server_binary, &config, &log, self.ports.client)
-            .with_context(|| format!("the server of {} did not start", self.site.path))
-    }
+    Ok(folders)
 }
 
-impl Keys {
-    fn load(dir: &Path) -> Result<Self> {
-        let key = |name: &str| UserKey::load_or_generate(&dir.join(name));
-        Ok(Self { node: key("node.nk")?, client: key("client.nk")?, link: key("link.nk")? })
+/// The folder of a site of this machine: kept keys, new ports.
+fn folder(dir: &Path, site: &TierPath, ports: Ports) -> Result<SiteFolder> {
+    if dir.join(RECORD_FILE).exists() {
+        let mut folder = SiteFolder::open(dir)?;
+        folder.record.ports = ports;
+        folder.save()?;
+        return Ok(folder);
     }
+    let (site, class, address) = (site.clone(), site.default_class(), LOOPBACK.to_owned());
+    Ok(SiteFolder::create(
+        dir,
+        Record { site, class, address, operated: None, ports, parent: None },
+    )?)
 }
 
-fn server_config(
-    plan: &Plan,
-    at: usize,
-    ports: &[Ports],
-    keys: &[Keys],
-    authority: &Authority,
-) -> Result<SiteServer> {
-    let path = &plan.sites[at];
-    let dir = site_dir(&plan.dir, path);
-    let position = |wanted: &TierPath| plan.sites.iter().position(|site| site == wanted);
-    let parent = path.parent().and_then(|parent| position(&parent)).map(|up| {
-        let via = plan.links.get(path);
-        let port = via.map_or(ports[up].leaf, |via| via(ports[up].leaf));
-        ParentLink { address: format!("127.0.0.1:{port}"), seed: keys[at].link.seed.clone() }
-    });
-    let children =
-        plan.sites.iter().zip(keys).filter(|(site, _)| site.parent().as_ref() == Some(path));
-    let children = children
-        .map(|(site, keys)| ChildLink { path: site.clone(), public: keys.link.public.clone() })
-        .collect();
-    Ok(SiteServer {
-        path: path.clone(),
-        store_dir: dir.join("jetstream"),
-        client_port: ports[at].client,
-        monitor_port: ports[at].monitor,
-        leaf_port: ports[at].leaf,
-        certificate: authority.issue(path, &["127.0.0.1".into()], &dir)?,
-        users: vec![keys[at].node.public.clone(), keys[at].client.public.clone()],
-        parent,
-        children,
-    })
+/// Makes one site the child of another, as `tree invite` and `tree join` do.
+fn link(parent: &mut SiteFolder, child: &mut SiteFolder, address: String) -> Result<()> {
+    let key = child.key("link.nk")?.public;
+    if !parent.roster().children().any(|known| known.link == key) {
+        let now_s = now_s();
+        let name = child.record.site.name().to_owned();
+        let class = child.record.class;
+        let token = parent.invite(&name, class, &address, now_s, now_s + INVITE_S)?;
+        let answer = parent.admit(&child.request(&token)?, now_s)?;
+        child.adopt(&answer)?;
+    }
+    child.record.parent = Some(Parent { address });
+    Ok(child.save()?)
+}
+
+/// The wall clock, in seconds since 1970.
+pub fn now_s() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// Every parent must come before its children, and there is one root.

@@ -44,6 +44,8 @@ pub struct Bus {
 
 impl Bus {
     /// Connects to a site's server; later losses heal by themselves, for ever.
+    ///
+    /// A server that is too old, or whose limits differ from the tree's, is refused.
     pub async fn connect(
         server: &str,
         site: &TierPath,
@@ -68,6 +70,7 @@ impl Bus {
             .await
             .map_err(|_| unreachable("no greeting within 10 s".into()))?
             .map_err(|e| unreachable(e.to_string()))?;
+        crate::server::check_greeting(&client.server_info(), server, site)?;
         Ok(Self { client, site: site.clone(), server: server.to_owned(), connects })
     }
 

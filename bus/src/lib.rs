@@ -12,6 +12,7 @@ pub mod pki;
 pub mod registry;
 pub mod route;
 pub mod server;
+pub mod site;
 pub mod subject;
 pub mod tree;
 

@@ -7,13 +7,24 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
-use crate::Error;
+use crate::pki::UserKey;
+use crate::{Error, TierPath};
 
+/// The largest message of a server, in bytes: a little over what the project sends, for headers.
+///
+/// The same at every site: a message too large for the next server ends the whole link.
+pub const MAX_PAYLOAD_BYTES: usize = 1 << 20;
 /// The oldest nats-server that is accepted; older ones lose requests on leaf links.
 pub const VERSION_MIN: (u32, u32) = (2, 12);
+/// Where free ports are looked for.
+const PORT_FIRST: u16 = 20_000;
+const PORT_LAST: u16 = 32_000;
 /// How long a server may take to greet.
 const START_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a server may take to answer its system account.
+const SYSTEM_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a server may take to stop before it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -95,6 +106,110 @@ fn greeting(port: u16) -> Option<String> {
     Some(info.version)
 }
 
+/// Refuses a server that would lose what a site entrusts to it; says why, and the mend.
+pub(crate) fn check_greeting(
+    info: &async_nats::ServerInfo,
+    server: &str,
+    site: &TierPath,
+) -> Result<(), Error> {
+    check_version(&info.version)?;
+    let refuse = |why: String| {
+        let mend = format!("`edgescale tree config {site}` prints what its configuration needs");
+        Err(Error::Bad(format!("the server at {server} {why}; {mend}")))
+    };
+    if info.max_payload != MAX_PAYLOAD_BYTES {
+        let found = info.max_payload;
+        return refuse(format!(
+            "has max_payload {found}, where every site of a tree has {MAX_PAYLOAD_BYTES}: a \
+             message too large for the next server would end the link"
+        ));
+    }
+    match &info.domain {
+        Some(domain) if *domain != site.domain() => {
+            refuse(format!("serves the JetStream domain {domain:?}, not that of {site}"))
+        }
+        _ if !info.jetstream => refuse("serves no JetStream".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+/// A server's answer to a request of its system account.
+#[derive(Deserialize)]
+struct SystemAnswer<T> {
+    data: Option<T>,
+    error: Option<SystemError>,
+}
+
+#[derive(Deserialize)]
+struct SystemError {
+    description: String,
+}
+
+#[derive(Deserialize)]
+struct Links {
+    #[serde(default)]
+    leafs: Vec<Link>,
+}
+
+#[derive(Deserialize)]
+struct Link {
+    id: u64,
+    /// The link to the parent; all others are to children.
+    #[serde(default)]
+    is_spoke: bool,
+}
+
+/// Asks one thing of a running server, as its system account.
+struct System {
+    client: async_nats::Client,
+    server: String,
+}
+
+impl System {
+    async fn connect(server: &str, key: &UserKey) -> Result<Self, Error> {
+        let options = async_nats::ConnectOptions::with_nkey(key.seed.clone());
+        let client = options.name("edgescale-system").connect(server).await;
+        let client = client.map_err(|e| Error::local(format!("the server at {server}"), e))?;
+        Ok(Self { client, server: server.to_owned() })
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, verb: &str, body: String) -> Result<Option<T>, Error> {
+        let object = || format!("{verb} of the server at {}", self.server);
+        let subject = format!("$SYS.REQ.SERVER.{}.{verb}", self.client.server_info().server_id);
+        let request = async_nats::Request::new().payload(body.into()).timeout(Some(SYSTEM_TIMEOUT));
+        let answer = self.client.send_request(subject, request).await;
+        let answer = answer.map_err(|e| Error::local(object(), e))?;
+        let answer: SystemAnswer<T> =
+            serde_json::from_slice(&answer.payload).map_err(|e| Error::local(object(), e))?;
+        match answer.error {
+            None => Ok(answer.data),
+            Some(error) => Err(Error::local(object(), error.description)),
+        }
+    }
+}
+
+/// Has a running server read its configuration again; connections that are still allowed stay.
+pub async fn reload(server: &str, key: &UserKey) -> Result<(), Error> {
+    let system = System::connect(server, key).await?;
+    system.ask::<serde_json::Value>("RELOAD", String::new()).await.map(|_| ())
+}
+
+/// Ends the links of all children; those that are still allowed are back within seconds.
+///
+/// A server keeps a link whose key it has unlearnt, and names links by what the other side says of
+/// itself. So there is no telling which is whose, and all have to log in again.
+pub async fn drop_links(server: &str, key: &UserKey) -> Result<(), Error> {
+    let system = System::connect(server, key).await?;
+    let links: Option<Links> = system.ask("LEAFZ", String::new()).await?;
+    let leafs = links.map(|links| links.leafs).unwrap_or_default();
+    for link in leafs.iter().filter(|link| !link.is_spoke) {
+        let body = serde_json::json!({ "cid": link.id }).to_string();
+        // One that has gone meanwhile is no failure.
+        let _ = system.ask::<serde_json::Value>("KICK", body).await;
+    }
+    Ok(())
+}
+
 /// Refuses servers that are known to lose requests.
 pub fn check_version(version: &str) -> Result<(), Error> {
     let mut parts = version.trim_start_matches('v').split('.').map(|part| part.parse().ok());
@@ -124,11 +239,22 @@ pub fn find(named: Option<&Path>, tools: &Path) -> Result<PathBuf, Error> {
 }
 
 /// Ports that are free now, all different.
+///
+/// They lie below those that systems give to outgoing connections, so that a server which stops
+/// finds its port free when it comes back.
 pub fn free_ports(count: usize) -> Result<Vec<u16>, Error> {
-    let fail = |e| Error::local("free port on 127.0.0.1", e);
-    let bind = |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-    let listeners = (0..count).map(bind).collect::<Result<Vec<_>, _>>().map_err(fail)?;
-    listeners.iter().map(|l| l.local_addr().map(|a| a.port()).map_err(fail)).collect()
+    use std::hash::{BuildHasher, RandomState};
+    let span = u64::from(PORT_LAST - PORT_FIRST);
+    let start = RandomState::new().hash_one(std::process::id()) % span;
+    let candidates = (0..span).map(|step| PORT_FIRST + ((start + step) % span) as u16);
+    let bound = candidates.filter_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());
+    let listeners: Vec<TcpListener> = bound.take(count).collect();
+    let ports: Vec<u16> =
+        listeners.iter().filter_map(|l| l.local_addr().ok()).map(|a| a.port()).collect();
+    match ports.len() == count {
+        true => Ok(ports),
+        false => Err(Error::local("127.0.0.1", format!("no {count} free ports for servers"))),
+    }
 }
 
 /// Starts a process whose output goes to a file and which dies with the starting thread.

@@ -8,26 +8,30 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use crate::pki::SiteCertificate;
+use crate::pki::TlsFiles;
+use crate::server::MAX_PAYLOAD_BYTES;
+use crate::site::{LOOPBACK, Ports};
 use crate::{Error, TierPath};
 
 /// The account that carries the tenant's traffic.
 pub const ACCOUNT: &str = "tenant";
-/// The largest message a server takes; a little over what the project sends, for headers.
-pub const MAX_PAYLOAD: &str = "1MB";
 
 /// Everything that goes into one site's server configuration.
 #[derive(Clone, Debug)]
 pub struct SiteServer {
     pub path: TierPath,
     pub store_dir: PathBuf,
-    pub client_port: u16,
-    pub monitor_port: u16,
-    /// Where children connect; needed only where there are any.
-    pub leaf_port: u16,
-    pub certificate: SiteCertificate,
+    pub ports: Ports,
+    /// The address to listen on for children.
+    pub listen_host: &'static str,
+    /// An operator runs the server and says where it listens and keeps its streams.
+    pub operated: bool,
+    /// This site's end of its children's links.
+    pub listener: TlsFiles,
     /// Public nkeys that may do everything in the tenant's account at this site: node and client.
     pub users: Vec<String>,
+    /// The public nkey that may have the server read its configuration again.
+    pub system_user: String,
     pub parent: Option<ParentLink>,
     pub children: Vec<ChildLink>,
 }
@@ -39,6 +43,7 @@ pub struct ParentLink {
     pub address: String,
     /// The seed of the link's nkey.
     pub seed: String,
+    pub tls: TlsFiles,
 }
 
 /// A child that may connect.
@@ -60,10 +65,12 @@ impl SiteServer {
     fn write(&self, out: &mut String) -> std::fmt::Result {
         let path = &self.path;
         writeln!(out, "# EdgeScale site {path}. Generated; changes are overwritten.")?;
+        if !self.operated {
+            writeln!(out, "listen: \"{LOOPBACK}:{}\"", self.ports.client)?;
+            writeln!(out, "http: \"{LOOPBACK}:{}\"", self.ports.monitor)?;
+        }
         writeln!(out, "server_name: \"{}\"", path.domain())?;
-        writeln!(out, "listen: \"127.0.0.1:{}\"", self.client_port)?;
-        writeln!(out, "http: \"127.0.0.1:{}\"", self.monitor_port)?;
-        writeln!(out, "max_payload: {MAX_PAYLOAD}")?;
+        writeln!(out, "max_payload: {MAX_PAYLOAD_BYTES}")?;
         writeln!(out, "ping_interval: \"5s\"\nping_max: 2")?;
         if let Some(parent) = path.parent() {
             writeln!(out, "cluster {{ name: \"kids-{}\" }}", parent.domain())?;
@@ -89,32 +96,32 @@ impl SiteServer {
         for child in &self.children {
             write_child(out, &self.path, child)?;
         }
-        writeln!(out, "    ]\n  }}\n  SYS {{}}\n}}\nsystem_account: SYS")
+        writeln!(out, "    ]\n  }}\n  SYS {{ users: [ {{ nkey: {} }} ] }}\n}}", self.system_user)?;
+        writeln!(out, "system_account: SYS")
     }
 
+    /// The listener is there before the first child is: a server cannot add one while it runs.
     fn write_links(&self, out: &mut String) -> std::fmt::Result {
-        if self.children.is_empty() && self.parent.is_none() {
-            return Ok(());
-        }
-        let files = &self.certificate;
-        let (cert, key, ca) =
-            (quoted(&files.certificate), quoted(&files.key), quoted(&files.authority));
-        let tls = format!("cert_file: {cert}, key_file: {key}, ca_file: {ca}");
         writeln!(out, "leafnodes {{\n  reconnect: \"1s\"")?;
-        if !self.children.is_empty() {
-            writeln!(out, "  listen: \"127.0.0.1:{}\"\n  no_advertise: true", self.leaf_port)?;
-            writeln!(out, "  tls {{ {tls}, verify: true, timeout: 3 }}")?;
-        }
+        writeln!(out, "  listen: \"{}:{}\"", self.listen_host, self.ports.leaf)?;
+        writeln!(out, "  no_advertise: true")?;
+        writeln!(out, "  tls {{ {}, verify: true, timeout: 3 }}", tls(&self.listener))?;
         if let Some(parent) = &self.parent {
             writeln!(out, "  remotes: [ {{ url: \"tls://{}\"", parent.address)?;
             writeln!(out, "    account: {ACCOUNT}, nkey: \"{}\"", parent.seed)?;
             writeln!(out, "    ignore_discovered_servers: true, compression: s2_fast")?;
-            writeln!(out, "    dial_timeout: \"2s\", tls {{ {tls} }}")?;
+            writeln!(out, "    dial_timeout: \"2s\", tls {{ {} }}", tls(&parent.tls))?;
             writeln!(out, "    deny_exports: [\"local.>\", \"_INBOX.>\"]")?;
             writeln!(out, "    deny_imports: [\"local.>\", \"_INBOX.>\"] }} ]")?;
         }
         writeln!(out, "}}")
     }
+}
+
+fn tls(files: &TlsFiles) -> String {
+    let (cert, key, ca) =
+        (quoted(&files.certificate), quoted(&files.key), quoted(&files.authority));
+    format!("cert_file: {cert}, key_file: {key}, ca_file: {ca}")
 }
 
 /// Short subjects for clients that know no topology: `ev.<app>.<name>`, `call.<app>.<name>`,

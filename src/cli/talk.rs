@@ -114,7 +114,9 @@ pub async fn tree(site: &Site, out: Output) -> Result<()> {
     out.show(&brief, |brief| {
         let mut rows = vec![];
         tree_rows(brief, 0, &mut rows);
-        table(&["SITE", "CLASS", "LINK", "DEVICES", "APPS", "INVOCATIONS", "UP", "VERSION"], rows)
+        let heading =
+            ["SITE", "CLASS", "LINK", "LOAD", "DEVICES", "APPS", "INVOCATIONS", "UP", "VERSION"];
+        table(&heading, rows)
     })
 }
 
@@ -129,6 +131,7 @@ fn tree_rows(brief: &Brief, depth: usize, rows: &mut Vec<Vec<String>>) {
         format!("{}{}", "  ".repeat(depth), brief.path),
         format!("{:?}", brief.class).to_lowercase(),
         link,
+        format!("{} running", brief.in_flight),
         brief.devices.join(" "),
         brief.apps.join(" "),
         brief.invocations.to_string(),

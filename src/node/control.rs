@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::json;
 use store::BlobKey;
 
-use super::{Answer, Node, gossip};
+use super::{Answer, Node, family, gossip};
 
 /// The most log lines that are given at once.
 const LINES_MAX: usize = 2_000;
@@ -61,10 +61,13 @@ pub async fn control(node: Arc<Node>, request: Request) -> Answer {
             };
             Response::json(&node.logs.last(count.min(LINES_MAX)))
         }
+        ["tree", "invite"] => family::invite(&node, &request).await,
+        ["tree", "remove"] => family::remove(&node, text(&request)?).await,
+        ["tree", "children"] => family::list(&node).await,
         ["site", _, "hello"] => gossip::welcome(&node, &request).await,
         _ => Err(Refusal::bad(format!(
             "no control request {:?}; there are apps.apply, apps.delete, apps.get, apps.list, \
-             status, tree, devices, logs",
+             status, tree, tree.invite, tree.remove, tree.children, devices, logs",
             subject.name
         ))),
     }

@@ -49,6 +49,18 @@ impl Children {
         aged.collect()
     }
 
+    /// How long ago a child was heard, in ms.
+    pub async fn heard_ms_ago(&self, path: &TierPath) -> Option<u64> {
+        let heard = self.heard.lock().await;
+        heard.get(path.as_str()).map(|(_, at)| at.elapsed().as_millis() as u64)
+    }
+
+    /// Forgets a child that was removed.
+    pub async fn forget(&self, path: &TierPath) {
+        self.heard.lock().await.remove(path.as_str());
+        self.news.notify_one();
+    }
+
     async fn note(&self, brief: Brief) -> Result<(), Refusal> {
         let mut heard = self.heard.lock().await;
         let key = brief.path.to_string();

@@ -7,4 +7,5 @@ mod proxy;
 mod road;
 mod security;
 mod tidy;
+mod tree;
 mod world;

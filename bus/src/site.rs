@@ -1,0 +1,294 @@
+//! The folder of one site: what the site is, its keys, its children. The server's configuration is
+//! written from it, and from nothing else.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `site.toml` | [`Record`]: path, class, addresses, ports, parent |
+//! | `children.json` | [`Roster`]: children and open invitations |
+//! | `authority.key`, `.pem` | the authority over the children's links |
+//! | `listen.key`, `.pem` | this site's end of its children's links |
+//! | `link.nk`, `link.key`, `.pem`, `parent.pem` | its end of the link to its parent |
+//! | `node.nk`, `client.nk`, `sys.nk` | the keys of node, operator, and of reloading the server |
+//! | `nats.conf` | the server's configuration, written anew at each change |
+
+pub mod join;
+pub mod roster;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::pki::{Authority, LinkKey, TlsFiles, UserKey, read_if_there, write_secret};
+use crate::server::MAX_PAYLOAD_BYTES;
+use crate::tree::{ChildLink, ParentLink, SiteServer};
+use crate::{Error, TierClass, TierPath};
+use join::{JoinAnswer, JoinRequest, Token};
+use roster::Roster;
+
+/// The name of the record within a site's folder.
+pub const RECORD_FILE: &str = "site.toml";
+/// The name of the server's configuration within a site's folder.
+pub const SERVER_FILE: &str = "nats.conf";
+const ROSTER_FILE: &str = "children.json";
+/// The address of a site that nobody needs to reach from elsewhere.
+pub const LOOPBACK: &str = "127.0.0.1";
+
+/// What a site is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    pub site: TierPath,
+    pub class: TierClass,
+    /// The host under which children reach this site; the loopback address keeps it to this machine.
+    pub address: String,
+    /// The server's own address, where it is not ours to start: `nats://host:port`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operated: Option<String>,
+    pub ports: Ports,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
+}
+
+/// The ports of a site. Clients and the monitor are served on the loopback address only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ports {
+    pub client: u16,
+    pub monitor: u16,
+    /// Where the servers of children connect.
+    pub leaf: u16,
+    /// Where new children join, while an invitation is open; 0 takes any free one.
+    pub join: u16,
+}
+
+/// Where the parent is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parent {
+    /// `host:port` of its listener for children.
+    pub address: String,
+}
+
+impl Ports {
+    /// What a site uses unless told otherwise.
+    pub const USUAL: Self = Self { client: 4222, monitor: 8222, leaf: 7422, join: 7423 };
+}
+
+/// A site's folder, read whole.
+pub struct SiteFolder {
+    dir: PathBuf,
+    pub record: Record,
+    roster: Roster,
+}
+
+impl SiteFolder {
+    /// Makes the folder of a new site, with its keys.
+    pub fn create(dir: &Path, record: Record) -> Result<Self, Error> {
+        if dir.join(RECORD_FILE).exists() {
+            let there = Self::open(dir)?.record.site;
+            return Err(Error::Bad(format!(
+                "{} holds the site {there} already; use another folder, or run it with \
+                 `edgescale run`",
+                dir.display()
+            )));
+        }
+        let folder = Self { dir: dir.to_owned(), record, roster: Roster::default() };
+        folder.save()?;
+        Ok(folder)
+    }
+
+    /// Reads a site's folder.
+    pub fn open(dir: &Path) -> Result<Self, Error> {
+        let file = dir.join(RECORD_FILE);
+        let text = read_if_there(&file)?.ok_or_else(|| {
+            Error::Bad(format!(
+                "{} holds no site; make one with `edgescale tree init` or `edgescale tree join`",
+                dir.display()
+            ))
+        })?;
+        let damaged = |file: &Path, e: &dyn ToString| {
+            Error::local(file.display().to_string(), format!("is not right: {}", e.to_string()))
+        };
+        let record = toml::from_str(&text).map_err(|e| damaged(&file, &e))?;
+        let file = dir.join(ROSTER_FILE);
+        let roster = match read_if_there(&file)? {
+            Some(text) => serde_json::from_str(&text).map_err(|e| damaged(&file, &e))?,
+            None => Roster::default(),
+        };
+        Ok(Self { dir: dir.to_owned(), record, roster })
+    }
+
+    /// Writes record, roster and the server's configuration, making what keys are missing.
+    pub fn save(&self) -> Result<(), Error> {
+        let fail = |e: &dyn ToString| Error::local(self.dir.display().to_string(), e.to_string());
+        let record = toml::to_string(&self.record).map_err(|e| fail(&e))?;
+        let roster = serde_json::to_string_pretty(&self.roster).map_err(|e| fail(&e))?;
+        write_secret(&self.file(ROSTER_FILE), &roster)?;
+        self.issue_listener()?;
+        write_secret(&self.file(SERVER_FILE), &self.server()?.render()?)?;
+        write_secret(&self.file(RECORD_FILE), &record)
+    }
+
+    /// The folder itself.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// A file of the folder.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Children and open invitations.
+    pub fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    /// The address of the site's server for clients on this machine.
+    pub fn server_url(&self) -> String {
+        let own = || format!("nats://{LOOPBACK}:{}", self.record.ports.client);
+        self.record.operated.clone().unwrap_or_else(own)
+    }
+
+    /// The address of the server's monitor.
+    pub fn monitor(&self) -> String {
+        format!("{LOOPBACK}:{}", self.record.ports.monitor)
+    }
+
+    /// Where children's servers connect.
+    pub fn leaf_address(&self) -> String {
+        format!("{}:{}", self.record.address, self.record.ports.leaf)
+    }
+
+    /// The address to listen on for children: everywhere, unless they are all on this machine.
+    pub fn listen_host(&self) -> &'static str {
+        if self.record.address == LOOPBACK { LOOPBACK } else { "0.0.0.0" }
+    }
+
+    /// The key by which a process of this machine is known to the server.
+    pub fn key(&self, name: &str) -> Result<UserKey, Error> {
+        UserKey::load_or_generate(&self.file(name))
+    }
+
+    /// The authority over the children's links.
+    pub fn authority(&self) -> Result<Authority, Error> {
+        Authority::load_or_generate(&self.file("authority.key"), &self.file("authority.pem"))
+    }
+
+    /// This site's end of its children's links.
+    pub fn listener(&self) -> TlsFiles {
+        TlsFiles {
+            certificate: self.file("listen.pem"),
+            key: self.file("listen.key"),
+            authority: self.file("authority.pem"),
+        }
+    }
+
+    fn issue_listener(&self) -> Result<(), Error> {
+        let files = self.listener();
+        let authority = self.authority()?;
+        let key = LinkKey::load_or_generate(&files.key)?;
+        let hosts = [self.record.address.clone(), LOOPBACK.to_owned()];
+        let own = authority.sign(&self.record.site, &hosts, &key.public())?;
+        write_secret(&files.certificate, &(own + authority.pem()))
+    }
+
+    /// Everything that the server's configuration is made of.
+    pub fn server(&self) -> Result<SiteServer, Error> {
+        let record = &self.record;
+        let parent = match &record.parent {
+            Some(parent) => Some(ParentLink {
+                address: parent.address.clone(),
+                seed: self.key("link.nk")?.seed,
+                tls: TlsFiles {
+                    certificate: self.file("link.pem"),
+                    key: self.file("link.key"),
+                    authority: self.file("parent.pem"),
+                },
+            }),
+            None => None,
+        };
+        let children = self.roster.children().map(|child| {
+            let path = record.site.child(&child.name)?;
+            Ok(ChildLink { path, public: child.link.clone() })
+        });
+        Ok(SiteServer {
+            path: record.site.clone(),
+            store_dir: self.file("jetstream"),
+            ports: record.ports,
+            listen_host: self.listen_host(),
+            operated: record.operated.is_some(),
+            listener: self.listener(),
+            users: vec![self.key("node.nk")?.public, self.key("client.nk")?.public],
+            system_user: self.key("sys.nk")?.public,
+            parent,
+            children: children.collect::<Result<_, Error>>()?,
+        })
+    }
+
+    /// Opens the door for one child of that name, until `expires_s`; the token is the key to it.
+    pub fn invite(
+        &mut self,
+        name: &str,
+        class: TierClass,
+        join: &str,
+        now_s: u64,
+        expires_s: u64,
+    ) -> Result<Token, Error> {
+        let site = self.record.site.child(name)?;
+        let key = UserKey::generate()?;
+        self.roster.invite(name, class, &key.public, now_s, expires_s)?;
+        self.save()?;
+        Ok(Token {
+            site,
+            class,
+            join: join.to_owned(),
+            authority: self.authority()?.fingerprint(),
+            seed: key.seed,
+            expires_s,
+        })
+    }
+
+    /// Takes a child in that has a token; the caller has the server read its configuration again.
+    pub fn admit(&mut self, request: &JoinRequest, now_s: u64) -> Result<JoinAnswer, Error> {
+        let child = self.roster.admit(request, now_s)?;
+        let site = self.record.site.child(&child.name)?;
+        let authority = self.authority()?;
+        let answer = JoinAnswer {
+            class: child.class,
+            address: self.leaf_address(),
+            certificate: authority.sign(&site, &[], &request.tls)?,
+            authority: authority.pem().to_owned(),
+            payload_bytes_max: MAX_PAYLOAD_BYTES,
+            site,
+        };
+        self.save()?;
+        Ok(answer)
+    }
+
+    /// Shuts a child out, and takes back invitations of that name; the caller has the server read
+    /// its configuration again, which ends the child's link.
+    pub fn remove_child(&mut self, name: &str) -> Result<(), Error> {
+        self.roster.remove(name)?;
+        self.save()
+    }
+
+    /// What this site asks of the parent that its token names; its keys are made where missing.
+    pub fn request(&self, token: &Token) -> Result<JoinRequest, Error> {
+        let tls = LinkKey::load_or_generate(&self.file("link.key"))?;
+        JoinRequest::new(token, &self.key("link.nk")?, tls.public())
+    }
+
+    /// Takes the place in the tree that a parent gave.
+    pub fn adopt(&mut self, answer: &JoinAnswer) -> Result<(), Error> {
+        write_secret(&self.file("link.pem"), &answer.certificate)?;
+        write_secret(&self.file("parent.pem"), &answer.authority)?;
+        self.record.site = answer.site.clone();
+        self.record.class = answer.class;
+        self.record.parent = Some(Parent { address: answer.address.clone() });
+        self.save()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,69 @@
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+
+const NOW: u64 = 1_000_000;
+
+fn record(site: &str) -> Record {
+    let site: TierPath = site.parse().expect(site);
+    let class = site.default_class();
+    let (address, ports) = (LOOPBACK.to_owned(), Ports::USUAL);
+    Record { site, class, address, operated: None, ports, parent: None }
+}
+
+fn join(parent: &mut SiteFolder, child: &mut SiteFolder) {
+    let name = child.record.site.name().to_owned();
+    let class = child.record.class;
+    let token = parent.invite(&name, class, "127.0.0.1:1", NOW, NOW + 60).expect("a token");
+    let answer = parent.admit(&child.request(&token).expect("a request"), NOW).expect("admitted");
+    child.adopt(&answer).expect("adopted");
+}
+
+#[test]
+fn a_folder_says_all_there_is_and_its_owner_alone_reads_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (up, down) = (folder.path().join("up"), folder.path().join("down"));
+    let mut cloud = SiteFolder::create(&up, record("cloud")).expect("a root");
+    let mut east = SiteFolder::create(&down, record("cloud.east")).expect("a site");
+    join(&mut cloud, &mut east);
+    for (folder, dir) in [(&cloud, &up), (&east, &down)] {
+        let read = SiteFolder::open(dir).expect("the folder");
+        assert_eq!((&read.record, read.roster()), (&folder.record, folder.roster()));
+        for entry in std::fs::read_dir(dir).expect("the folder") {
+            let entry = entry.expect("an entry");
+            let mode = entry.metadata().expect("a file").permissions().mode() & 0o777;
+            assert_eq!(mode, 0o600, "{:?}", entry.path());
+        }
+    }
+    let error = SiteFolder::create(&up, record("other")).err().expect("refused").to_string();
+    assert!(error.contains("holds the site cloud already"), "{error}");
+    let error = SiteFolder::open(folder.path()).err().expect("refused").to_string();
+    assert!(error.contains("holds no site"), "{error}");
+}
+
+#[test]
+fn what_is_the_same_everywhere_is_written_the_same_everywhere() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let create = |site: &str| SiteFolder::create(&folder.path().join(site), record(site));
+    let mut cloud = create("cloud").expect("a root");
+    let mut sites: Vec<SiteFolder> = vec![];
+    for name in ["cloud.east", "cloud.west"] {
+        let mut site = create(name).expect(name);
+        join(&mut cloud, &mut site);
+        sites.push(site);
+    }
+    let text = |site: &SiteFolder| std::fs::read_to_string(site.file(SERVER_FILE)).expect("text");
+    let texts: Vec<String> = [&cloud].into_iter().chain(&sites).map(text).collect();
+    for same in ["max_payload: 1048576", "ping_interval: \"5s\"", "ping_max: 2"] {
+        assert!(texts.iter().all(|text| text.contains(same)), "{same}");
+    }
+    for (site, text) in sites.iter().zip(&texts[1..]) {
+        assert!(text.contains("cluster { name: \"kids-cloud\" }"), "{text}");
+        assert!(text.contains("deny_exports: [\"local.>\", \"_INBOX.>\"]"), "{text}");
+        let link = site.key("link.nk").expect("a key");
+        assert!(texts[0].contains(&link.public) && !texts[0].contains(&link.seed));
+    }
+    cloud.remove_child("east").expect("removed");
+    let link = sites[0].key("link.nk").expect("a key").public;
+    assert!(!text(&cloud).contains(&link), "a removed child is still let in");
+}

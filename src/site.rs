@@ -1,0 +1,229 @@
+//! One site on this machine: its server and its node as processes, from what its folder says.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use bus::server::{self, Server};
+use bus::site::{Record, SERVER_FILE, SiteFolder};
+
+use crate::context::{Context, FILE, Site};
+use crate::node;
+
+/// How long a node may take to stop before it is killed.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often the processes and the record of a site are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// The pause before the first restart of something that ended; it doubles.
+const PAUSE: Duration = Duration::from_millis(500);
+/// The longest pause before a restart.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// Whatever ran for so long is restarted without delay.
+const STEADY: Duration = Duration::from_secs(60);
+
+/// The programs that a site consists of.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    /// nats-server.
+    pub server: PathBuf,
+    /// The binary that runs nodes.
+    pub node: PathBuf,
+    /// The project's tools.
+    pub tools: PathBuf,
+}
+
+impl Programs {
+    /// Finds the server; nodes are run by `node`.
+    pub fn find(node: &Path, tools: &Path) -> Result<Self> {
+        let named = std::env::var_os("EDGESCALE_NATS_SERVER").map(PathBuf::from);
+        let server = server::find(named.as_deref(), tools)?;
+        Ok(Self { server, node: node.to_owned(), tools: tools.to_owned() })
+    }
+}
+
+/// A site whose processes may run; dropping it stops them.
+pub struct RunningSite {
+    pub site: Site,
+    dir: PathBuf,
+    record: Record,
+    programs: Programs,
+    server: Option<Server>,
+    node: Option<Child>,
+}
+
+impl RunningSite {
+    /// Writes the node's configuration; starts nothing.
+    pub fn prepare(folder: &SiteFolder, programs: &Programs) -> Result<Self> {
+        let record = folder.record.clone();
+        let site = Site {
+            path: record.site.clone(),
+            class: record.class,
+            server: folder.server_url(),
+            monitor: folder.monitor(),
+            nkey: folder.file("client.nk"),
+            log: folder.file("node.log"),
+        };
+        let settings = node::Settings {
+            site: record.site.clone(),
+            class: record.class,
+            server: site.server.clone(),
+            nkey: folder.file("node.nk"),
+            data: folder.file("data"),
+            tools: programs.tools.clone(),
+            monitor: Some(site.monitor.clone()),
+            folder: Some(folder.dir().to_owned()),
+        };
+        settings.save(&folder.file(node::CONFIG_FILE))?;
+        let (dir, programs) = (folder.dir().to_owned(), programs.clone());
+        Ok(Self { site, dir, record, programs, server: None, node: None })
+    }
+
+    /// Starts the server, unless an operator runs it; returns when it greets.
+    pub fn start_server(&mut self) -> Result<()> {
+        if self.record.operated.is_some() {
+            return Ok(());
+        }
+        let (config, log) = (self.dir.join(SERVER_FILE), self.server_log());
+        let port = self.record.ports.client;
+        let server = Server::start(&self.programs.server, &config, &log, port)
+            .with_context(|| format!("the server of {} did not start", self.site.path))?;
+        self.server = Some(server);
+        Ok(())
+    }
+
+    /// Starts the node.
+    pub fn start_node(&mut self) -> Result<()> {
+        let mut command = Command::new(&self.programs.node);
+        command.arg("node").arg("--config").arg(self.dir.join(node::CONFIG_FILE));
+        self.node = Some(server::spawn_logged(&mut command, &self.site.log)?);
+        Ok(())
+    }
+
+    /// True when a node was started and not stopped since.
+    pub fn has_node(&self) -> bool {
+        self.node.is_some()
+    }
+
+    /// Kills the node without warning.
+    pub fn kill_node(&mut self) -> Result<()> {
+        if let Some(mut node) = self.node.take() {
+            let path = &self.site.path;
+            node.kill().with_context(|| format!("killing the node of {path}"))?;
+            node.wait().with_context(|| format!("waiting for the node of {path}"))?;
+        }
+        Ok(())
+    }
+
+    /// Stops the node.
+    pub fn stop_node(&mut self) {
+        if let Some(mut node) = self.node.take() {
+            server::stop(&mut node, STOP_TIMEOUT);
+        }
+    }
+
+    /// Stops the server, and with it the links of the site.
+    pub fn stop_server(&mut self) {
+        self.server = None;
+    }
+
+    /// Names the first process that ended by itself, and why.
+    pub fn casualty(&mut self) -> Option<String> {
+        let path = &self.site.path;
+        if self.server.as_mut().is_some_and(|server| !server.running()) {
+            let tail = server::tail(&self.server_log());
+            return Some(format!("the nats-server of {path} ended: {tail}"));
+        }
+        match self.node.as_mut()?.try_wait() {
+            Ok(Some(status)) => {
+                let tail = server::tail(&self.site.log);
+                Some(format!("the node of {path} ended with {status}: {tail}"))
+            }
+            _ => None,
+        }
+    }
+
+    fn server_log(&self) -> PathBuf {
+        self.dir.join("nats.log")
+    }
+
+    fn start(&mut self) -> Result<()> {
+        self.start_server()?;
+        self.start_node()
+    }
+
+    fn stop(&mut self) {
+        self.stop_node();
+        self.stop_server();
+    }
+
+    /// Starts again whichever process ended; true when one had.
+    fn mend(&mut self) -> Result<bool> {
+        if self.server.as_mut().is_some_and(|server| !server.running()) || self.lacks_server() {
+            self.start_server()?;
+            return Ok(true);
+        }
+        if !matches!(self.node.as_mut().map(Child::try_wait), Some(Ok(None))) {
+            self.start_node()?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    fn lacks_server(&self) -> bool {
+        self.server.is_none() && self.record.operated.is_none()
+    }
+}
+
+impl Drop for RunningSite {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Runs the site of a folder until the process is told to stop: what ends is started again, and a
+/// site that was moved goes on at its new place. Nothing here waits for a parent.
+pub async fn run(dir: &Path, programs: &Programs, started: impl FnOnce(&Site)) -> Result<()> {
+    let mut running = prepare(dir, programs)?;
+    running.start()?;
+    started(&running.site);
+    let mut pause = PAUSE;
+    let mut last_start = Instant::now();
+    loop {
+        tokio::select! {
+            () = node::stop_signal() => break,
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+        if SiteFolder::open(dir).is_ok_and(|folder| folder.record != running.record) {
+            tracing::info!(site = %running.site.path, "the site's record has changed");
+            running.stop();
+            running = prepare(dir, programs)?;
+        }
+        if let Some(casualty) = running.casualty() {
+            tracing::warn!("{casualty}; starting it again");
+            if last_start.elapsed() < STEADY {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSE_MAX);
+            } else {
+                pause = PAUSE;
+            }
+        }
+        match running.mend() {
+            Ok(true) => last_start = Instant::now(),
+            Ok(false) => {}
+            Err(e) => tracing::error!("{e:#}"),
+        }
+    }
+    drop(running);
+    let _ = std::fs::remove_file(dir.join(FILE));
+    Ok(())
+}
+
+fn prepare(dir: &Path, programs: &Programs) -> Result<RunningSite> {
+    let folder = SiteFolder::open(dir)?;
+    // A newer version may write the server's configuration differently.
+    folder.save()?;
+    let running = RunningSite::prepare(&folder, programs)?;
+    Context { sites: vec![running.site.clone()] }.save(dir)?;
+    Ok(running)
+}
