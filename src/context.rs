@@ -1,5 +1,5 @@
-//! Where a running tree is: sites, server addresses, credentials. `edgescale up` and `run` write it, every
-//! other command reads it.
+//! Where a running tree is: sites, server addresses, credentials. `edgescale up` and `run` write
+//! it, every other command reads it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -39,7 +39,8 @@ pub const LOOPBACK: &str = "127.0.0.1";
 pub struct Record {
     pub site: TierPath,
     pub class: TierClass,
-    /// The host under which children reach this site; the loopback address keeps it to this machine.
+    /// The host under which children reach this site; the loopback address means that all are
+    /// on this machine.
     pub address: String,
     /// The server's own address, where it is not ours to start: `nats://host:port`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

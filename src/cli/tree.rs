@@ -179,7 +179,8 @@ async fn join_tree(asked: &Join, global: &Global, out: Output) -> Result<()> {
     if asked.no_run {
         return out.show(&json!({"site": token.site, "dir": dir}), |_| {
             format!(
-                "{} has joined, and is kept in {shown}.\n\n  run it   edgescale --dir {shown} run\n",
+                "{} has joined, and is kept in {shown}.\n\n  \
+                 run it   edgescale --dir {shown} run\n",
                 token.site
             )
         });
@@ -216,7 +217,7 @@ fn config(folder: &SiteFolder, secrets: bool, out: Output) -> Result<()> {
     out.show(&json!({"file": file, "config": text}), |_| {
         let file = file.display();
         format!(
-            "# A server that you run yourself includes this file, which changes when children join:\n\
+            "# A server of your own includes this file, which changes when children join:\n\
              #   include \"{file}\"   (relative to the file that includes it)\n{text}"
         )
     })
