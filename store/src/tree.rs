@@ -7,12 +7,14 @@
 //!   held is fetched. Closure: whatever a site holds, its ancestors hold.
 //! * **On demand** ([`ask`]): a read of what is not held here is answered by the nearest ancestor
 //!   that holds it, while a replica is fetched.
+//! * **Owner** ([`owner`]): what has conditions is decided in one place.
 //!
 //! The root holds everything. Nothing here knows the network: see [`crate::Link`].
 
 pub mod ask;
 mod feed;
 mod follow;
+pub mod owner;
 mod up;
 pub mod wire;
 
@@ -41,6 +43,7 @@ pub struct Tree {
     link: Arc<dyn Link>,
     followers: Mutex<HashMap<String, follow::Follower>>,
     feeds: feed::Feeds,
+    answers: owner::Answers,
     tasks: Mutex<JoinSet<()>>,
     stop: watch::Sender<bool>,
 }
@@ -53,6 +56,7 @@ impl Tree {
             link,
             followers: Mutex::default(),
             feeds: feed::Feeds::default(),
+            answers: owner::Answers::default(),
             tasks: Mutex::default(),
             stop: watch::Sender::new(false),
         });
@@ -82,6 +86,8 @@ impl Tree {
         let mut stop = self.stop.subscribe();
         crate::lock(&self.tasks).spawn(async move {
             tokio::select! {
+                // Nothing goes out any more once the tree is left.
+                biased;
                 _ = stop.wait_for(|stop| *stop) => {}
                 () = task => {}
             }
@@ -134,4 +140,4 @@ impl Backoff {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -1,5 +1,6 @@
 //! Many sites in one process, joined by links that fail as told.
 
+mod linear;
 mod net;
 mod simulation;
 
@@ -16,7 +17,7 @@ use net::{Faults, Net};
 
 /// Waits for something that must come true; fails after a time no working store needs.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, mut is_true: impl FnMut() -> F) {
-    for _ in 0..2_000 {
+    for _ in 0..6_000 {
         if is_true().await {
             return;
         }
@@ -216,7 +217,9 @@ async fn a_lost_message_of_the_feed_is_noticed_and_fetched() {
     net.drop_changes(true);
     cloud.put("motion", &[frame(1)]).await.unwrap();
     cloud.put("motion", &[frame(2)]).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    eventually("the messages are lost", || async { net.changes_dropped() > 0 }).await;
+    let standing = cloud.status().seq;
+    eventually("and their like", || async { cloud.status().durable_seq >= standing }).await;
     net.drop_changes(false);
     cloud.put("motion", &[frame(3)]).await.unwrap();
     eventually("the gap is mended", || async { local_rows(&east, "motion").await.len() == 3 })
@@ -278,6 +281,46 @@ async fn a_parent_that_lost_its_disk_gets_everything_again() {
     cell1.put("motion", &[frame(21)]).await.unwrap();
     eventually("and what follows", || async { local_rows(&east, "motion").await.len() == 22 })
         .await;
+}
+
+#[tokio::test]
+async fn a_parent_restored_from_an_older_copy_leaves_no_replica_stale() {
+    let net = Net::new(Faults::none(), 1);
+    let cloud = net.start("cloud").await;
+    let east = net.start("cloud.east").await;
+    cloud.create_table(&motion()).await.unwrap();
+    east.replicate("motion").await.unwrap();
+    cloud.put("motion", &[frame(1)]).await.unwrap();
+    let copy = net.copy_of_disk("cloud");
+    for at in 2..5 {
+        cloud.put("motion", &[frame(at)]).await.unwrap();
+    }
+    eventually("the replica follows", || async { local_rows(&east, "motion").await.len() == 4 })
+        .await;
+    let cloud = net.restore("cloud", copy).await;
+    cloud.put("motion", &[frame(5)]).await.unwrap();
+    eventually("the replica has what came after", || async {
+        local_rows(&east, "motion").await.iter().any(|row| row["at"] == Value::Time(5))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_child_restored_from_an_older_copy_is_heard() {
+    let net = Net::new(Faults::none(), 1);
+    net.start("cloud").await;
+    let east = net.start("cloud.east").await;
+    east.create_table(&motion()).await.unwrap();
+    let copy = net.copy_of_disk("cloud.east");
+    for at in 1..5 {
+        east.put_at("motion", &[frame(at)], Level::Parent).await.unwrap();
+    }
+    let east = net.restore("cloud.east", copy).await;
+    for at in 5..7 {
+        east.put_at("motion", &[frame(at)], Level::Parent).await.unwrap();
+    }
+    let cloud = net.store("cloud");
+    assert_eq!(local_rows(&cloud, "motion").await.len(), 6);
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use futures::stream::{BoxStream, StreamExt};
 use tokio::sync::mpsc;
 
 use crate::tests::Machine;
+use crate::wal::tests::MemDisk;
 use crate::{Config, EdgeStore, Link, LinkError, lock};
 
 /// How often things go wrong, in percent of messages, and the longest delay.
@@ -44,6 +45,11 @@ struct Inner {
     asked: Mutex<HashMap<(String, String), usize>>,
     followers: Mutex<Vec<Follower>>,
     changes_lost: Mutex<bool>,
+    /// Messages of change feeds that were lost because `changes_lost` said so.
+    changes_dropped: AtomicUsize,
+    /// How often each site was switched off. What a store sends or answers in an earlier life
+    /// than its site's present one goes nowhere, as from any machine without power.
+    lives: Mutex<HashMap<String, u64>>,
     compare_interval_ms: AtomicU64,
     sync_ms: AtomicU64,
     largest_payload: AtomicUsize,
@@ -72,6 +78,8 @@ impl Net {
             asked: Mutex::default(),
             followers: Mutex::default(),
             changes_lost: Mutex::default(),
+            changes_dropped: AtomicUsize::new(0),
+            lives: Mutex::default(),
             compare_interval_ms: AtomicU64::new(50),
             sync_ms: AtomicU64::new(0),
             largest_payload: AtomicUsize::new(0),
@@ -171,6 +179,7 @@ impl Net {
 
     fn stop(&self, site: &str) -> (Machine, Arc<AtomicI64>) {
         let Site { machine, store, skew_ms } = lock(&self.inner.sites).remove(site).unwrap();
+        *lock(&self.inner.lives).entry(site.into()).or_default() += 1;
         if let Some(tree) = store.inner.tree.get() {
             tree.abandon();
         }
@@ -185,13 +194,14 @@ impl Net {
         };
         let config = Config {
             compare_interval_ms: self.inner.compare_interval_ms.load(Ordering::Relaxed),
-            request_timeout_ms: 500,
+            // Lost messages are reported at once, so no time-out ever has to pass here.
+            request_timeout_ms: 60_000,
             segments_max: 3,
             wall_clock: Arc::new(now),
             ..Config::new("", site)
         };
         let store = machine.open(config).await.unwrap();
-        store.attach(Arc::new(VirtualLink { net: self.clone(), site: site.into() })).unwrap();
+        store.attach(Arc::new(self.link(site))).unwrap();
         let here = Site { machine, store: store.clone(), skew_ms };
         lock(&self.inner.sites).insert(site.into(), here);
         store
@@ -210,6 +220,7 @@ impl Net {
             return Err(LinkError::Refused(op.into()));
         }
         self.travel(child, payload.len()).await?;
+        let life = self.life(to);
         let store = lock(&self.inner.sites).get(to).map(|site| site.store.clone());
         let store = store.ok_or_else(|| LinkError::Unreachable(to.into()))?;
         if self.random(100) < lock(&self.inner.faults).repeated {
@@ -217,8 +228,12 @@ impl Net {
         }
         let answer = store.serve(op, from, payload).await;
         drop(store);
+        // Whatever happens to the answer, the request has been carried out.
+        if self.life(to) != life {
+            return Err(LinkError::Timeout);
+        }
         let answer = answer.map_err(|e| LinkError::Refused(e.to_string()))?;
-        self.travel(child, answer.len()).await?;
+        self.travel(child, answer.len()).await.map_err(|_| LinkError::Timeout)?;
         Ok(answer)
     }
 
@@ -259,14 +274,55 @@ impl Net {
 
 impl Net {
     /// A site's end of its links.
-    pub fn link(&self, site: &str) -> impl Link {
-        VirtualLink { net: self.clone(), site: site.into() }
+    pub fn link(&self, site: &str) -> impl Link + use<> {
+        VirtualLink { net: self.clone(), site: site.into(), life: self.life(site) }
+    }
+
+    /// Messages of change feeds that [`Net::drop_changes`] has swallowed.
+    pub fn changes_dropped(&self) -> usize {
+        self.inner.changes_dropped.load(Ordering::Relaxed)
+    }
+
+    /// Starts a site on a disk as it was at some earlier time.
+    pub async fn restore(&self, site: &str, disk: MemDisk) -> EdgeStore {
+        let (mut machine, skew_ms) = self.stop(site);
+        machine.disk = disk;
+        self.open(site, machine, skew_ms).await
+    }
+
+    /// The store of a site.
+    pub fn store(&self, site: &str) -> EdgeStore {
+        lock(&self.inner.sites)[site].store.clone()
+    }
+
+    /// A copy of a site's disk, synced bytes only.
+    pub fn copy_of_disk(&self, site: &str) -> MemDisk {
+        lock(&self.inner.sites)[site].machine.disk.crash(|_| 0, false)
+    }
+
+    fn life(&self, site: &str) -> u64 {
+        lock(&self.inner.lives).get(site).copied().unwrap_or(0)
     }
 }
 
 struct VirtualLink {
     net: Net,
     site: String,
+    life: u64,
+}
+
+impl VirtualLink {
+    async fn carry(&self, to: &str, op: &str, payload: Bytes) -> Result<Bytes, LinkError> {
+        if !self.is_on() {
+            return Err(LinkError::Unreachable(self.site.clone()));
+        }
+        self.net.carry(&self.site, to, op, payload).await
+    }
+
+    /// False once the power of this store's site was taken away.
+    fn is_on(&self) -> bool {
+        self.net.life(&self.site) == self.life
+    }
 }
 
 #[async_trait]
@@ -274,15 +330,17 @@ impl Link for VirtualLink {
     async fn request_parent(&self, op: &str, payload: Bytes) -> Result<Bytes, LinkError> {
         let parent = parent_of(&self.site);
         let parent = parent.ok_or_else(|| LinkError::Unreachable("the root's parent".into()))?;
-        self.net.carry(&self.site, parent, op, payload).await
+        self.carry(parent, op, payload).await
     }
 
     async fn request(&self, site: &str, op: &str, payload: Bytes) -> Result<Bytes, LinkError> {
-        self.net.carry(&self.site, site, op, payload).await
+        self.carry(site, op, payload).await
     }
 
     async fn publish_changes(&self, table: &str, payload: Bytes) -> Result<(), LinkError> {
-        if !*lock(&self.net.inner.changes_lost) {
+        if *lock(&self.net.inner.changes_lost) {
+            self.net.inner.changes_dropped.fetch_add(1, Ordering::Relaxed);
+        } else if self.is_on() {
             self.net.publish(&self.site, table, &payload);
         }
         Ok(())

@@ -9,6 +9,8 @@ use crate::spec::TableSpec;
 const SITES: [&str; 4] = ["cloud", "cloud.east", "cloud.east.cell1", "cloud.east.cell2"];
 const STEPS: u64 = 300;
 const KEYS: u64 = 12;
+/// Looks at a site, 10 ms apart, before it counts as stale.
+const PATIENCE_STEPS: usize = 6_000;
 
 /// Clock reading and store identity: the order of writes.
 type At = (u64, u64);
@@ -199,7 +201,7 @@ async fn simulate(seed: u64) {
     }
     let (plain, merged) = (world.model.plain(), world.model.merged());
     for (site, store) in SITES.iter().zip(&world.stores) {
-        for _ in 0..1_000 {
+        for _ in 0..PATIENCE_STEPS {
             if shown_plain(store).await == plain && shown_merged(store).await == merged {
                 break;
             }
