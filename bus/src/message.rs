@@ -108,6 +108,8 @@ pub enum RefusalKind {
     NoHandler,
     /// The time budget ran out.
     DeadlineExceeded,
+    /// What the request took for granted does not hold: look again, then decide.
+    Conflict,
     /// Too busy: retry after the time named.
     Overloaded,
     /// The handler itself failed.
@@ -126,6 +128,7 @@ impl RefusalKind {
             Self::NotGranted => 403,
             Self::NotFound | Self::NoHandler => 404,
             Self::DeadlineExceeded => 504,
+            Self::Conflict => 409,
             Self::Overloaded => 429,
             Self::HandlerFailed => 502,
             Self::Unavailable => 503,

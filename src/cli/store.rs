@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use bus::Kind;
+use bus::{Bus, Kind};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
@@ -11,14 +11,63 @@ use super::output::{Output, table};
 use crate::context::Site;
 use crate::node::client;
 
+/// How long one question for changes waits at the site.
+const FOLLOW_WAIT_MS: u64 = 3_000;
+
 #[derive(Subcommand)]
 pub enum Store {
-    /// Print one row
+    /// Print rows by key; one key prints its row's version as well with --json
     Get {
         /// APP/TABLE
         table: String,
-        /// The key as JSON: {"camera":"front","frame":7}
+        /// Keys as JSON: {"camera":"front","frame":7}
+        #[arg(required = true)]
+        keys: Vec<String>,
+    },
+    /// Write whole rows: columns that a row leaves out become null
+    Put(Write),
+    /// Write the named columns of rows and leave the others
+    Patch(Write),
+    /// Delete rows by key
+    Delete(Write),
+    /// Add to counter columns of a row
+    Increment {
+        /// APP/TABLE
+        table: String,
+        /// The key as JSON
         key: String,
+        /// Counter column to number, as JSON: {"count":1}
+        by: String,
+    },
+    /// Write a row if its present state is as expected; the root decides
+    PutIf {
+        /// APP/TABLE
+        table: String,
+        /// The row as JSON
+        row: String,
+        #[command(flatten)]
+        expect: Expect,
+    },
+    /// Make several changes to one partition, all or none: {"if":[…],"do":[…]}
+    Commit {
+        /// APP/TABLE
+        table: String,
+        /// Conditions and writes as JSON, as in docs/guides/store.md
+        commit: String,
+    },
+    /// Print rows as they change, each as it is now
+    Changes {
+        /// APP/TABLE
+        table: String,
+        /// Position to go on from, printed by an earlier call
+        #[arg(long, default_value = "")]
+        after: String,
+        /// Most rows of one answer
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+        /// Wait for more until Ctrl-C
+        #[arg(short, long)]
+        follow: bool,
     },
     /// Print rows in key order
     Scan {
@@ -27,6 +76,18 @@ pub enum Store {
         /// Leading key columns that must match, as JSON
         #[arg(long)]
         prefix: Option<String>,
+        /// Leading key columns of the first row, as JSON
+        #[arg(long)]
+        from: Option<String>,
+        /// Leading key columns of the end, which is not printed, as JSON
+        #[arg(long)]
+        to: Option<String>,
+        /// Columns to print, with commas between
+        #[arg(long, value_delimiter = ',')]
+        columns: Option<Vec<String>>,
+        /// Condition that rows must meet, such as 'score>=0.5'; may be repeated
+        #[arg(long = "where", value_name = "CONDITION")]
+        conditions: Vec<String>,
         /// Most rows
         #[arg(long, default_value_t = 100)]
         limit: usize,
@@ -53,20 +114,69 @@ pub enum Store {
     },
 }
 
+/// Rows or keys to write.
+#[derive(clap::Args)]
+pub struct Write {
+    /// APP/TABLE
+    table: String,
+    /// Rows (to delete: keys) as JSON objects
+    #[arg(required = true)]
+    rows: Vec<String>,
+    /// How far the write must have got before this returns
+    #[arg(long, default_value = "local-sync", value_parser = ["memory", "local-sync", "parent"])]
+    level: String,
+}
+
+/// What a row must be like.
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+pub struct Expect {
+    /// There is no such row
+    #[arg(long)]
+    absent: bool,
+    /// It still has this version, as `get --json` printed it
+    #[arg(long)]
+    version: Option<String>,
+    /// These columns have these values, as JSON
+    #[arg(long)]
+    values: Option<String>,
+}
+
 /// Carries out a store command at a site.
 pub async fn run(site: &Site, command: Store, out: Output) -> Result<()> {
     let bus = site.connect().await?;
     match command {
-        Store::Get { table, key } => {
-            let body = json!({"table": stored_name(&table)?, "key": object(&key)?});
-            let answer = client::ask(&bus, Kind::St, "get", body.to_string()).await?;
-            let row: Value = client::json(&answer)?;
-            out.show(&row, |row| row.get("row").unwrap_or(row).to_string())
+        Store::Get { table, keys } => get(&bus, &stored_name(&table)?, &keys, out).await,
+        Store::Put(write) => write_rows(&bus, "put", write, out).await,
+        Store::Patch(write) => write_rows(&bus, "patch", write, out).await,
+        Store::Delete(write) => write_rows(&bus, "delete", write, out).await,
+        Store::Increment { table, key, by } => {
+            let body = json!({"table": stored_name(&table)?, "key": object(&key)?,
+                              "by": object(&by)?});
+            acknowledge(&bus, "increment", body, out).await
         }
-        Store::Scan { table, prefix, limit, reverse } => {
-            let prefix = prefix.as_deref().map_or(Ok(json!({})), object)?;
-            let body = json!({"table": stored_name(&table)?, "prefix": prefix, "limit": limit,
-                              "reverse": reverse});
+        Store::PutIf { table, row, expect } => {
+            let body = put_if(&bus, &stored_name(&table)?, object(&row)?, expect).await?;
+            acknowledge(&bus, "commit", body, out).await
+        }
+        Store::Commit { table, commit } => {
+            let mut body = object(&commit)?;
+            body["table"] = stored_name(&table)?.into();
+            acknowledge(&bus, "commit", body, out).await
+        }
+        Store::Changes { table, after, limit, follow } => {
+            changes(&bus, &stored_name(&table)?, after, limit, follow, out).await
+        }
+        Store::Scan { table, prefix, from, to, columns, conditions, limit, reverse } => {
+            let or_empty = |text: Option<&str>| text.map_or(Ok(json!({})), object);
+            let filter = conditions.iter().map(|c| condition(c)).collect::<Result<Vec<_>>>()?;
+            let mut body = json!({"table": stored_name(&table)?, "filter": filter,
+                              "prefix": or_empty(prefix.as_deref())?,
+                              "from": or_empty(from.as_deref())?, "to": or_empty(to.as_deref())?,
+                              "limit": limit, "reverse": reverse});
+            if let Some(columns) = columns {
+                body["columns"] = columns.into();
+            }
             let answer = client::ask(&bus, Kind::St, "scan", body.to_string()).await?;
             out.show(&client::json::<Value>(&answer)?, rows_text)
         }
@@ -100,6 +210,108 @@ pub async fn run(site: &Site, command: Store, out: Output) -> Result<()> {
     }
 }
 
+async fn get(bus: &Bus, table: &str, keys: &[String], out: Output) -> Result<()> {
+    if let [key] = keys {
+        let body = json!({"table": table, "key": object(key)?});
+        let answer = client::ask(bus, Kind::St, "get", body.to_string()).await?;
+        let row: Value = client::json(&answer)?;
+        return out.show(&row, |row| row.get("row").unwrap_or(row).to_string());
+    }
+    let keys = keys.iter().map(|key| object(key)).collect::<Result<Vec<_>>>()?;
+    let body = json!({"table": table, "keys": keys});
+    let answer = client::ask(bus, Kind::St, "get-many", body.to_string()).await?;
+    out.show(&client::json::<Value>(&answer)?, |answer| {
+        let rows = answer["rows"].as_array().map_or(&[][..], Vec::as_slice);
+        rows.iter().map(|row| format!("{row}\n")).collect()
+    })
+}
+
+async fn write_rows(bus: &Bus, op: &str, write: Write, out: Output) -> Result<()> {
+    let rows = write.rows.iter().map(|row| object(row)).collect::<Result<Vec<_>>>()?;
+    let body = json!({"table": stored_name(&write.table)?, "rows": rows, "level": write.level});
+    acknowledge(bus, op, body, out).await
+}
+
+/// Sends a write and prints how far it got.
+async fn acknowledge(bus: &Bus, op: &str, body: Value, out: Output) -> Result<()> {
+    let answer = client::ask(bus, Kind::St, op, body.to_string()).await?;
+    out.show(&client::json::<Value>(&answer)?, |answer| {
+        let level = answer["ack"]["level"].as_str().unwrap_or("?");
+        format!("done, acknowledged at level {level}")
+    })
+}
+
+/// A commit that puts a row under one condition; the table says which columns are its key.
+async fn put_if(bus: &Bus, table: &str, row: Value, expect: Expect) -> Result<Value> {
+    let answer = client::ask(bus, Kind::St, "table", json!({"table": table}).to_string()).await?;
+    let spec: Value = client::json(&answer)?;
+    let columns = spec["table"]["key"].as_array().context("the table's key is not known")?;
+    let mut condition = json!({"key": {}});
+    for name in columns.iter().filter_map(Value::as_str) {
+        let value = row.get(name).with_context(|| format!("the row lacks key column {name:?}"))?;
+        condition["key"][name] = value.clone();
+    }
+    match expect {
+        Expect { absent: true, .. } => condition["absent"] = true.into(),
+        Expect { version: Some(version), .. } => condition["version"] = version.into(),
+        Expect { values, .. } => condition["values"] = object(values.as_deref().unwrap_or("{}"))?,
+    }
+    Ok(json!({"table": table, "if": [condition], "do": [{"put": row}]}))
+}
+
+/// Prints one answer of the change feed, or one after the other.
+async fn changes(
+    bus: &Bus,
+    table: &str,
+    mut after: String,
+    limit: usize,
+    follow: bool,
+    out: Output,
+) -> Result<()> {
+    loop {
+        let wait_ms = if follow { FOLLOW_WAIT_MS } else { 0 };
+        let body = json!({"table": table, "after": after, "limit": limit, "wait_ms": wait_ms});
+        let answer = client::ask(bus, Kind::St, "changes", body.to_string()).await?;
+        let feed: Value = client::json(&answer)?;
+        let changes = feed["changes"].as_array().map_or(&[][..], Vec::as_slice);
+        if !follow {
+            return out.show(&feed, |feed| {
+                let next = feed["next"].as_str().unwrap_or_default();
+                format!("{}next: {next}", changes.iter().map(change_line).collect::<String>())
+            });
+        }
+        for change in changes {
+            match out.json {
+                true => println!("{change}"),
+                false => print!("{}", change_line(change)),
+            }
+        }
+        after = feed["next"].as_str().context("the answer has no next position")?.to_owned();
+    }
+}
+
+fn change_line(change: &Value) -> String {
+    match &change["row"] {
+        Value::Null => format!("deleted {}\n", change["key"]),
+        row => format!("{row}\n"),
+    }
+}
+
+/// `column OP value` as the scan takes it; a value that is no JSON is text.
+fn condition(text: &str) -> Result<Value> {
+    let found = ["<=", ">=", "!=", "==", "=", "<", ">"].iter().filter_map(|op| {
+        let (column, value) = text.split_once(op)?;
+        Some((column.len(), column.trim(), *op, value.trim()))
+    });
+    // The operator that stands first, the longer one where two do.
+    let first = found.min_by_key(|(at, _, op, _)| (*at, 2 - op.len()));
+    let (_, column, op, value) = first.with_context(|| {
+        format!("{text:?} is no condition; write one as in 'score>=0.5' (=, !=, <, <=, >, >=)")
+    })?;
+    let value: Value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+    Ok(json!({"column": column, "op": op, "value": value}))
+}
+
 /// The store's name of `APP/TABLE`.
 fn stored_name(table: &str) -> Result<String> {
     let (app, name) = table.split_once('/').with_context(|| {
@@ -128,3 +340,6 @@ fn rows_text(answer: &Value) -> String {
     let line = |row: &Value| heading.iter().map(|name| cell(row.get(name))).collect();
     table(&heading, rows.iter().map(line))
 }
+
+#[cfg(test)]
+mod tests;

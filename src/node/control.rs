@@ -143,7 +143,8 @@ async fn export(node: &Node, payload: &[u8]) -> Answer {
 fn refusal_of_store(error: &store::Error) -> Refusal {
     let kind = match error {
         store::Error::UnknownTable(_) => RefusalKind::NotFound,
-        store::Error::Deadline(_) => RefusalKind::DeadlineExceeded,
+        store::Error::Deadline(_) | store::Error::Unknown(_) => RefusalKind::DeadlineExceeded,
+        store::Error::Conflict { .. } => RefusalKind::Conflict,
         error if error.retryable() => RefusalKind::Unavailable,
         store::Error::Corrupt { .. } | store::Error::Stopped(_) => RefusalKind::Internal,
         _ => RefusalKind::BadRequest,

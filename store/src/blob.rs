@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::EdgeStore;
 use crate::config::is_site_path;
 use crate::error::{Error, Result};
 use crate::objects::Objects;
@@ -120,6 +121,50 @@ pub fn check_size(key: &BlobKey, bytes: u64) -> Result<()> {
     match bytes > BLOB_BYTES_MAX {
         true => Err(Error::TooLarge { what: format!("blob {key}"), bytes, max: BLOB_BYTES_MAX }),
         false => Ok(()),
+    }
+}
+
+impl EdgeStore {
+    /// Stores bytes durably and returns their key.
+    pub async fn put_blob(&self, bytes: Bytes) -> Result<BlobKey> {
+        let key = BlobKey::of(self.site(), &bytes);
+        store(&self.inner.engine.objects, &key, bytes).await?;
+        Ok(key)
+    }
+
+    /// The blob with that key, from here or from the site that took it; verified. `None` if
+    /// that site does not have it.
+    pub async fn get_blob(&self, key: &BlobKey) -> Result<Option<Bytes>> {
+        let engine = &self.inner.engine;
+        if let Some(bytes) = load(&engine.objects, key).await? {
+            return Ok(Some(bytes));
+        }
+        match self.inner.tree.get() {
+            Some(tree) if key.site() != self.site() => tree.fetch_blob(key).await,
+            None if key.site() != self.site() => Err(Error::Unreachable {
+                what: format!("blob {key}"),
+                reason: "this site is not in the tree".into(),
+            }),
+            _ => Ok(None),
+        }
+    }
+
+    /// True if the blob is on this site's disk.
+    pub async fn has_blob(&self, key: &BlobKey) -> Result<bool> {
+        Ok(len(&self.inner.engine.objects, key).await?.is_some())
+    }
+
+    /// Part of a blob, clipped to its end; it is brought here whole first.
+    pub async fn get_blob_range(
+        &self,
+        key: &BlobKey,
+        start: u64,
+        end: u64,
+    ) -> Result<Option<Bytes>> {
+        if !self.has_blob(key).await? && self.get_blob(key).await?.is_none() {
+            return Ok(None);
+        }
+        load_range(&self.inner.engine.objects, key, start, end).await.map(Some)
     }
 }
 

@@ -15,6 +15,8 @@ pub struct Config {
     pub site: String,
     /// Bytes of changed rows in memory that cause a flush to segments.
     pub flush_bytes: usize,
+    /// Bytes of changed rows in memory at which writers wait for flushes to catch up.
+    pub memory_bytes: usize,
     /// Segments of a partition beyond which they are merged into one.
     pub segments_max: usize,
     /// Bytes of decoded segments kept in memory.
@@ -40,6 +42,7 @@ impl Config {
             dir: dir.into(),
             site: site.into(),
             flush_bytes: 8 << 20,
+            memory_bytes: 64 << 20,
             segments_max: 8,
             cache_bytes: 128 << 20,
             on_rot: OnRot::Refuse,

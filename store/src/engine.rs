@@ -10,11 +10,13 @@ mod ground;
 mod read;
 mod recent;
 mod state;
+mod write;
 
-use std::collections::{HashMap, VecDeque, hash_map};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, watch};
 
@@ -23,8 +25,7 @@ use crate::error::{Error, Result};
 use crate::hlc;
 use crate::manifest;
 use crate::objects::Objects;
-use crate::record::{self, Batch, Body, ENTRY_BYTES_MAX, Entry, Extent, Snapshot, Source};
-use crate::row::{RowState, Stamp};
+use crate::record::{self, Batch, Body, Entry, Extent, Snapshot, Source};
 use crate::segment::Decoded;
 use crate::spec::TableSpec;
 use crate::value::Row;
@@ -35,14 +36,17 @@ pub use ground::Ground;
 pub use read::{End, KeyRange, merge_layers};
 pub use recent::Logged;
 pub use state::{Partition, State, Table};
+pub use write::{Unit, Work};
 
 use ground::ground_in;
 use recent::Recent;
+use write::cut;
 
 /// Calls that may wait for the log at once; more wait for their turn.
 const WRITES_UNDER_WAY_MAX: usize = 4096;
-/// Rows of one put.
-const PUT_ROWS_MAX: usize = 100_000;
+/// Entries that a store may log per millisecond on average, as a power of two, without the numbers
+/// of its history running ahead of the wall clock.
+const NUMBERS_PER_MS_BITS: u32 = 20;
 /// Rows logged at a time when everything is logged again.
 const LOG_AGAIN_ROWS: usize = 1024;
 
@@ -51,11 +55,13 @@ const LOG_AGAIN_ROWS: usize = 1024;
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
     /// Visible at this site; a crash may undo it.
-    Local,
+    Memory,
     /// Synced to this site's disk.
     LocalSync,
     /// Synced to the parent's disk as well.
     Parent,
+    /// Synced to the disk of the root: what a conditional commit reaches.
+    Root,
 }
 
 /// Confirmation of a write.
@@ -74,6 +80,8 @@ pub struct Engine {
     pub config: Config,
     /// Identity of this store, the origin of its stamps.
     pub id: u64,
+    /// First number of this opening.
+    opened_at: u64,
     pub objects: Objects,
     pub wal: Wal,
     /// What recovery cut off or set aside.
@@ -85,6 +93,8 @@ pub struct Engine {
     cache: Mutex<VecDeque<Arc<Decoded>>>,
     /// Set when enough has gathered in memory.
     pub flush_due: Notify,
+    /// Set when a flush has made room in memory.
+    room_made: Notify,
     flush_failures: AtomicU64,
     acked: watch::Sender<u64>,
     /// Entries up to here are in segments.
@@ -120,13 +130,15 @@ impl Engine {
                 .map_err(|e| Error::corrupt("log", e.to_string()))?;
             state.apply(&entry).map_err(|e| Error::corrupt("log", e.to_string()))?;
         }
-        state.seq += 1;
+        state.seq = first_number(state.seq, (config.wall_clock)());
+        let opened_at = state.seq;
         let first = snapshot_entry(&state);
         let acked = watch::Sender::new(state.acked);
         let wal = Wal::start(disk, &recovered, state.seq, first)?;
         Ok(Engine {
             config,
             id,
+            opened_at,
             objects,
             wal,
             recovered: Recovered { entries: Vec::new(), ..recovered },
@@ -136,6 +148,7 @@ impl Engine {
             flushing: Default::default(),
             cache: Mutex::default(),
             flush_due: Notify::new(),
+            room_made: Notify::new(),
             flush_failures: AtomicU64::new(0),
             flushed: AtomicU64::new(0),
             acked,
@@ -154,29 +167,6 @@ impl Engine {
             }
         };
         self.wal.wait(seq).await
-    }
-
-    /// Carries out changes to one table, all or none. Rows of one call are logged together.
-    pub async fn change(&self, table: &str, changes: &[Change<'_>], level: Level) -> Result<Ack> {
-        if changes.len() > PUT_ROWS_MAX {
-            return Err(Error::TooLarge {
-                what: format!("rows for table {table:?} in one call, counted as bytes,"),
-                bytes: changes.len() as u64,
-                max: PUT_ROWS_MAX as u64,
-            });
-        }
-        let _turn = self.turn().await?;
-        let (seq, hlc) = loop {
-            let prior = self.prior(table, changes).await?;
-            let mut state = self.write();
-            if let Some(done) = self.try_change(&mut state, table, changes, &prior)? {
-                break done;
-            }
-        };
-        if level != Level::Local {
-            self.wal.wait(seq).await?;
-        }
-        Ok(Ack { level: level.min_local(), hlc, seq })
     }
 
     /// Logs entries that came from another site; returns the number to wait for. Rows that this
@@ -203,6 +193,29 @@ impl Engine {
             _ => return Err(Error::BadRequest("an entry of this sort does not travel".into())),
         };
         self.log(&mut state, source, vec![body])
+    }
+
+    /// Waits until memory has room for changes: flushes are behind, so whoever writes waits, too.
+    pub async fn room(&self) -> Result<()> {
+        let patience = Duration::from_millis(self.config.request_timeout_ms);
+        let waiting = async {
+            loop {
+                let made = self.room_made.notified();
+                let used = {
+                    let state = self.read();
+                    state.active_bytes + state.frozen_bytes
+                };
+                if used <= self.config.memory_bytes {
+                    return;
+                }
+                self.flush_due.notify_one();
+                made.await;
+            }
+        };
+        tokio::time::timeout(patience, waiting).await.map_err(|_| {
+            let max = self.config.memory_bytes;
+            Error::Busy(format!("memory for changes: {max} bytes wait to be flushed to disk"))
+        })
     }
 
     /// Logs bookkeeping of this store alone, without waiting.
@@ -327,7 +340,7 @@ impl Engine {
     /// list; those before it count.
     fn log(&self, state: &mut State, source: Source, bodies: Vec<Body>) -> Result<u64> {
         if let Some(reason) = &self.wal.durable().borrow().failed {
-            return Err(Error::Stopped(reason.to_string()));
+            return Err(Error::ReadOnly(reason.to_string()));
         }
         let mut queued = Vec::with_capacity(bodies.len());
         for body in bodies {
@@ -354,47 +367,6 @@ impl Engine {
         }
         Ok(state.seq)
     }
-
-    /// Builds and logs the changes; `None` if `prior` is out of date and has to be read again.
-    fn try_change(
-        &self,
-        state: &mut State,
-        table: &str,
-        changes: &[Change<'_>],
-        prior: &read::Prior,
-    ) -> Result<Option<(u64, u64)>> {
-        if !prior.is_current(state.table(table)?) {
-            return Ok(None);
-        }
-        let spec = state.table(table)?.spec.clone();
-        let now_ms = self.now_ms();
-        let mut rows = Vec::with_capacity(changes.len());
-        let mut known: HashMap<Vec<u8>, RowState> = HashMap::new();
-        for change in changes {
-            let key = spec.key_of(change.row())?;
-            let stamp = Stamp { hlc: state.clock.tick(now_ms), origin: self.id };
-            let row = if change.needs_known(&spec) {
-                let known = match known.entry(key.clone()) {
-                    hash_map::Entry::Occupied(known) => known.into_mut(),
-                    hash_map::Entry::Vacant(entry) => {
-                        entry.insert(prior.known(state.table(table)?, &key, change.row())?)
-                    }
-                };
-                let row = change.build(&spec, stamp, known)?;
-                known.merge(&row);
-                row
-            } else {
-                change.build(&spec, stamp, &RowState::default())?
-            };
-            rows.push((key, row));
-        }
-        let hlc = state.clock.last();
-        let columns = spec.columns.iter().map(|c| c.name.clone()).collect();
-        let batch = Batch { table: table.into(), columns, rows };
-        let bodies = cut(batch)?.into_iter().map(Body::Rows).collect::<Vec<_>>();
-        let seq = self.log(state, Source::Own, bodies)?;
-        Ok(Some((seq, hlc)))
-    }
 }
 
 /// What to do with an entry whose rows are all known.
@@ -409,7 +381,7 @@ pub enum KeepEmpty {
 impl Level {
     fn min_local(self) -> Level {
         match self {
-            Level::Local => Level::Local,
+            Level::Memory => Level::Memory,
             _ => Level::LocalSync,
         }
     }
@@ -426,25 +398,14 @@ fn only_news(state: &State, mut batch: Batch) -> Result<Batch> {
     Ok(batch)
 }
 
-/// Cuts a batch into batches that fit an entry each.
-fn cut(batch: Batch) -> Result<Vec<Batch>> {
-    let bytes = record::encode(&batch).len() + 64;
-    if bytes <= ENTRY_BYTES_MAX {
-        return Ok(vec![batch]);
+/// The first number that a store gives after it was opened with `last`. A store that was used
+/// before goes on at the wall clock, so that it gives no number twice, even if it was restored
+/// from an older copy or its disk lied about a sync: other sites may know more of it than it does.
+fn first_number(last: u64, now_ms: u64) -> u64 {
+    match last {
+        0 => 1,
+        last => (last + 1).max(now_ms << NUMBERS_PER_MS_BITS),
     }
-    if batch.rows.len() == 1 {
-        return Err(Error::TooLarge {
-            what: format!("row of table {:?} (larger values belong into blobs)", batch.table),
-            bytes: bytes as u64,
-            max: ENTRY_BYTES_MAX as u64,
-        });
-    }
-    let mut first = batch;
-    let rows = first.rows.split_off(first.rows.len() / 2);
-    let second = Batch { table: first.table.clone(), columns: first.columns.clone(), rows };
-    let mut pieces = cut(first)?;
-    pieces.extend(cut(second)?);
-    Ok(pieces)
 }
 
 fn touched(body: &Body) -> Option<&str> {

@@ -26,6 +26,12 @@ pub enum Error {
     /// The request itself is malformed. Fix the request.
     #[error("{0}")]
     BadRequest(String),
+    /// A condition did not hold, so nothing was changed. Read the row again and decide anew.
+    #[error("row {key} of table {table:?} {reason}; read it again and decide anew")]
+    Conflict { table: String, key: String, reason: String },
+    /// Whether the write was made is unknown: no answer came, or the disk failed halfway.
+    #[error("{0}; whether the write was made is unknown, so read before trying again")]
+    Unknown(String),
     /// Something exceeds a named limit. Send less at once.
     #[error("{what} has {bytes} bytes, more than the {max} allowed")]
     TooLarge { what: String, bytes: u64, max: u64 },
@@ -50,8 +56,11 @@ pub enum Error {
     /// Another process has this store open.
     #[error("store {0} is open in another process")]
     Locked(String),
-    /// The log could not be written. Whether the last writes are durable is unknown; the store
-    /// refuses further writes until it is opened again.
+    /// The disk refuses the log: it is full, read-only or failing. Nothing was changed; reads go
+    /// on, and writes are taken again as soon as the disk takes them.
+    #[error("store takes no writes for now, its disk refuses them ({0}); reads go on")]
+    ReadOnly(String),
+    /// The store is closed.
     #[error("store stopped taking writes: {0}")]
     Stopped(String),
 }
@@ -70,6 +79,8 @@ impl Error {
             Error::InvalidSpec { .. } => "invalid-spec",
             Error::IncompatibleSpec { .. } => "incompatible-spec",
             Error::BadRequest(_) => "bad-request",
+            Error::Conflict { .. } => "conflict",
+            Error::Unknown(_) => "unknown-outcome",
             Error::TooLarge { .. } => "too-large",
             Error::ClockAhead { .. } => "clock-ahead",
             Error::Unreachable { .. } => "unreachable",
@@ -78,6 +89,7 @@ impl Error {
             Error::Corrupt { .. } => "corrupt",
             Error::Io { .. } => "io",
             Error::Locked(_) => "locked",
+            Error::ReadOnly(_) => "read-only",
             Error::Stopped(_) => "stopped",
         }
     }
@@ -91,6 +103,7 @@ impl Error {
                 | Error::Busy(_)
                 | Error::ClockAhead { .. }
                 | Error::Io { .. }
+                | Error::ReadOnly(_)
         )
     }
 

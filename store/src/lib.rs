@@ -6,14 +6,18 @@
 #![forbid(unsafe_code)]
 
 mod blob;
+mod changes;
+mod commit;
 mod config;
 mod engine;
 mod error;
+mod export;
 pub mod hlc;
 mod key;
 pub mod link;
 mod manifest;
 mod objects;
+mod read;
 mod record;
 mod row;
 mod scan;
@@ -24,22 +28,23 @@ mod status;
 mod tree;
 mod value;
 mod wal;
+mod write;
 
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
 pub use blob::{BLOB_BYTES_MAX, BlobKey};
+pub use changes::{CHANGES_MAX, Changed, Feed, Position};
+pub use commit::{COMMIT_STEPS_MAX, Commit, Condition, Expect, Version, Write};
 pub use config::{Config, WallClock};
 pub use engine::{Ack, Level};
 pub use error::{Error, Result};
 pub use link::{Link, LinkError, PAYLOAD_BYTES_MAX};
+pub use read::{Found, GET_KEYS_MAX, ReadOptions, SCAN_ROWS_MAX};
 pub use scan::{Compare, Coverage, Filter, Scan, Scanned};
 pub use spec::{ColumnKind, ColumnSpec, Merge, TableSpec};
 pub use status::{Status, TableStatus};
@@ -47,17 +52,13 @@ pub use tree::wire::op;
 pub use value::{Row, Value, row_from_json, row_to_json};
 pub use wal::OnRot;
 
-use engine::{Change, End, Engine, KeyRange, extent_of};
+use engine::Engine;
 use record::{Extent, Source};
-use segment::{KeyedRow, visible_batch, visible_row};
 use tree::Tree;
-use tree::wire::Range;
 
-/// Rows that one scan returns at most; more is an error that asks for a limit.
-pub const SCAN_ROWS_MAX: usize = 1_000_000;
-
-/// Rows read at a time for an export.
-const EXPORT_ROWS: usize = 50_000;
+/// After a failed flush: the shortest time to the next attempt, and the longest.
+const FLUSH_PAUSE: Duration = Duration::from_millis(100);
+const FLUSH_RETRY: Duration = Duration::from_secs(5);
 
 /// A store of one site. Cheap to clone; all clones are the same store.
 #[derive(Clone)]
@@ -70,16 +71,6 @@ struct Inner {
     tree: OnceLock<Arc<Tree>>,
     flusher: Mutex<Option<JoinHandle<()>>>,
     closing: Arc<AtomicBool>,
-}
-
-/// How a read may be answered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ReadOptions {
-    /// Answer from what is here, even if it is not complete.
-    pub local_only: bool,
-    /// Give up after so many milliseconds; none is the request time-out of the configuration.
-    pub deadline_ms: Option<u64>,
 }
 
 impl EdgeStore {
@@ -172,117 +163,9 @@ impl EdgeStore {
             torn_bytes: engine.recovered.torn_bytes,
             rotten_files: engine.recovered.rotten.clone(),
             flush_failures: engine.flush_failures(),
+            refusing: engine.wal.durable().borrow().failed.as_deref().map(str::to_owned),
             children: state.children.values().map(|(site, _)| site.clone()).collect(),
         }
-    }
-
-    /// Writes whole rows: plain columns that a row leaves out become null. All rows or none.
-    /// Returns when they are synced here.
-    pub async fn put(&self, table: &str, rows: &[Row]) -> Result<Ack> {
-        self.put_at(table, rows, Level::LocalSync).await
-    }
-
-    /// Like [`EdgeStore::put`], returning when the rows have got as far as `level`.
-    pub async fn put_at(&self, table: &str, rows: &[Row], level: Level) -> Result<Ack> {
-        self.change(table, rows.iter().map(Change::Put).collect(), level).await
-    }
-
-    /// Writes the named columns of each row and leaves the others as they are.
-    pub async fn patch(&self, table: &str, rows: &[Row]) -> Result<Ack> {
-        self.change(table, rows.iter().map(Change::Patch).collect(), Level::LocalSync).await
-    }
-
-    /// Deletes the rows with these keys.
-    pub async fn delete(&self, table: &str, keys: &[Row]) -> Result<Ack> {
-        self.change(table, keys.iter().map(Change::Delete).collect(), Level::LocalSync).await
-    }
-
-    /// Adds to counter columns of a row, which is made if need be.
-    pub async fn increment(&self, table: &str, key: &Row, deltas: &[(String, i64)]) -> Result<Ack> {
-        self.change(table, vec![Change::Increment(key, deltas)], Level::LocalSync).await
-    }
-
-    /// Takes elements out of set columns; the key and the elements are in `rows`.
-    pub async fn discard(&self, table: &str, rows: &[Row]) -> Result<Ack> {
-        self.change(table, rows.iter().map(Change::Discard).collect(), Level::LocalSync).await
-    }
-
-    /// Waits until a write has got as far as `level`.
-    pub async fn wait(&self, ack: &Ack, level: Level) -> Result<Ack> {
-        let engine = &self.inner.engine;
-        engine.wal.wait(ack.seq).await?;
-        if level == Level::Parent && !engine.is_root() {
-            engine.acked(ack.seq).await;
-        }
-        Ok(Ack { level, ..*ack })
-    }
-
-    /// The row with that key, wherever it is.
-    pub async fn get(&self, table: &str, key: &Row) -> Result<Option<Row>> {
-        let (row, coverage) = self.get_with(table, key, ReadOptions::default()).await?;
-        if row.is_none() && !coverage.complete {
-            return Err(Error::Unreachable {
-                what: format!("row of table {table:?}"),
-                reason: "it is not here and the parent does not answer".into(),
-            });
-        }
-        Ok(row)
-    }
-
-    /// The row with that key and what the answer is based on. `None` from an incomplete answer
-    /// only says that the row is not here.
-    pub async fn get_with(
-        &self,
-        table: &str,
-        key: &Row,
-        options: ReadOptions,
-    ) -> Result<(Option<Row>, Coverage)> {
-        self.know_for(table, options).await?;
-        let spec = self.inner.engine.read().table(table)?.spec.clone();
-        let encoded = spec.key_of(key)?;
-        let extent = extent_of(&spec, key)?;
-        let partition = spec.partition_of(key)?.unwrap_or_default();
-        let range = KeyRange::of_key(&encoded, partition);
-        let (end, rows_max) = (End::First, usize::MAX);
-        let read = Reading { table, extent, range, end, rows_max, enough: &|_| Ok(true) };
-        let (rows, coverage) = self.read(read, options).await?;
-        let live = rows.iter().find(|(k, row)| **k == *encoded && row.state.is_live());
-        let row = live.map(|(key, row)| visible_row(&spec, key, &row.state)).transpose()?;
-        Ok((row, coverage))
-    }
-
-    /// Rows in key order.
-    pub async fn scan(&self, table: &str, scan: Scan) -> Result<Scanned> {
-        self.scan_with(table, scan, ReadOptions::default()).await
-    }
-
-    /// Rows in key order, read as `options` say.
-    pub async fn scan_with(
-        &self,
-        table: &str,
-        mut scan: Scan,
-        options: ReadOptions,
-    ) -> Result<Scanned> {
-        self.know_for(table, options).await?;
-        let spec = self.inner.engine.read().table(table)?.spec.clone();
-        scan.check(&spec)?;
-        scan::check_limit(scan.limit.unwrap_or(0), SCAN_ROWS_MAX)?;
-        scan.limit.get_or_insert(SCAN_ROWS_MAX);
-        let (range, extent) = scan.range(&spec)?;
-        let enough = |rows: &[KeyedRow]| Ok(scan.pick(&spec, rows.to_vec())?.1);
-        let end = if scan.reverse { End::Last } else { End::First };
-        let rows_max = scan.page_rows();
-        let read = Reading { table, extent, range, end, rows_max, enough: &enough };
-        let (rows, coverage) = self.read(read, options).await?;
-        let (rows, truncated) = scan.pick(&spec, rows)?;
-        Ok(Scanned { rows, coverage, truncated })
-    }
-
-    /// Rows in key order as an Arrow batch.
-    pub async fn scan_arrow(&self, table: &str, scan: Scan) -> Result<(RecordBatch, Coverage)> {
-        let scanned = self.scan(table, scan.clone()).await?;
-        let spec = self.inner.engine.read().table(table)?.spec.clone();
-        Ok((scanned.to_arrow(&spec, &scan)?, scanned.coverage))
     }
 
     /// Brings a replica of the whole table here, unless it is here, and keeps it fresh.
@@ -298,75 +181,9 @@ impl EdgeStore {
         }
     }
 
-    /// Stores bytes durably and returns their key.
-    pub async fn put_blob(&self, bytes: Bytes) -> Result<BlobKey> {
-        let key = BlobKey::of(self.site(), &bytes);
-        blob::store(&self.inner.engine.objects, &key, bytes).await?;
-        Ok(key)
-    }
-
-    /// The blob with that key, from here or from the site that took it; verified. `None` if
-    /// that site does not have it.
-    pub async fn get_blob(&self, key: &BlobKey) -> Result<Option<Bytes>> {
-        let engine = &self.inner.engine;
-        if let Some(bytes) = blob::load(&engine.objects, key).await? {
-            return Ok(Some(bytes));
-        }
-        match self.inner.tree.get() {
-            Some(tree) if key.site() != self.site() => tree.fetch_blob(key).await,
-            None if key.site() != self.site() => Err(Error::Unreachable {
-                what: format!("blob {key}"),
-                reason: "this site is not in the tree".into(),
-            }),
-            _ => Ok(None),
-        }
-    }
-
-    /// True if the blob is on this site's disk.
-    pub async fn has_blob(&self, key: &BlobKey) -> Result<bool> {
-        Ok(blob::len(&self.inner.engine.objects, key).await?.is_some())
-    }
-
-    /// Part of a blob, clipped to its end; it is brought here whole first.
-    pub async fn get_blob_range(
-        &self,
-        key: &BlobKey,
-        start: u64,
-        end: u64,
-    ) -> Result<Option<Bytes>> {
-        if !self.has_blob(key).await? && self.get_blob(key).await?.is_none() {
-            return Ok(None);
-        }
-        blob::load_range(&self.inner.engine.objects, key, start, end).await.map(Some)
-    }
-
     /// Writes all changes to segments and lets go of the log as far as the parent has it.
     pub async fn flush(&self) -> Result<()> {
         self.inner.engine.flush().await
-    }
-
-    /// Writes the visible rows of a table to a Parquet file; returns their number.
-    pub async fn export_parquet(&self, table: &str, path: &Path) -> Result<u64> {
-        let spec = self.table(table).await?;
-        let columns: Vec<&ColumnSpec> = spec.columns.iter().collect();
-        let io = |e: std::io::Error| Error::io(path.display().to_string(), e);
-        let side = path.with_extension("unfinished");
-        let file = std::fs::File::create(&side).map_err(io)?;
-        let mut writer = segment::ParquetFile::begin(file, &spec).map_err(io)?;
-        let mut scan = Scan { limit: Some(EXPORT_ROWS), ..Scan::default() };
-        let mut written = 0;
-        loop {
-            let scanned = self.scan(table, scan.clone()).await?;
-            written += scanned.rows.len() as u64;
-            writer.write(&visible_batch(&spec, &columns, &scanned.rows)?).map_err(io)?;
-            match scanned.rows.last() {
-                Some(last) if scanned.truncated => scan.after = spec.key_part(last),
-                _ => break,
-            }
-        }
-        writer.finish().map_err(io)?;
-        std::fs::rename(&side, path).map_err(io)?;
-        Ok(written)
     }
 
     /// Answers a request that has come in for this site: the operations of [`op`] from other
@@ -375,15 +192,6 @@ impl EdgeStore {
     /// path of the asking site, as the network vouches for it.
     pub async fn serve(&self, op: &str, from: &str, payload: Bytes) -> Result<Bytes> {
         serve::serve(self, op, from, payload).await
-    }
-
-    async fn change(&self, table: &str, changes: Vec<Change<'_>>, level: Level) -> Result<Ack> {
-        self.know(table).await?;
-        let ack = self.inner.engine.change(table, &changes, level).await?;
-        match level {
-            Level::Parent => self.wait(&ack, Level::Parent).await,
-            _ => Ok(ack),
-        }
     }
 
     /// Makes sure that the table is known here.
@@ -412,37 +220,6 @@ impl EdgeStore {
             Ok(known) => known,
             Err(_) => Err(Error::Deadline(format!("table {table:?}"))),
         }
-    }
-
-    /// Reads from here if that is complete or wanted; else from above, and from here alone if
-    /// nobody above answers.
-    async fn read(
-        &self,
-        read: Reading<'_>,
-        options: ReadOptions,
-    ) -> Result<(Vec<KeyedRow>, Coverage)> {
-        let engine = &self.inner.engine;
-        let complete = engine.is_root() || engine.read().table(read.table)?.holds(&read.extent);
-        if !complete
-            && !options.local_only
-            && let Some(tree) = self.inner.tree.get()
-        {
-            tree.wish(read.table, &read.extent);
-            let timeout_ms = options.deadline_ms.unwrap_or(engine.config.request_timeout_ms);
-            let asking = read_above(tree, &read);
-            match tokio::time::timeout(Duration::from_millis(timeout_ms), asking).await {
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(error)) if !error.retryable() => return Err(error),
-                Ok(Err(error)) => {
-                    tracing::debug!(table = read.table, %error, "answered from here alone");
-                }
-                Err(_) => tracing::debug!(table = read.table, "no answer in time"),
-            }
-        }
-        let rows = read_here(engine, &read).await?;
-        let age_ms = self.inner.tree.get().map_or(0, |tree| tree.age_ms(read.table));
-        let source = engine.config.site.clone();
-        Ok((rows, Coverage { complete, source, age_ms: if complete { age_ms } else { 0 } }))
     }
 
     fn table_status(&self, table: &engine::Table) -> TableStatus {
@@ -476,78 +253,28 @@ impl Drop for Inner {
     }
 }
 
-/// What a read is about.
-struct Reading<'a> {
-    table: &'a str,
-    extent: Extent,
-    range: KeyRange,
-    end: End,
-    /// Rows to read at a time.
-    rows_max: usize,
-    /// True if the rows so far satisfy the caller.
-    enough: &'a (dyn Fn(&[KeyedRow]) -> Result<bool> + Sync),
-}
-
-/// Rows from here.
-async fn read_here(engine: &Engine, read: &Reading<'_>) -> Result<Vec<KeyedRow>> {
-    let (mut range, mut rows_max) = (read.range.clone(), read.rows_max);
-    let mut rows: Vec<KeyedRow> = Vec::new();
-    loop {
-        let (more, left) = engine.page(read.table, &range, read.end, rows_max).await?;
-        rows = join(rows, more, read.end);
-        match left {
-            Some(left) if !(read.enough)(&rows)? => range = left,
-            _ => return Ok(rows),
-        }
-        rows_max = rows_max.saturating_mul(4);
-    }
-}
-
-/// Adds a page to those before it.
-fn join(rows: Vec<KeyedRow>, more: Vec<KeyedRow>, end: End) -> Vec<KeyedRow> {
-    match end {
-        End::First => [rows, more].concat(),
-        End::Last => [more, rows].concat(),
-    }
-}
-
-/// Rows from the nearest ancestor that holds them, with what is here merged in.
-async fn read_above(tree: &Arc<Tree>, read: &Reading<'_>) -> Result<(Vec<KeyedRow>, Coverage)> {
-    let mut request = Range {
-        table: read.table.into(),
-        extent: read.extent.clone(),
-        from: read.range.from.clone(),
-        to: read.range.to.clone(),
-        reverse: read.end == End::Last,
-        rows_max: read.rows_max as u64,
-    };
-    let mut rows: Vec<KeyedRow> = Vec::new();
-    loop {
-        let page = tree.page(&request).await?;
-        let more = tree.localize(&page.rows)?;
-        rows = join(rows, more, read.end);
-        request.rows_max = request.rows_max.saturating_mul(4);
-        let coverage = Coverage { complete: true, source: page.site, age_ms: page.age_ms };
-        match page.rest {
-            Some(rest) if !(read.enough)(&rows)? => match read.end {
-                End::Last => request.to = Some(rest),
-                End::First => request.from = rest,
-            },
-            _ => {
-                return Ok((rows, coverage));
-            }
-        }
-    }
-}
-
+/// Flushes when enough has gathered; after a failure again and again, as long as it takes.
 async fn flush_when_due(engine: Arc<Engine>, closing: Arc<AtomicBool>) {
+    let mut failed = false;
     loop {
-        engine.flush_due.notified().await;
+        let due = engine.flush_due.notified();
+        match failed {
+            true => drop(tokio::time::timeout(FLUSH_RETRY, due).await),
+            false => due.await,
+        }
         if closing.load(Ordering::Acquire) {
             return;
         }
-        if let Err(error) = engine.flush().await {
-            tracing::error!(%error, "flush failed, the log keeps everything");
+        let flushed = engine.flush().await;
+        match &flushed {
+            Err(error) if !failed => {
+                tracing::error!(%error, "flush failed, the log keeps everything; trying again");
+            }
+            _ => {}
+        }
+        failed = flushed.is_err();
+        if failed {
+            tokio::time::sleep(FLUSH_PAUSE).await;
         }
     }
 }

@@ -21,6 +21,9 @@ pub struct Manifest {
     pub format: u32,
     /// Number, rising by one.
     pub number: u64,
+    /// Who wrote it: a store, in hexadecimal, and the first number of its opening.
+    #[serde(default)]
+    pub writer: String,
     /// The table as it was.
     pub spec: TableSpec,
     /// Encoded partition columns, hexadecimal.
@@ -40,21 +43,45 @@ impl Manifest {
         })
     }
 
-    /// Writes the manifest, then removes old ones.
-    pub async fn commit(&self, objects: &Objects) -> Result<()> {
+    /// Writes the manifest under its number, or the first free one after it. A number is taken
+    /// where an earlier attempt succeeded and its answer was lost: then this one follows it, being
+    /// whole like any. A number that another writer took ends it.
+    pub async fn commit(&mut self, objects: &Objects) -> Result<()> {
         let folder = folder(&self.spec.name, &self.partition_key()?);
-        let name = format!("{folder}/m/{:016x}", self.number);
-        let body = serde_json::to_vec_pretty(self).expect("a manifest is plain data");
-        let mut bytes = format!("{:08x}\n", crc32c::crc32c(&body)).into_bytes();
-        bytes.extend(body);
-        if objects.create(&name, bytes.into()).await? == Created::Existed {
-            return Err(Error::corrupt(name, "another writer has made this manifest"));
-        }
-        let old = objects.list(&format!("{folder}/m")).await?;
-        for name in old.iter().rev().skip(KEPT) {
-            objects.remove(name).await?;
+        loop {
+            let name = format!("{folder}/m/{:016x}", self.number);
+            let body = serde_json::to_vec_pretty(self).expect("a manifest is plain data");
+            let mut bytes = format!("{:08x}\n", crc32c::crc32c(&body)).into_bytes();
+            bytes.extend(body);
+            if objects.create(&name, bytes.into()).await? == Created::New {
+                break;
+            }
+            let theirs = load(objects, &name).await?.writer;
+            if theirs != self.writer {
+                return Err(Error::corrupt(
+                    name,
+                    format!("was made by another writer, {theirs:?}: two stores use one folder"),
+                ));
+            }
+            self.number += 1;
         }
         Ok(())
+    }
+
+    /// Removes older manifests, and segments that this one does not list if `and_segments`. What
+    /// cannot be removed now stays for the next time, and does no harm.
+    pub async fn tidy(&self, objects: &Objects, and_segments: bool) {
+        let tidied = async {
+            let folder = folder(&self.spec.name, &self.partition_key()?);
+            let old = objects.list(&format!("{folder}/m")).await?;
+            for name in old.iter().rev().skip(KEPT) {
+                objects.remove(name).await?;
+            }
+            if and_segments { remove_leftovers(objects, self).await } else { Ok(()) }
+        };
+        if let Err(error) = tidied.await {
+            tracing::debug!(table = self.spec.name, %error, "old objects stay for now");
+        }
     }
 }
 

@@ -166,4 +166,6 @@ fn object_error(name: &str, error: object_store::Error) -> Error {
 }
 
 #[cfg(test)]
+pub mod faulty;
+#[cfg(test)]
 mod tests;

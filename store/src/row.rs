@@ -124,6 +124,14 @@ impl RowState {
         size_of::<RowState>() + self.cells.iter().map(|(_, c)| c.weight()).sum::<usize>()
     }
 
+    /// The one form that equal knowledge has, however it was come by.
+    pub fn canonical(&self) -> RowState {
+        let mut state = self.clone();
+        state.pin_stamps();
+        state.normalize();
+        state
+    }
+
     fn pin_stamps(&mut self) {
         for (_, cell) in &mut self.cells {
             if let Cell::Fresh(value) = cell {

@@ -1,27 +1,36 @@
 //! Requests that come in for this site: from other stores, and from clients in JSON, so that any
 //! NATS client can read and write tables.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value as Json, json};
 
+use crate::changes::Changed;
+use crate::commit::{Commit, Condition, Expect, Write};
+use crate::engine::Level;
 use crate::error::{Error, Result};
+use crate::link::PAYLOAD_BYTES_MAX;
 use crate::scan::Scan;
 use crate::spec::TableSpec;
 use crate::tree::wire::{CHUNK_BYTES, op, seal};
-use crate::value::{Row, row_to_json};
+use crate::value::{Row, row_from_json, row_to_json};
 use crate::{EdgeStore, ReadOptions};
 
 /// Rows that a scan of a client returns unless it asks for another limit.
 const CLIENT_ROWS: usize = 1_000;
 /// Rows that a client may ask for at once.
 const CLIENT_ROWS_MAX: usize = 10_000;
+/// Milliseconds that a client may wait for changes.
+const WAIT_MS_MAX: u64 = 5_000;
 
 /// Answers a request; see [`EdgeStore::serve`].
 pub async fn serve(store: &EdgeStore, op: &str, from: &str, payload: Bytes) -> Result<Bytes> {
     match op {
-        op::UP | op::RANGE | op::FETCH | op::HEADS | op::DESCRIBE | op::BLOB => {
+        op::UP | op::RANGE | op::FETCH | op::HEADS | op::DESCRIBE | op::BLOB | op::DECIDE => {
             let Some(tree) = store.inner.tree.get() else {
                 return Ok(seal(Err(Error::Busy(format!("site {:?}", store.site())))));
             };
@@ -46,9 +55,112 @@ struct Get {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct GetMany {
+    table: String,
+    keys: Vec<Json>,
+    #[serde(default)]
+    options: ReadOptions,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Rows {
     table: String,
     rows: Vec<Json>,
+    #[serde(default = "local_sync")]
+    level: Level,
+}
+
+fn local_sync() -> Level {
+    Level::LocalSync
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    table: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Changes {
+    table: String,
+    #[serde(default)]
+    after: String,
+    limit: Option<usize>,
+    #[serde(default)]
+    wait_ms: u64,
+}
+
+/// `{"table":…, "if":[{"key":…, "absent":true}, …], "do":[{"put":…}, …]}`
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CommitAsked {
+    table: String,
+    #[serde(default, rename = "if")]
+    conditions: Vec<ConditionAsked>,
+    #[serde(rename = "do")]
+    writes: Vec<WriteAsked>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConditionAsked {
+    key: Json,
+    absent: Option<bool>,
+    version: Option<String>,
+    values: Option<Json>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum WriteAsked {
+    Put(Json),
+    Patch(Json),
+    Discard(Json),
+    Delete(Json),
+    Increment { key: Json, by: BTreeMap<String, i64> },
+}
+
+impl CommitAsked {
+    fn read(self) -> Result<(String, Commit)> {
+        let conditions =
+            self.conditions.into_iter().map(ConditionAsked::read).collect::<Result<_>>();
+        let writes = self.writes.into_iter().map(WriteAsked::read).collect::<Result<_>>();
+        Ok((self.table, Commit { conditions: conditions?, writes: writes? }))
+    }
+}
+
+impl ConditionAsked {
+    fn read(self) -> Result<Condition> {
+        let key = row_from_json(&self.key)?;
+        let expect = match (self.absent, self.version, self.values) {
+            (Some(true), None, None) => Expect::Absent,
+            (Some(false), None, None) => Expect::Present,
+            (None, Some(version), None) => Expect::Version(version.parse()?),
+            (None, None, Some(values)) => Expect::Values(row_from_json(&values)?),
+            _ => {
+                return Err(Error::BadRequest(
+                    "commit: a condition has a key and one of absent, version, values".into(),
+                ));
+            }
+        };
+        Ok(Condition { key, expect })
+    }
+}
+
+impl WriteAsked {
+    fn read(self) -> Result<Write> {
+        Ok(match self {
+            WriteAsked::Put(row) => Write::Put(row_from_json(&row)?),
+            WriteAsked::Patch(row) => Write::Patch(row_from_json(&row)?),
+            WriteAsked::Discard(row) => Write::Discard(row_from_json(&row)?),
+            WriteAsked::Delete(key) => Write::Delete(row_from_json(&key)?),
+            WriteAsked::Increment { key, by } => {
+                Write::Increment(row_from_json(&key)?, by.into_iter().collect())
+            }
+        })
+    }
 }
 
 #[derive(Deserialize)]
@@ -57,27 +169,51 @@ struct Increment {
     table: String,
     #[serde(with = "crate::scan::as_json")]
     key: Row,
-    by: std::collections::BTreeMap<String, i64>,
+    by: BTreeMap<String, i64>,
 }
 
 async fn client(store: &EdgeStore, op: &str, payload: &[u8]) -> Result<Json> {
     match op {
         "get" => {
             let Get { table, key, options } = parse(op, payload)?;
-            let (row, coverage) = store.get_with(&table, &key, options).await?;
-            Ok(json!({"row": row.as_ref().map(row_to_json), "coverage": coverage}))
+            let (found, coverage) = store.find(&table, &key, options).await?;
+            let version = found.as_ref().map(|(_, version)| version.to_string());
+            let row = found.as_ref().map(|(row, _)| row_to_json(row));
+            Ok(json!({"row": row, "version": version, "coverage": coverage}))
+        }
+        "get-many" => {
+            let GetMany { table, keys, options } = parse(op, payload)?;
+            let (rows, complete) = store.get_many(&table, &rows_of(&keys)?, options).await?;
+            let rows: Vec<Option<Json>> =
+                rows.iter().map(|r| r.as_ref().map(row_to_json)).collect();
+            fits(op, json!({"rows": rows, "complete": complete}))
         }
         "scan" => scan(store, payload).await,
         "put" | "patch" | "delete" | "discard" => {
-            let Rows { table, rows } = parse(op, payload)?;
-            let rows = rows.iter().map(crate::row_from_json).collect::<Result<Vec<Row>>>()?;
+            let Rows { table, rows, level } = parse(op, payload)?;
+            let rows = rows_of(&rows)?;
             let ack = match op {
-                "put" => store.put(&table, &rows).await?,
-                "patch" => store.patch(&table, &rows).await?,
-                "delete" => store.delete(&table, &rows).await?,
-                _ => store.discard(&table, &rows).await?,
+                "put" => store.put_at(&table, &rows, level).await?,
+                "patch" => store.patch_at(&table, &rows, level).await?,
+                "delete" => store.delete_at(&table, &rows, level).await?,
+                _ => store.discard_at(&table, &rows, level).await?,
             };
             Ok(json!({"ack": ack}))
+        }
+        "commit" => {
+            let commit: CommitAsked = parse(op, payload)?;
+            let (table, commit) = commit.read()?;
+            Ok(json!({"ack": store.commit(&table, &commit).await?}))
+        }
+        "changes" => {
+            let Changes { table, after, limit, wait_ms } = parse(op, payload)?;
+            let wait = Duration::from_millis(wait_ms.min(WAIT_MS_MAX));
+            let limit = limit.unwrap_or(CLIENT_ROWS);
+            crate::scan::check_limit(limit, CLIENT_ROWS_MAX)?;
+            let feed = store.changes(&table, after.parse()?, limit, wait).await?;
+            let changes: Vec<Json> = feed.changes.iter().map(changed).collect();
+            let (next, complete, anew) = (feed.next.to_string(), feed.complete, feed.anew);
+            fits(op, json!({"changes": changes, "next": next, "complete": complete, "anew": anew}))
         }
         "increment" => {
             let Increment { table, key, by } = parse(op, payload)?;
@@ -88,6 +224,10 @@ async fn client(store: &EdgeStore, op: &str, payload: &[u8]) -> Result<Json> {
             let spec: TableSpec = parse(op, payload)?;
             store.create_table(&spec).await?;
             Ok(json!({"table": spec.name}))
+        }
+        "table" => {
+            let Table { table } = parse(op, payload)?;
+            Ok(json!({"table": store.table(&table).await?}))
         }
         "tables" => Ok(json!({"tables": store.tables()})),
         "status" => Ok(json!({"status": store.status()})),
@@ -132,6 +272,29 @@ async fn scan(store: &EdgeStore, payload: &[u8]) -> Result<Json> {
     }
     let next = last.filter(|_| truncated).map(|row| row_to_json(&spec.key_part(row)));
     Ok(json!({"rows": rows, "coverage": scanned.coverage, "truncated": truncated, "next": next}))
+}
+
+fn rows_of(rows: &[Json]) -> Result<Vec<Row>> {
+    rows.iter().map(row_from_json).collect()
+}
+
+fn changed(changed: &Changed) -> Json {
+    let row = changed.now.as_ref().map(|(row, _)| row_to_json(row));
+    let version = changed.now.as_ref().map(|(_, version)| version.to_string());
+    json!({"key": row_to_json(&changed.key), "row": row, "version": version})
+}
+
+/// The answer, if it fits a message.
+fn fits(op: &str, answer: Json) -> Result<Json> {
+    let bytes = answer.to_string().len();
+    match bytes <= PAYLOAD_BYTES_MAX {
+        true => Ok(answer),
+        false => Err(Error::TooLarge {
+            what: format!("answer to {op}, ask for less at a time: it"),
+            bytes: bytes as u64,
+            max: PAYLOAD_BYTES_MAX as u64,
+        }),
+    }
 }
 
 fn parse<T: DeserializeOwned>(op: &str, payload: &[u8]) -> Result<T> {

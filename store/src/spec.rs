@@ -114,6 +114,13 @@ impl TableSpec {
             .ok_or_else(|| Error::UnknownColumn { table: self.name.clone(), column: name.into() })
     }
 
+    /// The position of a column, by which row states name it.
+    pub fn number(&self, name: &str) -> Result<u16> {
+        let at = self.columns.iter().position(|c| c.name == name);
+        at.map(|at| at as u16)
+            .ok_or_else(|| Error::UnknownColumn { table: self.name.clone(), column: name.into() })
+    }
+
     /// True if the column is part of the primary key.
     pub fn is_key(&self, column: &str) -> bool {
         self.key.iter().any(|k| k == column)

@@ -44,6 +44,8 @@ pub struct Status {
     pub rotten_files: Vec<String>,
     /// Flushes that failed since then.
     pub flush_failures: u64,
+    /// Why the disk refuses writes at the moment, if it does.
+    pub refusing: Option<String>,
     /// Children that have sent changes.
     pub children: Vec<String>,
 }

@@ -6,7 +6,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::engine::Ground;
 use crate::objects::Objects;
-use crate::wal::tests::MemDisk;
+use crate::objects::faulty::Faulty;
+use crate::tree::tests::eventually;
+use crate::wal::tests::{MemDisk, Trouble};
 
 /// What a site's store stands on; survives the store.
 #[derive(Clone)]
@@ -62,7 +64,7 @@ macro_rules! row {
 }
 pub(crate) use row;
 
-async fn memory() -> EdgeStore {
+pub async fn memory() -> EdgeStore {
     Machine::new(1).open(Config::new("", "cloud")).await.unwrap()
 }
 
@@ -327,6 +329,77 @@ async fn readers_and_writers_go_on_during_flushes() {
 }
 
 #[tokio::test]
+async fn a_full_disk_takes_no_writes_and_recovers_by_itself() {
+    let machine = Machine::new(1);
+    let store = machine.open(Config::new("", "cloud")).await.unwrap();
+    store.create_table(&stats()).await.unwrap();
+    store.put("stats", &[row! {"k": 1, "a": 1}]).await.unwrap();
+    for trouble in [Trouble::Append, Trouble::Sync, Trouble::Everything] {
+        machine.disk.trouble(trouble);
+        let error = store.put("stats", &[row! {"k": 2, "a": 2}]).await.unwrap_err();
+        assert_eq!(error.code(), "unknown-outcome", "{error}");
+        let error = store.put("stats", &[row! {"k": 3, "a": 3}]).await.unwrap_err();
+        assert!(error.code() == "read-only" && error.retryable(), "{error}");
+        assert!(store.status().refusing.is_some());
+        assert!(store.get("stats", &row! {"k": 1}).await.unwrap().is_some(), "reads go on");
+        machine.disk.trouble(Trouble::None);
+        eventually("writes are taken again", || async {
+            store.put("stats", &[row! {"k": 1, "a": 4}]).await.is_ok()
+        })
+        .await;
+        assert_eq!(store.status().refusing, None);
+    }
+    let disk = machine.disk.crash(|_| 0, false);
+    let store = Machine { disk, ..machine }.open(Config::new("", "cloud")).await.unwrap();
+    assert_eq!(store.get("stats", &row! {"k": 1}).await.unwrap().unwrap()["a"], 4.into());
+    assert_eq!(store.get("stats", &row! {"k": 3}).await.unwrap(), None, "it was refused");
+}
+
+#[tokio::test]
+async fn writers_wait_when_memory_is_full_and_flushes_catch_up() {
+    let faulty = Arc::new(Faulty::new(7));
+    let machine = Machine { objects: Objects::of(faulty.clone()), ..Machine::new(1) };
+    let config = Config {
+        flush_bytes: 4_000,
+        memory_bytes: 16_000,
+        request_timeout_ms: 50,
+        segments_max: 3,
+        ..Config::new("", "cloud")
+    };
+    let store = machine.open(config.clone()).await.unwrap();
+    store.create_table(&stats()).await.unwrap();
+    let text = "x".repeat(400);
+    let used = |store: &EdgeStore| {
+        let state = store.inner.engine.read();
+        state.active_bytes + state.frozen_bytes
+    };
+    faulty.fail(100);
+    let mut taken = 0;
+    let error = loop {
+        match store.put("stats", &[row! {"k": taken, "b": text}]).await {
+            Ok(_) => taken += 1,
+            Err(error) => break error,
+        }
+        assert!(used(&store) < 18_000);
+    };
+    assert!(error.code() == "busy" && error.to_string().contains("16000 bytes"), "{error}");
+    assert!(store.get("stats", &row! {"k": 0}).await.unwrap().is_some(), "reads go on");
+    faulty.fail(20);
+    for k in taken..taken + 50 {
+        eventually("a bucket that fails at times is no obstacle", || async {
+            store.put("stats", &[row! {"k": k, "b": text}]).await.is_ok()
+        })
+        .await;
+    }
+    faulty.fail(0);
+    store.flush().await.unwrap();
+    store.close().await;
+    let store = machine.open(config).await.unwrap();
+    let rows = store.scan("stats", Scan::default()).await.unwrap().rows;
+    assert_eq!(rows.len() as i64, taken + 50);
+}
+
+#[tokio::test]
 async fn a_damaged_segment_is_reported_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let store = EdgeStore::open(Config::new(dir.path(), "cloud")).await.unwrap();
@@ -398,13 +471,26 @@ async fn clients_speak_json() {
         {"camera":"a","at":2,"score":2}]}"#;
     assert!(ask(&store, "put", put).await.starts_with(r#"{"ack":{"hlc":"#));
     let get = r#"{"table":"motion","key":{"camera":"a","at":1}}"#;
+    let got = ask(&store, "get", get).await;
+    let expected = concat!(
+        r#"{"coverage":{"age_ms":0,"complete":true,"source":"cloud"},"#,
+        r#""row":{"at":1,"boxes":null,"camera":"a","jpeg":null,"score":1.0},"version":""#,
+    );
+    assert!(got.starts_with(expected), "{got}");
+    let many = r#"{"table":"motion","keys":[{"camera":"a","at":2},{"camera":"z","at":1}]}"#;
     assert_eq!(
-        ask(&store, "get", get).await,
+        ask(&store, "get-many", many).await,
         concat!(
-            r#"{"coverage":{"age_ms":0,"complete":true,"source":"cloud"},"#,
-            r#""row":{"at":1,"boxes":null,"camera":"a","jpeg":null,"score":1.0}}"#,
+            r#"{"complete":true,"rows":[{"at":2,"boxes":null,"camera":"a","jpeg":null,"#,
+            r#""score":2.0},null]}"#,
         )
     );
+    let commit = r#"{"table":"motion","if":[{"key":{"camera":"b","at":1},"absent":true}],
+        "do":[{"put":{"camera":"b","at":1}},{"delete":{"camera":"b","at":2}}]}"#;
+    assert!(ask(&store, "commit", commit).await.contains(r#""level":"root""#));
+    assert!(ask(&store, "commit", commit).await.contains(r#""code":"conflict""#));
+    let changes = r#"{"table":"motion","limit":1}"#;
+    assert!(ask(&store, "changes", changes).await.contains(r#""key":{"at":1,"camera":"a"}"#));
     let scan = r#"{"table":"motion","columns":["score"],"limit":1}"#;
     assert_eq!(
         ask(&store, "scan", scan).await,
@@ -421,7 +507,7 @@ async fn clients_speak_json() {
         let answer = ask(&store, op, body).await;
         assert!(answer.contains(r#""code":"bad-request""#), "{op} {body}: {answer}");
     }
-    assert!(ask(&store, "tables", "").await.contains(r#""memory_rows":2"#));
+    assert!(ask(&store, "tables", "").await.contains(r#""memory_rows":4"#));
     assert!(ask(&store, "status", "").await.contains(r#""site":"cloud""#));
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Callers hand over encoded entries in order and wait until the durable position has passed
 //! theirs. The thread takes all that has gathered, writes it as one group, syncs once, and tells
-//! everyone. After a failed write or sync nothing more is written: what is on the disk is then
-//! unknown, and only opening the log again can tell.
+//! everyone. After a failed write or sync, what is on the disk behind the last good sync is
+//! unknown. So the thread cuts the file back to there and writes the same again, until it can.
 
 pub mod disk;
 mod format;
@@ -25,6 +25,9 @@ const GROUP_TARGET_BYTES: usize = 4 << 20;
 /// Quiet time after which an empty group seals the last one, so that later damage to it can be
 /// told from an unfinished write.
 const SEAL_AFTER_MS: u64 = 20;
+
+/// Time between attempts to write to a disk that refuses.
+const RETRY_AFTER_MS: u64 = 250;
 
 /// What to do with a log file whose middle is damaged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,12 +52,12 @@ pub struct Recovered {
     pub rotten: Vec<String>,
 }
 
-/// Position of the log: the last durable entry, or why there will be no more.
+/// Position of the log: the last durable entry, and why there are no more for now.
 #[derive(Clone, Debug, Default)]
 pub struct Durable {
     /// Every entry up to here survives a crash.
     pub seq: u64,
-    /// Set once the log has failed.
+    /// Set while the disk refuses to take the log.
     pub failed: Option<Arc<str>>,
 }
 
@@ -77,6 +80,7 @@ pub struct LogFile {
 enum Command {
     Append { seq: u64, entries: Vec<Arc<[u8]>> },
     Rotate { first_seq: u64, snapshot: Arc<[u8]> },
+    Seal,
     Close,
 }
 
@@ -103,11 +107,19 @@ impl Wal {
     ) -> Result<Self> {
         let mut files = VecDeque::from(recovered.files.clone());
         let number = file_numbers(&*disk)?.last().map_or(1, |n| n + 1);
-        let (file, tip) = begin_file(&*disk, number, first_seq, &[&snapshot])
+        let (file, tip, synced) = begin_file(&*disk, number, first_seq, &[&snapshot])
             .map_err(|e| Error::io(format!("log file {}", file_name(number)), e))?;
         files.push_back(LogFile { number, first_seq });
         let files = Arc::new(Mutex::new(files));
-        let writer = Writer { disk: disk.clone(), file, tip, number, files: files.clone() };
+        let writer = Writer {
+            disk: disk.clone(),
+            file,
+            tip,
+            number,
+            synced,
+            files: files.clone(),
+            waiting: VecDeque::new(),
+        };
         let (tx, rx) = channel();
         let (durable_tx, durable) = watch::channel(Durable { seq: first_seq, failed: None });
         let thread = std::thread::Builder::new()
@@ -134,7 +146,10 @@ impl Wal {
         let mut durable = self.durable.clone();
         match durable.wait_for(|d| d.seq >= seq || d.failed.is_some()).await {
             Ok(d) if d.seq >= seq => Ok(()),
-            Ok(d) => Err(Error::Stopped(d.failed.as_deref().unwrap_or("log failed").into())),
+            Ok(d) => {
+                let reason = d.failed.as_deref().unwrap_or("log failed");
+                Err(Error::Unknown(format!("log: {reason}")))
+            }
             Err(_) => Err(Error::Stopped("log is closed".into())),
         }
     }
@@ -210,81 +225,150 @@ struct Writer {
     file: Box<dyn DiskFile>,
     tip: Tip,
     number: u64,
+    /// Bytes of the file that are synced.
+    synced: u64,
     files: Arc<Mutex<VecDeque<LogFile>>>,
+    /// Commands that came while the disk refused.
+    waiting: VecDeque<Command>,
+}
+
+/// What one write and one sync carry out, and the command behind it.
+struct Work {
+    entries: Vec<Arc<[u8]>>,
+    last_seq: u64,
+    then: Option<Command>,
+}
+
+/// How the thread goes on.
+#[derive(PartialEq, Eq)]
+enum GoOn {
+    Yes,
+    Ends,
 }
 
 impl Writer {
     fn run(mut self, rx: &Receiver<Command>, durable: &watch::Sender<Durable>) {
         let mut sealed = true;
-        loop {
-            let first = match rx.recv_timeout(Duration::from_millis(SEAL_AFTER_MS)) {
-                Ok(command) => command,
-                Err(RecvTimeoutError::Timeout) if sealed => match rx.recv() {
-                    Ok(command) => command,
-                    Err(_) => return,
-                },
-                Err(RecvTimeoutError::Timeout) => {
-                    sealed = true;
-                    if let Err(e) = self.seal() {
-                        return fail(durable, &e);
-                    }
-                    continue;
+        while let Some(first) = self.next(rx, sealed) {
+            sealed = matches!(first, Command::Seal);
+            let mut work = self.gather(first, rx);
+            while let Err(error) = self.carry_out(&mut work, durable) {
+                if self.pause(&error, rx, durable) == GoOn::Ends {
+                    return;
                 }
-                Err(RecvTimeoutError::Disconnected) => return,
-            };
-            sealed = false;
-            match self.step(first, rx, durable) {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(e) => return fail(durable, &e),
+            }
+            if durable.borrow().failed.is_some() {
+                tracing::info!("log is written again");
+                durable.send_modify(|d| d.failed = None);
+            }
+            if matches!(work.then, Some(Command::Close)) {
+                return;
             }
         }
     }
 
-    /// Handles one command and the appends behind it. False ends the thread.
-    fn step(
+    /// The next command; a seal after some quiet.
+    fn next(&mut self, rx: &Receiver<Command>, sealed: bool) -> Option<Command> {
+        if let Some(command) = self.waiting.pop_front() {
+            return Some(command);
+        }
+        if sealed {
+            return rx.recv().ok();
+        }
+        match rx.recv_timeout(Duration::from_millis(SEAL_AFTER_MS)) {
+            Ok(command) => Some(command),
+            Err(RecvTimeoutError::Timeout) => Some(Command::Seal),
+            Err(RecvTimeoutError::Disconnected) => None,
+        }
+    }
+
+    /// Adds the appends behind a command, as far as they fit one group.
+    fn gather(&mut self, first: Command, rx: &Receiver<Command>) -> Work {
+        let mut work = Work { entries: Vec::new(), last_seq: 0, then: None };
+        let mut bytes = 0;
+        let mut next = Some(first);
+        while let Some(command) = next {
+            let Command::Append { seq, entries } = command else {
+                work.then = Some(command);
+                break;
+            };
+            work.last_seq = seq;
+            bytes += entries.iter().map(|e| e.len()).sum::<usize>();
+            work.entries.extend(entries);
+            next = match bytes < GROUP_TARGET_BYTES {
+                true => self.waiting.pop_front().or_else(|| rx.try_recv().ok()),
+                false => None,
+            };
+        }
+        work
+    }
+
+    /// Writes and syncs. What is done is taken out of `work`, so that the rest can be tried again.
+    fn carry_out(
         &mut self,
-        first: Command,
+        work: &mut Work,
+        durable: &watch::Sender<Durable>,
+    ) -> std::io::Result<()> {
+        if !work.entries.is_empty() {
+            self.append_group(&work.entries)?;
+            work.entries.clear();
+            durable.send_modify(|d| d.seq = work.last_seq);
+        }
+        match &work.then {
+            Some(Command::Rotate { first_seq, snapshot }) => {
+                self.append_group(&[])?;
+                let number = self.number + 1;
+                let (file, tip, synced) =
+                    begin_file(&*self.disk, number, *first_seq, &[&**snapshot])?;
+                (self.file, self.tip, self.number, self.synced) = (file, tip, number, synced);
+                lock(&self.files).push_back(LogFile { number, first_seq: *first_seq });
+                durable.send_modify(|d| d.seq = *first_seq);
+            }
+            Some(Command::Seal | Command::Close) => self.append_group(&[])?,
+            Some(Command::Append { .. }) | None => {}
+        }
+        Ok(())
+    }
+
+    fn append_group(&mut self, entries: &[Arc<[u8]>]) -> std::io::Result<()> {
+        let mut tip = self.tip;
+        let group = format::group(&mut tip, entries.iter().map(|e| &**e));
+        self.file.append(&group)?;
+        self.file.sync()?;
+        self.tip = tip;
+        self.synced += group.len() as u64;
+        Ok(())
+    }
+
+    /// Tells everyone that the disk refuses, waits a little, and cuts the file back to what is
+    /// known to be synced: behind that, anything may have got to the disk.
+    fn pause(
+        &mut self,
+        error: &std::io::Error,
         rx: &Receiver<Command>,
         durable: &watch::Sender<Durable>,
-    ) -> std::io::Result<bool> {
-        let mut next = Some(first);
-        let mut entries: Vec<Arc<[u8]>> = Vec::new();
-        let (mut last_seq, mut bytes) = (0, 0);
-        while let Some(Command::Append { seq, entries: more }) = next {
-            last_seq = seq;
-            bytes += more.iter().map(|e| e.len()).sum::<usize>();
-            entries.extend(more);
-            next = if bytes < GROUP_TARGET_BYTES { rx.try_recv().ok() } else { None };
+    ) -> GoOn {
+        if durable.borrow().failed.is_none() {
+            tracing::error!(%error, "log cannot be written, no writes are taken until it can");
+            durable.send_modify(|d| d.failed = Some(error.to_string().into()));
         }
-        if !entries.is_empty() {
-            let group = format::group(&mut self.tip, entries.iter().map(|e| &**e));
-            self.file.append(&group)?;
-            self.file.sync()?;
-            durable.send_modify(|d| d.seq = last_seq);
-        }
-        match next {
-            Some(Command::Rotate { first_seq, snapshot }) => {
-                self.seal()?;
-                self.number += 1;
-                (self.file, self.tip) =
-                    begin_file(&*self.disk, self.number, first_seq, &[&snapshot])?;
-                lock(&self.files).push_back(LogFile { number: self.number, first_seq });
-                durable.send_modify(|d| d.seq = first_seq);
-                Ok(true)
+        loop {
+            match rx.recv_timeout(Duration::from_millis(RETRY_AFTER_MS)) {
+                Ok(Command::Close) | Err(RecvTimeoutError::Disconnected) => return GoOn::Ends,
+                Ok(command) => self.waiting.push_back(command),
+                Err(RecvTimeoutError::Timeout) if self.cut_back().is_ok() => return GoOn::Yes,
+                Err(RecvTimeoutError::Timeout) => {}
             }
-            Some(Command::Close) => {
-                self.seal()?;
-                Ok(false)
-            }
-            _ => Ok(true),
         }
     }
 
-    fn seal(&mut self) -> std::io::Result<()> {
-        let group = format::group(&mut self.tip, std::iter::empty());
-        self.file.append(&group)?;
-        self.file.sync()
+    fn cut_back(&self) -> std::io::Result<()> {
+        // Half a next file may have been begun; nothing in it was ever acknowledged.
+        match self.disk.remove(&file_name(self.number + 1)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        self.disk.truncate(&file_name(self.number), self.synced)
     }
 }
 
@@ -293,18 +377,13 @@ fn begin_file(
     number: u64,
     first_seq: u64,
     entries: &[&[u8]],
-) -> std::io::Result<(Box<dyn DiskFile>, Tip)> {
+) -> std::io::Result<(Box<dyn DiskFile>, Tip, u64)> {
     let (mut bytes, mut tip) = format::file_header(number, first_seq, crate::entropy());
     let mut file = disk.create(&file_name(number))?;
     bytes.extend(format::group(&mut tip, entries.iter().copied()));
     file.append(&bytes)?;
     file.sync()?;
-    Ok((file, tip))
-}
-
-fn fail(durable: &watch::Sender<Durable>, error: &std::io::Error) {
-    tracing::error!(%error, "log cannot be written, no further writes are taken");
-    durable.send_modify(|d| d.failed = Some(error.to_string().into()));
+    Ok((file, tip, bytes.len() as u64))
 }
 
 fn recover_file(

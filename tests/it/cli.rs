@@ -124,6 +124,29 @@ fn up_serves_every_command_and_ends_on_ctrl_c_without_a_trace() -> Result<()> {
     Ok(())
 }
 
+fn rows_are_written_from_the_shell(up: &Up) -> Result<()> {
+    let (table, row) = ("doorcam/motion", r#"{"camera":"shell","time_us":1}"#);
+    let store = |args: &[&str]| up.json(&[&["--at", "cell2", "store"], args].concat());
+    let put_if = ["put-if", table, row, "--absent"];
+    assert_eq!(store(&put_if)?["ack"]["level"], "root");
+    let complaint = up.complaint(&[&["--at", "cell1", "store"], &put_if[..]].concat())?;
+    assert!(complaint.contains("is there; read it again"), "{complaint}");
+    let version = store(&["get", table, row])?["version"].as_str().context("version")?.to_owned();
+    let scored = r#"{"camera":"shell","time_us":1,"score":0.25}"#;
+    store(&["put-if", table, scored, "--version", &version])?;
+    let found = store(&["scan", table, "--where", "score=0.25", "--columns", "camera,score"])?;
+    let expected = serde_json::json!([{"camera": "shell", "score": 0.25}]);
+    assert_eq!(found["rows"], expected);
+    store(&["delete", table, row, "--level", "parent"])?;
+    let many = store(&["get", table, row, row])?;
+    assert_eq!(many["rows"], serde_json::json!([null, null]));
+    let feed = store(&["changes", table, "--limit", "1000"])?;
+    let changes = feed["changes"].as_array().context("changes")?;
+    let gone = |change: &&Value| change["key"]["camera"] == "shell" && change["row"].is_null();
+    assert!(changes.iter().any(|change| gone(&change)), "{feed}");
+    Ok(())
+}
+
 fn the_example_app(up: &Up, clip: &Path) -> Result<()> {
     let manifest = root().join("examples/doorcam/app.toml").display().to_string();
     assert_eq!(up.json(&["deploy", &manifest])?["app"], "doorcam");
@@ -141,6 +164,7 @@ fn the_example_app(up: &Up, clip: &Path) -> Result<()> {
     let export = ["--at", "cell2", "store", "export", "doorcam/motion", file.as_str()];
     assert_eq!(up.json(&export)?["rows"], 132);
     assert_eq!(&std::fs::read(&file)?[..4], b"PAR1");
+    rows_are_written_from_the_shell(up)?;
     let motion = r#"{"camera":"side","time_us":60000000,"score":0.5}"#;
     for _ in 0..2 {
         up.json(&["--at", "cell2", "publish", "doorcam.motion", motion, "--id", "once"])?;

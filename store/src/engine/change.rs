@@ -190,7 +190,7 @@ fn check_columns(spec: &TableSpec, row: &Row) -> Result<()> {
     row.keys().try_for_each(|name| spec.column(name).map(|_| ()))
 }
 
-fn check_only_key(spec: &TableSpec, key: &Row) -> Result<()> {
+pub(super) fn check_only_key(spec: &TableSpec, key: &Row) -> Result<()> {
     check_columns(spec, key)?;
     match key.keys().find(|name| !spec.is_key(name)) {
         Some(name) => Err(Error::BadRequest(format!("column {name:?} is not part of the key"))),

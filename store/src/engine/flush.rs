@@ -78,7 +78,7 @@ impl Engine {
         if !any {
             return None;
         }
-        state.active_bytes = 0;
+        state.frozen_bytes += std::mem::take(&mut state.active_bytes);
         state.seq += 1;
         self.wal.rotate(state.seq, snapshot_entry(&state));
         Some(state.seq)
@@ -88,6 +88,8 @@ impl Engine {
         for job in self.jobs() {
             self.flush_partition(job).await?;
         }
+        self.write().frozen_bytes = 0;
+        self.room_made.notify_waiters();
         Ok(())
     }
 
@@ -125,18 +127,17 @@ impl Engine {
         let written = Arc::new(self.write_segment(&job, rows).await?);
         let kept: &[Arc<Segment>] = if merging { &[] } else { &job.segments };
         let segments: Vec<_> = kept.iter().cloned().chain([written]).collect();
-        let manifest = Manifest {
+        let mut manifest = Manifest {
             format: manifest::FORMAT,
             number: job.manifest + 1,
+            writer: format!("{:016x}-{}", self.id, self.opened_at),
             spec: (*job.spec).clone(),
             partition: segment::hex(&job.partition),
             segments: segments.iter().map(|s| s.meta.clone()).collect(),
         };
         manifest.commit(&self.objects).await?;
-        self.install(&job, segments);
-        if merging {
-            manifest::remove_leftovers(&self.objects, &manifest).await?;
-        }
+        self.install(&job, segments, manifest.number);
+        manifest.tidy(&self.objects, merging).await;
         Ok(())
     }
 
@@ -153,13 +154,13 @@ impl Engine {
         Segment::listed(meta)
     }
 
-    fn install(&self, job: &Job, segments: Vec<Arc<Segment>>) {
+    fn install(&self, job: &Job, segments: Vec<Arc<Segment>>, manifest: u64) {
         let mut state = self.write();
         let table = state.tables.get_mut(&job.spec.name);
         if let Some(partition) = table.and_then(|t| t.partitions.get_mut(&job.partition)) {
             partition.segments = Arc::new(segments);
             partition.frozen = None;
-            partition.manifest = job.manifest + 1;
+            partition.manifest = manifest;
         }
     }
 }

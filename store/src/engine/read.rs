@@ -11,7 +11,7 @@ use crate::spec::TableSpec;
 use crate::value::Row;
 
 use super::state::{Partition, Segments, Table, merge_versions};
-use super::{Change, Engine};
+use super::{Engine, Work};
 
 /// Times a read starts over because segments were merged under it.
 const RESTARTS_MAX: usize = 10;
@@ -133,21 +133,20 @@ impl Engine {
         Err(Error::Busy(format!("table {table:?}")))
     }
 
-    /// What segments know of the rows that the changes need to know.
-    pub(super) async fn prior(&self, table: &str, changes: &[Change<'_>]) -> Result<Prior> {
-        let spec = self.read().table(table)?.spec.clone();
+    /// What segments know of the rows that a piece of work must know.
+    pub(super) async fn prior(&self, work: &Work<'_>) -> Result<Prior> {
+        let spec = self.read().table(work.table)?.spec.clone();
         let mut prior = Prior::default();
-        for change in changes.iter().filter(|c| c.needs_known(&spec)) {
-            let row = change.row();
+        for row in work.rows_to_read(&spec) {
             let key = spec.key_of(row)?;
             let partition = spec.partition_of(row)?.unwrap_or_default();
             // Seen first, read second: a merge in between makes the read start over later.
             let seen = {
                 let state = self.read();
-                let partitions = &state.table(table)?.partitions;
+                let partitions = &state.table(work.table)?.partitions;
                 partitions.get(&partition).map(|p| p.segments.clone())
             };
-            if let Some(stored) = self.row(table, &partition, &key).await? {
+            if let Some(stored) = self.row(work.table, &partition, &key).await? {
                 prior.rows.insert(key, stored);
             }
             if !prior.seen.iter().any(|(p, _)| *p == partition) {
@@ -158,7 +157,7 @@ impl Engine {
     }
 
     /// The decoded rows of a segment; `None` if it has been merged away.
-    pub(super) async fn decoded(
+    pub async fn decoded(
         &self,
         spec: &TableSpec,
         segment: &Segment,

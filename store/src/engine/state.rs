@@ -27,8 +27,10 @@ pub struct State {
     pub acked: u64,
     /// The last entry of these that climbs.
     pub climbed: u64,
-    /// Bytes of changes in memory, roughly.
+    /// Bytes of changes in memory since the last flush began, roughly.
     pub active_bytes: usize,
+    /// Bytes of changes that are being flushed, roughly.
+    pub frozen_bytes: usize,
 }
 
 /// One table.

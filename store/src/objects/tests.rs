@@ -29,6 +29,11 @@ async fn memory_conforms() {
 }
 
 #[tokio::test]
+async fn a_faulty_store_without_faults_conforms() {
+    conforms(Objects::of(Arc::new(faulty::Faulty::new(1)))).await;
+}
+
+#[tokio::test]
 async fn one_of_many_creators_wins() {
     let dir = tempfile::tempdir().unwrap();
     let objects = Objects::folder(dir.path().to_owned()).unwrap();

@@ -104,6 +104,7 @@ impl Tree {
                 let spec = (*self.spec(&table)?).clone();
                 record::encode(&Described { spec }).into()
             }
+            op::DECIDE => self.take_commit(record::decode("commit", payload)?).await?,
             op::BLOB => self.blob_part(record::decode("request for a blob", payload)?).await?,
             _ => return Err(Error::BadRequest(format!("unknown operation {op:?}"))),
         })

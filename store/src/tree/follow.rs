@@ -181,7 +181,7 @@ impl Task {
                     None => return,
                 },
                 message = changes.next() => match message {
-                    Some(message) => self.take(&message),
+                    Some(message) => self.take(&message).await,
                     None => return,
                 },
                 _ = compare.tick() => self.compare().await,
@@ -240,6 +240,7 @@ impl Task {
         let mut request = Fetch { table, extent, from: Vec::new(), after };
         let mut first: Option<(u64, u64)> = None;
         loop {
+            self.tree.engine.room().await?;
             let page: Page = self.tree.ask_parent(op::FETCH, &request).await?;
             let (store, as_of) = *first.get_or_insert((page.store, page.as_of));
             if page.store != store {
@@ -256,8 +257,12 @@ impl Task {
     }
 
     /// Carries out one message of the feed, unless something before it is missing.
-    fn take(&mut self, message: &[u8]) {
-        if let Err(error) = self.try_take(message) {
+    async fn take(&mut self, message: &[u8]) {
+        let taken = match self.tree.engine.room().await {
+            Ok(()) => self.try_take(message),
+            full => full,
+        };
+        if let Err(error) = taken {
             tracing::warn!(table = self.table, %error, "message of the change feed not usable");
             self.behind = true;
         }

@@ -172,6 +172,7 @@ impl Tree {
                 up.site, engine.config.site
             )));
         }
+        engine.room().await?;
         let mut done =
             UpDone { store: engine.id, cursor: self.cursor_of(&up)?, refused: Vec::new() };
         if up.prev > done.cursor {
@@ -205,7 +206,8 @@ impl Tree {
         let source = Source::Child { store: up.store, seq };
         match self.engine.take_over(source, body, KeepEmpty::Yes) {
             Ok(logged) => Ok(logged),
-            Err(error @ (Error::Stopped(_) | Error::Io { .. })) => Err(error),
+            // The fault is ours and may pass: the child keeps the change and comes again.
+            Err(error) if error.retryable() || matches!(error, Error::Stopped(_)) => Err(error),
             Err(error) => {
                 tracing::error!(site = up.site, seq, %error, "change of a child refused");
                 done.refused.push((seq, error.to_string()));

@@ -2,6 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 
 use crate::error::{Error, Result};
 use crate::record::{self, Batch, Extent};
@@ -21,6 +22,8 @@ pub mod op {
     pub const DESCRIBE: &str = "describe";
     /// Part of a blob.
     pub const BLOB: &str = "blob";
+    /// A commit with conditions, for the owner of the table.
+    pub const DECIDE: &str = "decide";
 }
 
 /// Bytes of rows or of a blob in one message: leaves room under the payload limit.
@@ -195,6 +198,10 @@ impl From<Error> for Failure {
             Error::Busy(what) | Error::Deadline(what) => (what, 0),
             Error::ClockAhead { site, ahead_ms } => (site, ahead_ms),
             Error::Unreachable { what, reason } => (format!("{what}: {reason}"), 0),
+            Error::Unknown(what) => (what, 0),
+            Error::Conflict { table, key, reason } => {
+                (Json::from_iter([table, key, reason]).to_string(), 0)
+            }
             other => (other.to_string(), 0),
         };
         Failure { code, text, number }
@@ -207,8 +214,13 @@ impl From<Failure> for Error {
             "unknown-table" => Error::UnknownTable(text),
             "busy" => Error::Busy(text),
             "deadline" => Error::Deadline(text),
+            "unknown-outcome" => Error::Unknown(text),
+            "conflict" => match serde_json::from_str(&text) {
+                Ok((table, key, reason)) => Error::Conflict { table, key, reason },
+                Err(_) => Error::BadRequest(text),
+            },
             "clock-ahead" => Error::ClockAhead { site: text, ahead_ms: number },
-            "unreachable" | "io" | "stopped" => {
+            "unreachable" | "io" | "stopped" | "read-only" => {
                 Error::Unreachable { what: "site above".into(), reason: text }
             }
             _ => Error::BadRequest(text),

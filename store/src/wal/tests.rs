@@ -11,8 +11,22 @@ use super::*;
 #[derive(Clone, Default)]
 pub struct MemDisk {
     files: Arc<Mutex<BTreeMap<String, MemFile>>>,
+    trouble: Arc<Mutex<Trouble>>,
     /// Milliseconds that a sync takes; a crash in between loses what it was to save.
     pub sync_ms: u64,
+}
+
+/// What a disk refuses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Trouble {
+    #[default]
+    None,
+    /// Appends, after half of the bytes, as when it is full.
+    Append,
+    /// Syncs.
+    Sync,
+    /// Every change, as when it is read-only.
+    Everything,
 }
 
 #[derive(Clone, Default)]
@@ -34,13 +48,26 @@ impl MemDisk {
             }
             file.synced = file.bytes.len();
         }
-        MemDisk { files: Arc::new(Mutex::new(files)), sync_ms: self.sync_ms }
+        let trouble = Arc::new(Mutex::new(*lock(&self.trouble)));
+        MemDisk { files: Arc::new(Mutex::new(files)), trouble, sync_ms: self.sync_ms }
     }
 
     fn with_file(name: &str, bytes: &[u8]) -> MemDisk {
         let file = MemFile { bytes: bytes.to_vec(), synced: bytes.len() };
         let files = BTreeMap::from([(name.into(), file)]);
-        MemDisk { files: Arc::new(Mutex::new(files)), sync_ms: 0 }
+        MemDisk { files: Arc::new(Mutex::new(files)), ..MemDisk::default() }
+    }
+
+    /// Makes the disk refuse from now on, or no longer.
+    pub fn trouble(&self, trouble: Trouble) {
+        *lock(&self.trouble) = trouble;
+    }
+
+    fn refuse(&self, troubles: &[Trouble]) -> io::Result<()> {
+        match troubles.contains(&lock(&self.trouble)) {
+            true => Err(io::ErrorKind::StorageFull.into()),
+            false => Ok(()),
+        }
     }
 }
 
@@ -55,11 +82,13 @@ impl Disk for MemDisk {
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        self.refuse(&[Trouble::Everything])?;
         lock(&self.files).insert(name.into(), MemFile::default());
         Ok(Box::new(MemHandle { disk: self.clone(), name: name.into() }))
     }
 
     fn truncate(&self, name: &str, len: u64) -> io::Result<()> {
+        self.refuse(&[Trouble::Everything])?;
         let mut files = lock(&self.files);
         let file = files.get_mut(name).ok_or(io::ErrorKind::NotFound)?;
         file.bytes.truncate(len as usize);
@@ -86,12 +115,15 @@ struct MemHandle {
 
 impl DiskFile for MemHandle {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let refused = self.disk.refuse(&[Trouble::Append, Trouble::Everything]);
+        let written = if refused.is_ok() { bytes.len() } else { bytes.len() / 2 };
         let mut files = lock(&self.disk.files);
-        files.entry(self.name.clone()).or_default().bytes.extend(bytes);
-        Ok(())
+        files.entry(self.name.clone()).or_default().bytes.extend(&bytes[..written]);
+        refused
     }
 
     fn sync(&mut self) -> io::Result<()> {
+        self.disk.refuse(&[Trouble::Sync, Trouble::Everything])?;
         let len = lock(&self.disk.files).get(&self.name).map_or(0, |f| f.bytes.len());
         std::thread::sleep(Duration::from_millis(self.disk.sync_ms));
         lock(&self.disk.files).entry(self.name.clone()).or_default().synced = len;
@@ -224,54 +256,47 @@ async fn files_go_only_when_everything_in_them_may() {
     assert_eq!(recovered.files, [LogFile { number: 3, first_seq: 4 }]);
 }
 
-/// A disk that fails to sync after a while.
-struct Full(MemDisk, u32);
-struct FullFile(Box<dyn DiskFile>, u32);
-
-impl Disk for Full {
-    fn list(&self) -> io::Result<Vec<String>> {
-        self.0.list()
-    }
-    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
-        self.0.read(name)
-    }
-    fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        Ok(Box::new(FullFile(self.0.create(name)?, self.1)))
-    }
-    fn truncate(&self, name: &str, len: u64) -> io::Result<()> {
-        self.0.truncate(name, len)
-    }
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.0.rename(from, to)
-    }
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.0.remove(name)
-    }
-}
-
-impl DiskFile for FullFile {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.append(bytes)
-    }
-    fn sync(&mut self) -> io::Result<()> {
-        self.1 = self.1.checked_sub(1).ok_or(io::ErrorKind::StorageFull)?;
-        self.0.sync()
+#[tokio::test]
+async fn a_disk_that_refuses_acknowledges_nothing_until_it_takes_writes_again() {
+    for trouble in [Trouble::Append, Trouble::Sync, Trouble::Everything] {
+        let disk = MemDisk::default();
+        let recovered = Wal::recover(&disk, OnRot::Refuse).unwrap();
+        let wal = Wal::start(Arc::new(disk.clone()), &recovered, 0, entry(0)).unwrap();
+        wal.append(1, vec![entry(1)]);
+        wal.wait(1).await.unwrap();
+        disk.trouble(trouble);
+        let mut watch = wal.durable();
+        wal.append(2, vec![entry(2)]);
+        assert!(matches!(wal.wait(2).await, Err(Error::Unknown(_))), "{trouble:?}");
+        watch.wait_for(|d| d.failed.is_some()).await.unwrap();
+        wal.append(3, vec![entry(3)]);
+        wal.rotate(4, entry(4));
+        assert!(wal.wait(4).await.is_err());
+        let crashed = disk.crash(|unsynced| unsynced, false);
+        crashed.trouble(Trouble::None);
+        let recovered = Wal::recover(&crashed, OnRot::Refuse).unwrap();
+        assert!(recovered.entries.len() >= 2, "what was acknowledged is there");
+        disk.trouble(Trouble::None);
+        watch.wait_for(|d| d.failed.is_none()).await.unwrap();
+        wal.append(5, vec![entry(5)]);
+        wal.wait(5).await.unwrap();
+        let crashed = disk.crash(|_| 0, false);
+        let recovered = Wal::recover(&crashed, OnRot::Refuse).unwrap();
+        assert_eq!(recovered.entries, entries_to(5), "{trouble:?}: all, once and in order");
+        assert_eq!(recovered.torn_bytes, 0);
     }
 }
 
 #[tokio::test]
-async fn a_failed_sync_acknowledges_nothing_more() {
+async fn a_log_closes_though_its_disk_refuses() {
     let disk = MemDisk::default();
     let recovered = Wal::recover(&disk, OnRot::Refuse).unwrap();
-    let wal = Wal::start(Arc::new(Full(disk, 2)), &recovered, 0, entry(0)).unwrap();
+    let wal = Wal::start(Arc::new(disk.clone()), &recovered, 0, entry(0)).unwrap();
+    disk.trouble(Trouble::Sync);
     wal.append(1, vec![entry(1)]);
-    wal.wait(1).await.unwrap();
-    let mut failed = wal.durable();
-    wal.append(2, vec![entry(2)]);
-    assert!(matches!(wal.wait(2).await, Err(Error::Stopped(_))));
-    failed.wait_for(|d| d.failed.is_some()).await.unwrap();
-    wal.append(3, vec![entry(3)]);
-    assert!(wal.wait(3).await.is_err());
+    assert!(wal.wait(1).await.is_err());
+    wal.close();
+    assert!(wal.wait(2).await.is_err());
 }
 
 proptest! {

@@ -1,0 +1,191 @@
+//! The change feed of a table at one site, from any position.
+//!
+//! The feed is compacted: it gives each row that changed after a position once, as it is now, in
+//! the order of the last changes. So a position never grows too old, and a reader that comes back
+//! after a year misses nothing but intermediate states. Only durable changes are given.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::EdgeStore;
+use crate::commit::Version;
+use crate::error::{Error, Result};
+use crate::segment::visible_row;
+use crate::value::Row;
+
+/// Changed rows of one answer.
+pub const CHANGES_MAX: usize = 10_000;
+
+/// A place in the history of one store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    store: u64,
+    seq: u64,
+}
+
+/// A row that changed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Changed {
+    /// Its key.
+    pub key: Row,
+    /// The row as it is now, none if it is deleted.
+    pub now: Option<(Row, Version)>,
+}
+
+/// Part of a change feed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Feed {
+    /// Rows in the order of their last changes.
+    pub changes: Vec<Changed>,
+    /// Where the next question goes on.
+    pub next: Position,
+    /// True if this site has all of the table; else the feed tells of what is held here.
+    pub complete: bool,
+    /// True if the position was of another store (this site's was replaced), so that the feed
+    /// began anew.
+    pub anew: bool,
+}
+
+impl EdgeStore {
+    /// Rows of `table` that changed after `after`, at most `limit`; the default position is the
+    /// beginning. If there are none, waits for some up to `wait`.
+    pub async fn changes(
+        &self,
+        table: &str,
+        after: Position,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<Feed> {
+        let limit = limit.clamp(1, CHANGES_MAX);
+        self.know(table).await?;
+        let engine = &self.inner.engine;
+        let anew = after.store != engine.id && after != Position::default();
+        let since = if after.store == engine.id { after.seq } else { 0 };
+        let deadline = tokio::time::Instant::now() + wait;
+        let mut durable = engine.wal.durable();
+        loop {
+            durable.mark_unchanged();
+            let feed = self.changes_now(table, since, limit).await?;
+            if !feed.changes.is_empty() || deadline <= tokio::time::Instant::now() {
+                return Ok(Feed { anew, ..feed });
+            }
+            // Woken by a change, by the end of the log or by the clock: each time one more look.
+            let woken = tokio::time::timeout_at(deadline, durable.changed()).await;
+            if matches!(woken, Ok(Err(_))) {
+                return Err(Error::Stopped("store is closed".into()));
+            }
+        }
+    }
+
+    async fn changes_now(&self, table: &str, since: u64, limit: usize) -> Result<Feed> {
+        let engine = &self.inner.engine;
+        let until = engine.wal.durable().borrow().seq;
+        let (spec, complete) = {
+            let state = engine.read();
+            let table = state.table(table)?;
+            (table.spec.clone(), engine.is_root() || table.holds(&crate::record::Extent::Whole))
+        };
+        let changed = engine.changed_keys(table, since, until).await?;
+        // Rows of one entry stay together, so an answer may be longer than asked for.
+        let first = changed.keys().next().map_or(0, |(seq, _)| *seq);
+        let end = changed.keys().nth(limit).map(|(seq, _)| (*seq).max(first + 1));
+        let mut feed =
+            Feed { changes: Vec::new(), next: engine.position(until), complete, anew: false };
+        for ((seq, key), partition) in changed {
+            if let Some(end) = end.filter(|end| seq >= *end) {
+                feed.next = engine.position(end - 1);
+                break;
+            }
+            let row = engine.row(table, &partition, &key).await?;
+            if row.as_ref().is_some_and(|row| row.seq > until) {
+                // It has changed again, and comes when that is durable.
+                continue;
+            }
+            let live = row.filter(|row| row.state.is_live());
+            let now = match live {
+                Some(row) => {
+                    let version = Version::of(&spec, &row.state);
+                    Some((visible_row(&spec, &key, &row.state)?, version))
+                }
+                None => None,
+            };
+            feed.changes.push(Changed { key: spec.key_row(&key)?, now });
+        }
+        Ok(feed)
+    }
+}
+
+impl crate::engine::Engine {
+    fn position(&self, seq: u64) -> Position {
+        Position { store: self.id, seq }
+    }
+
+    /// The keys that changed in `(since, until]` by their last entry, with their partitions.
+    async fn changed_keys(
+        &self,
+        table: &str,
+        since: u64,
+        until: u64,
+    ) -> Result<BTreeMap<(u64, Arc<[u8]>), Vec<u8>>> {
+        let mut last: BTreeMap<(Vec<u8>, Arc<[u8]>), u64> = BTreeMap::new();
+        let mut note = |partition: &[u8], key: &Arc<[u8]>, seq: u64| {
+            if seq > since {
+                let at = last.entry((partition.to_vec(), key.clone())).or_default();
+                *at = (*at).max(seq);
+            }
+        };
+        let (spec, segments) = {
+            let state = self.read();
+            let table = state.table(table)?;
+            let mut segments = Vec::new();
+            for (partition, layers) in &table.partitions {
+                for layer in layers.frozen.as_deref().into_iter().chain([&layers.active]) {
+                    layer.iter().for_each(|(key, row)| note(partition, key, row.seq));
+                }
+                let news = layers.segments.iter().filter(|s| s.meta.max_seq > since);
+                segments.extend(news.map(|s| (partition.clone(), s.clone())));
+            }
+            (table.spec.clone(), segments)
+        };
+        for (partition, segment) in segments {
+            // A segment that was merged away meanwhile is read again as part of another one.
+            let Some(decoded) = self.decoded(&spec, &segment).await? else {
+                return Err(Error::Busy(format!("changes of table {table:?}")));
+            };
+            decoded.rows.iter().for_each(|(key, row)| note(&partition, key, row.seq));
+        }
+        let durable = last.into_iter().filter(|(_, seq)| *seq <= until);
+        Ok(durable.map(|((partition, key), seq)| ((seq, key), partition)).collect())
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}.{}", self.store, self.seq)
+    }
+}
+
+impl FromStr for Position {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let parse = |text: &str| -> Option<Position> {
+            let (store, seq) = text.split_once('.')?;
+            Some(Position { store: u64::from_str_radix(store, 16).ok()?, seq: seq.parse().ok()? })
+        };
+        match text {
+            "" => Ok(Position::default()),
+            text => parse(text).ok_or_else(|| {
+                let text =
+                    format!("{text:?} is no position of a change feed; leave it out to begin");
+                Error::BadRequest(text)
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

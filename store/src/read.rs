@@ -1,0 +1,244 @@
+//! Reading rows: from here if that is complete, else from above.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use serde::{Deserialize, Serialize};
+
+use crate::EdgeStore;
+use crate::commit::Version;
+use crate::engine::{End, Engine, KeyRange, extent_of};
+use crate::error::{Error, Result};
+use crate::record::Extent;
+use crate::scan::{self, Coverage, Scan, Scanned};
+use crate::segment::{KeyedRow, visible_row};
+use crate::tree::Tree;
+use crate::tree::wire::Range;
+use crate::value::Row;
+
+/// Rows that one scan returns at most; more is an error that asks for a limit.
+pub const SCAN_ROWS_MAX: usize = 1_000_000;
+/// Keys of one multi-get.
+pub const GET_KEYS_MAX: usize = 10_000;
+/// Rows of a multi-get that are read at a time.
+const GETS_AT_ONCE: usize = 16;
+
+/// How a read may be answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReadOptions {
+    /// Answer from what is here, even if it is not complete.
+    pub local_only: bool,
+    /// Give up after so many milliseconds; none is the request time-out of the configuration.
+    pub deadline_ms: Option<u64>,
+}
+
+/// A row and its version, if there is one.
+pub type Found = Option<(Row, Version)>;
+
+impl EdgeStore {
+    /// The row with that key, wherever it is.
+    pub async fn get(&self, table: &str, key: &Row) -> Result<Option<Row>> {
+        let (row, coverage) = self.get_with(table, key, ReadOptions::default()).await?;
+        if row.is_none() && !coverage.complete {
+            return Err(Error::Unreachable {
+                what: format!("row of table {table:?}"),
+                reason: "it is not here and the parent does not answer".into(),
+            });
+        }
+        Ok(row)
+    }
+
+    /// The row with that key and what the answer is based on. `None` from an incomplete answer
+    /// only says that the row is not here.
+    pub async fn get_with(
+        &self,
+        table: &str,
+        key: &Row,
+        options: ReadOptions,
+    ) -> Result<(Option<Row>, Coverage)> {
+        let (found, coverage) = self.find(table, key, options).await?;
+        Ok((found.map(|(row, _)| row), coverage))
+    }
+
+    /// Like [`EdgeStore::get_with`], with the row's version for [`crate::Expect::Version`].
+    pub async fn find(
+        &self,
+        table: &str,
+        key: &Row,
+        options: ReadOptions,
+    ) -> Result<(Found, Coverage)> {
+        self.know_for(table, options).await?;
+        let spec = self.inner.engine.read().table(table)?.spec.clone();
+        let encoded = spec.key_of(key)?;
+        let extent = extent_of(&spec, key)?;
+        let partition = spec.partition_of(key)?.unwrap_or_default();
+        let range = KeyRange::of_key(&encoded, partition);
+        let (end, rows_max) = (End::First, usize::MAX);
+        let read = Reading { table, extent, range, end, rows_max, enough: &|_| Ok(true) };
+        let (rows, coverage) = self.read(read, options).await?;
+        let live = rows.iter().find(|(k, row)| **k == *encoded && row.state.is_live());
+        let found = match live {
+            Some((key, row)) => {
+                let version = Version::of(&spec, &row.state);
+                Some((visible_row(&spec, key, &row.state)?, version))
+            }
+            None => None,
+        };
+        Ok((found, coverage))
+    }
+
+    /// The rows with these keys, in their order, each wherever it is; and whether all answers
+    /// were complete.
+    pub async fn get_many(
+        &self,
+        table: &str,
+        keys: &[Row],
+        options: ReadOptions,
+    ) -> Result<(Vec<Option<Row>>, bool)> {
+        if keys.len() > GET_KEYS_MAX {
+            return Err(Error::BadRequest(format!(
+                "{} keys at once; {GET_KEYS_MAX} are the most, ask several times",
+                keys.len()
+            )));
+        }
+        let gets: Vec<BoxFuture<'_, _>> =
+            keys.iter().map(|key| self.get_with(table, key, options).boxed()).collect();
+        let found: Vec<(Option<Row>, Coverage)> =
+            futures::stream::iter(gets).buffered(GETS_AT_ONCE).try_collect().await?;
+        let complete = found.iter().all(|(_, coverage)| coverage.complete);
+        Ok((found.into_iter().map(|(row, _)| row).collect(), complete))
+    }
+
+    /// Rows in key order.
+    pub async fn scan(&self, table: &str, scan: Scan) -> Result<Scanned> {
+        self.scan_with(table, scan, ReadOptions::default()).await
+    }
+
+    /// Rows in key order, read as `options` say.
+    pub async fn scan_with(
+        &self,
+        table: &str,
+        mut scan: Scan,
+        options: ReadOptions,
+    ) -> Result<Scanned> {
+        self.know_for(table, options).await?;
+        let spec = self.inner.engine.read().table(table)?.spec.clone();
+        scan.check(&spec)?;
+        scan::check_limit(scan.limit.unwrap_or(0), SCAN_ROWS_MAX)?;
+        scan.limit.get_or_insert(SCAN_ROWS_MAX);
+        let (range, extent) = scan.range(&spec)?;
+        let enough = |rows: &[KeyedRow]| Ok(scan.pick(&spec, rows.to_vec())?.1);
+        let end = if scan.reverse { End::Last } else { End::First };
+        let rows_max = scan.page_rows();
+        let read = Reading { table, extent, range, end, rows_max, enough: &enough };
+        let (rows, coverage) = self.read(read, options).await?;
+        let (rows, truncated) = scan.pick(&spec, rows)?;
+        Ok(Scanned { rows, coverage, truncated })
+    }
+
+    /// Rows in key order as an Arrow batch.
+    pub async fn scan_arrow(&self, table: &str, scan: Scan) -> Result<(RecordBatch, Coverage)> {
+        let scanned = self.scan(table, scan.clone()).await?;
+        let spec = self.inner.engine.read().table(table)?.spec.clone();
+        Ok((scanned.to_arrow(&spec, &scan)?, scanned.coverage))
+    }
+
+    /// Reads from here if that is complete or wanted; else from above, and from here alone if
+    /// nobody above answers.
+    async fn read(
+        &self,
+        read: Reading<'_>,
+        options: ReadOptions,
+    ) -> Result<(Vec<KeyedRow>, Coverage)> {
+        let engine = &self.inner.engine;
+        let complete = engine.is_root() || engine.read().table(read.table)?.holds(&read.extent);
+        if !complete
+            && !options.local_only
+            && let Some(tree) = self.inner.tree.get()
+        {
+            tree.wish(read.table, &read.extent);
+            let timeout_ms = options.deadline_ms.unwrap_or(engine.config.request_timeout_ms);
+            let asking = read_above(tree, &read);
+            match tokio::time::timeout(Duration::from_millis(timeout_ms), asking).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) if !error.retryable() => return Err(error),
+                Ok(Err(error)) => {
+                    tracing::debug!(table = read.table, %error, "answered from here alone");
+                }
+                Err(_) => tracing::debug!(table = read.table, "no answer in time"),
+            }
+        }
+        let rows = read_here(engine, &read).await?;
+        let age_ms = self.inner.tree.get().map_or(0, |tree| tree.age_ms(read.table));
+        let source = engine.config.site.clone();
+        Ok((rows, Coverage { complete, source, age_ms: if complete { age_ms } else { 0 } }))
+    }
+}
+
+/// What a read is about.
+struct Reading<'a> {
+    table: &'a str,
+    extent: Extent,
+    range: KeyRange,
+    end: End,
+    /// Rows to read at a time.
+    rows_max: usize,
+    /// True if the rows so far satisfy the caller.
+    enough: &'a (dyn Fn(&[KeyedRow]) -> Result<bool> + Sync),
+}
+
+/// Rows from here.
+async fn read_here(engine: &Engine, read: &Reading<'_>) -> Result<Vec<KeyedRow>> {
+    let (mut range, mut rows_max) = (read.range.clone(), read.rows_max);
+    let mut rows: Vec<KeyedRow> = Vec::new();
+    loop {
+        let (more, left) = engine.page(read.table, &range, read.end, rows_max).await?;
+        rows = join(rows, more, read.end);
+        match left {
+            Some(left) if !(read.enough)(&rows)? => range = left,
+            _ => return Ok(rows),
+        }
+        rows_max = rows_max.saturating_mul(4);
+    }
+}
+
+/// Adds a page to those before it.
+fn join(rows: Vec<KeyedRow>, more: Vec<KeyedRow>, end: End) -> Vec<KeyedRow> {
+    match end {
+        End::First => [rows, more].concat(),
+        End::Last => [more, rows].concat(),
+    }
+}
+
+/// Rows from the nearest ancestor that holds them, with what is here merged in.
+async fn read_above(tree: &Arc<Tree>, read: &Reading<'_>) -> Result<(Vec<KeyedRow>, Coverage)> {
+    let mut request = Range {
+        table: read.table.into(),
+        extent: read.extent.clone(),
+        from: read.range.from.clone(),
+        to: read.range.to.clone(),
+        reverse: read.end == End::Last,
+        rows_max: read.rows_max as u64,
+    };
+    let mut rows: Vec<KeyedRow> = Vec::new();
+    loop {
+        let page = tree.page(&request).await?;
+        let more = tree.localize(&page.rows)?;
+        rows = join(rows, more, read.end);
+        request.rows_max = request.rows_max.saturating_mul(4);
+        let coverage = Coverage { complete: true, source: page.site, age_ms: page.age_ms };
+        match page.rest {
+            Some(rest) if !(read.enough)(&rows)? => match read.end {
+                End::Last => request.to = Some(rest),
+                End::First => request.from = rest,
+            },
+            _ => {
+                return Ok((rows, coverage));
+            }
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Writing rows at this site, or at the owner where something has to be decided.
+
+use crate::EdgeStore;
+use crate::commit::Commit;
+use crate::engine::{Ack, Change, Level, Unit, Work};
+use crate::error::{Error, Result};
+use crate::tree::owner::CommitRequest;
+use crate::value::Row;
+
+impl EdgeStore {
+    /// Writes whole rows: plain columns that a row leaves out become null. All rows or none.
+    /// Returns when they are synced here.
+    pub async fn put(&self, table: &str, rows: &[Row]) -> Result<Ack> {
+        self.put_at(table, rows, Level::LocalSync).await
+    }
+
+    /// Like [`EdgeStore::put`], returning when the rows have got as far as `level`.
+    pub async fn put_at(&self, table: &str, rows: &[Row], level: Level) -> Result<Ack> {
+        self.change(table, rows.iter().map(Change::Put).collect(), level).await
+    }
+
+    /// Writes the named columns of each row and leaves the others as they are.
+    pub async fn patch(&self, table: &str, rows: &[Row]) -> Result<Ack> {
+        self.patch_at(table, rows, Level::LocalSync).await
+    }
+
+    /// Like [`EdgeStore::patch`], returning when the rows have got as far as `level`.
+    pub async fn patch_at(&self, table: &str, rows: &[Row], level: Level) -> Result<Ack> {
+        self.change(table, rows.iter().map(Change::Patch).collect(), level).await
+    }
+
+    /// Deletes the rows with these keys.
+    pub async fn delete(&self, table: &str, keys: &[Row]) -> Result<Ack> {
+        self.delete_at(table, keys, Level::LocalSync).await
+    }
+
+    /// Like [`EdgeStore::delete`], returning when the rows have got as far as `level`.
+    pub async fn delete_at(&self, table: &str, keys: &[Row], level: Level) -> Result<Ack> {
+        self.change(table, keys.iter().map(Change::Delete).collect(), level).await
+    }
+
+    /// Adds to counter columns of a row, which is made if need be.
+    pub async fn increment(&self, table: &str, key: &Row, deltas: &[(String, i64)]) -> Result<Ack> {
+        self.change(table, vec![Change::Increment(key, deltas)], Level::LocalSync).await
+    }
+
+    /// Takes elements out of set columns; the key and the elements are in `rows`.
+    pub async fn discard(&self, table: &str, rows: &[Row]) -> Result<Ack> {
+        self.discard_at(table, rows, Level::LocalSync).await
+    }
+
+    /// Like [`EdgeStore::discard`], returning when the rows have got as far as `level`.
+    pub async fn discard_at(&self, table: &str, rows: &[Row], level: Level) -> Result<Ack> {
+        self.change(table, rows.iter().map(Change::Discard).collect(), level).await
+    }
+
+    /// Waits until a write has got as far as `level`.
+    pub async fn wait(&self, ack: &Ack, level: Level) -> Result<Ack> {
+        let engine = &self.inner.engine;
+        engine.wal.wait(ack.seq).await?;
+        if level == Level::Parent && !engine.is_root() {
+            engine.acked(ack.seq).await;
+        }
+        Ok(Ack { level, ..*ack })
+    }
+
+    /// Makes the changes of a commit, together or not at all. Without conditions this happens
+    /// here; with conditions it happens at the owner of the table, the root, which decides every
+    /// such commit one after the other, and waits until it is synced there.
+    pub async fn commit(&self, table: &str, commit: &Commit) -> Result<Ack> {
+        commit.check()?;
+        self.know(table).await?;
+        let engine = &self.inner.engine;
+        if commit.conditions.is_empty() || engine.is_root() {
+            let changes = commit.changes();
+            let conditions = &commit.conditions;
+            let work = Work { table, conditions, changes: &changes, unit: Unit::Commit };
+            let (ack, _) = engine.change(&work, Level::LocalSync).await?;
+            let level = if engine.is_root() { Level::Root } else { ack.level };
+            return Ok(Ack { level, ..ack });
+        }
+        let Some(tree) = self.inner.tree.get() else {
+            return Err(Error::Unreachable {
+                what: format!("owner of table {table:?}"),
+                reason: "this site is not in the tree".into(),
+            });
+        };
+        let request =
+            CommitRequest { id: crate::entropy(), table: table.into(), commit: commit.clone() };
+        tree.commit_at_owner(request).await
+    }
+
+    async fn change(&self, table: &str, changes: Vec<Change<'_>>, level: Level) -> Result<Ack> {
+        if level == Level::Root && !self.inner.engine.is_root() {
+            return Err(Error::BadRequest(
+                "a plain write is acknowledged at memory, local-sync or parent; a commit with a \
+                 condition reaches the root"
+                    .into(),
+            ));
+        }
+        self.know(table).await?;
+        let work = Work { table, conditions: &[], changes: &changes, unit: Unit::Call };
+        let (ack, _) = self.inner.engine.change(&work, level).await?;
+        match level {
+            Level::Parent => self.wait(&ack, Level::Parent).await,
+            _ => Ok(ack),
+        }
+    }
+}
