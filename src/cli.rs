@@ -1,5 +1,6 @@
 //! The command line.
 
+mod dlq;
 pub mod output;
 mod store;
 pub mod talk;
@@ -91,6 +92,9 @@ enum Command {
     Store(store::Store),
     /// Show log lines
     Logs(talk::Logs),
+    /// Look at dead letters, have them tried again, drop them
+    #[command(subcommand)]
+    Dlq(dlq::Dlq),
     /// List the devices of a site
     Devices,
     /// Say what this machine lacks, and the mend
@@ -178,6 +182,7 @@ async fn talk_to_tree(command: Command, global: &Global, out: Output) -> Result<
         Command::Stream(stream) => talk::stream(site, stream, out).await,
         Command::Store(command) => store::run(site, command, out).await,
         Command::Logs(logs) => talk::logs(&context, global.at.as_deref(), logs, out).await,
+        Command::Dlq(command) => dlq::run(site, command, out).await,
         Command::Devices => talk::devices(site, out).await,
         _ => Ok(()),
     }

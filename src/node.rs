@@ -2,6 +2,7 @@
 
 pub mod client;
 mod control;
+mod dlq;
 mod family;
 mod gossip;
 mod host;
@@ -129,10 +130,12 @@ pub async fn stop_signal() {
 /// Starts a node: it serves as long as the subscriptions and tasks are kept.
 pub async fn start(settings: Settings) -> Result<(Arc<Node>, Vec<Subscription>, JoinSet<()>)> {
     let node = Arc::new(open(&settings).await?);
+    gossip::look(&node).await;
     let mut tasks = JoinSet::new();
     let subscriptions = serve(&node).await?;
     node.serving.store(true, Ordering::Release);
     family::reopen_door(&node).await;
+    tasks.spawn(gossip::keep_looking(node.clone()));
     tasks.spawn(node.triggers.clone().run_events());
     match node.bus.site().parent() {
         Some(parent) => {
@@ -162,9 +165,9 @@ async fn open(settings: &Settings) -> Result<Node> {
     let execute = Arc::new(EdgeExecute::start(config, doors.clone())?);
     let above = Arc::new(BusAbove { bus: bus.clone() });
     let apps = settings.data.join("apps");
-    let (class, parts) = (settings.class, (store.clone(), execute.clone()));
-    let deploy = EdgeDeploy::open(site, class, &apps, parts.0, parts.1, above).await?;
+    let deploy = EdgeDeploy::open(site, &apps, store.clone(), execute.clone(), above).await?;
     let deploy = Arc::new(deploy);
+    let class = settings.class;
     let route = Arc::new(EdgeRoute::new(bus.clone(), class));
     let events = EventLog::open(&bus).await?;
     let registry = match site.parent() {
@@ -262,7 +265,7 @@ impl Node {
     }
 
     fn parent_up(&self) -> bool {
-        matches!(self.route.parent(), ParentView::Near { .. })
+        matches!(self.route.view().parent, ParentView::Near { .. })
     }
 
     fn on_parent_back(&self, parent: &TierPath, again: bool) {
@@ -274,7 +277,7 @@ impl Node {
 
     /// What the node tells its parent.
     async fn brief(&self) -> Brief {
-        let link = self.bus.site().parent().map(|parent| match self.route.parent() {
+        let link = self.bus.site().parent().map(|parent| match self.route.view().parent {
             ParentView::Near { rtt, .. } => {
                 LinkReport { parent, up: true, rtt_us: rtt.as_micros() as u64 }
             }
@@ -290,6 +293,7 @@ impl Node {
             apps: self.deploy.apps().iter().map(|app| app.name().to_owned()).collect(),
             in_flight: self.triggers.load.in_flight(),
             invocations: self.triggers.load.total(),
+            offers: gossip::offers(self),
             heard_ms_ago: 0,
             children: self.children.briefs().await,
         }
@@ -313,7 +317,8 @@ impl Node {
 
     fn app_report(&self, app: &handlers::deploy::App) -> AppReport {
         let state = |handler: &handlers::manifest::Handler| {
-            let words = match (self.deploy.fits(handler), self.deploy.ready(app, handler)) {
+            let placed = app.allows(&handler.name, &self.route.view().here);
+            let words = match (placed, self.deploy.ready(app, handler)) {
                 (false, _) => "not placed here",
                 (true, true) => "ready",
                 (true, false) => "absent",

@@ -109,6 +109,9 @@ impl Bus {
     }
 
     /// Asks and waits for the answer; a refusal comes back as [`Error::Refused`].
+    ///
+    /// The other side is told the timeout as the request's time budget, unless the headers name a
+    /// smaller one: then there is time left for its refusal to arrive.
     pub async fn request(
         &self,
         subject: &str,
@@ -118,7 +121,9 @@ impl Bus {
     ) -> Result<Response, Error> {
         let timeout_ms = timeout.as_millis() as u64;
         let mut map = to_nats(headers);
-        map.insert(TIMEOUT_HEADER, timeout_ms.to_string().as_str());
+        let named = headers.get(TIMEOUT_HEADER).and_then(|text| text.parse().ok());
+        let budget_ms = named.unwrap_or(timeout_ms).min(timeout_ms);
+        map.insert(TIMEOUT_HEADER, budget_ms.to_string().as_str());
         let request =
             async_nats::Request::new().headers(map).payload(payload.into()).timeout(Some(timeout));
         let reply = self.client.send_request(subject.to_owned(), request).await;
@@ -281,8 +286,12 @@ pub(crate) fn to_nats(headers: &Headers) -> HeaderMap {
 
 /// The headers of a message; of several values of one name the first counts.
 pub(crate) fn from_nats(message: &Message) -> Headers {
-    let entries = message.headers.iter().flat_map(|map| map.iter());
-    entries
+    message.headers.as_ref().map(headers_of).unwrap_or_default()
+}
+
+/// NATS's headers in ours.
+pub(crate) fn headers_of(map: &HeaderMap) -> Headers {
+    map.iter()
         .filter_map(|(name, values)| Some((name.to_string(), values.first()?.to_string())))
         .collect()
 }

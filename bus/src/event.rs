@@ -3,6 +3,8 @@
 //! Each tier has one stream, `EV`, that captures what is published at the tier and what its
 //! children send up; and one, `DLQ`, for what could not be handled. No subject is captured twice.
 
+pub mod dead;
+
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,13 +17,12 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::client::{from_nats, to_nats};
+use crate::client::from_nats;
 use crate::path::{TierPath, clip};
 use crate::subject::{Kind, Subject, check_name};
 use crate::{Bus, Error, Headers};
 
 const STREAM: &str = "EV";
-const DEAD: &str = "DLQ";
 /// How long an event waits for its handler before it is offered again.
 const ACK_WAIT: Duration = Duration::from_secs(60);
 /// How long a second copy of an event id is recognised and dropped by the server.
@@ -30,11 +31,15 @@ const DUPLICATE_WINDOW: Duration = Duration::from_secs(600);
 const STREAM_BYTES_MAX: i64 = 1 << 30;
 /// How many events may be with handlers at once.
 pub const ACK_PENDING_MAX: i64 = 4096;
-/// What of an error is kept with a dead letter, in bytes.
-const REASON_BYTES_MAX: usize = 4096;
 
 /// The handlers that have had an event already, comma separated; carried upwards with it.
 pub const DONE_HEADER: &str = "Es-Done";
+/// The one handler that an event is for; it runs at the site that stores the event, or nowhere.
+pub const ONLY_HEADER: &str = "Es-Only";
+/// The site below the publisher's that an event is for.
+pub const TO_HEADER: &str = "Es-To";
+/// The dead letter that an event was before it was tried again.
+pub const REDRIVE_HEADER: &str = "Es-Redrive";
 
 /// An event as a handler sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,6 +84,16 @@ impl Event {
     /// The name within the app.
     pub fn topic(&self) -> &str {
         self.name.split_once('.').map_or("", |(_, topic)| topic)
+    }
+
+    /// The one handler it is for, if it is for one alone.
+    pub fn only(&self) -> Option<&str> {
+        self.headers.get(ONLY_HEADER).map(String::as_str)
+    }
+
+    /// The site it is addressed to.
+    pub fn to(&self) -> Option<&str> {
+        self.headers.get(TO_HEADER).map(String::as_str)
     }
 
     /// The handlers that have had it already.
@@ -137,7 +152,10 @@ impl Event {
         put("ce-type", &self.kind);
         put("ce-time", &self.time);
         put("content-type", &self.content_type);
-        put("Nats-Msg-Id", &format!("{}/{}", self.source, self.id));
+        let only = self.only().map_or(String::new(), |handler| format!("/{handler}"));
+        let again = self.headers.get(REDRIVE_HEADER).map_or("", String::as_str);
+        let id = format!("{}/{}{only}", self.source, self.id);
+        put("Nats-Msg-Id", &format!("{id}{}{again}", if again.is_empty() { "" } else { "#" }));
         headers
     }
 }
@@ -147,7 +165,7 @@ fn take_any_case(headers: &mut Headers, key: &str) -> Option<String> {
     headers.remove(&found)
 }
 
-fn rfc3339(time: OffsetDateTime) -> String {
+pub(crate) fn rfc3339(time: OffsetDateTime) -> String {
     time.format(&Rfc3339).unwrap_or_else(|_| "1970-01-01T00:00:00Z".into())
 }
 
@@ -207,8 +225,8 @@ impl EventLog {
             ..Default::default()
         };
         let dead = stream::Config {
-            name: DEAD.into(),
-            subjects: vec![format!("tel.{site}._.dlq.>")],
+            name: dead::STREAM.into(),
+            subjects: vec![dead::subjects(site)],
             max_bytes: STREAM_BYTES_MAX / 4,
             allow_direct: true,
             ..Default::default()
@@ -234,29 +252,15 @@ impl EventLog {
         publish_acked(&self.bus, &subject, event, timeout).await
     }
 
-    /// Puts aside what cannot be handled, with the reason.
-    pub async fn bury(&self, letter: &DeadLetter<'_>) -> Result<(), Error> {
-        let subject = format!("tel.{}._.dlq.{}", self.bus.site(), letter.name);
-        let mut headers = letter.headers.clone();
-        headers.remove("Nats-Msg-Id");
-        let reason: String = letter.reason.chars().filter(|c| !c.is_control()).collect();
-        let end = reason.char_indices().map(|(at, _)| at).nth(REASON_BYTES_MAX);
-        headers.insert("Es-Error".into(), reason[..end.unwrap_or(reason.len())].to_owned());
-        headers.insert("Es-Handler".into(), letter.handler.to_owned());
-        headers.insert("Es-Attempts".into(), letter.attempts.to_string());
-        let ack = self
-            .js
-            .publish_with_headers(subject, to_nats(&headers), letter.data.clone())
-            .await
-            .map_err(|e| self.bus.unreachable(e))?;
-        ack.await.map(|_| ()).map_err(|e| self.bus.unreachable(e))
-    }
-
-    /// How many dead letters the tier holds.
-    pub async fn dead_len(&self) -> Result<u64, Error> {
-        let mut dead = self.js.get_stream(DEAD).await.map_err(|e| self.bus.unreachable(e))?;
-        let info = dead.info().await.map_err(|e| self.bus.unreachable(e))?;
-        Ok(info.state.messages)
+    /// Sends an event to the log of a site below; returns when that site has it.
+    pub async fn descend(
+        &self,
+        event: &Event,
+        to: &TierPath,
+        timeout: Duration,
+    ) -> Result<u64, Error> {
+        let subject = Subject::checked(Kind::Ev, to, &event.name)?;
+        publish_acked(&self.bus, &subject.to_string(), event, timeout).await
     }
 
     /// The events that `reader` has not acknowledged yet, oldest first, then new ones as they come.
@@ -284,16 +288,6 @@ impl EventLog {
     }
 }
 
-/// What is put aside.
-pub struct DeadLetter<'a> {
-    pub name: &'a str,
-    pub headers: &'a Headers,
-    pub data: &'a Bytes,
-    pub handler: &'a str,
-    pub reason: &'a str,
-    pub attempts: i64,
-}
-
 /// A running read of the log.
 pub struct Deliveries {
     site: TierPath,
@@ -316,7 +310,8 @@ impl Deliveries {
         let data = message.payload.clone();
         let event = Event::read(&name, headers.clone(), data.clone(), &self.site, &id, published)
             .and_then(|event| speaks_for_itself(event, &message.subject));
-        Ok(Delivery { event, name, headers, data, seq, attempts, message })
+        let published_here = message.subject.starts_with("ev.");
+        Ok(Delivery { event, name, headers, data, seq, attempts, published_here, message })
     }
 }
 
@@ -354,6 +349,8 @@ pub struct Delivery {
     pub seq: u64,
     /// How often it was delivered, this time included.
     pub attempts: i64,
+    /// It was published at this site, or sent down to it; it did not climb.
+    pub published_here: bool,
     message: jetstream::Message,
 }
 

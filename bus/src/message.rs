@@ -13,6 +13,10 @@ pub type Headers = BTreeMap<String, String>;
 pub const TIMEOUT_HEADER: &str = "Es-Timeout-Ms";
 /// How many tiers a request has crossed.
 pub const HOPS_HEADER: &str = "Es-Hops";
+/// The site that sent a request down the tree; such a request does not climb again.
+pub const DOWN_HEADER: &str = "Es-Down";
+/// What makes two requests the same: the second gets the answer of the first.
+pub const KEY_HEADER: &str = "Es-Idempotency-Key";
 /// The site that answered.
 pub const SITE_HEADER: &str = "Es-Site";
 /// The sites a request crossed, comma separated, first hop first.
@@ -58,6 +62,11 @@ impl Request {
     /// When the answer is of no use any more.
     pub fn deadline(&self) -> Instant {
         self.received + self.timeout()
+    }
+
+    /// The idempotency key, if it carries one.
+    pub fn key(&self) -> Option<&str> {
+        self.headers.get(KEY_HEADER).map(String::as_str).filter(|key| !key.is_empty())
     }
 
     /// How many tiers the request has crossed.
@@ -121,6 +130,11 @@ pub enum RefusalKind {
 }
 
 impl RefusalKind {
+    /// True when the request may have been carried out all the same.
+    pub fn leaves_doubt(self) -> bool {
+        matches!(self, Self::DeadlineExceeded | Self::Unavailable)
+    }
+
     /// The code in the services protocol's header (HTTP's meanings).
     pub fn code(self) -> u16 {
         match self {

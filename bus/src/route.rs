@@ -3,41 +3,40 @@
 //! What decides is [`policy::decide`], which is pure; this file only gathers what it sees and
 //! carries out what it says.
 
+pub mod once;
 pub mod policy;
+pub mod retry;
 
-use std::sync::Mutex;
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use tracing::debug;
 
-use crate::message::{HOPS_HEADER, ROUTE_HEADER, SITE_HEADER};
+use crate::message::{DOWN_HEADER, HOPS_HEADER, ROUTE_HEADER, SITE_HEADER, TIMEOUT_HEADER};
 use crate::path::{TierClass, TierPath};
 use crate::subject::{Kind, Subject};
 use crate::{Bus, Error, Refusal, RefusalKind, Request, Response};
-pub use policy::{Decision, HandlerView, Placement};
+pub use policy::{CodeView, Decision, HandlerView, Placement, Site, View};
 
 /// What is kept back of the time budget at each hop, for the way back.
 const HOP_MARGIN: Duration = Duration::from_millis(2);
-/// How often a request that certainly was not carried out is tried again on one hop.
-const RETRIES_MAX: u32 = 4;
-/// The pause before the first retry; it doubles.
-const RETRY_PAUSE: Duration = Duration::from_millis(40);
 
 /// Routes the requests of one node.
 pub struct EdgeRoute {
     bus: Bus,
-    class: TierClass,
-    parent: Mutex<policy::ParentView>,
+    view: RwLock<Arc<View>>,
 }
 
 impl EdgeRoute {
     /// A router for the bus's site; the parent counts as away until it was heard.
     pub fn new(bus: Bus, class: TierClass) -> Self {
+        let here = Site::new(bus.site().clone(), class, Instant::now());
         let parent = match bus.site().parent() {
             Some(path) => policy::ParentView::Away { path },
             None => policy::ParentView::None,
         };
-        Self { bus, class, parent: Mutex::new(parent) }
+        let view = View { here, parent, above: vec![], below: vec![] };
+        Self { bus, view: RwLock::new(Arc::new(view)) }
     }
 
     /// The site this router works for.
@@ -47,62 +46,93 @@ impl EdgeRoute {
 
     /// What kind of place the site is.
     pub fn class(&self) -> TierClass {
-        self.class
+        self.view().here.class
     }
 
-    /// The parent as last heard.
-    pub fn parent(&self) -> policy::ParentView {
-        self.parent.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    /// What this site believes of the tree now.
+    pub fn view(&self) -> Arc<View> {
+        self.view.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
-    /// Notes an answer of the parent, or its absence.
-    pub fn note_parent(&self, rtt: Option<Duration>) {
+    /// Notes an answer of the parent with what it believes of the sites above, itself first; or
+    /// its absence.
+    pub fn note_parent(&self, heard: Option<(Duration, Vec<Site>)>) {
         let Some(path) = self.bus.site().parent() else { return };
-        let mut parent = self.parent.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        *parent = match rtt {
-            Some(rtt) => policy::ParentView::Near { path, rtt },
-            None => policy::ParentView::Away { path },
-        };
+        self.change(|view| match heard {
+            Some((rtt, above)) => {
+                view.parent = policy::ParentView::Near { path, rtt };
+                view.above = above;
+            }
+            None => view.parent = policy::ParentView::Away { path },
+        });
+    }
+
+    /// Notes what this site has and what is known of those below.
+    pub fn note_sites(&self, here: Site, below: Vec<Site>) {
+        self.change(|view| {
+            view.here = here;
+            view.below = below;
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut View)) {
+        let mut view = self.view.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        change(Arc::make_mut(&mut view));
     }
 
     /// Decides where a request goes.
-    pub fn decide(&self, request: &Request, handler: &HandlerView) -> Decision {
+    pub fn decide(&self, request: &Request, handler: &HandlerView<'_>) -> Decision {
         let now = Instant::now();
         let asked = policy::Asked {
             hops: request.hops(),
             time_left: request.deadline().saturating_duration_since(now),
+            from_above: request.headers.contains_key(DOWN_HEADER),
         };
-        let view = policy::View { site: self.site(), class: self.class, parent: self.parent() };
-        policy::decide(&asked, handler, &view)
+        policy::decide(&asked, handler, &self.view(), now)
     }
 
     /// Passes a request on to the parent and brings back its answer.
-    ///
-    /// A request that certainly was not carried out is tried again within its time budget; one
-    /// whose fate is unknown is not.
     pub async fn escalate(&self, request: &Request) -> Result<Response, Refusal> {
-        let subject = Subject::parse(&request.subject).map_err(|e| Refusal::bad(e.to_string()))?;
         let parent = self.site().parent().ok_or_else(|| {
             Refusal::new(RefusalKind::NoHandler, format!("{} has no parent", self.site()))
         })?;
-        let target = Subject::new(Kind::Call, &parent, subject.name).to_string();
+        self.forward(request, &parent).await
+    }
+
+    /// Sends a request down to a site below and brings back its answer.
+    pub async fn descend(&self, request: &Request, to: &TierPath) -> Result<Response, Refusal> {
+        let mut request = request.clone();
+        request.headers.insert(DOWN_HEADER.into(), self.site().to_string());
+        self.forward(&request, to).await
+    }
+
+    /// A request that certainly was not carried out is tried again within its time budget. One
+    /// whose fate is unknown is tried again only if it carries an idempotency key.
+    async fn forward(&self, request: &Request, to: &TierPath) -> Result<Response, Refusal> {
+        let subject = Subject::parse(&request.subject).map_err(|e| Refusal::bad(e.to_string()))?;
+        let target = Subject::new(Kind::Call, to, subject.name).to_string();
         let mut headers = request.headers.clone();
         headers.insert(HOPS_HEADER.into(), (request.hops() + 1).to_string());
-        let mut pause = RETRY_PAUSE;
+        // Each attempt has a budget of its own.
+        headers.remove(TIMEOUT_HEADER);
         for attempt in 0.. {
             let left = request.deadline().saturating_duration_since(Instant::now());
-            let Some(budget) = left.checked_sub(HOP_MARGIN).filter(|left| !left.is_zero()) else {
+            let Some(left) = left.checked_sub(HOP_MARGIN).filter(|left| !left.is_zero()) else {
                 return Err(self.late());
+            };
+            let budget = match request.key() {
+                Some(_) => retry::share(left, attempt),
+                None => left,
             };
             let sent = self.bus.request(&target, &headers, request.payload.clone(), budget).await;
             match sent {
                 Ok(response) => return Ok(self.sign(response)),
-                Err(e) if e.not_done() && attempt < RETRIES_MAX => {
+                Err(e) if retry::worth(&e, request.key().is_some(), attempt) => {
                     debug!(%target, attempt, error = %e, "trying again");
-                    tokio::time::sleep(pause.min(left)).await;
-                    pause *= 2;
+                    let left = request.deadline().saturating_duration_since(Instant::now());
+                    tokio::time::sleep(retry::pause(attempt, retry::draw()).min(left)).await;
                 }
-                Err(e) => return Err(self.refusal(e, &parent)),
+                Err(e) => return Err(self.refusal(e, to)),
             }
         }
         Err(self.late())
@@ -121,17 +151,17 @@ impl EdgeRoute {
         Refusal::new(RefusalKind::DeadlineExceeded, text).at(self.site().as_str())
     }
 
-    fn refusal(&self, error: Error, parent: &TierPath) -> Refusal {
+    fn refusal(&self, error: Error, to: &TierPath) -> Refusal {
         match error {
             Error::Refused(refusal) => refusal,
             Error::TimedOut { .. } => Refusal::new(
                 RefusalKind::DeadlineExceeded,
-                format!("deadline exceeded at {}: no answer from {parent}", self.site()),
+                format!("deadline exceeded at {}: no answer from {to}", self.site()),
             ),
             Error::Bad(text) => Refusal::bad(text),
             away => Refusal::new(
                 RefusalKind::Unavailable,
-                format!("parent {parent} of {} is away: {away}", self.site()),
+                format!("{to} is away from {}: {away}", self.site()),
             ),
         }
         .at(self.site().as_str())

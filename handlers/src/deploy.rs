@@ -11,14 +11,15 @@ use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use bus::route::{self, HandlerView};
-use bus::{Refusal, RefusalKind, TierClass, TierPath};
+use bus::route::policy::Devices;
+use bus::route::{self, CodeView, HandlerView};
+use bus::{Refusal, RefusalKind, TierPath};
 use serde::{Deserialize, Serialize};
 use store::{BlobKey, EdgeStore, TableSpec};
 use tokio::sync::OnceCell;
 
 use crate::execute::{Code, InvokeError, Target};
-use crate::manifest::{self, CodeKind, Handler, Manifest, Source, Trigger};
+use crate::manifest::{self, CodeKind, DeviceClass, Handler, Manifest, Source, Trigger};
 use crate::{Digest, EdgeExecute};
 
 /// How many apps a site knows at most.
@@ -88,21 +89,33 @@ pub struct App {
     pub manifest: Manifest,
     pub revision: u64,
     text: String,
-    targets: BTreeMap<String, Arc<Target>>,
+    places: BTreeMap<String, Place>,
+}
+
+/// How a handler is run and where.
+#[derive(Debug)]
+struct Place {
+    /// `app/handler`: its name in queue estimates.
+    key: Arc<str>,
+    placement: route::Placement,
+    /// None while the code is a file.
+    target: Option<Arc<Target>>,
 }
 
 impl App {
-    fn new(registered: &Registered) -> Result<Self, Error> {
+    pub(crate) fn new(registered: &Registered) -> Result<Self, Error> {
         let bad = |e: manifest::ManifestError| Error::Bad(e.to_string());
         let manifest = Manifest::parse(&registered.manifest).map_err(bad)?;
         manifest.check_uploaded().map_err(bad)?;
-        let target = |handler: &Handler| {
-            let target = target(&manifest, registered.revision, handler)?;
-            Some((handler.name.clone(), Arc::new(target)))
+        let place = |handler: &Handler| {
+            let target = target(&manifest, registered.revision, handler).map(Arc::new);
+            let key = format!("{}/{}", manifest.app.name, handler.name).into();
+            let placement = placement(&manifest.app.name, handler);
+            (handler.name.clone(), Place { key, placement, target })
         };
-        let targets = manifest.handlers.iter().filter_map(target).collect();
+        let places = manifest.handlers.iter().map(place).collect();
         let (revision, text) = (registered.revision, registered.manifest.clone());
-        Ok(Self { manifest, revision, text, targets })
+        Ok(Self { manifest, revision, text, places })
     }
 
     /// The app's name.
@@ -112,7 +125,22 @@ impl App {
 
     /// What EdgeExecute needs to run a handler.
     pub fn target(&self, handler: &str) -> Option<&Arc<Target>> {
-        self.targets.get(handler)
+        self.places.get(handler)?.target.as_ref()
+    }
+
+    /// Where a handler may run, in the router's words.
+    pub fn placement(&self, handler: &str) -> Option<&route::Placement> {
+        self.places.get(handler).map(|place| &place.placement)
+    }
+
+    /// A handler's name in queue estimates.
+    pub fn key(&self, handler: &str) -> Option<&Arc<str>> {
+        self.places.get(handler).map(|place| &place.key)
+    }
+
+    /// True when a handler may run at a site.
+    pub fn allows(&self, handler: &str, site: &route::Site) -> bool {
+        self.placement(handler).is_some_and(|placement| placement.allows(site))
     }
 
     /// The handlers that an event within the app starts.
@@ -147,10 +175,26 @@ fn target(manifest: &Manifest, revision: u64, handler: &Handler) -> Option<Targe
     })
 }
 
-/// Where a handler may run, in the router's words.
-pub fn placement(handler: &Handler) -> route::Placement {
+fn placement(app: &str, handler: &Handler) -> route::Placement {
     let words = &handler.placement;
-    route::Placement { min_tier: Some(words.min_tier), max_tier: Some(words.max_tier) }
+    route::Placement {
+        min_tier: Some(words.min_tier),
+        max_tier: Some(words.max_tier),
+        prefer: words.prefer,
+        needs: devices(words.needs.iter().copied()),
+        near: words.near.as_ref().map(|table| table_name(app, table)),
+    }
+}
+
+/// A set of device classes, in the router's words.
+pub fn devices(classes: impl Iterator<Item = DeviceClass>) -> Devices {
+    classes.fold(Devices::default(), |set, class| {
+        set.with(match class {
+            DeviceClass::Cpu => Devices::CPU,
+            DeviceClass::Gpu => Devices::GPU,
+            DeviceClass::Fpga => Devices::FPGA,
+        })
+    })
 }
 
 /// The name of an app's table in the store; apps have no `_` in their names, so it is unique.
@@ -170,7 +214,6 @@ struct Known {
 /// The component.
 pub struct EdgeDeploy {
     site: TierPath,
-    class: TierClass,
     dir: PathBuf,
     store: Arc<EdgeStore>,
     execute: Arc<EdgeExecute>,
@@ -186,7 +229,6 @@ impl EdgeDeploy {
     /// Opens the site's memory of apps in `dir`.
     pub async fn open(
         site: &TierPath,
-        class: TierClass,
         dir: &Path,
         store: Arc<EdgeStore>,
         execute: Arc<EdgeExecute>,
@@ -195,7 +237,6 @@ impl EdgeDeploy {
         std::fs::create_dir_all(dir).map_err(|e| disk(dir, e))?;
         let deploy = Self {
             site: site.clone(),
-            class,
             dir: dir.to_owned(),
             store,
             execute,
@@ -291,22 +332,23 @@ impl EdgeDeploy {
     }
 
     /// How the router sees the handler of a call.
-    pub fn view(&self, app: Option<&App>, asked: (&str, &str), wait: Duration) -> HandlerView {
-        let (name, function) = asked;
-        let Some(app) = app else { return HandlerView::AppUnknown { app: name.to_owned() } };
-        let Some(handler) = app.manifest.handler_of_call(function) else {
-            return HandlerView::Missing { app: name.to_owned(), name: function.to_owned() };
+    pub fn view<'a>(
+        &self,
+        app: Option<&'a App>,
+        (name, function): (&'a str, &'a str),
+        wait: impl FnOnce(&App, &Handler) -> Duration,
+    ) -> HandlerView<'a> {
+        let Some(app) = app else { return HandlerView::AppUnknown { app: name } };
+        let handler = app.manifest.handler_of_call(function);
+        let Some((handler, place)) = handler.and_then(|h| Some((h, app.places.get(&h.name)?)))
+        else {
+            return HandlerView::Missing { app: name, name: function };
         };
-        let placement = placement(handler);
-        match self.ready(app, handler) {
-            true => HandlerView::Ready { placement, wait },
-            false => HandlerView::Absent { placement },
-        }
-    }
-
-    /// True when the handler may run at this tier.
-    pub fn fits(&self, handler: &Handler) -> bool {
-        placement(handler).fit(self.class) == route::policy::Fit::Here
+        let code = match self.ready(app, handler) {
+            true => CodeView::Ready { wait: wait(app, handler) },
+            false => CodeView::Absent,
+        };
+        HandlerView::Known { key: &place.key, placement: &place.placement, code }
     }
 
     /// True when the handler's code is here.

@@ -193,7 +193,7 @@ impl EdgeStream {
             let (app, stream) = (app.name(), &open.stream);
             Error::Bad(format!("no handler of app {app:?} has a trigger for stream {stream:?}"))
         })?;
-        if !self.triggers.deploy.fits(handler) {
+        if !app.allows(&handler.name, &self.triggers.route.view().here) {
             let (site, name) = (&self.site, &handler.name);
             return Err(Error::Bad(format!("handler {name:?} is not placed at {site}")));
         }

@@ -4,20 +4,24 @@
 //! what has handlers further up, one event at a time and in order, and simply waits while the
 //! parent is away. An event leaves the log of a tier only when both are done with it.
 
+mod load;
+mod plan;
 mod progress;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bus::event::{DONE_HEADER, DeadLetter, Delivery, Reader};
+use bus::event::dead::DeadLetter;
+use bus::event::{DONE_HEADER, Delivery, ONLY_HEADER, Reader};
 use bus::message::SITE_HEADER;
-use bus::route::Decision;
-use bus::route::policy::Fit;
-use bus::{EdgeRoute, EventLog, Refusal, RefusalKind, Request, Response, Subject};
+use bus::route::once::{Course, Held, KEY_BYTES_MAX, Once};
+use bus::route::{CodeView, Decision, HandlerView};
+use bus::{EdgeRoute, EventLog, Refusal, RefusalKind, Request, Response, Subject, TierPath};
 use tokio::sync::Semaphore;
 
+pub use self::load::Load;
+use self::plan::Plan;
 use self::progress::Progress;
 use crate::EdgeExecute;
 use crate::deploy::{self, App, EdgeDeploy};
@@ -36,8 +40,6 @@ const CLIMB_TIMEOUT: Duration = Duration::from_secs(5);
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 /// How often the server is told that an event is still being worked on.
 const PROGRESS_EVERY: Duration = Duration::from_secs(20);
-/// The weight of the newest run in the average run time, in percent.
-const RUN_WEIGHT: u64 = 20;
 
 /// The components that triggers join.
 pub struct Triggers {
@@ -49,67 +51,7 @@ pub struct Triggers {
     pub metrics: Arc<Metrics>,
     pub load: Load,
     progress: Mutex<Progress>,
-}
-
-/// What is under way, and how long it takes.
-#[derive(Default)]
-pub struct Load {
-    handlers: Mutex<BTreeMap<(String, String), (u64, u64)>>,
-    total: AtomicU64,
-}
-
-impl Load {
-    /// Invocations begun so far.
-    pub fn total(&self) -> u64 {
-        self.total.load(Ordering::Relaxed)
-    }
-
-    /// Invocations under way.
-    pub fn in_flight(&self) -> u64 {
-        self.lock().values().map(|(running, _)| running).sum()
-    }
-
-    /// How long a new invocation would wait for its turn.
-    pub fn wait(&self, app: &str, handler: &Handler) -> Duration {
-        let key = (app.to_owned(), handler.name.clone());
-        let (running, run_us) = self.lock().get(&key).copied().unwrap_or_default();
-        let places = u64::from(handler.limits.concurrency.max(1));
-        let ahead = running.saturating_sub(places - 1);
-        Duration::from_micros(ahead.saturating_mul(run_us) / places)
-    }
-
-    fn begin(&self, key: &(String, String)) {
-        self.total.fetch_add(1, Ordering::Relaxed);
-        self.lock().entry(key.clone()).or_default().0 += 1;
-    }
-
-    fn end(&self, key: &(String, String), took: Duration) {
-        if let Some((running, run_us)) = self.lock().get_mut(key) {
-            *running = running.saturating_sub(1);
-            let us = took.as_micros() as u64;
-            *run_us = match *run_us {
-                0 => us,
-                old => (old * (100 - RUN_WEIGHT) + us * RUN_WEIGHT) / 100,
-            };
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<(String, String), (u64, u64)>> {
-        self.handlers.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-}
-
-/// Ends what [`Load::begin`] began, also when the invocation is dropped.
-struct Running<'a> {
-    load: &'a Load,
-    key: (String, String),
-    started: Instant,
-}
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        self.load.end(&self.key, self.started.elapsed());
-    }
+    once: Once,
 }
 
 /// Why an event is put aside.
@@ -117,13 +59,14 @@ struct Failed<'a> {
     /// Empty when no handler could be told.
     handler: &'a str,
     reason: &'a str,
+    stack: &'a str,
     attempts: u32,
 }
 
 impl<'a> Failed<'a> {
     /// The event reached no handler.
     fn unread(reason: &'a str) -> Self {
-        Self { handler: "", reason, attempts: 0 }
+        Self { handler: "", reason, stack: "", attempts: 0 }
     }
 }
 
@@ -143,8 +86,8 @@ impl Triggers {
         logs: Arc<Logs>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let (load, progress) = Default::default();
-        Self { deploy, execute, route, events, logs, metrics, load, progress }
+        let (load, progress, once) = Default::default();
+        Self { deploy, execute, route, events, logs, metrics, load, progress, once }
     }
 
     /// Runs one handler on one input, counted, timed and logged.
@@ -154,12 +97,16 @@ impl Triggers {
         handler: &Handler,
         invocation: Invocation,
     ) -> Result<execute::Reply, InvokeError> {
-        let (app, name) = (app.name(), &handler.name);
-        let key = (app.to_owned(), name.clone());
-        self.load.begin(&key);
-        let running = Running { load: &self.load, key, started: Instant::now() };
+        let name = &handler.name;
+        let missing = || InvokeError::Node(format!("app {} has no handler {name}", app.name()));
+        let key = app.key(name).ok_or_else(missing)?;
+        let mut running = self.load.begin(key, handler.limits.concurrency);
+        let app = app.name();
         self.metrics.count(&format!("invocations {app}/{name}"), 1);
         let result = self.execute.invoke(invocation).await;
+        if let Ok(reply) = &result {
+            running.ran(reply.run_us);
+        }
         drop(running);
         match &result {
             Ok(reply) => {
@@ -210,7 +157,7 @@ impl Triggers {
         };
         let told = match outcome {
             Outcome::Done => {
-                self.progress().forget(delivery.seq);
+                self.leave(delivery.seq, Reader::Run);
                 delivery.ack().await
             }
             Outcome::Again(after) => delivery.retry(after).await,
@@ -225,30 +172,83 @@ impl Triggers {
             Ok(event) => event,
             Err(e) => return self.bury(delivery, Failed::unread(&e.to_string())).await,
         };
+        if let Some(to) = event.to().filter(|to| *to != self.route.site().as_str()) {
+            return self.send_to(to, delivery, event).await;
+        }
         let app = match self.deploy.app(event.app()).await {
             Ok(Some(app)) => app,
-            Ok(None) if self.route.site().parent().is_none() => {
+            Ok(None) if self.is_root() || event.only().or(event.to()).is_some() => {
                 let reason = format!("no app {:?} is registered", event.app());
                 return self.bury(delivery, Failed::unread(&reason)).await;
             }
             // The tier above knows more; the other reader sends the event there.
-            Ok(None) => return Outcome::Done,
+            Ok(None) => {
+                self.progress().plan(delivery.seq, Plan::unknown);
+                return Outcome::Done;
+            }
             Err(deploy::Error::Bad(reason)) => {
                 return self.bury(delivery, Failed::unread(&reason)).await;
             }
             Err(_) => return Outcome::Again(PAUSE),
         };
+        let plan = self.plan(delivery.seq, &app, event);
         let mut again = None;
-        for handler in app.on_event(event.topic()) {
-            if !self.deploy.fits(handler) || self.is_done(delivery, event, &handler.name) {
-                continue;
-            }
-            match self.run_one(&app, handler, delivery, event).await {
-                Outcome::Done => self.progress().done(delivery.seq, &handler.name),
-                Outcome::Again(after) => again = Some(again.unwrap_or(after).min(after)),
-            }
+        let mut note = |name: &str, outcome| match outcome {
+            Outcome::Done => self.progress().done(delivery.seq, name),
+            Outcome::Again(after) => again = Some(again.unwrap_or(after).min(after)),
+        };
+        let open = |name: &&String| !self.progress().is_done(delivery.seq, name);
+        for name in plan.here.iter().filter(open) {
+            let Some(handler) = app.manifest.handler(name) else { continue };
+            note(name, self.run_one(&app, handler, delivery, event).await);
+        }
+        for (name, to) in plan.below.iter().filter(|(name, _)| open(&name)) {
+            let mut event = event.clone();
+            event.headers.insert(ONLY_HEADER.into(), name.clone());
+            note(name, self.descend(&event, to).await);
+        }
+        for (name, reason) in plan.nowhere.iter().filter(|(name, _)| open(&name)) {
+            let failed = Failed { handler: name, reason, stack: "", attempts: 0 };
+            note(name, self.bury(delivery, failed).await);
         }
         again.map_or(Outcome::Done, Outcome::Again)
+    }
+
+    /// Where the event's handlers run: decided once, for both readers.
+    fn plan(&self, seq: u64, app: &App, event: &bus::Event) -> Arc<Plan> {
+        let view = self.route.view();
+        self.progress().plan(seq, || Plan::of(app, event, &view))
+    }
+
+    /// Passes on an event that is addressed to a site below.
+    async fn send_to(&self, to: &str, delivery: &Delivery, event: &bus::Event) -> Outcome {
+        let site = self.route.site();
+        let target: Option<TierPath> = to.parse().ok().filter(|to| site.contains(to));
+        match target.filter(|_| delivery.published_here) {
+            Some(target) => self.descend(event, &target).await,
+            None => {
+                let reason = format!("addressed to {to:?}, which is no site below {site}");
+                self.bury(delivery, Failed::unread(&reason)).await
+            }
+        }
+    }
+
+    async fn descend(&self, event: &bus::Event, to: &TierPath) -> Outcome {
+        match self.events.descend(event, to, CLIMB_TIMEOUT).await {
+            Ok(_) => {
+                self.metrics.count("events sent down", 1);
+                Outcome::Done
+            }
+            Err(_) => Outcome::Again(PAUSE),
+        }
+    }
+
+    fn is_root(&self) -> bool {
+        self.route.site().parent().is_none()
+    }
+
+    fn leave(&self, seq: u64, reader: Reader) {
+        self.progress().leave(seq, reader, self.is_root());
     }
 
     async fn run_one(
@@ -288,9 +288,12 @@ impl Triggers {
             }
         };
         if !failure.is_retryable() || attempt >= handler.retry.max_deliver {
-            let (handler, reason) = (handler.name.as_str(), failure.to_string());
-            let failed = Failed { handler, reason: &reason, attempts: attempt };
-            return self.bury(delivery, failed).await;
+            let (handler, reason) = (handler.name.as_str(), &failure.to_string());
+            let stack = match &failure {
+                InvokeError::GuestTrap { backtrace, .. } => backtrace,
+                _ => "",
+            };
+            return self.bury(delivery, Failed { handler, reason, stack, attempts: attempt }).await;
         }
         self.progress().ran(delivery.seq, &handler.name);
         let backoff = Duration::from_millis(handler.retry.backoff_ms.into());
@@ -298,9 +301,14 @@ impl Triggers {
     }
 
     async fn bury(&self, delivery: &Delivery, failed: Failed<'_>) -> Outcome {
-        let Delivery { name, headers, data, .. } = delivery;
-        let Failed { handler, reason, attempts } = failed;
-        let letter = DeadLetter { name, headers, data, handler, reason, attempts: attempts.into() };
+        let Delivery { name, data, .. } = delivery;
+        // As it was read: the id that the log gave a plain message stays with it.
+        let headers = match &delivery.event {
+            Ok(event) => &event.wire_headers(),
+            Err(_) => &delivery.headers,
+        };
+        let Failed { handler, reason, stack, attempts } = failed;
+        let letter = DeadLetter { name, headers, data, handler, reason, stack, attempts };
         match self.events.bury(&letter).await {
             Ok(()) => {
                 self.metrics.count("dead letters", 1);
@@ -340,28 +348,28 @@ impl Triggers {
             }
             tokio::time::sleep(PAUSE).await;
         }
+        self.leave(delivery.seq, Reader::Climb);
         let _ = delivery.ack().await;
     }
 
     async fn climb(&self, delivery: &Delivery) -> Result<(), String> {
-        // What is malformed is buried by the other reader.
+        // What is malformed is buried by the other reader; what is for a handler or a site is for
+        // this one.
         let Ok(event) = &delivery.event else { return Ok(()) };
-        let app = match self.deploy.app(event.app()).await {
-            Ok(app) => app,
+        if event.only().or(event.to()).is_some() {
+            return Ok(());
+        }
+        let plan = match self.deploy.app(event.app()).await {
+            Ok(Some(app)) => self.plan(delivery.seq, &app, event),
+            Ok(None) => self.progress().plan(delivery.seq, Plan::unknown),
             Err(deploy::Error::Bad(_)) => return Ok(()),
             Err(e) => return Err(e.to_string()),
         };
-        let mut done: BTreeSet<&str> = event.done().collect();
-        if let Some(app) = &app {
-            let fit = |handler: &&Handler| deploy::placement(handler).fit(self.route.class());
-            let open = |handler: &&Handler| !done.contains(handler.name.as_str());
-            let above = app.on_event(event.topic()).filter(open).any(|h| fit(&h) == Fit::Above);
-            if !above {
-                return Ok(());
-            }
-            let here = app.on_event(event.topic()).filter(|h| fit(h) == Fit::Here);
-            done.extend(here.map(|handler| handler.name.as_str()));
+        if !plan.above {
+            return Ok(());
         }
+        let mut done: BTreeSet<&str> = event.done().collect();
+        done.extend(plan.settled());
         let list = done.into_iter().collect::<Vec<_>>().join(",");
         let mut event = event.clone();
         event.headers.insert(DONE_HEADER.into(), list);
@@ -370,32 +378,109 @@ impl Triggers {
         Ok(())
     }
 
-    /// Answers a call: runs it here, passes it up, or refuses it.
+    /// Answers a call: runs it here, passes it on, or refuses it. A call whose idempotency key was
+    /// answered lately gets that answer.
     pub async fn answer(&self, request: Request) -> Result<Response, Refusal> {
         let subject = Subject::parse(&request.subject).map_err(|e| Refusal::bad(e.to_string()))?;
-        let (name, function) = (subject.app(), subject.rest());
-        let app = self.deploy.app(name).await.or_else(unless_away)?;
-        let handler = app.as_ref().and_then(|app| app.manifest.handler_of_call(function));
-        let wait = handler.map_or(Duration::ZERO, |handler| self.load.wait(name, handler));
-        let view = self.deploy.view(app.as_deref(), (name, function), wait);
-        let decision = self.route.decide(&request, &view);
-        let handler = handler.map(|handler| handler.name.clone());
-        match (decision, app, handler) {
-            (Decision::Refuse(refusal), ..) => Err(refusal),
-            (Decision::Escalate { install }, app, handler) => {
-                self.metrics.count("calls sent up", 1);
-                let answer = self.route.escalate(&request).await;
-                // Afterwards: compiling must not take the cores from who answers this request.
-                if let (true, Some(app), Some(handler)) = (install, app, handler) {
-                    self.install_behind(app, handler);
-                }
-                answer
-            }
-            (Decision::Run | Decision::InstallThenRun, Some(app), Some(handler)) => {
-                self.call(&app, &handler, function, &request).await
-            }
-            _ => Err(Refusal::new(RefusalKind::Internal, format!("no handler for {name}"))),
+        let Some(key) = request.key() else {
+            return self.route_call(&request, &subject, None).await;
+        };
+        if key.len() > KEY_BYTES_MAX {
+            let text = format!("the idempotency key is longer than {KEY_BYTES_MAX} bytes");
+            return Err(Refusal::bad(text));
         }
+        let key = format!("{} {key}", subject.name);
+        let hold = self.once.hold(&key, Instant::now());
+        let held = tokio::time::timeout_at(request.deadline().into(), hold).await;
+        let mut held = held.map_err(|_| self.late("another call with its key is under way"))?;
+        if let Course::Answered(first) = held.course() {
+            self.metrics.count("calls answered again", 1);
+            return Ok(first.clone());
+        }
+        let answer = self.route_call(&request, &subject, Some(&mut held)).await;
+        if let Ok(response) = &answer {
+            self.once.note(held, Course::Answered(response.clone()));
+        }
+        answer
+    }
+
+    async fn route_call(
+        &self,
+        request: &Request,
+        subject: &Subject,
+        mut held: Option<&mut Held>,
+    ) -> Result<Response, Refusal> {
+        let (name, function) = (subject.app(), subject.rest());
+        let app = tokio::time::timeout_at(request.deadline().into(), self.deploy.app(name)).await;
+        let app = app.map_err(|_| self.late("the app is still asked for"))?.or_else(unless_away)?;
+        let wait = |app: &App, handler: &Handler| match app.key(&handler.name) {
+            Some(key) => self.load.wait(key),
+            None => Duration::ZERO,
+        };
+        let view = self.deploy.view(app.as_deref(), (name, function), wait);
+        let mut decision = self.route.decide(request, &view);
+        let sent_on = held.as_ref().is_some_and(|held| matches!(held.course(), Course::SentOn));
+        if sent_on && matches!(decision, Decision::Run | Decision::InstallThenRun) {
+            decision = Decision::Escalate { install: false };
+        }
+        let handler = app.as_ref().and_then(|app| app.manifest.handler_of_call(function));
+        if let (Decision::Run | Decision::InstallThenRun, Some(app), Some(handler)) =
+            (&decision, &app, handler)
+        {
+            match self.call(app, handler, function, request).await {
+                Err(refusal) if refusal.kind == RefusalKind::Overloaded => {
+                    decision = self.spill(request, &view, refusal);
+                }
+                answer => return answer,
+            }
+        }
+        if let Some(held) = &mut held {
+            held.set(Course::SentOn);
+        }
+        let answer = match &decision {
+            Decision::Escalate { .. } => {
+                self.metrics.count("calls sent up", 1);
+                self.route.escalate(request).await
+            }
+            Decision::Send { to } => {
+                self.metrics.count("calls sent down", 1);
+                self.route.descend(request, to).await
+            }
+            Decision::Refuse(refusal) => Err(refusal.clone()),
+            _ => Err(Refusal::new(RefusalKind::Internal, format!("no handler for {name}"))),
+        };
+        if let (Some(held), Err(refusal)) = (held, &answer)
+            && (!matches!(decision, Decision::Escalate { .. } | Decision::Send { .. })
+                || !refusal.kind.leaves_doubt())
+            && !sent_on
+        {
+            held.set(Course::Open);
+        }
+        // Afterwards: compiling must not take the cores from who answers this request.
+        if let (Decision::Escalate { install: true }, Some(app), Some(handler)) =
+            (decision, &app, handler)
+        {
+            self.install_behind(app.clone(), handler.name.clone());
+        }
+        answer
+    }
+
+    /// What becomes of a request for which there was no place here after all.
+    fn spill(&self, request: &Request, view: &HandlerView<'_>, refusal: Refusal) -> Decision {
+        let HandlerView::Known { key, placement, .. } = *view else {
+            return Decision::Refuse(refusal);
+        };
+        let wait = request.deadline().saturating_duration_since(Instant::now());
+        let code = CodeView::Ready { wait };
+        match self.route.decide(request, &HandlerView::Known { key, placement, code }) {
+            Decision::Escalate { .. } => Decision::Escalate { install: false },
+            _ => Decision::Refuse(refusal),
+        }
+    }
+
+    fn late(&self, why: &str) -> Refusal {
+        let text = format!("deadline exceeded at {}: {why}", self.route.site());
+        Refusal::new(RefusalKind::DeadlineExceeded, text)
     }
 
     fn install_behind(&self, app: Arc<App>, handler: String) {
@@ -410,38 +495,28 @@ impl Triggers {
     async fn call(
         &self,
         app: &App,
-        handler: &str,
+        handler: &Handler,
         function: &str,
         request: &Request,
     ) -> Result<Response, Refusal> {
         let (deadline, site) = (request.deadline(), self.route.site().as_str());
-        let late = |_| {
-            let text = format!("deadline exceeded at {site}: the code is still on its way");
-            Refusal::new(RefusalKind::DeadlineExceeded, text)
-        };
-        let install = self.deploy.install(app, handler);
-        let target = tokio::time::timeout_at(deadline.into(), install).await.map_err(late)?;
+        let install = self.deploy.install(app, &handler.name);
+        let target = tokio::time::timeout_at(deadline.into(), install).await;
+        let target = target.map_err(|_| self.late("the code is still on its way"))?;
         let target = target.map_err(|e| e.refusal())?;
-        let Some(spec) = app.manifest.handler(handler) else {
-            return Err(Refusal::new(RefusalKind::NotFound, format!("no handler {handler}")));
-        };
         let header = |name: &str| request.headers.get(name).cloned();
         let input = Input::Call(execute::Request {
-            id: header("Es-Idempotency-Key").unwrap_or_default(),
+            id: request.key().unwrap_or_default().to_owned(),
             name: function.to_owned(),
             content_type: header("content-type").unwrap_or_else(|| "application/json".into()),
             body: request.payload.clone(),
         });
         let traceparent = header("traceparent");
         let invocation = Invocation { target, input, deadline, attempt: 1, traceparent };
-        let reply = self.invoke(app, spec, invocation).await.map_err(refusal_of_invoke)?;
+        let reply = self.invoke(app, handler, invocation).await.map_err(refusal_of_invoke)?;
         Ok(Response::new(reply.body)
             .with("content-type", reply.content_type)
             .with(SITE_HEADER, site))
-    }
-
-    fn is_done(&self, delivery: &Delivery, event: &bus::Event, handler: &str) -> bool {
-        event.done().any(|name| name == handler) || self.progress().is_done(delivery.seq, handler)
     }
 
     fn progress(&self) -> std::sync::MutexGuard<'_, Progress> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use bus::message::{ROUTE_HEADER, SITE_HEADER};
+use bus::message::{KEY_HEADER, ROUTE_HEADER, SITE_HEADER};
 use bus::{Bus, Event, Headers, Kind, Subject};
 use clap::{Args, Subcommand};
 use handlers::logs::Line;
@@ -55,6 +55,9 @@ pub struct Publish {
     /// The event's id; a second event of the same id is dropped
     #[arg(long)]
     id: Option<String>,
+    /// A site below this one that the event is for
+    #[arg(long, value_name = "SITE")]
+    to: Option<bus::TierPath>,
     /// The body's media type
     #[arg(long, default_value = "application/json")]
     content_type: String,
@@ -69,6 +72,9 @@ pub struct Invoke {
     /// How long the answer may take, in ms
     #[arg(long, default_value_t = 5_000)]
     timeout_ms: u64,
+    /// An idempotency key: asked again with it, the site gives the first answer
+    #[arg(long)]
+    key: Option<String>,
 }
 
 #[derive(Subcommand)]
@@ -192,6 +198,8 @@ pub async fn publish(site: &Site, publish: Publish, out: Output) -> Result<()> {
     let mut event = Event::new(&publish.event, site.path.as_str(), publish.body.read()?)?;
     event.content_type = publish.content_type;
     event.id = publish.id.unwrap_or(event.id);
+    let to = publish.to.map(|to| (bus::event::TO_HEADER.to_owned(), to.to_string()));
+    event.headers.extend(to);
     let subject = Subject::checked(Kind::Ev, bus.site(), &event.name)?.to_string();
     let seq = bus::event::publish_acked(&bus, &subject, &event, client::TIMEOUT).await?;
     let answer = json!({"id": event.id, "site": site.path, "seq": seq});
@@ -207,7 +215,9 @@ pub async fn invoke(site: &Site, invoke: Invoke, out: Output) -> Result<()> {
     let subject = Subject::checked(Kind::Call, bus.site(), &invoke.function)?.to_string();
     let started = Instant::now();
     let timeout = Duration::from_millis(invoke.timeout_ms);
-    let answer = bus.request(&subject, &Headers::new(), invoke.body.read()?, timeout).await?;
+    let key = invoke.key.iter().map(|key| (KEY_HEADER.to_owned(), key.clone()));
+    let headers = Headers::from_iter(key);
+    let answer = bus.request(&subject, &headers, invoke.body.read()?, timeout).await?;
     let took_us = started.elapsed().as_micros() as u64;
     let header = |name: &str| answer.headers.get(name).cloned().unwrap_or_default();
     if !out.json {

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::json;
 use store::BlobKey;
 
-use super::{Answer, Node, family, gossip};
+use super::{Answer, Node, dlq, family, gossip};
 
 /// The most log lines that are given at once.
 const LINES_MAX: usize = 2_000;
@@ -64,10 +64,12 @@ pub async fn control(node: Arc<Node>, request: Request) -> Answer {
         ["tree", "invite"] => family::invite(&node, &request).await,
         ["tree", "remove"] => family::remove(&node, text(&request)?).await,
         ["tree", "children"] => family::list(&node).await,
+        ["dlq", verb] => dlq::answer(&node.events, verb, &request.payload).await,
         ["site", _, "hello"] => gossip::welcome(&node, &request).await,
         _ => Err(Refusal::bad(format!(
             "no control request {:?}; there are apps.apply, apps.delete, apps.get, apps.list, \
-             status, tree, tree.invite, tree.remove, tree.children, devices, logs",
+             status, tree, tree.invite, tree.remove, tree.children, devices, logs, dlq.ls, \
+             dlq.show, dlq.redrive, dlq.drop",
             subject.name
         ))),
     }

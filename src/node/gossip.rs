@@ -1,15 +1,18 @@
-//! The heartbeat up the tree: who is there, how far, how busy; and the registry's revision down.
+//! The heartbeat: up the tree goes who is there, how far, how busy; down come the registry's
+//! revision and what the sites above offer. From both the router's view is made.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bus::{Headers, Refusal, RefusalKind, Request, Response, Subject, TierPath};
+use bus::path::DEPTH_MAX;
+use bus::route::policy::{Devices, ParentView, Site};
+use bus::{Headers, Refusal, RefusalKind, Request, Response, Subject, TierClass, TierPath};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, Notify};
 
 use super::Node;
-use super::report::Brief;
+use super::report::{Brief, Offers};
 
 /// How often a node speaks to its parent.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -21,6 +24,14 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 const FORGET_AFTER: Duration = Duration::from_secs(60);
 /// How many children a site may have.
 const CHILDREN_MAX: usize = 1_024;
+/// How many sites below are kept in the router's view: those with devices of their own.
+const BELOW_MAX: usize = 256;
+/// How many tables and how many queues a site speaks of.
+const TABLES_MAX: usize = 64;
+const QUEUES_MAX: usize = 32;
+/// A rise of the round-trip time counts for this share, a fall for all: one late heartbeat does
+/// not make the parent far.
+const RISE_SHARE: u32 = 4;
 
 /// The children that were heard lately.
 #[derive(Default)]
@@ -31,10 +42,111 @@ pub struct Children {
 }
 
 /// The parent's answer to a heartbeat.
-#[derive(Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 struct Welcome {
     /// The revision of the registry that the parent has.
     revision: u64,
+    /// The parent and the sites above it, nearest first.
+    #[serde(default)]
+    above: Vec<News>,
+}
+
+/// What one site knows of another.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct News {
+    path: TierPath,
+    class: TierClass,
+    offers: Offers,
+    /// The way there and back from who tells this.
+    rtt_us: u64,
+    /// How old this is.
+    age_ms: u64,
+}
+
+impl News {
+    fn of(site: &Site, now: Instant) -> Self {
+        let waits = site.waits.iter().map(|(key, wait)| (key.clone(), wait.as_millis() as u64));
+        Self {
+            path: site.path.clone(),
+            class: site.class,
+            offers: Offers {
+                devices: site.devices,
+                tables: site.tables.clone(),
+                waits_ms: waits.collect(),
+            },
+            rtt_us: site.rtt.as_micros() as u64,
+            age_ms: now.saturating_duration_since(site.heard).as_millis() as u64,
+        }
+    }
+
+    /// As this site sees it, `rtt` away from who told.
+    fn site(self, rtt: Duration, now: Instant) -> Site {
+        let Self { path, class, offers, rtt_us, age_ms } = self;
+        let heard = now.checked_sub(Duration::from_millis(age_ms)).unwrap_or(now);
+        known(path, class, offers, rtt + Duration::from_micros(rtt_us), heard)
+    }
+}
+
+fn known(path: TierPath, class: TierClass, offers: Offers, rtt: Duration, heard: Instant) -> Site {
+    let Offers { devices, tables, waits_ms } = offers;
+    let waits = waits_ms.into_iter().take(QUEUES_MAX);
+    let waits = waits.map(|(key, ms)| (key, Duration::from_millis(ms))).collect();
+    let tables = tables.into_iter().take(TABLES_MAX).collect();
+    Site { path, class, devices, tables, waits, rtt, heard }
+}
+
+/// What this site has for requests.
+pub fn offers(node: &Node) -> Offers {
+    let classes = node.accelerate.devices().into_iter().map(|device| match device.kind.as_str() {
+        "cpu" => Devices::CPU,
+        "xrt" => Devices::FPGA,
+        _ => Devices::GPU,
+    });
+    let devices = classes.fold(Devices::default(), Devices::with);
+    let whole = node.store.tables().into_iter().filter(|table| table.complete);
+    let tables = whole.map(|table| table.spec.name).take(TABLES_MAX).collect();
+    let mut waits: Vec<(String, Duration)> = node.triggers.load.waits();
+    waits.sort_by_key(|(_, wait)| std::cmp::Reverse(*wait));
+    waits.truncate(QUEUES_MAX);
+    let waits_ms = waits.into_iter().map(|(key, wait)| (key, wait.as_millis() as u64)).collect();
+    Offers { devices, tables, waits_ms }
+}
+
+fn here(node: &Node, now: Instant) -> Site {
+    let site = node.bus.site().clone();
+    known(site, node.class, offers(node), Duration::ZERO, now)
+}
+
+/// Keeps the router's view of this site and of those below up to date, until the node stops.
+pub async fn keep_looking(node: Arc<Node>) {
+    loop {
+        look(&node).await;
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+/// Takes what this site has and what was heard from below into the router's view.
+pub async fn look(node: &Node) {
+    let now = Instant::now();
+    let mut below = vec![];
+    for brief in node.children.briefs().await {
+        collect(&brief, Duration::ZERO, now, &mut below);
+    }
+    below.truncate(BELOW_MAX);
+    node.route.note_sites(here(node, now), below);
+}
+
+/// The sites of a subtree that have more than every site has.
+fn collect(brief: &Brief, rtt: Duration, now: Instant, found: &mut Vec<Site>) {
+    let Some(link) = brief.link.as_ref().filter(|link| link.up) else { return };
+    let rtt = rtt + Duration::from_micros(link.rtt_us);
+    if !Devices::CPU.covers(brief.offers.devices) {
+        let age = Duration::from_millis(brief.heard_ms_ago);
+        let heard = now.checked_sub(age).unwrap_or(now);
+        let (path, offers) = (brief.path.clone(), brief.offers.clone());
+        found.push(known(path, brief.class, offers, rtt, heard));
+    }
+    brief.children.iter().for_each(|child| collect(child, rtt, now, found));
 }
 
 impl Children {
@@ -90,7 +202,28 @@ pub async fn welcome(node: &Node, request: &Request) -> Result<Response, Refusal
         return Err(Refusal::new(RefusalKind::NotGranted, text));
     }
     node.children.note(brief).await?;
-    Response::json(&Welcome { revision: node.deploy.revision() })
+    let (now, view) = (Instant::now(), node.route.view());
+    let above = std::iter::once(here(node, now)).chain(view.above.iter().cloned());
+    let above = above.take(DEPTH_MAX - 1).map(|site| News::of(&site, now)).collect();
+    Response::json(&Welcome { revision: node.deploy.revision(), above })
+}
+
+/// The round-trip time after one more measurement.
+fn smooth(before: &ParentView, measured: Duration) -> Duration {
+    match before {
+        ParentView::Near { rtt, .. } if measured > *rtt => *rtt + (measured - *rtt) / RISE_SHARE,
+        _ => measured,
+    }
+}
+
+/// Takes what the parent told; what is not above this site is left out.
+fn note_welcome(node: &Node, welcome: Vec<News>, measured: Duration) {
+    let (now, view) = (Instant::now(), node.route.view());
+    let rtt = smooth(&view.parent, measured);
+    let told = welcome.into_iter().zip(node.bus.site().ancestors());
+    let told = told.take_while(|(news, ancestor)| news.path == *ancestor);
+    let above = told.map(|(news, _)| news.site(rtt, now)).collect();
+    node.route.note_parent(Some((rtt, above)));
 }
 
 /// Speaks to the parent until the node stops.
@@ -106,16 +239,15 @@ pub async fn run(node: Arc<Node>, parent: TierPath) {
         match answer {
             Ok(response) => {
                 misses = 0;
-                let was_away = !node.parent_up();
-                node.route.note_parent(Some(started.elapsed()));
+                let (took, was_away) = (started.elapsed(), !node.parent_up());
+                let welcome = serde_json::from_slice(&response.payload);
+                let Welcome { revision, above } = welcome.unwrap_or_default();
+                note_welcome(&node, above, took);
                 if was_away {
                     node.on_parent_back(&parent, heard_once);
                 }
                 heard_once = true;
-                let welcome: Result<Welcome, _> = serde_json::from_slice(&response.payload);
-                if let Ok(welcome) = welcome {
-                    node.deploy.catch_up(welcome.revision).await;
-                }
+                node.deploy.catch_up(revision).await;
             }
             Err(e) => {
                 misses += 1;

@@ -75,6 +75,21 @@ impl Doors {
     }
 }
 
+/// The whole name of an event or a function: within the app, or `app/name` of another one that
+/// the grants name.
+fn full_name(app: &App, name: &str) -> Result<String, HostError> {
+    let Some((other, rest)) = name.split_once('/') else {
+        return Ok(format!("{}.{name}", app.name()));
+    };
+    let whole = format!("{other}.{rest}");
+    let granted = |pattern: &String| bus::subject::matches(pattern, &whole);
+    if other == app.name() || app.manifest.grants.subjects.iter().any(granted) {
+        return Ok(whole);
+    }
+    let text = format!("{name:?} is another app's; write \"{whole}\" under [grants] subjects");
+    Err(HostError::Denied(text))
+}
+
 fn row(row: Row) -> Result<store::Row, HostError> {
     store::row_from_json(&serde_json::Value::Object(row)).map_err(of_store)
 }
@@ -178,7 +193,7 @@ impl Host for Doors {
 
     async fn publish(&self, caller: &Caller, event: Publication) -> Result<(), HostError> {
         let (behind, app) = self.app(caller)?;
-        let name = format!("{}.{}", app.name(), event.subject);
+        let name = full_name(&app, &event.subject)?;
         let mut sent = bus::Event::new(&name, behind.site.as_str(), event.body)
             .map_err(|e| HostError::Invalid(e.to_string()))?;
         sent.id = event.id;
@@ -195,7 +210,7 @@ impl Host for Doors {
 
     async fn call(&self, caller: &Caller, name: &str, body: Bytes) -> Result<Bytes, HostError> {
         let (behind, app) = self.app(caller)?;
-        let subject = Subject::checked(Kind::Call, &behind.site, &format!("{}.{name}", app.name()))
+        let subject = Subject::checked(Kind::Call, &behind.site, &full_name(&app, name)?)
             .map_err(|e| HostError::Invalid(e.to_string()))?;
         let mut request = Request::new(subject.to_string(), body);
         let left = caller.deadline.saturating_duration_since(Instant::now());

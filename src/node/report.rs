@@ -1,5 +1,8 @@
 //! What a node says of itself and of the subtree below it.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use bus::route::policy::Devices;
 use bus::{TierClass, TierPath};
 use handlers::metrics::Snapshot;
 use serde::{Deserialize, Serialize};
@@ -35,6 +38,8 @@ pub struct Brief {
     pub in_flight: u64,
     /// Invocations so far.
     pub invocations: u64,
+    #[serde(default)]
+    pub offers: Offers,
     /// How long ago the node was last heard, in ms; 0 for the one that answers.
     #[serde(default)]
     pub heard_ms_ago: u64,
@@ -47,6 +52,16 @@ impl Brief {
     pub fn size(&self) -> usize {
         1 + self.children.iter().map(Self::size).sum::<usize>()
     }
+}
+
+/// What a site has for requests, as the router weighs it; bounded.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Offers {
+    pub devices: Devices,
+    /// Tables of which it holds every row.
+    pub tables: BTreeSet<String>,
+    /// How long a new request would wait, in ms, by `app/handler`; the longest waits only.
+    pub waits_ms: BTreeMap<String, u64>,
 }
 
 /// The link to the parent.

@@ -17,7 +17,7 @@ use crate::world::{PATIENCE, World, eventually, tools};
 const EDGE: [&str; 2] = ["cloud", "cloud.east"];
 
 /// A component whose `handle-event` has the given body.
-fn component(body: &str) -> Vec<u8> {
+pub fn component(body: &str) -> Vec<u8> {
     let fields = ["id", "source", "subject", "time", "content-type"]
         .map(|name| format!("(field \"{name}\" string)"))
         .join(" ");
@@ -51,13 +51,13 @@ fn manifest(app: &str, topic: &str) -> String {
     )
 }
 
-async fn publish(bus: &Bus, name: &str) -> Result<u64> {
+pub async fn publish(bus: &Bus, name: &str) -> Result<u64> {
     let event = bus::Event::new(name, bus.site().as_str(), "{}")?;
     let subject = Subject::new(Kind::Ev, bus.site(), name).to_string();
     Ok(bus::event::publish_acked(bus, &subject, &event, client::TIMEOUT).await?)
 }
 
-async fn dead_letter(world: &World, site: &str, wanted: &str) -> Result<Line> {
+pub async fn dead_letter(world: &World, site: &str, wanted: &str) -> Result<Line> {
     let dead = async || {
         let answer = client::control(world.bus(site), "logs", "").await?;
         let lines: Vec<Line> = client::json(&answer)?;

@@ -1,6 +1,7 @@
 //! The one integration binary: whole trees of real servers and real nodes, and the house rules.
 
 mod cli;
+mod delivery;
 mod fault;
 mod handlers;
 mod proxy;

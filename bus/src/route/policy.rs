@@ -1,6 +1,12 @@
-//! Where a request goes: here, up, or nowhere and why. Pure: no clock, no I/O.
+//! Where a request goes: here, up, down to a site that has what it needs, or nowhere and why.
+//! Pure: no clock, no I/O, no randomness.
+//!
+//! A request climbs towards the root, one tier at a time, until a site may run it. Only a device
+//! that no site on that path has lets it leave the path, downwards; and what came from above never
+//! climbs again. So it cannot go round in circles, whatever the sites believe of each other.
 
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -8,34 +14,122 @@ use crate::message::HOPS_MAX;
 use crate::path::{TierClass, TierPath};
 use crate::{Refusal, RefusalKind};
 
-/// The tiers at which a handler may run; no word means anywhere.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// How much sooner a tier further up must be done before a request leaves this one for it.
+pub const SPILL_MARGIN: Duration = Duration::from_millis(20);
+/// What was heard of a site other than the parent counts for this long.
+pub const STALE_AFTER: Duration = Duration::from_secs(10);
+
+/// Classes of devices, as a set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Devices(u8);
+
+impl Devices {
+    pub const CPU: Self = Self(1);
+    pub const GPU: Self = Self(2);
+    pub const FPGA: Self = Self(4);
+
+    /// Both sets.
+    pub fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// What is in this set and not in the other.
+    pub fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// True when every class of `needs` is in this set.
+    pub fn covers(self, needs: Self) -> bool {
+        needs.without(self).0 == 0
+    }
+
+    fn words(self) -> String {
+        let names = [(Self::CPU, "cpu"), (Self::GPU, "gpu"), (Self::FPGA, "fpga")];
+        let held = names.iter().filter(|(class, _)| self.covers(*class)).map(|(_, name)| *name);
+        held.collect::<Vec<_>>().join(" and ")
+    }
+}
+
+/// The manifest's placement words; no word means anywhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placement {
     pub min_tier: Option<TierClass>,
     pub max_tier: Option<TierClass>,
+    /// The class to prefer among those; soft.
+    pub prefer: Option<TierClass>,
+    /// Devices it cannot do without.
+    pub needs: Devices,
+    /// The table, by its name in the store, that it wants to be close to; soft.
+    pub near: Option<String>,
 }
 
-/// How a tier stands to a placement.
+/// How a site stands to a placement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fit {
-    /// The handler may run here.
+    /// The handler may run here, and there is no better place.
     Here,
+    /// It may run here, and would rather run further up.
+    Rather,
     /// It belongs further up.
     Above,
     /// It belongs further down.
     Below,
+    /// It lacks a device here.
+    NoDevice,
 }
 
 impl Placement {
-    /// Whether a handler so placed may run at a tier of this class.
-    pub fn fit(&self, class: TierClass) -> Fit {
-        if self.min_tier.is_some_and(|min| class < min) {
+    /// How a site stands to a handler so placed.
+    pub fn fit(&self, site: &Site) -> Fit {
+        if self.min_tier.is_some_and(|min| site.class < min) {
             Fit::Above
-        } else if self.max_tier.is_some_and(|max| class > max) {
+        } else if self.max_tier.is_some_and(|max| site.class > max) {
             Fit::Below
+        } else if !site.devices.covers(self.needs) {
+            Fit::NoDevice
+        } else if self.prefer.is_some_and(|class| site.class < class)
+            || self.near.as_ref().is_some_and(|table| !site.tables.contains(table))
+        {
+            Fit::Rather
         } else {
             Fit::Here
         }
+    }
+
+    /// True when the handler may run there at all.
+    pub fn allows(&self, site: &Site) -> bool {
+        matches!(self.fit(site), Fit::Here | Fit::Rather)
+    }
+}
+
+/// What is known of a site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    pub path: TierPath,
+    pub class: TierClass,
+    pub devices: Devices,
+    /// The tables, by their names in the store, of which it holds every row.
+    pub tables: BTreeSet<String>,
+    /// How long a new request would wait for its turn, by `app/handler`; what is not in it would
+    /// not wait.
+    pub waits: BTreeMap<String, Duration>,
+    /// The way there and back.
+    pub rtt: Duration,
+    /// When this was true.
+    pub heard: Instant,
+}
+
+impl Site {
+    /// A site of which nothing is known but what it is.
+    pub fn new(path: TierPath, class: TierClass, heard: Instant) -> Self {
+        let (devices, tables, waits, rtt) = Default::default();
+        Self { path, class, devices, tables, waits, rtt, heard }
+    }
+
+    /// How long an answer from there takes to begin.
+    fn delay(&self, key: &str) -> Duration {
+        self.rtt + self.waits.get(key).copied().unwrap_or_default()
     }
 }
 
@@ -45,19 +139,28 @@ pub struct Asked {
     /// Tiers crossed so far.
     pub hops: u32,
     pub time_left: Duration,
+    /// It was sent down to this site.
+    pub from_above: bool,
 }
 
 /// What this node knows of the handler that was asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HandlerView {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandlerView<'a> {
     /// No app of that name is known here.
-    AppUnknown { app: String },
+    AppUnknown { app: &'a str },
     /// The app has no such function.
-    Missing { app: String, name: String },
-    /// The handler is known; its code is not here yet.
-    Absent { placement: Placement },
-    /// The handler can run; a new request would wait this long.
-    Ready { placement: Placement, wait: Duration },
+    Missing { app: &'a str, name: &'a str },
+    /// The handler is known.
+    Known { key: &'a str, placement: &'a Placement, code: CodeView },
+}
+
+/// The handler's code at this site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CodeView {
+    /// It is not here yet.
+    Absent,
+    /// It can run; a new request would wait this long.
+    Ready { wait: Duration },
 }
 
 /// The parent as last heard.
@@ -71,12 +174,15 @@ pub enum ParentView {
     Near { path: TierPath, rtt: Duration },
 }
 
-/// Where the decision is made.
+/// What a site believes of the tree.
 #[derive(Clone, Debug)]
-pub struct View<'a> {
-    pub site: &'a TierPath,
-    pub class: TierClass,
+pub struct View {
+    pub here: Site,
     pub parent: ParentView,
+    /// The sites above, nearest first; the first is the parent.
+    pub above: Vec<Site>,
+    /// The sites below, in no order.
+    pub below: Vec<Site>,
 }
 
 /// What to do with a request.
@@ -88,12 +194,14 @@ pub enum Decision {
     InstallThenRun,
     /// Pass it on to the parent, and fetch the code behind it when `install` says so.
     Escalate { install: bool },
+    /// Send it down to a site that has what it needs.
+    Send { to: TierPath },
     /// Say no, and why.
     Refuse(Refusal),
 }
 
-/// Decides. A request only ever goes up, so it cannot go round in circles.
-pub fn decide(asked: &Asked, handler: &HandlerView, view: &View<'_>) -> Decision {
+/// Decides.
+pub fn decide(asked: &Asked, handler: &HandlerView<'_>, view: &View, now: Instant) -> Decision {
     if asked.time_left.is_zero() {
         return refuse(view, RefusalKind::DeadlineExceeded, "deadline exceeded".into());
     }
@@ -101,72 +209,146 @@ pub fn decide(asked: &Asked, handler: &HandlerView, view: &View<'_>) -> Decision
         let text = format!("{} hops: the request goes in circles", asked.hops);
         return refuse(view, RefusalKind::Internal, text);
     }
-    match handler {
-        HandlerView::AppUnknown { app } => match view.parent {
-            ParentView::None => {
-                let text = format!("no app {app:?} is registered");
-                refuse(view, RefusalKind::NotFound, text)
-            }
-            _ => up(asked, view, false),
-        },
+    let (wanted, code) = match *handler {
+        HandlerView::AppUnknown { app } if view.is_end(asked) => {
+            let text = format!("no app {app:?} is registered");
+            return refuse(view, RefusalKind::NotFound, text);
+        }
+        HandlerView::AppUnknown { .. } => return up(asked, view, None),
         HandlerView::Missing { app, name } => {
             let text = format!("app {app:?} has no function {name:?}");
-            refuse(view, RefusalKind::NotFound, text)
+            return refuse(view, RefusalKind::NotFound, text);
         }
-        HandlerView::Absent { placement } => match placement.fit(view.class) {
-            Fit::Here if can_climb(asked, view) => Decision::Escalate { install: true },
-            Fit::Here => Decision::InstallThenRun,
-            other => elsewhere(asked, view, *placement, other),
+        HandlerView::Known { key, placement, code } => (Wanted { key, placement, now }, code),
+    };
+    let placement = wanted.placement;
+    match placement.fit(&view.here) {
+        Fit::Here => here_or_up(asked, view, &wanted, code),
+        Fit::Rather => match view.above(asked, &wanted, |fit| fit == Fit::Here) {
+            Some(delay) if delay < asked.time_left => Decision::Escalate { install: false },
+            _ => here_or_up(asked, view, &wanted, code),
         },
-        HandlerView::Ready { placement, wait } => match placement.fit(view.class) {
-            Fit::Here => here_or_spill(asked, view, *wait),
-            other => elsewhere(asked, view, *placement, other),
-        },
+        Fit::Above if !view.is_end(asked) => up(asked, view, view.above(asked, &wanted, may_run)),
+        Fit::NoDevice => where_the_device_is(asked, view, &wanted),
+        Fit::Above | Fit::Below => nowhere(view, placement),
     }
 }
 
-/// Runs here while the queue lets the request finish in time; spills up otherwise.
-fn here_or_spill(asked: &Asked, view: &View<'_>, wait: Duration) -> Decision {
-    if wait < asked.time_left {
-        return Decision::Run;
+/// The handler that a place is sought for.
+struct Wanted<'a> {
+    key: &'a str,
+    placement: &'a Placement,
+    now: Instant,
+}
+
+impl Wanted<'_> {
+    fn is_fresh(&self, site: &Site) -> bool {
+        self.now.saturating_duration_since(site.heard) < STALE_AFTER
     }
-    if can_climb(asked, view) {
-        return Decision::Escalate { install: false };
+}
+
+fn may_run(fit: Fit) -> bool {
+    matches!(fit, Fit::Here | Fit::Rather)
+}
+
+impl View {
+    /// True where a request can climb no further, whatever the links do.
+    fn is_end(&self, asked: &Asked) -> bool {
+        asked.from_above || self.parent == ParentView::None
     }
-    let retry_after_ms = (wait - asked.time_left).as_millis() as u64 + 1;
+
+    /// How soon a site further up that stands so to the handler would begin with a request; `None`
+    /// when there is none, or it cannot be reached.
+    fn above(&self, asked: &Asked, wanted: &Wanted<'_>, good: fn(Fit) -> bool) -> Option<Duration> {
+        if asked.from_above || !matches!(self.parent, ParentView::Near { .. }) {
+            return None;
+        }
+        // What the parent is does not age while it answers.
+        let heard = |(at, site): &(usize, &Site)| *at == 0 || wanted.is_fresh(site);
+        let sites = self.above.iter().enumerate().filter(heard).map(|(_, site)| site);
+        let good = sites.filter(|site| good(wanted.placement.fit(site)));
+        good.map(|site| site.delay(wanted.key)).min()
+    }
+
+    /// The site below that would begin soonest.
+    fn below(&self, asked: &Asked, wanted: &Wanted<'_>) -> Option<&Site> {
+        let able = |site: &&Site| {
+            wanted.is_fresh(site)
+                && may_run(wanted.placement.fit(site))
+                && site.delay(wanted.key) < asked.time_left
+        };
+        self.below.iter().filter(able).min_by_key(|site| site.delay(wanted.key))
+    }
+}
+
+/// Runs here, unless a tier further up is sooner done or the code is not here yet.
+fn here_or_up(asked: &Asked, view: &View, wanted: &Wanted<'_>, code: CodeView) -> Decision {
+    let left = asked.time_left;
+    let above = view.above(asked, wanted, may_run).filter(|delay| *delay < left);
+    match (code, above) {
+        (CodeView::Absent, Some(_)) => Decision::Escalate { install: true },
+        (CodeView::Absent, None) => Decision::InstallThenRun,
+        (CodeView::Ready { wait }, Some(delay)) if wait > delay + SPILL_MARGIN => {
+            Decision::Escalate { install: false }
+        }
+        (CodeView::Ready { wait }, _) if wait < left => Decision::Run,
+        (CodeView::Ready { .. }, Some(_)) => Decision::Escalate { install: false },
+        (CodeView::Ready { wait }, None) => overloaded(view, wait - left),
+    }
+}
+
+/// Goes to the nearest site that has the device: up while the path has one, down otherwise.
+fn where_the_device_is(asked: &Asked, view: &View, wanted: &Wanted<'_>) -> Decision {
+    let left = asked.time_left;
+    if !asked.from_above {
+        let above = view.above(asked, wanted, may_run);
+        let below = view.below(asked, wanted);
+        match (above, below) {
+            (Some(above), Some(below)) if above < left && below.delay(wanted.key) >= above => {
+                return Decision::Escalate { install: false };
+            }
+            (_, Some(below)) => return Decision::Send { to: below.path.clone() },
+            // Who is further up may know of one elsewhere.
+            (_, None) if view.parent != ParentView::None => return up(asked, view, above),
+            (_, None) => {}
+        }
+    }
+    let lacks = wanted.placement.needs.without(view.here.devices).words();
+    let text = format!("no {lacks} within reach: the handler needs it and {}", view.here.path);
+    refuse(view, RefusalKind::NoHandler, format!("{text} has none"))
+}
+
+fn overloaded(view: &View, short_of: Duration) -> Decision {
+    let retry_after_ms = short_of.as_millis() as u64 + 1;
     let text = format!("overloaded, retry after {retry_after_ms} ms");
-    let mut refusal = Refusal::new(RefusalKind::Overloaded, text).at(view.site.as_str());
+    let mut refusal = Refusal::new(RefusalKind::Overloaded, text).at(view.here.path.as_str());
     refusal.retry_after_ms = Some(retry_after_ms);
     Decision::Refuse(refusal)
 }
 
-fn can_climb(asked: &Asked, view: &View<'_>) -> bool {
-    matches!(&view.parent, ParentView::Near { rtt, .. } if *rtt < asked.time_left)
+fn nowhere(view: &View, placement: &Placement) -> Decision {
+    let text = format!(
+        "no handler on the path to the root: it is placed at {}, and {} is a {}",
+        words(placement),
+        view.here.path,
+        class_word(view.here.class)
+    );
+    refuse(view, RefusalKind::NoHandler, text)
 }
 
-fn elsewhere(asked: &Asked, view: &View<'_>, placement: Placement, fit: Fit) -> Decision {
-    match (fit, &view.parent) {
-        (Fit::Below, _) | (_, ParentView::None) => {
-            let text = format!(
-                "no handler on the path to the root: it is placed at {}, and {} is a {}",
-                words(placement),
-                view.site,
-                class_word(view.class)
-            );
-            refuse(view, RefusalKind::NoHandler, text)
-        }
-        _ => up(asked, view, false),
-    }
-}
-
-fn up(asked: &Asked, view: &View<'_>, install: bool) -> Decision {
+/// Climbs, when the parent is there and what is known of the sites above leaves time enough.
+fn up(asked: &Asked, view: &View, delay: Option<Duration>) -> Decision {
+    let left = asked.time_left;
     match &view.parent {
-        ParentView::Near { .. } if can_climb(asked, view) => Decision::Escalate { install },
-        ParentView::Near { path, rtt } => {
-            let (left, rtt) = (asked.time_left.as_millis(), rtt.as_millis());
+        ParentView::Near { path, rtt } if *rtt >= left => {
+            let (left, rtt) = (left.as_millis(), rtt.as_millis());
             let text = format!("deadline exceeded: {left} ms left, {path} is {rtt} ms away");
             refuse(view, RefusalKind::DeadlineExceeded, text)
         }
+        ParentView::Near { .. } => match delay {
+            Some(delay) if delay >= left => overloaded(view, delay - left),
+            _ => Decision::Escalate { install: false },
+        },
         ParentView::Away { path } => {
             let text = format!("parent {path} does not answer; retry when the link is back");
             refuse(view, RefusalKind::Unavailable, text)
@@ -177,12 +359,12 @@ fn up(asked: &Asked, view: &View<'_>, install: bool) -> Decision {
     }
 }
 
-fn refuse(view: &View<'_>, kind: RefusalKind, text: String) -> Decision {
-    let text = format!("{text} (at {})", view.site);
-    Decision::Refuse(Refusal::new(kind, text).at(view.site.as_str()))
+fn refuse(view: &View, kind: RefusalKind, text: String) -> Decision {
+    let text = format!("{text} (at {})", view.here.path);
+    Decision::Refuse(Refusal::new(kind, text).at(view.here.path.as_str()))
 }
 
-fn words(placement: Placement) -> String {
+fn words(placement: &Placement) -> String {
     let min = placement.min_tier.map_or("device", class_word);
     let max = placement.max_tier.map_or("cloud", class_word);
     format!("{min} to {max}")

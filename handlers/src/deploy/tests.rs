@@ -46,7 +46,7 @@ impl Parts {
         let (site, dir) = (SITE.parse().unwrap(), self.dir.path().join(folder));
         let (store, execute) = (self.store.clone(), self.execute.clone());
         let above = Arc::new(Scripted { asked });
-        let deploy = EdgeDeploy::open(&site, TierClass::Region, &dir, store, execute, above).await;
+        let deploy = EdgeDeploy::open(&site, &dir, store, execute, above).await;
         (Arc::new(deploy.unwrap()), questions)
     }
 }

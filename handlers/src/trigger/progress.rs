@@ -1,64 +1,80 @@
-//! How far the handlers of each event are that is still under way at this node.
+//! How far the events are that are still under way at this node.
 //!
-//! Kept in memory: after a restart the runs of an event are counted anew.
+//! Kept in memory: after a restart plans are made and runs are counted anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use bus::event::ACK_PENDING_MAX;
+use bus::event::Reader;
 
-/// Events that are remembered: as many as the server hands out before it waits for answers.
-const EVENTS_MAX: usize = ACK_PENDING_MAX as usize;
+use super::plan::Plan;
 
-/// Per position in the log and handler.
+/// Events that are remembered. While the parent is away, one reader is far ahead of the other; for
+/// what is beyond this, each makes its own plan.
+const EVENTS_MAX: usize = 64 * 1024;
+
+/// By position in the log.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    events: BTreeMap<u64, BTreeMap<String, Course>>,
+    events: BTreeMap<u64, Course>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 struct Course {
-    /// Runs that failed.
-    runs: u32,
-    done: bool,
+    /// What both readers of the log go by, whatever changes between their turns.
+    plan: Option<Arc<Plan>>,
+    /// Runs that failed, by handler.
+    runs: BTreeMap<String, u32>,
+    /// Handlers that are done.
+    done: BTreeSet<String>,
+    /// One of the two readers is done.
+    half: Option<Reader>,
 }
 
 impl Progress {
+    /// The event's plan, made by who asks first.
+    pub fn plan(&mut self, seq: u64, make: impl FnOnce() -> Plan) -> Arc<Plan> {
+        self.note(seq).plan.get_or_insert_with(|| Arc::new(make())).clone()
+    }
+
     /// How often a handler ran on an event, and failed.
     pub fn runs(&self, seq: u64, handler: &str) -> u32 {
-        self.course(seq, handler).runs
+        self.events.get(&seq).and_then(|event| event.runs.get(handler)).copied().unwrap_or(0)
     }
 
     /// Whether a handler is done with an event whose other handlers are not.
     pub fn is_done(&self, seq: u64, handler: &str) -> bool {
-        self.course(seq, handler).done
+        self.events.get(&seq).is_some_and(|event| event.done.contains(handler))
     }
 
     /// Notes a run that failed.
     pub fn ran(&mut self, seq: u64, handler: &str) {
-        let course = self.note(seq, handler);
-        course.runs = course.runs.saturating_add(1);
+        let runs = self.note(seq).runs.entry(handler.to_owned()).or_default();
+        *runs = runs.saturating_add(1);
     }
 
     /// Notes that a handler is done.
     pub fn done(&mut self, seq: u64, handler: &str) {
-        self.note(seq, handler).done = true;
+        self.note(seq).done.insert(handler.to_owned());
     }
 
-    /// The event is over.
-    pub fn forget(&mut self, seq: u64) {
-        self.events.remove(&seq);
+    /// One reader is done with the event; `last` when there is no other.
+    pub fn leave(&mut self, seq: u64, reader: Reader, last: bool) {
+        let Some(course) = self.events.get_mut(&seq) else { return };
+        if last || course.half.is_some_and(|other| other != reader) {
+            self.events.remove(&seq);
+        } else {
+            course.half = Some(reader);
+            (course.runs, course.done) = Default::default();
+        }
     }
 
-    fn course(&self, seq: u64, handler: &str) -> Course {
-        self.events.get(&seq).and_then(|event| event.get(handler)).copied().unwrap_or_default()
-    }
-
-    /// At the limit the oldest event is forgotten: another node of the site has taken it over.
-    fn note(&mut self, seq: u64, handler: &str) -> &mut Course {
+    /// At the limit the oldest event is forgotten.
+    fn note(&mut self, seq: u64) -> &mut Course {
         if self.events.len() >= EVENTS_MAX && !self.events.contains_key(&seq) {
             self.events.pop_first();
         }
-        self.events.entry(seq).or_default().entry(handler.to_owned()).or_default()
+        self.events.entry(seq).or_default()
     }
 }
 

@@ -13,15 +13,8 @@ fn path(text: &str) -> TierPath {
     text.parse().expect(text)
 }
 
-fn check(parent: ParentView, handler: &HandlerView, want: &str) {
-    let site = path("cloud.east.cell1");
-    let view = View { site: &site, class: TierClass::Edge, parent };
-    let asked = Asked { hops: 0, time_left: ms(1000) };
-    let got = match decide(&asked, handler, &view) {
-        Decision::Refuse(refusal) => format!("{:?}", refusal.kind),
-        other => format!("{other:?}"),
-    };
-    assert_eq!(got, want, "{handler:?}");
+fn site(text: &str, class: TierClass, rtt_ms: u64, now: Instant) -> Site {
+    Site { rtt: ms(rtt_ms), ..Site::new(path(text), class, now) }
 }
 
 fn near() -> ParentView {
@@ -32,76 +25,369 @@ fn away() -> ParentView {
     ParentView::Away { path: path("cloud.east") }
 }
 
+/// The cell of a small tree, as it sees itself.
+fn cell(parent: ParentView, now: Instant) -> View {
+    View {
+        here: site("cloud.east.cell1", TierClass::Edge, 0, now),
+        above: match parent {
+            ParentView::None => vec![],
+            _ => vec![
+                site("cloud.east", TierClass::Region, 5, now),
+                site("cloud", TierClass::Cloud, 30, now),
+            ],
+        },
+        parent,
+        below: vec![site("cloud.east.cell1.cam", TierClass::Device, 2, now)],
+    }
+}
+
+const ASKED: Asked = Asked { hops: 0, time_left: Duration::from_secs(1), from_above: false };
+
+fn text(decision: Decision) -> String {
+    match decision {
+        Decision::Refuse(refusal) => format!("{:?}", refusal.kind),
+        Decision::Send { to } => format!("Send {to}"),
+        other => format!("{other:?}"),
+    }
+}
+
+fn check(view: &View, placement: &Placement, code: CodeView, want: &str) {
+    let handler = HandlerView::Known { key: "a/h", placement, code };
+    assert_eq!(
+        text(decide(&ASKED, &handler, view, view.here.heard)),
+        want,
+        "{placement:?} {code:?}"
+    );
+}
+
+const NOW: CodeView = CodeView::Ready { wait: Duration::ZERO };
+const BUSY: CodeView = CodeView::Ready { wait: Duration::from_secs(2) };
+const UP: &str = "Escalate { install: false }";
+
 #[test]
-fn the_cases() {
+fn tiers_and_load() {
+    let now = Instant::now();
+    let (near, away) = (cell(near(), now), cell(away(), now));
     let anywhere = Placement::default();
-    let region = Placement { min_tier: Some(TierClass::Region), max_tier: None };
-    let device = Placement { min_tier: None, max_tier: Some(TierClass::Device) };
-    let ready = |placement, wait| HandlerView::Ready { placement, wait };
-    let absent = |placement| HandlerView::Absent { placement };
-    check(near(), &ready(anywhere, ms(0)), "Run");
-    check(away(), &ready(anywhere, ms(0)), "Run");
-    check(near(), &ready(anywhere, ms(2000)), "Escalate { install: false }");
-    check(away(), &ready(anywhere, ms(2000)), "Overloaded");
-    check(near(), &absent(anywhere), "Escalate { install: true }");
-    check(away(), &absent(anywhere), "InstallThenRun");
-    check(near(), &absent(region), "Escalate { install: false }");
-    check(away(), &absent(region), "Unavailable");
-    check(near(), &ready(device, ms(0)), "NoHandler");
-    check(ParentView::None, &ready(region, ms(0)), "NoHandler");
-    check(near(), &HandlerView::AppUnknown { app: "x".into() }, "Escalate { install: false }");
-    check(ParentView::None, &HandlerView::AppUnknown { app: "x".into() }, "NotFound");
-    let missing = HandlerView::Missing { app: "x".into(), name: "y".into() };
-    check(near(), &missing, "NotFound");
+    let region = Placement { min_tier: Some(TierClass::Region), ..Default::default() };
+    let device = Placement { max_tier: Some(TierClass::Device), ..Default::default() };
+    let edge = Placement { max_tier: Some(TierClass::Edge), ..Default::default() };
+    check(&near, &anywhere, NOW, "Run");
+    check(&away, &anywhere, NOW, "Run");
+    check(&near, &anywhere, BUSY, UP);
+    check(&away, &anywhere, BUSY, "Overloaded");
+    check(&near, &anywhere, CodeView::Absent, "Escalate { install: true }");
+    check(&away, &anywhere, CodeView::Absent, "InstallThenRun");
+    // What no tier above may run is not sent there.
+    check(&near, &edge, CodeView::Absent, "InstallThenRun");
+    check(&near, &edge, BUSY, "Overloaded");
+    check(&near, &region, CodeView::Absent, UP);
+    check(&away, &region, CodeView::Absent, "Unavailable");
+    check(&near, &device, NOW, "NoHandler");
+    check(&cell(ParentView::None, now), &region, NOW, "NoHandler");
+    // A little sooner elsewhere is no reason to go.
+    check(&near, &anywhere, CodeView::Ready { wait: ms(25) }, "Run");
+    check(&near, &anywhere, CodeView::Ready { wait: ms(26) }, UP);
+    // The queues above count too.
+    let mut full = near.clone();
+    for site in &mut full.above {
+        site.waits.insert("a/h".into(), ms(1500));
+    }
+    check(&full, &anywhere, CodeView::Ready { wait: ms(900) }, "Run");
+    check(&full, &anywhere, BUSY, "Overloaded");
+    check(&full, &region, NOW, "Overloaded");
+    full.above[1].waits.clear();
+    check(&full, &anywhere, BUSY, UP);
+}
+
+#[test]
+fn wishes_are_followed_while_that_costs_no_answer() {
+    let now = Instant::now();
+    let (mut near, away) = (cell(near(), now), cell(away(), now));
+    let prefer = Placement { prefer: Some(TierClass::Region), ..Default::default() };
+    let table = Placement { near: Some("a_t".into()), ..Default::default() };
+    check(&near, &prefer, NOW, UP);
+    check(&away, &prefer, NOW, "Run");
+    // Nobody is known to hold the table.
+    check(&near, &table, NOW, "Run");
+    near.above[1].tables.insert("a_t".into());
+    check(&near, &table, NOW, UP);
+    let at_edge = Placement { max_tier: Some(TierClass::Edge), ..table.clone() };
+    check(&near, &at_edge, NOW, "Run");
+    near.here.tables.insert("a_t".into());
+    check(&near, &table, NOW, "Run");
+    near.above[0].waits.insert("a/h".into(), ms(1500));
+    near.above[1].waits.insert("a/h".into(), ms(1500));
+    check(&near, &prefer, NOW, "Run");
+}
+
+#[test]
+fn a_device_is_gone_to_where_it_is() {
+    let now = Instant::now();
+    let (near, away) = (cell(near(), now), cell(away(), now));
+    let gpu = Placement { needs: Devices::GPU, ..Default::default() };
+    // Unknown here, perhaps known above.
+    check(&near, &gpu, NOW, UP);
+    check(&away, &gpu, NOW, "Unavailable");
+    check(
+        &View { parent: ParentView::None, above: vec![], ..near.clone() },
+        &gpu,
+        NOW,
+        "NoHandler",
+    );
+    let with = |mut view: View, above: bool| {
+        let sites = if above { &mut view.above } else { &mut view.below };
+        sites[0].devices = Devices::CPU.with(Devices::GPU);
+        view
+    };
+    check(&with(near.clone(), true), &gpu, NOW, UP);
+    check(&with(near.clone(), false), &gpu, NOW, "Send cloud.east.cell1.cam");
+    check(&with(away.clone(), false), &gpu, NOW, "Send cloud.east.cell1.cam");
+    // At equal distance the path is kept to.
+    let mut both = with(with(near.clone(), true), false);
+    check(&both, &gpu, NOW, "Send cloud.east.cell1.cam");
+    both.below[0].rtt = both.above[0].rtt;
+    check(&both, &gpu, NOW, UP);
+    let mut old = with(away, false);
+    old.here.heard = now;
+    let handler = HandlerView::Known { key: "a/h", placement: &gpu, code: NOW };
+    assert_eq!(text(decide(&ASKED, &handler, &old, now + STALE_AFTER)), "Unavailable");
+    let asked = Asked { from_above: true, ..ASKED };
+    assert_eq!(text(decide(&asked, &handler, &near, now)), "NoHandler");
+}
+
+#[test]
+fn the_unknown_is_named() {
+    let now = Instant::now();
+    let unknown = HandlerView::AppUnknown { app: "x" };
+    let missing = HandlerView::Missing { app: "x", name: "y" };
+    let decided = |handler, view: &View| text(decide(&ASKED, handler, view, now));
+    assert_eq!(decided(&unknown, &cell(near(), now)), UP);
+    assert_eq!(decided(&unknown, &cell(ParentView::None, now)), "NotFound");
+    assert_eq!(decided(&missing, &cell(near(), now)), "NotFound");
+    let late = Asked { time_left: ms(5), ..ASKED };
+    assert_eq!(text(decide(&late, &unknown, &cell(near(), now), now)), "DeadlineExceeded");
+    let circling = Asked { hops: HOPS_MAX + 1, ..ASKED };
+    assert_eq!(text(decide(&circling, &unknown, &cell(near(), now), now)), "Internal");
+}
+
+/// A random tree, as it is: what each site believes of the others is drawn from it, or is old.
+#[derive(Clone, Debug)]
+struct Tree {
+    sites: Vec<Drawn>,
+}
+
+#[derive(Clone, Debug)]
+struct Drawn {
+    /// The position of its parent among the sites; the first is the root.
+    parent: usize,
+    class: usize,
+    devices: u8,
+    holds: bool,
+    wait_ms: u64,
+    ready: bool,
+    rtt_ms: u64,
+    linked: bool,
+}
+
+fn any_tree() -> impl Strategy<Value = Tree> {
+    let drawn = (0usize..16, 0usize..4, 0u8..8, any::<bool>(), 0u64..3000, any::<bool>());
+    let drawn = (drawn, 1u64..400, proptest::bool::weighted(0.9)).prop_map(|(site, rtt_ms, up)| {
+        let (parent, class, devices, holds, wait_ms, ready) = site;
+        Drawn { parent, class, devices, holds, wait_ms, ready, rtt_ms, linked: up }
+    });
+    proptest::collection::vec(drawn, 1..16).prop_map(|mut sites| {
+        for (at, site) in sites.iter_mut().enumerate().skip(1) {
+            site.parent %= at;
+        }
+        Tree { sites }
+    })
+}
+
+impl Tree {
+    fn path(&self, at: usize) -> TierPath {
+        match at {
+            0 => path("s0"),
+            _ => {
+                let parent = self.path(self.sites[at].parent);
+                // Deeper than paths may be: hang the rest below the deepest.
+                parent.child(&format!("s{at}")).unwrap_or(parent)
+            }
+        }
+    }
+
+    fn depth_ok(&self) -> bool {
+        (0..self.sites.len()).all(|at| self.path(at).name() == format!("s{at}"))
+    }
+
+    fn lineage(&self, at: usize) -> Vec<usize> {
+        std::iter::successors((at > 0).then(|| self.sites[at].parent), |&up| {
+            (up > 0).then(|| self.sites[up].parent)
+        })
+        .collect()
+    }
+
+    /// What one site believes of another; `lies` makes it believe in no queue and every device.
+    fn believed(&self, at: usize, rtt_ms: u64, lies: bool, now: Instant) -> Site {
+        let drawn = &self.sites[at];
+        let mut site = site(self.path(at).as_str(), CLASSES[drawn.class], rtt_ms, now);
+        site.devices = if lies { Devices(7) } else { Devices(drawn.devices) };
+        if !lies {
+            site.waits.insert("a/h".into(), ms(drawn.wait_ms));
+        }
+        if drawn.holds || at == 0 {
+            site.tables.insert("a_t".into());
+        }
+        site
+    }
+
+    fn view(&self, at: usize, lies: bool, now: Instant) -> View {
+        let lineage = self.lineage(at);
+        let mut rtt_ms = 0;
+        let mut below_of = at;
+        let mut above = vec![];
+        for &up in &lineage {
+            rtt_ms += self.sites[below_of].rtt_ms;
+            below_of = up;
+            above.push(self.believed(up, rtt_ms, lies, now));
+        }
+        let parent = match lineage.first() {
+            None => ParentView::None,
+            Some(&up) if self.sites[at].linked => {
+                ParentView::Near { path: self.path(up), rtt: ms(self.sites[at].rtt_ms) }
+            }
+            Some(&up) => ParentView::Away { path: self.path(up) },
+        };
+        let below = (0..self.sites.len()).filter(|other| self.lineage(*other).contains(&at));
+        let below = below.map(|other| {
+            let on_way = self.lineage(other).into_iter().take_while(|up| *up != at);
+            let way = std::iter::once(other).chain(on_way);
+            let rtt_ms = way.map(|hop| self.sites[hop].rtt_ms).sum();
+            self.believed(other, rtt_ms, lies, now)
+        });
+        let below = below.collect();
+        View { here: self.believed(at, 0, false, now), parent, above, below }
+    }
 }
 
 fn any_placement() -> impl Strategy<Value = Placement> {
     let class = || proptest::option::of((0usize..4).prop_map(|i| CLASSES[i]));
-    (class(), class()).prop_map(|(min_tier, max_tier)| Placement { min_tier, max_tier })
+    let needs = prop_oneof![3 => Just(0u8), 1 => 0u8..8];
+    (class(), class(), class(), needs, any::<bool>()).prop_map(|(min, max, prefer, needs, near)| {
+        let near = near.then(|| "a_t".to_owned());
+        Placement { min_tier: min, max_tier: max, prefer, needs: Devices(needs), near }
+    })
 }
 
 proptest! {
-    /// Never runs where the placement forbids it; never leaves late; never exceeds the hop limit.
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// A request walks the tree, deciding anew at each site, whether what they believe is true or
+    /// not: it ends; it leaves the path to the root for a device only; it runs only where it may;
+    /// and no site lets it go knowing that it will be late.
     #[test]
-    fn holds(
+    fn a_request_ends_where_it_may_run(
+        tree in any_tree().prop_filter("paths have a deepest", Tree::depth_ok),
         placement in any_placement(),
-        class in 0usize..4,
-        ready in any::<bool>(),
-        wait_ms in 0u64..4000,
-        left_ms in 0u64..2000,
-        rtt_ms in proptest::option::of(0u64..3000),
-        hops in 0u32..40,
+        start in 0usize..16,
+        left_ms in 1u64..2500,
+        lies in any::<bool>(),
     ) {
-        let site = path("cloud.east");
-        let parent = match rtt_ms {
-            Some(rtt) => ParentView::Near { path: path("cloud"), rtt: ms(rtt) },
-            None => ParentView::Away { path: path("cloud") },
-        };
-        let view = View { site: &site, class: CLASSES[class], parent };
-        let handler = match ready {
-            true => HandlerView::Ready { placement, wait: ms(wait_ms) },
-            false => HandlerView::Absent { placement },
-        };
-        let asked = Asked { hops, time_left: ms(left_ms) };
-        let decision = decide(&asked, &handler, &view);
-        match decision {
-            Decision::Run => {
-                prop_assert_eq!(placement.fit(view.class), Fit::Here);
-                prop_assert!(wait_ms < left_ms && hops <= HOPS_MAX);
+        let now = Instant::now();
+        let start = start % tree.sites.len();
+        let mut at = start;
+        let mut asked = Asked { hops: 0, time_left: ms(left_ms), from_above: false };
+        let mut ended = false;
+        for _ in 0..=2 * crate::path::DEPTH_MAX {
+            let drawn = &tree.sites[at];
+            let view = tree.view(at, lies, now);
+            let code = match drawn.ready {
+                true => CodeView::Ready { wait: ms(drawn.wait_ms) },
+                false => CodeView::Absent,
+            };
+            let handler = HandlerView::Known { key: "a/h", placement: &placement, code };
+            match decide(&asked, &handler, &view, now) {
+                Decision::Run => {
+                    prop_assert!(placement.allows(&view.here) && drawn.ready);
+                    prop_assert!(ms(drawn.wait_ms) < asked.time_left);
+                    ended = true;
+                }
+                Decision::InstallThenRun => {
+                    prop_assert!(placement.allows(&view.here) && !drawn.ready);
+                    ended = true;
+                }
+                Decision::Escalate { install } => {
+                    prop_assert!(!asked.from_above && drawn.linked && at != 0);
+                    prop_assert!(ms(drawn.rtt_ms) < asked.time_left);
+                    prop_assert!(!install || placement.allows(&view.here));
+                    // Late for certain: every site above that may run it is.
+                    let able = view.above.iter().filter(|site| placement.allows(site));
+                    let soonest = able.map(|site| site.delay("a/h")).min();
+                    prop_assert!(soonest.is_none_or(|delay| delay < asked.time_left));
+                    asked.time_left = asked.time_left.saturating_sub(ms(drawn.rtt_ms / 2));
+                    at = drawn.parent;
+                }
+                Decision::Send { to } => {
+                    prop_assert!(!asked.from_above);
+                    prop_assert!(!view.here.devices.covers(placement.needs));
+                    prop_assert!(view.here.path.contains(&to) && view.here.path != to);
+                    asked.from_above = true;
+                    at = (0..tree.sites.len()).find(|at| tree.path(*at) == to).unwrap();
+                }
+                Decision::Refuse(refusal) => {
+                    prop_assert_eq!(refusal.at.as_deref(), Some(view.here.path.as_str()));
+                    let waits = refusal.kind == RefusalKind::Overloaded;
+                    prop_assert_eq!(waits, refusal.retry_after_ms.is_some());
+                    ended = true;
+                }
             }
-            Decision::InstallThenRun => prop_assert_eq!(placement.fit(view.class), Fit::Here),
-            Decision::Escalate { .. } => {
-                prop_assert!(rtt_ms.is_some_and(|rtt| rtt < left_ms) && hops <= HOPS_MAX);
-                prop_assert!(placement.fit(view.class) != Fit::Below);
+            if ended {
+                break;
             }
-            Decision::Refuse(refusal) => prop_assert_eq!(refusal.at.as_deref(), Some("cloud.east")),
+            asked.hops += 1;
         }
-        // More load never brings a request back that was turned away with less.
-        if let HandlerView::Ready { placement, wait } = handler {
-            let busier = HandlerView::Ready { placement, wait: wait + ms(500) };
-            if decide(&asked, &busier, &view) == Decision::Run {
-                prop_assert_eq!(decide(&asked, &handler, &view), Decision::Run);
-            }
+        prop_assert!(ended, "still under way after {} hops", asked.hops);
+        let end = tree.path(at);
+        let on_path = end.contains(&tree.path(start));
+        prop_assert!(on_path || placement.needs != Devices::default());
+    }
+
+    /// More load here never keeps a request that less load sent away; more load above never draws
+    /// one there; and what is no sooner further away is not gone to.
+    #[test]
+    fn load_pushes_and_never_pulls(
+        tree in any_tree().prop_filter("paths have a deepest", Tree::depth_ok),
+        placement in any_placement(),
+        at in 0usize..16,
+        left_ms in 1u64..2500,
+        more_ms in 0u64..2000,
+    ) {
+        let now = Instant::now();
+        let at = at % tree.sites.len();
+        let view = tree.view(at, false, now);
+        let asked = Asked { hops: 0, time_left: ms(left_ms), from_above: false };
+        let wait = ms(tree.sites[at].wait_ms);
+        let decided = |view: &View, wait| {
+            let code = CodeView::Ready { wait };
+            let handler = HandlerView::Known { key: "a/h", placement: &placement, code };
+            decide(&asked, &handler, view, now)
+        };
+        let before = decided(&view, wait);
+        if decided(&view, wait + ms(more_ms)) == Decision::Run {
+            prop_assert_eq!(&before, &Decision::Run);
+        }
+        let mut busier = view.clone();
+        for site in &mut busier.above {
+            *site.waits.entry("a/h".into()).or_default() += ms(more_ms);
+        }
+        if decided(&busier, wait) == (Decision::Escalate { install: false }) {
+            prop_assert_eq!(&before, &Decision::Escalate { install: false });
+        }
+        let soonest = view.above.iter().map(|site| site.delay("a/h")).min();
+        if placement.fit(&view.here) == Fit::Here && wait < asked.time_left
+            && soonest.is_none_or(|above| wait <= above)
+        {
+            prop_assert_eq!(&before, &Decision::Run);
         }
     }
 }

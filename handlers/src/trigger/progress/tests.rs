@@ -8,8 +8,20 @@ fn runs_and_ends_are_kept_per_event_and_handler() {
     progress.done(7, "b");
     assert_eq!((progress.runs(7, "a"), progress.runs(7, "b"), progress.runs(8, "a")), (2, 0, 0));
     assert!(progress.is_done(7, "b") && !progress.is_done(7, "a"));
-    progress.forget(7);
+    progress.leave(7, Reader::Run, true);
     assert_eq!(progress.runs(7, "a"), 0);
+}
+
+#[test]
+fn both_readers_go_by_the_plan_of_the_first() {
+    let mut progress = Progress::default();
+    let first = progress.plan(1, Plan::unknown);
+    progress.leave(1, Reader::Run, false);
+    // A redelivery to the same reader is not the other one.
+    progress.leave(1, Reader::Run, false);
+    assert_eq!(progress.plan(1, Plan::default), first);
+    progress.leave(1, Reader::Climb, false);
+    assert_ne!(progress.plan(1, Plan::default), first);
 }
 
 #[test]

@@ -1,0 +1,165 @@
+//! Dead letters: events that could not be handled, kept per tier with the reason until somebody
+//! looks at them, has them tried again, or drops them.
+
+use async_nats::jetstream::message::StreamMessage;
+use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::{EventLog, ONLY_HEADER, REDRIVE_HEADER, rfc3339};
+use crate::client::{headers_of, to_nats};
+use crate::{Error, Headers, Kind, Subject, TierPath};
+
+pub(super) const STREAM: &str = "DLQ";
+/// What of an error and of a stack is kept, in bytes.
+const TEXT_BYTES_MAX: usize = 4096;
+
+const REASON_HEADER: &str = "Es-Error";
+const HANDLER_HEADER: &str = "Es-Handler";
+const ATTEMPTS_HEADER: &str = "Es-Attempts";
+/// As a JSON string, because a stack has line breaks.
+const STACK_HEADER: &str = "Es-Stack";
+
+/// What is put aside.
+pub struct DeadLetter<'a> {
+    pub name: &'a str,
+    pub headers: &'a Headers,
+    pub data: &'a Bytes,
+    /// Empty when no handler could be told.
+    pub handler: &'a str,
+    pub reason: &'a str,
+    pub stack: &'a str,
+    pub attempts: u32,
+}
+
+/// What was put aside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dead {
+    /// Its number in the tier's dead letters.
+    pub seq: u64,
+    /// The event's name.
+    pub name: String,
+    pub handler: String,
+    pub reason: String,
+    pub stack: String,
+    /// How often the handler ran.
+    pub attempts: u32,
+    /// When it was put aside, RFC 3339.
+    pub time: String,
+    /// The event's own headers.
+    pub headers: Headers,
+    #[serde(skip)]
+    pub data: Bytes,
+}
+
+/// The subjects that hold a site's dead letters.
+pub(super) fn subjects(site: &TierPath) -> String {
+    format!("tel.{site}._.dlq.>")
+}
+
+impl EventLog {
+    /// Puts aside what cannot be handled, with the reason.
+    pub async fn bury(&self, letter: &DeadLetter<'_>) -> Result<(), Error> {
+        let subject = format!("tel.{}._.dlq.{}", self.bus.site(), letter.name);
+        let mut headers = letter.headers.clone();
+        headers.remove("Nats-Msg-Id");
+        let mut put = |name: &str, value: String| headers.insert(name.into(), value);
+        let line: String = letter.reason.chars().filter(|c| !c.is_control()).collect();
+        put(REASON_HEADER, cut(&line).to_owned());
+        put(HANDLER_HEADER, letter.handler.to_owned());
+        put(ATTEMPTS_HEADER, letter.attempts.to_string());
+        if !letter.stack.is_empty() {
+            put(STACK_HEADER, serde_json::Value::from(cut(letter.stack)).to_string());
+        }
+        self.store(subject, &headers, letter.data.clone()).await
+    }
+
+    /// How many dead letters the tier holds.
+    pub async fn dead_len(&self) -> Result<u64, Error> {
+        let mut dead = self.dead_stream().await?;
+        let info = dead.info().await.map_err(|e| self.bus.unreachable(e))?;
+        Ok(info.state.messages)
+    }
+
+    /// The oldest dead letter whose number is at least this.
+    pub async fn dead_from(&self, seq: u64) -> Result<Option<Dead>, Error> {
+        let dead = self.dead_stream().await?;
+        let subjects = subjects(self.bus.site());
+        self.found(dead.get_first_raw_message_by_subject(subjects, seq.max(1)).await)
+    }
+
+    /// The dead letter of a number.
+    pub async fn dead(&self, seq: u64) -> Result<Option<Dead>, Error> {
+        let letter = self.dead_from(seq).await?;
+        Ok(letter.filter(|letter| letter.seq == seq))
+    }
+
+    /// Gives a dead letter back to the handler that failed, and to that one alone; false when there
+    /// is none of that number. It leaves the dead letters once it is back in the tier's log: who
+    /// dies in between leaves it in both, and a second redrive is known by its message id.
+    pub async fn redrive(&self, seq: u64) -> Result<bool, Error> {
+        let Some(letter) = self.dead(seq).await? else { return Ok(false) };
+        self.give_back(letter).await?;
+        self.drop_dead(seq).await
+    }
+
+    /// The first half of a redrive.
+    pub async fn give_back(&self, letter: Dead) -> Result<(), Error> {
+        let seq = letter.seq;
+        let subject = Subject::checked(Kind::Ev, self.bus.site(), &letter.name)?.to_string();
+        let mut headers = letter.headers;
+        if !letter.handler.is_empty() {
+            headers.insert(ONLY_HEADER.into(), letter.handler);
+        }
+        headers.insert(REDRIVE_HEADER.into(), seq.to_string());
+        headers.insert("Nats-Msg-Id".into(), format!("{}/redrive/{seq}", self.bus.site()));
+        self.store(subject, &headers, letter.data).await
+    }
+
+    /// Removes a dead letter; false when there is none of that number.
+    pub async fn drop_dead(&self, seq: u64) -> Result<bool, Error> {
+        if self.dead(seq).await?.is_none() {
+            return Ok(false);
+        }
+        let dead = self.dead_stream().await?;
+        dead.delete_message(seq).await.map_err(|e| self.bus.unreachable(e))
+    }
+
+    async fn store(&self, subject: String, headers: &Headers, data: Bytes) -> Result<(), Error> {
+        let sent = self.js.publish_with_headers(subject, to_nats(headers), data).await;
+        let ack = sent.map_err(|e| self.bus.unreachable(e))?;
+        ack.await.map(|_| ()).map_err(|e| self.bus.unreachable(e))
+    }
+
+    async fn dead_stream(&self) -> Result<Stream, Error> {
+        self.js.get_stream(STREAM).await.map_err(|e| self.bus.unreachable(e))
+    }
+
+    fn found(
+        &self,
+        answer: Result<StreamMessage, async_nats::jetstream::stream::RawMessageError>,
+    ) -> Result<Option<Dead>, Error> {
+        match answer {
+            Ok(message) => Ok(Some(read(message))),
+            Err(e) if e.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
+            Err(e) => Err(self.bus.unreachable(e)),
+        }
+    }
+}
+
+fn read(message: StreamMessage) -> Dead {
+    let mut headers = headers_of(&message.headers);
+    let mut take = |name: &str| headers.remove(name).unwrap_or_default();
+    let (reason, handler) = (take(REASON_HEADER), take(HANDLER_HEADER));
+    let attempts = take(ATTEMPTS_HEADER).parse().unwrap_or(0);
+    let stack = serde_json::from_str(&take(STACK_HEADER)).unwrap_or_default();
+    headers.retain(|name, _| !name.starts_with("Nats-"));
+    let name = message.subject.split_once("._.dlq.").map_or("", |(_, name)| name).to_owned();
+    let (seq, time, data) = (message.sequence, rfc3339(message.time), message.payload);
+    Dead { seq, name, handler, reason, stack, attempts, time, headers, data }
+}
+
+fn cut(text: &str) -> &str {
+    let end = text.char_indices().map(|(at, _)| at).find(|at| *at >= TEXT_BYTES_MAX);
+    &text[..end.unwrap_or(text.len())]
+}

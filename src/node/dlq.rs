@@ -1,0 +1,103 @@
+//! `ctl.<site>._.dlq.ls|show|redrive|drop`: the dead letters of a site.
+
+use base64::Engine as _;
+use bus::{EventLog, Refusal, RefusalKind, Response};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Answer;
+
+/// The most dead letters that are listed, redriven or dropped at once.
+const LETTERS_MAX: usize = 200;
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Asked {
+    after: u64,
+    limit: Option<usize>,
+    seq: Vec<u64>,
+    all: bool,
+}
+
+/// Answers one question.
+pub async fn answer(events: &EventLog, verb: &str, body: &[u8]) -> Answer {
+    let asked: Asked = match body.is_empty() {
+        true => Asked::default(),
+        false => serde_json::from_slice(body)
+            .map_err(|e| Refusal::bad(format!("dlq.{verb}: {e}; say after, limit, seq or all")))?,
+    };
+    match verb {
+        "ls" => list(events, &asked).await,
+        "show" => show(events, &asked).await,
+        "redrive" | "drop" => each(events, verb, &asked).await,
+        _ => Err(Refusal::bad(format!("no dlq.{verb}; there are ls, show, redrive, drop"))),
+    }
+}
+
+fn away(e: bus::Error) -> Refusal {
+    Refusal::new(RefusalKind::Unavailable, format!("dead letters: {e}"))
+}
+
+async fn list(events: &EventLog, asked: &Asked) -> Answer {
+    let limit = asked.limit.unwrap_or(LETTERS_MAX).min(LETTERS_MAX);
+    let (mut letters, mut next) = (vec![], asked.after + 1);
+    while letters.len() < limit {
+        let Some(mut letter) = events.dead_from(next).await.map_err(away)? else { break };
+        next = letter.seq + 1;
+        letter.headers.clear();
+        letter.stack.clear();
+        letters.push(letter);
+    }
+    let total = events.dead_len().await.map_err(away)?;
+    Response::json(&json!({"letters": letters, "total": total}))
+}
+
+async fn show(events: &EventLog, asked: &Asked) -> Answer {
+    let [seq] = asked.seq[..] else { return Err(Refusal::bad("dlq.show: say seq = [number]")) };
+    let missing = || Refusal::new(RefusalKind::NotFound, format!("no dead letter {seq}"));
+    let letter = events.dead(seq).await.map_err(away)?.ok_or_else(missing)?;
+    let mut shown = json!(letter);
+    match std::str::from_utf8(&letter.data) {
+        Ok(text) => shown["body"] = Value::from(text),
+        Err(_) => {
+            let text = base64::engine::general_purpose::STANDARD.encode(&letter.data);
+            shown["body_base64"] = Value::from(text);
+        }
+    }
+    Response::json(&shown)
+}
+
+/// Redrives or drops; what was named and is not there is told. `all` stops at the last letter that
+/// was there at the start: what fails again meanwhile waits for the next time.
+async fn each(events: &EventLog, verb: &str, asked: &Asked) -> Answer {
+    if asked.all != asked.seq.is_empty() || asked.seq.len() > LETTERS_MAX {
+        let text = format!("dlq.{verb}: say seq, at most {LETTERS_MAX}, or all = true");
+        return Err(Refusal::bad(text));
+    }
+    let (mut done, mut missing) = (0, vec![]);
+    for seq in chosen(events, asked).await? {
+        let found = match verb {
+            "drop" => events.drop_dead(seq).await,
+            _ => events.redrive(seq).await,
+        };
+        match found.map_err(away)? {
+            true => done += 1,
+            false => missing.push(seq),
+        }
+    }
+    let left = events.dead_len().await.map_err(away)?;
+    Response::json(&json!({"done": done, "missing": missing, "left": left}))
+}
+
+async fn chosen(events: &EventLog, asked: &Asked) -> Result<Vec<u64>, Refusal> {
+    if !asked.all {
+        return Ok(asked.seq.clone());
+    }
+    let (mut all, mut next) = (vec![], 1);
+    while all.len() < LETTERS_MAX {
+        let Some(letter) = events.dead_from(next).await.map_err(away)? else { break };
+        next = letter.seq + 1;
+        all.push(letter.seq);
+    }
+    Ok(all)
+}

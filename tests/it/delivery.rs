@@ -1,0 +1,272 @@
+//! What becomes of calls and events that fail, are repeated, wait, or are too many.
+
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use bus::event::TO_HEADER;
+use bus::message::{KEY_HEADER, SITE_HEADER, TIMEOUT_HEADER};
+use bus::{Bus, Error, EventLog, Headers, Kind, Refusal, RefusalKind, Response, Subject};
+use edgescale::node::client;
+use serde_json::{Value, json};
+
+use crate::handlers::{component, dead_letter, publish};
+use crate::world::{PATIENCE, World, binary, eventually};
+
+const TREE: [&str; 3] = ["cloud", "cloud.east", "cloud.east.cell1"];
+const EDGE: &str = "cloud.east.cell1";
+
+/// A component that runs `work` and answers a call with the request's own body.
+fn call_component(work: &str) -> Vec<u8> {
+    let text = format!(
+        r#"(component
+          (import "edgescale:app/inputs@0.1.0" (instance $inputs
+            (type $q (record (field "id" string) (field "name" string)
+              (field "content-type" string) (field "body" (list u8))))
+            (export "request" (type (eq $q)))
+            (type $p (record (field "content-type" string) (field "body" (list u8))))
+            (export "response" (type (eq $p)))))
+          (alias export $inputs "request" (type $request))
+          (alias export $inputs "response" (type $response))
+          (core module $m
+            (memory (export "memory") 4)
+            (global $top (mut i32) (i32.const 1024))
+            (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+              (global.set $top (i32.add (global.get $top) (local.get 3)))
+              (i32.sub (global.get $top) (local.get 3)))
+            (func (export "handle") (param i32 i32 i32 i32 i32 i32 i32 i32) (result i32)
+              (local $left i32) {work}
+              (i32.store (i32.const 20) (local.get 4))
+              (i32.store (i32.const 24) (local.get 5))
+              (i32.store (i32.const 28) (local.get 6))
+              (i32.store (i32.const 32) (local.get 7))
+              (i32.const 16)))
+          (core instance $i (instantiate $m))
+          (func (export "handle-call") (param "request" $request)
+            (result (result $response (error string)))
+            (canon lift (core func $i "handle") (memory (core memory $i "memory"))
+              (realloc (core func $i "realloc")))))"#
+    );
+    wat::parse_str(text).expect("the component's text is right")
+}
+
+/// One handler of a manifest; `more` is whatever else stands in it.
+fn handler(name: &str, code: &str, trigger: &str, more: &str) -> String {
+    format!(
+        "[[handler]]\nname = \"{name}\"\ncomponent = \"{{{code}}}\"\n{more}\n\
+         [[handler.trigger]]\n{trigger}\n\
+         [handler.retry]\nmax_deliver = 2\nbackoff_ms = 10\n"
+    )
+}
+
+fn app(name: &str, handlers: &[String]) -> String {
+    format!("[app]\nname = \"{name}\"\nversion = \"1\"\n{}", handlers.concat())
+}
+
+async fn call(bus: &Bus, name: &str, headers: &[(&str, &str)]) -> Result<Response, Error> {
+    let subject = Subject::new(Kind::Call, bus.site(), name).to_string();
+    let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    bus.request(&subject, &Headers::from_iter(headers), "[1]", PATIENCE).await
+}
+
+fn refusal(answer: Result<Response, Error>) -> Result<Refusal> {
+    match answer {
+        Err(Error::Refused(refusal)) => Ok(refusal),
+        other => anyhow::bail!("no refusal: {other:?}"),
+    }
+}
+
+async fn dlq(world: &World, site: &str, verb: &str, body: Value) -> Result<Value> {
+    let name = format!("dlq.{verb}");
+    client::json(&client::control(world.bus(site), &name, body.to_string()).await?)
+}
+
+async fn letters(world: &World, site: &str, count: u64) -> Result<Vec<Value>> {
+    let there = async || {
+        let list = dlq(world, site, "ls", json!({})).await?;
+        Ok((list["total"] == count).then(|| list["letters"].as_array().cloned()).flatten())
+    };
+    eventually(&format!("{count} dead letters at {site}"), there).await
+}
+
+async fn ran(world: &World, site: &str, handler: &str, count: u64) -> Result<()> {
+    let enough = async || {
+        let now = world.count(site, &format!("invocations {handler}")).await?;
+        Ok((now >= count).then_some(()))
+    };
+    eventually(&format!("{handler} to run {count} times at {site}"), enough).await
+}
+
+#[tokio::test]
+async fn dead_letters_are_shown_redriven_and_dropped() -> Result<()> {
+    let site = "cloud.east";
+    let world = World::start_with(&["cloud", site], []).await?;
+    let handlers = [
+        handler("good", "good", "event = \"go\"", ""),
+        handler("bad", "bad", "event = \"go\"", ""),
+    ];
+    let manifest = app("shop", &handlers);
+    let (good, bad) = (component("(i32.const 16)"), component("unreachable"));
+    world.apply(&manifest, &[("good", good.clone()), ("bad", bad)]).await?;
+    for _ in 0..3 {
+        publish(world.bus(site), "shop.go").await?;
+    }
+    let found = letters(&world, site, 3).await?;
+    assert_eq!(found[0]["handler"], "bad");
+    assert_eq!((&found[0]["name"], &found[0]["attempts"]), (&json!("shop.go"), &json!(2)));
+    let seq: Vec<u64> = found.iter().filter_map(|letter| letter["seq"].as_u64()).collect();
+    let whole = dlq(&world, site, "show", json!({"seq": [seq[0]]})).await?;
+    assert!(whole["reason"].as_str().is_some_and(|text| text.contains("unreachable")), "{whole}");
+    assert!(whole["stack"].as_str().is_some_and(|text| text.contains("wasm")), "{whole}");
+    assert_eq!(whole["body"], "{}");
+    assert_eq!(whole["headers"]["ce-source"], site, "{whole}");
+
+    // The mend, then the letters one by one: nobody but the handler that failed runs again.
+    let mended = manifest.replace("version = \"1\"", "version = \"2\"");
+    world.apply(&mended, &[("good", good.clone()), ("bad", good)]).await?;
+    let root = world.report("cloud").await?.apps[0].revision;
+    let there = async || {
+        let apps = world.report(site).await?.apps;
+        Ok(apps.iter().any(|app| app.revision == root).then_some(()))
+    };
+    eventually("the mended revision at the edge", there).await?;
+    let log = EventLog::open(world.bus(site)).await?;
+    // Who died in the middle has stored the event and not yet removed the letter.
+    let letter = log.dead(seq[0]).await?.context("the letter is there")?;
+    log.give_back(letter).await?;
+    ran(&world, site, "shop/bad", 7).await?;
+    let again = dlq(&world, site, "redrive", json!({"seq": [seq[0], 99]})).await?;
+    assert_eq!((&again["done"], &again["missing"]), (&json!(1), &json!([99])), "{again}");
+    let output = Command::new(binary())
+        .arg("--dir")
+        .arg(world.tree.dir())
+        .args(["--json", "--at", site, "dlq", "redrive", &seq[1].to_string()])
+        .output()?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    ran(&world, site, "shop/bad", 8).await?;
+    assert_eq!(dlq(&world, site, "drop", json!({"all": true})).await?["left"], 0);
+    let counts = world.report(site).await?.metrics.counts;
+    assert_eq!((counts["invocations shop/good"], counts["invocations shop/bad"]), (3, 8));
+    assert_eq!(counts["failures shop/bad"], 6);
+    let refused = dlq(&world, site, "redrive", json!({"some": true})).await;
+    assert!(format!("{:#}", refused.expect_err("nonsense")).contains("say after"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn calls_and_events_find_their_place() -> Result<()> {
+    let world = World::start_with(&TREE, []).await?;
+    let edge = world.bus(EDGE);
+    let place = |words: &str| format!("placement = {{ {words} }}");
+    let limit = "limits = { timeout_ms = 20000 }";
+    let handlers = [
+        handler("any", "echo", "call = \"any\"", limit),
+        handler("region", "echo", "call = \"region\"", &place("prefer = \"region\"")),
+        handler("edge", "echo", "call = \"edge\"", &place("max_tier = \"edge\"")),
+        handler("fpga", "echo", "call = \"fpga\"", &place("needs = [\"fpga\"]")),
+        handler("endless", "endless", "call = \"endless\"", limit),
+        handler("told", "event", "event = \"told\"", ""),
+        handler("low", "event", "event = \"low\"", &place("max_tier = \"edge\"")),
+    ];
+    let code = [
+        ("echo", call_component("")),
+        ("endless", call_component("(loop $l (br $l))")),
+        ("event", component("(i32.const 16)")),
+    ];
+    world.apply(&app("app", &handlers), &code).await?;
+
+    // A key: asked for thirty times, partly at once, it runs once in the whole tree.
+    let key = [(KEY_HEADER, "order-17")];
+    let calls = (0..10).map(|_| call(edge, "app.any", &key));
+    for answer in futures::future::join_all(calls).await {
+        assert_eq!(&answer?.payload[..], b"[1]");
+    }
+    for _ in 0..20 {
+        call(edge, "app.any", &key).await?;
+    }
+    let mut invocations = 0;
+    for site in TREE {
+        invocations += world.count(site, "invocations app/any").await?;
+    }
+    assert_eq!(invocations, 1);
+    let long = "k".repeat(200);
+    let refused = refusal(call(edge, "app.any", &[(KEY_HEADER, long.as_str())]).await)?;
+    assert_eq!(refused.kind, RefusalKind::BadRequest);
+
+    // Placement: preferred further up; never above the edge, though the code is not there yet.
+    let preferred = async || {
+        let answer = call(edge, "app.region", &[]).await?;
+        Ok((answer.headers[SITE_HEADER] == "cloud.east").then_some(()))
+    };
+    eventually("an answer from where the handler would rather run", preferred).await?;
+    assert_eq!(world.count(EDGE, "invocations app/region").await?, 0);
+    assert_eq!(call(edge, "app.edge", &[]).await?.headers[SITE_HEADER], EDGE);
+    let refused = refusal(call(edge, "app.fpga", &[]).await)?;
+    assert_eq!(refused.kind, RefusalKind::NoHandler);
+    assert!(refused.message.contains("no fpga within reach"), "{refused}");
+    assert_eq!(refused.at.as_deref(), Some("cloud"));
+
+    // A deadline is kept by who runs the handler, and told.
+    let refused = refusal(call(edge, "app.endless", &[(TIMEOUT_HEADER, "300")]).await)?;
+    assert_eq!(refused.kind, RefusalKind::DeadlineExceeded, "{refused}");
+
+    // Events down the tree: to a site by name; what nobody is named for is put aside.
+    let cloud = world.bus("cloud");
+    let told = async |to: &str| -> Result<u64> {
+        let mut event = bus::Event::new("app.told", "cloud", "{}")?;
+        event.headers.insert(TO_HEADER.into(), to.into());
+        let subject = Subject::new(Kind::Ev, cloud.site(), "app.told").to_string();
+        Ok(bus::event::publish_acked(cloud, &subject, &event, PATIENCE).await?)
+    };
+    told(EDGE).await?;
+    ran(&world, EDGE, "app/told", 1).await?;
+    told("elsewhere.west").await?;
+    dead_letter(&world, "cloud", "\"elsewhere.west\", which is no site below cloud").await?;
+    publish(cloud, "app.low").await?;
+    dead_letter(&world, "cloud", "it belongs further down").await?;
+    assert_eq!(world.count("cloud", "invocations app/told").await?, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_overload_spills_upwards_and_loses_nothing_silently() -> Result<()> {
+    let world = World::start_with(&TREE, []).await?;
+    let work = "(local.set $left (i32.const 6000000)) (loop $l (br_if $l (local.tee $left \
+                (i32.sub (local.get $left) (i32.const 1)))))";
+    let limit = "limits = { timeout_ms = 20000, concurrency = 1 }";
+    let manifest = app("busy", &[handler("work", "work", "call = \"work\"", limit)]);
+    world.apply(&manifest, &[("work", call_component(work))]).await?;
+    // The code is brought to every tier, and the first runs are measured.
+    for site in TREE {
+        let here = async || {
+            let answer = call(world.bus(site), "busy.work", &[]).await?;
+            Ok((answer.headers[SITE_HEADER] == site).then_some(()))
+        };
+        eventually(&format!("the code at {site}"), here).await?;
+    }
+    let edge = world.bus(EDGE);
+    let sent = 400;
+    let calls = (0..sent).map(|_| call(edge, "busy.work", &[(TIMEOUT_HEADER, "1500")]));
+    let (mut here, mut above, mut refused) = (0, 0, 0);
+    for answer in futures::future::join_all(calls).await {
+        match answer {
+            Ok(answer) if answer.headers[SITE_HEADER] == EDGE => here += 1,
+            Ok(_) => above += 1,
+            Err(Error::Refused(refusal)) => {
+                let overloaded = refusal.kind == RefusalKind::Overloaded;
+                assert_eq!(overloaded, refusal.retry_after_ms.is_some(), "{refusal:?}");
+                assert!(overloaded || refusal.kind == RefusalKind::DeadlineExceeded, "{refusal:?}");
+                refused += 1;
+            }
+            Err(other) => anyhow::bail!("lost without a word: {other}"),
+        }
+    }
+    println!("{sent} at once: {here} at the edge, {above} above, {refused} refused");
+    assert_eq!(here + above + refused, sent);
+    assert!(here > 0 && above > 0, "{here} at the edge, {above} above");
+    // It serves again as if nothing had been.
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let after = async || Ok(call(edge, "busy.work", &[]).await.ok());
+    eventually("an answer after the storm", after).await?;
+    Ok(())
+}
