@@ -40,6 +40,7 @@ const PREAMBLE: &str = include_str!("opencl/prelude.cl");
 
 /// Every OpenCL device that can be opened; what cannot is left out with a warning.
 pub fn discover(config: &Config) -> Vec<OpenClDevice> {
+    let _looking = looking();
     let open = |(number, (platform, id))| {
         let opened = OpenClDevice::open(&platform, id, number, config);
         opened.inspect_err(|error| tracing::warn!(%error, "an OpenCL device cannot be used")).ok()
@@ -49,6 +50,7 @@ pub fn discover(config: &Config) -> Vec<OpenClDevice> {
 
 /// Opens the device that was described so by another process.
 pub fn open(info: &DeviceInfo, config: &Config) -> Result<OpenClDevice> {
+    let _looking = looking();
     let lost = |detail: &str| Error::Lost { device: info.id.clone(), detail: detail.to_string() };
     let number = info.id.strip_prefix(Kind::OpenCl.as_str()).and_then(|n| n.parse::<usize>().ok());
     let number = number.ok_or_else(|| lost("not the name of an OpenCL device"))?;
@@ -58,6 +60,13 @@ pub fn open(info: &DeviceInfo, config: &Config) -> Result<OpenClDevice> {
         true => Ok(device),
         false => Err(lost(&format!("{} stands in its place", device.info.name))),
     }
+}
+
+/// One thread looks at a time: a driver that is just starting shows others devices without names
+/// (PoCL 3.1 does, and ends the process when they are asked for).
+fn looking() -> MutexGuard<'static, ()> {
+    static LOOKING: Mutex<()> = Mutex::new(());
+    LOOKING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// All devices in the loader's order, which numbers them.
