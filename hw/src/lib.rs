@@ -1,12 +1,14 @@
 //! Compute devices behind one trait, and the plain data that describes their work.
 //!
 //! A job reaches a [`Device`] as [`Command`]s over [`BufferId`]s, so that it can be built, counted
-//! and tested without hardware. Each vendor API lives in a file of its own ([`cpu`], [`opencl`])
+//! and tested without hardware. Each vendor API lives in a file of its own ([`cpu`], [`opencl`],
+//! [`cuda`])
 //! and nowhere else. What a kernel computes is not known here: that is the `kernels` crate.
 
 pub mod command;
 pub mod conformance;
 pub mod cpu;
+pub mod cuda;
 pub mod device;
 pub mod faulty;
 pub mod opencl;
@@ -27,6 +29,11 @@ pub struct Config {
     pub cpu_threads: usize,
     /// Look for OpenCL devices.
     pub opencl: bool,
+    /// Look for NVIDIA GPUs.
+    pub cuda: bool,
+    /// A folder with the NVRTC library, for where the system has none: that of the PyPI package in
+    /// the folder that `EDGESCALE_TOOLS` names, unless said otherwise.
+    pub nvrtc_dir: Option<PathBuf>,
     /// Let a child look for accelerators, and open each at its first use; `None` opens them now.
     pub probe: Option<Probe>,
     /// Where compiled device binaries are kept between runs; `None` compiles them anew.
@@ -38,11 +45,21 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         let cpu_threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-        Self { cpu_threads, opencl: true, probe: None, cache_dir: None, pool_bytes_max: 256 << 20 }
+        Self {
+            cpu_threads,
+            opencl: true,
+            cuda: true,
+            nvrtc_dir: std::env::var_os("EDGESCALE_TOOLS")
+                .map(|tools| PathBuf::from(tools).join("nvrtc/nvidia/cu13/lib")),
+            probe: None,
+            cache_dir: None,
+            pool_bytes_max: 256 << 20,
+        }
     }
 }
 
-/// All devices of this machine: the CPU always, then each OpenCL device that can be opened.
+/// All devices of this machine: the CPU always, then each NVIDIA GPU and each OpenCL device that
+/// can be opened.
 ///
 /// An absent loader or driver means no such device, never an error; a device that is present but
 /// cannot be opened is left out with a warning.
@@ -53,20 +70,38 @@ pub fn discover(config: &Config) -> Vec<Arc<dyn Device>> {
             let asleep = |info| Arc::new(sleeping(info, config)) as Arc<dyn Device>;
             devices.extend(probe.look().into_iter().filter(|i| is_wanted(i, config)).map(asleep));
         }
-        None if config.opencl => {
-            let opened = opencl::discover(config).into_iter();
-            devices.extend(opened.map(|device| Arc::new(device) as Arc<dyn Device>));
-        }
-        None => {}
+        None => devices.extend(opened(config)),
+    }
+    devices
+}
+
+fn opened(config: &Config) -> Vec<Arc<dyn Device>> {
+    let mut devices: Vec<Arc<dyn Device>> = Vec::new();
+    if config.cuda {
+        devices.extend(cuda::discover(config).into_iter().map(|d| Arc::new(d) as Arc<dyn Device>));
+    }
+    if config.opencl {
+        let found = opencl::discover(config).into_iter();
+        devices.extend(found.map(|device| Arc::new(device) as Arc<dyn Device>));
     }
     devices
 }
 
 fn is_wanted(info: &DeviceInfo, config: &Config) -> bool {
-    info.kind == Kind::OpenCl && config.opencl
+    match info.kind {
+        Kind::Cuda => config.cuda,
+        Kind::OpenCl => config.opencl,
+        _ => false,
+    }
 }
 
 fn sleeping(info: DeviceInfo, config: &Config) -> Sleeping {
     let (config, described) = (config.clone(), info.clone());
-    Sleeping::new(info, Box::new(move || Ok(Arc::new(opencl::open(&described, &config)?))))
+    Sleeping::new(
+        info,
+        Box::new(move || match described.kind {
+            Kind::Cuda => Ok(Arc::new(cuda::open(&described, &config)?)),
+            _ => Ok(Arc::new(opencl::open(&described, &config)?)),
+        }),
+    )
 }

@@ -1,4 +1,7 @@
 use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use hw::cuda;
 
 use super::*;
 use crate::testing::check;
@@ -36,6 +39,30 @@ fn large_frames_are_split_over_threads() {
 fn check_sample(entry: &Entry, dice: &mut Dice, width: u32, height: u32) {
     let sample = (entry.sample)(dice, width, height);
     check(|ids| sample.command.map_buffers(|id| ids[id.0 as usize]), &sample.inputs);
+}
+
+/// Without a GPU: every source compiles to what the oldest and the present devices take.
+#[test]
+fn cuda_forms_compile_to_ptx_and_machine_code() {
+    let tools = std::env::var_os("EDGESCALE_TOOLS").map(PathBuf::from);
+    let tools = tools.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools"));
+    if !cuda::is_available(Some(&tools.join("nvrtc/nvidia/cu13/lib"))) {
+        eprintln!("skipped: no NVRTC; install it with ./tools.sh test");
+        return;
+    }
+    let mut done = HashSet::new();
+    for entry in entries().filter(|entry| done.insert(entry.kernel.cuda)) {
+        let source = cuda::source(entry.kernel);
+        for target in [cuda::Target::Ptx(75), cuda::Target::Cubin(90)] {
+            let code = cuda::compile(&source, cuda::GROUP_SIZE, target)
+                .unwrap_or_else(|log| panic!("{} for {target:?}: {log}", entry.kernel.stem));
+            let name = entry.kernel.stem.as_bytes();
+            let is_named = code.windows(name.len()).any(|part| part == name);
+            assert!(is_named, "{} for {target:?} has no such function", entry.kernel.stem);
+        }
+    }
+    let wrong = cuda::compile("KERNEL void a() { b = 1; }", 64, cuda::Target::Ptx(75));
+    assert!(wrong.unwrap_err().contains("error"));
 }
 
 #[test]

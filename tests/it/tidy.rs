@@ -52,6 +52,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("wasmtime_wasi::", &["handlers/src/execute.rs", "handlers/src/execute/"]),
     ("async_nats::", &["bus/src/"]),
     ("opencl3::", &["hw/src/opencl.rs", "hw/src/opencl/"]),
+    ("cudarc::", &["hw/src/cuda.rs", "hw/src/cuda/"]),
 ];
 
 /// Crates with `unsafe` in them, each for one reason; every other `lib.rs` forbids it.

@@ -1,0 +1,29 @@
+// What kernel sources use beside C++; opencl/prelude.cl has the same names.
+typedef unsigned char uchar;
+typedef unsigned short ushort;
+typedef unsigned int uint;
+typedef unsigned long long ulong;
+#define KERNEL extern "C" __global__ __launch_bounds__(GROUP)
+#define FN static __device__
+#define TABLE __constant__
+#define GLOBAL
+#define restrict __restrict__
+// The item, the row of a group, and the columns of a row shared by the items of its group.
+#define ITEM (blockIdx.x * (uint)GROUP + threadIdx.x)
+#define ROW blockIdx.x
+#define LANE threadIdx.x
+#define COLUMNS(x, count) for (uint x = LANE; x < (count); x += GROUP)
+#define ATOMIC_ADD(to, value) atomicAdd(to, value)
+#define BYTE(v) ((uchar)MIN(MAX((int)(v), 0), 255))
+#define MIN(a, b) ((a) < (b) ? (a) : (b))
+#define MAX(a, b) ((a) > (b) ? (a) : (b))
+
+// Sample i of n, mirrored at the ends without repeating the last one.
+FN int mirrored(int i, int n)
+{
+    if (n == 1)
+        return 0;
+    int period = 2 * n - 2;
+    i = (i < 0 ? -i : i) % period;
+    return i < n ? i : period - i;
+}
