@@ -1,29 +1,62 @@
 //! Baseline JPEG files (ITU-T T.81, JFIF 1.02) from the quantised levels that
 //! [`kernels::jpeg`] makes: the headers and the Huffman coding.
 //!
-//! The tables are the examples of T.81 annex K, written into each file.
+//! Each row of MCUs is coded by itself and ends with a restart marker, so that rows are coded on
+//! several threads. The tables are the examples of T.81 annex K, written into each file.
 
 use std::sync::LazyLock;
 
-use kernels::jpeg::{MCU_BYTES, Steps, ZIGZAG};
+use kernels::jpeg::{MCU_BYTES, Steps, ZIGZAG, mcu_sides};
 
 /// A whole file. `levels` are those of a frame of `width` x `height`, each at most 16384.
 pub(crate) fn encode(levels: &[u8], width: u32, height: u32, steps: &Steps) -> Vec<u8> {
     let mut file = Vec::with_capacity(levels.len() / 12 + 1024);
+    let columns = mcu_sides(width, height).0;
+    let row_bytes = columns as usize * MCU_BYTES;
+    let threads = (levels.len() / THREAD_BYTES_MIN).clamp(1, THREADS_MAX);
+    let threads = threads.min(std::thread::available_parallelism().map_or(1, |n| n.get()));
     headers(&mut file, width as u16, height as u16, steps);
-    let mut bits = BitWriter::new(file);
+    interval(&mut file, columns as u16);
+    scan(&mut file);
+    let parts = code_parts(levels, row_bytes, threads);
+    for (number, part) in parts.iter().enumerate() {
+        if number > 0 {
+            file.extend([0xFF, RESTART + ((number - 1) % 8) as u8]);
+        }
+        file.extend(part);
+    }
+    file.extend(END_OF_IMAGE);
+    file
+}
+
+/// Codes each row of MCUs by itself, on as many threads. Between two rows stands a restart marker,
+/// so that none needs to know where the one before it ended.
+fn code_parts(levels: &[u8], row_bytes: usize, threads: usize) -> Vec<Vec<u8>> {
+    let rows: Vec<&[u8]> = levels.chunks(row_bytes).collect();
+    let share = rows.len().div_ceil(threads).max(1);
+    let code = |rows: &[&[u8]]| rows.iter().map(|row| code_row(row)).collect::<Vec<_>>();
+    if share >= rows.len() {
+        return code(&rows);
+    }
+    std::thread::scope(|scope| {
+        let shares: Vec<_> =
+            rows.chunks(share).map(|rows| scope.spawn(move || code(rows))).collect();
+        let done = shares.into_iter().map(|share| share.join().expect("coding does not panic"));
+        done.flatten().collect()
+    })
+}
+
+fn code_row(levels: &[u8]) -> Vec<u8> {
+    let mut bits = BitWriter::new(Vec::with_capacity(levels.len() / 12 + 64));
     let mut before = [0i32; 3];
     for mcu in levels.chunks_exact(MCU_BYTES) {
         for (block, levels) in mcu.chunks_exact(128).enumerate() {
             let component = block.saturating_sub(3);
             let tables = if component == 0 { &TABLES.luma } else { &TABLES.chroma };
-            let dc = code_block(&mut bits, levels, before[component], tables);
-            before[component] = dc;
+            before[component] = code_block(&mut bits, levels, before[component], tables);
         }
     }
-    let mut file = bits.finish();
-    file.extend(END_OF_IMAGE);
-    file
+    bits.finish()
 }
 
 const START_OF_IMAGE: [u8; 2] = [0xFF, 0xD8];
@@ -33,6 +66,13 @@ const QUANTISERS: u8 = 0xDB;
 const BASELINE_FRAME: u8 = 0xC0;
 const HUFFMAN_TABLES: u8 = 0xC4;
 const SCAN: u8 = 0xDA;
+const RESTART_INTERVAL: u8 = 0xDD;
+/// The first of eight restart markers, which take turns.
+const RESTART: u8 = 0xD0;
+/// Levels that are worth a thread: half of a frame of 720p.
+const THREAD_BYTES_MIN: usize = 1 << 20;
+/// Most threads for one picture.
+const THREADS_MAX: usize = 8;
 
 fn headers(file: &mut Vec<u8>, width: u16, height: u16, steps: &Steps) {
     file.extend(START_OF_IMAGE);
@@ -51,6 +91,14 @@ fn headers(file: &mut Vec<u8>, width: u16, height: u16, steps: &Steps) {
     {
         segment(file, HUFFMAN_TABLES, &[&[class_and_id], &spec.lengths[..], spec.symbols].concat());
     }
+}
+
+/// A restart after so many MCUs: a row of them.
+fn interval(file: &mut Vec<u8>, mcus: u16) {
+    segment(file, RESTART_INTERVAL, &mcus.to_be_bytes());
+}
+
+fn scan(file: &mut Vec<u8>) {
     // All components in one scan, each with its tables, whole spectrum.
     segment(file, SCAN, &[3, 1, 0x00, 2, 0x11, 3, 0x11, 0, 63, 0]);
 }

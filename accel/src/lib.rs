@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 
 pub use engine::{Config, DeviceState, DeviceStatus, EdgeAccelerate};
 pub use frame::{Frame, PixelFormat, Range, Shape};
-pub use pipeline::{Op, Pipeline, STEPS_MAX, Step};
+pub use pipeline::{Op, Pipeline, STEPS_MAX, Step, allowed};
 pub use plan::{Plan, plan};
 pub use schedule::Prefer;
 

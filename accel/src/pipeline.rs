@@ -180,7 +180,7 @@ fn read(setting: &Setting, value: &Json) -> std::result::Result<Value, String> {
 }
 
 /// What may be given for a parameter, in words.
-pub(crate) fn allowed(kind: &SettingKind) -> String {
+pub fn allowed(kind: &SettingKind) -> String {
     let decimal = |thousandths: i64| thousandths as f64 / 1000.0;
     match kind {
         SettingKind::Number { least, most, .. } => format!("{least} to {most}"),

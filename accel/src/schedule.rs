@@ -4,6 +4,7 @@
 //! to the device where it is predicted to finish first, waiting and moving its history included
 //! (earliest finish time, as HEFT and StarPU have it); [`Prefer`] may narrow the choice first. A
 //! device whose cost is not known counts as free, once, while the job's deadline allows a trial.
+//! A job that is known to come too late is refused at once, so that those behind it keep their time.
 
 use std::collections::HashMap;
 
@@ -16,6 +17,8 @@ const WEIGHT: f64 = 0.25;
 /// A trial of an unknown device is allowed when the deadline is this many times the known cost
 /// away.
 const TRIAL_SLACK: u64 = 8;
+/// After so many runs a cost is good enough to refuse a job by.
+const SETTLED_RUNS: u32 = 4;
 /// What an unknown job is taken to need where nothing at all is known.
 const UNKNOWN_US: u64 = 20_000;
 
@@ -65,7 +68,8 @@ pub struct JobView<'a> {
 pub enum Decision {
     /// Give it to this device; how long it is predicted to run there.
     Run { device: usize, cost_us: u64 },
-    /// Every device that could take it has a full queue.
+    /// Every device that could take it has a full queue, or so much to do that the job would miss
+    /// its deadline.
     Overloaded { retry_after_ms: u64 },
     /// Every device has failed on it.
     NoDevice,
@@ -93,6 +97,10 @@ pub fn schedule(
     let with_room = candidates.iter().copied().filter(|device| devices[*device].room > 0);
     match with_room.min_by_key(|device| (finish_us(*device), *device)) {
         Some(device) => {
+            let late_us = late_us(costs, job, &devices[device], device, finish_us(device));
+            if late_us > 0 {
+                return Decision::Overloaded { retry_after_ms: late_us.div_ceil(1000) };
+            }
             let cost_us = costs.cost_us(job.signature, device).or(known).unwrap_or(UNKNOWN_US);
             Decision::Run { device, cost_us }
         }
@@ -100,6 +108,23 @@ pub fn schedule(
             let first_free = candidates.iter().map(|device| devices[*device].backlog_us).min();
             Decision::Overloaded { retry_after_ms: first_free.unwrap_or(0).div_ceil(2000).max(1) }
         }
+    }
+}
+
+/// By how much a job is known to miss its deadline because of what waits before it. Where nothing
+/// waits it may try, and so it may where its cost is a guess.
+fn late_us(
+    costs: &Costs,
+    job: &JobView<'_>,
+    view: &DeviceView,
+    device: usize,
+    finish_us: u64,
+) -> u64 {
+    match job.slack_us {
+        Some(slack_us) if view.backlog_us > 0 && costs.is_settled(job.signature, device) => {
+            finish_us.saturating_sub(slack_us)
+        }
+        _ => 0,
     }
 }
 
@@ -157,6 +182,7 @@ pub struct Costs {
 #[derive(Debug, Clone, Copy)]
 struct Cost {
     mean_us: f64,
+    runs: u32,
     used: u64,
 }
 
@@ -166,12 +192,23 @@ impl Costs {
         self.known.get(&(signature, device)).map(|cost| cost.mean_us as u64)
     }
 
+    /// Whether the cost is more than a first impression.
+    fn is_settled(&self, signature: u64, device: usize) -> bool {
+        self.known.get(&(signature, device)).is_some_and(|cost| cost.runs >= SETTLED_RUNS)
+    }
+
     /// Learns from one measured run.
     pub fn learn(&mut self, signature: u64, device: usize, took_us: u64) {
         self.clock += 1;
         let (used, took) = (self.clock, took_us as f64);
-        let cost = self.known.entry((signature, device)).or_insert(Cost { mean_us: took, used });
-        cost.mean_us += WEIGHT * (took - cost.mean_us);
+        let cost =
+            self.known.entry((signature, device)).or_insert(Cost { mean_us: took, runs: 0, used });
+        cost.runs = cost.runs.saturating_add(1);
+        cost.mean_us = match cost.runs {
+            // The first run may have compiled kernels.
+            2 => cost.mean_us.min(took),
+            _ => cost.mean_us + WEIGHT * (took - cost.mean_us),
+        };
         cost.used = used;
         if self.known.len() > COSTS_MAX {
             let oldest = self.clock.saturating_sub(COSTS_MAX as u64 / 2);

@@ -69,3 +69,24 @@ fn the_shortest_picture() {
     // 4 x (00 1010), 2 x (00 00), filled up with ones.
     assert_eq!(file[scan..], [0b0010_1000, 0b1010_0010, 0b1000_1010, 0b0000_0000, 0xFF, 0xD9]);
 }
+
+/// Threads do not show: the same file as from one, with a marker after each row but the last.
+#[test]
+fn rows_are_coded_alike_on_any_number_of_threads() {
+    let (columns, rows) = (3, 11);
+    let levels: Vec<u8> = (0..rows * columns * MCU_BYTES)
+        .map(|i| if i % 14 == 0 { (i / 7 % 5) as u8 } else { 0 })
+        .collect();
+    let alone = code_parts(&levels, columns * MCU_BYTES, 1);
+    assert_eq!(alone.len(), rows);
+    for threads in [2, 3, 8, 64] {
+        assert_eq!(code_parts(&levels, columns * MCU_BYTES, threads), alone, "{threads} threads");
+    }
+    let file = encode(&levels, 48, 176, &steps(75));
+    let markers: Vec<u8> = file
+        .windows(2)
+        .filter(|pair| pair[0] == 0xFF && (RESTART..RESTART + 8).contains(&pair[1]))
+        .map(|pair| pair[1] - RESTART)
+        .collect();
+    assert_eq!(markers, [0, 1, 2, 3, 4, 5, 6, 7, 0, 1]);
+}

@@ -1,3 +1,5 @@
+mod simulated;
+
 use super::*;
 
 const CPU: DeviceView = DeviceView {
@@ -144,4 +146,17 @@ fn two_unlike_devices_share_a_load() {
     }
     let makespan = free_at.into_iter().max().unwrap();
     assert!(makespan <= 200 * 1000 * 13 / 10, "makespan {makespan} for a best of 200000");
+}
+
+#[test]
+fn what_would_come_too_late_is_refused() {
+    let mut costs = costs(&[1000]);
+    (0..3).for_each(|_| costs.learn(1, 0, 1000));
+    let busy = DeviceView { backlog_us: 4000, ..CPU };
+    let job = |slack_us| JobView { slack_us: Some(slack_us), ..JOB };
+    check(&[busy], &costs, job(5000), Prefer::Fastest, 0);
+    let late = schedule(&[busy], &costs, &job(3000), Prefer::Fastest);
+    assert_eq!(late, Decision::Overloaded { retry_after_ms: 2 });
+    check(&[CPU], &costs, job(500), Prefer::Fastest, 0);
+    check(&[busy], &Costs::default(), job(500), Prefer::Fastest, 0);
 }

@@ -1,0 +1,179 @@
+//! The scheduler in simulated time: devices whose true costs it has to learn, beside what the best
+//! possible assignment could reach. All random numbers come from a printed seed.
+
+use super::*;
+
+/// Microseconds of each kind of job on a native CPU and on a slow and a fast accelerator, as
+/// measured for the pipelines of the road, of filters and of the codec, 720p to 4K.
+const COSTS_US: [[u64; 3]; 6] = [
+    [2_400, 1_900, 420],
+    [800, 2_100, 300],
+    [9_000, 4_200, 600],
+    [1_300, 1_100, 1_400],
+    [24_000, 15_000, 1_900],
+    [500, 900, 350],
+];
+/// Which class each device is of.
+const DEVICES: [usize; 5] = [0, 0, 1, 1, 2];
+const JOBS: usize = 4000;
+
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 >> 11
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+}
+
+/// How long a job of a kind takes on a device: its cost, 15 % more or less.
+fn took_us(random: &mut Random, kind: usize, device: usize) -> u64 {
+    COSTS_US[kind][DEVICES[device]] * (85 + random.below(31)) / 100
+}
+
+/// How a run went.
+struct Ran {
+    makespan_us: u64,
+    missed: usize,
+    refused: usize,
+    kinds: [u64; 6],
+}
+
+/// Sends every job, one each `gap_us`, where `choose` says; each must be done `slack_us` later.
+fn simulate(
+    seed: u64,
+    gap_us: u64,
+    slack_us: Option<u64>,
+    mut choose: impl FnMut(&[DeviceView], &Costs, &JobView<'_>) -> Option<usize>,
+) -> Ran {
+    let mut random = Random(seed);
+    let mut costs = Costs::default();
+    let mut free_at = [0u64; DEVICES.len()];
+    let mut ran = Ran { makespan_us: 0, missed: 0, refused: 0, kinds: [0; 6] };
+    // Costs are known when a job is done, not when it is sent.
+    let mut running: Vec<(u64, u64, usize, u64)> = Vec::new();
+    for number in 0..JOBS as u64 {
+        let now = number * gap_us;
+        running.retain(|&(done_at, signature, device, took)| {
+            if done_at <= now {
+                costs.learn(signature, device, took);
+            }
+            done_at > now
+        });
+        // Where all come at once, what is learned on the way counts.
+        if gap_us == 0 && running.len() > 50 {
+            let (_, signature, device, took) = running.remove(0);
+            costs.learn(signature, device, took);
+        }
+        let kind = random.below(6) as usize;
+        ran.kinds[kind] += 1;
+        let view = |device: usize| DeviceView {
+            is_accelerator: DEVICES[device] > 0,
+            quarantined_us: 0,
+            is_warming: false,
+            backlog_us: free_at[device].saturating_sub(now),
+            room: usize::MAX,
+        };
+        let views: Vec<DeviceView> = (0..DEVICES.len()).map(view).collect();
+        let job = JobView { signature: kind as u64, slack_us, ..JobView::default() };
+        let Some(device) = choose(&views, &costs, &job) else {
+            ran.refused += 1;
+            continue;
+        };
+        let took = took_us(&mut random, kind, device);
+        let done_at = free_at[device].max(now) + took;
+        free_at[device] = done_at;
+        running.push((done_at, kind as u64, device, took));
+        ran.missed += usize::from(slack_us.is_some_and(|slack| done_at > now + slack));
+        ran.makespan_us = ran.makespan_us.max(done_at);
+    }
+    ran
+}
+
+fn ours(views: &[DeviceView], costs: &Costs, job: &JobView<'_>) -> Option<usize> {
+    match schedule(views, costs, job, Prefer::Fastest) {
+        Decision::Run { device, .. } => Some(device),
+        _ => None,
+    }
+}
+
+fn least_loaded(views: &[DeviceView], _: &Costs, _: &JobView<'_>) -> Option<usize> {
+    (0..views.len()).min_by_key(|device| views[*device].backlog_us)
+}
+
+/// Below what no assignment can end, jobs taken as divisible: the linear programme
+/// `min T: sum over kinds of c[k][d] x[k][d] <= T n[d], sum over d of x[k][d] = jobs[k]`, from below
+/// by its dual: for any weights `w` of the classes, `T >= sum of jobs min over d of w[d] c[k][d]`
+/// over `sum of w[d] n[d]`. The weights are searched on a grid, so it is a bound whatever they are.
+fn bound_us(kinds: &[u64; 6]) -> f64 {
+    let counts = [0, 1, 2].map(|class| DEVICES.iter().filter(|d| **d == class).count() as f64);
+    let mut best = 0f64;
+    for (a, b) in (0..=60).flat_map(|a| (0..=60).map(move |b| (a, b))) {
+        let weights = [1.0, 1.08f64.powi(a - 10), 1.1f64.powi(b)];
+        let least = |kind: usize| {
+            let weighed = |class: usize| weights[class] * COSTS_US[kind][class] as f64;
+            (0..3).map(weighed).fold(f64::MAX, f64::min)
+        };
+        let work: f64 = (0..6).map(|kind| kinds[kind] as f64 * least(kind)).sum();
+        let capacity: f64 = (0..3).map(|class| weights[class] * counts[class]).sum();
+        best = best.max(work / capacity);
+    }
+    best
+}
+
+#[test]
+fn an_overload_ends_within_reach_of_the_bound() {
+    for seed in [1, 2, 3] {
+        let run = simulate(seed, 0, None, ours);
+        let bound = bound_us(&run.kinds);
+        let other = simulate(seed, 0, None, least_loaded).makespan_us as f64 / bound;
+        let ratio = run.makespan_us as f64 / bound;
+        println!("seed {seed}: makespan {ratio:.2} x the bound, least loaded {other:.2} x");
+        assert!(ratio <= 1.3 && ratio < other, "seed {seed}: {ratio} and {other}");
+    }
+}
+
+#[test]
+fn deadlines_are_kept_where_the_least_loaded_misses_them() {
+    for seed in [1, 2, 3] {
+        // About nine tenths of what the devices can do together.
+        let bound = bound_us(&simulate(seed, 0, None, ours).kinds);
+        let gap = (bound / JOBS as f64 / 0.9) as u64;
+        let slack = Some(30_000);
+        let run = simulate(seed, gap, slack, ours);
+        let other = simulate(seed, gap, slack, least_loaded);
+        let share = |n: usize| 100.0 * n as f64 / JOBS as f64;
+        println!(
+            "seed {seed}: {:.1} % late and {:.1} % refused, least loaded {:.1} % late",
+            share(run.missed),
+            share(run.refused),
+            share(other.missed)
+        );
+        assert!(share(run.missed + run.refused) <= 10.0, "seed {seed}");
+        assert!(run.missed + run.refused < other.missed, "seed {seed}");
+    }
+}
+
+/// What is known to come too late is refused at once, and what runs keeps its time.
+#[test]
+fn an_endless_overload_is_refused_at_the_door() {
+    for seed in [1, 2, 3] {
+        let bound = bound_us(&simulate(seed, 0, None, ours).kinds);
+        let gap = (bound / JOBS as f64 / 2.0) as u64;
+        let run = simulate(seed, gap, Some(30_000), ours);
+        let share = |n: usize| 100.0 * n as f64 / JOBS as f64;
+        println!(
+            "seed {seed}: {:.1} % late, {:.1} % refused",
+            share(run.missed),
+            share(run.refused)
+        );
+        assert!(share(run.missed) <= 5.0 && run.refused > 0, "seed {seed}");
+        assert!(share(run.refused) <= 75.0, "seed {seed}: {:.1} % refused", share(run.refused));
+    }
+}
