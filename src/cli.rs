@@ -6,6 +6,7 @@ mod store;
 pub mod talk;
 mod tree;
 mod up;
+mod video;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -97,6 +98,9 @@ enum Command {
     Dlq(dlq::Dlq),
     /// List the devices of a site
     Devices,
+    /// Pipelines over videos, without a tree
+    #[command(subcommand)]
+    Video(video::Video),
     /// Say what this machine lacks, and the mend
     Doctor,
     /// Measure
@@ -163,6 +167,7 @@ async fn dispatch(command: Command, global: Global) -> Result<ExitCode> {
         Command::Bench(BenchCommand::Kernels(options)) => {
             out.show(&bench::kernels::run(&options)?, bench::kernels::table)?;
         }
+        Command::Video(command) => video::run(command, out).await?,
         Command::MediaDecode { .. } | Command::DeviceProbe => {}
         command => talk_to_tree(command, &global, out).await?,
     }

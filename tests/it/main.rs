@@ -9,4 +9,5 @@ mod road;
 mod security;
 mod tidy;
 mod tree;
+mod video;
 mod world;

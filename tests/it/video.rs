@@ -1,0 +1,81 @@
+//! `edgescale video` as a user runs it: no tree, no server.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use anyhow::{Result, ensure};
+use serde_json::Value;
+
+use crate::world::{binary, root, tools};
+
+fn video(arguments: &[&str]) -> Result<Output> {
+    Ok(Command::new(binary()).arg("video").args(arguments).output()?)
+}
+
+fn json(arguments: &[&str]) -> Result<Value> {
+    let output = video(&[arguments, &["--json"]].concat())?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{arguments:?}: {complaint}");
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// Raw video of a few gray slopes that move.
+fn clip(path: &Path, width: usize, height: usize, frames: usize) -> Result<()> {
+    let mut data = format!("YUV4MPEG2 W{width} H{height} F25:1 Ip A1:1 C420jpeg\n").into_bytes();
+    for number in 0..frames {
+        data.extend(b"FRAME\n");
+        data.extend(
+            (0..width * height).map(|i| (16 + (i % width + i / width + 9 * number) % 200) as u8),
+        );
+        data.extend(std::iter::repeat_n(128, 2 * width.div_ceil(2) * height.div_ceil(2)));
+    }
+    Ok(std::fs::write(path, data)?)
+}
+
+#[test]
+fn pipelines_run_from_the_shell() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    clip(folder.path().join("in.y4m").as_path(), 64, 48, 5)?;
+    let ops = json(&["ops"])?;
+    assert_eq!(ops.as_array().map(Vec::len), Some(kernels::ops().count()));
+
+    let pipeline = "gray | resize width=32 filter=area | flip";
+    let report = json(&["run", "--cpu", pipeline, &path("in.y4m"), &path("out.raw")])?;
+    assert_eq!(report["frames"], 5);
+    assert_eq!(std::fs::metadata(path("out.raw"))?.len(), 5 * 32 * 24);
+
+    let report =
+        json(&["run", "--cpu", "--frames", "2", "denoise", &path("in.y4m"), &path("o.y4m")])?;
+    assert_eq!(report["frames"], 2);
+    let again = json(&["run", "--cpu", "gray | psnr", &path("o.y4m"), &path("o.jsonl")])?;
+    assert_eq!(again["frames"], 2, "what is written can be read");
+
+    let wrong = video(&["run", "gray | gray2", &path("in.y4m"), &path("out.raw")])?;
+    let complaint = String::from_utf8_lossy(&wrong.stderr);
+    assert!(complaint.contains("unknown op \"gray2\": use one of gray, half"), "{complaint}");
+    let wrong = video(&["run", "gray | score", &path("in.y4m"), &path("out.mp4")])?;
+    let complaint = String::from_utf8_lossy(&wrong.stderr);
+    assert!(complaint.contains("returns no picture; write a jsonl file"), "{complaint}");
+    Ok(())
+}
+
+#[test]
+fn operations_agree_with_opencv_where_it_defines_them() -> Result<()> {
+    let packages = tools().join("opencv");
+    let python = tools().join("bin/python3");
+    if !packages.join("cv2").exists() || !python.exists() {
+        eprintln!("skipped: no OpenCV; install it with ./tools.sh test");
+        return Ok(());
+    }
+    let folder = tempfile::tempdir()?;
+    let checked = Command::new(python)
+        .env("PYTHONPATH", packages)
+        .arg(root().join("scripts/check_kernels.py"))
+        .args([binary().as_path(), folder.path()])
+        .output()?;
+    let said = String::from_utf8_lossy(&checked.stdout);
+    let complaint = String::from_utf8_lossy(&checked.stderr);
+    ensure!(checked.status.success(), "{said}\n{complaint}");
+    Ok(())
+}
