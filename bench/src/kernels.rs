@@ -4,6 +4,8 @@
 //! those that must be read and written once; GB/s are set beside a plain copy of 64 MiB measured
 //! in the same run, which no cache holds.
 
+mod opencv;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,6 +34,9 @@ pub struct Options {
     /// How long one kernel is repeated
     #[arg(long, default_value_t = 150)]
     pub budget_ms: u64,
+    /// Folder of OpenCV's Python package, to compare with it where it is there
+    #[arg(long, default_value = ".tools/opencv")]
+    pub opencv: PathBuf,
     /// Where compiled kernels are kept
     #[arg(long)]
     pub cache_dir: Option<PathBuf>,
@@ -43,7 +48,8 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let sizes = vec![(1280, 720), (1920, 1080)];
-        Self { device: None, sizes, budget_ms: 150, cache_dir: None, json: false }
+        let opencv = PathBuf::from(".tools/opencv");
+        Self { device: None, sizes, budget_ms: 150, opencv, cache_dir: None, json: false }
     }
 }
 
@@ -76,6 +82,8 @@ pub struct Report {
     /// A plain copy of 64 MiB on all threads, bytes read and written.
     pub memory_gb_per_s: f64,
     pub rows: Vec<Row>,
+    /// Whole operations beside OpenCV's on one thread, where OpenCV is there.
+    pub operations: Vec<opencv::OpRow>,
 }
 
 /// One kernel on one device at one size.
@@ -137,8 +145,24 @@ pub fn run(options: &Options) -> Result<Report, Error> {
             }
         }
     }
+    let operations = operations(options, budget);
     let devices = devices.iter().map(|d| (d.info().id.clone(), d.info().name.clone())).collect();
-    Ok(Report { devices, cpu_threads: config.cpu_threads, memory_gb_per_s, rows })
+    Ok(Report { devices, cpu_threads: config.cpu_threads, memory_gb_per_s, rows, operations })
+}
+
+/// What OpenCV is faster or slower at; nothing where it is not there.
+fn operations(options: &Options, budget: Duration) -> Vec<opencv::OpRow> {
+    if !options.opencv.join("cv2").exists() {
+        return Vec::new();
+    }
+    let mut rows = Vec::new();
+    for size in &options.sizes {
+        match opencv::compare(&options.opencv, *size, budget) {
+            Ok(more) => rows.extend(more),
+            Err(error) => eprintln!("skipped: OpenCV: {error}"),
+        }
+    }
+    rows
 }
 
 /// A report as a table with a line for each row.
@@ -161,10 +185,14 @@ pub fn table(report: &Report) -> String {
         report.devices.iter().map(|(id, name)| format!("{id}: {name}")).collect();
     format!(
         "{}\n{table}\nmemory: share of a copy of 64 MiB ({:.1} GB/s on {} threads), more where a \
-         cache holds the frame;\nreference: times faster than the exact reference on one thread",
+         cache holds the frame;\nreference: times faster than the exact reference on one thread{}",
         devices.join("\n"),
         report.memory_gb_per_s,
         report.cpu_threads,
+        match report.operations.is_empty() {
+            true => String::new(),
+            false => format!("\n\n{}", opencv::table(&report.operations)),
+        },
     )
 }
 
