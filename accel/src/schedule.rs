@@ -4,7 +4,7 @@
 //! to the device where it is predicted to finish first, waiting and moving its history included
 //! (earliest finish time, as HEFT and StarPU have it); [`Prefer`] may narrow the choice first. A
 //! device whose cost is not known counts as free, once, while the job's deadline allows a trial.
-//! A job that is known to come too late is refused at once, so that those behind it keep their time.
+//! A job that is known to come too late is refused at once, so that those behind it are in time.
 
 use std::collections::HashMap;
 

@@ -108,8 +108,8 @@ fn least_loaded(views: &[DeviceView], _: &Costs, _: &JobView<'_>) -> Option<usiz
 }
 
 /// Below what no assignment can end, jobs taken as divisible: the linear programme
-/// `min T: sum over kinds of c[k][d] x[k][d] <= T n[d], sum over d of x[k][d] = jobs[k]`, from below
-/// by its dual: for any weights `w` of the classes, `T >= sum of jobs min over d of w[d] c[k][d]`
+/// `min T: sum over kinds of c[k][d] x[k][d] <= T n[d], sum over d of x[k][d] = jobs[k]`, from
+/// below by its dual: for any weights `w` of classes, `T >= sum of jobs min over d of w[d] c[k][d]`
 /// over `sum of w[d] n[d]`. The weights are searched on a grid, so it is a bound whatever they are.
 fn bound_us(kinds: &[u64; 6]) -> f64 {
     let counts = [0, 1, 2].map(|class| DEVICES.iter().filter(|d| **d == class).count() as f64);
