@@ -14,7 +14,7 @@
 use hw::{BufferId, Command, CpuArgs, Grid, Kernel};
 
 use crate::dice::Dice;
-use crate::native::{Rows, long, longs, mirrored, pixels, rows, sizes, word};
+use crate::native::{Rows, long, longs, mirrored, pixels, row, rows, sizes, word};
 use crate::plane::Part;
 use crate::rearrange::{self, Map};
 use crate::shape::Shape;
@@ -157,7 +157,7 @@ fn across_reference(args: &mut CpuArgs<'_>) {
 
 fn across_native(args: &mut CpuArgs<'_>) {
     let s: [usize; 6] = sizes(args);
-    rows(args, across_rows(&s), 2, across_row);
+    rows(args, across_rows(&s), 2, row!(6, across_row));
 }
 
 /// Samples that are summed up at once.
@@ -231,7 +231,7 @@ fn down_reference(args: &mut CpuArgs<'_>) {
 
 fn down_native(args: &mut CpuArgs<'_>) {
     let s: [usize; 6] = sizes(args);
-    rows(args, down_rows(&s), 4, down_row);
+    rows(args, down_rows(&s), 4, row!(6, down_row));
 }
 
 #[inline(always)]
@@ -254,7 +254,14 @@ fn down_row(inputs: &[&[u8]], s: &[usize; 6], y: usize, to: &mut [u8]) {
         if whole == 1 << 16 {
             to.iter_mut().zip(&sums).for_each(|(to, sum)| *to = (*sum >> 16).min(255) as u8);
         } else {
-            to.iter_mut().zip(&sums).for_each(|(to, sum)| *to = (*sum / whole).min(255) as u8);
+            // Sums and the divisor are below 2^24, so that single precision is off by one at most.
+            let inverse = 1.0 / whole as f32;
+            for (to, sum) in to.iter_mut().zip(&sums) {
+                let near = (*sum as f32 * inverse) as i32;
+                let left = *sum as i32 - near * whole as i32;
+                let exact = near + i32::from(left >= whole as i32) - i32::from(left < 0);
+                *to = exact.min(255) as u8;
+            }
         }
     }
 }

@@ -20,7 +20,7 @@ use hw::{BufferId, CpuArgs, Grid, Kernel};
 
 use crate::dice::Dice;
 use crate::interleave::{join3, split3};
-use crate::native::{Rows, pixels, rows, signed, sizes};
+use crate::native::{Rows, pixels, row, rows, signed, sizes};
 use crate::plane::Part;
 use crate::shape::{PixelFormat, Range, Shape};
 use crate::stem::{Entry, Op, Sample, Setting, SettingKind, Stem, Takes, launch, params, portable};
@@ -202,7 +202,7 @@ fn yuv_rgb_reference(args: &mut CpuArgs<'_>) {
 
 fn yuv_rgb_native(args: &mut CpuArgs<'_>) {
     let s: [usize; 18] = sizes(args);
-    rows(args, yuv_rgb_rows(&s), 2, yuv_rgb_row);
+    rows(args, yuv_rgb_rows(&s), 2, row!(18, yuv_rgb_row));
 }
 
 /// Pixels of a row that are converted before they are joined.
@@ -425,7 +425,7 @@ fn rgb_plane_reference(args: &mut CpuArgs<'_>) {
 
 fn rgb_plane_native(args: &mut CpuArgs<'_>) {
     let s: [usize; 13] = sizes(args);
-    rows(args, rgb_plane_rows(&s), 6, rgb_plane_row);
+    rows(args, rgb_plane_rows(&s), 6, row!(13, rgb_plane_row));
 }
 
 #[inline(always)]

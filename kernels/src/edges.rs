@@ -7,7 +7,7 @@
 use hw::{BufferId, CpuArgs, Grid, Kernel};
 
 use crate::dice::Dice;
-use crate::native::{Rows, long, longs, mirrored, pixels, rows, signed, sizes};
+use crate::native::{Rows, long, longs, mirrored, pixels, row, rows, signed, sizes};
 use crate::plane::Part;
 use crate::stem::{
     Entry, Given, Op, Picture, Sample, Setting, SettingKind, Stage, Stem, Takes, Values, launch,
@@ -113,7 +113,7 @@ fn sobel_reference(args: &mut CpuArgs<'_>) {
 
 fn sobel_native(args: &mut CpuArgs<'_>) {
     let [width, height, _, dst_stride] = sizes(args);
-    rows(args, Rows::of(0, dst_stride, width, height), 4, sobel_row);
+    rows(args, Rows::of(0, dst_stride, width, height), 4, row!(4, sobel_row));
 }
 
 #[inline(always)]
@@ -183,7 +183,7 @@ fn filter_reference(args: &mut CpuArgs<'_>) {
 
 fn filter_native(args: &mut CpuArgs<'_>) {
     let s: [usize; 10] = sizes(args);
-    rows(args, filter_rows(&s), 2 * s[6], filter_row);
+    rows(args, filter_rows(&s), 2 * s[6], row!(10, filter_row));
 }
 
 const CHUNK: usize = 64;

@@ -7,7 +7,7 @@
 use hw::{BufferId, CpuArgs, Grid, Kernel};
 
 use crate::dice::Dice;
-use crate::native::{Rows, long, longs, pixels, rows, sizes};
+use crate::native::{Rows, long, longs, pixels, row, rows, sizes};
 use crate::plane::Part;
 use crate::shape::{PixelFormat, Shape};
 use crate::stem::{
@@ -92,7 +92,7 @@ pub static LOOKUP: Kernel = portable(
     "lookup",
     params!(In table, In src, Out dst; width, height, offset, src_stride, dst_stride),
     include_str!("levels.cl"),
-    |args| rows(args, lookup_area(&sizes(args)), 3, lookup_row),
+    |args| rows(args, lookup_area(&sizes(args)), 3, row!(5, lookup_row)),
     |scalars| {
         let &[width, height, offset, src_stride, dst_stride] = scalars else { return None };
         let end = |stride| Part { offset, stride, width, height, bytes: 1 }.end();

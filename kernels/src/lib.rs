@@ -23,6 +23,7 @@ pub mod jpeg;
 pub mod levels;
 pub mod median;
 pub mod mix;
+pub mod mog2;
 pub mod morph;
 pub mod motion;
 mod native;
@@ -48,7 +49,7 @@ pub use shape::{PixelFormat, Range, Shape};
 pub use stem::{Entry, Op, Stem};
 
 /// Every stem there is.
-pub static STEMS: [&Stem; 22] = [
+pub static STEMS: [&Stem; 23] = [
     &gray::STEM,
     &half::STEM,
     &absdiff::STEM,
@@ -71,6 +72,7 @@ pub static STEMS: [&Stem; 22] = [
     &stamp::STEM,
     &regions::STEM,
     &motion::STEM,
+    &mog2::STEM,
 ];
 
 /// Every kernel with its reference.

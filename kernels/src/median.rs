@@ -3,7 +3,7 @@
 use hw::{BufferId, CpuArgs, Grid, Kernel};
 
 use crate::dice::Dice;
-use crate::native::{Rows, pixels, rows, sizes};
+use crate::native::{Rows, pixels, row, rows, sizes};
 use crate::plane::Part;
 use crate::stem::{
     Entry, Given, Op, Sample, Setting, SettingKind, Stage, Stem, Takes, Values, launch, params,
@@ -62,7 +62,7 @@ fn reference(args: &mut CpuArgs<'_>) {
 
 fn native(args: &mut CpuArgs<'_>) {
     let s: [usize; 7] = sizes(args);
-    rows(args, area(&s), if s[6] == 3 { 6 } else { 40 }, row);
+    rows(args, area(&s), if s[6] == 3 { 6 } else { 40 }, row!(7, row));
 }
 
 const CHUNK: usize = 64;

@@ -5,7 +5,7 @@ use hw::{BufferId, CpuArgs, Grid, Kernel};
 
 use crate::blur;
 use crate::dice::Dice;
-use crate::native::{Rows, even_piece, pixels, rows, signed, sizes};
+use crate::native::{Rows, even_piece, pixels, row, rows, signed, sizes};
 use crate::stem::{
     Entry, Given, Op, Picture, Sample, Setting, SettingKind, Stage, Stem, Takes, Values, launch,
     params, portable,
@@ -50,7 +50,7 @@ pub static KERNEL: Kernel = portable(
     "mix_bytes",
     params!(In a, In b, Out dst; bytes, first, second),
     include_str!("mix.cl"),
-    |args| rows(args, area(&sizes(args)), 2, row),
+    |args| rows(args, area(&sizes(args)), 2, row!(3, row)),
     |scalars| {
         let &[bytes, ..] = scalars else { return None };
         (1..=1 << 30).contains(&bytes).then(|| vec![bytes as usize; 3])

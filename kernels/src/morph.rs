@@ -5,7 +5,7 @@ use hw::{BufferId, CpuArgs, Grid, Kernel};
 
 use crate::blur::odd;
 use crate::dice::Dice;
-use crate::native::{Rows, pixels, rows, sizes};
+use crate::native::{Rows, pixels, row, rows, sizes};
 use crate::plane::Part;
 use crate::stem::{
     Entry, Given, Op, Picture, Sample, Setting, SettingKind, Stage, Stem, Takes, Values, launch,
@@ -59,7 +59,7 @@ pub static ACROSS: Kernel = portable(
     "morph_across",
     params!(In src, Out dst; width, height, src_stride, dst_stride, radius, largest),
     include_str!("morph.cl"),
-    |args| rows(args, area(&sizes(args)), 3, across_row),
+    |args| rows(args, area(&sizes(args)), 3, row!(6, across_row)),
     bytes_needed,
 );
 
@@ -67,7 +67,7 @@ pub static DOWN: Kernel = portable(
     "morph_down",
     params!(In src, Out dst; width, height, src_stride, dst_stride, radius, largest),
     include_str!("morph.cl"),
-    |args| rows(args, area(&sizes(args)), 3, down_row),
+    |args| rows(args, area(&sizes(args)), 3, row!(6, down_row)),
     bytes_needed,
 );
 

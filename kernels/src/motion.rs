@@ -10,7 +10,7 @@
 use hw::{BufferId, CpuArgs, Grid, Kernel};
 
 use crate::dice::Dice;
-use crate::native::{Rows, pixels, rows, sizes};
+use crate::native::{Rows, pixels, row, rows, sizes};
 use crate::plane::Part;
 use crate::shape::{PixelFormat, Shape};
 use crate::stem::{
@@ -42,7 +42,7 @@ pub static KERNEL: Kernel = portable(
     include_str!("motion.cl"),
     |args| {
         let s: [usize; 5] = sizes(args);
-        rows(args, area(&s), 16 * (2 * s[4] + 1).pow(2), row);
+        rows(args, area(&s), 16 * (2 * s[4] + 1).pow(2), row!(5, row));
     },
     |scalars| {
         let &[width, height, now_stride, before_stride, radius] = scalars else { return None };

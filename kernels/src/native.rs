@@ -86,14 +86,27 @@ impl Rows {
     }
 }
 
-/// A row of a kernel: inputs, integers, number of the row, what is to be filled. Functions given
-/// here are `#[inline(always)]`, as all that [`Band`]s call.
-pub(crate) trait RowFn<const N: usize>:
-    Fn(&[&[u8]], &[usize; N], usize, &mut [u8]) + Sync
-{
+/// Fills a row of a kernel. Made by `row!` of a function, because a call through `Fn` would not be
+/// inlined, and what is not inlined is not compiled for the vector unit at hand.
+pub(crate) trait RowWork<const N: usize>: Sync {
+    /// Inputs, integers, number of the row, and what is to be filled.
+    fn fill(&self, inputs: &[&[u8]], scalars: &[usize; N], y: usize, to: &mut [u8]);
 }
 
-impl<const N: usize, F: Fn(&[&[u8]], &[usize; N], usize, &mut [u8]) + Sync> RowFn<N> for F {}
+/// A [`RowWork`] of the `#[inline(always)]` function given, for kernels with so many integers.
+macro_rules! row {
+    ($count:literal, $function:ident) => {{
+        struct Work;
+        impl crate::native::RowWork<$count> for Work {
+            #[inline(always)]
+            fn fill(&self, inputs: &[&[u8]], scalars: &[usize; $count], y: usize, to: &mut [u8]) {
+                $function(inputs, scalars, y, to);
+            }
+        }
+        Work
+    }};
+}
+pub(crate) use row;
 
 struct Each<'a, const N: usize, F> {
     inputs: &'a [&'a [u8]],
@@ -102,11 +115,12 @@ struct Each<'a, const N: usize, F> {
     row: F,
 }
 
-impl<const N: usize, F: RowFn<N>> Band for Each<'_, N, F> {
+impl<const N: usize, F: RowWork<N>> Band for Each<'_, N, F> {
     #[inline(always)]
     fn fill(&self, first: usize, band: &mut [u8]) {
         for (y, row) in band.chunks_mut(self.rows.stride).enumerate() {
-            (self.row)(self.inputs, &self.scalars, first + y, &mut row[..self.rows.bytes]);
+            let row = &mut row[..self.rows.bytes];
+            self.row.fill(self.inputs, &self.scalars, first + y, row);
         }
     }
 }
@@ -117,7 +131,7 @@ pub(crate) fn rows<const N: usize>(
     args: &mut CpuArgs<'_>,
     rows: Rows,
     weight: usize,
-    row: impl RowFn<N>,
+    row: impl RowWork<N>,
 ) {
     let scalars = sizes(args);
     let threads = threads_for(args, rows.count * rows.bytes * weight);

@@ -112,7 +112,7 @@ impl Part {
         let sides = [self.width, self.height];
         // One more than a frame has: integral images have a row and a column of zeros in front.
         let possible = sides.iter().all(|s| (1..=SIDE_MAX + 1).contains(s))
-            && (1..=16).contains(&self.bytes)
+            && (1..=32).contains(&self.bytes)
             && (self.width * self.bytes..=32 * SIDE_MAX).contains(&self.stride)
             && self.offset <= 1 << 30;
         possible.then(|| {

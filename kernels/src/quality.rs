@@ -6,7 +6,7 @@
 use hw::{BufferId, CpuArgs, Grid, Kernel};
 
 use crate::dice::Dice;
-use crate::native::{Rows, long, rows, sizes};
+use crate::native::{Rows, long, row, rows, sizes};
 use crate::plane::Part;
 use crate::shape::Shape;
 use crate::stem::{
@@ -46,7 +46,7 @@ pub static SQUARES: Kernel = portable(
     include_str!("quality.cl"),
     |args| {
         let [_, height, ..]: [usize; 4] = sizes(args);
-        rows(args, Rows::of(0, 4, 4, height), sizes::<4>(args)[0] / 2, squares_row);
+        rows(args, Rows::of(0, 4, 4, height), sizes::<4>(args)[0] / 2, row!(4, squares_row));
     },
     |scalars| {
         let &[width, height, a_stride, b_stride] = scalars else { return None };
@@ -63,7 +63,7 @@ pub static WINDOWS: Kernel = portable(
     |args| {
         let [width, height, ..]: [usize; 4] = sizes(args);
         let bytes = 16 * (width / 4);
-        rows(args, Rows::of(0, bytes, bytes, height / 4), 2, windows_row);
+        rows(args, Rows::of(0, bytes, bytes, height / 4), 2, row!(4, windows_row));
     },
     |scalars| {
         let &[width, height, a_stride, b_stride] = scalars else { return None };

@@ -7,7 +7,7 @@
 use hw::{BufferId, Command, CpuArgs, Grid, Kernel};
 
 use crate::dice::Dice;
-use crate::native::{Rows, rows, signed};
+use crate::native::{Rows, row, rows, signed};
 use crate::plane::Part;
 use crate::shape::{PixelFormat, Shape};
 use crate::stem::{
@@ -197,7 +197,7 @@ pub fn reference(args: &mut CpuArgs<'_>) {
 
 fn native(args: &mut CpuArgs<'_>) {
     let area = shape_of(&crate::native::sizes(args));
-    rows(args, area, 2, row);
+    rows(args, area, 2, row!(19, row));
 }
 
 #[inline(always)]
@@ -206,11 +206,29 @@ fn row(inputs: &[&[u8]], s: &[usize; 19], y: usize, to: &mut [u8]) {
     let plain = s[12] == 1 && s[15] == 0 && s[17] == 0 && src_step == bytes && step == bytes;
     match bytes {
         _ if plain => copy_row(inputs[0], s, y, to),
+        1 if is_flip(s, y) => {
+            let from = &inputs[0][s[0] + row_of(s, y) * s[1]..][..to.len()];
+            to.iter_mut().zip(from.iter().rev()).for_each(|(to, from)| *to = *from);
+        }
         1 => spread_row::<1>(inputs[0], s, y, to, step, fill),
         2 => spread_row::<2>(inputs[0], s, y, to, step, fill),
         3 => spread_row::<3>(inputs[0], s, y, to, step, fill),
         _ => spread_row::<4>(inputs[0], s, y, to, step, fill),
     }
+}
+
+/// Whether a row of bytes is one of the source, whole and from its end.
+#[inline(always)]
+fn is_flip(s: &[usize; 19], y: usize) -> bool {
+    let is_whole = s[2] == s[7] && s[4] == 1 && s[9] == 1 && s[17] == 0;
+    let is_mirrored = signed(s[11]) == s[2] as i32 - 1 && signed(s[12]) == -1 && s[13] == 0;
+    is_whole && is_mirrored && s[15] == 0 && row_of(s, y) < s[3]
+}
+
+/// The row of the source that row `y` comes from, where columns do not matter.
+#[inline(always)]
+fn row_of(s: &[usize; 19], y: usize) -> usize {
+    (i64::from(signed(s[14])) + i64::from(signed(s[16])) * y as i64) as usize
 }
 
 /// A row that is a piece of one row of the source, with fill around it.

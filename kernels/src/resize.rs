@@ -15,7 +15,7 @@
 use hw::{BufferId, Command, CpuArgs, Grid, Kernel};
 
 use crate::dice::Dice;
-use crate::native::{Rows, long, longs, pixels, rows, sizes, word};
+use crate::native::{Rows, long, longs, pixels, row, rows, sizes, word};
 use crate::plane::Part;
 use crate::shape::{PixelFormat, Shape};
 use crate::stem::{
@@ -61,7 +61,7 @@ pub static ACROSS: Kernel = portable(
     "resize_across",
     params!(In table, In src, Out dst; width, height, channels, offset, stride, dst_width, taps),
     include_str!("resize.cl"),
-    |args| rows(args, across_area(&sizes(args)), 6, across_row),
+    |args| rows(args, across_area(&sizes(args)), 6, row!(7, across_row)),
     across_bytes,
 );
 
@@ -69,7 +69,7 @@ pub static DOWN: Kernel = portable(
     "resize_down",
     params!(In table, In src, Out dst; width, height, channels, offset, stride, dst_height, taps),
     include_str!("resize.cl"),
-    |args| rows(args, down_area(&sizes(args)), 6, down_row),
+    |args| rows(args, down_area(&sizes(args)), 6, row!(7, down_row)),
     down_bytes,
 );
 
@@ -103,7 +103,8 @@ impl Table {
             Filter::Area => (0.5 + 0.5 / wide, wide),
             Filter::Lanczos => (3.0, wide),
         };
-        let taps = ((2.0 * reach * stretch).ceil() as usize + 1).min(TAPS_MAX);
+        // A sample at either end of the reach has no weight: as many as fit between.
+        let taps = ((2.0 * reach * stretch - 1e-9).ceil() as usize).clamp(1, TAPS_MAX);
         let taps = if filter == Filter::Nearest { 1 } else { taps };
         let mut entries = Vec::with_capacity(to as usize * (taps + 1));
         for place in 0..to {
@@ -197,14 +198,16 @@ fn across_row(inputs: &[&[u8]], s: &[usize; 7], y: usize, to: &mut [u8]) {
     let [width, _, channels, offset, stride, _, taps] = *s;
     let from = &inputs[1][offset + y * stride..][..width * channels];
     match (taps, channels) {
-        (1, 1) => weigh::<1, 1>(inputs[0], from, width, to),
-        (3, 1) => weigh::<3, 1>(inputs[0], from, width, to),
-        (3, 2) => weigh::<3, 2>(inputs[0], from, width, to),
-        (3, 3) => weigh::<3, 3>(inputs[0], from, width, to),
-        (5, 1) => weigh::<5, 1>(inputs[0], from, width, to),
-        (5, 2) => weigh::<5, 2>(inputs[0], from, width, to),
-        (5, 3) => weigh::<5, 3>(inputs[0], from, width, to),
-        _ => weigh_any(inputs[0], from, width, channels, taps, to),
+        (2, 1) => weigh::<2, 1>(inputs[0], from, width, to),
+        (2, 2) => weigh::<2, 2>(inputs[0], from, width, to),
+        (2, 3) => weigh::<2, 3>(inputs[0], from, width, to),
+        (4, 1) => weigh::<4, 1>(inputs[0], from, width, to),
+        (4, 2) => weigh::<4, 2>(inputs[0], from, width, to),
+        (4, 3) => weigh::<4, 3>(inputs[0], from, width, to),
+        (_, 1) => weigh_any::<1>(inputs[0], from, width, taps, to),
+        (_, 2) => weigh_any::<2>(inputs[0], from, width, taps, to),
+        (_, 3) => weigh_any::<3>(inputs[0], from, width, taps, to),
+        _ => weigh_any::<4>(inputs[0], from, width, taps, to),
     }
 }
 
@@ -243,17 +246,34 @@ fn weigh<const TAPS: usize, const CHANNELS: usize>(
 }
 
 #[inline(always)]
-fn weigh_any(table: &[u8], from: &[u8], width: usize, channels: usize, taps: usize, to: &mut [u8]) {
+fn weigh_any<const CHANNELS: usize>(
+    table: &[u8],
+    from: &[u8],
+    width: usize,
+    taps: usize,
+    to: &mut [u8],
+) {
     let entries = table.chunks_exact(4 * (taps + 1));
-    for (entry, to) in entries.zip(to.chunks_exact_mut(2 * channels)) {
+    for (entry, to) in entries.zip(to.chunks_exact_mut(2 * CHANNELS)) {
         let first = long(entry, 0) as i32;
-        for (channel, to) in to.chunks_exact_mut(2).enumerate() {
-            let mut sum = 1i32 << 7;
-            for i in 0..taps {
-                let sample = from[near(first, i, width) * channels + channel];
-                let weight = long(entry, 1 + i) as i32;
-                sum = sum.wrapping_add(weight.wrapping_mul(i32::from(sample)));
+        let weights = entry[4..].chunks_exact(4).map(|weight| long(weight, 0) as i32);
+        let mut sums = [1i32 << 7; CHANNELS];
+        if first >= 0 && first as usize + taps <= width {
+            let pixels = from[first as usize * CHANNELS..].chunks_exact(CHANNELS);
+            for (pixel, weight) in pixels.zip(weights) {
+                for (sum, sample) in sums.iter_mut().zip(pixel) {
+                    *sum = sum.wrapping_add(weight.wrapping_mul(i32::from(*sample)));
+                }
             }
+        } else {
+            for (i, weight) in weights.enumerate() {
+                let pixel = &from[near(first, i, width) * CHANNELS..][..CHANNELS];
+                for (sum, sample) in sums.iter_mut().zip(pixel) {
+                    *sum = sum.wrapping_add(weight.wrapping_mul(i32::from(*sample)));
+                }
+            }
+        }
+        for (to, sum) in to.chunks_exact_mut(2).zip(sums) {
             to.copy_from_slice(&((sum >> 8) as i16).to_le_bytes());
         }
     }

@@ -13,7 +13,7 @@
 use hw::{BufferId, CpuArgs, Grid, Kernel};
 
 use crate::dice::Dice;
-use crate::native::{Rows, even_piece, long, pixels, rows, sizes, word};
+use crate::native::{Rows, even_piece, long, pixels, row, rows, sizes, word};
 use crate::plane::Part;
 use crate::rearrange::{self, Lane, Map};
 use crate::stem::{
@@ -100,7 +100,7 @@ fn reference(args: &mut CpuArgs<'_>) {
 
 fn native(args: &mut CpuArgs<'_>) {
     let s: [usize; 3] = sizes(args);
-    rows(args, area(s[0]), 2, row);
+    rows(args, area(s[0]), 2, row!(3, row));
     let seen = long(args.inputs[0], 0).saturating_add(1);
     args.outputs[0][..HEAD].copy_from_slice(&seen.to_le_bytes());
 }
