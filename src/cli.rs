@@ -121,6 +121,8 @@ enum Command {
 enum BenchCommand {
     /// Every kernel on every device: time, GB/s, share of the memory bandwidth
     Kernels(bench::kernels::Options),
+    /// Tables beside the disk they stand on and beside SQLite
+    Store(bench::store::Options),
 }
 
 /// Runs the program; its errors go to standard error, one line each.
@@ -168,6 +170,9 @@ async fn dispatch(command: Command, global: Global) -> Result<ExitCode> {
             out.show(&bench::kernels::run(&options)?, bench::kernels::table)?;
         }
         Command::Video(command) => video::run(command, out).await?,
+        Command::Bench(BenchCommand::Store(options)) => {
+            out.show(&bench::store::run(&options).await?, bench::store::table)?;
+        }
         Command::MediaDecode { .. } | Command::DeviceProbe => {}
         command => talk_to_tree(command, &global, out).await?,
     }

@@ -102,6 +102,13 @@ pub enum Store {
         /// The file
         out: PathBuf,
     },
+    /// Write the rows of a file: Parquet if named *.parquet, else JSON lines
+    Import {
+        /// APP/TABLE
+        table: String,
+        /// The file
+        file: PathBuf,
+    },
     /// List the tables of a site
     Tables,
     /// Print a blob, or write it to a file
@@ -184,6 +191,11 @@ pub async fn run(site: &Site, command: Store, out: Output) -> Result<()> {
             let rows = client::export(&bus, &stored_name(&table)?, &file).await?;
             let answer = json!({"table": table, "rows": rows, "file": file});
             out.show(&answer, |_| format!("{rows} rows of {table} are in {}", file.display()))
+        }
+        Store::Import { table, file } => {
+            let rows = client::import(&bus, &stored_name(&table)?, &file).await?;
+            let answer = json!({"table": table, "rows": rows, "file": file});
+            out.show(&answer, |_| format!("{rows} rows of {} are in {table}", file.display()))
         }
         Store::Tables => {
             let report = client::report(&bus).await?;

@@ -99,6 +99,38 @@ pub async fn export(bus: &Bus, table: &str, file: &Path) -> Result<u64> {
     Ok(answer["rows"].as_u64().unwrap_or(0))
 }
 
+/// Writes the rows of a file into a table; returns their number. Rows before a broken place are
+/// written, and writing them again changes nothing.
+pub async fn import(bus: &Bus, table: &str, file: &Path) -> Result<u64> {
+    let mut written = 0;
+    let broken = |written| format!("{written} rows were written; mend the file and import again");
+    for rows in store::RowFile::open(file)? {
+        let rows: Vec<Value> = match rows {
+            Ok(rows) => rows.iter().map(store::row_to_json).collect(),
+            Err(error) => return Err(error).with_context(|| broken(written)),
+        };
+        let mut rest = &rows[..];
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(fitting(rest));
+            let body = json!({"table": table, "rows": now}).to_string();
+            ask(bus, Kind::St, "put", body).await.with_context(|| broken(written))?;
+            written += now.len() as u64;
+            rest = later;
+        }
+    }
+    Ok(written)
+}
+
+/// How many rows from the front fit one message; at least one.
+fn fitting(rows: &[Value]) -> usize {
+    let mut bytes = 0;
+    let fits = |row: &&Value| {
+        bytes += row.to_string().len() + 1;
+        bytes <= RANGE_BYTES
+    };
+    rows.iter().take_while(fits).count().max(1)
+}
+
 /// How many changes of the site's store its parent does not have yet.
 pub async fn changes_waiting(bus: &Bus) -> Result<u64> {
     let status: Value = json(&ask(bus, Kind::St, "status", "").await?)?;

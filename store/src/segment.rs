@@ -32,6 +32,9 @@ use crate::value::{Row, Value};
 
 const ROW_GROUP_ROWS: usize = 64 * 1024;
 const PAGE_ROWS: usize = 1024;
+/// Metadata of a field whose type alone does not tell the column's kind.
+const KIND: &str = "edgescale.kind";
+const JSON: &str = "json";
 
 /// A row state and the last entry of this store's history that changed it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -346,7 +349,16 @@ fn plain_state(spec: &TableSpec, written: Stamp, columns: &Present<'_>, i: usize
 }
 
 fn field(spec: &TableSpec, column: &ColumnSpec) -> Field {
-    Field::new(&column.name, data_type(column), !spec.is_key(&column.name))
+    let field = Field::new(&column.name, data_type(column), !spec.is_key(&column.name));
+    match column.kind {
+        ColumnKind::Json => field.with_metadata([(KIND.into(), JSON.into())].into()),
+        _ => field,
+    }
+}
+
+/// True if a field holds JSON documents as text.
+pub fn is_json(field: &Field) -> bool {
+    field.metadata().get(KIND).is_some_and(|kind| kind == JSON)
 }
 
 fn data_type(column: &ColumnSpec) -> DataType {
@@ -415,7 +427,7 @@ fn plain_array(kind: ColumnKind, values: &[&Value]) -> ArrayRef {
 }
 
 /// The value of a column whose type has been checked.
-fn value_at(column: &ColumnSpec, array: &ArrayRef, i: usize) -> Value {
+pub fn value_at(column: &ColumnSpec, array: &ArrayRef, i: usize) -> Value {
     if array.is_null(i) {
         return Value::Null;
     }

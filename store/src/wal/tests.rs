@@ -58,6 +58,14 @@ impl MemDisk {
         MemDisk { files: Arc::new(Mutex::new(files)), ..MemDisk::default() }
     }
 
+    /// Changes the bytes of one file after the other.
+    pub fn damage(&self, mut damage: impl FnMut(&mut Vec<u8>)) {
+        for file in lock(&self.files).values_mut().filter(|file| !file.bytes.is_empty()) {
+            damage(&mut file.bytes);
+            file.synced = file.bytes.len();
+        }
+    }
+
     /// Makes the disk refuse from now on, or no longer.
     pub fn trouble(&self, trouble: Trouble) {
         *lock(&self.trouble) = trouble;

@@ -1,0 +1,267 @@
+//! EdgeStore beside the disk it stands on and beside SQLite, in one run.
+//!
+//! Writes are set beside `write` + `fdatasync` of the same bytes to the same file system, measured
+//! first: no durable store is faster than that with one client. SQLite runs in its own process,
+//! through Python's standard library, with `synchronous=FULL` in WAL mode.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use ::store::{Config, EdgeStore, Filter, Row, Scan, TableSpec, Value};
+use serde::{Deserialize, Serialize};
+
+/// Rows of one call when the table is filled.
+const FILL_ROWS: u64 = 1_000;
+/// What SQLite does with the same rows.
+const SQLITE: &str = include_str!("store/sqlite.py");
+/// Where a table's key ends up when keys are walked in no order (an odd multiplier).
+const SCATTER: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// What to measure.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// Rows of the table
+    #[arg(long, default_value_t = 200_000)]
+    pub rows: u64,
+    /// How long one measurement runs
+    #[arg(long, default_value_t = 2_000)]
+    pub budget_ms: u64,
+    /// Folder to work in, on the disk to measure; a temporary one unless said
+    #[arg(long)]
+    pub folder: Option<PathBuf>,
+}
+
+/// Why nothing was measured.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The folder cannot be used.
+    #[error("folder {0}: {1}")]
+    Folder(PathBuf, std::io::Error),
+    /// The store refused.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+}
+
+/// One line of the table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    /// What was done.
+    pub what: String,
+    /// How often per second.
+    pub per_s: f64,
+    /// Median and 99th percentile of one, microseconds; none where many are done at once.
+    pub p50_us: Option<f64>,
+    /// See `p50_us`.
+    pub p99_us: Option<f64>,
+    /// Beside what, and how many times as fast (above 1 is faster).
+    pub beside: Option<(String, f64)>,
+}
+
+/// What was measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Rows of the table.
+    pub rows: u64,
+    /// Threads of the machine.
+    pub threads: usize,
+    /// What was done, in order.
+    pub lines: Vec<Line>,
+}
+
+/// Measures.
+pub async fn run(options: &Options) -> Result<Report, Error> {
+    let folder = options.folder.clone().unwrap_or_else(std::env::temp_dir);
+    let folder = folder.join(format!("edgescale-bench-{}", std::process::id()));
+    let io = |e| Error::Folder(folder.clone(), e);
+    std::fs::create_dir_all(&folder).map_err(io)?;
+    let report = measure(options, &folder).await;
+    std::fs::remove_dir_all(&folder).map_err(io)?;
+    report
+}
+
+async fn measure(options: &Options, folder: &Path) -> Result<Report, Error> {
+    let budget = Duration::from_millis(options.budget_ms);
+    let mut lines = Vec::new();
+    let disk = disk_alone(folder, budget).map_err(|e| Error::Folder(folder.into(), e))?;
+    let disk_per_s = disk.per_s;
+    lines.push(disk);
+    let sqlite = sqlite(folder, options);
+    lines.extend(sqlite.clone());
+    let beside = |what: &str| {
+        let line = sqlite.iter().find(|line| line.what == what);
+        line.map(|line| (line.what.clone(), line.per_s))
+    };
+    let home = folder.join("store");
+    let store = EdgeStore::open(Config::new(&home, "cloud")).await?;
+    store.create_table(&spec()).await?;
+    for clients in [1, 64, 256] {
+        let line = durable_puts(&store, clients, budget).await?;
+        let floor = ("write + fdatasync".to_owned(), disk_per_s);
+        lines.push(line.beside(Some(floor)));
+    }
+    lines.push(fill(&store, options.rows).await?);
+    lines.push(gets("get, from memory", &store, options.rows, budget).await?);
+    let start = Instant::now();
+    store.flush().await?;
+    lines.push(Line::bulk("flush, rows", options.rows, start.elapsed()));
+    let line = gets("get, from a segment", &store, options.rows, budget).await?;
+    lines.push(line.beside(beside("SQLite get")));
+    lines.push(scan(&store, options.rows, Scan::default(), "scan, rows").await?.beside(None));
+    let op = serde_json::from_value(serde_json::json!({"column": "v", "op": ">", "value": 0.5}));
+    let filter: Vec<Filter> = op.into_iter().collect();
+    let filtered = Scan { filter, ..Scan::default() };
+    let line = scan(&store, options.rows, filtered, "scan with a condition, rows").await?;
+    lines.push(line.beside(beside("SQLite scan with a condition, rows")));
+    store.close().await;
+    let start = Instant::now();
+    let store = EdgeStore::open(Config::new(&home, "cloud")).await?;
+    lines.push(Line::bulk("open", 1, start.elapsed()));
+    store.close().await;
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+    Ok(Report { rows: options.rows, threads, lines })
+}
+
+fn spec() -> TableSpec {
+    let spec = serde_json::json!({"name": "t", "key": ["id"], "columns": [
+        {"name": "id", "kind": "int64"}, {"name": "v", "kind": "float64"},
+        {"name": "n", "kind": "int64"}, {"name": "name", "kind": "utf8"}]});
+    serde_json::from_value(spec).expect("the specification is a constant")
+}
+
+fn row(id: u64) -> Row {
+    Row::from([
+        ("id".into(), Value::Int(id as i64)),
+        ("v".into(), Value::Float(id as f64 % 1_000.0 / 1_000.0)),
+        ("n".into(), Value::Int(id as i64 * 7)),
+        ("name".into(), Value::Text(format!("row number {id:012}"))),
+    ])
+}
+
+fn key(id: u64) -> Row {
+    Row::from([("id".into(), Value::Int(id as i64))])
+}
+
+/// What the disk does without a store: appends of the size of a small record.
+fn disk_alone(folder: &Path, budget: Duration) -> std::io::Result<Line> {
+    let mut file = File::create(folder.join("floor"))?;
+    let (start, mut times) = (Instant::now(), Vec::new());
+    while start.elapsed() < budget {
+        let before = Instant::now();
+        file.write_all(&[7; 128])?;
+        file.sync_data()?;
+        times.push(before.elapsed());
+    }
+    Ok(Line::timed("write + fdatasync, 128 bytes", times, start.elapsed()))
+}
+
+async fn durable_puts(store: &EdgeStore, clients: u64, budget: Duration) -> Result<Line, Error> {
+    let next = Arc::new(AtomicU64::new(0));
+    let start = Instant::now();
+    let tasks: Vec<_> = (0..clients)
+        .map(|_| {
+            let (store, next) = (store.clone(), next.clone());
+            tokio::spawn(async move {
+                let mut times = Vec::new();
+                while start.elapsed() < budget {
+                    let row = row(next.fetch_add(1, Ordering::Relaxed));
+                    let before = Instant::now();
+                    store.put("t", std::slice::from_ref(&row)).await?;
+                    times.push(before.elapsed());
+                }
+                Ok::<_, store::Error>(times)
+            })
+        })
+        .collect();
+    let mut times = Vec::new();
+    for task in tasks {
+        times.extend(task.await.expect("a client does not panic")?);
+    }
+    Ok(Line::timed(&format!("durable put, {clients} at once"), times, start.elapsed()))
+}
+
+async fn fill(store: &EdgeStore, rows: u64) -> Result<Line, Error> {
+    let start = Instant::now();
+    for from in (0..rows).step_by(FILL_ROWS as usize) {
+        let chunk: Vec<Row> = (from..rows.min(from + FILL_ROWS)).map(row).collect();
+        store.put("t", &chunk).await?;
+    }
+    Ok(Line::bulk("durable put, 1,000 rows a call, rows", rows, start.elapsed()))
+}
+
+async fn gets(what: &str, store: &EdgeStore, rows: u64, budget: Duration) -> Result<Line, Error> {
+    let (start, mut times, mut i) = (Instant::now(), Vec::new(), 0u64);
+    while start.elapsed() < budget {
+        let key = key(i.wrapping_mul(SCATTER) % rows);
+        let before = Instant::now();
+        let found = store.get("t", &key).await?;
+        times.push(before.elapsed());
+        std::hint::black_box(found);
+        i += 1;
+    }
+    Ok(Line::timed(what, times, start.elapsed()))
+}
+
+async fn scan(store: &EdgeStore, rows: u64, scan: Scan, what: &str) -> Result<Line, Error> {
+    let start = Instant::now();
+    std::hint::black_box(store.scan("t", scan).await?);
+    Ok(Line::bulk(what, rows, start.elapsed()))
+}
+
+/// SQLite's lines; none where there is no Python.
+fn sqlite(folder: &Path, options: &Options) -> Vec<Line> {
+    let python = std::process::Command::new("python3")
+        .args(["-c", SQLITE, &folder.display().to_string()])
+        .args([options.rows.to_string(), options.budget_ms.to_string()])
+        .output();
+    let lines = python.ok().and_then(|out| serde_json::from_slice(&out.stdout).ok());
+    if lines.is_none() {
+        eprintln!("skipped: SQLite, because python3 with sqlite3 is not here");
+    }
+    lines.unwrap_or_default()
+}
+
+impl Line {
+    fn timed(what: &str, mut times: Vec<Duration>, all: Duration) -> Self {
+        times.sort_unstable();
+        let us = |share: f64| {
+            let at = (times.len() as f64 * share) as usize;
+            times.get(at.min(times.len().saturating_sub(1))).map(|t| t.as_nanos() as f64 / 1e3)
+        };
+        let per_s = times.len() as f64 / all.as_secs_f64();
+        let (p50_us, p99_us) = (us(0.5), us(0.99));
+        Line { what: what.into(), per_s, p50_us, p99_us, beside: None }
+    }
+
+    fn bulk(what: &str, count: u64, took: Duration) -> Self {
+        let per_s = count as f64 / took.as_secs_f64();
+        Line { what: what.into(), per_s, p50_us: None, p99_us: None, beside: None }
+    }
+
+    /// Sets the line beside something done so often per second.
+    fn beside(mut self, other: Option<(String, f64)>) -> Self {
+        self.beside = other.map(|(what, per_s)| (what, self.per_s / per_s));
+        self
+    }
+}
+
+/// The report as a table.
+pub fn table(report: &Report) -> String {
+    let mut table = comfy_table::Table::new();
+    table.load_preset(comfy_table::presets::ASCII_MARKDOWN);
+    table.set_header(["what", "per second", "p50 µs", "p99 µs", "times as fast as"]);
+    let number = |n: Option<f64>| n.map_or(String::new(), |n| format!("{n:.1}"));
+    for line in &report.lines {
+        let beside = line.beside.as_ref();
+        let beside = beside.map_or(String::new(), |(what, times)| format!("{times:.2} × {what}"));
+        let per_s = format!("{:.0}", line.per_s);
+        table.add_row([line.what.clone(), per_s, number(line.p50_us), number(line.p99_us), beside]);
+    }
+    format!("{} rows, {} threads\n\n{table}", report.rows, report.threads)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,287 @@
+//! One store's life from a seed: random operations, a disk that refuses, forgets and tears, objects
+//! whose writes fail before or after their effect, and power losses, beside a model.
+//!
+//! Each operation ends in one of three ways. Done: the model does it too, and it must survive
+//! everything that follows. Refused: the model stays. Unknown: from then on the row may be as
+//! before or as after, until a read tells which; then it must stay so.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::{Commit, Condition, Expect, Write};
+
+/// Steps of one run, unless `STORE_STEPS` says otherwise (the whole proof is a million).
+const STEPS: u64 = 4_000;
+const KEYS: u64 = 40;
+
+/// What a row shows: plain value and count, none for no row.
+type Shown = Option<(Option<i64>, i64)>;
+
+struct Life {
+    seed: u64,
+    random: u64,
+    machine: Machine,
+    faulty: Arc<Faulty>,
+    store: EdgeStore,
+    config: Config,
+    /// What each row may show, the first being the likeliest.
+    model: BTreeMap<i64, Vec<Shown>>,
+    done: u64,
+}
+
+impl Life {
+    async fn begin(seed: u64) -> Self {
+        let faulty = Arc::new(Faulty::new(seed));
+        let machine = Machine { objects: Objects::of(faulty.clone()), ..Machine::new(seed) };
+        let config =
+            Config { segments_max: 3, request_timeout_ms: 60_000, ..Config::new("", "cloud") };
+        let store = machine.open(config.clone()).await.unwrap();
+        store.create_table(&stats()).await.unwrap();
+        let random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let model = BTreeMap::new();
+        Life { seed, random, machine, faulty, store, config, model, done: 0 }
+    }
+
+    fn random(&mut self, n: u64) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        (self.random >> 11) % n
+    }
+
+    async fn step(&mut self) {
+        let k = self.random(KEYS) as i64;
+        let v = self.random(1_000) as i64;
+        match self.random(100) {
+            0..25 => {
+                let ended = self.store.put("stats", &[row! {"k": k, "a": v}]).await;
+                self.after(k, ended, |old| Some((Some(v), old.map_or(0, |(_, n)| n))));
+            }
+            25..45 => {
+                let by = [("n".to_owned(), v)];
+                let ended = self.store.increment("stats", &row! {"k": k}, &by).await;
+                let grown = |old: Shown| {
+                    let (a, n) = old.unwrap_or((None, 0));
+                    Some((a, n + v))
+                };
+                self.after(k, ended, grown);
+            }
+            45..52 => {
+                let ended = self.store.delete("stats", &[row! {"k": k}]).await;
+                self.after(k, ended, |_| None);
+            }
+            52..67 => self.commit(k, v).await,
+            67..85 => self.look(k).await,
+            85..90 => {
+                if let Err(error) = self.store.flush().await {
+                    assert!(error.retryable(), "seed {}: {error}", self.seed);
+                }
+            }
+            90..93 => {
+                let percent = [0, 0, 20, 60][self.random(4) as usize];
+                self.faulty.fail(percent);
+            }
+            93 if self.random(8) == 0 => self.trouble().await,
+            94..96 => self.crash().await,
+            _ => self.look_at_all().await,
+        }
+    }
+
+    /// A conditional commit: it must be right about the row, and do nothing if it refuses.
+    async fn commit(&mut self, k: i64, v: i64) {
+        let key = row! {"k": k};
+        let commit = Commit {
+            conditions: vec![Condition { key: key.clone(), expect: Expect::Absent }],
+            writes: vec![
+                Write::Put(row! {"k": k, "a": v}),
+                Write::Patch(row! {"k": k, "a": v + 1}),
+            ],
+        };
+        let could_be = self.model.get(&k).cloned().unwrap_or(vec![None]);
+        match self.store.commit("stats", &commit).await {
+            Err(Error::Conflict { .. }) => {
+                let there: Vec<Shown> = could_be.into_iter().filter(Option::is_some).collect();
+                assert!(!there.is_empty(), "seed {}: conflict over no row {k}", self.seed);
+                self.model.insert(k, there);
+                self.done += 1;
+            }
+            Ok(_) => {
+                assert!(could_be.contains(&None), "seed {}: row {k} was there", self.seed);
+                self.model.insert(k, vec![Some((Some(v + 1), 0))]);
+                self.done += 1;
+            }
+            ended => self.after(k, ended, |old| old.or(Some((Some(v + 1), 0)))),
+        }
+    }
+
+    fn after(&mut self, k: i64, ended: Result<crate::Ack>, change: impl Fn(Shown) -> Shown) {
+        let states = self.model.entry(k).or_insert_with(|| vec![None]);
+        match ended {
+            Ok(_) => {
+                states.iter_mut().for_each(|state| *state = change(*state));
+                self.done += 1;
+            }
+            Err(Error::Unknown(_)) => {
+                let changed: Vec<Shown> = states.iter().map(|state| change(*state)).collect();
+                states.extend(changed);
+            }
+            Err(error) => assert!(error.retryable(), "seed {}: {error}", self.seed),
+        }
+        states.sort();
+        states.dedup();
+    }
+
+    async fn look(&mut self, k: i64) {
+        let Ok(found) = self.store.get("stats", &row! {"k": k}).await else { return };
+        self.check(k, found.as_ref());
+    }
+
+    async fn look_at_all(&mut self) {
+        let Ok(found) = self.store.scan("stats", Scan::default()).await else { return };
+        let rows: BTreeMap<i64, Row> =
+            found.rows.into_iter().map(|row| (int(&row["k"]).unwrap(), row)).collect();
+        for k in 0..KEYS as i64 {
+            self.check(k, rows.get(&k));
+        }
+    }
+
+    fn check(&mut self, k: i64, row: Option<&Row>) {
+        let shown: Shown = row.map(|row| (int(&row["a"]), int(&row["n"]).unwrap_or(0)));
+        let states = self.model.entry(k).or_insert_with(|| vec![None]);
+        assert!(
+            states.contains(&shown),
+            "seed {}, after {} changes: row {k} shows {shown:?}, not one of {states:?}",
+            self.seed,
+            self.done
+        );
+    }
+
+    /// The disk refuses for a while.
+    async fn trouble(&mut self) {
+        let troubles = [Trouble::Append, Trouble::Sync, Trouble::Everything];
+        let trouble = troubles[self.random(3) as usize];
+        self.machine.disk.trouble(trouble);
+        let k = self.random(KEYS) as i64;
+        let ended = self.store.put("stats", &[row! {"k": k, "a": 7}]).await;
+        self.after(k, ended, |old| Some((Some(7), old.map_or(0, |(_, n)| n))));
+        self.look(k).await;
+        if self.random(2) == 0 {
+            return self.crash().await;
+        }
+        self.machine.disk.trouble(Trouble::None);
+        let store = &self.store;
+        eventually("the disk is used again", || async { store.status().refusing.is_none() }).await;
+    }
+
+    /// Power loss: unsynced bytes are lost from some place on, the last one damaged perhaps.
+    async fn crash(&mut self) {
+        let (keep, tear) = (self.random(400) as usize, self.random(2) == 0);
+        let disk = self.machine.disk.crash(|unsynced| keep.min(unsynced), tear);
+        disk.trouble(Trouble::None);
+        self.machine.disk = disk;
+        let percent = self.faulty.percent();
+        self.faulty.fail(0);
+        self.store = self.machine.open(self.config.clone()).await.unwrap();
+        self.look_at_all().await;
+        // What could be either way is decided by now, whichever it was.
+        let found = self.store.scan("stats", Scan::default()).await.unwrap();
+        self.model.values_mut().for_each(|states| *states = vec![None]);
+        for row in &found.rows {
+            let shown = Some((int(&row["a"]), int(&row["n"]).unwrap_or(0)));
+            self.model.insert(int(&row["k"]).unwrap(), vec![shown]);
+        }
+        self.faulty.fail(percent);
+    }
+}
+
+fn int(value: &Value) -> Option<i64> {
+    match value {
+        Value::Int(i) => Some(*i),
+        _ => None,
+    }
+}
+
+/// Two fixed seeds and a new one each time, or the one in `STORE_SEED`.
+#[tokio::test]
+async fn nothing_acknowledged_is_lost_in_a_long_life() {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    let seeds = number("STORE_SEED").map_or(vec![1, 2, crate::entropy() >> 32], |seed| vec![seed]);
+    let steps = number("STORE_STEPS").unwrap_or(STEPS);
+    for seed in seeds {
+        println!("seed {seed}, {steps} steps");
+        let mut life = Life::begin(seed).await;
+        for _ in 0..steps {
+            life.step().await;
+        }
+        life.crash().await;
+        assert!(life.done > steps / 8, "only {} changes were made", life.done);
+    }
+}
+
+/// Flips, cuts and doubles bytes of everything that a store reads from its disk and objects: it may
+/// refuse, but must not panic, and what it shows it must have been given.
+#[tokio::test]
+async fn damaged_files_never_panic_a_store() {
+    let machine = Machine::new(3);
+    let config = Config::new("", "cloud");
+    let store = machine.open(config.clone()).await.unwrap();
+    store.create_table(&stats()).await.unwrap();
+    for k in 0..30 {
+        store.put("stats", &[row! {"k": k, "a": k, "tags": ["x"]}]).await.unwrap();
+        if k % 10 == 5 {
+            store.flush().await.unwrap();
+        }
+    }
+    store.close().await;
+    let names = machine.objects.list("t").await.unwrap();
+    let mut random = crate::entropy() | 1;
+    println!("seed {random}");
+    let mut next = move |n: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        (random >> 11) as usize % n.max(1)
+    };
+    let mut damage = |bytes: &mut Vec<u8>| match next(3) {
+        0 => bytes.truncate(next(bytes.len())),
+        1 => {
+            let (from, to) = (next(bytes.len()), next(bytes.len()));
+            let part = bytes[from.min(to)..from.max(to)].to_vec();
+            bytes.splice(from..from, part);
+        }
+        _ => {
+            for _ in 0..=next(3) {
+                let at = next(bytes.len());
+                bytes[at] ^= 1 << next(8);
+            }
+        }
+    };
+    let mut refused = 0;
+    for round in 0..300 {
+        let objects = Objects::of(Arc::new(InMemory::new()));
+        for (i, name) in names.iter().enumerate() {
+            let mut bytes = machine.objects.read(name).await.unwrap().unwrap().to_vec();
+            if round % (names.len() + 1) == i {
+                damage(&mut bytes);
+            }
+            objects.create(name, bytes.into()).await.unwrap();
+        }
+        let disk = machine.disk.crash(|_| 0, false);
+        if round % (names.len() + 1) == names.len() {
+            disk.damage(&mut damage);
+        }
+        let damaged = Machine { disk, objects, id: 3 };
+        let Ok(store) = damaged.open(config.clone()).await else {
+            refused += 1;
+            continue;
+        };
+        let Ok(found) = store.scan("stats", Scan::default()).await else {
+            refused += 1;
+            continue;
+        };
+        for row in &found.rows {
+            assert_eq!(int(&row["a"]), int(&row["k"]), "a value nobody wrote");
+        }
+    }
+    assert!(refused > 50, "damage was noticed only {refused} times");
+}
