@@ -129,9 +129,12 @@ fn plain(field: &Field, array: &ArrayRef) -> Result<(ColumnSpec, ArrayRef), Stri
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView => {
             (ColumnKind::Binary, DataType::Binary)
         }
-        DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 => {
-            let target = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
-            (ColumnKind::TimestampUs, target)
+        // With a zone or without, the number counts from 1970 UTC.
+        DataType::Timestamp(_, zone) => {
+            (ColumnKind::TimestampUs, DataType::Timestamp(TimeUnit::Microsecond, zone.clone()))
+        }
+        DataType::Date32 | DataType::Date64 => {
+            (ColumnKind::TimestampUs, DataType::Timestamp(TimeUnit::Microsecond, None))
         }
         other => {
             return Err(format!(
