@@ -65,7 +65,7 @@ fn native(args: &mut CpuArgs<'_>) {
     rows(args, area(&s), if s[6] == 3 { 6 } else { 40 }, row!(7, row));
 }
 
-const CHUNK: usize = 64;
+const CHUNK: usize = 32;
 
 #[inline(always)]
 fn row(inputs: &[&[u8]], s: &[usize; 7], y: usize, to: &mut [u8]) {
@@ -84,94 +84,83 @@ fn row(inputs: &[&[u8]], s: &[usize; 7], y: usize, to: &mut [u8]) {
         }
     }
     for (number, to) in to.chunks_mut(CHUNK).enumerate() {
-        let window = |i: usize| -> &[u8] {
+        let window = |i: usize| {
             let at = i / side * padded_len + number * CHUNK + i % side * channels;
-            &padded[at..][..CHUNK]
+            padded[at..].first_chunk::<CHUNK>().expect("rows are padded to whole chunks")
         };
-        let found = if side == 3 { median9(window) } else { median25(window) };
+        let mut found = [0u8; CHUNK];
+        if side == 3 {
+            median9(&std::array::from_fn(window), &mut found);
+        } else {
+            median25(&std::array::from_fn(window), &mut found);
+        }
         to.copy_from_slice(&found[..to.len()]);
     }
 }
 
+/// Samples of one place of the square, for as many results.
 type Lanes = [u8; CHUNK];
 
 #[inline(always)]
-fn lanes(from: &[u8]) -> Lanes {
-    std::array::from_fn(|i| from[i])
-}
-
-#[inline(always)]
-fn least(a: &Lanes, b: &Lanes) -> Lanes {
-    std::array::from_fn(|i| a[i].min(b[i]))
-}
-
-#[inline(always)]
-fn most(a: &Lanes, b: &Lanes) -> Lanes {
-    std::array::from_fn(|i| a[i].max(b[i]))
-}
-
-#[inline(always)]
-fn middle(a: &Lanes, b: &Lanes, c: &Lanes) -> Lanes {
-    most(&least(a, b), &least(&most(a, b), c))
+fn middle(a: u8, b: u8, c: u8) -> u8 {
+    a.min(b).max(a.max(b).min(c))
 }
 
 /// Sorts each column of three; the median is that of the largest of the least, the middle of the
-/// middle ones, and the least of the largest.
+/// middle ones, and the least of the largest. The loop over the lanes becomes vectors.
 #[inline(always)]
-fn median9<'a>(window: impl Fn(usize) -> &'a [u8]) -> Lanes {
-    let column = |x: usize| {
-        let [a, b, c] = [0, 3, 6].map(|row| lanes(window(row + x)));
-        let (low, high) = (least(&a, &b), most(&a, &b));
-        (least(&low, &c), middle(&a, &b, &c), most(&high, &c))
-    };
-    let (l0, m0, h0) = column(0);
-    let (l1, m1, h1) = column(1);
-    let (l2, m2, h2) = column(2);
-    let low = most(&most(&l0, &l1), &l2);
-    let high = least(&least(&h0, &h1), &h2);
-    middle(&low, &middle(&m0, &m1, &m2), &high)
+fn median9(window: &[&Lanes; 9], to: &mut Lanes) {
+    for (lane, to) in to.iter_mut().enumerate() {
+        let column = |x: usize| {
+            let [a, b, c] = [window[x][lane], window[x + 3][lane], window[x + 6][lane]];
+            (a.min(b).min(c), middle(a, b, c), a.max(b).max(c))
+        };
+        let ((l0, m0, h0), (l1, m1, h1), (l2, m2, h2)) = (column(0), column(1), column(2));
+        *to = middle(l0.max(l1).max(l2), middle(m0, m1, m2), h0.min(h1).min(h2));
+    }
 }
 
 /// Keeps the samples that can still be the median: of 14 the least and the largest cannot, and
 /// each further sample makes two more impossible.
 #[inline(always)]
-fn median25<'a>(window: impl Fn(usize) -> &'a [u8]) -> Lanes {
-    let mut kept = [[0u8; CHUNK]; 14];
-    for (i, kept) in kept.iter_mut().enumerate() {
-        *kept = lanes(window(i));
-    }
-    let mut count = 14;
-    for next in 14..26 {
-        ends_apart(&mut kept[..count]);
-        if next == 25 {
-            break;
-        }
-        // The first is the least and the last the largest: both go, one place is filled again.
-        kept[0] = lanes(window(next));
-        count -= 1;
-    }
-    kept[1]
-}
-
-/// Moves the least of some samples to the front and the largest to the end.
-#[inline(always)]
-fn ends_apart(kept: &mut [Lanes]) {
-    let count = kept.len();
-    for i in 0..count / 2 {
-        sort_pair(kept, i, count - 1 - i);
-    }
-    for i in 1..count.div_ceil(2) {
-        sort_pair(kept, 0, i);
-    }
-    for i in count / 2..count - 1 {
-        sort_pair(kept, i, count - 1);
+fn median25(window: &[&Lanes; 25], to: &mut Lanes) {
+    for (lane, to) in to.iter_mut().enumerate() {
+        let sample = |i: usize| window[i][lane];
+        let mut kept: [u8; 14] = std::array::from_fn(sample);
+        next::<14>(&mut kept, sample(14));
+        next::<13>(&mut kept, sample(15));
+        next::<12>(&mut kept, sample(16));
+        next::<11>(&mut kept, sample(17));
+        next::<10>(&mut kept, sample(18));
+        next::<9>(&mut kept, sample(19));
+        next::<8>(&mut kept, sample(20));
+        next::<7>(&mut kept, sample(21));
+        next::<6>(&mut kept, sample(22));
+        next::<5>(&mut kept, sample(23));
+        next::<4>(&mut kept, sample(24));
+        *to = middle(kept[0], kept[1], kept[2]);
     }
 }
 
+/// Moves the largest of the first `COUNT` to their end, where it is forgotten, and puts the next
+/// sample in the place of the least.
 #[inline(always)]
-fn sort_pair(kept: &mut [Lanes], a: usize, b: usize) {
-    let (low, high) = (least(&kept[a], &kept[b]), most(&kept[a], &kept[b]));
-    (kept[a], kept[b]) = (low, high);
+fn next<const COUNT: usize>(kept: &mut [u8; 14], sample: u8) {
+    for i in 0..COUNT / 2 {
+        sort(kept, i, COUNT - 1 - i);
+    }
+    for i in 1..COUNT.div_ceil(2) {
+        sort(kept, 0, i);
+    }
+    for i in COUNT / 2..COUNT - 1 {
+        sort(kept, i, COUNT - 1);
+    }
+    kept[0] = sample;
+}
+
+#[inline(always)]
+fn sort(kept: &mut [u8; 14], a: usize, b: usize) {
+    (kept[a], kept[b]) = (kept[a].min(kept[b]), kept[a].max(kept[b]));
 }
 
 fn sample(dice: &mut Dice, width: u32, height: u32) -> Sample {
