@@ -1,5 +1,6 @@
 //! The command line.
 
+mod develop;
 mod dlq;
 pub mod output;
 mod store;
@@ -80,6 +81,26 @@ enum Command {
     Undeploy {
         /// Its name
         app: String,
+    },
+    /// Begin an app in a folder of its own
+    New(develop::New),
+    /// Build an app: run its build.sh, if it has one
+    Build {
+        /// The app's folder or manifest
+        #[arg(default_value = ".")]
+        project: PathBuf,
+    },
+    /// Run an app's handlers against its recorded inputs (tests/*.json), without a tree
+    Test {
+        /// The app's folder or manifest
+        #[arg(default_value = ".")]
+        project: PathBuf,
+    },
+    /// Build and deploy at every save, and show the log, until Ctrl-C
+    Dev {
+        /// The app's folder or manifest
+        #[arg(default_value = ".")]
+        project: PathBuf,
     },
     /// Publish an event
     Publish(talk::Publish),
@@ -165,6 +186,13 @@ async fn dispatch(command: Command, global: Global) -> Result<ExitCode> {
         Command::Run => tree::run_site(&global, out).await?,
         Command::Tree { command: Some(command) } => tree::tree(command, &global, out).await?,
         Command::Node { config } => node::run(node::Settings::load(&config)?).await?,
+        Command::New(new) => develop::new(&new, out)?,
+        Command::Build { project } => develop::build(&project, &global.tools, out)?,
+        Command::Test { project } => return develop::test(&project, &global.tools, out).await,
+        Command::Dev { project } => {
+            let (context, at) = (Context::load(&global.dir)?, global.at.as_deref());
+            develop::dev(&project, &global.tools, &context, at, out).await?;
+        }
         Command::Doctor => return doctor::run(&global.tools, global.json),
         Command::Bench(BenchCommand::Kernels(options)) => {
             out.show(&bench::kernels::run(&options)?, bench::kernels::table)?;

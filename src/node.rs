@@ -2,10 +2,11 @@
 
 pub mod client;
 mod control;
+mod cron;
 mod dlq;
 mod family;
 mod gossip;
-mod host;
+pub(crate) mod host;
 pub mod link;
 pub mod report;
 
@@ -130,6 +131,7 @@ pub async fn stop_signal() {
 /// Starts a node: it serves as long as the subscriptions and tasks are kept.
 pub async fn start(settings: Settings) -> Result<(Arc<Node>, Vec<Subscription>, JoinSet<()>)> {
     let node = Arc::new(open(&settings).await?);
+    let data = settings.data.clone();
     gossip::look(&node).await;
     let mut tasks = JoinSet::new();
     let subscriptions = serve(&node).await?;
@@ -144,6 +146,7 @@ pub async fn start(settings: Settings) -> Result<(Arc<Node>, Vec<Subscription>, 
         }
         None => {
             tasks.spawn(control::watch_registry(node.clone()));
+            tasks.spawn(cron::run(node.clone(), data));
         }
     }
     Ok((node, subscriptions, tasks))

@@ -11,6 +11,7 @@ mod gate;
 mod host;
 mod lines;
 mod process;
+mod seal;
 mod wasm;
 
 use std::path::PathBuf;

@@ -2,6 +2,7 @@
 //! (`deploy`), and what starts it: events and calls (`trigger`), connections (`stream`).
 #![deny(unsafe_code)]
 
+pub mod cron;
 pub mod deploy;
 pub mod digest;
 pub mod execute;

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use store::{ColumnKind, ColumnSpec, Merge, TableSpec};
 
 use crate::Digest;
+pub use crate::cron::{Missed, Schedule};
 
 /// Longest manifest that is read.
 pub const MANIFEST_BYTES_MAX: usize = 64 << 10;
@@ -113,6 +114,8 @@ pub enum Trigger {
     Event(String),
     /// A request by this name; unique within the app.
     Call(String),
+    /// A time that has come; once for the whole tree.
+    Cron(CronTrigger),
     /// Data of a stream.
     Stream {
         /// Name of the stream.
@@ -120,6 +123,29 @@ pub enum Trigger {
         /// How its bytes become inputs.
         framing: Framing,
     },
+}
+
+/// First token of the topics under which what is due reaches a handler.
+pub const CRON_TOPIC: &str = "_cron";
+
+/// A schedule; see [`crate::cron`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CronTrigger {
+    /// As in a crontab.
+    pub line: String,
+    /// Of the IANA database.
+    pub zone: String,
+    /// What becomes of times that passed while nobody could run it.
+    pub missed: Missed,
+    /// Topic of its events: `_cron.<handler>.<number of the trigger>`.
+    pub topic: String,
+}
+
+impl CronTrigger {
+    /// The schedule; there is one, because the manifest was checked.
+    pub fn schedule(&self) -> Option<Schedule> {
+        Schedule::parse(&self.line, &self.zone).ok()
+    }
 }
 
 /// How the bytes of a stream become inputs.
@@ -277,7 +303,12 @@ impl Manifest {
 impl Trigger {
     /// Whether an event with this subject within the app starts the handler.
     pub fn takes_event(&self, subject: &str) -> bool {
-        matches!(self, Self::Event(pattern) if subject_matches(pattern, subject))
+        match self {
+            // Topics with an underscore are ours: `>` does not mean them.
+            Self::Event(pattern) => !subject.starts_with('_') && subject_matches(pattern, subject),
+            Self::Cron(cron) => cron.topic == subject,
+            _ => false,
+        }
     }
 }
 

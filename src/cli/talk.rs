@@ -113,6 +113,13 @@ pub struct Logs {
     lines: usize,
 }
 
+impl Logs {
+    /// What comes from now on.
+    pub fn following() -> Self {
+        Self { follow: true, lines: 0 }
+    }
+}
+
 /// `edgescale tree`
 pub async fn tree(site: &Site, out: Output) -> Result<()> {
     let bus = site.connect().await?;

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::json;
 use store::BlobKey;
 
-use super::{Answer, Node, dlq, family, gossip};
+use super::{Answer, Node, cron, dlq, family, gossip};
 
 /// The most log lines that are given at once.
 const LINES_MAX: usize = 2_000;
@@ -35,6 +35,10 @@ fn text(request: &Request) -> Result<&str, Refusal> {
 /// `call.<site>._.<app>.<function>`.
 pub async fn call(node: Arc<Node>, request: Request) -> Answer {
     let started = request.received;
+    let name = Subject::parse(&request.subject).map(|subject| cron::is_tick(subject.rest()));
+    if name.unwrap_or(false) {
+        return cron::take(&node, &request).await;
+    }
     let answer = node.triggers.answer(request).await;
     node.metrics.time("call", started.elapsed());
     answer

@@ -90,25 +90,25 @@ fn full_name(app: &App, name: &str) -> Result<String, HostError> {
     Err(HostError::Denied(text))
 }
 
-fn row(row: Row) -> Result<store::Row, HostError> {
+pub(crate) fn row(row: Row) -> Result<store::Row, HostError> {
     store::row_from_json(&serde_json::Value::Object(row)).map_err(of_store)
 }
 
-fn json_row(row: &store::Row) -> Row {
+pub(crate) fn json_row(row: &store::Row) -> Row {
     match store::row_to_json(row) {
         serde_json::Value::Object(row) => row,
         _ => Row::new(),
     }
 }
 
-fn delta((column, by): (String, serde_json::Value)) -> Result<(String, i64), HostError> {
+pub(crate) fn delta((column, by): (String, serde_json::Value)) -> Result<(String, i64), HostError> {
     match by.as_i64() {
         Some(by) => Ok((column, by)),
         None => Err(HostError::Invalid(format!("column {column:?} grows by an integer, not {by}"))),
     }
 }
 
-fn of_store(error: store::Error) -> HostError {
+pub(crate) fn of_store(error: store::Error) -> HostError {
     let text = error.to_string();
     match error {
         store::Error::UnknownTable(_) => HostError::NotFound(text),

@@ -1,7 +1,9 @@
 //! The one integration binary: whole trees of real servers and real nodes, and the house rules.
 
 mod cli;
+mod cron;
 mod delivery;
+mod develop;
 mod fault;
 mod handlers;
 mod proxy;

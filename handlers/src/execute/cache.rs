@@ -1,6 +1,6 @@
 //! Code on disk. Sources are named by their digest and checked against it; compiled components
-//! carry a checksum beside them, and nothing is handed out whose bytes are not the ones written
-//! here. The folder is readable by its owner alone.
+//! carry a seal beside them, and nothing is handed out whose bytes are not the ones written here.
+//! The folder is readable by its owner alone.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -8,11 +8,13 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::seal::Sealer;
 use crate::Digest;
 
 /// A folder of code.
 pub(super) struct Cache {
     dir: PathBuf,
+    sealer: Sealer,
 }
 
 /// Numbers temporary files; with the process' id they are unique, whoever shares the folder.
@@ -28,7 +30,8 @@ impl Cache {
             fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
         }
         // Processes run elsewhere in the tree and are given paths into this folder.
-        Ok(Self { dir: dir.canonicalize()? })
+        let dir = dir.canonicalize()?;
+        Ok(Self { sealer: Sealer::open(&dir.join("key"))?, dir })
     }
 
     /// Keeps source bytes.
@@ -53,16 +56,22 @@ impl Cache {
     ) -> io::Result<PathBuf> {
         let path = self.compiled_path(digest, engine);
         Self::write(&path, bytes)?;
-        Self::write(&sum_path(&path), Digest::of(bytes).as_str().as_bytes())?;
+        let seal = self.sealer.seal(digest, engine, bytes);
+        Self::write(&seal_path(&path), seal.as_bytes())?;
         Ok(path)
     }
 
-    /// The compiled form, when it is here and byte for byte what was written.
-    pub(super) fn compiled(&self, digest: &Digest, engine: &str) -> Option<PathBuf> {
+    /// The compiled form, when it is here; the error says why it must not be loaded.
+    pub(super) fn compiled(
+        &self,
+        digest: &Digest,
+        engine: &str,
+    ) -> Result<Option<PathBuf>, String> {
         let path = self.compiled_path(digest, engine);
-        let sum = fs::read_to_string(sum_path(&path)).ok()?;
-        let bytes = fs::read(&path).ok()?;
-        (Digest::of(&bytes).as_str() == sum).then_some(path)
+        let Ok(bytes) = fs::read(&path) else { return Ok(None) };
+        let seal = fs::read_to_string(seal_path(&path)).map_err(|_| "it has no seal".to_owned())?;
+        self.sealer.check(digest, engine, &bytes, &seal)?;
+        Ok(Some(path))
     }
 
     /// Writes a file under `unpacked/<digest>/` and returns the folder.
@@ -135,8 +144,8 @@ impl Cache {
     }
 }
 
-fn sum_path(compiled: &Path) -> PathBuf {
-    compiled.with_extension("sum")
+fn seal_path(compiled: &Path) -> PathBuf {
+    compiled.with_extension("seal")
 }
 
 #[cfg(test)]

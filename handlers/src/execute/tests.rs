@@ -4,6 +4,7 @@
 mod components;
 mod doorcam;
 mod host;
+mod hostile;
 mod lambda;
 mod languages;
 mod runtimes;

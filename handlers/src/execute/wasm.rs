@@ -1,7 +1,8 @@
 //! WebAssembly components: compiled once per code and engine, instantiated afresh for every
-//! invocation, bounded in time (epochs), memory and log output.
+//! invocation unless the handler says otherwise, bounded in time (epochs), memory and log output.
 
 mod guest;
+mod kept;
 mod limits;
 mod output;
 mod ticker;
@@ -13,9 +14,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::{
-    Component, ComponentExportIndex, ComponentNamedList, InstancePre, Lift, Linker, Lower, Resource,
+    Component, ComponentExportIndex, ComponentNamedList, Instance, InstancePre, Lift, Linker,
+    Lower, Resource,
 };
 use wasmtime::{
     Config as EngineConfig, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig,
@@ -24,6 +26,7 @@ use wasmtime::{
 use wasmtime_wasi::I32Exit;
 
 use self::guest::{Guest, inputs};
+use self::kept::{Kept, Waiting};
 use self::ticker::Ticker;
 use super::cache::Cache;
 use super::{
@@ -53,7 +56,9 @@ pub(super) struct Wasm {
     modules: RwLock<HashMap<Digest, Arc<Module>>>,
     ticker: Ticker,
     /// One permit per instance the pool can hold.
-    slots: Semaphore,
+    slots: Arc<Semaphore>,
+    /// Instances of handlers that keep theirs for a while.
+    waiting: Waiting,
     /// Compiling takes all cores; one at a time.
     compiling: tokio::sync::Mutex<()>,
 }
@@ -84,7 +89,8 @@ impl Wasm {
             host,
             modules: RwLock::default(),
             ticker,
-            slots: Semaphore::new(config.instances_max as usize),
+            slots: Arc::new(Semaphore::new(config.instances_max as usize)),
+            waiting: Waiting::default(),
             compiling: tokio::sync::Mutex::default(),
         })
     }
@@ -95,6 +101,7 @@ impl Wasm {
 
     pub(super) fn uninstall(&self, digest: &Digest) {
         self.modules.write().unwrap_or_else(PoisonError::into_inner).remove(digest);
+        self.waiting.forget(digest);
     }
 
     /// Makes code ready; tells what it exports and whether it had to be compiled.
@@ -116,23 +123,50 @@ impl Wasm {
         Ok((module.exports(), compiled))
     }
 
-    /// Runs an installed component in a fresh instance.
+    /// Runs an installed component: in a fresh instance, unless the handler lets one serve
+    /// several invocations.
     pub(super) async fn invoke(&self, invocation: Invocation, time: Time) -> Answer {
-        let target = &invocation.target;
+        let target = Arc::clone(&invocation.target);
         let module = self
             .module(&target.digest)
             .ok_or_else(|| InvokeError::NotInstalled(target.digest.clone()))?;
-        let slots = tokio::time::timeout_at(time.deadline.into(), self.slots.acquire()).await;
-        let _slot = match slots {
-            Ok(permit) => permit.map_err(|_| InvokeError::Stopped)?,
-            Err(_) => return Err(InvokeError::Overloaded { retry_after_ms: time.limit_ms }),
+        let serves_max = target.limits.reuse.unwrap_or(1);
+        let caller = invocation.caller(time);
+        let kept = if serves_max > 1 { self.waiting.take(&target) } else { None };
+        let (mut store, mut instance, served, slot) = match kept {
+            Some(mut kept) => {
+                kept.store.data_mut().turn_to(caller);
+                (kept.store, Some(kept.instance), kept.served, kept.slot)
+            }
+            None => {
+                let slot = self.slot(time).await?;
+                (self.store(Guest::new(Arc::clone(&self.host), caller)), None, 0, slot)
+            }
         };
-        let guest = Guest::new(Arc::clone(&self.host), invocation.caller(time));
         let (attempt, input) = (invocation.attempt, invocation.input);
-        self.run(guest, time, async |store: &mut Store<Guest>| {
-            module.handle(store, input, attempt).await
-        })
-        .await
+        let answer = self.run(&mut store, time, async |store: &mut Store<Guest>| {
+            module.handle(store, &mut instance, input, attempt).await
+        });
+        let answer = answer.await;
+        let served = served + 1;
+        // Only who came back to its caller can be called again.
+        let came_back = matches!(answer, Ok(_) | Err(InvokeError::GuestError(_)));
+        if let Some(instance) = instance.filter(|_| came_back && served < serves_max) {
+            self.waiting.put(&target, Kept { store, instance, served, slot });
+        }
+        answer
+    }
+
+    /// A place for one more instance; when there is none, one that waits makes room.
+    async fn slot(&self, time: Time) -> Result<OwnedSemaphorePermit, InvokeError> {
+        if self.slots.available_permits() == 0 {
+            self.waiting.end_longest();
+        }
+        let free = Arc::clone(&self.slots).acquire_owned();
+        match tokio::time::timeout_at(time.deadline.into(), free).await {
+            Ok(permit) => permit.map_err(|_| InvokeError::Stopped),
+            Err(_) => Err(InvokeError::Overloaded { retry_after_ms: time.limit_ms }),
+        }
     }
 
     fn module(&self, digest: &Digest) -> Option<Arc<Module>> {
@@ -141,13 +175,16 @@ impl Wasm {
 
     /// An earlier compilation from disk. Whatever is wrong with it, compiling anew mends it.
     fn load(&self, digest: &Digest) -> Option<Component> {
-        let path = self.cache.compiled(digest, &self.fingerprint)?;
-        match deserialize(&self.engine, &path) {
-            Ok(component) => Some(component),
-            Err(error) => {
-                tracing::warn!(%digest, "compiled code is not usable: {error:#}");
-                None
-            }
+        let refuse = |why: &dyn std::fmt::Display| {
+            tracing::warn!(%digest, "compiled code is refused and made anew: {why:#}");
+            None
+        };
+        match self.cache.compiled(digest, &self.fingerprint) {
+            Ok(path) => match deserialize(&self.engine, &path?) {
+                Ok(component) => Some(component),
+                Err(error) => refuse(&error),
+            },
+            Err(why) => refuse(&why),
         }
     }
 
@@ -172,9 +209,10 @@ impl Wasm {
     async fn try_out(&self, digest: &Digest, module: &Module) -> Result<(), InvokeError> {
         let deadline = Instant::now() + Duration::from_millis(TRIAL_MS);
         let time = Time { deadline, limit_ms: TRIAL_MS };
-        let _slot = self.slots.acquire().await.map_err(|_| InvokeError::Stopped)?;
+        let _slot = self.slot(time).await?;
         let guest = Guest::new(Arc::clone(&self.host), trial_caller(digest, deadline));
-        let trial = self.run(guest, time, async |store: &mut Store<Guest>| {
+        let mut store = self.store(guest);
+        let trial = self.run(&mut store, time, async |store: &mut Store<Guest>| {
             let instance = module.pre.instantiate_async(&mut *store).await?;
             module.check_types(&instance, store)?;
             Ok(Ok((String::new(), Bytes::new())))
@@ -185,24 +223,28 @@ impl Wasm {
         }
     }
 
-    /// One instance's life: bounded, then explained.
-    async fn run(
-        &self,
-        guest: Guest,
-        time: Time,
-        body: impl AsyncFnOnce(&mut Store<Guest>) -> wasmtime::Result<Answer>,
-    ) -> Answer {
-        let _running = self.ticker.enter();
+    fn store(&self, guest: Guest) -> Store<Guest> {
         let mut store = Store::new(&self.engine, guest);
         store.limiter(|guest| &mut guest.memory);
-        store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(move |_| {
-            if Instant::now() >= time.deadline {
+        store.epoch_deadline_callback(|context| {
+            if Instant::now() >= context.data().caller().deadline {
                 return Err(wasmtime::Error::new(TimedOut));
             }
             Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
         });
-        let outcome = tokio::time::timeout_at(time.deadline.into(), body(&mut store)).await;
+        store
+    }
+
+    /// One invocation: bounded, then explained.
+    async fn run(
+        &self,
+        store: &mut Store<Guest>,
+        time: Time,
+        body: impl AsyncFnOnce(&mut Store<Guest>) -> wasmtime::Result<Answer>,
+    ) -> Answer {
+        let _running = self.ticker.enter();
+        store.set_epoch_deadline(1);
+        let outcome = tokio::time::timeout_at(time.deadline.into(), body(store)).await;
         store.data().finish_output();
         match outcome {
             Ok(Ok(answer)) => answer,
@@ -232,11 +274,7 @@ impl Module {
         named.map(|(name, _)| (*name).to_owned()).collect()
     }
 
-    fn check_types(
-        &self,
-        instance: &wasmtime::component::Instance,
-        store: &mut Store<Guest>,
-    ) -> wasmtime::Result<()> {
+    fn check_types(&self, instance: &Instance, store: &mut Store<Guest>) -> wasmtime::Result<()> {
         if let Some(index) = &self.event {
             instance.get_typed_func::<EventParams, (Result<(), String>,)>(&mut *store, index)?;
         }
@@ -252,6 +290,7 @@ impl Module {
     async fn handle(
         &self,
         store: &mut Store<Guest>,
+        instance: &mut Option<Instance>,
         input: Input,
         attempt: u32,
     ) -> wasmtime::Result<Answer> {
@@ -259,13 +298,13 @@ impl Module {
             Input::Event(event) => {
                 let params = (wit_event(event, attempt),);
                 let done: Called<Result<(), String>> =
-                    self.call::<EventParams, _>(store, &self.event, 0, params).await?;
+                    self.call::<EventParams, _>(store, instance, 0, params).await?;
                 Ok(done.and_then(nothing))
             }
             Input::Call(request) => {
                 let params = (wit_request(request),);
                 let done: Called<Result<inputs::Response, String>> =
-                    self.call::<CallParams, _>(store, &self.call, 1, params).await?;
+                    self.call::<CallParams, _>(store, instance, 1, params).await?;
                 Ok(done.and_then(|answer| match answer {
                     Ok(response) => Ok((response.content_type, response.body.into())),
                     Err(text) => Err(InvokeError::GuestError(text)),
@@ -275,7 +314,7 @@ impl Module {
                 let connection = wit_connection(connection);
                 let frame = store.data_mut().give_frame(&connection.id, frame)?;
                 let done: Called<Result<(), String>> =
-                    self.call::<FrameParams, _>(store, &self.frame, 2, (connection, frame)).await?;
+                    self.call::<FrameParams, _>(store, instance, 2, (connection, frame)).await?;
                 Ok(done.and_then(nothing))
             }
         }
@@ -284,7 +323,7 @@ impl Module {
     async fn call<P, R>(
         &self,
         store: &mut Store<Guest>,
-        index: &Option<ComponentExportIndex>,
+        instance: &mut Option<Instance>,
         export: usize,
         params: P,
     ) -> wasmtime::Result<Called<R>>
@@ -293,11 +332,14 @@ impl Module {
         R: Send + Sync + 'static,
         (R,): ComponentNamedList + Lift,
     {
-        let Some(index) = index else {
+        let Some(index) = [&self.event, &self.call, &self.frame][export] else {
             let handler = store.data().caller().target.handler.clone();
             return Ok(Err(InvokeError::NoExport { handler, export: EXPORTS[export].to_owned() }));
         };
-        let instance = self.pre.instantiate_async(&mut *store).await?;
+        let instance = match *instance {
+            Some(instance) => instance,
+            None => *instance.insert(self.pre.instantiate_async(&mut *store).await?),
+        };
         let function = instance.get_typed_func::<P, (R,)>(&mut *store, index)?;
         let (result,) = function.call_async(&mut *store, params).await?;
         Ok(Ok(result))

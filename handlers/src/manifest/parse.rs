@@ -31,10 +31,12 @@ const MERGES: &[(&str, Merge)] = &[
     ("min", Merge::Min),
     ("set", Merge::Set),
 ];
+const MISSED: &[(&str, Missed)] =
+    &[("skip", Missed::Skip), ("once", Missed::Once), ("all", Missed::All)];
 const CODE: [CodeKind; 5] =
     [CodeKind::Component, CodeKind::Python, CodeKind::Js, CodeKind::Java, CodeKind::Command];
 const TRIGGERS: [&str; 6] = ["event", "call", "stream", "http", "cron", "table"];
-const NOT_SERVED: [&str; 3] = ["http", "cron", "table"];
+const NOT_SERVED: [&str; 2] = ["http", "table"];
 /// Most tokens of a subject pattern.
 const TOKENS_MAX: usize = 8;
 /// Most entries of a list of names.
@@ -171,12 +173,15 @@ fn is_identifier(text: &str) -> bool {
 }
 
 fn triggers(node: &Node<'_>) -> Result<Vec<Trigger>> {
-    node.tables("trigger", TRIGGERS_MAX)?.iter().map(trigger).collect()
+    let nodes = node.tables("trigger", TRIGGERS_MAX)?;
+    // Its own mistakes are found elsewhere.
+    let handler = node.field("name").and_then(|field| field.text().ok()).unwrap_or_default();
+    nodes.iter().enumerate().map(|(at, node)| trigger(node, handler, at)).collect()
 }
 
-fn trigger(node: &Node<'_>) -> Result<Trigger> {
+fn trigger(node: &Node<'_>, handler: &str, at: usize) -> Result<Trigger> {
     let mut known = TRIGGERS.to_vec();
-    known.extend(["framing", "protocol"]);
+    known.extend(["framing", "protocol", "zone", "missed"]);
     node.only(&known)?;
     let mut found = TRIGGERS.iter().filter_map(|kind| Some((*kind, node.field(kind)?)));
     let (kind, field) = found.next().ok_or_else(|| {
@@ -193,10 +198,33 @@ fn trigger(node: &Node<'_>) -> Result<Trigger> {
     {
         return Err(stray.wrong("only streams have this; remove it"));
     }
+    if kind != "cron"
+        && let Some(stray) = node.field("zone").or_else(|| node.field("missed"))
+    {
+        return Err(stray.wrong("only schedules have this; remove it"));
+    }
     match kind {
         "event" => subject_pattern(&field).map(Trigger::Event),
         "call" => name(&field).map(Trigger::Call),
+        "cron" => cron(node, &field, format!("{CRON_TOPIC}.{handler}.{at}")),
         _ => stream(node, &field),
+    }
+}
+
+fn cron(node: &Node<'_>, field: &Field<'_>, topic: String) -> Result<Trigger> {
+    let line = bounded(field, 256)?;
+    let zone_field = node.field("zone");
+    let zone = zone_field.as_ref().map_or(Ok("UTC".to_owned()), |field| bounded(field, 64))?;
+    let missed = match node.field("missed") {
+        Some(field) => field.choice("policy", MISSED)?,
+        None => Missed::default(),
+    };
+    match Schedule::parse(&line, &zone) {
+        Ok(_) => Ok(Trigger::Cron(CronTrigger { line, zone, missed, topic })),
+        Err(problem) if problem.contains("time zone") => {
+            Err(zone_field.as_ref().unwrap_or(field).wrong(problem))
+        }
+        Err(problem) => Err(field.wrong(problem)),
     }
 }
 

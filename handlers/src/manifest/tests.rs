@@ -205,7 +205,7 @@ fn frames_go_to_components_and_calls_have_one_answerer() {
 
 #[test]
 fn what_cannot_be_run_yet_is_said_plainly() {
-    for cause in ["http = \"/x\"", "cron = \"* * * * *\"", "table = \"t\""] {
+    for cause in ["http = \"/x\"", "table = \"t\""] {
         let found = error_of(&format!("[[handler.trigger]]\n{cause}"));
         assert!(found.contains("not served yet"), "{found}");
     }
@@ -283,5 +283,27 @@ proptest! {
             lines[line] = format!("{name}= {value}");
         }
         answers_sanely(&lines.join("\n"));
+    }
+}
+
+#[test]
+fn schedules_are_read_and_checked() {
+    let with = |lines: &str| Manifest::parse(&format!("{SMALL}[[handler.trigger]]\n{lines}\n"));
+    let manifest =
+        with("cron = \"*/5 * * * *\"\nzone = \"Europe/Berlin\"\nmissed = \"once\"").unwrap();
+    let handler = &manifest.handlers[0];
+    let Trigger::Cron(cron) = &handler.triggers[0] else { panic!("{:?}", handler.triggers) };
+    assert_eq!((cron.missed, cron.topic.as_str()), (Missed::Once, "_cron.count.0"));
+    assert!(handler.triggers[0].takes_event("_cron.count.0"));
+    assert!(!handler.triggers[0].takes_event("_cron.count.1"));
+    assert!(!Trigger::Event(">".into()).takes_event("_cron.count.0"));
+    for (lines, wanted) in [
+        ("cron = \"* * *\"", "cron: 3 fields"),
+        ("cron = \"* * * * *\"\nzone = \"Nowhere\"", "zone: unknown time zone"),
+        ("cron = \"* * * * *\"\nmissed = \"maybe\"", "missed"),
+        ("call = \"x\"\nzone = \"UTC\"", "only schedules"),
+    ] {
+        let found = with(lines).unwrap_err().to_string();
+        assert!(found.contains(wanted), "{found}");
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 
 /// A component whose `handle-event` has the given body and locals; memory starts with one page.
-fn event_component(body: &str) -> Vec<u8> {
+pub(super) fn event_component(body: &str) -> Vec<u8> {
     let fields = ["id", "source", "subject", "time", "content-type"]
         .map(|name| format!("(field \"{name}\" string)"))
         .join(" ");
@@ -24,7 +24,7 @@ fn event_component(body: &str) -> Vec<u8> {
 }
 
 /// A component that answers every call with the request's own body.
-fn echo_component() -> Vec<u8> {
+pub(super) fn echo_component() -> Vec<u8> {
     component(&format!(
         r#"(import "edgescale:app/inputs@0.1.0" (instance $inputs
              (type $q (record (field "id" string) (field "name" string)
@@ -59,9 +59,9 @@ const MEMORY: &str = r#"
       (global.set $top (i32.add (local.get $at) (local.get 3)))
       (local.get $at))"#;
 
-const SUCCEED: &str = "(i32.const 16)";
+pub(super) const SUCCEED: &str = "(i32.const 16)";
 
-fn component(text: &str) -> Vec<u8> {
+pub(super) fn component(text: &str) -> Vec<u8> {
     wat::parse_str(format!("(component {text})")).unwrap()
 }
 
@@ -192,6 +192,38 @@ async fn every_event_finds_a_fresh_instance() {
     for _ in 0..50 {
         bench.invoke(&handler, event("x", "")).await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_serves_as_often_as_its_handler_says() {
+    let bench = Bench::with(|config| config.instances_max = 2);
+    // The first use is fine, the second says so, a third would break down.
+    let body = r#"
+        (if (i32.eq (i32.load (i32.const 8)) (i32.const 2)) (then unreachable))
+        (i32.store8 (i32.const 16) (i32.load (i32.const 8)))
+        (i32.store (i32.const 20) (i32.const 100))
+        (i32.store (i32.const 24) (i32.const 0))
+        (i32.store (i32.const 8) (i32.add (i32.load (i32.const 8)) (i32.const 1)))
+        (i32.const 16)"#;
+    let mut handler = bench.install(CodeKind::Component, &event_component(body)).await;
+    handler.limits.reuse = Some(2);
+    for _ in 0..10 {
+        bench.invoke(&handler, event("x", "")).await.unwrap();
+        let error = bench.invoke(&handler, event("x", "")).await.unwrap_err();
+        assert_eq!(error, InvokeError::GuestError(String::new()), "the same instance");
+    }
+    // Instances that wait make room for others, and take up no more than there is.
+    handler.limits.reuse = Some(1_000);
+    let others: Vec<Target> =
+        (0..5).map(|n| Target { handler: format!("h{n}"), ..handler.clone() }).collect();
+    for other in &others {
+        bench.invoke(other, event("x", "")).await.unwrap();
+    }
+    // One that breaks down is not used again.
+    bench.invoke(&others[4], event("x", "")).await.unwrap_err();
+    let error = bench.invoke(&others[4], event("x", "")).await.unwrap_err();
+    assert!(matches!(error, InvokeError::GuestTrap { .. }), "{error}");
+    bench.invoke(&others[4], event("x", "")).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -50,7 +50,7 @@ def handler(event, context):
         edgescale.publish("second", b"\x00")
         return [edgescale.get("things", {"id": 1}), edgescale.get("things", {"id": 9}),
                 edgescale.scan("things", limit=1, reverse=True),
-                list(edgescale.get_blob(key)), edgescale.get_blob("none"),
+                list(edgescale.get_blob(key)), edgescale.get_blob("sha256-none"),
                 edgescale.call("other", [1]).decode(), edgescale.config("greeting"),
                 edgescale.config("nothing", "usual")]
     if name == "refused":

@@ -75,6 +75,13 @@ impl Guest {
         }
     }
 
+    /// From now on it works for another invocation.
+    pub(super) fn turn_to(&mut self, caller: Caller) {
+        self.log.turn_to(caller.clone());
+        self.published = 0;
+        self.caller = caller;
+    }
+
     pub(super) fn caller(&self) -> &Caller {
         &self.caller
     }

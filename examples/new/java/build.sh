@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Makes app.jar. Needs a JDK, and the Lambda libraries that ./tools.sh of EdgeScale installs.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+classes="$(mktemp -d)"
+trap 'rm -rf "$classes"' EXIT
+javac -cp "${EDGESCALE_TOOLS:?is set by edgescale build}/java/*" -d "$classes" App.java
+jar --create --file app.jar -C "$classes" .

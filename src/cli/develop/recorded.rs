@@ -1,0 +1,263 @@
+//! `edgescale test`: an app's handlers against recorded inputs, without a tree. A recording is a
+//! JSON file under `tests/` of the project, a list of steps; each file begins with empty tables.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use handlers::deploy::{table_name, table_spec};
+use handlers::execute::{Code, Config, Event, Host, Input, Invocation, Request, Target};
+use handlers::manifest::{Handler, Manifest, Source};
+use handlers::{Digest, EdgeExecute};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use store::EdgeStore;
+
+use super::super::output::Output;
+use super::host::LocalHost;
+use super::{manifest_of, read_manifest};
+use crate::node::host::json_row;
+
+/// One input, and what is expected of it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Step {
+    /// Name of a call.
+    call: Option<String>,
+    /// Topic of an event.
+    event: Option<String>,
+    #[serde(default)]
+    data: Value,
+    /// The answer of a call.
+    expect: Option<Value>,
+    /// Part of the error that is expected instead.
+    error: Option<String>,
+    /// What is published, in order.
+    published: Option<Vec<Published>>,
+    /// Tables as they are afterwards.
+    #[serde(default)]
+    rows: BTreeMap<String, Vec<Value>>,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Published {
+    subject: String,
+    #[serde(default)]
+    data: Value,
+}
+
+#[derive(Serialize)]
+struct Outcome {
+    file: PathBuf,
+    steps: usize,
+    took_ms: u64,
+    /// The first thing that was not as expected.
+    problem: Option<String>,
+}
+
+/// Runs every recording; fails when one differs.
+pub async fn test(project: &Path, tools: &Path, out: Output) -> Result<ExitCode> {
+    let manifest_file = manifest_of(project);
+    let manifest = read_manifest(&manifest_file)?;
+    let folder = manifest_file.parent().unwrap_or(Path::new("."));
+    let mut outcomes = Vec::new();
+    for file in recordings(&folder.join("tests"))? {
+        let began = Instant::now();
+        let ground = Ground::new(&manifest, folder, tools).await?;
+        let (steps, problem) = match ground.play(&file).await {
+            Ok(steps) => (steps, None),
+            Err(e) => (0, Some(format!("{e:#}"))),
+        };
+        let took_ms = began.elapsed().as_millis() as u64;
+        outcomes.push(Outcome { file, steps, took_ms, problem });
+    }
+    out.show(&outcomes, |outcomes| {
+        let line = |one: &Outcome| match &one.problem {
+            None => {
+                format!("ok      {}, {} steps, {} ms", one.file.display(), one.steps, one.took_ms)
+            }
+            Some(problem) => format!("FAILED  {}: {problem}", one.file.display()),
+        };
+        outcomes.iter().map(line).collect::<Vec<_>>().join("\n")
+    })?;
+    let failed = outcomes.iter().any(|one| one.problem.is_some());
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn recordings(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder).with_context(|| {
+        format!("no folder {}; put recordings there, tests/NAME.json", folder.display())
+    })?;
+    let paths = entries.flatten().map(|entry| entry.path());
+    let mut files: Vec<_> =
+        paths.filter(|path| path.extension().is_some_and(|kind| kind == "json")).collect();
+    files.sort();
+    if files.is_empty() {
+        bail!("{} holds no recordings; write tests/NAME.json", folder.display());
+    }
+    Ok(files)
+}
+
+/// The app, installed over a store of its own.
+struct Ground {
+    execute: Arc<EdgeExecute>,
+    host: Arc<LocalHost>,
+    _dir: tempfile::TempDir,
+}
+
+impl Ground {
+    async fn new(manifest: &Manifest, folder: &Path, tools: &Path) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let store = EdgeStore::open(store::Config::new(dir.path().join("store"), "local")).await?;
+        for table in &manifest.tables {
+            store.create_table(&table_spec(&manifest.app.name, table)).await?;
+        }
+        let (published, targets) = (Mutex::default(), OnceLock::new());
+        let host = LocalHost { manifest: manifest.clone(), store, published, targets };
+        let host = Arc::new(host);
+        let config = Config::new(dir.path().join("code"), tools);
+        let execute = Arc::new(EdgeExecute::start(config, Arc::clone(&host) as Arc<dyn Host>)?);
+        let mut all = Vec::new();
+        for handler in &manifest.handlers {
+            all.push(install(&execute, manifest, handler, folder).await?);
+        }
+        let _ = host.targets.set((Arc::downgrade(&execute), all));
+        Ok(Self { execute, host, _dir: dir })
+    }
+
+    /// Plays a recording; the error is the first thing that differs.
+    async fn play(&self, file: &Path) -> Result<usize> {
+        let text = std::fs::read(file)?;
+        let steps: Vec<Step> = serde_json::from_slice(&text).context("no list of steps")?;
+        for (number, step) in steps.iter().enumerate() {
+            self.step(step, number).await.with_context(|| format!("step {}", number + 1))?;
+        }
+        Ok(steps.len())
+    }
+
+    async fn step(&self, step: &Step, number: usize) -> Result<()> {
+        self.published().clear();
+        let manifest = &self.host.manifest;
+        let body = step.data.to_string().into();
+        let (id, content_type) = (format!("recorded-{number}"), "application/json".to_owned());
+        let (handlers, input): (Vec<&Handler>, Input) = match (&step.call, &step.event) {
+            (Some(name), None) => {
+                let name = name.clone();
+                let answers = manifest.handler_of_call(&name).into_iter().collect();
+                (answers, Input::Call(Request { id, name, content_type, body }))
+            }
+            (None, Some(subject)) => {
+                let takes = |handler: &&Handler| {
+                    handler.triggers.iter().any(|trigger| trigger.takes_event(subject))
+                };
+                let event = Event {
+                    id,
+                    source: "local".into(),
+                    subject: subject.clone(),
+                    time: "2026-01-01T00:00:00Z".into(),
+                    content_type,
+                    body,
+                };
+                (manifest.handlers.iter().filter(takes).collect(), Input::Event(event))
+            }
+            _ => bail!("write either \"call\" or \"event\""),
+        };
+        if handlers.is_empty() {
+            bail!("no handler is started by it");
+        }
+        for handler in handlers {
+            self.run(handler, input.clone(), step).await.with_context(|| handler.name.clone())?;
+        }
+        self.check_effects(step).await
+    }
+
+    async fn run(&self, handler: &Handler, input: Input, step: &Step) -> Result<()> {
+        let (_, targets) = self.host.targets.get().context("nothing is installed")?;
+        let target = targets.iter().find(|target| target.handler == handler.name);
+        let limit = Duration::from_millis(handler.limits.timeout_ms.into());
+        let invocation = Invocation {
+            target: target.context("is not installed")?.clone(),
+            input,
+            deadline: Instant::now() + limit,
+            attempt: 1,
+            traceparent: None,
+        };
+        match (self.execute.invoke(invocation).await, &step.error) {
+            (Err(e), Some(wanted)) if e.to_string().contains(wanted) => Ok(()),
+            (Err(e), _) => Err(e.into()),
+            (Ok(_), Some(wanted)) => bail!("succeeded, an error with {wanted:?} was expected"),
+            (Ok(reply), None) => match &step.expect {
+                Some(wanted) => differ(
+                    "answered",
+                    &serde_json::from_slice(&reply.body).unwrap_or_else(|_| {
+                        Value::String(String::from_utf8_lossy(&reply.body).into_owned())
+                    }),
+                    wanted,
+                ),
+                None => Ok(()),
+            },
+        }
+    }
+
+    async fn check_effects(&self, step: &Step) -> Result<()> {
+        if let Some(wanted) = &step.published {
+            let event = |event: &handlers::execute::Publication| Published {
+                subject: event.subject.clone(),
+                data: serde_json::from_slice(&event.body).unwrap_or_default(),
+            };
+            let found: Vec<Published> = self.published().iter().map(event).collect();
+            if found != *wanted {
+                bail!("published {found:?}, expected {wanted:?}");
+            }
+        }
+        for (table, wanted) in &step.rows {
+            let name = table_name(&self.host.manifest.app.name, table);
+            let found = self.host.store.scan(&name, store::Scan::default()).await?;
+            let rows: Vec<Value> = found.rows.iter().map(|r| Value::Object(json_row(r))).collect();
+            differ(&format!("table {table} holds"), &rows.into(), &wanted.clone().into())?;
+        }
+        Ok(())
+    }
+
+    fn published(&self) -> std::sync::MutexGuard<'_, Vec<handlers::execute::Publication>> {
+        self.host.published.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn differ(what: &str, found: &Value, wanted: &Value) -> Result<()> {
+    if found != wanted {
+        bail!("{what} {found}, expected {wanted}");
+    }
+    Ok(())
+}
+
+async fn install(
+    execute: &EdgeExecute,
+    manifest: &Manifest,
+    handler: &Handler,
+    folder: &Path,
+) -> Result<Arc<Target>> {
+    let Source::Path(path) = &handler.source else {
+        bail!("handler {:?} names uploaded code; name a file to test it", handler.name);
+    };
+    let file = folder.join(path);
+    let bytes = std::fs::read(&file).with_context(|| {
+        format!("the code {} cannot be read; run edgescale build first", file.display())
+    })?;
+    let digest = Digest::of(&bytes);
+    let code = Code { digest: digest.clone(), kind: handler.kind, bytes: bytes.into() };
+    execute.install(code).await.with_context(|| file.display().to_string())?;
+    Ok(Arc::new(Target {
+        app: manifest.app.name.clone(),
+        handler: handler.name.clone(),
+        revision: 1,
+        digest,
+        kind: handler.kind,
+        entry: handler.entry.clone(),
+        limits: handler.limits.clone(),
+    }))
+}

@@ -1,0 +1,79 @@
+//! Projects begun, built and tested by the program, without a tree.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use anyhow::Result;
+
+use super::world::{binary, tools};
+
+fn edgescale(folder: &Path, arguments: &[&str]) -> Result<Output> {
+    let mut command = Command::new(binary());
+    command.current_dir(folder).arg("--tools").arg(std::path::absolute(tools())?);
+    Ok(command.args(arguments).output()?)
+}
+
+fn succeeds(folder: &Path, arguments: &[&str]) -> Result<String> {
+    let output = edgescale(folder, arguments)?;
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {text}");
+    Ok(text)
+}
+
+fn is_there(program: &str, arguments: &[&str]) -> bool {
+    let there = Command::new(program).args(arguments).output().is_ok_and(|o| o.status.success());
+    if !there {
+        eprintln!("skipped: no {program} on this machine");
+    }
+    there
+}
+
+/// A new project builds and passes its own test.
+fn begins(language: &str) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    succeeds(dir.path(), &["new", language, "shop"])?;
+    succeeds(dir.path(), &["build", "shop"])?;
+    let text = succeeds(dir.path(), &["test", "shop"])?;
+    assert!(text.contains("ok      shop/tests/greet.json"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn a_python_project_builds_and_its_test_can_fail() -> Result<()> {
+    if !tools().join("py/awslambdaric").exists() {
+        eprintln!("skipped: no awslambdaric; run ./tools.sh test");
+        return Ok(());
+    }
+    begins("python")?;
+    let dir = tempfile::tempdir()?;
+    succeeds(dir.path(), &["new", "python", "shop"])?;
+    let again = edgescale(dir.path(), &["new", "python", "shop"])?;
+    assert!(String::from_utf8_lossy(&again.stderr).contains("exists already"));
+    let bad = edgescale(dir.path(), &["new", "python", "No_Name"])?;
+    assert!(String::from_utf8_lossy(&bad.stderr).contains("is no name"));
+
+    let recording = dir.path().join("shop/tests/greet.json");
+    let text = std::fs::read_to_string(&recording)?;
+    std::fs::write(&recording, text.replace("\"visits\": 3", "\"visits\": 4"))?;
+    let failed = edgescale(dir.path(), &["test", "shop"])?;
+    let text = String::from_utf8_lossy(&failed.stdout).into_owned();
+    assert_eq!(failed.status.code(), Some(1), "{text}");
+    assert!(text.contains("FAILED  shop/tests/greet.json: step 3: greet: answered"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn a_javascript_project_builds_and_passes() -> Result<()> {
+    let own = tools().join("bin/node").exists();
+    if own || is_there("node", &["--version"]) { begins("js") } else { Ok(()) }
+}
+
+#[test]
+fn a_java_project_builds_and_passes() -> Result<()> {
+    if !tools().join("java").is_dir() {
+        eprintln!("skipped: no Java runtime client; run ./tools.sh test where mvn is");
+        return Ok(());
+    }
+    if is_there("javac", &["-version"]) { begins("java") } else { Ok(()) }
+}
