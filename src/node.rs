@@ -5,6 +5,7 @@ mod control;
 mod cron;
 mod dlq;
 mod family;
+mod feeds;
 mod gossip;
 pub(crate) mod host;
 pub mod link;
@@ -139,6 +140,7 @@ pub async fn start(settings: Settings) -> Result<(Arc<Node>, Vec<Subscription>, 
     family::reopen_door(&node).await;
     tasks.spawn(gossip::keep_looking(node.clone()));
     tasks.spawn(node.triggers.clone().run_events());
+    tasks.spawn(feeds::run(node.clone(), data.clone()));
     match node.bus.site().parent() {
         Some(parent) => {
             tasks.spawn(gossip::run(node.clone(), parent));

@@ -116,6 +116,13 @@ pub enum Trigger {
     Call(String),
     /// A time that has come; once for the whole tree.
     Cron(CronTrigger),
+    /// Rows of a table that change in the store of a site where the handler is placed.
+    Table {
+        /// One of the app's tables.
+        table: String,
+        /// Topic of its events: `_table.<handler>.<number of the trigger>`.
+        topic: String,
+    },
     /// Data of a stream.
     Stream {
         /// Name of the stream.
@@ -127,6 +134,9 @@ pub enum Trigger {
 
 /// First token of the topics under which what is due reaches a handler.
 pub const CRON_TOPIC: &str = "_cron";
+
+/// First token of the topics under which changed rows reach a handler.
+pub const TABLE_TOPIC: &str = "_table";
 
 /// A schedule; see [`crate::cron`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -307,6 +317,7 @@ impl Trigger {
             // Topics with an underscore are ours: `>` does not mean them.
             Self::Event(pattern) => !subject.starts_with('_') && subject_matches(pattern, subject),
             Self::Cron(cron) => cron.topic == subject,
+            Self::Table { topic, .. } => topic == subject,
             _ => false,
         }
     }

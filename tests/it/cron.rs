@@ -1,9 +1,11 @@
-//! Schedules on a real tree: once for all of it, where the handler is placed.
+//! Schedules and changed rows on a real tree: they start handlers where these are placed.
 
 use std::time::Instant;
 
 use anyhow::Result;
+use bus::Kind;
 use edgescale::node::client;
+use serde_json::json;
 
 use super::handlers::component;
 use super::world::{World, eventually};
@@ -37,5 +39,29 @@ async fn a_schedule_runs_at_one_site_of_its_placement() -> Result<()> {
     let moved = async || Ok((runs("cloud").await? >= 2).then_some(()));
     eventually("two runs at the root", moved).await?;
     client::control(world.bus("cloud"), "apps.delete", "clock").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_changed_row_starts_a_handler_where_it_is_placed() -> Result<()> {
+    let world = World::start_with(&["cloud", "cloud.east"], []).await?;
+    let manifest = "[app]\nname = \"feed\"\n[[handler]]\nname = \"tell\"\n\
+                    component = \"{code}\"\n[[handler.trigger]]\ntable = \"rows\"\n\
+                    [handler.placement]\nmin_tier = \"cloud\"\n\
+                    [[table]]\nname = \"rows\"\nkey = [\"a\"]\n\
+                    columns = [{ name = \"a\", type = \"utf8\" }]\n";
+    world.apply(manifest, &[("code", component("(i32.const 16)"))]).await?;
+    let east = world.bus("cloud.east");
+    let mut written = 0;
+    // The first rows may be there before the table is followed.
+    let told = async || {
+        written += 1;
+        let row = json!({ "table": "feed_rows", "rows": [{ "a": format!("row {written}") }],
+                          "level": "local-sync" });
+        client::ask(east, Kind::St, "put", row.to_string()).await?;
+        Ok((world.count("cloud", "invocations feed/tell").await? > 0).then_some(()))
+    };
+    eventually("a row written below to be told at the root", told).await?;
+    assert_eq!(world.count("cloud.east", "invocations feed/tell").await?, 0);
     Ok(())
 }

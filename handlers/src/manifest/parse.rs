@@ -36,7 +36,7 @@ const MISSED: &[(&str, Missed)] =
 const CODE: [CodeKind; 5] =
     [CodeKind::Component, CodeKind::Python, CodeKind::Js, CodeKind::Java, CodeKind::Command];
 const TRIGGERS: [&str; 6] = ["event", "call", "stream", "http", "cron", "table"];
-const NOT_SERVED: [&str; 2] = ["http", "table"];
+const NOT_SERVED: [&str; 1] = ["http"];
 /// Most tokens of a subject pattern.
 const TOKENS_MAX: usize = 8;
 /// Most entries of a list of names.
@@ -99,7 +99,7 @@ fn handler(node: &Node<'_>, tables: &[TableSpec]) -> Result<Handler> {
     known.extend(CODE.map(CodeKind::name));
     node.only(&known)?;
     let (kind, source) = code(node)?;
-    let triggers = triggers(node)?;
+    let triggers = triggers(node, tables)?;
     check_kind_takes(node, kind, &triggers)?;
     Ok(Handler {
         name: name(&node.need("name", "write name = \"my-handler\"")?)?,
@@ -172,14 +172,14 @@ fn is_identifier(text: &str) -> bool {
         && !text.starts_with(|c: char| c.is_ascii_digit())
 }
 
-fn triggers(node: &Node<'_>) -> Result<Vec<Trigger>> {
+fn triggers(node: &Node<'_>, tables: &[TableSpec]) -> Result<Vec<Trigger>> {
     let nodes = node.tables("trigger", TRIGGERS_MAX)?;
     // Its own mistakes are found elsewhere.
     let handler = node.field("name").and_then(|field| field.text().ok()).unwrap_or_default();
-    nodes.iter().enumerate().map(|(at, node)| trigger(node, handler, at)).collect()
+    nodes.iter().enumerate().map(|(at, node)| trigger(node, tables, handler, at)).collect()
 }
 
-fn trigger(node: &Node<'_>, handler: &str, at: usize) -> Result<Trigger> {
+fn trigger(node: &Node<'_>, tables: &[TableSpec], handler: &str, at: usize) -> Result<Trigger> {
     let mut known = TRIGGERS.to_vec();
     known.extend(["framing", "protocol", "zone", "missed"]);
     node.only(&known)?;
@@ -206,6 +206,10 @@ fn trigger(node: &Node<'_>, handler: &str, at: usize) -> Result<Trigger> {
     match kind {
         "event" => subject_pattern(&field).map(Trigger::Event),
         "call" => name(&field).map(Trigger::Call),
+        "table" => {
+            let table = own_table(&field, tables)?;
+            Ok(Trigger::Table { table, topic: format!("{TABLE_TOPIC}.{handler}.{at}") })
+        }
         "cron" => cron(node, &field, format!("{CRON_TOPIC}.{handler}.{at}")),
         _ => stream(node, &field),
     }
@@ -298,10 +302,13 @@ fn placement(node: &Node<'_>, tables: &[TableSpec]) -> Result<Placement> {
 }
 
 fn near(node: &Node<'_>, tables: &[TableSpec]) -> Result<Option<String>> {
-    let Some(field) = node.field("near") else { return Ok(None) };
+    node.field("near").map(|field| own_table(&field, tables)).transpose()
+}
+
+fn own_table(field: &Field<'_>, tables: &[TableSpec]) -> Result<String> {
     let text = field.text()?;
     if tables.iter().any(|table| table.name == text) {
-        return Ok(Some(text.to_owned()));
+        return Ok(text.to_owned());
     }
     let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
     let mend = match names.as_slice() {

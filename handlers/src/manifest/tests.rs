@@ -205,7 +205,7 @@ fn frames_go_to_components_and_calls_have_one_answerer() {
 
 #[test]
 fn what_cannot_be_run_yet_is_said_plainly() {
-    for cause in ["http = \"/x\"", "table = \"t\""] {
+    for cause in ["http = \"/x\""] {
         let found = error_of(&format!("[[handler.trigger]]\n{cause}"));
         assert!(found.contains("not served yet"), "{found}");
     }
@@ -306,4 +306,17 @@ fn schedules_are_read_and_checked() {
         let found = with(lines).unwrap_err().to_string();
         assert!(found.contains(wanted), "{found}");
     }
+}
+
+#[test]
+fn a_trigger_follows_a_table_of_the_app() {
+    let table = "[[table]]\nname = \"rows\"\nkey = [\"a\"]\n\
+                 columns = [{ name = \"a\", type = \"utf8\" }]\n";
+    let with = |name: &str| {
+        Manifest::parse(&format!("{SMALL}[[handler.trigger]]\ntable = \"{name}\"\n{table}"))
+    };
+    let manifest = with("rows").unwrap();
+    assert!(manifest.handlers[0].triggers[0].takes_event("_table.count.0"));
+    let found = with("others").unwrap_err().to_string();
+    assert!(found.contains("unknown table \"others\"; use one of rows"), "{found}");
 }
