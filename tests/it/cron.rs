@@ -1,5 +1,6 @@
 //! Schedules and changed rows on a real tree: they start handlers where these are placed.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use anyhow::Result;
@@ -52,12 +53,11 @@ async fn a_changed_row_starts_a_handler_where_it_is_placed() -> Result<()> {
                     columns = [{ name = \"a\", type = \"utf8\" }]\n";
     world.apply(manifest, &[("code", component("(i32.const 16)"))]).await?;
     let east = world.bus("cloud.east");
-    let mut written = 0;
+    let written = AtomicU64::new(0);
     // The first rows may be there before the table is followed.
     let told = async || {
-        written += 1;
-        let row = json!({ "table": "feed_rows", "rows": [{ "a": format!("row {written}") }],
-                          "level": "local-sync" });
+        let name = format!("row {}", written.fetch_add(1, Ordering::Relaxed));
+        let row = json!({ "table": "feed_rows", "rows": [{ "a": name }], "level": "local-sync" });
         client::ask(east, Kind::St, "put", row.to_string()).await?;
         Ok((world.count("cloud", "invocations feed/tell").await? > 0).then_some(()))
     };
