@@ -200,8 +200,9 @@ impl Wasm {
             .cache
             .put_compiled(&code.digest, &self.fingerprint, &compiled)
             .map_err(|error| InvokeError::Node(format!("code {}: {error}", code.digest)))?;
+        // Made a moment ago by this engine: what keeps it from being loaded is the code itself.
         deserialize(&self.engine, &path)
-            .map_err(|error| InvokeError::Node(format!("code {}: {error:#}", code.digest)))
+            .map_err(|error| bad_code(&code.digest, format!("asks for too much: {error:#}")))
     }
 
     /// Starts an instance once, so that code which cannot start or whose functions have other
