@@ -193,7 +193,9 @@ async fn dispatch(command: Command, global: Global) -> Result<ExitCode> {
             let (context, at) = (Context::load(&global.dir)?, global.at.as_deref());
             develop::dev(&project, &global.tools, &context, at, out).await?;
         }
-        Command::Doctor => return doctor::run(&global.tools, global.json),
+        Command::Doctor => {
+            return doctor::run(&global.tools, &global.dir, global.json).await;
+        }
         Command::Bench(BenchCommand::Kernels(options)) => {
             out.show(&bench::kernels::run(&options)?, bench::kernels::table)?;
         }

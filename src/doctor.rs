@@ -1,5 +1,7 @@
 //! `edgescale doctor`: what this machine lacks, and the mend.
 
+mod site;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -32,8 +34,9 @@ pub struct Check {
     pub mend: String,
 }
 
-/// Looks at everything and prints it; fails when a tree could not start.
-pub fn run(tools: &Path, json: bool) -> Result<ExitCode> {
+/// Looks at everything and prints it; fails when a tree could not start, or the site of `dir` is
+/// not as it should be.
+pub async fn run(tools: &Path, dir: &Path, json: bool) -> Result<ExitCode> {
     let mut checks = vec![
         nats_server(tools),
         devices(),
@@ -47,6 +50,7 @@ pub fn run(tools: &Path, json: bool) -> Result<ExitCode> {
         sockets(),
     ];
     checks.extend(fences());
+    checks.extend(site::checks(dir).await);
     match json {
         true => println!("{}", serde_json::to_string_pretty(&checks)?),
         false => checks.iter().for_each(print),

@@ -40,7 +40,8 @@ pub fn link_bytes(monitor: &str) -> Result<Option<LinkBytes>> {
     Ok(spoke.map(|leaf| LinkBytes { up: leaf.out_bytes, down: leaf.in_bytes }))
 }
 
-fn get(address: &str, path: &str) -> Result<String> {
+/// What the server behind `address` (`host:port`) answers on one of its monitor's pages.
+pub fn get(address: &str, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect(address).with_context(|| format!("monitor {address}"))?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;

@@ -62,6 +62,9 @@ pub struct Settings {
     /// The site's folder, at the node that takes children in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub folder: Option<PathBuf>,
+    /// The paths that the site had before it was moved.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former: Vec<TierPath>,
 }
 
 impl Settings {
@@ -174,7 +177,7 @@ async fn open(settings: &Settings) -> Result<Node> {
     let deploy = Arc::new(deploy);
     let class = settings.class;
     let route = Arc::new(EdgeRoute::new(bus.clone(), class));
-    let events = EventLog::open(&bus).await?;
+    let events = EventLog::open(&bus).await?.formerly(settings.former.clone());
     let registry = match site.parent() {
         None => Some(Registry::open(&bus).await?),
         Some(_) => None,
@@ -341,7 +344,8 @@ impl Node {
 }
 
 async fn open_store(settings: &Settings, bus: &Bus) -> Result<Arc<EdgeStore>> {
-    let config = store::Config::new(settings.data.join("store"), settings.site.as_str());
+    let mut config = store::Config::new(settings.data.join("store"), settings.site.as_str());
+    config.former = settings.former.iter().map(TierPath::to_string).collect();
     let store = EdgeStore::open(config).await.context("the store did not open")?;
     store.attach(Arc::new(link::BusLink::new(bus.clone())))?;
     Ok(Arc::new(store))

@@ -73,6 +73,7 @@ impl RunningSite {
             tools: programs.tools.clone(),
             monitor: Some(site.monitor.clone()),
             folder: Some(folder.dir().to_owned()),
+            former: record.former.clone(),
         };
         settings.save(&folder.file(node::CONFIG_FILE))?;
         let (dir, programs) = (folder.dir().to_owned(), programs.clone());

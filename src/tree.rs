@@ -216,13 +216,13 @@ fn folder(dir: &Path, site: &TierPath, ports: Ports) -> Result<SiteFolder> {
     let (site, class, address) = (site.clone(), site.default_class(), LOOPBACK.to_owned());
     Ok(SiteFolder::create(
         dir,
-        Record { site, class, address, operated: None, ports, parent: None },
+        Record { site, class, address, operated: None, ports, former: vec![], parent: None },
     )?)
 }
 
 /// Makes one site the child of another, as `tree invite` and `tree join` do.
 fn link(parent: &mut SiteFolder, child: &mut SiteFolder, address: String) -> Result<()> {
-    let key = child.key("link.nk")?.public;
+    let key = child.link_key()?.public;
     if !parent.roster().children().any(|known| known.link == key) {
         let now_s = now_s();
         let name = child.record.site.name().to_owned();

@@ -182,6 +182,8 @@ fn unique_id() -> String {
 pub struct EventLog {
     bus: Bus,
     js: jetstream::Context,
+    /// The paths that the tier had before it was moved.
+    former: Vec<TierPath>,
 }
 
 /// Who reads the log: each reader sees every event once, and again until it acknowledges.
@@ -237,7 +239,14 @@ impl EventLog {
                 .await
                 .map_err(|e| Error::local(format!("stream {name} of {site}"), e))?;
         }
-        Ok(Self { bus: bus.clone(), js })
+        Ok(Self { bus: bus.clone(), js, former: vec![] })
+    }
+
+    /// The log of a tier that was moved: what it took in under a former path speaks for the one
+    /// that it has now, since the new parent knows it by no other.
+    pub fn formerly(mut self, paths: Vec<TierPath>) -> Self {
+        self.former = paths;
+        self
     }
 
     /// Stores an event at this tier; returns when the tier has it.
@@ -284,13 +293,15 @@ impl EventLog {
             .messages()
             .await
             .map_err(|e| fail(&e))?;
-        Ok(Deliveries { site: self.bus.site().clone(), messages })
+        let (site, former) = (self.bus.site().clone(), self.former.clone());
+        Ok(Deliveries { site, former, messages })
     }
 }
 
 /// A running read of the log.
 pub struct Deliveries {
     site: TierPath,
+    former: Vec<TierPath>,
     messages: consumer::pull::Stream,
 }
 
@@ -309,7 +320,8 @@ impl Deliveries {
         let id = format!("{}-{seq}", self.site.domain());
         let data = message.payload.clone();
         let event = Event::read(&name, headers.clone(), data.clone(), &self.site, &id, published)
-            .and_then(|event| speaks_for_itself(event, &message.subject));
+            .and_then(|event| speaks_for_itself(event, &message.subject))
+            .map(|event| under_the_present_path(event, &self.former, &self.site));
         let published_here = message.subject.starts_with("ev.");
         Ok(Delivery { event, name, headers, data, seq, attempts, published_here, message })
     }
@@ -327,6 +339,18 @@ fn speaks_for_itself(event: Event, subject: &str) -> Result<Event, Error> {
         }
         _ => Ok(event),
     }
+}
+
+/// An event of a tier that was moved, or of one below it, by the path that the tier has now.
+fn under_the_present_path(mut event: Event, former: &[TierPath], site: &TierPath) -> Event {
+    let Ok(source) = event.source.parse::<TierPath>() else { return event };
+    if site.contains(&source) {
+        return event;
+    }
+    if let Some(before) = former.iter().find(|before| before.contains(&source)) {
+        event.source = format!("{site}{}", &source.as_str()[before.as_str().len()..]);
+    }
+    event
 }
 
 /// The part of a stored subject that names the event: behind `_`, or behind `_.ev` on its way up.

@@ -16,6 +16,10 @@ use crate::{Error, TierPath};
 ///
 /// The same at every site: a message too large for the next server ends the whole link.
 pub const MAX_PAYLOAD_BYTES: usize = 1 << 20;
+/// How often a server asks whether the other side of a connection is there, in seconds.
+pub const PING_INTERVAL_S: u32 = 5;
+/// After how many questions without answer a connection is given up.
+pub const PING_MAX: u32 = 2;
 /// The oldest nats-server that is accepted; older ones lose requests on leaf links.
 pub const VERSION_MIN: (u32, u32) = (2, 12);
 /// Where free ports are looked for.

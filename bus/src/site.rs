@@ -7,7 +7,7 @@
 //! | `children.json` | [`Roster`]: children and open invitations |
 //! | `authority.key`, `.pem` | the authority over the children's links |
 //! | `listen.key`, `.pem` | this site's end of its children's links |
-//! | `link.nk`, `link.key`, `.pem`, `parent.pem` | its end of the link to its parent |
+//! | `link.nk`, `.key`, `.pem`, `.parent.pem` | its end of the link to the parent |
 //! | `node.nk`, `client.nk`, `sys.nk` | the keys of node, operator, and of reloading the server |
 //! | `nats.conf` | the server's configuration, written anew at each change |
 
@@ -30,6 +30,8 @@ pub const RECORD_FILE: &str = "site.toml";
 /// The name of the server's configuration within a site's folder.
 pub const SERVER_FILE: &str = "nats.conf";
 const ROSTER_FILE: &str = "children.json";
+/// How often a site may be moved.
+pub const MOVES_MAX: usize = 16;
 /// The address of a site that nobody needs to reach from elsewhere.
 pub const LOOPBACK: &str = "127.0.0.1";
 
@@ -46,6 +48,9 @@ pub struct Record {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operated: Option<String>,
     pub ports: Ports,
+    /// The paths that the site had before it was moved, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former: Vec<TierPath>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,
 }
@@ -200,12 +205,8 @@ impl SiteFolder {
         let parent = match &record.parent {
             Some(parent) => Some(ParentLink {
                 address: parent.address.clone(),
-                seed: self.key("link.nk")?.seed,
-                tls: TlsFiles {
-                    certificate: self.file("link.pem"),
-                    key: self.file("link.key"),
-                    authority: self.file("parent.pem"),
-                },
+                seed: self.link_key()?.seed,
+                tls: self.link_files(record.former.len()),
             }),
             None => None,
         };
@@ -274,20 +275,74 @@ impl SiteFolder {
         self.save()
     }
 
-    /// What this site asks of the parent that its token names; its keys are made where missing.
-    pub fn request(&self, token: &Token) -> Result<JoinRequest, Error> {
-        let tls = LinkKey::load_or_generate(&self.file("link.key"))?;
-        JoinRequest::new(token, &self.key("link.nk")?, tls.public())
+    /// The nkey of the link to the parent.
+    pub fn link_key(&self) -> Result<UserKey, Error> {
+        self.key(&link_file(self.record.former.len(), "nk"))
     }
 
-    /// Takes the place in the tree that a parent gave.
+    fn link_files(&self, turn: usize) -> TlsFiles {
+        let file = |end: &str| self.file(&link_file(turn, end));
+        TlsFiles { certificate: file("pem"), key: file("key"), authority: file("parent.pem") }
+    }
+
+    /// The turn of the link that is asked for: a site that has a parent is about to move.
+    fn next_turn(&self) -> usize {
+        self.record.former.len() + usize::from(self.record.parent.is_some())
+    }
+
+    /// What this site asks of the parent that its token names; its keys are made where missing.
+    pub fn request(&self, token: &Token) -> Result<JoinRequest, Error> {
+        let turn = self.next_turn();
+        let tls = LinkKey::load_or_generate(&self.link_files(turn).key)?;
+        JoinRequest::new(token, &self.key(&link_file(turn, "nk"))?, tls.public())
+    }
+
+    /// Takes the place in the tree that a parent gave. The record is written last: until then the
+    /// site is where it was.
     pub fn adopt(&mut self, answer: &JoinAnswer) -> Result<(), Error> {
-        write_secret(&self.file("link.pem"), &answer.certificate)?;
-        write_secret(&self.file("parent.pem"), &answer.authority)?;
-        self.record.site = answer.site.clone();
+        let files = self.link_files(self.next_turn());
+        write_secret(&files.certificate, &answer.certificate)?;
+        write_secret(&files.authority, &answer.authority)?;
+        let before = std::mem::replace(&mut self.record.site, answer.site.clone());
+        if self.record.parent.is_some() {
+            self.record.former.push(before);
+        }
         self.record.class = answer.class;
         self.record.parent = Some(Parent { address: answer.address.clone() });
         self.save()
+    }
+
+    /// Says why the site cannot move to the place that a token names.
+    pub fn check_move(&self, token: &Token) -> Result<(), Error> {
+        let site = &self.record.site;
+        let refuse = |why: String| Err(Error::Bad(format!("{site} does not move: {why}")));
+        let children: Vec<&str> = self.roster.children().map(|c| c.name.as_str()).collect();
+        if self.record.parent.is_none() {
+            return refuse("it has no parent that it could leave".into());
+        }
+        if !children.is_empty() {
+            return refuse(format!(
+                "its children {children:?} would lose their places; remove them first with \
+                 `edgescale tree rm`, or move them"
+            ));
+        }
+        if token.site.root() != site.root() {
+            let (here, there) = (site.root(), token.site.root());
+            return refuse(format!(
+                "it belongs to the tree of {here}, the token to that of {there}"
+            ));
+        }
+        if self.record.former.len() >= MOVES_MAX {
+            return refuse(format!("it was moved {MOVES_MAX} times, which is the limit"));
+        }
+        Ok(())
+    }
+}
+
+fn link_file(turn: usize, end: &str) -> String {
+    match turn {
+        0 => format!("link.{end}"),
+        turn => format!("link-{turn}.{end}"),
     }
 }
 

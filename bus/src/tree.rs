@@ -9,12 +9,20 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use crate::pki::TlsFiles;
-use crate::server::MAX_PAYLOAD_BYTES;
+use crate::server::{MAX_PAYLOAD_BYTES, PING_INTERVAL_S, PING_MAX};
 use crate::site::{LOOPBACK, Ports};
 use crate::{Error, TierPath};
 
 /// The account that carries the tenant's traffic.
 pub const ACCOUNT: &str = "tenant";
+
+/// What never crosses a link.
+pub const DENIED: [&str; 2] = ["local.>", "_INBOX.>"];
+
+/// The cluster name that all children of a site share: it keeps siblings from hearing each other.
+pub fn kids(parent: &TierPath) -> String {
+    format!("kids-{}", parent.domain())
+}
 
 /// Everything that goes into one site's server configuration.
 #[derive(Clone, Debug)]
@@ -71,9 +79,9 @@ impl SiteServer {
         }
         writeln!(out, "server_name: \"{}\"", path.domain())?;
         writeln!(out, "max_payload: {MAX_PAYLOAD_BYTES}")?;
-        writeln!(out, "ping_interval: \"5s\"\nping_max: 2")?;
+        writeln!(out, "ping_interval: \"{PING_INTERVAL_S}s\"\nping_max: {PING_MAX}")?;
         if let Some(parent) = path.parent() {
-            writeln!(out, "cluster {{ name: \"kids-{}\" }}", parent.domain())?;
+            writeln!(out, "cluster {{ name: \"{}\" }}", kids(&parent))?;
         }
         let store = quoted(&self.store_dir);
         let domain = path.domain();
@@ -111,8 +119,8 @@ impl SiteServer {
             writeln!(out, "    account: {ACCOUNT}, nkey: \"{}\"", parent.seed)?;
             writeln!(out, "    ignore_discovered_servers: true, compression: s2_fast")?;
             writeln!(out, "    dial_timeout: \"2s\", tls {{ {} }}", tls(&parent.tls))?;
-            writeln!(out, "    deny_exports: [\"local.>\", \"_INBOX.>\"]")?;
-            writeln!(out, "    deny_imports: [\"local.>\", \"_INBOX.>\"] }} ]")?;
+            let denied = list(&DENIED.map(String::from));
+            writeln!(out, "    deny_exports: {denied}, deny_imports: {denied} }} ]")?;
         }
         writeln!(out, "}}")
     }
@@ -171,7 +179,9 @@ fn write_child(out: &mut String, parent: &TierPath, child: &ChildLink) -> std::f
     subscribe.push(format!("sync.{parent}._.apps"));
     subscribe.push("$SRV.>".into());
     writeln!(out, "      {{ nkey: {}, permissions: {{", child.public)?;
-    writeln!(out, "          publish: {{ allow: {} }}", list(&publish))?;
+    // Acknowledgements of JetStream get past what is allowed, but not past what is denied.
+    let (publish, streams) = (list(&publish), list(&["$JS.>".into()]));
+    writeln!(out, "          publish: {{ allow: {publish}, deny: {streams} }}")?;
     writeln!(out, "          subscribe: {{ allow: {} }} }} }}", list(&subscribe))
 }
 

@@ -26,6 +26,11 @@ pub enum Tree {
     Invite(Invite),
     /// Join as the site that a token names, in the folder of --dir, and run it
     Join(Join),
+    /// Move the site in --dir to the place that a token of its new parent names, with all it holds
+    Move {
+        /// The token; read from standard input when it is not given
+        token: Option<String>,
+    },
     /// Print the server's configuration of the site in --dir, without its secrets
     Config {
         /// Print the secrets as well
@@ -97,7 +102,15 @@ fn class(text: &str) -> Result<TierClass, String> {
 impl Place {
     fn record(&self, site: TierPath, class: TierClass) -> Result<Record> {
         let (address, operated) = (self.address.clone(), self.server.clone());
-        Ok(Record { site, class, address, operated, ports: self.ports()?, parent: None })
+        Ok(Record {
+            site,
+            class,
+            address,
+            operated,
+            ports: self.ports()?,
+            former: vec![],
+            parent: None,
+        })
     }
 
     fn ports(&self) -> Result<Ports> {
@@ -117,6 +130,7 @@ pub async fn tree(command: Tree, global: &Global, out: Output) -> Result<()> {
     match command {
         Tree::Init(asked) => init(&asked, global, out),
         Tree::Join(asked) => join_tree(&asked, global, out).await,
+        Tree::Move { token } => move_site(token.as_deref(), global, out).await,
         Tree::Config { secrets } => config(&SiteFolder::open(&global.dir)?, secrets, out),
         Tree::Invite(asked) => invite(&site(global)?, &asked, out).await,
         Tree::Ls => list(&site(global)?, out).await,
@@ -190,6 +204,27 @@ async fn join_tree(asked: &Join, global: &Global, out: Output) -> Result<()> {
         token.site
     );
     run_site(global, out).await
+}
+
+async fn move_site(token: Option<&str>, global: &Global, out: Output) -> Result<()> {
+    let token = Token::decode(&read_token(token)?)?;
+    let mut folder = SiteFolder::open(&global.dir)?;
+    folder.check_move(&token)?;
+    let before = folder.record.site.clone();
+    let answer = join::ask(&token, &folder.request(&token)?).await;
+    let answer = answer.with_context(|| format!("moving {before} to {}", token.site))?;
+    folder.adopt(&answer)?;
+    let operated = folder.record.operated.is_some();
+    out.show(&json!({"site": token.site, "before": before}), |_| {
+        let restart = if operated { " Restart its nats-server now." } else { "" };
+        let old = before.parent().map_or_else(String::new, |parent| parent.to_string());
+        format!(
+            "{before} is {} from now on.{restart}\n\
+             At {old}, shut the old key out:   edgescale tree rm {}",
+            token.site,
+            before.name()
+        )
+    })
 }
 
 fn read_token(given: Option<&str>) -> Result<String> {

@@ -13,6 +13,8 @@ pub struct Config {
     pub dir: PathBuf,
     /// Path of this site in the tree, such as `cloud.east.cell1`. A path of one token is the root.
     pub site: String,
+    /// The paths that this site had before it was moved in the tree.
+    pub former: Vec<String>,
     /// Bytes of changed rows in memory that cause a flush to segments.
     pub flush_bytes: usize,
     /// Bytes of changed rows in memory at which writers wait for flushes to catch up.
@@ -41,6 +43,7 @@ impl Config {
         Config {
             dir: dir.into(),
             site: site.into(),
+            former: Vec::new(),
             flush_bytes: 8 << 20,
             memory_bytes: 64 << 20,
             segments_max: 8,

@@ -111,7 +111,8 @@ impl Engine {
         if !is_site_path(&site) {
             return Err(Error::BadRequest(format!("site {site:?} is not a path of the tree")));
         }
-        let ground = tokio::task::spawn_blocking(move || ground_in(&dir, &site)).await;
+        let former = config.former.clone();
+        let ground = tokio::task::spawn_blocking(move || ground_in(&dir, &site, &former)).await;
         let ground = ground.map_err(|e| Error::io("store", std::io::Error::other(e)))??;
         Engine::open_on(config, ground).await
     }

@@ -6,6 +6,7 @@ mod delivery;
 mod develop;
 mod fault;
 mod handlers;
+mod leaf;
 mod proxy;
 mod road;
 mod security;

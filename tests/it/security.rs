@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use bus::event::publish_acked;
 use bus::{Event, Headers};
 use edgescale::node::client;
 
+use crate::leaf::Leaf;
 use crate::world::{PATIENCE, World, eventually};
 
 const SHORT: Duration = Duration::from_millis(500);
@@ -122,4 +123,132 @@ async fn strangers_get_no_connection_and_secrets_are_the_owners() -> Result<()> 
     // The tree still works.
     let ready = async || Ok(world.report("cloud.east").await?.ready.then_some(()));
     eventually("the tree to be well", ready).await
+}
+
+/// Everything that a site's keys do not allow, sent to its parent's server by hand: the site's own
+/// server, which would hold some of it back, is left out.
+#[tokio::test]
+async fn a_stranger_with_a_sites_keys_can_do_only_what_the_site_may() -> Result<()> {
+    let mut world = World::start().await?;
+    let east = world.tree.dir().join("cloud.east");
+    let cell = world.tree.dir().join("cloud.east.cell1");
+    let parent = bus::site::SiteFolder::open(&east)?.leaf_address();
+    world.tree.kill_node("cloud.east.cell1")?;
+    world.tree.stop_server("cloud.east.cell1")?;
+
+    let (sender, mut heard) = tokio::sync::mpsc::channel::<String>(10_000);
+    let hear = move |message: bus::Request| {
+        let sender = sender.clone();
+        async move {
+            let _ = sender.try_send(message.subject);
+        }
+    };
+    let listening = world.bus("cloud.east").subscribe(">", hear).await?;
+    world.bus("cloud.east").flush().await?;
+    let before = client::report(world.bus("cloud.east")).await?;
+
+    let forbidden = [
+        // A sibling's events, and events without a name of their own.
+        "sync.cloud.east.cell2._.ev.doorcam.motion",
+        "ev.cloud.east._.doorcam.motion",
+        "ev.cloud.east.cell2._.doorcam.motion",
+        // Calls into a sibling, past the parent, and control without the right.
+        "call.cloud.east.cell2._.doorcam.summary",
+        "ctl.cloud.east._.apps.apply",
+        "ctl.cloud.east._.apps.delete",
+        "ctl.cloud.east._.tree.invite",
+        "ctl.cloud.east._.tree.remove",
+        "ctl.cloud.east._.site.cell2.hello",
+        "st.cloud.east.cell2._.put",
+        "rp.cloud.east.cell2._.x",
+        // The parent's streams, and forged acknowledgements of its consumers.
+        "$JS.API.STREAM.DELETE.EV",
+        "$JS.cloud-east.API.STREAM.DELETE.EV",
+        "$JS.cloud-east.API.STREAM.PURGE.EV",
+        "$JS.cloud.API.STREAM.DELETE.KV_apps",
+        "$JS.FC.EV.RUN.AAAA",
+        "$JS.ACK.EV.RUN.1.1.1.1.0",
+        "$KV.apps.evil",
+        "$SYS.REQ.SERVER.PING",
+        // Subjects with wildcards and without sense.
+        ">",
+        "*",
+        "sync.cloud.east.*._.ev.x.y",
+        "sync.cloud.east.>",
+        "ctl..apps",
+        "\u{1}\u{7f}.cloud",
+    ];
+    // The server ends a link over which something forbidden is said.
+    for subject in forbidden {
+        let mut leaf = Leaf::connect(&cell, &parent).await?;
+        let _ = leaf.publish(subject, r#"{"stranger":true}"#).await;
+        let _ = tokio::time::timeout(PATIENCE, leaf.pong()).await?;
+    }
+    // Sniffing: asking for everything gets what is the site's own.
+    let mut leaf = Leaf::connect(&cell, &parent).await?;
+    for subject in [">", "sync.cloud.east.>", "rp.>", "ev.cloud.east.cell2.>", "$JS.>", "$SYS.>"] {
+        leaf.send(format!("LS+ {subject}\r\n").as_bytes()).await?;
+    }
+    let mut said = leaf.pong().await.unwrap_or_default();
+    for subject in ["ev.cloud.east.cell2._.app.secret", "sync.cloud.east._.st.up"] {
+        world.bus("cloud.east").publish(subject, &Headers::new(), "secret").await?;
+    }
+    world.bus("cloud.east").flush().await?;
+    said.extend(leaf.pong().await.unwrap_or_default());
+    assert!(!said.iter().any(|line| line.contains("secret")), "{said:?}");
+
+    // What is allowed, sent last: once it is here, so would the rest be.
+    let mut leaf = Leaf::connect(&cell, &parent).await?;
+    leaf.publish("tel.cloud.east.cell1._.last", "{}").await?;
+    leaf.pong().await?;
+    let mut subjects: Vec<String> = vec![];
+    while !subjects.iter().any(|subject| subject == "tel.cloud.east.cell1._.last") {
+        let next = tokio::time::timeout(PATIENCE, heard.recv()).await;
+        subjects.push(next.context("the allowed message never came")?.context("closed")?);
+    }
+    let arrived: Vec<_> =
+        forbidden.iter().filter(|subject| subjects.iter().any(|heard| heard == *subject)).collect();
+    assert!(arrived.is_empty(), "{arrived:?} arrived");
+    let log = std::fs::read_to_string(east.join("nats.log"))?;
+    for seen in ["ctl.cloud.east._.apps.apply", "$JS.cloud-east.API.STREAM.DELETE.EV"] {
+        assert!(log.lines().any(|l| l.contains("Violation") && l.contains(seen)), "{seen}: {log}");
+    }
+
+    // A request may carry any bytes in its name and headers: it is refused, or nothing.
+    let long = "a".repeat(3_000);
+    for name in ["..", "x", "a.b.c.d.e.f.g", "doorcam.\u{7f}", &long, "ü.ß"] {
+        leaf.publish(&format!("call.cloud.east._.{name}"), "{}").await?;
+    }
+    for headers in ["NATS/1.0\r\n:\r\n\r\n", "NATS/9.9 999\r\nA\r\n\r\n", "\r\n\r\n", "NATS/1.0"] {
+        let (length, total) = (headers.len(), headers.len() + 2);
+        let line =
+            format!("HMSG call.cloud.east._.doorcam.x {length} {total}\r\n{headers}{{}}\r\n");
+        leaf.send(line.as_bytes()).await?;
+        if leaf.pong().await.is_err() {
+            leaf = Leaf::connect(&cell, &parent).await?;
+        }
+    }
+    // A subject of 100 KB, a header of 600 KB, and a length that lies, end the link and no more.
+    let huge = "a".repeat(100_000);
+    let lies = [
+        format!("LMSG tel.cloud.east.cell1._.{huge} 2\r\n{{}}\r\n"),
+        "LMSG tel.cloud.east.cell1._.x 99999999\r\n".to_owned(),
+        "LMSG tel.cloud.east.cell1._.x -1\r\n".to_owned(),
+        format!("HMSG tel.cloud.east.cell1._.x 99 2\r\n{{}}\r\n"),
+        "INFO {\"max_payload\":99999999}\r\nGIBBERISH\r\n".to_owned(),
+    ];
+    for lie in lies {
+        let mut leaf = Leaf::connect(&cell, &parent).await?;
+        let _ = leaf.send(lie.as_bytes()).await;
+        let _ = tokio::time::timeout(SHORT, leaf.pong()).await;
+    }
+
+    // Nothing has changed, and the site itself is let in again.
+    let after = client::report(world.bus("cloud.east")).await?;
+    assert_eq!(before.pid, after.pid, "the parent's node ended");
+    assert_eq!(before.dead_letters, after.dead_letters);
+    assert!(after.apps.is_empty(), "an app was registered");
+    drop(listening);
+    world.tree.restart_server("cloud.east.cell1")?;
+    world.tree.restart_node("cloud.east.cell1").await
 }

@@ -7,12 +7,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
-use bus::{Bus, Headers, Kind, Subject};
+use bus::server::Server;
+use bus::site::SiteFolder;
+use bus::{Bus, Credentials, Headers, Kind, Subject};
 use edgescale::context::Context;
 use edgescale::node::client;
 use edgescale::node::report::{Brief, Report};
-use serde_json::Value;
+use edgescale::upload;
+use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use crate::world::{World, binary, eventually, tools};
 
@@ -257,4 +262,147 @@ async fn a_tree_of_eight_tiers_starts_and_its_root_answers_the_deepest() -> Resu
         Ok(Some(()))
     })
     .await
+}
+
+const COUNTING: &str = r#"
+[app]
+name = "works"
+version = "1"
+[[handler]]
+name = "h"
+component = "CODE"
+[[handler.trigger]]
+event = "go"
+[handler.placement]
+min_tier = "cloud"
+[[table]]
+name = "visits"
+key = ["name"]
+columns = [
+  { name = "name", type = "utf8" },
+  { name = "count", type = "int64", merge = "counter" },
+]
+"#;
+
+/// Counts a visit at a site and sends an event, each acknowledged by that site.
+async fn visit(bus: &Bus) -> Result<()> {
+    let body = json!({"table": "works_visits", "key": {"name": "x"}, "by": {"count": 1}});
+    client::ask(bus, Kind::St, "increment", body.to_string()).await?;
+    let event = bus::Event::new("works.go", bus.site().as_str(), "{}")?;
+    let subject = Subject::new(Kind::Ev, bus.site(), "works.go").to_string();
+    bus::event::publish_acked(bus, &subject, &event, client::TIMEOUT).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_site_that_moves_takes_everything_along() -> Result<()> {
+    let mut sites = Sites::new()?;
+    sites.json("cloud", &["tree", "init", "cloud", "--ports", "auto"], "")?;
+    sites.start("cloud")?;
+    let cloud = sites.bus("cloud").await?;
+    sites.report("cloud").await?;
+    for name in ["east", "west"] {
+        sites.join("cloud", name)?;
+        sites.start(name)?;
+        seen(&cloud, &format!("cloud.{name}"), true).await?;
+    }
+    let (east, west) = (sites.bus("east").await?, sites.bus("west").await?);
+    sites.join("east", "cell")?;
+    sites.start("cell")?;
+    seen(&east, "cloud.east.cell", true).await?;
+
+    let code = crate::handlers::component("(i32.const 16)");
+    let digest = ::handlers::Digest::of(&code);
+    bus::Registry::open(&cloud).await?.put_code(digest.as_str(), code.into()).await?;
+    upload::apply(&cloud, &COUNTING.replace("CODE", digest.as_str())).await?;
+    let cell = sites.bus("cell").await?;
+    let handled = async |wanted: u64| {
+        let count =
+            client::report(&cloud).await?.metrics.counts.get("invocations works/h").copied();
+        Ok((count.unwrap_or(0) >= wanted).then_some(()))
+    };
+    eventually("the first visit", async || Ok(visit(&cell).await.ok())).await?;
+    eventually("the first event at the root", async || handled(1).await).await?;
+
+    // The parent is lost; what is written now waits at the site, and moves with it.
+    sites.stop("east")?;
+    for _ in 0..20 {
+        visit(&cell).await?;
+    }
+    let invited = sites.json("west", &["tree", "invite", "cell"], "")?;
+    let token = invited["token"].as_str().context("no token")?.to_owned();
+    let moved = sites.json("cell", &["tree", "move"], &token)?;
+    assert_eq!(moved, json!({"site": "cloud.west.cell", "before": "cloud.east.cell"}));
+    seen(&west, "cloud.west.cell", true).await?;
+    eventually("every event at the root", async || handled(21).await).await?;
+    let visits = async |bus: &Bus| -> Result<i64> {
+        let rows = client::rows(bus, "works_visits").await?;
+        Ok(rows.first().and_then(|row| row["count"].as_i64()).unwrap_or(0))
+    };
+    eventually("every visit at the root", async || Ok((visits(&cloud).await? == 21).then_some(())))
+        .await?;
+    let cell = sites.bus("cell").await?;
+    assert_eq!((cell.site().as_str(), visits(&cell).await?), ("cloud.west.cell", 21));
+    visit(&cell).await?;
+    eventually("a visit after the move", async || Ok((visits(&cloud).await? == 22).then_some(())))
+        .await?;
+    eventually("an event after the move", async || handled(22).await).await?;
+    let report = client::report(&cloud).await?;
+    assert_eq!(report.metrics.counts["invocations works/h"], 22, "an event came twice");
+    assert_eq!(report.dead_letters + client::report(&west).await?.dead_letters, 0);
+
+    // The old parent does not miss it, and lets nobody in under the old key.
+    sites.start("east")?;
+    let east = sites.bus("east").await?;
+    seen(&cloud, "cloud.east", true).await?;
+    sites.json("east", &["tree", "rm", "cell"], "")?;
+    assert!(children(&east).await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_fit_is_refused_with_the_mend() -> Result<()> {
+    let sites = Sites::new()?;
+    sites.json("cloud", &["tree", "init", "cloud", "--ports", "auto"], "")?;
+    let folder = SiteFolder::open(&sites.dir("cloud"))?;
+    let (file, log) = (folder.file("own.conf"), folder.file("own.log"));
+    let text = std::fs::read_to_string(folder.file("nats.conf"))?;
+    let text = text.replace("max_payload: 1048576", "max_payload: 8388608");
+    std::fs::write(&file, text.replace("ping_interval: \"5s\"", "ping_interval: \"2m\""))?;
+    let binary = bus::server::find(None, &tools())?;
+    let server = Server::start(&binary, &file, &log, folder.record.ports.client)?;
+    let refused = async |url: &str| {
+        let credentials = Credentials { seed: folder.key("node.nk")?.seed };
+        let connected = Bus::connect(url, &folder.record.site, &credentials, "test").await;
+        connected.err().map(|e| e.to_string()).context("the server was accepted")
+    };
+    let reason = refused(&folder.server_url()).await?;
+    assert!(reason.contains("has max_payload 8388608, where every site"), "{reason}");
+    assert!(reason.contains("`edgescale tree config cloud` prints"), "{reason}");
+    let output = sites.output("cloud", &["doctor"], "")?;
+    assert_eq!(output.status.code(), Some(2));
+    let checks: Vec<Value> = serde_json::from_slice(&output.stdout)?;
+    let settings = checks.iter().find(|check| check["name"] == "server's settings");
+    let found = settings.context("no such check")?["found"].to_string();
+    assert!(found.contains("max_payload is 8388608, needed is 1048576"), "{found}");
+    assert!(found.contains("ping_interval is 120 s, needed is 5 s"), "{found}");
+    drop(server);
+
+    // An old server, by what it says at its door.
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("nats://{}", listener.local_addr()?);
+    let old = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await?;
+        let info = r#"{"server_id":"X","version":"2.9.10","max_payload":1048576,"jetstream":true}"#;
+        stream.write_all(format!("INFO {info}\r\n").as_bytes()).await?;
+        let mut heard = vec![0; 4096];
+        while stream.read(&mut heard).await? > 0 {
+            stream.write_all(b"PONG\r\n").await?;
+        }
+        std::io::Result::Ok(())
+    });
+    let reason = refused(&url).await?;
+    assert!(reason.contains("nats-server 2.9.10 is too old: 2.12 or newer"), "{reason}");
+    old.abort();
+    Ok(())
 }

@@ -69,3 +69,21 @@ proptest! {
         let _ = Event::read(&name, headers, Bytes::new(), &site, "id", now);
     }
 }
+
+#[test]
+fn a_tier_that_moved_speaks_under_its_present_path() {
+    let path = |text: &str| text.parse::<TierPath>().expect(text);
+    let former = [path("c.east.cell"), path("c")];
+    for (source, seen) in [
+        ("c.east.cell", "c.west.cell"),
+        ("c.east.cell.kid", "c.west.cell.kid"),
+        ("c.west.cell", "c.west.cell"),
+        ("c.west.cell.kid", "c.west.cell.kid"),
+        ("d.east.cell", "d.east.cell"),
+        ("https://camera.example", "https://camera.example"),
+    ] {
+        let event = Event::new("app.name", source, "").expect("an event");
+        let seen_as = under_the_present_path(event, &former, &path("c.west.cell")).source;
+        assert_eq!(seen_as, seen);
+    }
+}

@@ -8,7 +8,7 @@ fn record(site: &str) -> Record {
     let site: TierPath = site.parse().expect(site);
     let class = site.default_class();
     let (address, ports) = (LOOPBACK.to_owned(), Ports::USUAL);
-    Record { site, class, address, operated: None, ports, parent: None }
+    Record { site, class, address, operated: None, ports, former: vec![], parent: None }
 }
 
 fn join(parent: &mut SiteFolder, child: &mut SiteFolder) {
@@ -66,4 +66,40 @@ fn what_is_the_same_everywhere_is_written_the_same_everywhere() {
     cloud.remove_child("east").expect("removed");
     let link = sites[0].key("link.nk").expect("a key").public;
     assert!(!text(&cloud).contains(&link), "a removed child is still let in");
+}
+
+#[test]
+fn a_site_that_moves_gets_new_keys_and_keeps_its_own() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let create = |site: &str| SiteFolder::create(&folder.path().join(site), record(site));
+    let (mut east, mut west) = (create("c.east").expect("east"), create("c.west").expect("west"));
+    let mut cell = create("c.east.cell").expect("cell");
+    join(&mut east, &mut cell);
+    let (link, node) = (cell.link_key().expect("a key"), cell.key("node.nk").expect("a key"));
+
+    let token = west.invite("cell", TierClass::Edge, "127.0.0.1:1", NOW, NOW + 60).expect("token");
+    cell.check_move(&token).expect("it may move");
+    let answer = west.admit(&cell.request(&token).expect("a request"), NOW).expect("admitted");
+    // Until the answer is taken, the site is where it was.
+    let there = SiteFolder::open(cell.dir()).expect("the folder");
+    assert_eq!(there.record.site.as_str(), "c.east.cell");
+    assert_eq!(there.link_key().expect("a key").public, link.public);
+    cell.adopt(&answer).expect("adopted");
+    let there = SiteFolder::open(cell.dir()).expect("the folder");
+    assert_eq!(there.record.site.as_str(), "c.west.cell");
+    assert_eq!(
+        there.record.former.iter().map(TierPath::as_str).collect::<Vec<_>>(),
+        ["c.east.cell"]
+    );
+    assert_ne!(there.link_key().expect("a key").public, link.public);
+    assert_eq!(there.key("node.nk").expect("a key").public, node.public);
+
+    let error = east.check_move(&token).expect_err("no parent").to_string();
+    assert!(error.contains("has no parent"), "{error}");
+    let elsewhere = Token { site: "other.cell".parse().expect("a path"), ..token };
+    let error = there.check_move(&elsewhere).expect_err("another tree").to_string();
+    assert!(error.contains("belongs to the tree of c"), "{error}");
+    west.record.parent = Some(Parent { address: "127.0.0.1:1".into() });
+    let error = west.check_move(&elsewhere).expect_err("children").to_string();
+    assert!(error.contains("[\"cell\"] would lose"), "{error}");
 }

@@ -19,7 +19,9 @@ pub struct Ground {
 }
 
 /// Locks the folder and reads or draws the store's identity.
-pub fn ground_in(dir: &Path, site: &str) -> Result<Ground> {
+///
+/// A store belongs to one site; one that was moved had another of the `former` paths.
+pub fn ground_in(dir: &Path, site: &str, former: &[String]) -> Result<Ground> {
     let io = |what: &str| {
         let what = format!("{what} in {}", dir.display());
         move |e| Error::io(what, e)
@@ -34,18 +36,19 @@ pub fn ground_in(dir: &Path, site: &str) -> Result<Ground> {
         Err(std::fs::TryLockError::Error(e)) => return Err(io("lock")(e)),
     }
     let objects = Objects::folder(dir.join("objects"))?;
-    let id = identity(dir, site)?;
+    let id = identity(dir, site, former)?;
     let disk = Folder::open(dir.join("wal")).map_err(io("log"))?;
     Ok(Ground { disk: Arc::new(disk), objects, id, lock: Some(lock) })
 }
 
-fn identity(dir: &Path, site: &str) -> Result<u64> {
+fn identity(dir: &Path, site: &str, former: &[String]) -> Result<u64> {
     let path = dir.join("identity");
     let io = |e| Error::io(path.display().to_string(), e);
     match std::fs::read_to_string(&path) {
         Ok(text) if !text.is_empty() => {
             let owner = text.trim_end().rsplit_once(' ').map(|(owner, _)| owner);
-            if owner != Some(site) {
+            let is_ours = |owner: &str| owner == site || former.iter().any(|path| path == owner);
+            if !owner.is_some_and(is_ours) {
                 return Err(Error::BadRequest(format!(
                     "store {} belongs to site {:?}, not {site:?}",
                     dir.display(),

@@ -195,11 +195,30 @@ impl Tree {
                 }
                 break;
             }
+            if let Err(error) = self.know_table_of(&entry.body).await {
+                if last == 0 {
+                    return Err(error);
+                }
+                break;
+            }
             last = self.take_entry(&up, entry.seq, entry.body, &mut done)?;
             done.cursor = entry.seq;
         }
         engine.wal.wait(last).await?;
         Ok(done)
+    }
+
+    /// A child that was under another parent may hold tables of which this site never heard: it
+    /// asks further up. Fails only where asking again may help.
+    async fn know_table_of(&self, body: &Body) -> Result<()> {
+        let Body::Rows(batch) = body else { return Ok(()) };
+        if self.engine.is_root() || self.engine.read().tables.contains_key(&batch.table) {
+            return Ok(());
+        }
+        match self.describe(&batch.table).await {
+            Err(error) if error.retryable() => Err(error),
+            _ => Ok(()),
+        }
     }
 
     fn take_entry(&self, up: &Up, seq: u64, body: Body, done: &mut UpDone) -> Result<u64> {

@@ -1,0 +1,192 @@
+//! The site of a folder: whether its server is what the tree needs, whoever runs it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use bus::server::{MAX_PAYLOAD_BYTES, PING_INTERVAL_S, PING_MAX};
+use bus::site::{RECORD_FILE, SiteFolder};
+use bus::tree::DENIED;
+use bus::{Bus, Credentials, Headers};
+use serde::Deserialize;
+
+use super::{Check, Verdict, lacking, ok};
+use crate::monitor;
+
+/// How long a message to oneself may take.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What a server says of its own settings.
+#[derive(Deserialize)]
+struct Settings {
+    max_payload: usize,
+    /// In nanoseconds.
+    ping_interval: u64,
+    ping_max: u32,
+    #[serde(default)]
+    cluster: Cluster,
+    #[serde(default)]
+    leaf: Leaf,
+    #[serde(default)]
+    jetstream: JetStream,
+}
+
+#[derive(Default, Deserialize)]
+struct Cluster {
+    #[serde(default)]
+    name: String,
+}
+
+#[derive(Default, Deserialize)]
+struct Leaf {
+    #[serde(default)]
+    remotes: Vec<Remote>,
+}
+
+#[derive(Deserialize)]
+struct Remote {
+    #[serde(default)]
+    deny: Deny,
+}
+
+#[derive(Default, Deserialize)]
+struct Deny {
+    #[serde(default)]
+    exports: Vec<String>,
+    #[serde(default)]
+    imports: Vec<String>,
+}
+
+#[derive(Default, Deserialize)]
+struct JetStream {
+    #[serde(default)]
+    config: JetStreamConfig,
+}
+
+#[derive(Default, Deserialize)]
+struct JetStreamConfig {
+    #[serde(default)]
+    domain: String,
+}
+
+/// Looks at the site of a folder; nothing to say where there is none.
+pub async fn checks(dir: &Path) -> Vec<Check> {
+    if !dir.join(RECORD_FILE).exists() {
+        return vec![];
+    }
+    let folder = match SiteFolder::open(dir) {
+        Ok(folder) => folder,
+        Err(e) => return vec![lacking("site", Verdict::Missing, e.to_string(), "mend the file")],
+    };
+    let found = format!("{} in {}", folder.record.site, dir.display());
+    vec![ok("site", found), server(&folder).await, settings(&folder), link(&folder)]
+}
+
+/// Connects as a node does, and sends itself a message by a short subject.
+async fn server(folder: &SiteFolder) -> Check {
+    match probe(folder).await {
+        Ok(()) => ok("site's server", format!("answers at {}", folder.server_url())),
+        Err(e) => {
+            let mend = "start it with `edgescale run`, or mend its configuration";
+            lacking("site's server", Verdict::Missing, format!("{e:#}"), mend)
+        }
+    }
+}
+
+async fn probe(folder: &SiteFolder) -> Result<()> {
+    let credentials = Credentials { seed: folder.key("client.nk")?.seed };
+    let (server, site) = (folder.server_url(), &folder.record.site);
+    let bus = Bus::connect(&server, site, &credentials, "edgescale-doctor").await?;
+    let (sender, mut heard) = tokio::sync::mpsc::channel(1);
+    let hear = move |_| {
+        let sender = sender.clone();
+        async move {
+            let _ = sender.try_send(());
+        }
+    };
+    let _listening = bus.subscribe(&format!("local.{site}._.doctor"), hear).await?;
+    bus.flush().await?;
+    bus.publish("here.local.doctor", &Headers::new(), "").await?;
+    match tokio::time::timeout(PROBE_TIMEOUT, heard.recv()).await {
+        Ok(Some(())) => Ok(()),
+        _ => bail!("the server at {server} does not map short subjects such as `here.…`"),
+    }
+}
+
+/// Compares what the server says of itself with what the tree needs.
+fn settings(folder: &SiteFolder) -> Check {
+    let name = "server's settings";
+    let monitor = folder.monitor();
+    let read = monitor::get(&monitor, "/varz");
+    let settings = read.and_then(|text| Ok(serde_json::from_str::<Settings>(&text)?));
+    match settings.map(|settings| differences(&settings, folder)) {
+        Ok(wrong) if wrong.is_empty() => ok(name, "as the tree needs them"),
+        Ok(wrong) => {
+            let mend = "let it include the site's nats.conf (`edgescale tree config` prints it), \
+                        and restart it";
+            lacking(name, Verdict::Missing, wrong.join("; "), mend)
+        }
+        Err(e) => {
+            let found = format!("not seen, the monitor is silent: {e:#}");
+            lacking(
+                name,
+                Verdict::Optional,
+                found,
+                "http: \"127.0.0.1:8222\", and the port in site.toml",
+            )
+        }
+    }
+}
+
+fn differences(settings: &Settings, folder: &SiteFolder) -> Vec<String> {
+    let site = &folder.record.site;
+    let mut wrong = vec![];
+    let mut compare = |name: &str, found: String, needed: String| {
+        if found != needed {
+            wrong.push(format!("{name} is {found}, needed is {needed}"));
+        }
+    };
+    let bytes = settings.max_payload.to_string();
+    compare("max_payload", bytes, MAX_PAYLOAD_BYTES.to_string());
+    let seconds = format!("{} s", settings.ping_interval as f64 / 1e9);
+    compare("ping_interval", seconds, format!("{PING_INTERVAL_S} s"));
+    compare("ping_max", settings.ping_max.to_string(), PING_MAX.to_string());
+    let domain = format!("{:?}", settings.jetstream.config.domain);
+    compare("the JetStream domain", domain, format!("{:?}", site.domain()));
+    if let Some(parent) = site.parent() {
+        let kids = format!("{:?}", bus::tree::kids(&parent));
+        compare("the cluster's name", format!("{:?}", settings.cluster.name), kids);
+        let denies = |list: &[String]| DENIED.iter().all(|denied| list.iter().any(|d| d == denied));
+        let denied = |remote: &Remote| denies(&remote.deny.exports) && denies(&remote.deny.imports);
+        if !settings.leaf.remotes.iter().all(denied) {
+            wrong.push(format!("the link to {parent} does not deny {}", DENIED.join(" and ")));
+        }
+        if settings.leaf.remotes.is_empty() {
+            wrong.push(format!("there is no link to {parent}"));
+        }
+    }
+    wrong
+}
+
+fn link(folder: &SiteFolder) -> Check {
+    let name = "link to the parent";
+    let Some(parent) = folder.record.site.parent() else {
+        return ok(name, "none: this is the root");
+    };
+    match monitor::link_bytes(&folder.monitor()) {
+        Ok(Some(bytes)) => ok(name, format!("{parent}, {} B up, {} B down", bytes.up, bytes.down)),
+        Ok(None) => {
+            let address = folder.record.parent.as_ref().map_or("", |parent| &parent.address);
+            let found = format!("{parent} at {address} is away; this site goes on without it");
+            lacking(
+                name,
+                Verdict::Optional,
+                found,
+                "see nats.log; a removed site needs a new token",
+            )
+        }
+        Err(e) => {
+            lacking(name, Verdict::Optional, format!("not seen: {e:#}"), "see server's settings")
+        }
+    }
+}
