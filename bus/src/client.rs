@@ -40,6 +40,8 @@ pub struct Bus {
     site: TierPath,
     server: String,
     connects: Arc<AtomicU64>,
+    /// What nobody without this connection's key can know.
+    secret: String,
 }
 
 impl Bus {
@@ -71,7 +73,8 @@ impl Bus {
             .map_err(|_| unreachable("no greeting within 10 s".into()))?
             .map_err(|e| unreachable(e.to_string()))?;
         crate::server::check_greeting(&client.server_info(), server, site)?;
-        Ok(Self { client, site: site.clone(), server: server.to_owned(), connects })
+        let secret = crate::pki::fingerprint(format!("names\n{}", credentials.seed).as_bytes());
+        Ok(Self { client, site: site.clone(), server: server.to_owned(), connects, secret })
     }
 
     /// The site this connection belongs to.
@@ -82,6 +85,11 @@ impl Bus {
     /// How often the connection was made: more than once means that it was lost in between.
     pub fn connects(&self) -> u64 {
         self.connects.load(Ordering::Relaxed)
+    }
+
+    /// A name that holders of other keys cannot guess; the same at each start.
+    pub(crate) fn hidden(&self, name: &str) -> String {
+        format!("{name}-{}", &self.secret[..32])
     }
 
     /// The client below, for the other modules of this crate.

@@ -275,16 +275,18 @@ impl EventLog {
     /// The events that `reader` has not acknowledged yet, oldest first, then new ones as they come.
     pub async fn read(&self, reader: Reader) -> Result<Deliveries, Error> {
         let fail = |e: &dyn ToString| self.bus.unreachable(e.to_string());
+        // A server lets acknowledgements pass from any link; whoever cannot name the reader cannot
+        // acknowledge for it.
+        let name = self.bus.hidden(reader.durable());
         let stream = self.js.get_stream(STREAM).await.map_err(|e| fail(&e))?;
         let config = consumer::pull::Config {
-            durable_name: Some(reader.durable().into()),
+            durable_name: Some(name.clone()),
             ack_policy: consumer::AckPolicy::Explicit,
             ack_wait: ACK_WAIT,
             max_ack_pending: reader.ack_pending_max(),
             ..Default::default()
         };
-        let consumer =
-            stream.get_or_create_consumer(reader.durable(), config).await.map_err(|e| fail(&e))?;
+        let consumer = stream.get_or_create_consumer(&name, config).await.map_err(|e| fail(&e))?;
         let messages = consumer
             .stream()
             .max_messages_per_batch(256)

@@ -179,9 +179,7 @@ fn write_child(out: &mut String, parent: &TierPath, child: &ChildLink) -> std::f
     subscribe.push(format!("sync.{parent}._.apps"));
     subscribe.push("$SRV.>".into());
     writeln!(out, "      {{ nkey: {}, permissions: {{", child.public)?;
-    // Acknowledgements of JetStream get past what is allowed, but not past what is denied.
-    let (publish, streams) = (list(&publish), list(&["$JS.>".into()]));
-    writeln!(out, "          publish: {{ allow: {publish}, deny: {streams} }}")?;
+    writeln!(out, "          publish: {{ allow: {} }}", list(&publish))?;
     writeln!(out, "          subscribe: {{ allow: {} }} }} }}", list(&subscribe))
 }
 

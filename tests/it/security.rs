@@ -161,13 +161,12 @@ async fn a_stranger_with_a_sites_keys_can_do_only_what_the_site_may() -> Result<
         "ctl.cloud.east._.site.cell2.hello",
         "st.cloud.east.cell2._.put",
         "rp.cloud.east.cell2._.x",
-        // The parent's streams, and forged acknowledgements of its consumers.
+        // The parent's streams, and forged acknowledgements for its flow control.
         "$JS.API.STREAM.DELETE.EV",
         "$JS.cloud-east.API.STREAM.DELETE.EV",
         "$JS.cloud-east.API.STREAM.PURGE.EV",
         "$JS.cloud.API.STREAM.DELETE.KV_apps",
         "$JS.FC.EV.RUN.AAAA",
-        "$JS.ACK.EV.RUN.1.1.1.1.0",
         "$KV.apps.evil",
         "$SYS.REQ.SERVER.PING",
         // Subjects with wildcards and without sense.
@@ -213,6 +212,17 @@ async fn a_stranger_with_a_sites_keys_can_do_only_what_the_site_may() -> Result<
     for seen in ["ctl.cloud.east._.apps.apply", "$JS.cloud-east.API.STREAM.DELETE.EV"] {
         assert!(log.lines().any(|l| l.contains("Violation") && l.contains(seen)), "{seen}: {log}");
     }
+
+    // Acknowledgements pass every link: nobody may be able to name a reader of the log.
+    let readers = world.bus("cloud.east");
+    let names = readers.request("$JS.API.CONSUMER.NAMES.EV", &Headers::new(), "", PATIENCE).await?;
+    let names: serde_json::Value = serde_json::from_slice(&names.payload)?;
+    let names = names["consumers"].as_array().context("no readers")?;
+    assert!(names.len() == 2, "{names:?}");
+    assert!(
+        names.iter().all(|name| name.as_str().is_some_and(|name| name.len() > 32)),
+        "{names:?}"
+    );
 
     // A request may carry any bytes in its name and headers: it is refused, or nothing.
     let long = "a".repeat(3_000);
