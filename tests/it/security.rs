@@ -209,7 +209,7 @@ async fn a_stranger_with_a_sites_keys_can_do_only_what_the_site_may() -> Result<
         forbidden.iter().filter(|subject| subjects.iter().any(|heard| heard == *subject)).collect();
     assert!(arrived.is_empty(), "{arrived:?} arrived");
     let log = std::fs::read_to_string(east.join("nats.log"))?;
-    for seen in ["ctl.cloud.east._.apps.apply", "$JS.cloud-east.API.STREAM.DELETE.EV"] {
+    for seen in ["ctl.cloud.east._.apps.apply", "sync.cloud.east.cell2._.ev", "$JS.FC.EV.RUN"] {
         assert!(log.lines().any(|l| l.contains("Violation") && l.contains(seen)), "{seen}: {log}");
     }
 

@@ -353,8 +353,8 @@ async fn a_site_that_moves_takes_everything_along() -> Result<()> {
 
     // The old parent does not miss it, and lets nobody in under the old key.
     sites.start("east")?;
+    sites.report("east").await?;
     let east = sites.bus("east").await?;
-    seen(&cloud, "cloud.east", true).await?;
     sites.json("east", &["tree", "rm", "cell"], "")?;
     assert!(children(&east).await?.is_empty());
     Ok(())
