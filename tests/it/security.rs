@@ -244,7 +244,7 @@ async fn a_stranger_with_a_sites_keys_can_do_only_what_the_site_may() -> Result<
         format!("LMSG tel.cloud.east.cell1._.{huge} 2\r\n{{}}\r\n"),
         "LMSG tel.cloud.east.cell1._.x 99999999\r\n".to_owned(),
         "LMSG tel.cloud.east.cell1._.x -1\r\n".to_owned(),
-        format!("HMSG tel.cloud.east.cell1._.x 99 2\r\n{{}}\r\n"),
+        "HMSG tel.cloud.east.cell1._.x 99 2\r\n{}\r\n".to_owned(),
         "INFO {\"max_payload\":99999999}\r\nGIBBERISH\r\n".to_owned(),
     ];
     for lie in lies {
