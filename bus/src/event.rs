@@ -24,7 +24,7 @@ use crate::{Bus, Error, Headers};
 
 const STREAM: &str = "EV";
 /// How long an event waits for its handler before it is offered again.
-const ACK_WAIT: Duration = Duration::from_secs(60);
+const ACK_WAIT: Duration = Duration::from_secs(15);
 /// How long a second copy of an event id is recognised and dropped by the server.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(600);
 /// How many bytes of events a tier keeps; beyond this the oldest are dropped.

@@ -39,7 +39,9 @@ const CLIMB_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest pause between two deliveries of one event.
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 /// How often the server is told that an event is still being worked on.
-const PROGRESS_EVERY: Duration = Duration::from_secs(20);
+const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+/// How long an event may wait for its turn at a handler before it is offered again.
+const TURN_PATIENCE: Duration = Duration::from_secs(20);
 
 /// The components that triggers join.
 pub struct Triggers {
@@ -266,7 +268,7 @@ impl Triggers {
                 let invocation = Invocation {
                     target,
                     input: Input::Event(execute_event(event)),
-                    deadline: Instant::now() + limit + PROGRESS_EVERY,
+                    deadline: Instant::now() + limit + TURN_PATIENCE,
                     attempt,
                     traceparent: event.headers.get("traceparent").cloned(),
                 };
