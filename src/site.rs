@@ -61,8 +61,17 @@ impl RunningSite {
             class: record.class,
             server: folder.server_url(),
             monitor: folder.monitor(),
+            http: Default::default(),
+            websocket: door("ws://", record.ports.websocket),
+            mqtt: door("", record.ports.mqtt),
             nkey: folder.file("client.nk"),
             log: folder.file("node.log"),
+        };
+        let file = folder.file(node::CONFIG_FILE);
+        // The one part of the file that is an operator's own.
+        let http = match file.exists() {
+            true => node::Settings::load(&file)?.http,
+            false => Default::default(),
         };
         let settings = node::Settings {
             site: record.site.clone(),
@@ -74,8 +83,9 @@ impl RunningSite {
             monitor: Some(site.monitor.clone()),
             folder: Some(folder.dir().to_owned()),
             former: record.former.clone(),
+            http,
         };
-        settings.save(&folder.file(node::CONFIG_FILE))?;
+        settings.save(&file)?;
         let (dir, programs) = (folder.dir().to_owned(), programs.clone());
         Ok(Self { site, dir, record, programs, server: None, node: None })
     }
@@ -173,6 +183,14 @@ impl RunningSite {
 
     fn lacks_server(&self) -> bool {
         self.server.is_none() && self.record.operated.is_none()
+    }
+}
+
+/// The address of a door of the server; empty when it is shut.
+fn door(scheme: &str, port: u16) -> String {
+    match port {
+        0 => String::new(),
+        port => format!("{scheme}{}:{port}", bus::site::LOOPBACK),
     }
 }
 

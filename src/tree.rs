@@ -61,6 +61,7 @@ impl Tree {
             running.start_node()?;
         }
         tree.wait_ready().await?;
+        tree.context().save(&plan.dir)?;
         Ok(tree)
     }
 
@@ -143,7 +144,10 @@ impl Tree {
                     bail!("{casualty}");
                 }
                 match node::client::status(&site).await {
-                    Ok(status) if status.ready => break,
+                    Ok(status) if status.ready => {
+                        self.sites[at].site.http = status.http;
+                        break;
+                    }
                     Ok(_) | Err(_) if Instant::now() < deadline => {
                         tokio::time::sleep(Duration::from_millis(20)).await;
                     }
@@ -188,10 +192,11 @@ impl Drop for Tree {
 
 /// The sites' folders, linked as the plan says, on free ports.
 fn folders(plan: &Plan) -> Result<Vec<SiteFolder>> {
-    let ports = server::free_ports(plan.sites.len() * 3)?;
+    let ports = server::free_ports(plan.sites.len() * 5)?;
     let mut folders: Vec<SiteFolder> = vec![];
-    for (site, ports) in plan.sites.iter().zip(ports.chunks(3)) {
-        let ports = Ports { client: ports[0], monitor: ports[1], leaf: ports[2], join: 0 };
+    for (site, ports) in plan.sites.iter().zip(ports.chunks(5)) {
+        let [client, monitor, leaf, websocket, mqtt] = ports[..] else { continue };
+        let ports = Ports { client, monitor, leaf, join: 0, websocket, mqtt };
         let mut folder = folder(&site_dir(&plan.dir, site), site, ports)?;
         let parent = site.parent();
         let parent = folders.iter_mut().find(|up| Some(&up.record.site) == parent.as_ref());

@@ -169,8 +169,8 @@ pub(crate) fn rfc3339(time: OffsetDateTime) -> String {
     time.format(&Rfc3339).unwrap_or_else(|_| "1970-01-01T00:00:00Z".into())
 }
 
-/// Unique over processes by a random prefix, within this one by a count.
-fn unique_id() -> String {
+/// An id that nobody else has: over processes by a random prefix, within this one by a count.
+pub fn unique_id() -> String {
     static PREFIX: OnceLock<String> = OnceLock::new();
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let prefix = PREFIX.get_or_init(|| KeyPair::new_user().public_key().to_lowercase());
@@ -270,6 +270,14 @@ impl EventLog {
     ) -> Result<u64, Error> {
         let subject = Subject::checked(Kind::Ev, to, &event.name)?;
         publish_acked(&self.bus, &subject.to_string(), event, timeout).await
+    }
+
+    /// How many events `reader` has not acknowledged yet.
+    pub async fn waiting(&self, reader: Reader) -> Result<u64, Error> {
+        let fail = |e: &dyn ToString| self.bus.unreachable(e.to_string());
+        let stream = self.js.get_stream(STREAM).await.map_err(|e| fail(&e))?;
+        let info = stream.consumer_info(reader.durable()).await.map_err(|e| fail(&e))?;
+        Ok(info.num_pending + info.num_ack_pending as u64)
     }
 
     /// The events that `reader` has not acknowledged yet, oldest first, then new ones as they come.

@@ -21,6 +21,8 @@ pub const KEY_HEADER: &str = "Es-Idempotency-Key";
 pub const SITE_HEADER: &str = "Es-Site";
 /// The sites a request crossed, comma separated, first hop first.
 pub const ROUTE_HEADER: &str = "Es-Route";
+/// The head of an HTTP request or of its answer, in JSON; the body is the payload.
+pub const HTTP_HEADER: &str = "Es-Http";
 /// The error text of the NATS services protocol.
 pub const ERROR_HEADER: &str = "Nats-Service-Error";
 /// The error code of the NATS services protocol.

@@ -9,6 +9,7 @@
 //! | `listen.key`, `.pem` | this site's end of its children's links |
 //! | `link.nk`, `.key`, `.pem`, `.parent.pem` | its end of the link to the parent |
 //! | `node.nk`, `client.nk`, `sys.nk` | the keys of node, operator, and of reloading the server |
+//! | `mqtt.nk` | the password of MQTT clients |
 //! | `nats.conf` | the server's configuration, written anew at each change |
 
 pub mod join;
@@ -29,6 +30,8 @@ use roster::Roster;
 pub const RECORD_FILE: &str = "site.toml";
 /// The name of the server's configuration within a site's folder.
 pub const SERVER_FILE: &str = "nats.conf";
+/// The file with the password of MQTT clients, whose name is [`crate::tree::MQTT_USER`].
+pub const MQTT_FILE: &str = "mqtt.nk";
 const ROSTER_FILE: &str = "children.json";
 /// How often a site may be moved.
 pub const MOVES_MAX: usize = 16;
@@ -65,6 +68,12 @@ pub struct Ports {
     pub leaf: u16,
     /// Where new children join, while an invitation is open; 0 takes any free one.
     pub join: u16,
+    /// Where clients speak NATS over WebSocket; 0: nowhere.
+    #[serde(default)]
+    pub websocket: u16,
+    /// Where clients speak MQTT 3.1.1; 0: nowhere.
+    #[serde(default)]
+    pub mqtt: u16,
 }
 
 /// Where the parent is.
@@ -77,7 +86,8 @@ pub struct Parent {
 
 impl Ports {
     /// What a site uses unless told otherwise.
-    pub const USUAL: Self = Self { client: 4222, monitor: 8222, leaf: 7422, join: 7423 };
+    pub const USUAL: Self =
+        Self { client: 4222, monitor: 8222, leaf: 7422, join: 7423, websocket: 9222, mqtt: 1883 };
 }
 
 /// A site's folder, read whole.
@@ -223,6 +233,7 @@ impl SiteFolder {
             listener: self.listener(),
             users: vec![self.key("node.nk")?.public, self.key("client.nk")?.public],
             system_user: self.key("sys.nk")?.public,
+            mqtt_password: self.key(MQTT_FILE)?.seed,
             parent,
             children: children.collect::<Result<_, Error>>()?,
         })

@@ -15,6 +15,8 @@ use crate::{Error, TierPath};
 
 /// The account that carries the tenant's traffic.
 pub const ACCOUNT: &str = "tenant";
+/// The user name of MQTT clients, who know no keys.
+pub const MQTT_USER: &str = "mqtt";
 
 /// What never crosses a link.
 pub const DENIED: [&str; 2] = ["local.>", "_INBOX.>"];
@@ -40,6 +42,8 @@ pub struct SiteServer {
     pub users: Vec<String>,
     /// The public nkey that may have the server read its configuration again.
     pub system_user: String,
+    /// The password of [`MQTT_USER`].
+    pub mqtt_password: String,
     pub parent: Option<ParentLink>,
     pub children: Vec<ChildLink>,
 }
@@ -76,6 +80,7 @@ impl SiteServer {
         if !self.operated {
             writeln!(out, "listen: \"{LOOPBACK}:{}\"", self.ports.client)?;
             writeln!(out, "http: \"{LOOPBACK}:{}\"", self.ports.monitor)?;
+            self.write_doors(out)?;
         }
         writeln!(out, "server_name: \"{}\"", path.domain())?;
         writeln!(out, "max_payload: {MAX_PAYLOAD_BYTES}")?;
@@ -91,6 +96,18 @@ impl SiteServer {
         self.write_links(out)
     }
 
+    /// Clients other than NATS's own, on this machine only: a proxy in front has the certificates.
+    fn write_doors(&self, out: &mut String) -> std::fmt::Result {
+        let Ports { websocket, mqtt, .. } = self.ports;
+        if websocket != 0 {
+            writeln!(out, "websocket {{ listen: \"{LOOPBACK}:{websocket}\", no_tls: true }}")?;
+        }
+        if mqtt != 0 {
+            writeln!(out, "mqtt {{ listen: \"{LOOPBACK}:{mqtt}\" }}")?;
+        }
+        Ok(())
+    }
+
     fn write_accounts(&self, out: &mut String) -> std::fmt::Result {
         writeln!(out, "accounts {{\n  {ACCOUNT} {{\n    jetstream: enabled")?;
         writeln!(out, "    mappings: {{")?;
@@ -101,11 +118,26 @@ impl SiteServer {
         for user in &self.users {
             writeln!(out, "      {{ nkey: {user} }}")?;
         }
+        if self.ports.mqtt != 0 && !self.operated {
+            self.write_mqtt_user(out)?;
+        }
         for child in &self.children {
             write_child(out, &self.path, child)?;
         }
         writeln!(out, "    ]\n  }}\n  SYS {{ users: [ {{ nkey: {} }} ] }}\n}}", self.system_user)?;
         writeln!(out, "system_account: SYS")
+    }
+
+    /// May publish and hear events of this site, and what the server keeps for MQTT itself.
+    fn write_mqtt_user(&self, out: &mut String) -> std::fmt::Result {
+        let (path, password) = (&self.path, &self.mqtt_password);
+        let whole = format!("ev.{path}._.>");
+        let publish = ["ev.*.*", "ev.*.*.*", &whole, "$MQTT.>"].map(str::to_owned);
+        let subscribe = [&whole, "$MQTT.>"].map(str::to_owned);
+        writeln!(out, "      {{ user: {MQTT_USER}, password: \"{password}\"")?;
+        writeln!(out, "        allowed_connection_types: [\"MQTT\"], permissions: {{")?;
+        writeln!(out, "          publish: {{ allow: {} }}", list(&publish))?;
+        writeln!(out, "          subscribe: {{ allow: {} }} }} }}", list(&subscribe))
     }
 
     /// The listener is there before the first child is: a server cannot add one while it runs.

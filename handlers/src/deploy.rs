@@ -331,15 +331,15 @@ impl EdgeDeploy {
         self.move_on(revision).await;
     }
 
-    /// How the router sees the handler of a call.
+    /// How the router sees the handler that was asked for.
     pub fn view<'a>(
         &self,
         app: Option<&'a App>,
+        handler: Option<&Handler>,
         (name, function): (&'a str, &'a str),
         wait: impl FnOnce(&App, &Handler) -> Duration,
     ) -> HandlerView<'a> {
         let Some(app) = app else { return HandlerView::AppUnknown { app: name } };
-        let handler = app.manifest.handler_of_call(function);
         let Some((handler, place)) = handler.and_then(|h| Some((h, app.places.get(&h.name)?)))
         else {
             return HandlerView::Missing { app: name, name: function };

@@ -9,6 +9,7 @@ mod cache;
 pub mod conformance;
 mod gate;
 mod host;
+pub mod http;
 mod lines;
 mod process;
 mod seal;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
 pub use self::host::{Caller, Host, HostError, Level, Publication, Row, Scan};
+use self::http::{HttpHead, HttpRequest};
 pub use self::process::{FenceRow, Hold, fence_report};
 use crate::Digest;
 use crate::manifest::{CodeKind, Limits};
@@ -149,6 +151,8 @@ pub enum Input {
     Event(Event),
     /// A request that waits for an answer.
     Call(Request),
+    /// An HTTP request that waits for an answer.
+    Http(Box<HttpRequest>),
     /// A frame of a connection.
     Frame(Connection, accel::Frame),
 }
@@ -199,8 +203,10 @@ pub struct Connection {
 pub struct Reply {
     /// Media type of `body`; empty when there is none.
     pub content_type: String,
-    /// The answer to a call; empty for events and frames.
+    /// The answer to a call or an HTTP request; empty for events and frames.
     pub body: Bytes,
+    /// Status and headers of the answer to an HTTP request.
+    pub http: Option<HttpHead>,
     /// Time spent waiting for a place, microseconds.
     pub queue_us: u64,
     /// Time spent running, microseconds.
@@ -397,15 +403,33 @@ impl Shared {
             _ => self.processes.invoke(invocation, time).await,
         };
         drop(pass);
-        let (content_type, body) = answer?;
+        let Answered { content_type, body, http } = answer?;
         let queue_us = started.duration_since(arrived).as_micros() as u64;
         let run_us = started.elapsed().as_micros() as u64;
-        Ok(Reply { content_type, body, queue_us, run_us })
+        Ok(Reply { content_type, body, http, queue_us, run_us })
     }
 }
 
-/// Answer of a guest: media type and bytes.
-type Answer = Result<(String, Bytes), InvokeError>;
+type Answer = Result<Answered, InvokeError>;
+
+/// What a guest answered.
+#[derive(Debug, Default)]
+struct Answered {
+    /// Media type of `body`.
+    content_type: String,
+    body: Bytes,
+    http: Option<HttpHead>,
+}
+
+impl Answered {
+    fn call(content_type: String, body: Bytes) -> Self {
+        Self { content_type, body, http: None }
+    }
+
+    fn http(head: HttpHead, body: Bytes) -> Self {
+        Self { content_type: String::new(), body, http: Some(head) }
+    }
+}
 
 /// When one invocation is stopped, and what its error then says.
 #[derive(Clone, Copy)]
@@ -432,6 +456,7 @@ impl Invocation {
         let invocation = match &self.input {
             Input::Event(event) => event.id.clone(),
             Input::Call(request) => request.id.clone(),
+            Input::Http(request) => request.id.clone(),
             Input::Frame(connection, frame) => format!("{}.{}", connection.id, frame.index),
         };
         Caller {

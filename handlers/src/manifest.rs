@@ -4,6 +4,7 @@
 //!
 //! Does not look at code, tiers or tables that exist: that is EdgeDeploy's.
 
+pub mod http;
 mod parse;
 mod reader;
 
@@ -123,6 +124,8 @@ pub enum Trigger {
         /// Topic of its events: `_table.<handler>.<number of the trigger>`.
         topic: String,
     },
+    /// An HTTP request that this route takes.
+    Http(http::Route),
     /// Data of a stream.
     Stream {
         /// Name of the stream.

@@ -49,6 +49,26 @@ pub struct Times {
     pub max_us: u64,
 }
 
+/// One duration's histogram, coarse enough to be read by others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Distribution {
+    pub count: u64,
+    pub sum_us: u64,
+    /// How many durations were at most so many µs, for each of [`BOUNDS_US`].
+    pub within: Vec<u64>,
+}
+
+/// The bounds of a [`Distribution`]: powers of four, which are powers of two of the buckets.
+pub const BOUNDS_US: [u64; 12] = {
+    let mut bounds = [16; 12];
+    let mut at = 1;
+    while at < bounds.len() {
+        bounds[at] = bounds[at - 1] * 4;
+        at += 1;
+    }
+    bounds
+};
+
 impl Metrics {
     /// Adds to a count.
     pub fn count(&self, name: &str, by: u64) {
@@ -82,6 +102,12 @@ impl Metrics {
         Snapshot { counts: inner.counts.clone(), times: times.collect() }
     }
 
+    /// Every duration's histogram, by name.
+    pub fn distributions(&self) -> BTreeMap<String, Distribution> {
+        let inner = self.lock();
+        inner.times.iter().map(|(name, times)| (name.clone(), times.distribution())).collect()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
@@ -102,6 +128,18 @@ impl Histogram {
         self.count += 1;
         self.sum_us = self.sum_us.saturating_add(us);
         self.max_us = self.max_us.max(us);
+    }
+
+    fn distribution(&self) -> Distribution {
+        let mut within = Vec::with_capacity(BOUNDS_US.len());
+        let (mut below, mut from) = (0, 0);
+        for bound in BOUNDS_US {
+            let to = bound.ilog2() as usize * STEPS as usize;
+            below += self.buckets[from..=to].iter().map(|count| u64::from(*count)).sum::<u64>();
+            from = to + 1;
+            within.push(below);
+        }
+        Distribution { count: self.count, sum_us: self.sum_us, within }
     }
 
     fn summary(&self) -> Times {

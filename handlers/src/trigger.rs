@@ -4,6 +4,7 @@
 //! what has handlers further up, one event at a time and in order, and simply waits while the
 //! parent is away. An event leaves the log of a tier only when both are done with it.
 
+mod asked;
 mod load;
 mod plan;
 mod progress;
@@ -17,9 +18,14 @@ use bus::event::{DONE_HEADER, Delivery, ONLY_HEADER, Reader};
 use bus::message::SITE_HEADER;
 use bus::route::once::{Course, Held, KEY_BYTES_MAX, Once};
 use bus::route::{CodeView, Decision, HandlerView};
-use bus::{EdgeRoute, EventLog, Refusal, RefusalKind, Request, Response, Subject, TierPath};
+use bus::{
+    EdgeRoute, EventLog, PAYLOAD_BYTES_MAX, Refusal, RefusalKind, Request, Response, Subject,
+    TierPath,
+};
 use tokio::sync::Semaphore;
 
+use self::asked::Asked;
+pub use self::asked::{HTTP_FUNCTION, head_of, head_text};
 pub use self::load::Load;
 use self::plan::Plan;
 use self::progress::Progress;
@@ -419,17 +425,19 @@ impl Triggers {
             Some(key) => self.load.wait(key),
             None => Duration::ZERO,
         };
-        let view = self.deploy.view(app.as_deref(), (name, function), wait);
+        let asked = Asked::read(function, request)?;
+        let handler = app.as_ref().and_then(|app| asked.handler(&app.manifest));
+        let described = asked.name();
+        let view = self.deploy.view(app.as_deref(), handler, (name, &described), wait);
         let mut decision = self.route.decide(request, &view);
         let sent_on = held.as_ref().is_some_and(|held| matches!(held.course(), Course::SentOn));
         if sent_on && matches!(decision, Decision::Run | Decision::InstallThenRun) {
             decision = Decision::Escalate { install: false };
         }
-        let handler = app.as_ref().and_then(|app| app.manifest.handler_of_call(function));
         if let (Decision::Run | Decision::InstallThenRun, Some(app), Some(handler)) =
             (&decision, &app, handler)
         {
-            match self.call(app, handler, function, request).await {
+            match self.call(app, handler, &asked, request).await {
                 Err(refusal) if refusal.kind == RefusalKind::Overloaded => {
                     decision = self.spill(request, &view, refusal);
                 }
@@ -439,7 +447,13 @@ impl Triggers {
         if let Some(held) = &mut held {
             held.set(Course::SentOn);
         }
+        let bytes = request.payload.len();
         let answer = match &decision {
+            Decision::Escalate { .. } | Decision::Send { .. } if bytes > PAYLOAD_BYTES_MAX => {
+                let text =
+                    format!("{bytes} bytes are asked of another site than {}", self.route.site());
+                Err(Refusal::bad(format!("{text}; at most {PAYLOAD_BYTES_MAX} travel")))
+            }
             Decision::Escalate { .. } => {
                 self.metrics.count("calls sent up", 1);
                 self.route.escalate(request).await
@@ -498,7 +512,7 @@ impl Triggers {
         &self,
         app: &App,
         handler: &Handler,
-        function: &str,
+        asked: &Asked,
         request: &Request,
     ) -> Result<Response, Refusal> {
         let (deadline, site) = (request.deadline(), self.route.site().as_str());
@@ -506,19 +520,11 @@ impl Triggers {
         let target = tokio::time::timeout_at(deadline.into(), install).await;
         let target = target.map_err(|_| self.late("the code is still on its way"))?;
         let target = target.map_err(|e| e.refusal())?;
-        let header = |name: &str| request.headers.get(name).cloned();
-        let input = Input::Call(execute::Request {
-            id: request.key().unwrap_or_default().to_owned(),
-            name: function.to_owned(),
-            content_type: header("content-type").unwrap_or_else(|| "application/json".into()),
-            body: request.payload.clone(),
-        });
-        let traceparent = header("traceparent");
+        let input = asked.input(&app.manifest, request);
+        let traceparent = request.headers.get("traceparent").cloned();
         let invocation = Invocation { target, input, deadline, attempt: 1, traceparent };
         let reply = self.invoke(app, handler, invocation).await.map_err(refusal_of_invoke)?;
-        Ok(Response::new(reply.body)
-            .with("content-type", reply.content_type)
-            .with(SITE_HEADER, site))
+        Ok(asked::response(reply).with(SITE_HEADER, site))
     }
 
     fn progress(&self) -> std::sync::MutexGuard<'_, Progress> {

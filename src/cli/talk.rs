@@ -127,8 +127,18 @@ pub async fn tree(site: &Site, out: Output) -> Result<()> {
     out.show(&brief, |brief| {
         let mut rows = vec![];
         tree_rows(brief, 0, &mut rows);
-        let heading =
-            ["SITE", "CLASS", "LINK", "LOAD", "DEVICES", "APPS", "INVOCATIONS", "UP", "VERSION"];
+        let heading = [
+            "SITE",
+            "CLASS",
+            "LINK",
+            "LOAD",
+            "DEVICES",
+            "APPS",
+            "INVOCATIONS",
+            "HTTP",
+            "UP",
+            "VERSION",
+        ];
         table(&heading, rows)
     })
 }
@@ -148,6 +158,7 @@ fn tree_rows(brief: &Brief, depth: usize, rows: &mut Vec<Vec<String>>) {
         brief.devices.join(" "),
         brief.apps.join(" "),
         brief.invocations.to_string(),
+        brief.http.trim_start_matches("http://").to_owned(),
         format!("{} s", brief.uptime_s),
         brief.version.clone(),
     ]);

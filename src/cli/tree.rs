@@ -62,7 +62,8 @@ pub struct Place {
     /// this machine
     #[arg(long, default_value = LOOPBACK)]
     address: String,
-    /// Ports for clients, the monitor, children's links and joining; `auto` picks free ones
+    /// Ports for clients, the monitor, children's links and joining, and if wanted for WebSocket
+    /// and MQTT; `auto` picks free ones
     #[arg(long, value_name = "CLIENT,MONITOR,LEAF,JOIN", default_value = "4222,8222,7422,7423")]
     ports: String,
     /// The address of a nats-server that you run yourself; none is started then
@@ -115,13 +116,16 @@ impl Place {
 
     fn ports(&self) -> Result<Ports> {
         let ports: Vec<u16> = match self.ports.as_str() {
-            "auto" => bus::server::free_ports(4)?,
+            "auto" => bus::server::free_ports(6)?,
             list => list.split(',').map(str::parse).collect::<Result<_, _>>().unwrap_or_default(),
         };
-        match ports[..] {
-            [client, monitor, leaf, join] => Ok(Ports { client, monitor, leaf, join }),
-            _ => bail!("--ports {:?}: four numbers with commas, or auto", self.ports),
-        }
+        let (websocket, mqtt) = match ports[..] {
+            [_, _, _, _] => (0, 0),
+            [_, _, _, _, websocket, mqtt] => (websocket, mqtt),
+            _ => bail!("--ports {:?}: four or six numbers with commas, or auto", self.ports),
+        };
+        let [client, monitor, leaf, join] = [ports[0], ports[1], ports[2], ports[3]];
+        Ok(Ports { client, monitor, leaf, join, websocket, mqtt })
     }
 }
 

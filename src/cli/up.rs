@@ -1,6 +1,6 @@
 //! `edgescale up`: a tree on this machine, until Ctrl-C.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -83,6 +83,8 @@ fn how_to(context: &Context) -> Result<String> {
     let (at, server, key) = (leaf.path.name(), &root.server, root.nkey.display());
     let names: Vec<&str> = context.sites.iter().map(|site| site.path.as_str()).collect();
     let prefix = format!("rp.{}._", root.path);
+    let (http, token) = (&leaf.http.url, leaf.http.token.as_deref().unwrap_or(Path::new("")));
+    let token = token.display();
     Ok(format!(
         "The tree is up: {}. Ctrl-C stops it.
 
@@ -94,11 +96,22 @@ fn how_to(context: &Context) -> Result<String> {
   read a table         edgescale --at {at} store scan doorcam/motion --limit 5
   look at a node       edgescale --at {at} ls      edgescale tree      edgescale logs -f
 
+  over HTTP, here at {}:
+    curl {http}/APP/PATH            # a route of an app's manifest
+    curl -H \"Authorization: Bearer $(cat {token})\" -d '{{}}' {http}/call/doorcam/summary
+
+  MQTT there             {}, user mqtt, password in {}
+  NATS over WebSocket    {}
+
   the same by the stock client, here at {}:
     nats --server {server} --nkey {key} --inbox-prefix {prefix} micro ls
     nats --server {server} --nkey {key} --inbox-prefix {prefix} req call.doorcam.summary '{{}}'
 ",
         names.join(", "),
+        leaf.path,
+        leaf.mqtt,
+        leaf.nkey.with_file_name(bus::site::MQTT_FILE).display(),
+        leaf.websocket,
         root.path
     ))
 }

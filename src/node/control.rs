@@ -41,7 +41,14 @@ pub async fn call(node: Arc<Node>, request: Request) -> Answer {
     }
     let answer = node.triggers.answer(request).await;
     node.metrics.time("call", started.elapsed());
-    answer
+    match answer {
+        Ok(answer) if answer.payload.len() > PAYLOAD_BYTES_MAX => {
+            let bytes = answer.payload.len();
+            let text = format!("an answer of {bytes} bytes; at most {PAYLOAD_BYTES_MAX} travel");
+            Err(Refusal::new(RefusalKind::HandlerFailed, text))
+        }
+        answer => answer,
+    }
 }
 
 /// `ctl.<site>._.<noun>.<verb>`.

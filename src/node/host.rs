@@ -252,10 +252,15 @@ impl Host for Doors {
         let metrics = &behind.triggers.metrics;
         metrics.count(&format!("frames on {}", output.device), 1);
         let timing = &output.timing;
-        metrics.time_us("accelerate queue", timing.queue_us);
-        metrics.time_us("accelerate copy", timing.copy_us);
-        metrics.time_us("accelerate compute", timing.compute_us);
-        metrics.time_us("accelerate host", timing.host_us);
+        let stages = [
+            ("queue", timing.queue_us),
+            ("copy", timing.copy_us),
+            ("compute", timing.compute_us),
+            ("host", timing.host_us),
+        ];
+        for (stage, us) in stages {
+            metrics.time_us(&format!("accelerate {stage} {}", output.device), us);
+        }
         for (step, us) in &output.steps {
             metrics.time(&format!("op {step}"), Duration::from_micros(*us));
         }

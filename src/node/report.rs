@@ -7,6 +7,8 @@ use bus::{TierClass, TierPath};
 use handlers::metrics::Snapshot;
 use serde::{Deserialize, Serialize};
 
+use crate::gateway::Place;
+
 /// Everything about one node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
@@ -15,6 +17,8 @@ pub struct Report {
     pub rss_bytes: u64,
     /// Everything this node needs at start is there, and its parent was heard.
     pub ready: bool,
+    /// The HTTP door, and where its token is.
+    pub http: Place,
     pub devices: Vec<accel::DeviceStatus>,
     pub apps: Vec<AppReport>,
     pub streams: Vec<handlers::stream::Status>,
@@ -40,6 +44,9 @@ pub struct Brief {
     pub invocations: u64,
     #[serde(default)]
     pub offers: Offers,
+    /// Where the site's HTTP door is: `http://host:port`.
+    #[serde(default)]
+    pub http: String,
     /// How long ago the node was last heard, in ms; 0 for the one that answers.
     #[serde(default)]
     pub heard_ms_ago: u64,

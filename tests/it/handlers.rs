@@ -43,7 +43,8 @@ pub fn component(body: &str) -> Vec<u8> {
     wat::parse_str(text).expect("the component's text is right")
 }
 
-fn manifest(app: &str, topic: &str) -> String {
+/// An app with one component, started by events of a topic.
+pub fn manifest(app: &str, topic: &str) -> String {
     format!(
         "[app]\nname = \"{app}\"\nversion = \"1\"\n\n[[handler]]\nname = \"h\"\n\
          component = \"{{code}}\"\n[[handler.trigger]]\nevent = \"{topic}\"\n\
@@ -262,7 +263,7 @@ async fn what_handlers_see_of_a_node_is_a_host() -> Result<()> {
     world.apply(conformance::MANIFEST, &[("code", component("(i32.const 16)"))]).await?;
     world.tree.kill_node("cloud")?;
     let settings = node::Settings::load(&world.tree.dir().join("cloud").join(node::CONFIG_FILE))?;
-    let (node, _subscriptions, mut tasks) = node::start(settings).await?;
+    let (node, _subscriptions, mut tasks) = node::start(settings, Default::default()).await?;
     let app = node.deploy.known("suite").context("the app is remembered")?;
     let target = app.target("h").context("the handler is there")?.clone();
     let deadline = Instant::now() + PATIENCE;

@@ -7,6 +7,7 @@
 //! ([`fence`]).
 
 mod fence;
+mod gateway;
 mod lambda;
 mod program;
 mod spawn;
@@ -31,7 +32,8 @@ use self::spawn::Spawner;
 use self::worker::Worker;
 use super::cache::Cache;
 use super::{
-    Answer, Code, Config, Event, Host, Input, Invocation, InvokeError, Request, Target, Time,
+    Answer, Answered, Code, Config, Event, Host, Input, Invocation, InvokeError, Request, Target,
+    Time,
 };
 use crate::Digest;
 use crate::manifest::CodeKind;
@@ -133,9 +135,10 @@ impl Processes {
         match invocation.input {
             Input::Call(_) => {
                 let usual = || "application/json".into();
-                Ok((done.content_type.unwrap_or_else(usual), done.body))
+                Ok(Answered::call(done.content_type.unwrap_or_else(usual), done.body))
             }
-            _ => Ok((String::new(), Bytes::new())),
+            Input::Http(_) => gateway::answer(done.content_type.as_deref(), &done.body),
+            _ => Ok(Answered::default()),
         }
     }
 
@@ -216,6 +219,7 @@ fn payload(invocation: &Invocation) -> Result<Bytes, InvokeError> {
     let mut document = match &invocation.input {
         Input::Event(event) => event_document(event),
         Input::Call(request) => call_document(request),
+        Input::Http(request) => return Ok(gateway::event(&target.app, request).to_string().into()),
         Input::Frame(..) => {
             let (handler, export) = (target.handler.clone(), "a function for frames".to_owned());
             return Err(InvokeError::NoExport { handler, export });

@@ -13,7 +13,6 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::{
     Component, ComponentExportIndex, ComponentNamedList, Instance, InstancePre, Lift, Linker,
@@ -29,14 +28,15 @@ use self::guest::{Guest, inputs};
 use self::kept::{Kept, Waiting};
 use self::ticker::Ticker;
 use super::cache::Cache;
+use super::http::{HttpHead, HttpRequest};
 use super::{
-    Answer, Caller, Code, Config, Connection, Event, Host, Input, Invocation, InvokeError, Request,
-    Time, bad_code,
+    Answer, Answered, Caller, Code, Config, Connection, Event, Host, Input, Invocation,
+    InvokeError, Request, Time, bad_code,
 };
 use crate::Digest;
 
 /// The functions a component may export, in the order of [`Module::exports`].
-const EXPORTS: [&str; 3] = ["handle-event", "handle-call", "handle-frame"];
+const EXPORTS: [&str; 4] = ["handle-event", "handle-call", "handle-frame", "handle-http"];
 /// Largest memory of one instance, whatever its handler's limit says.
 const MEMORY_BYTES_MAX: usize = 1 << 30;
 /// Memory that stays with a slot between invocations.
@@ -68,6 +68,7 @@ struct Module {
     event: Option<ComponentExportIndex>,
     call: Option<ComponentExportIndex>,
     frame: Option<ComponentExportIndex>,
+    http: Option<ComponentExportIndex>,
 }
 
 impl Wasm {
@@ -216,7 +217,7 @@ impl Wasm {
         let trial = self.run(&mut store, time, async |store: &mut Store<Guest>| {
             let instance = module.pre.instantiate_async(&mut *store).await?;
             module.check_types(&instance, store)?;
-            Ok(Ok((String::new(), Bytes::new())))
+            Ok(Ok(Answered::default()))
         });
         match trial.await {
             Ok(_) => Ok(()),
@@ -262,15 +263,16 @@ struct TimedOut;
 
 impl Module {
     fn new(linker: &Linker<Guest>, component: &Component) -> wasmtime::Result<Self> {
-        let [event, call, frame] = EXPORTS.map(|name| component.get_export_index(None, name));
-        if event.is_none() && call.is_none() && frame.is_none() {
+        let exports = EXPORTS.map(|name| component.get_export_index(None, name));
+        if exports.iter().all(Option::is_none) {
             wasmtime::bail!("it exports none of {}", EXPORTS.join(", "));
         }
-        Ok(Self { pre: linker.instantiate_pre(component)?, event, call, frame })
+        let [event, call, frame, http] = exports;
+        Ok(Self { pre: linker.instantiate_pre(component)?, event, call, frame, http })
     }
 
     fn exports(&self) -> Vec<String> {
-        let present = [&self.event, &self.call, &self.frame];
+        let present = [&self.event, &self.call, &self.frame, &self.http];
         let named = EXPORTS.iter().zip(present).filter(|(_, index)| index.is_some());
         named.map(|(name, _)| (*name).to_owned()).collect()
     }
@@ -284,6 +286,9 @@ impl Module {
         }
         if let Some(index) = &self.frame {
             instance.get_typed_func::<FrameParams, (Result<(), String>,)>(&mut *store, index)?;
+        }
+        if let Some(index) = &self.http {
+            instance.get_typed_func::<HttpParams, HttpResults>(&mut *store, index)?;
         }
         Ok(())
     }
@@ -307,9 +312,15 @@ impl Module {
                 let done: Called<Result<inputs::Response, String>> =
                     self.call::<CallParams, _>(store, instance, 1, params).await?;
                 Ok(done.and_then(|answer| match answer {
-                    Ok(response) => Ok((response.content_type, response.body.into())),
+                    Ok(response) => Ok(Answered::call(response.content_type, response.body.into())),
                     Err(text) => Err(InvokeError::GuestError(text)),
                 }))
+            }
+            Input::Http(request) => {
+                let params = (wit_http_request(*request),);
+                let done: Called<Result<inputs::HttpResponse, String>> =
+                    self.call::<HttpParams, _>(store, instance, 3, params).await?;
+                Ok(done.and_then(http_answer))
             }
             Input::Frame(connection, frame) => {
                 let connection = wit_connection(connection);
@@ -333,7 +344,7 @@ impl Module {
         R: Send + Sync + 'static,
         (R,): ComponentNamedList + Lift,
     {
-        let Some(index) = [&self.event, &self.call, &self.frame][export] else {
+        let Some(index) = [&self.event, &self.call, &self.frame, &self.http][export] else {
             let handler = store.data().caller().target.handler.clone();
             return Ok(Err(InvokeError::NoExport { handler, export: EXPORTS[export].to_owned() }));
         };
@@ -351,13 +362,22 @@ type Called<R> = Result<R, InvokeError>;
 type EventParams = (inputs::Event,);
 type CallParams = (inputs::Request,);
 type CallResults = (Result<inputs::Response, String>,);
+type HttpParams = (inputs::HttpRequest,);
+type HttpResults = (Result<inputs::HttpResponse, String>,);
 type FrameParams = (inputs::Connection, Resource<guest::Picture>);
 
 fn nothing(result: Result<(), String>) -> Answer {
     match result {
-        Ok(()) => Ok((String::new(), Bytes::new())),
+        Ok(()) => Ok(Answered::default()),
         Err(text) => Err(InvokeError::GuestError(text)),
     }
+}
+
+fn http_answer(answer: Result<inputs::HttpResponse, String>) -> Answer {
+    let response = answer.map_err(InvokeError::GuestError)?;
+    let head = HttpHead::checked(response.status, response.headers)
+        .map_err(|problem| InvokeError::GuestError(format!("answer: {problem}")))?;
+    Ok(Answered::http(head, response.body.into()))
 }
 
 fn wit_event(event: Event, attempt: u32) -> inputs::Event {
@@ -377,6 +397,20 @@ fn wit_request(request: Request) -> inputs::Request {
         id: request.id,
         name: request.name,
         content_type: request.content_type,
+        body: request.body.into(),
+    }
+}
+
+fn wit_http_request(request: HttpRequest) -> inputs::HttpRequest {
+    inputs::HttpRequest {
+        id: request.id,
+        method: request.method,
+        path: request.path,
+        query: request.query,
+        authority: request.authority,
+        headers: request.headers,
+        route: request.route,
+        parameters: request.parameters,
         body: request.body.into(),
     }
 }

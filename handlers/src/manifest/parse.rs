@@ -36,7 +36,8 @@ const MISSED: &[(&str, Missed)] =
 const CODE: [CodeKind; 5] =
     [CodeKind::Component, CodeKind::Python, CodeKind::Js, CodeKind::Java, CodeKind::Command];
 const TRIGGERS: [&str; 6] = ["event", "call", "stream", "http", "cron", "table"];
-const NOT_SERVED: [&str; 1] = ["http"];
+/// Apps of these names have no routes: the gateway answers there itself.
+const GATEWAY_PATHS: [&str; 5] = ["call", "events", "healthz", "metrics", "readyz"];
 /// Most tokens of a subject pattern.
 const TOKENS_MAX: usize = 8;
 /// Most entries of a list of names.
@@ -56,6 +57,10 @@ pub(super) fn manifest(text: &str) -> Result<Manifest> {
     let grants = grants(&root)?;
     let manifest =
         Manifest { app: app(&root)?, handlers: handlers(&root, &tables)?, tables, grants };
+    if manifest.has_routes() && GATEWAY_PATHS.contains(&manifest.app.name.as_str()) {
+        let field = root.need("app", "")?.table()?.need("name", "")?;
+        return Err(field.wrong("the gateway itself answers there; give the app another name"));
+    }
     Ok(manifest)
 }
 
@@ -73,6 +78,7 @@ fn app(root: &Node<'_>) -> Result<App> {
 fn handlers(root: &Node<'_>, tables: &[TableSpec]) -> Result<Vec<Handler>> {
     let mut handlers: Vec<Handler> = Vec::new();
     let mut calls = BTreeSet::new();
+    let mut routes: Vec<http::Route> = Vec::new();
     for node in root.tables("handler", HANDLERS_MAX)? {
         let handler = handler(&node, tables)?;
         if handlers.iter().any(|other| other.name == handler.name) {
@@ -80,13 +86,19 @@ fn handlers(root: &Node<'_>, tables: &[TableSpec]) -> Result<Vec<Handler>> {
             return Err(field_of(&node, "name").wrong(problem));
         }
         for (at, trigger) in handler.triggers.iter().enumerate() {
-            if let Trigger::Call(name) = trigger
-                && !calls.insert(name.clone())
-            {
-                let problem = format!("\"{name}\" is answered already; give it another name");
-                return Err(
-                    field_of(&node.tables("trigger", TRIGGERS_MAX)?[at], "call").wrong(problem)
-                );
+            let taken = match trigger {
+                Trigger::Call(name) => (!calls.insert(name.clone())).then_some("call"),
+                Trigger::Http(route) => {
+                    let taken = routes.iter().any(|other| other.collides(route));
+                    routes.push(route.clone());
+                    taken.then_some("http")
+                }
+                _ => None,
+            };
+            if let Some(kind) = taken {
+                let field = field_of(&node.tables("trigger", TRIGGERS_MAX)?[at], kind);
+                let problem = "is answered already; give it another name";
+                return Err(field.wrong(format!("\"{}\" {problem}", field.text()?)));
             }
         }
         handlers.push(handler);
@@ -190,9 +202,6 @@ fn trigger(node: &Node<'_>, tables: &[TableSpec], handler: &str, at: usize) -> R
     if let Some((_, second)) = found.next() {
         return Err(second.wrong("a second cause; write another [[handler.trigger]] for it"));
     }
-    if NOT_SERVED.contains(&kind) {
-        return Err(field.wrong("not served yet; use event, call or stream"));
-    }
     if kind != "stream"
         && let Some(stray) = node.field("framing").or_else(|| node.field("protocol"))
     {
@@ -211,6 +220,7 @@ fn trigger(node: &Node<'_>, tables: &[TableSpec], handler: &str, at: usize) -> R
             Ok(Trigger::Table { table, topic: format!("{TABLE_TOPIC}.{handler}.{at}") })
         }
         "cron" => cron(node, &field, format!("{CRON_TOPIC}.{handler}.{at}")),
+        "http" => http::Route::parse(field.text()?).map(Trigger::Http).map_err(|e| field.wrong(e)),
         _ => stream(node, &field),
     }
 }

@@ -98,7 +98,7 @@ fn every_mistake_has_a_line_a_field_and_a_mend() {
         ),
         (
             "[[handler.trigger]]\nhttp = \"/\"",
-            "line 10: handler[0].trigger[0].http: not served yet; use event, call or stream",
+            "line 10: handler[0].trigger[0].http: no route; write a method and a path",
         ),
         (
             "[[handler.trigger]]\nevent = \"a..b\"",
@@ -201,12 +201,6 @@ fn frames_go_to_components_and_calls_have_one_answerer() {
     let found = error_of(&format!("{call}{python}{call}"));
     let wanted = "line 16: handler[1].trigger[0].call: \"sum\" is answered already";
     assert!(found.starts_with(wanted), "{found}");
-}
-
-#[test]
-fn what_cannot_be_run_yet_is_said_plainly() {
-    let found = error_of("[[handler.trigger]]\nhttp = \"/x\"");
-    assert!(found.contains("not served yet"), "{found}");
 }
 
 #[test]

@@ -20,6 +20,24 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn a_distribution_counts_what_is_within_its_bounds(
+        us in proptest::collection::vec(0u64..200_000_000, 0..300),
+    ) {
+        let metrics = Metrics::default();
+        metrics.time_us("stage", 1);
+        us.iter().for_each(|us| metrics.time_us("stage", *us));
+        let found = metrics.distributions().remove("stage").unwrap();
+        for (bound, within) in BOUNDS_US.iter().zip(&found.within) {
+            let exact = 1 + us.iter().filter(|us| *us <= bound).count() as u64;
+            prop_assert_eq!(*within, exact, "within {} us", bound);
+        }
+        let sum = 1 + us.iter().sum::<u64>();
+        prop_assert_eq!((found.count, found.sum_us), (us.len() as u64 + 1, sum));
+    }
+}
+
 #[test]
 fn names_are_bounded() {
     let metrics = Metrics::default();

@@ -1,0 +1,87 @@
+//! What a request on `call.…` asks for: a function by name, or a route by an HTTP request in the
+//! headers, which every tier on the way up matches against the manifest it has.
+
+use bus::message::HTTP_HEADER;
+use bus::{Refusal, Request, Response};
+
+use crate::execute::http::{HttpHead, HttpRequest};
+use crate::execute::{self, Input, Reply};
+use crate::manifest::{Handler, Manifest};
+
+/// Where a function's name stands in a subject, when a route is asked for; no function is named so.
+pub const HTTP_FUNCTION: &str = "@http";
+
+/// What is asked for.
+pub(super) enum Asked {
+    Call(String),
+    Http(Box<HttpRequest>),
+}
+
+impl Asked {
+    pub(super) fn read(function: &str, request: &Request) -> Result<Self, Refusal> {
+        if function != HTTP_FUNCTION {
+            return Ok(Self::Call(function.to_owned()));
+        }
+        let missing = || Refusal::bad(format!("a request for a route has a header {HTTP_HEADER}"));
+        let head = request.headers.get(HTTP_HEADER).ok_or_else(missing)?;
+        let http = serde_json::from_str(head)
+            .map_err(|e| Refusal::bad(format!("header {HTTP_HEADER}: {e}")))?;
+        Ok(Self::Http(Box::new(http)))
+    }
+
+    /// For messages.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Call(name) => name.clone(),
+            Self::Http(http) => format!("{} {}", http.method, http.path),
+        }
+    }
+
+    pub(super) fn handler<'a>(&self, manifest: &'a Manifest) -> Option<&'a Handler> {
+        match self {
+            Self::Call(name) => manifest.handler_of_call(name),
+            Self::Http(http) => Some(manifest.route(&http.method, &http.path).ok()?.handler),
+        }
+    }
+
+    /// What the handler is given.
+    pub(super) fn input(&self, manifest: &Manifest, request: &Request) -> Input {
+        let header = |name: &str| request.headers.get(name).cloned();
+        let body = request.payload.clone();
+        match self {
+            Self::Call(name) => Input::Call(execute::Request {
+                id: request.key().unwrap_or_default().to_owned(),
+                name: name.clone(),
+                content_type: header("content-type").unwrap_or_else(|| "application/json".into()),
+                body,
+            }),
+            Self::Http(http) => {
+                let mut http = http.clone();
+                if let Ok(matched) = manifest.route(&http.method, &http.path) {
+                    http.route = matched.route.to_string();
+                    http.parameters = matched.parameters;
+                }
+                http.body = body;
+                Input::Http(http)
+            }
+        }
+    }
+}
+
+/// A handler's answer, as it travels.
+pub(super) fn response(reply: Reply) -> Response {
+    match &reply.http {
+        None => Response::new(reply.body).with("content-type", reply.content_type),
+        Some(head) => Response::new(reply.body.clone()).with(HTTP_HEADER, head_text(head)),
+    }
+}
+
+/// The head of a request or an answer, as the value of a bus header: one line of JSON.
+pub fn head_text(head: &impl serde::Serialize) -> String {
+    serde_json::to_string(head).expect("a head holds text and numbers only")
+}
+
+/// The head of an answer to a request for a route.
+pub fn head_of(response: &Response) -> Option<HttpHead> {
+    serde_json::from_str(response.headers.get(HTTP_HEADER)?).ok()
+}

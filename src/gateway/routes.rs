@@ -1,0 +1,192 @@
+//! Calls, and requests for an app's routes: turned into requests of the bus, answered here or
+//! above.
+
+use std::net::SocketAddr;
+
+use axum::body::Body;
+use axum::http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version,
+};
+use axum::http::{header, request};
+use bus::message::{HTTP_HEADER, KEY_HEADER};
+use bus::{Kind, RefusalKind, Subject};
+use handlers::deploy::{self, App};
+use handlers::execute::http::{HttpHead, HttpRequest, is_hop_by_hop};
+use handlers::manifest::http::{NoRoute, decode};
+use handlers::trigger::{HTTP_FUNCTION, head_of, head_text};
+use hyper::body::Incoming;
+
+use super::{Answer, Door, Problem, authority, bus_request, first_segment, only, sign};
+
+/// The media type of a browser's form, and of curl's `-d` unless it is told another.
+const FORM: &str = "application/x-www-form-urlencoded";
+
+impl Door {
+    /// `POST /call/<app>/<function>`: the body is the call's, the answer's body the answer.
+    pub(super) async fn call(&self, path: &str, request: Request<Incoming>) -> Answer {
+        only(&request, Method::POST)?;
+        self.check_token(request.headers())?;
+        let (app, function) = first_segment(path);
+        let function = function.strip_prefix('/').unwrap_or_default();
+        let (app, function) = (decode(app), decode(function).filter(|name| !name.is_empty()));
+        let (Some(app), Some(function)) = (app, function) else {
+            return Err(Problem::bad("write /call/<app>/<function>"));
+        };
+        if function.starts_with('@') {
+            return Err(Problem::not_found(format!("app {app:?} has no function {function:?}")));
+        }
+        let name = format!("{app}.{function}");
+        let subject = Subject::checked(Kind::Call, self.node.bus.site(), &name)?.to_string();
+        let _place = self.enter()?;
+        let (head, body) = request.into_parts();
+        let held = self.take_body(&head.headers, body, self.settings.body_bytes_max).await?;
+        let mut asked = bus_request(subject, &head.headers, held.bytes.clone())?;
+        for (name, of) in [("content-type", "content-type"), ("idempotency-key", KEY_HEADER)] {
+            // What curl says of every `-d` says nothing of the body.
+            let value = super::line(&head.headers, name).filter(|value| value != FORM);
+            if let Some(value) = value {
+                asked.headers.insert(of.into(), value);
+            }
+        }
+        let answer = self.node.triggers.answer(asked).await?;
+        let mut response = Response::new(Body::from(answer.payload));
+        let kind = answer.headers.get("content-type").and_then(|v| HeaderValue::from_str(v).ok());
+        if let Some(kind) = kind {
+            response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        }
+        sign(&mut response, &answer.headers);
+        Ok(response)
+    }
+
+    /// A request for one of an app's routes; `path` is within the app.
+    pub(super) async fn route(
+        &self,
+        client: SocketAddr,
+        app: &str,
+        path: &str,
+        request: Request<Incoming>,
+    ) -> Answer {
+        let found = self.app(app).await?;
+        let path = if path.is_empty() { "/" } else { path };
+        match found.manifest.route(request.method().as_str(), path) {
+            Ok(_) => {}
+            Err(NoRoute::Method(allowed)) if *request.method() == Method::OPTIONS => {
+                return Ok(options(&allowed));
+            }
+            Err(NoRoute::Method(allowed)) => {
+                return Err(Problem::method(request.method(), &allowed));
+            }
+            Err(NoRoute::NotFound) => {
+                return Err(Problem::not_found(format!("app {app:?} has no route for {path}")));
+            }
+            Err(NoRoute::BadPath) => {
+                return Err(Problem::bad("the path is not percent-encoded UTF-8"));
+            }
+        }
+        let _place = self.enter()?;
+        let authority = authority(&request).to_owned();
+        let (head, body) = request.into_parts();
+        let held = self.take_body(&head.headers, body, self.settings.body_bytes_max).await?;
+        let name = format!("{app}.{HTTP_FUNCTION}");
+        let subject = Subject::new(Kind::Call, self.node.bus.site(), name).to_string();
+        let mut asked = bus_request(subject, &head.headers, held.bytes.clone())?;
+        // No idempotency key: one visitor's must never fetch another's answer. The handler sees it.
+        let http = http_request(&head, path, authority, client);
+        asked.headers.insert(HTTP_HEADER.into(), head_text(&http));
+        let answer = match self.node.triggers.answer(asked).await {
+            Ok(answer) => answer,
+            Err(mut refusal) if refusal.kind == RefusalKind::HandlerFailed => {
+                // What a handler says in its distress is for its author, not for its visitors.
+                refusal.message = format!("app {app:?} failed; `edgescale logs` has the reason");
+                return Err(refusal.into());
+            }
+            Err(refusal) => return Err(refusal.into()),
+        };
+        let said = head_of(&answer).ok_or_else(|| {
+            Problem::new(StatusCode::BAD_GATEWAY, "internal", "the answer has no HTTP head")
+        })?;
+        let mut response = http_response(said, answer.payload)?;
+        sign(&mut response, &answer.headers);
+        Ok(response)
+    }
+
+    /// The app, asked for above when it is not known here.
+    async fn app(&self, name: &str) -> Result<std::sync::Arc<App>, Problem> {
+        if let Some(app) = self.node.deploy.known(name) {
+            return Ok(app);
+        }
+        // A name that no app can have must not climb the tree.
+        bus::subject::check_name(name)?;
+        match self.node.deploy.app(name).await {
+            Ok(Some(app)) => Ok(app),
+            Ok(None) => Err(Problem::not_found(format!("no app {name:?} is registered"))),
+            Err(e @ deploy::Error::Away(_)) => Err(Problem::from(e.refusal())),
+            Err(e) => Err(Problem::from(e.refusal())),
+        }
+    }
+}
+
+fn options(allowed: &[String]) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    if let Ok(value) = HeaderValue::from_str(&format!("OPTIONS, {}", allowed.join(", "))) {
+        response.headers_mut().insert(header::ALLOW, value);
+    }
+    response
+}
+
+fn http_request(
+    head: &request::Parts,
+    path: &str,
+    authority: String,
+    client: SocketAddr,
+) -> HttpRequest {
+    HttpRequest {
+        id: bus::event::unique_id(),
+        method: head.method.to_string(),
+        path: path.to_owned(),
+        query: head.uri.query().unwrap_or_default().to_owned(),
+        headers: end_to_end(&head.headers),
+        authority,
+        protocol: if head.version == Version::HTTP_2 { "HTTP/2.0" } else { "HTTP/1.1" }.to_owned(),
+        client: client.ip().to_string(),
+        ..HttpRequest::default()
+    }
+}
+
+/// The headers that are not about this one connection.
+fn end_to_end(headers: &HeaderMap) -> Vec<(String, String)> {
+    let connection = headers.get_all(header::CONNECTION).iter();
+    let named: Vec<String> = connection
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|name| name.trim().to_ascii_lowercase())
+        .collect();
+    headers
+        .iter()
+        .filter(|(name, _)| {
+            let name = name.as_str();
+            !is_hop_by_hop(name) && !named.iter().any(|other| other == name)
+        })
+        .map(|(name, value)| {
+            let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+            (name.as_str().to_owned(), value)
+        })
+        .collect()
+}
+
+/// Whoever answered checked the head already; a tier of another version may see it otherwise.
+fn http_response(head: HttpHead, body: bytes::Bytes) -> Result<Response<Body>, Problem> {
+    let bad = |what: &str| {
+        let text = format!("the answer's {what} cannot be passed on");
+        Problem::new(StatusCode::BAD_GATEWAY, "internal", text)
+    };
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = StatusCode::from_u16(head.status).map_err(|_| bad("status"))?;
+    for (name, value) in head.headers {
+        let name = HeaderName::try_from(name).map_err(|_| bad("header name"))?;
+        let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| bad("header value"))?;
+        response.headers_mut().append(name, value);
+    }
+    Ok(response)
+}
