@@ -276,7 +276,8 @@ impl EventLog {
     pub async fn waiting(&self, reader: Reader) -> Result<u64, Error> {
         let fail = |e: &dyn ToString| self.bus.unreachable(e.to_string());
         let stream = self.js.get_stream(STREAM).await.map_err(|e| fail(&e))?;
-        let info = stream.consumer_info(reader.durable()).await.map_err(|e| fail(&e))?;
+        let name = self.bus.hidden(reader.durable());
+        let info = stream.consumer_info(&name).await.map_err(|e| fail(&e))?;
         Ok(info.num_pending + info.num_ack_pending as u64)
     }
 
