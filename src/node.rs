@@ -188,7 +188,7 @@ async fn open(settings: &Settings, http: gateway::Place) -> Result<Node> {
     let doors = Arc::new(host::Doors::default());
     let config = handlers::execute::Config::new(settings.data.join("code"), &settings.tools);
     let execute = Arc::new(EdgeExecute::start(config, doors.clone())?);
-    let above = Arc::new(BusAbove { bus: bus.clone() });
+    let above = Arc::new(BusAbove::new(bus.clone()));
     let apps = settings.data.join("apps");
     let deploy = EdgeDeploy::open(site, &apps, store.clone(), execute.clone(), above).await?;
     let deploy = Arc::new(deploy);
@@ -392,8 +392,15 @@ fn open_accelerate(settings: &Settings) -> Result<EdgeAccelerate> {
 }
 
 /// The tier above, over the bus.
-struct BusAbove {
+pub struct BusAbove {
     bus: Bus,
+}
+
+impl BusAbove {
+    /// The tier above the bus's site.
+    pub fn new(bus: Bus) -> Self {
+        Self { bus }
+    }
 }
 
 #[async_trait]

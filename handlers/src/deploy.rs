@@ -4,6 +4,8 @@
 //! The root's registry is the truth. A site remembers the manifests it was asked about, on disk
 //! too, so that it goes on from the last plan when its parent is away.
 
+pub mod conformance;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};

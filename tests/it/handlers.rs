@@ -273,3 +273,14 @@ async fn what_handlers_see_of_a_node_is_a_host() -> Result<()> {
     node.store.close().await;
     Ok(())
 }
+
+#[tokio::test]
+async fn the_tier_above_on_the_bus_is_a_tier_above() -> Result<()> {
+    let world = World::start_with(&EDGE, []).await?;
+    world.apply(conformance::MANIFEST, &[("code", component("(i32.const 16)"))]).await?;
+    let answer = client::ask(world.bus("cloud"), Kind::Ctl, "apps.get", "suite".to_owned()).await?;
+    let app = client::json(&answer)?;
+    let above = node::BusAbove::new(world.bus("cloud.east").clone());
+    ::handlers::deploy::conformance::check(&above, &app).await;
+    Ok(())
+}

@@ -186,3 +186,17 @@ async fn whatever_overtakes_what_the_site_ends_with_the_truth() {
         assert!(known.is_none() || known == registered, "seed {seed}: {known:?}, {registered:?}");
     }
 }
+
+#[tokio::test]
+async fn the_scripted_tier_above_conforms() {
+    let (asked, mut questions) = mpsc::unbounded_channel::<Question>();
+    let app = Registered { name: "suite".into(), revision: 7, manifest: "[app]".into() };
+    let answer = app.clone();
+    tokio::spawn(async move {
+        let mut answers = [Some(answer.clone()), Some(answer)].into_iter();
+        while let Some(question) = questions.recv().await {
+            let _ = question.send(answers.next().flatten());
+        }
+    });
+    conformance::check(&Scripted { asked }, &app).await;
+}
