@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::EdgeStore;
 use crate::commit::Version;
 use crate::error::{Error, Result};
-use crate::segment::visible_row;
+use crate::run::visible_row;
 use crate::value::Row;
 
 /// Changed rows of one answer.
@@ -86,7 +86,7 @@ impl EdgeStore {
         let (spec, complete) = {
             let state = engine.read();
             let table = state.table(table)?;
-            (table.spec.clone(), engine.is_root() || table.holds(&crate::record::Extent::Whole))
+            (table.schema.clone(), engine.is_root() || table.holds(&crate::record::Extent::Whole))
         };
         let changed = engine.changed_keys(table, since, until).await?;
         // Rows of one entry stay together, so an answer may be longer than asked for.
@@ -137,7 +137,7 @@ impl crate::engine::Engine {
                 *at = (*at).max(seq);
             }
         };
-        let (spec, segments) = {
+        let (schema, segments) = {
             let state = self.read();
             let table = state.table(table)?;
             let mut segments = Vec::new();
@@ -148,14 +148,17 @@ impl crate::engine::Engine {
                 let news = layers.segments.iter().filter(|s| s.meta.max_seq > since);
                 segments.extend(news.map(|s| (partition.clone(), s.clone())));
             }
-            (table.spec.clone(), segments)
+            (table.schema.clone(), segments)
         };
         for (partition, segment) in segments {
             // A segment that was merged away meanwhile is read again as part of another one.
-            let Some(decoded) = self.decoded(&spec, &segment).await? else {
+            let Some(runs) = self.runs(&schema, &[segment]).await? else {
                 return Err(Error::Busy(format!("changes of table {table:?}")));
             };
-            decoded.rows.iter().for_each(|(key, row)| note(&partition, key, row.seq));
+            for run in runs {
+                let news = (0..run.len()).filter(|i| run.seq(*i) > since);
+                news.for_each(|i| note(&partition, &run.key(i).into(), run.seq(i)));
+            }
         }
         let durable = last.into_iter().filter(|(_, seq)| *seq <= until);
         Ok(durable.map(|((partition, key), seq)| ((seq, key), partition)).collect())

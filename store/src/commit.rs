@@ -13,7 +13,7 @@ use crate::engine::Change;
 use crate::error::{Error, Result};
 use crate::record;
 use crate::row::RowState;
-use crate::spec::TableSpec;
+use crate::schema::Schema;
 use crate::value::{Row, Value, row_to_json};
 
 /// Conditions and writes of one commit, taken together.
@@ -106,7 +106,7 @@ impl Write {
 
 impl Condition {
     /// Nothing if `state` is as expected, else [`Error::Conflict`].
-    pub fn check(&self, spec: &TableSpec, state: &RowState) -> Result<()> {
+    pub fn check(&self, spec: &Schema, state: &RowState) -> Result<()> {
         let reason = match (&self.expect, state.is_live()) {
             (Expect::Absent, false) | (Expect::Present, true) => None,
             (Expect::Absent, true) => Some("is there".into()),
@@ -127,13 +127,8 @@ impl Condition {
         }
     }
 
-    fn differing(
-        &self,
-        spec: &TableSpec,
-        state: &RowState,
-        wanted: &Row,
-    ) -> Result<Option<String>> {
-        for (name, value) in wanted {
+    fn differing(&self, spec: &Schema, state: &RowState, wanted: &Row) -> Result<Option<String>> {
+        for (name, value) in wanted.iter() {
             let column = spec.column(name)?;
             let number = spec.number(name)?;
             let found = match spec.is_key(name) {
@@ -165,7 +160,7 @@ fn fit_as_shown(value: &Value, column: &crate::ColumnSpec) -> Result<Value> {
 
 impl Version {
     /// The version of a row's state.
-    pub fn of(spec: &TableSpec, state: &RowState) -> Self {
+    pub fn of(spec: &Schema, state: &RowState) -> Self {
         let canonical = state.canonical();
         // Sites number their columns each in their own order; names are the same everywhere.
         let mut cells: Vec<_> = canonical

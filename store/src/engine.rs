@@ -4,15 +4,16 @@
 //! acknowledged when the log has synced it. Readers of this site may see it a moment before it
 //! is durable; other sites are told only of durable entries.
 
+mod cache;
 mod change;
 mod flush;
 mod ground;
+mod memtable;
 mod read;
 mod recent;
 mod state;
 mod write;
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -26,18 +27,20 @@ use crate::hlc;
 use crate::manifest;
 use crate::objects::Objects;
 use crate::record::{self, Batch, Body, Entry, Extent, Snapshot, Source};
-use crate::segment::Decoded;
+use crate::schema::Schema;
 use crate::spec::TableSpec;
 use crate::value::Row;
 use crate::wal::{Recovered, Wal};
 
 pub use change::Change;
 pub use ground::Ground;
+pub use memtable::Memtable;
 pub use read::{End, KeyRange, merge_layers};
 pub use recent::Logged;
 pub use state::{Partition, State, Table};
 pub use write::{Unit, Work};
 
+use cache::Cache;
 use ground::ground_in;
 use recent::Recent;
 use write::cut;
@@ -90,7 +93,7 @@ pub struct Engine {
     recent: Mutex<Recent>,
     writes: Semaphore,
     flushing: tokio::sync::Mutex<()>,
-    cache: Mutex<VecDeque<Arc<Decoded>>>,
+    cache: Mutex<Cache>,
     /// Set when enough has gathered in memory.
     pub flush_due: Notify,
     /// Set when a flush has made room in memory.
@@ -129,7 +132,7 @@ impl Engine {
         for bytes in &recovered.entries {
             let entry: Entry = record::decode("log entry", bytes)
                 .map_err(|e| Error::corrupt("log", e.to_string()))?;
-            state.apply(&entry).map_err(|e| Error::corrupt("log", e.to_string()))?;
+            state.apply(entry).map_err(|e| Error::corrupt("log", e.to_string()))?;
         }
         state.seq = first_number(state.seq, (config.wall_clock)());
         let opened_at = state.seq;
@@ -163,7 +166,7 @@ impl Engine {
         let seq = {
             let mut state = self.write();
             match state.tables.get(&spec.name) {
-                Some(table) if table.spec.evolve(spec)? == *table.spec => state.seq,
+                Some(table) if table.schema.evolve(spec)? == **table.schema => state.seq,
                 _ => self.log(&mut state, source, vec![Body::Table(spec.clone())])?,
             }
         };
@@ -185,7 +188,8 @@ impl Engine {
             }
             Body::Table(spec) => match state.tables.get(&spec.name) {
                 Some(table)
-                    if table.spec.evolve(&spec)? == *table.spec && keep_empty == KeepEmpty::No =>
+                    if table.schema.evolve(&spec)? == **table.schema
+                        && keep_empty == KeepEmpty::No =>
                 {
                     return Ok(state.seq);
                 }
@@ -256,15 +260,15 @@ impl Engine {
     /// Logs everything there is once more, for a parent that has lost what it had: its store was
     /// replaced, and this log no longer goes back far enough.
     pub async fn log_again(&self) -> Result<()> {
-        let specs: Vec<Arc<TableSpec>> =
-            self.read().tables.values().map(|t| t.spec.clone()).collect();
-        for spec in specs {
-            let rows = self.range(&spec.name, &KeyRange::default()).await?;
-            let columns: Vec<String> = spec.columns.iter().map(|c| c.name.clone()).collect();
-            self.log(&mut self.write(), Source::Own, vec![Body::Table((*spec).clone())])?;
+        let schemas: Vec<Arc<Schema>> =
+            self.read().tables.values().map(|t| t.schema.clone()).collect();
+        for schema in schemas {
+            let rows = self.range(&schema.table, &KeyRange::default()).await?;
+            self.log(&mut self.write(), Source::Own, vec![Body::Table((**schema).clone())])?;
             for rows in rows.chunks(LOG_AGAIN_ROWS) {
                 let rows = rows.iter().map(|(k, r)| (k.to_vec(), r.state.clone())).collect();
-                let batch = Batch { table: spec.name.clone(), columns: columns.clone(), rows };
+                let (table, columns) = (schema.name.clone(), schema.names.clone());
+                let batch = Batch { table, columns, rows };
                 let bodies = cut(batch)?.into_iter().map(Body::Rows).collect();
                 let seq = self.log(&mut self.write(), Source::Own, bodies)?;
                 self.wal.wait(seq).await?;
@@ -347,19 +351,16 @@ impl Engine {
         for body in bodies {
             let entry = Entry { seq: state.seq + 1, source, body };
             let bytes: Arc<[u8]> = record::encode(&entry).into();
-            let table = touched(&entry.body).map(|name| {
-                (Arc::from(name), state.tables.get(name).map_or(0, |table| table.last_seq))
+            let table = touched(&entry.body).map(|name| match state.tables.get(name) {
+                Some(table) => (table.schema.table.clone(), table.last_seq),
+                None => (Arc::from(name), 0),
             });
-            if let Err(refusal) = state.apply(&entry) {
+            if let Err(refusal) = state.apply(entry) {
                 self.wal.append(state.seq, queued);
                 return Err(refusal);
             }
-            crate::lock(&self.recent).push(Logged {
-                seq: entry.seq,
-                source,
-                table,
-                bytes: bytes.clone(),
-            });
+            let logged = Logged { seq: state.seq, source, table, bytes: bytes.clone() };
+            crate::lock(&self.recent).push(logged);
             queued.push(bytes);
         }
         self.wal.append(state.seq, queued);
@@ -391,7 +392,7 @@ impl Level {
 /// Leaves out the rows that memory knows already.
 fn only_news(state: &State, mut batch: Batch) -> Result<Batch> {
     let table = state.table(&batch.table)?;
-    let local = table.localize(&batch)?;
+    let local = table.localize(batch.clone())?;
     let mut news = local.iter().map(|(partition, key, row)| {
         table.partitions.get(partition).is_none_or(|p| p.is_news(key, row))
     });
@@ -430,9 +431,9 @@ pub fn ahead_ms(body: &Body, now_ms: u64) -> Option<u64> {
 }
 
 /// The extent of a table that a row or range needs.
-pub fn extent_of(spec: &TableSpec, row: &Row) -> Result<Extent> {
-    Ok(match spec.partition_of(row)? {
-        Some(partition) if !spec.partition.is_empty() => Extent::Partition(partition),
+pub fn extent_of(schema: &Schema, row: &Row) -> Result<Extent> {
+    Ok(match schema.partition_of(row)? {
+        Some(partition) if !schema.partition.is_empty() => Extent::Partition(partition),
         _ => Extent::Whole,
     })
 }

@@ -11,9 +11,9 @@ use arrow::datatypes::{DataType, Field, TimeUnit};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
 use crate::error::{Error, Result};
-use crate::segment::{is_json, value_at};
+use crate::run::column::{is_json, value_at};
 use crate::spec::{ColumnKind, ColumnSpec, Merge};
-use crate::value::{Row, Value, row_from_json};
+use crate::value::{Names, Row, Value, row_from_json};
 
 /// Rows that are read at a time.
 const BATCH_ROWS: usize = 1_000;
@@ -92,22 +92,24 @@ fn row_of_line(line: std::io::Result<String>) -> Result<Option<Row>, String> {
 
 /// The rows of an Arrow batch. Columns that a segment hides are left out.
 fn rows_of(path: &Path, batch: &RecordBatch) -> Result<Vec<Row>> {
-    let mut rows = vec![Row::new(); batch.num_rows()];
     let schema = batch.schema();
-    for (field, array) in schema.fields().iter().zip(batch.columns()) {
-        if field.name().starts_with('_') {
-            continue;
-        }
+    let shown = schema.fields().iter().zip(batch.columns());
+    let shown = shown.filter(|(field, _)| !field.name().starts_with('_'));
+    let mut columns = Vec::new();
+    for (field, array) in shown {
         let (column, array) = plain(field, array).map_err(|text| refuse(path, text))?;
-        for (i, row) in rows.iter_mut().enumerate() {
-            let value = match value_at(&column, &array, i) {
-                Value::Text(text) if is_json(field) => Value::Json(text),
-                value => value,
-            };
-            row.insert(column.name.clone(), value);
-        }
+        columns.push((column, array, is_json(field)));
     }
-    Ok(rows)
+    let names: Names = columns.iter().map(|(column, ..)| column.name.as_str()).collect();
+    let value = |i| {
+        move |(column, array, json): &(ColumnSpec, ArrayRef, bool)| match value_at(column, array, i)
+        {
+            Value::Text(text) if *json => Value::Json(text),
+            value => value,
+        }
+    };
+    let row = |i| Row::of(names.clone(), columns.iter().map(value(i)).collect());
+    Ok((0..batch.num_rows()).map(row).collect())
 }
 
 /// An Arrow column as one of the store's kinds, where nothing is lost by that.

@@ -16,8 +16,8 @@ const SIGN: u64 = 1 << 63;
 pub fn encode(value: &Value, out: &mut Vec<u8>) -> Result<()> {
     match value {
         Value::Bool(b) => out.push(u8::from(*b)),
-        Value::Int(i) | Value::Time(i) => out.extend((*i as u64 ^ SIGN).to_be_bytes()),
-        Value::Float(f) if !f.is_nan() => out.extend(float_bits(*f).to_be_bytes()),
+        Value::Int(i) | Value::Time(i) => out.extend(int_bytes(*i)),
+        Value::Float(f) if !f.is_nan() => out.extend(float_bytes(*f)),
         Value::Text(s) => escape(s.as_bytes(), out),
         Value::Bytes(b) => escape(b, out),
         other => {
@@ -44,6 +44,24 @@ pub fn decode(kind: ColumnKind, bytes: &mut &[u8]) -> Result<Value> {
     })
 }
 
+/// Takes one value of `kind` off the front of `bytes` without building it; it is checked all the
+/// same.
+pub fn skip(kind: ColumnKind, bytes: &mut &[u8]) -> Result<()> {
+    match kind {
+        ColumnKind::Int64 | ColumnKind::TimestampUs | ColumnKind::Float64 => {
+            take::<8>(bytes).map(|_| ())
+        }
+        ColumnKind::Utf8 if !bytes.contains(&0xff) => {
+            let end = bytes.iter().position(|b| *b == 0).ok_or_else(broken)?;
+            let (text, rest) = bytes.split_at(end);
+            std::str::from_utf8(text).map_err(|_| broken())?;
+            *bytes = rest.strip_prefix(&[0, 0]).ok_or_else(broken)?;
+            Ok(())
+        }
+        _ => decode(kind, bytes).map(|_| ()),
+    }
+}
+
 /// The smallest byte string greater than every string that starts with `prefix`; `None` if
 /// there is no such string.
 pub fn successor(prefix: &[u8]) -> Option<Vec<u8>> {
@@ -53,10 +71,15 @@ pub fn successor(prefix: &[u8]) -> Option<Vec<u8>> {
     Some(next)
 }
 
-/// Maps a float to bits that order as the float does.
-fn float_bits(f: f64) -> u64 {
+/// An integer or time as bytes that order as it does.
+pub fn int_bytes(i: i64) -> [u8; 8] {
+    (i as u64 ^ SIGN).to_be_bytes()
+}
+
+/// A float as bytes that order as it does.
+pub fn float_bytes(f: f64) -> [u8; 8] {
     let bits = f.to_bits();
-    if bits & SIGN == 0 { bits | SIGN } else { !bits }
+    (if bits & SIGN == 0 { bits | SIGN } else { !bits }).to_be_bytes()
 }
 
 fn float_from_bits(bits: u64) -> f64 {
@@ -64,7 +87,7 @@ fn float_from_bits(bits: u64) -> f64 {
 }
 
 /// Zero bytes become `00 ff`; the end is `00 00`. So a shorter text sorts before a longer one.
-fn escape(bytes: &[u8], out: &mut Vec<u8>) {
+pub fn escape(bytes: &[u8], out: &mut Vec<u8>) {
     for &b in bytes {
         out.push(b);
         if b == 0 {
@@ -77,13 +100,13 @@ fn escape(bytes: &[u8], out: &mut Vec<u8>) {
 fn unescape(bytes: &mut &[u8]) -> Result<Vec<u8>> {
     let mut out = Vec::new();
     loop {
+        let zero = bytes.iter().position(|b| *b == 0).ok_or_else(broken)?;
+        out.extend(&bytes[..zero]);
+        *bytes = &bytes[zero + 1..];
         match take::<1>(bytes)? {
-            [0] => match take::<1>(bytes)? {
-                [0] => return Ok(out),
-                [0xff] => out.push(0),
-                _ => return Err(broken()),
-            },
-            [b] => out.push(b),
+            [0] => return Ok(out),
+            [0xff] => out.push(0),
+            _ => return Err(broken()),
         }
     }
 }

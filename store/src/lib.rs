@@ -12,6 +12,7 @@ mod config;
 mod engine;
 mod error;
 mod export;
+mod hash;
 pub mod hlc;
 mod import;
 mod key;
@@ -21,7 +22,9 @@ mod objects;
 mod read;
 mod record;
 mod row;
+mod run;
 mod scan;
+mod schema;
 mod segment;
 mod serve;
 mod spec;
@@ -136,7 +139,7 @@ impl EdgeStore {
     pub fn check_table(&self, spec: &TableSpec) -> Result<()> {
         spec.validate()?;
         match self.inner.engine.read().tables.get(&spec.name) {
-            Some(table) => table.spec.evolve(spec).map(|_| ()),
+            Some(table) => table.schema.evolve(spec).map(|_| ()),
             None => Ok(()),
         }
     }
@@ -150,7 +153,7 @@ impl EdgeStore {
     /// The specification of a table, asked of the parent if it is not known here.
     pub async fn table(&self, name: &str) -> Result<TableSpec> {
         self.know(name).await?;
-        Ok((*self.inner.engine.read().table(name)?.spec).clone())
+        Ok((**self.inner.engine.read().table(name)?.schema).clone())
     }
 
     /// How the store is doing.
@@ -231,7 +234,7 @@ impl EdgeStore {
         let is_partition = |e: &&Extent| matches!(e, Extent::Partition(_));
         let tree = self.inner.tree.get();
         TableStatus {
-            spec: (*table.spec).clone(),
+            spec: (**table.schema).clone(),
             partitions: table.partitions.len(),
             segments: segments.len(),
             segment_rows: segments.iter().map(|s| s.meta.rows).sum(),
@@ -239,7 +242,7 @@ impl EdgeStore {
             memory_rows: partitions.map(|p| p.active.len() + frozen(p)).sum(),
             complete: self.inner.engine.is_root() || table.extents.contains(&Extent::Whole),
             replicated_partitions: table.extents.iter().filter(is_partition).count(),
-            age_ms: tree.map_or(0, |tree| tree.age_ms(&table.spec.name)),
+            age_ms: tree.map_or(0, |tree| tree.age_ms(&table.schema.table)),
         }
     }
 }

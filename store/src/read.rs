@@ -12,9 +12,11 @@ use crate::EdgeStore;
 use crate::commit::Version;
 use crate::engine::{End, Engine, KeyRange, extent_of};
 use crate::error::{Error, Result};
+use crate::hash::Hashed;
 use crate::record::Extent;
+use crate::run::{Run, Slice, visible_row};
 use crate::scan::{self, Coverage, Scan, Scanned};
-use crate::segment::{KeyedRow, visible_row};
+use crate::schema::Schema;
 use crate::tree::Tree;
 use crate::tree::wire::Range;
 use crate::value::Row;
@@ -42,6 +44,9 @@ pub type Found = Option<(Row, Version)>;
 impl EdgeStore {
     /// The row with that key, wherever it is.
     pub async fn get(&self, table: &str, key: &Row) -> Result<Option<Row>> {
+        if let Ok(Some(row)) = self.inner.engine.row_now(table, key) {
+            return Ok(row);
+        }
         let (row, coverage) = self.get_with(table, key, ReadOptions::default()).await?;
         if row.is_none() && !coverage.complete {
             return Err(Error::Unreachable {
@@ -60,6 +65,9 @@ impl EdgeStore {
         key: &Row,
         options: ReadOptions,
     ) -> Result<(Option<Row>, Coverage)> {
+        if let Ok(Some(row)) = self.inner.engine.row_now(table, key) {
+            return Ok((row, self.own_coverage(table, true)));
+        }
         let (found, coverage) = self.find(table, key, options).await?;
         Ok((found.map(|(row, _)| row), coverage))
     }
@@ -72,19 +80,23 @@ impl EdgeStore {
         options: ReadOptions,
     ) -> Result<(Found, Coverage)> {
         self.know_for(table, options).await?;
-        let spec = self.inner.engine.read().table(table)?.spec.clone();
-        let encoded = spec.key_of(key)?;
-        let extent = extent_of(&spec, key)?;
-        let partition = spec.partition_of(key)?.unwrap_or_default();
+        let schema = self.inner.engine.read().table(table)?.schema.clone();
+        let encoded = schema.key_of(key)?;
+        let extent = extent_of(&schema, key)?;
+        let partition = schema.partition_of(key)?.unwrap_or_default();
         let range = KeyRange::of_key(&encoded, partition);
         let (end, rows_max) = (End::First, usize::MAX);
-        let read = Reading { table, extent, range, end, rows_max, enough: &|_| Ok(true) };
+        let read = Reading { table, extent, range, end, rows_max, enough: &|_, _| Ok(true) };
         let (rows, coverage) = self.read(read, options).await?;
-        let live = rows.iter().find(|(k, row)| **k == *encoded && row.state.is_live());
-        let found = match live {
-            Some((key, row)) => {
-                let version = Version::of(&spec, &row.state);
-                Some((visible_row(&spec, key, &row.state)?, version))
+        let found = rows.slices.iter().find_map(|slice| {
+            let at = slice.run.find(Hashed::of(&encoded))?;
+            (!slice.run.is_dead(at)).then_some((&slice.run, at))
+        });
+        let found = match found {
+            Some((run, at)) => {
+                let state = run.state(at)?;
+                let version = Version::of(&rows.schema, &state);
+                Some((visible_row(&rows.schema, &encoded, &state)?, version))
             }
             None => None,
         };
@@ -125,35 +137,48 @@ impl EdgeStore {
         mut scan: Scan,
         options: ReadOptions,
     ) -> Result<Scanned> {
-        self.know_for(table, options).await?;
-        let spec = self.inner.engine.read().table(table)?.spec.clone();
-        scan.check(&spec)?;
-        scan::check_limit(scan.limit.unwrap_or(0), SCAN_ROWS_MAX)?;
-        scan.limit.get_or_insert(SCAN_ROWS_MAX);
-        let (range, extent) = scan.range(&spec)?;
-        let enough = |rows: &[KeyedRow]| Ok(scan.pick(&spec, rows.to_vec())?.1);
-        let end = if scan.reverse { End::Last } else { End::First };
-        let rows_max = scan.page_rows();
-        let read = Reading { table, extent, range, end, rows_max, enough: &enough };
-        let (rows, coverage) = self.read(read, options).await?;
-        let (rows, truncated) = scan.pick(&spec, rows)?;
+        let (found, coverage) = self.read_for(table, &mut scan, options).await?;
+        let (rows, truncated) = scan.rows(&found.schema, &found.slices)?;
         Ok(Scanned { rows, coverage, truncated })
     }
 
     /// Rows in key order as an Arrow batch.
-    pub async fn scan_arrow(&self, table: &str, scan: Scan) -> Result<(RecordBatch, Coverage)> {
-        let scanned = self.scan(table, scan.clone()).await?;
-        let spec = self.inner.engine.read().table(table)?.spec.clone();
-        Ok((scanned.to_arrow(&spec, &scan)?, scanned.coverage))
+    pub async fn scan_arrow(&self, table: &str, mut scan: Scan) -> Result<(RecordBatch, Coverage)> {
+        let (found, coverage) = self.read_for(table, &mut scan, ReadOptions::default()).await?;
+        Ok((scan.batch(&found.schema, &found.slices)?.0, coverage))
+    }
+
+    /// Like [`EdgeStore::scan_arrow`], with whether the limit cut in.
+    pub(crate) async fn scan_batch(&self, table: &str, scan: &Scan) -> Result<(RecordBatch, bool)> {
+        let mut scan = scan.clone();
+        let (found, _) = self.read_for(table, &mut scan, ReadOptions::default()).await?;
+        scan.batch(&found.schema, &found.slices)
+    }
+
+    /// The rows that a scan has to choose from; checks the scan.
+    async fn read_for(
+        &self,
+        table: &str,
+        scan: &mut Scan,
+        options: ReadOptions,
+    ) -> Result<(Rows, Coverage)> {
+        self.know_for(table, options).await?;
+        let schema = self.inner.engine.read().table(table)?.schema.clone();
+        scan.check(&schema)?;
+        scan::check_limit(scan.limit.unwrap_or(0), SCAN_ROWS_MAX)?;
+        scan.limit.get_or_insert(SCAN_ROWS_MAX);
+        let (range, extent) = scan.range(&schema)?;
+        let scan = &*scan;
+        let enough = |schema: &Schema, slices: &[Slice]| scan.is_exceeded(schema, slices);
+        let end = if scan.reverse { End::Last } else { End::First };
+        let rows_max = scan.page_rows();
+        let read = Reading { table, extent, range, end, rows_max, enough: &enough };
+        self.read(read, options).await
     }
 
     /// Reads from here if that is complete or wanted; else from above, and from here alone if
     /// nobody above answers.
-    async fn read(
-        &self,
-        read: Reading<'_>,
-        options: ReadOptions,
-    ) -> Result<(Vec<KeyedRow>, Coverage)> {
+    async fn read(&self, read: Reading<'_>, options: ReadOptions) -> Result<(Rows, Coverage)> {
         let engine = &self.inner.engine;
         let complete = engine.is_root() || engine.read().table(read.table)?.holds(&read.extent);
         if !complete
@@ -173,10 +198,20 @@ impl EdgeStore {
             }
         }
         let rows = read_here(engine, &read).await?;
-        let age_ms = self.inner.tree.get().map_or(0, |tree| tree.age_ms(read.table));
-        let source = engine.config.site.clone();
-        Ok((rows, Coverage { complete, source, age_ms: if complete { age_ms } else { 0 } }))
+        Ok((rows, self.own_coverage(read.table, complete)))
     }
+
+    fn own_coverage(&self, table: &str, complete: bool) -> Coverage {
+        let tree = self.inner.tree.get().filter(|_| complete);
+        let age_ms = tree.map_or(0, |tree| tree.age_ms(table));
+        Coverage { complete, source: self.inner.engine.config.site.clone(), age_ms }
+    }
+}
+
+/// Rows in key order, deleted ones included.
+struct Rows {
+    schema: Arc<Schema>,
+    slices: Vec<Slice>,
 }
 
 /// What a read is about.
@@ -188,34 +223,41 @@ struct Reading<'a> {
     /// Rows to read at a time.
     rows_max: usize,
     /// True if the rows so far satisfy the caller.
-    enough: &'a (dyn Fn(&[KeyedRow]) -> Result<bool> + Sync),
+    enough: &'a (dyn Fn(&Schema, &[Slice]) -> Result<bool> + Sync),
 }
 
 /// Rows from here.
-async fn read_here(engine: &Engine, read: &Reading<'_>) -> Result<Vec<KeyedRow>> {
+async fn read_here(engine: &Engine, read: &Reading<'_>) -> Result<Rows> {
     let (mut range, mut rows_max) = (read.range.clone(), read.rows_max);
-    let mut rows: Vec<KeyedRow> = Vec::new();
+    let mut slices: Vec<Slice> = Vec::new();
     loop {
-        let (more, left) = engine.page(read.table, &range, read.end, rows_max).await?;
-        rows = join(rows, more, read.end);
-        match left {
-            Some(left) if !(read.enough)(&rows)? => range = left,
-            _ => return Ok(rows),
+        let page = engine.page(read.table, &range, read.end, rows_max).await?;
+        slices = join(&page.schema, slices, page.slices, read.end)?;
+        match page.left {
+            Some(left) if !(read.enough)(&page.schema, &slices)? => range = left,
+            _ => return Ok(Rows { schema: page.schema, slices }),
         }
         rows_max = rows_max.saturating_mul(4);
     }
 }
 
-/// Adds a page to those before it.
-fn join(rows: Vec<KeyedRow>, more: Vec<KeyedRow>, end: End) -> Vec<KeyedRow> {
-    match end {
-        End::First => [rows, more].concat(),
-        End::Last => [more, rows].concat(),
-    }
+/// Adds a page to those before it, which may be older than some columns.
+fn join(
+    schema: &Arc<Schema>,
+    slices: Vec<Slice>,
+    more: Vec<Slice>,
+    end: End,
+) -> Result<Vec<Slice>> {
+    let slices = slices.into_iter().map(|slice| slice.of_schema(schema));
+    let slices = slices.collect::<Result<Vec<_>>>()?;
+    Ok(match end {
+        End::First => [slices, more].concat(),
+        End::Last => [more, slices].concat(),
+    })
 }
 
 /// Rows from the nearest ancestor that holds them, with what is here merged in.
-async fn read_above(tree: &Arc<Tree>, read: &Reading<'_>) -> Result<(Vec<KeyedRow>, Coverage)> {
+async fn read_above(tree: &Arc<Tree>, read: &Reading<'_>) -> Result<(Rows, Coverage)> {
     let mut request = Range {
         table: read.table.into(),
         extent: read.extent.clone(),
@@ -224,21 +266,21 @@ async fn read_above(tree: &Arc<Tree>, read: &Reading<'_>) -> Result<(Vec<KeyedRo
         reverse: read.end == End::Last,
         rows_max: read.rows_max as u64,
     };
-    let mut rows: Vec<KeyedRow> = Vec::new();
+    let mut slices: Vec<Slice> = Vec::new();
     loop {
         let page = tree.page(&request).await?;
-        let more = tree.localize(&page.rows)?;
-        rows = join(rows, more, read.end);
+        let more = tree.localize(page.rows)?;
+        let schema = tree.schema(read.table)?;
+        let run = Run::of_rows(&schema, more.iter().map(|(key, row)| (&**key, &**row)))?;
+        slices = join(&schema, slices, vec![Slice::whole(Arc::new(run))], read.end)?;
         request.rows_max = request.rows_max.saturating_mul(4);
         let coverage = Coverage { complete: true, source: page.site, age_ms: page.age_ms };
         match page.rest {
-            Some(rest) if !(read.enough)(&rows)? => match read.end {
+            Some(rest) if !(read.enough)(&schema, &slices)? => match read.end {
                 End::Last => request.to = Some(rest),
                 End::First => request.from = rest,
             },
-            _ => {
-                return Ok((rows, coverage));
-            }
+            _ => return Ok((Rows { schema, slices }, coverage)),
         }
     }
 }

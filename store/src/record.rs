@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::row::RowState;
 use crate::spec::TableSpec;
+use crate::value::Names;
 
 /// Encoded bytes of one entry: it must travel in one message.
 pub const ENTRY_BYTES_MAX: usize = 256 * 1024;
@@ -64,7 +65,7 @@ pub struct Batch {
     /// The table.
     pub table: String,
     /// Names for the column numbers in `rows`.
-    pub columns: Vec<String>,
+    pub columns: Names,
     /// Encoded key and partial state of each row.
     pub rows: Vec<(Vec<u8>, RowState)>,
 }

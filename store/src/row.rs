@@ -154,7 +154,8 @@ impl Cell {
         }
     }
 
-    fn value(&self) -> Value {
+    /// What a reader sees.
+    pub fn value(&self) -> Value {
         match self {
             Cell::Fresh(v) | Cell::Stamped(_, v) | Cell::Max(_, v) | Cell::Min(_, v) => v.clone(),
             Cell::Counter { totals, covered } => Value::Int(

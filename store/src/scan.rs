@@ -1,14 +1,14 @@
 //! Scans: which rows and columns a caller wants, and what the answer covers.
 
-use arrow::array::RecordBatch;
+mod select;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::engine::{KeyRange, extent_of};
 use crate::error::{Error, Result};
 use crate::key;
 use crate::record::Extent;
-use crate::segment::{KeyedRow, visible_batch, visible_row};
-use crate::spec::{ColumnSpec, TableSpec};
+use crate::schema::Schema;
 use crate::value::{Row, Value, row_from_json, row_to_json};
 
 /// Rows read at first for a scan with a condition and a small limit.
@@ -100,16 +100,9 @@ pub struct Scanned {
     pub truncated: bool,
 }
 
-impl Scanned {
-    /// The rows as an Arrow batch with the columns that the scan asked for.
-    pub fn to_arrow(&self, spec: &TableSpec, scan: &Scan) -> Result<RecordBatch> {
-        visible_batch(spec, &scan.wanted(spec)?, &self.rows)
-    }
-}
-
 impl Scan {
     /// The encoded key range, and the extent of the table that it lies in.
-    pub fn range(&self, spec: &TableSpec) -> Result<(KeyRange, Extent)> {
+    pub fn range(&self, spec: &Schema) -> Result<(KeyRange, Extent)> {
         let prefix = spec.key_prefix_of(&self.prefix)?;
         let mut from = prefix.clone();
         let mut to = key::successor(&prefix);
@@ -146,7 +139,7 @@ impl Scan {
     }
 
     /// Checks column names and fits the filter's values.
-    pub fn check(&mut self, spec: &TableSpec) -> Result<()> {
+    pub fn check(&mut self, spec: &Schema) -> Result<()> {
         self.wanted(spec)?;
         for filter in &mut self.filter {
             let kind = spec.column(&filter.column)?.kind;
@@ -155,62 +148,17 @@ impl Scan {
         Ok(())
     }
 
-    /// The visible rows among `rows` that the scan asks for, and whether the limit cut in.
-    pub fn pick(&self, spec: &TableSpec, rows: Vec<KeyedRow>) -> Result<(Vec<Row>, bool)> {
-        let wanted = self.wanted(spec)?;
-        let mut picked = Vec::new();
-        let mut pick = |row: &KeyedRow| -> Result<bool> {
-            let (key, versioned) = row;
-            if !versioned.state.is_live() {
-                return Ok(true);
-            }
-            let mut row = visible_row(spec, key, &versioned.state)?;
-            if self.filter.iter().all(|f| f.admits(&row)) {
-                if self.limit.is_some_and(|limit| picked.len() >= limit) {
-                    return Ok(false);
-                }
-                row.retain(|name, _| wanted.iter().any(|c| c.name == *name));
-                picked.push(row);
-            }
-            Ok(true)
-        };
-        let mut all = true;
-        let forward = rows.iter();
-        let mut order: Box<dyn Iterator<Item = &KeyedRow>> =
-            if self.reverse { Box::new(forward.rev()) } else { Box::new(forward) };
-        while all && let Some(row) = order.next() {
-            all = pick(row)?;
-        }
-        drop(order);
-        Ok((picked, !all))
-    }
-
-    fn wanted<'a>(&self, spec: &'a TableSpec) -> Result<Vec<&'a ColumnSpec>> {
+    /// Positions of the columns to return.
+    fn wanted(&self, schema: &Schema) -> Result<Vec<u16>> {
         match &self.columns {
-            None => Ok(spec.columns.iter().collect()),
-            Some(names) => names.iter().map(|name| spec.column(name)).collect(),
+            None => Ok((0..schema.columns.len() as u16).collect()),
+            Some(names) => names.iter().map(|name| schema.number(name)).collect(),
         }
     }
 
     /// Bounds may leave out the columns that the prefix fixes.
     fn within_prefix(&self, bound: &Row) -> Row {
-        self.prefix.iter().chain(bound).map(|(k, v)| (k.clone(), v.clone())).collect()
-    }
-}
-
-impl Filter {
-    fn admits(&self, row: &Row) -> bool {
-        let value = row.get(&self.column).unwrap_or(&Value::Null);
-        let order = value.cmp(&self.value);
-        match self.op {
-            Compare::Ne => order.is_ne(),
-            Compare::Eq => order.is_eq(),
-            _ if value.is_null() || self.value.is_null() => false,
-            Compare::Lt => order.is_lt(),
-            Compare::Le => order.is_le(),
-            Compare::Gt => order.is_gt(),
-            Compare::Ge => order.is_ge(),
-        }
+        self.prefix.iter().chain(bound.iter()).map(|(k, v)| (k.to_owned(), v.clone())).collect()
     }
 }
 

@@ -1,21 +1,16 @@
-//! Segments: immutable sorted runs of rows of one partition, as Parquet.
+//! Segments: immutable runs of one partition, as Parquet.
 //!
 //! The columns of the table come first, as a reader sees them, so that any Parquet tool can use
 //! a segment. Hidden columns follow: `_hlc` and `_origin` (stamp of the newest write), `_seq`
 //! (position in this store's history), `_dead` (the row is deleted), and `_state`, the whole
 //! encoded row state where the columns and stamp alone do not give it back.
 
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Float64Array, Int64Array, ListArray,
-    RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array,
-};
-use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{
-    DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType,
-    UInt64Type,
-};
+use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, SchemaRef};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -25,28 +20,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::objects::Objects;
-use crate::record;
-use crate::row::{Cell, RowState, Stamp};
-use crate::spec::{ColumnKind, ColumnSpec, Merge, TableSpec};
-use crate::value::{Row, Value};
+use crate::run::column::{data_type, encoded_keys, field};
+use crate::run::{Hidden, Run};
+use crate::schema::Schema;
+use crate::spec::TableSpec;
 
 const ROW_GROUP_ROWS: usize = 64 * 1024;
 const PAGE_ROWS: usize = 1024;
-/// Metadata of a field whose type alone does not tell the column's kind.
-const KIND: &str = "edgescale.kind";
-const JSON: &str = "json";
-
-/// A row state and the last entry of this store's history that changed it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Versioned {
-    /// Last entry that changed the row here.
-    pub seq: u64,
-    /// What is known of the row.
-    pub state: RowState,
-}
-
-/// An encoded key and its row.
-pub type KeyedRow = (Arc<[u8]>, Arc<Versioned>);
 
 /// A segment as the manifest lists it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -65,6 +45,10 @@ pub struct SegmentMeta {
     pub max_key: String,
     /// Largest `_seq`.
     pub max_seq: u64,
+    /// No stamp in the segment is newer than this clock reading. Segments of earlier programs lack
+    /// it, and show an empty set where there is none.
+    #[serde(default)]
+    pub newest_hlc: Option<u64>,
 }
 
 /// A segment that can be read.
@@ -74,34 +58,23 @@ pub struct Segment {
     pub meta: SegmentMeta,
     min_key: Vec<u8>,
     max_key: Vec<u8>,
-    decoded: Mutex<Weak<Decoded>>,
+    /// The rows, while they are kept in memory.
+    run: RwLock<Option<Arc<Run>>>,
+    /// True if the rows were looked at since the cache last asked.
+    used: AtomicBool,
     /// Lets one reader decode while the others wait.
     decoding: tokio::sync::Mutex<()>,
 }
 
-/// The rows of a segment, sorted by key.
-#[derive(Debug)]
-pub struct Decoded {
-    /// Rows.
-    pub rows: Vec<KeyedRow>,
-    /// Bytes in memory, roughly.
-    pub weight: usize,
-}
-
 impl Segment {
-    /// A segment from its listing.
-    pub fn listed(meta: SegmentMeta) -> Result<Self> {
+    /// A segment from its listing, and its rows if they are in memory.
+    pub fn listed(meta: SegmentMeta, run: Option<Arc<Run>>) -> Result<Self> {
         let unhex = |text: &str| {
             unhex(text).ok_or_else(|| Error::corrupt(&meta.name, "key range is not hexadecimal"))
         };
         let (min_key, max_key) = (unhex(&meta.min_key)?, unhex(&meta.max_key)?);
-        Ok(Segment {
-            meta,
-            min_key,
-            max_key,
-            decoded: Mutex::default(),
-            decoding: Default::default(),
-        })
+        let (run, used) = (RwLock::new(run), AtomicBool::new(true));
+        Ok(Segment { meta, min_key, max_key, run, used, decoding: Default::default() })
     }
 
     /// True if keys in `[from, to)` may be in the segment; no `to` is no upper end.
@@ -109,82 +82,91 @@ impl Segment {
         *self.max_key >= *from && to.is_none_or(|to| *self.min_key < *to)
     }
 
+    /// True if the key may be in the segment.
+    pub fn spans(&self, key: &[u8]) -> bool {
+        *self.min_key <= *key && *key <= *self.max_key
+    }
+
+    /// No stamp in the segment is newer than this.
+    pub fn newest_hlc(&self) -> u64 {
+        self.meta.newest_hlc.unwrap_or(u64::MAX)
+    }
+
+    /// The rows, if they are in memory with the columns of `schema`.
+    pub fn in_memory(&self, schema: &Schema) -> Option<Arc<Run>> {
+        let run = self.run.read().unwrap_or_else(PoisonError::into_inner);
+        let run = run.as_ref().filter(|run| run.schema.columns.len() == schema.columns.len())?;
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+        Some(run.clone())
+    }
+
     /// The rows, from memory or decoded now; `None` if the object is gone because a merge has
-    /// replaced the segment. `fresh` is told of rows that were not in memory.
-    pub async fn rows(
+    /// replaced the segment. `fresh` is told if they were not in memory.
+    pub async fn run(
         &self,
-        spec: &TableSpec,
+        schema: &Arc<Schema>,
         objects: &Objects,
-        fresh: impl FnOnce(&Arc<Decoded>),
-    ) -> Result<Option<Arc<Decoded>>> {
-        if let Some(decoded) = self.in_memory() {
-            return Ok(Some(decoded));
+        fresh: impl FnOnce(),
+    ) -> Result<Option<Arc<Run>>> {
+        if let Some(run) = self.in_memory(schema) {
+            return Ok(Some(run));
         }
         let _turn = self.decoding.lock().await;
-        if let Some(decoded) = self.in_memory() {
-            return Ok(Some(decoded));
+        if let Some(run) = self.in_memory(schema) {
+            return Ok(Some(run));
         }
         let Some(bytes) = objects.read(&self.meta.name).await? else { return Ok(None) };
         if bytes.len() as u64 != self.meta.bytes || crc32c::crc32c(&bytes) != self.meta.crc32c {
             return Err(Error::corrupt(&self.meta.name, "checksum differs"));
         }
-        let (name, spec) = (self.meta.name.clone(), spec.clone());
-        let decoding = tokio::task::spawn_blocking(move || decode(&name, &spec, bytes));
-        let rows = decoding.await.map_err(|e| Error::corrupt(&self.meta.name, e.to_string()))??;
-        let weight = rows.iter().map(|(k, r)| k.len() + r.state.weight() + 64).sum();
-        let decoded = Arc::new(Decoded { rows, weight });
-        *crate::lock(&self.decoded) = Arc::downgrade(&decoded);
-        fresh(&decoded);
-        Ok(Some(decoded))
+        let (meta, schema) = (self.meta.clone(), schema.clone());
+        let decoding = tokio::task::spawn_blocking(move || decode(&meta, &schema, bytes));
+        let run = decoding.await.map_err(|e| Error::corrupt(&self.meta.name, e.to_string()))??;
+        let run = Arc::new(run);
+        self.replace(Some(run.clone()));
+        fresh();
+        Ok(Some(run))
     }
 
-    fn in_memory(&self) -> Option<Arc<Decoded>> {
-        crate::lock(&self.decoded).upgrade()
+    /// Bytes of the rows in memory, roughly.
+    pub fn weight(&self) -> usize {
+        let run = self.run.read().unwrap_or_else(PoisonError::into_inner);
+        run.as_ref().map_or(0, |run| run.weight())
+    }
+
+    /// True if the rows were looked at since this was last asked.
+    pub fn was_used(&self) -> bool {
+        self.used.swap(false, Ordering::Relaxed)
+    }
+
+    /// Lets go of the rows; they are decoded again when they are needed.
+    pub fn forget(&self) {
+        self.replace(None);
+    }
+
+    fn replace(&self, run: Option<Arc<Run>>) {
+        *self.run.write().unwrap_or_else(PoisonError::into_inner) = run;
     }
 }
 
-impl Decoded {
-    /// The rows in `[from, to)`.
-    pub fn range(&self, from: &[u8], to: Option<&[u8]>) -> &[KeyedRow] {
-        let start = self.rows.partition_point(|(k, _)| **k < *from);
-        let end = to.map_or(self.rows.len(), |to| self.rows.partition_point(|(k, _)| **k < *to));
-        &self.rows[start..end.max(start)]
-    }
-}
-
-/// Encodes sorted rows (at least one) as a segment object of that name.
-pub fn encode(name: String, spec: &TableSpec, rows: &[KeyedRow]) -> Result<(SegmentMeta, Bytes)> {
-    let batch = hidden_batch(spec, rows)?;
+/// Encodes a run (of at least one row) as a segment object of that name.
+pub fn encode(name: String, run: &Run) -> Result<(SegmentMeta, Bytes)> {
+    let batch = whole_batch(run)?;
     let bytes = to_parquet(&batch).map_err(|e| arrow_error(&name, e))?;
+    let last = run.len().saturating_sub(1);
     let meta = SegmentMeta {
-        rows: rows.len() as u64,
+        rows: run.len() as u64,
         bytes: bytes.len() as u64,
         crc32c: crc32c::crc32c(&bytes),
-        min_key: rows.first().map(|(k, _)| hex(k)).unwrap_or_default(),
-        max_key: rows.last().map(|(k, _)| hex(k)).unwrap_or_default(),
-        max_seq: rows.iter().map(|(_, r)| r.seq).max().unwrap_or(0),
+        min_key: hex(run.key(0)),
+        max_key: hex(run.key(last)),
+        max_seq: run.hidden.seq.values().iter().copied().max().unwrap_or(0),
+        newest_hlc: Some(run.newest_hlc),
         name,
     };
     Ok((meta, bytes))
-}
-
-/// Visible rows as an Arrow batch with the named columns.
-pub fn visible_batch(
-    spec: &TableSpec,
-    columns: &[&ColumnSpec],
-    rows: &[Row],
-) -> Result<RecordBatch> {
-    let null = Value::Null;
-    let fields: Vec<Field> = columns.iter().map(|c| field(spec, c)).collect();
-    let arrays = columns.iter().map(|column| {
-        let values: Vec<&Value> =
-            rows.iter().map(|row| row.get(&column.name).unwrap_or(&null)).collect();
-        column_array(column, &values)
-    });
-    let arrays = arrays.collect::<Vec<_>>();
-    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.len()));
-    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)
-        .map_err(|e| arrow_error(&spec.name, e))
 }
 
 /// A Parquet file of visible rows, written batch by batch.
@@ -196,7 +178,7 @@ impl ParquetFile {
     /// Begins a file with the columns of a table.
     pub fn begin(file: std::fs::File, spec: &TableSpec) -> std::io::Result<Self> {
         let fields: Vec<Field> = spec.columns.iter().map(|c| field(spec, c)).collect();
-        let schema = Arc::new(Schema::new(fields));
+        let schema = Arc::new(ArrowSchema::new(fields));
         let writer = ArrowWriter::try_new(file, schema, Some(properties()));
         Ok(ParquetFile { writer: writer.map_err(std::io::Error::other)? })
     }
@@ -230,25 +212,16 @@ fn properties() -> WriterProperties {
         .build()
 }
 
-fn hidden_batch(spec: &TableSpec, rows: &[KeyedRow]) -> Result<RecordBatch> {
-    let visible = rows.iter().map(|(key, row)| visible_row(spec, key, &row.state));
-    let visible = visible.collect::<Result<Vec<Row>>>()?;
-    let columns: Vec<&ColumnSpec> = spec.columns.iter().collect();
-    let shown = visible_batch(spec, &columns, &visible)?;
-    let states = rows.iter().map(|(_, row)| &row.state);
-    let encoded: Vec<Option<Vec<u8>>> =
-        states.clone().map(|s| (!is_plain(spec, s)).then(|| record::encode(s))).collect();
-    let hidden: Vec<ArrayRef> = vec![
-        Arc::new(UInt64Array::from_iter_values(states.clone().map(|s| s.written.hlc))),
-        Arc::new(UInt64Array::from_iter_values(states.clone().map(|s| s.written.origin))),
-        Arc::new(UInt64Array::from_iter_values(rows.iter().map(|(_, row)| row.seq))),
-        Arc::new(BooleanArray::from_iter(states.clone().map(|s| Some(!s.is_live())))),
-        Arc::new(BinaryArray::from_iter(encoded.iter().map(|e| e.as_deref()))),
-    ];
-    let shown_schema = shown.schema();
-    let fields = shown_schema.fields().iter().map(|f| (**f).clone()).chain(hidden_fields());
-    let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-    let arrays = shown.columns().iter().cloned().chain(hidden).collect();
+/// All columns of a run, hidden ones included.
+fn whole_batch(run: &Run) -> Result<RecordBatch> {
+    let spec = &run.schema;
+    let shown = spec.columns.iter().map(|c| field(spec, c));
+    let fields: Vec<Field> = shown.chain(hidden_fields()).collect();
+    let Hidden { hlc, origin, seq, dead, states } = run.hidden.clone();
+    let hidden: [ArrayRef; 5] =
+        [Arc::new(hlc), Arc::new(origin), Arc::new(seq), Arc::new(dead), Arc::new(states)];
+    let arrays = run.columns.iter().cloned().chain(hidden).collect();
+    let schema: SchemaRef = Arc::new(ArrowSchema::new(fields));
     RecordBatch::try_new(schema, arrays).map_err(|e| arrow_error(&spec.name, e))
 }
 
@@ -262,191 +235,67 @@ fn hidden_fields() -> [Field; 5] {
     ]
 }
 
-/// The row as a reader sees it (also if it is deleted: then all but the key is null).
-pub fn visible_row(spec: &TableSpec, key: &[u8], state: &RowState) -> Result<Row> {
-    let mut row = spec.key_row(key)?;
-    for (number, column) in spec.columns.iter().enumerate() {
-        if !spec.is_key(&column.name) {
-            row.insert(column.name.clone(), state.value(number as u16, column.merge));
-        }
-    }
-    Ok(row)
-}
-
-/// True if the visible columns and the row's stamp say everything.
-fn is_plain(spec: &TableSpec, state: &RowState) -> bool {
-    state.deleted == Stamp::default()
-        && state.cells.len() == spec.columns.len() - spec.key.len()
-        && state.cells.iter().all(|(_, cell)| matches!(cell, Cell::Fresh(_)))
-}
-
-fn decode(name: &str, spec: &TableSpec, bytes: Bytes) -> Result<Vec<KeyedRow>> {
+fn decode(meta: &SegmentMeta, schema: &Arc<Schema>, bytes: Bytes) -> Result<Run> {
+    let name = &meta.name;
     let broken = |e: parquet::errors::ParquetError| Error::corrupt(name, e.to_string());
     let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(broken)?;
-    let reader = reader.with_batch_size(ROW_GROUP_ROWS).build().map_err(broken)?;
-    let mut rows = Vec::new();
-    for batch in reader {
-        let batch = batch.map_err(|e| Error::corrupt(name, e.to_string()))?;
-        decode_batch(name, spec, &batch, &mut rows)?;
-    }
-    Ok(rows)
-}
-
-fn decode_batch(
-    name: &str,
-    spec: &TableSpec,
-    batch: &RecordBatch,
-    rows: &mut Vec<KeyedRow>,
-) -> Result<()> {
-    let hidden = |column: &str, kind: &DataType| match batch.column_by_name(column) {
-        Some(array) if array.data_type() == kind => Ok(array),
-        _ => Err(Error::corrupt(name, format!("column {column} is missing or of another type"))),
+    // Row groups that one batch spans are joined as they are read.
+    let reader = reader.with_batch_size(meta.rows.clamp(1, 1 << 24) as usize);
+    let reader = reader.build().map_err(broken)?;
+    let arrow_schema = arrow::array::RecordBatchReader::schema(&reader);
+    let batches = reader.collect::<Result<Vec<_>, _>>();
+    let batch = match batches.map_err(|e| Error::corrupt(name, e.to_string()))? {
+        mut one if one.len() == 1 => one.remove(0),
+        several => concat_batches(&arrow_schema, &several)
+            .map_err(|e| Error::corrupt(name, e.to_string()))?,
     };
-    let hlcs = hidden("_hlc", &DataType::UInt64)?.as_primitive::<UInt64Type>();
-    let origins = hidden("_origin", &DataType::UInt64)?.as_primitive::<UInt64Type>();
-    let seqs = hidden("_seq", &DataType::UInt64)?.as_primitive::<UInt64Type>();
-    let states = hidden("_state", &DataType::Binary)?.as_binary::<i32>();
-    let columns = present_columns(name, spec, batch)?;
-    for i in 0..batch.num_rows() {
-        let row = columns.iter().filter(|(_, c, _)| spec.is_key(&c.name));
-        let row = row.map(|(_, c, array)| (c.name.clone(), value_at(c, array, i))).collect();
-        let state = if states.is_valid(i) {
-            record::decode(name, states.value(i))?
-        } else {
-            let written = Stamp { hlc: hlcs.value(i), origin: origins.value(i) };
-            plain_state(spec, written, &columns, i)
-        };
-        let versioned = Versioned { seq: seqs.value(i), state };
-        rows.push((spec.key_of(&row)?.into(), Arc::new(versioned)));
-    }
-    Ok(())
+    decode_batch(meta, schema, &batch)
 }
 
-type Present<'a> = Vec<(u16, &'a ColumnSpec, &'a ArrayRef)>;
+fn decode_batch(meta: &SegmentMeta, schema: &Arc<Schema>, batch: &RecordBatch) -> Result<Run> {
+    let name = &meta.name;
+    let own = Arc::new(Schema::new(own_spec(name, schema, batch)?));
+    let columns: Vec<ArrayRef> =
+        own.columns.iter().filter_map(|c| batch.column_by_name(&c.name).cloned()).collect();
+    let keys = encoded_keys(&own, &columns).map_err(|e| Error::corrupt(name, e.to_string()))?;
+    let hidden = Hidden {
+        hlc: hidden(name, batch, "_hlc")?,
+        origin: hidden(name, batch, "_origin")?,
+        seq: hidden(name, batch, "_seq")?,
+        dead: hidden(name, batch, "_dead")?,
+        states: hidden(name, batch, "_state")?,
+    };
+    let newest_hlc = meta.newest_hlc.unwrap_or(u64::MAX);
+    let is_current = own.columns.len() == schema.columns.len() && meta.newest_hlc.is_some();
+    match is_current {
+        true => Ok(Run::of_columns(schema, keys, columns, hidden, newest_hlc)),
+        false => Run::of_columns(&own, keys, columns, hidden, newest_hlc).rebuilt(schema),
+    }
+}
 
-/// The table's columns that the file has: it may be older than some of them.
-fn present_columns<'a>(
-    name: &str,
-    spec: &'a TableSpec,
-    batch: &'a RecordBatch,
-) -> Result<Present<'a>> {
-    let mut present = Vec::new();
-    for (number, column) in spec.columns.iter().enumerate() {
-        let Some(array) = batch.column_by_name(&column.name) else { continue };
-        if *array.data_type() != data_type(column) {
+/// The part of the table's specification that the file has: it may be older than some columns.
+fn own_spec(name: &str, spec: &TableSpec, batch: &RecordBatch) -> Result<TableSpec> {
+    let mut own = spec.clone();
+    own.columns.retain(|column| batch.column_by_name(&column.name).is_some());
+    let is_whole = |key: &String| own.columns.iter().any(|c| c.name == *key);
+    if !spec.key.iter().all(is_whole) {
+        return Err(Error::corrupt(name, "a key column is missing"));
+    }
+    for column in &own.columns {
+        let found = batch.column_by_name(&column.name).map(|array| array.data_type());
+        if found != Some(&data_type(column)) {
             let reason = format!("column {:?} is of another type", column.name);
             return Err(Error::corrupt(name, reason));
         }
-        present.push((number as u16, column, array));
     }
-    Ok(present)
+    Ok(own)
 }
 
-fn plain_state(spec: &TableSpec, written: Stamp, columns: &Present<'_>, i: usize) -> RowState {
-    let values = columns.iter().filter(|(_, c, _)| !spec.is_key(&c.name));
-    let cells = values.map(|(number, c, array)| (*number, Cell::Fresh(value_at(c, array, i))));
-    RowState { written, deleted: Stamp::default(), cells: cells.collect() }
-}
-
-fn field(spec: &TableSpec, column: &ColumnSpec) -> Field {
-    let field = Field::new(&column.name, data_type(column), !spec.is_key(&column.name));
-    match column.kind {
-        ColumnKind::Json => field.with_metadata([(KIND.into(), JSON.into())].into()),
-        _ => field,
-    }
-}
-
-/// True if a field holds JSON documents as text.
-pub fn is_json(field: &Field) -> bool {
-    field.metadata().get(KIND).is_some_and(|kind| kind == JSON)
-}
-
-fn data_type(column: &ColumnSpec) -> DataType {
-    match column.merge {
-        Merge::Set => DataType::List(Arc::new(element_field(column.kind))),
-        _ => element_type(column.kind),
-    }
-}
-
-fn element_field(kind: ColumnKind) -> Field {
-    Field::new("item", element_type(kind), true)
-}
-
-fn element_type(kind: ColumnKind) -> DataType {
-    match kind {
-        ColumnKind::Int64 => DataType::Int64,
-        ColumnKind::Float64 => DataType::Float64,
-        ColumnKind::Utf8 | ColumnKind::Json => DataType::Utf8,
-        ColumnKind::Bool => DataType::Boolean,
-        ColumnKind::Binary => DataType::Binary,
-        ColumnKind::TimestampUs => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-    }
-}
-
-fn column_array(column: &ColumnSpec, values: &[&Value]) -> ArrayRef {
-    if column.merge != Merge::Set {
-        return plain_array(column.kind, values);
-    }
-    let elements = |v: &'_ Value| match v {
-        Value::List(items) => items.len(),
-        _ => 0,
-    };
-    let offsets = OffsetBuffer::from_lengths(values.iter().map(|v| elements(v)));
-    let flat: Vec<&Value> = values
-        .iter()
-        .flat_map(|v| match v {
-            Value::List(items) => items.as_slice(),
-            _ => &[],
-        })
-        .collect();
-    let items = plain_array(column.kind, &flat);
-    Arc::new(ListArray::new(Arc::new(element_field(column.kind)), offsets, items, None))
-}
-
-fn plain_array(kind: ColumnKind, values: &[&Value]) -> ArrayRef {
-    macro_rules! collect {
-        ($array:ty, $pattern:pat => $out:expr) => {
-            <$array>::from_iter(values.iter().map(|v| match v {
-                $pattern => Some($out),
-                _ => None,
-            }))
-        };
-    }
-    match kind {
-        ColumnKind::Int64 => Arc::new(collect!(Int64Array, Value::Int(i) => *i)),
-        ColumnKind::Float64 => Arc::new(collect!(Float64Array, Value::Float(f) => *f)),
-        ColumnKind::Bool => Arc::new(collect!(BooleanArray, Value::Bool(b) => *b)),
-        ColumnKind::Utf8 => Arc::new(collect!(StringArray, Value::Text(s) => s.as_str())),
-        ColumnKind::Json => Arc::new(collect!(StringArray, Value::Json(s) => s.as_str())),
-        ColumnKind::Binary => Arc::new(collect!(BinaryArray, Value::Bytes(b) => b.as_slice())),
-        ColumnKind::TimestampUs => {
-            let times = collect!(TimestampMicrosecondArray, Value::Time(us) => *us);
-            Arc::new(times.with_timezone("UTC"))
-        }
-    }
-}
-
-/// The value of a column whose type has been checked.
-pub fn value_at(column: &ColumnSpec, array: &ArrayRef, i: usize) -> Value {
-    if array.is_null(i) {
-        return Value::Null;
-    }
-    if column.merge == Merge::Set {
-        let items = array.as_list::<i32>().value(i);
-        let plain = ColumnSpec { merge: Merge::Lww, ..column.clone() };
-        return Value::List((0..items.len()).map(|i| value_at(&plain, &items, i)).collect());
-    }
-    match column.kind {
-        ColumnKind::Int64 => Value::Int(array.as_primitive::<Int64Type>().value(i)),
-        ColumnKind::Float64 => Value::Float(array.as_primitive::<Float64Type>().value(i)),
-        ColumnKind::Bool => Value::Bool(array.as_boolean().value(i)),
-        ColumnKind::Utf8 => Value::Text(array.as_string::<i32>().value(i).into()),
-        ColumnKind::Json => Value::Json(array.as_string::<i32>().value(i).into()),
-        ColumnKind::Binary => Value::Bytes(array.as_binary::<i32>().value(i).into()),
-        ColumnKind::TimestampUs => {
-            Value::Time(array.as_primitive::<TimestampMicrosecondType>().value(i))
-        }
-    }
+fn hidden<T: Array + Clone + 'static>(name: &str, batch: &RecordBatch, column: &str) -> Result<T> {
+    let array = batch.column_by_name(column).and_then(|array| array.as_any().downcast_ref::<T>());
+    array.cloned().ok_or_else(|| {
+        Error::corrupt(name, format!("column {column} is missing or of another type"))
+    })
 }
 
 /// Lower-case hexadecimal.
@@ -463,9 +312,12 @@ pub fn unhex(text: &str) -> Option<Vec<u8>> {
     (0..digits.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).ok()).collect()
 }
 
-fn arrow_error(what: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+pub(crate) fn arrow_error(
+    what: &str,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> Error {
     Error::io(what, std::io::Error::other(error))
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

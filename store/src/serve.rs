@@ -259,9 +259,10 @@ async fn scan(store: &EdgeStore, payload: &[u8]) -> Result<Json> {
     let mut truncated = scanned.truncated;
     let mut last = None;
     for row in &scanned.rows {
-        let mut shown = row.clone();
-        shown.retain(|name, _| wanted.as_ref().is_none_or(|w| w.contains(name)));
-        let shown = row_to_json(&shown);
+        let mut shown = row_to_json(row);
+        if let (Some(wanted), Json::Object(fields)) = (&wanted, &mut shown) {
+            fields.retain(|name, _| wanted.contains(name));
+        }
         bytes += shown.to_string().len() + 1;
         if bytes > CHUNK_BYTES && !rows.is_empty() {
             truncated = true;

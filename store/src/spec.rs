@@ -3,8 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::key;
-use crate::value::{Row, Value};
+use crate::value::Row;
 
 /// Columns a table may have.
 pub const COLUMNS_MAX: usize = 256;
@@ -114,13 +113,6 @@ impl TableSpec {
             .ok_or_else(|| Error::UnknownColumn { table: self.name.clone(), column: name.into() })
     }
 
-    /// The position of a column, by which row states name it.
-    pub fn number(&self, name: &str) -> Result<u16> {
-        let at = self.columns.iter().position(|c| c.name == name);
-        at.map(|at| at as u16)
-            .ok_or_else(|| Error::UnknownColumn { table: self.name.clone(), column: name.into() })
-    }
-
     /// True if the column is part of the primary key.
     pub fn is_key(&self, column: &str) -> bool {
         self.key.iter().any(|k| k == column)
@@ -151,82 +143,10 @@ impl TableSpec {
         Ok(evolved)
     }
 
-    /// The encoded primary key of a row; every key column must have a value.
-    pub fn key_of(&self, row: &Row) -> Result<Vec<u8>> {
-        let mut out = Vec::new();
-        for name in &self.key {
-            key::encode(&self.key_value(row, name)?, &mut out)?;
-        }
-        if out.len() > key::KEY_BYTES_MAX {
-            return Err(Error::TooLarge {
-                what: format!("key of a row of table {:?}", self.name),
-                bytes: out.len() as u64,
-                max: key::KEY_BYTES_MAX as u64,
-            });
-        }
-        Ok(out)
-    }
-
-    /// The encoded values of as many leading key columns as `row` has.
-    pub fn key_prefix_of(&self, row: &Row) -> Result<Vec<u8>> {
-        let mut out = Vec::new();
-        let mut names = self.key.iter();
-        for name in names.by_ref().take_while(|n| row.contains_key(*n)) {
-            key::encode(&self.key_value(row, name)?, &mut out)?;
-        }
-        let used = self.key.iter().take_while(|n| row.contains_key(*n)).count();
-        if used < row.len() {
-            return Err(Error::BadRequest(format!(
-                "a range of table {:?} must use leading columns of the key {:?}",
-                self.name, self.key
-            )));
-        }
-        Ok(out)
-    }
-
-    /// The encoded partition of a row, `None` if the row does not fix it.
-    pub fn partition_of(&self, row: &Row) -> Result<Option<Vec<u8>>> {
-        if !self.partition.iter().all(|n| row.contains_key(n)) {
-            return Ok(None);
-        }
-        let mut out = Vec::new();
-        for name in &self.partition {
-            key::encode(&self.key_value(row, name)?, &mut out)?;
-        }
-        Ok(Some(out))
-    }
-
-    /// The values of the key columns, decoded from an encoded key.
-    pub fn key_row(&self, encoded: &[u8]) -> Result<Row> {
-        let mut rest = encoded;
-        let mut row = Row::new();
-        for name in &self.key {
-            let kind = self.column(name)?.kind;
-            row.insert(name.clone(), key::decode(kind, &mut rest)?);
-        }
-        match rest.is_empty() {
-            true => Ok(row),
-            false => Err(Error::BadRequest(format!(
-                "key of table {:?} has {} bytes too many",
-                self.name,
-                rest.len()
-            ))),
-        }
-    }
-
     /// The key columns of a row.
     pub fn key_part(&self, row: &Row) -> Row {
         let key = row.iter().filter(|(name, _)| self.is_key(name));
-        key.map(|(name, value)| (name.clone(), value.clone())).collect()
-    }
-
-    fn key_value(&self, row: &Row, name: &str) -> Result<Value> {
-        let missing = || Error::MissingKey { table: self.name.clone(), column: name.into() };
-        let value = row.get(name).ok_or_else(missing)?.clone();
-        match value.fit(name, self.column(name)?.kind)? {
-            Value::Null => Err(missing()),
-            value => Ok(value),
-        }
+        key.map(|(name, value)| (name.to_owned(), value.clone())).collect()
     }
 
     fn check_names(&self) -> Result<()> {

@@ -413,6 +413,9 @@ async fn a_damaged_segment_is_reported_by_name() {
     let mut bytes = std::fs::read(&segment).unwrap();
     bytes[40] ^= 1;
     std::fs::write(&segment, bytes).unwrap();
+    assert!(store.get("stats", &row! {"k": 1}).await.unwrap().is_some(), "it is in memory still");
+    store.close().await;
+    let store = EdgeStore::open(Config::new(dir.path(), "cloud")).await.unwrap();
     let error = store.get("stats", &row! {"k": 1}).await.unwrap_err();
     let name = segment.file_name().unwrap().to_str().unwrap();
     assert!(error.to_string().contains(name) && error.code() == "corrupt", "{error}");

@@ -1,7 +1,8 @@
 //! Values and rows as callers see them, and their JSON form.
 
+mod row;
+
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -11,8 +12,7 @@ use serde_json::Value as Json;
 use crate::error::{Error, Result};
 use crate::spec::ColumnKind;
 
-/// A row: column name to value. Absent columns are null.
-pub type Row = BTreeMap<String, Value>;
+pub use row::{Names, Row};
 
 /// One value. Values of one kind are totally ordered; floats by IEEE 754 `totalOrder`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -211,7 +211,7 @@ pub fn row_from_json(json: &Json) -> Result<Row> {
 
 /// A row as a JSON object.
 pub fn row_to_json(row: &Row) -> Json {
-    Json::Object(row.iter().map(|(name, v)| (name.clone(), v.to_json())).collect())
+    Json::Object(row.iter().map(|(name, v)| (name.to_owned(), v.to_json())).collect())
 }
 
 fn parse_time(text: &str) -> Option<i64> {

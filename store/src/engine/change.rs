@@ -2,7 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::row::{Cell, RowState, Stamp, Totals};
-use crate::spec::{Merge, TableSpec};
+use crate::schema::Schema;
+use crate::spec::{ColumnSpec, Merge};
 use crate::value::{Row, Value};
 
 /// What a caller wants to do to one row.
@@ -29,7 +30,7 @@ impl Change<'_> {
     }
 
     /// True if building the change needs to know the row's present state.
-    pub fn needs_known(&self, spec: &TableSpec) -> bool {
+    pub fn needs_known(&self, spec: &Schema) -> bool {
         let extremes = |row: &Row| {
             spec.columns
                 .iter()
@@ -38,26 +39,23 @@ impl Change<'_> {
         match self {
             Change::Put(row) | Change::Patch(row) => extremes(row),
             Change::Discard(_) => false,
-            Change::Delete(_) => spec.columns.iter().any(|c| c.merge == Merge::Counter),
+            Change::Delete(_) => spec.merges_by(Merge::Counter),
             Change::Increment(..) => true,
         }
     }
 
     /// The change as a partial row state. `known` is the row as it is; it matters only where
     /// [`Change::needs_known`] says so.
-    pub fn build(&self, spec: &TableSpec, stamp: Stamp, known: &RowState) -> Result<RowState> {
+    pub fn build(&self, spec: &Schema, stamp: Stamp, known: &RowState) -> Result<RowState> {
         let mut built = RowState { written: stamp, ..RowState::default() };
         match self {
             Change::Put(row) => {
-                check_columns(spec, row)?;
                 built.cells = write_cells(spec, row, stamp, known, Absent::IsNull)?;
             }
             Change::Patch(row) => {
-                check_columns(spec, row)?;
                 built.cells = write_cells(spec, row, stamp, known, Absent::Stays)?;
             }
             Change::Discard(row) => {
-                check_columns(spec, row)?;
                 built.cells = discard_cells(spec, row, stamp)?;
             }
             Change::Delete(key) => {
@@ -81,22 +79,22 @@ enum Absent {
 }
 
 fn write_cells(
-    spec: &TableSpec,
+    spec: &Schema,
     row: &Row,
     stamp: Stamp,
     known: &RowState,
     absent: Absent,
 ) -> Result<Vec<(u16, Cell)>> {
-    let mut cells = Vec::new();
-    for (number, column) in spec.columns.iter().enumerate() {
-        if spec.is_key(&column.name) {
-            continue;
-        }
-        let given = row.get(&column.name);
-        if given.is_none() && absent == Absent::Stays {
-            continue;
-        }
-        let value = given.cloned().unwrap_or_default();
+    let mut given = spec.placed(row)?.into_iter().peekable();
+    let mut cells = Vec::with_capacity(spec.values.len());
+    for number in &spec.values {
+        while given.next_if(|(n, _)| n < number).is_some() {}
+        let value = match (given.next_if(|(n, _)| n == number), absent) {
+            (Some((_, value)), _) => value,
+            (None, Absent::IsNull) => &Value::Null,
+            (None, Absent::Stays) => continue,
+        };
+        let column = spec.column_at(*number);
         if value.is_null() && !column.nullable {
             return Err(Error::WrongType {
                 column: column.name.clone(),
@@ -104,12 +102,13 @@ fn write_cells(
                 got: "null".into(),
             });
         }
+        let fitted = || value.clone().fit(&column.name, column.kind);
         let cell = match column.merge {
-            Merge::Lww => Cell::Fresh(value.fit(&column.name, column.kind)?),
+            Merge::Lww => Cell::Fresh(fitted()?),
             _ if value.is_null() => continue,
-            Merge::Max => Cell::Max(known.deleted, value.fit(&column.name, column.kind)?),
-            Merge::Min => Cell::Min(known.deleted, value.fit(&column.name, column.kind)?),
-            Merge::Set => set_cell(spec, &column.name, value, (stamp, true))?,
+            Merge::Max => Cell::Max(known.deleted, fitted()?),
+            Merge::Min => Cell::Min(known.deleted, fitted()?),
+            Merge::Set => set_cell(column, value, (stamp, true))?,
             Merge::Counter => {
                 return Err(Error::BadRequest(format!(
                     "column {:?} of table {:?} is a counter: use increment",
@@ -117,37 +116,38 @@ fn write_cells(
                 )));
             }
         };
-        cells.push((number as u16, cell));
+        cells.push((*number, cell));
     }
     Ok(cells)
 }
 
-fn discard_cells(spec: &TableSpec, row: &Row, stamp: Stamp) -> Result<Vec<(u16, Cell)>> {
+fn discard_cells(spec: &Schema, row: &Row, stamp: Stamp) -> Result<Vec<(u16, Cell)>> {
     let mut cells = Vec::new();
-    for (number, column) in spec.columns.iter().enumerate() {
-        let Some(value) = row.get(&column.name).filter(|_| !spec.is_key(&column.name)) else {
+    for (number, value) in spec.placed(row)? {
+        let column = spec.column_at(number);
+        if spec.key.contains(&number) {
             continue;
-        };
+        }
         if column.merge != Merge::Set {
             return Err(Error::BadRequest(format!("column {:?} is not a set", column.name)));
         }
-        cells.push((number as u16, set_cell(spec, &column.name, value.clone(), (stamp, false))?));
+        cells.push((number, set_cell(column, value, (stamp, false))?));
     }
     Ok(cells)
 }
 
-fn set_cell(spec: &TableSpec, column: &str, value: Value, mark: (Stamp, bool)) -> Result<Cell> {
-    let kind = spec.column(column)?.kind;
+fn set_cell(column: &ColumnSpec, value: &Value, mark: (Stamp, bool)) -> Result<Cell> {
     let items = match value {
-        Value::List(items) => items,
-        one => vec![one],
+        Value::List(items) => items.as_slice(),
+        one => std::slice::from_ref(one),
     };
-    let marked = items.into_iter().map(|item| Ok((item.fit(column, kind)?, mark)));
+    let fitted = |item: &Value| item.clone().fit(&column.name, column.kind);
+    let marked = items.iter().map(|item| Ok((fitted(item)?, mark)));
     Ok(Cell::Set(marked.collect::<Result<_>>()?))
 }
 
 fn count_cells(
-    spec: &TableSpec,
+    spec: &Schema,
     deltas: &[(String, i64)],
     stamp: Stamp,
     known: &RowState,
@@ -158,7 +158,7 @@ fn count_cells(
         if column.merge != Merge::Counter {
             return Err(Error::BadRequest(format!("column {name:?} is not a counter")));
         }
-        let number = spec.columns.iter().position(|c| c.name == *name).unwrap_or_default() as u16;
+        let number = spec.number(name)?;
         if cells.iter().any(|(n, _)| *n == number) {
             return Err(Error::BadRequest(format!("counter {name:?} is named twice")));
         }
@@ -186,14 +186,12 @@ fn cover_counters(known: &RowState) -> Vec<(u16, Cell)> {
         .collect()
 }
 
-fn check_columns(spec: &TableSpec, row: &Row) -> Result<()> {
-    row.keys().try_for_each(|name| spec.column(name).map(|_| ()))
-}
-
-pub(super) fn check_only_key(spec: &TableSpec, key: &Row) -> Result<()> {
-    check_columns(spec, key)?;
-    match key.keys().find(|name| !spec.is_key(name)) {
-        Some(name) => Err(Error::BadRequest(format!("column {name:?} is not part of the key"))),
-        None => Ok(()),
+pub(super) fn check_only_key(spec: &Schema, key: &Row) -> Result<()> {
+    for name in key.keys() {
+        let number = spec.number(name)?;
+        if !spec.key.contains(&number) {
+            return Err(Error::BadRequest(format!("column {name:?} is not part of the key")));
+        }
     }
+    Ok(())
 }

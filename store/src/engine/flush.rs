@@ -6,16 +6,16 @@ use std::sync::atomic::Ordering;
 use crate::error::{Error, Result};
 use crate::manifest::{self, Manifest};
 use crate::record::Body;
-use crate::segment::{self, KeyedRow, Segment};
-use crate::spec::TableSpec;
+use crate::run::{Run, Slice, merge};
+use crate::schema::Schema;
+use crate::segment::{self, Segment};
 
-use super::read::merge_layers;
-use super::state::{Memtable, Segments};
-use super::{Engine, snapshot_entry};
+use super::state::Segments;
+use super::{Engine, Memtable, snapshot_entry};
 
 /// A partition with changes to flush.
 struct Job {
-    spec: Arc<TableSpec>,
+    schema: Arc<Schema>,
     partition: Vec<u8>,
     frozen: Arc<Memtable>,
     segments: Segments,
@@ -100,7 +100,7 @@ impl Engine {
             for (key, partition) in &table.partitions {
                 let Some(frozen) = partition.frozen.clone() else { continue };
                 jobs.push(Job {
-                    spec: table.spec.clone(),
+                    schema: table.schema.clone(),
                     partition: key.clone(),
                     frozen,
                     segments: partition.segments.clone(),
@@ -112,26 +112,20 @@ impl Engine {
     }
 
     async fn flush_partition(&self, job: Job) -> Result<()> {
-        let mut rows: Vec<KeyedRow> =
-            job.frozen.iter().map(|(key, row)| (key.clone(), row.clone())).collect();
         let merging = job.segments.len() >= self.config.segments_max;
-        if merging {
-            for segment in job.segments.iter() {
-                let decoded = self.decoded(&job.spec, segment).await?.ok_or_else(|| {
-                    Error::corrupt(&segment.meta.name, "is listed but does not exist")
-                })?;
-                rows.extend_from_slice(&decoded.rows);
-            }
-            rows = merge_layers(rows);
-        }
-        let written = Arc::new(self.write_segment(&job, rows).await?);
+        let merged: &[Arc<Segment>] = if merging { &job.segments } else { &[] };
+        let runs = self.runs(&job.schema, merged).await?.ok_or_else(|| {
+            Error::corrupt(&job.schema.name, "a segment is listed but does not exist")
+        })?;
+        let written = Arc::new(self.write_segment(&job, runs).await?);
+        crate::lock(&self.cache).keep(&written, self.config.cache_bytes);
         let kept: &[Arc<Segment>] = if merging { &[] } else { &job.segments };
         let segments: Vec<_> = kept.iter().cloned().chain([written]).collect();
         let mut manifest = Manifest {
             format: manifest::FORMAT,
             number: job.manifest + 1,
             writer: format!("{:016x}-{}", self.id, self.opened_at),
-            spec: (*job.spec).clone(),
+            spec: (**job.schema).clone(),
             partition: segment::hex(&job.partition),
             segments: segments.iter().map(|s| s.meta.clone()).collect(),
         };
@@ -141,22 +135,31 @@ impl Engine {
         Ok(())
     }
 
-    async fn write_segment(&self, job: &Job, rows: Vec<KeyedRow>) -> Result<Segment> {
-        let folder = manifest::folder(&job.spec.name, &job.partition);
+    /// Writes what has changed, merged with `runs`, as one segment.
+    async fn write_segment(&self, job: &Job, runs: Vec<Arc<Run>>) -> Result<Segment> {
+        let folder = manifest::folder(&job.schema.name, &job.partition);
         // The random part keeps a retry after a crash from meeting its own leftovers.
         let name =
             format!("{folder}/s/{:016x}-{:016x}.parquet", job.manifest + 1, crate::entropy());
-        let spec = job.spec.clone();
-        let encoding = tokio::task::spawn_blocking(move || segment::encode(name, &spec, &rows));
+        let (schema, frozen) = (job.schema.clone(), job.frozen.clone());
+        let encoding = tokio::task::spawn_blocking(move || -> Result<_> {
+            let changes = frozen.sorted();
+            let changes = changes.iter().map(|(key, row)| (&**key, &**row));
+            let changes = Run::of_rows(&schema, changes)?;
+            let slices = runs.into_iter().chain([Arc::new(changes)]).map(Slice::whole);
+            let run = Slice::joined(&schema, &merge(&schema, slices.collect())?)?;
+            let (meta, bytes) = segment::encode(name, &run)?;
+            Ok((meta, bytes, run))
+        });
         let encoded = encoding.await.map_err(|e| Error::io("segment", std::io::Error::other(e)))?;
-        let (meta, bytes) = encoded?;
+        let (meta, bytes, run) = encoded?;
         self.objects.create(&meta.name, bytes).await?;
-        Segment::listed(meta)
+        Segment::listed(meta, Some(run))
     }
 
     fn install(&self, job: &Job, segments: Vec<Arc<Segment>>, manifest: u64) {
         let mut state = self.write();
-        let table = state.tables.get_mut(&job.spec.name);
+        let table = state.tables.get_mut(&*job.schema.table);
         if let Some(partition) = table.and_then(|t| t.partitions.get_mut(&job.partition)) {
             partition.segments = Arc::new(segments);
             partition.frozen = None;

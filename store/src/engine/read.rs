@@ -1,15 +1,17 @@
 //! Reading rows from all layers of the engine.
 
 use std::collections::HashMap;
-use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::hash::Hashed;
 use crate::row::RowState;
-use crate::segment::{Decoded, KeyedRow, Segment, Versioned};
-use crate::spec::TableSpec;
+use crate::run::{KeyedRow, Run, Slice, Versioned, is_plain, merge, visible_row};
+use crate::schema::Schema;
+use crate::segment::Segment;
 use crate::value::Row;
 
+use super::memtable::Memtable;
 use super::state::{Partition, Segments, Table, merge_versions};
 use super::{Engine, Work};
 
@@ -25,7 +27,7 @@ pub struct KeyRange {
     pub to: Option<Vec<u8>>,
     /// Only this partition.
     pub partition: Option<Vec<u8>>,
-    /// Only rows that changed here after this entry.
+    /// Only rows that changed here after this entry; for [`Engine::keyed_page`].
     pub since: u64,
 }
 
@@ -59,7 +61,7 @@ impl Prior {
 
     /// The row as it is now: what was read and what memory has.
     pub fn known(&self, table: &Table, key: &[u8], row: &Row) -> Result<RowState> {
-        let partition = table.spec.partition_of(row)?.unwrap_or_default();
+        let partition = table.schema.partition_of(row)?.unwrap_or_default();
         let memory = table.partitions.get(&partition).and_then(|p| p.in_memory(key));
         let mut known = memory.map(|row| row.state).unwrap_or_default();
         if let Some(stored) = self.rows.get(key) {
@@ -69,20 +71,31 @@ impl Prior {
     }
 }
 
-/// One consistent look at the layers of a range.
-struct Look {
-    spec: Arc<TableSpec>,
-    layers: Layers,
-    segments: Vec<Arc<Segment>>,
+/// Rows of a range in key order, deleted ones included, each once.
+pub struct Page {
+    pub schema: Arc<Schema>,
+    pub slices: Vec<Slice>,
+    /// The range that is left.
+    pub left: Option<KeyRange>,
 }
 
-/// Rows of all layers of a range, in which each layer may stop early.
-struct Layers {
-    rows: Vec<KeyedRow>,
-    /// From which end of the range, and how many rows of a layer at most.
+impl Page {
+    /// The rows with their states.
+    pub fn keyed_rows(&self) -> Result<Vec<KeyedRow>> {
+        self.slices.iter().flat_map(Slice::keyed_rows).collect()
+    }
+}
+
+/// One consistent look at the layers of a range.
+struct Look {
+    schema: Arc<Schema>,
+    /// What is in memory, each in key order.
+    memory: Vec<Vec<KeyedRow>>,
+    segments: Vec<Arc<Segment>>,
     end: End,
+    /// Rows of each layer that are needed at most.
     rows_max: usize,
-    /// The key nearest to that end which was left out.
+    /// The key nearest to the end which was left out.
     left_out: Option<Arc<[u8]>>,
 }
 
@@ -95,7 +108,29 @@ pub enum End {
     Last,
 }
 
+/// A row in one of the layers.
+enum Hit<'a> {
+    Memory(&'a Arc<Versioned>),
+    Segment(Arc<Run>, usize),
+}
+
 impl Engine {
+    /// What a reader sees of a row, if memory has all that it takes to tell.
+    pub fn row_now(&self, table: &str, key: &Row) -> Result<Option<Option<Row>>> {
+        let state = self.read();
+        let table = state.table(table)?;
+        let schema = &table.schema;
+        let encoded = schema.key_of(key)?;
+        let partition = schema.partition_of(key)?.unwrap_or_default();
+        if !self.is_root() && !table.holds_partition(&partition) {
+            return Ok(None);
+        }
+        match table.partitions.get(&partition) {
+            Some(partition) => partition.row_now(schema, Hashed::of(&encoded)),
+            None => Ok(Some(None)),
+        }
+    }
+
     /// One row, deleted or not.
     pub async fn row(
         &self,
@@ -109,25 +144,35 @@ impl Engine {
 
     /// The rows of a range in key order, deleted ones included.
     pub async fn range(&self, table: &str, range: &KeyRange) -> Result<Vec<KeyedRow>> {
-        Ok(self.page(table, range, End::First, usize::MAX).await?.0)
+        Ok(self.keyed_page(table, range, End::First, usize::MAX).await?.0)
     }
 
-    /// The rows at one end of a range in key order, deleted ones included, about `rows_max`; and
-    /// the range that is left, if any.
-    pub async fn page(
+    /// The rows at one end of a range with their states, and the range that is left, if any.
+    pub async fn keyed_page(
         &self,
         table: &str,
         range: &KeyRange,
         end: End,
         rows_max: usize,
     ) -> Result<(Vec<KeyedRow>, Option<KeyRange>)> {
+        let page = self.page(table, range, end, rows_max).await?;
+        let mut rows = page.keyed_rows()?;
+        rows.retain(|(_, row)| row.seq > range.since);
+        Ok((rows, page.left))
+    }
+
+    /// The rows at one end of a range, about `rows_max`.
+    pub async fn page(
+        &self,
+        table: &str,
+        range: &KeyRange,
+        end: End,
+        rows_max: usize,
+    ) -> Result<Page> {
         for _ in 0..RESTARTS_MAX {
             let look = self.look(table, range, end, rows_max.max(1))?;
-            if let Some(layers) = self.read_segments(look, range).await? {
-                let (rows, left) = layers.merge(range);
-                let mut rows = rows;
-                rows.retain(|(_, row)| row.seq > range.since);
-                return Ok((rows, left));
+            if let Some(runs) = self.runs(&look.schema, &look.segments).await? {
+                return look.page(range, runs);
             }
         }
         Err(Error::Busy(format!("table {table:?}")))
@@ -135,18 +180,20 @@ impl Engine {
 
     /// What segments know of the rows that a piece of work must know.
     pub(super) async fn prior(&self, work: &Work<'_>) -> Result<Prior> {
-        let spec = self.read().table(work.table)?.spec.clone();
+        let schema = self.read().table(work.table)?.schema.clone();
         let mut prior = Prior::default();
-        for row in work.rows_to_read(&spec) {
-            let key = spec.key_of(row)?;
-            let partition = spec.partition_of(row)?.unwrap_or_default();
+        for row in work.rows_to_read(&schema) {
+            let key = schema.key_of(row)?;
+            let partition = schema.partition_of(row)?.unwrap_or_default();
             // Seen first, read second: a merge in between makes the read start over later.
             let seen = {
                 let state = self.read();
                 let partitions = &state.table(work.table)?.partitions;
                 partitions.get(&partition).map(|p| p.segments.clone())
             };
-            if let Some(stored) = self.row(work.table, &partition, &key).await? {
+            if seen.as_ref().is_some_and(|segments| segments.iter().any(|s| s.spans(&key)))
+                && let Some(stored) = self.row(work.table, &partition, &key).await?
+            {
                 prior.rows.insert(key, stored);
             }
             if !prior.seen.iter().any(|(p, _)| *p == partition) {
@@ -156,46 +203,95 @@ impl Engine {
         Ok(prior)
     }
 
-    /// The decoded rows of a segment; `None` if it has been merged away.
-    pub async fn decoded(
+    /// The rows of segments; `None` if one has been merged away.
+    pub async fn runs(
         &self,
-        spec: &TableSpec,
-        segment: &Segment,
-    ) -> Result<Option<Arc<Decoded>>> {
-        segment.rows(spec, &self.objects, |fresh| self.keep_in_memory(fresh.clone())).await
+        schema: &Arc<Schema>,
+        segments: &[Arc<Segment>],
+    ) -> Result<Option<Vec<Arc<Run>>>> {
+        let mut runs = Vec::with_capacity(segments.len());
+        for segment in segments {
+            let keep = || crate::lock(&self.cache).keep(segment, self.config.cache_bytes);
+            match segment.run(schema, &self.objects, keep).await? {
+                Some(run) => runs.push(run),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(runs))
     }
 
     fn look(&self, table: &str, range: &KeyRange, end: End, rows_max: usize) -> Result<Look> {
         let state = self.read();
         let table = state.table(table)?;
-        let layers = Layers { rows: Vec::new(), end, rows_max, left_out: None };
-        let mut look = Look { spec: table.spec.clone(), layers, segments: Vec::new() };
+        let mut look = Look {
+            schema: table.schema.clone(),
+            memory: Vec::new(),
+            segments: Vec::new(),
+            end,
+            rows_max,
+            left_out: None,
+        };
         match &range.partition {
             Some(one) => table.partitions.get(one).into_iter().for_each(|p| look.add(p, range)),
             None => table.partitions.values().for_each(|p| look.add(p, range)),
         }
         Ok(look)
     }
+}
 
-    async fn read_segments(&self, look: Look, range: &KeyRange) -> Result<Option<Layers>> {
-        let mut layers = look.layers;
-        for segment in &look.segments {
-            let Some(decoded) = self.decoded(&look.spec, segment).await? else { return Ok(None) };
-            let rows = decoded.range(&range.from, range.to.as_deref());
-            layers.add(rows.iter().map(|(key, row)| (key, row)));
+impl Partition {
+    /// What a reader sees of a row, if memory has all that it takes to tell. Layers are asked from
+    /// the newest on, up to a row that says everything and is newer than all older layers.
+    fn row_now(&self, schema: &Schema, key: Hashed<'_>) -> Result<Option<Option<Row>>> {
+        let mut hits: Vec<Hit<'_>> = Vec::new();
+        let memory = [Some(&self.active), self.frozen.as_deref()];
+        for (i, layer) in memory.iter().enumerate() {
+            let Some(row) = layer.and_then(|layer| layer.get(key)) else { continue };
+            let older = memory[i + 1..].iter().flatten().map(|layer| layer.newest_hlc);
+            let older = older.chain(self.segments.iter().map(|s| s.newest_hlc()));
+            if hits.is_empty() && is_plain(schema, &row.state) && covers(&row.state, older) {
+                let row = &row.state;
+                return Ok(Some(Some(visible_row(schema, key.key, row)?)));
+            }
+            hits.push(Hit::Memory(row));
         }
-        Ok(Some(layers))
+        for (i, segment) in self.segments.iter().enumerate().rev() {
+            if !segment.spans(key.key) {
+                continue;
+            }
+            let Some(run) = segment.in_memory(schema) else { return Ok(None) };
+            let Some(at) = run.find(key) else { continue };
+            let newest_older = self.segments[..i].iter().map(|s| s.newest_hlc()).max();
+            let is_all = run.is_plain(at) && newest_older.is_none_or(|o| run.written(at).hlc > o);
+            if hits.is_empty() && is_all {
+                return Ok(Some(Some(run.row(at))));
+            }
+            hits.push(Hit::Segment(run, at));
+        }
+        Ok(Some(shown(schema, key.key, &hits)?))
     }
+}
 
-    /// Keeps decoded segments alive, the latest ones, within the configured bytes.
-    fn keep_in_memory(&self, decoded: Arc<Decoded>) {
-        let mut cache = crate::lock(&self.cache);
-        cache.push_back(decoded);
-        let mut weight: usize = cache.iter().map(|d| d.weight).sum();
-        while weight > self.config.cache_bytes && cache.len() > 1 {
-            weight -= cache.pop_front().map_or(0, |d| d.weight);
-        }
+/// What a reader sees of a row that is in these layers.
+fn shown(schema: &Schema, key: &[u8], hits: &[Hit<'_>]) -> Result<Option<Row>> {
+    if let [Hit::Segment(run, at)] = hits {
+        return Ok((!run.is_dead(*at)).then(|| run.row(*at)));
     }
+    let mut known = RowState::default();
+    for hit in hits {
+        match hit {
+            Hit::Memory(row) => known.merge(&row.state),
+            Hit::Segment(run, at) => known.merge(&run.state(*at)?),
+        };
+    }
+    match known.is_live() {
+        true => visible_row(schema, key, &known).map(Some),
+        false => Ok(None),
+    }
+}
+
+fn covers(state: &RowState, mut older: impl Iterator<Item = u64>) -> bool {
+    older.all(|hlc| state.written.hlc > hlc)
 }
 
 impl Look {
@@ -204,60 +300,87 @@ impl Look {
         if to.is_some_and(|to| *to <= *range.from) {
             return;
         }
-        let bounds = (Bound::Included(&*range.from), to.map_or(Bound::Unbounded, Bound::Excluded));
         for table in partition.frozen.as_deref().into_iter().chain([&partition.active]) {
-            self.layers.add(table.range::<[u8], _>(bounds));
+            self.add_memory(table, range);
         }
         // Segments with nothing new are read as well: a new change may be part of an old row.
         let segments = partition.segments.iter();
         self.segments.extend(segments.filter(|s| s.overlaps(&range.from, to)).cloned());
     }
-}
 
-impl Layers {
-    fn add<'a>(
-        &mut self,
-        rows: impl DoubleEndedIterator<Item = (&'a Arc<[u8]>, &'a Arc<Versioned>)>,
-    ) {
-        let start = self.rows.len();
-        match self.end {
-            End::First => self.take(rows),
-            End::Last => {
-                self.take(rows.rev());
-                self.rows[start..].reverse();
+    fn add_memory(&mut self, table: &Memtable, range: &KeyRange) {
+        let mut rows = table.range(&range.from, range.to.as_deref());
+        let mut taken: Vec<KeyedRow> = Vec::new();
+        let left_out = match self.end {
+            End::First => {
+                taken.extend(rows.by_ref().take(self.rows_max).cloned());
+                rows.next()
             }
+            End::Last => {
+                taken.extend(rows.by_ref().rev().take(self.rows_max).cloned());
+                taken.reverse();
+                rows.next_back()
+            }
+        };
+        if let Some((key, _)) = left_out {
+            self.leave_out(key.clone());
+        }
+        if !taken.is_empty() {
+            self.memory.push(taken);
         }
     }
 
-    fn take<'a>(&mut self, mut rows: impl Iterator<Item = (&'a Arc<[u8]>, &'a Arc<Versioned>)>) {
-        let taken = rows.by_ref().take(self.rows_max);
-        self.rows.extend(taken.map(|(key, row)| (key.clone(), row.clone())));
-        if let Some((key, _)) = rows.next() {
-            let nearer = self.left_out.as_ref().is_none_or(|left_out| match self.end {
-                End::First => key < left_out,
-                End::Last => key > left_out,
-            });
-            if nearer {
-                self.left_out = Some(key.clone());
-            }
+    fn leave_out(&mut self, key: Arc<[u8]>) {
+        let nearer = self.left_out.as_ref().is_none_or(|left_out| match self.end {
+            End::First => key < *left_out,
+            End::Last => key > *left_out,
+        });
+        if nearer {
+            self.left_out = Some(key);
         }
     }
 
     /// The merged rows as far as every layer goes, and the range beyond.
-    fn merge(mut self, range: &KeyRange) -> (Vec<KeyedRow>, Option<KeyRange>) {
-        let Some(left_out) = self.left_out else { return (merge_layers(self.rows), None) };
-        let mut left = range.clone();
-        match self.end {
-            End::First => {
-                self.rows.retain(|(key, _)| *key < left_out);
-                left.from = left_out.to_vec();
+    fn page(mut self, range: &KeyRange, runs: Vec<Arc<Run>>) -> Result<Page> {
+        let mut slices = Vec::with_capacity(runs.len() + self.memory.len());
+        for run in runs {
+            let mut slice = Slice::range(run, &range.from, range.to.as_deref());
+            if slice.len() > self.rows_max {
+                let left_out = match self.end {
+                    End::First => slice.from + self.rows_max,
+                    End::Last => slice.to - self.rows_max - 1,
+                };
+                self.leave_out(slice.run.key(left_out).into());
+                match self.end {
+                    End::First => slice.to = left_out,
+                    End::Last => slice.from = left_out + 1,
+                }
             }
-            End::Last => {
-                self.rows.retain(|(key, _)| *key > left_out);
-                left.to = Some([&left_out[..], &[0]].concat());
-            }
+            slices.push(slice);
         }
-        (merge_layers(self.rows), Some(left))
+        for rows in std::mem::take(&mut self.memory) {
+            let rows = rows.iter().map(|(key, row)| (&**key, &**row));
+            slices.push(Slice::whole(Arc::new(Run::of_rows(&self.schema, rows)?)));
+        }
+        let left = self.left_out.map(|left_out| {
+            for slice in &mut slices {
+                let at = slice.run.lower_bound(&left_out).clamp(slice.from, slice.to);
+                match self.end {
+                    End::First => slice.to = at,
+                    End::Last if at < slice.to && *slice.run.key(at) == *left_out => {
+                        slice.from = at + 1;
+                    }
+                    End::Last => slice.from = at,
+                }
+            }
+            let mut left = range.clone();
+            match self.end {
+                End::First => left.from = left_out.to_vec(),
+                End::Last => left.to = Some([&left_out[..], &[0]].concat()),
+            }
+            left
+        });
+        Ok(Page { slices: merge(&self.schema, slices)?, schema: self.schema, left })
     }
 }
 

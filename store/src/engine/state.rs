@@ -5,12 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::hash::Hashed;
 use crate::hlc::Clock;
 use crate::manifest::Manifest;
 use crate::record::{Batch, Body, Entry, Extent, Snapshot, Source, TableState};
 use crate::row::RowState;
-use crate::segment::{Segment, Versioned};
+use crate::run::Versioned;
+use crate::schema::Schema;
+use crate::segment::Segment;
 use crate::spec::TableSpec;
+
+use super::memtable::Memtable;
 
 /// Everything of a store that is not on disk only.
 #[derive(Default)]
@@ -36,7 +41,7 @@ pub struct State {
 /// One table.
 pub struct Table {
     /// The specification.
-    pub spec: Arc<TableSpec>,
+    pub schema: Arc<Schema>,
     /// Last entry that touched the table.
     pub last_seq: u64,
     /// The parent's store and its entry up to which the replicas are complete.
@@ -46,9 +51,6 @@ pub struct Table {
     /// Partitions by encoded partition columns.
     pub partitions: BTreeMap<Vec<u8>, Partition>,
 }
-
-/// Rows sorted by encoded key.
-pub type Memtable = BTreeMap<Arc<[u8]>, Arc<Versioned>>;
 
 /// The segments of a partition; replaced as a whole.
 pub type Segments = Arc<Vec<Arc<Segment>>>;
@@ -77,24 +79,28 @@ impl State {
 
     /// Carries out an entry. Entries must come in order; one whose rows do not fit is refused
     /// and changes nothing.
-    pub fn apply(&mut self, entry: &Entry) -> Result<()> {
-        match &entry.body {
-            Body::Table(spec) => self.define(spec, entry.seq)?,
-            Body::Rows(batch) => self.apply_rows(batch, entry.seq)?,
+    pub fn apply(&mut self, entry: Entry) -> Result<()> {
+        let Entry { seq, source, body } = entry;
+        match body {
+            Body::Table(spec) => self.define(spec, seq)?,
+            Body::Rows(batch) => self.apply_rows(batch, seq, source)?,
             Body::Hold { table, extent, parent, seq } => {
-                if let Some(table) = self.tables.get_mut(table) {
-                    table.hold(extent.clone(), *parent, *seq);
+                if let Some(table) = self.tables.get_mut(&table) {
+                    table.hold(extent, parent, seq);
                 }
             }
-            Body::Acked { seq, climbed } => self.acknowledge(*seq, *climbed),
+            Body::Acked { seq, climbed } => self.acknowledge(seq, climbed),
             Body::Child { store, site, seq } => {
-                let child = self.children.entry(*store).or_default();
-                *child = (site.clone(), child.1.max(*seq));
+                let child = self.children.entry(store).or_default();
+                *child = (site, child.1.max(seq));
             }
-            Body::Snapshot(snapshot) => self.restore(snapshot),
+            Body::Snapshot(snapshot) => self.restore(&snapshot),
         }
-        self.seq = self.seq.max(entry.seq);
-        self.note_source(entry);
+        self.seq = self.seq.max(seq);
+        if let Source::Child { store, seq } = source {
+            let child = self.children.entry(store).or_default();
+            child.1 = child.1.max(seq);
+        }
         Ok(())
     }
 
@@ -107,7 +113,7 @@ impl State {
     /// Everything the log has to remember besides rows.
     pub fn snapshot(&self) -> Snapshot {
         let tables = self.tables.values().map(|t| TableState {
-            spec: (*t.spec).clone(),
+            spec: (**t.schema).clone(),
             last_seq: t.last_seq,
             followed: t.followed,
             extents: t.extents.iter().cloned().collect(),
@@ -124,8 +130,9 @@ impl State {
 
     /// Adds a partition found on disk.
     pub fn adopt(&mut self, manifest: &Manifest) -> Result<()> {
-        self.define(&manifest.spec, 0)?;
-        let segments = manifest.segments.iter().cloned().map(|m| Segment::listed(m).map(Arc::new));
+        self.define(manifest.spec.clone(), 0)?;
+        let listed = |m| Segment::listed(m, None).map(Arc::new);
+        let segments = manifest.segments.iter().cloned().map(listed);
         let segments = Arc::new(segments.collect::<Result<Vec<_>>>()?);
         let partition = Partition { segments, manifest: manifest.number, ..Partition::default() };
         let seq = manifest.segments.iter().map(|s| s.max_seq).max().unwrap_or(0);
@@ -137,21 +144,21 @@ impl State {
         Ok(())
     }
 
-    fn define(&mut self, spec: &TableSpec, seq: u64) -> Result<()> {
+    fn define(&mut self, spec: TableSpec, seq: u64) -> Result<()> {
         spec.validate()?;
         match self.tables.get_mut(&spec.name) {
             Some(table) => {
-                table.spec = Arc::new(table.spec.evolve(spec)?);
+                table.become_of(table.schema.evolve(&spec)?);
                 table.last_seq = table.last_seq.max(seq);
             }
             None => {
-                self.tables.insert(spec.name.clone(), Table::new(spec.clone(), seq));
+                self.tables.insert(spec.name.clone(), Table::new(spec, seq));
             }
         }
         Ok(())
     }
 
-    fn apply_rows(&mut self, batch: &Batch, seq: u64) -> Result<()> {
+    fn apply_rows(&mut self, batch: Batch, seq: u64, source: Source) -> Result<()> {
         let table = self
             .tables
             .get_mut(&batch.table)
@@ -159,27 +166,15 @@ impl State {
         let mut newest = 0;
         for (partition, key, state) in table.localize(batch)? {
             newest = newest.max(state.newest_hlc());
-            self.active_bytes +=
-                table.partitions.entry(partition).or_default().merge(key, state, seq);
+            let partition = table.partitions.entry(partition).or_default();
+            self.active_bytes += partition.active.merge(key, state, seq);
         }
         table.last_seq = table.last_seq.max(seq);
+        if let Source::Parent { store, seq } = source {
+            table.advance(store, seq);
+        }
         self.clock.observe(newest);
         Ok(())
-    }
-
-    fn note_source(&mut self, entry: &Entry) {
-        match (entry.source, &entry.body) {
-            (Source::Child { store, seq }, _) => {
-                let child = self.children.entry(store).or_default();
-                child.1 = child.1.max(seq);
-            }
-            (Source::Parent { store, seq }, Body::Rows(Batch { table, .. })) => {
-                if let Some(table) = self.tables.get_mut(table) {
-                    table.advance(store, seq);
-                }
-            }
-            _ => {}
-        }
     }
 
     fn restore(&mut self, snapshot: &Snapshot) {
@@ -195,7 +190,7 @@ impl State {
                 .tables
                 .entry(name.clone())
                 .or_insert_with(|| Table::new(kept.spec.clone(), kept.last_seq));
-            table.spec = Arc::new(kept.spec.clone());
+            table.become_of(kept.spec.clone());
             table.last_seq = table.last_seq.max(kept.last_seq);
             table.followed = kept.followed;
             table.extents = kept.extents.iter().cloned().collect();
@@ -206,7 +201,7 @@ impl State {
 impl Table {
     fn new(spec: TableSpec, seq: u64) -> Self {
         Table {
-            spec: Arc::new(spec),
+            schema: Arc::new(Schema::new(spec)),
             last_seq: seq,
             followed: None,
             extents: BTreeSet::new(),
@@ -215,18 +210,18 @@ impl Table {
     }
 
     /// The batch in this table's own column numbers, with the partition of each row. Rows come
-    /// from other sites too, so everything is checked.
-    pub fn localize(&self, batch: &Batch) -> Result<Vec<LocalRow>> {
-        let mut numbers = Vec::with_capacity(batch.columns.len());
-        for name in &batch.columns {
-            let number = self.spec.columns.iter().position(|c| c.name == *name);
-            let number = number.ok_or_else(|| Error::UnknownColumn {
-                table: batch.table.clone(),
-                column: name.clone(),
-            })?;
-            numbers.push(number as u16);
+    /// from other sites too, so everything is checked, but for what was made here just now.
+    pub fn localize(&self, batch: Batch) -> Result<Vec<LocalRow>> {
+        if batch.columns.is(&self.schema.names) {
+            let place = |(key, state): (Vec<u8>, RowState)| {
+                Ok((self.schema.partition_of_key(&key)?, key.into(), state))
+            };
+            return batch.rows.into_iter().map(place).collect();
         }
-        batch.rows.iter().map(|(key, state)| self.localize_row(&numbers, key, state)).collect()
+        let numbers = batch.columns.iter().map(|name| self.schema.number(name));
+        let numbers = numbers.collect::<Result<Vec<u16>>>()?;
+        let rows = batch.rows.into_iter();
+        rows.map(|(key, state)| self.localize_row(&numbers, key, state)).collect()
     }
 
     /// True if the replicas cover the extent.
@@ -234,21 +229,24 @@ impl Table {
         self.extents.contains(&Extent::Whole) || self.extents.contains(extent)
     }
 
-    fn localize_row(&self, numbers: &[u16], key: &[u8], state: &RowState) -> Result<LocalRow> {
-        let mut state = state.clone();
+    /// True if the replicas cover the partition, or all of a table that is one.
+    pub fn holds_partition(&self, partition: &[u8]) -> bool {
+        self.extents.contains(&Extent::Whole)
+            || !partition.is_empty() && self.holds(&Extent::Partition(partition.to_vec()))
+    }
+
+    fn localize_row(&self, numbers: &[u16], key: Vec<u8>, state: RowState) -> Result<LocalRow> {
+        let (schema, mut state) = (&self.schema, state);
         for (number, cell) in &mut state.cells {
             let local = numbers.get(*number as usize);
-            let column = local.and_then(|n| self.spec.columns.get(*n as usize));
-            match (local, column) {
-                (Some(local), Some(column))
-                    if cell.fits(column) && !self.spec.is_key(&column.name) =>
-                {
+            match local.map(|n| (n, schema.column_at(*n))) {
+                Some((local, column)) if cell.fits(column) && !schema.key.contains(local) => {
                     *number = *local;
                 }
                 _ => {
                     return Err(Error::BadRequest(format!(
                         "a change to table {:?} holds a cell that fits no column",
-                        self.spec.name
+                        schema.name
                     )));
                 }
             }
@@ -256,10 +254,15 @@ impl Table {
         state.cells.sort_by_key(|(number, _)| *number);
         state.cells.dedup_by_key(|(number, _)| *number);
         state.normalize();
-        // Decoding the key also proves that it is one.
-        let key_row = self.spec.key_row(key)?;
-        let partition = self.spec.partition_of(&key_row)?.unwrap_or_default();
-        Ok((partition, key.into(), state))
+        // Finding the partition also proves that the key is one.
+        Ok((schema.partition_of_key(&key)?, key.into(), state))
+    }
+
+    /// Takes another specification, unless it is the same.
+    fn become_of(&mut self, spec: TableSpec) {
+        if spec != **self.schema {
+            self.schema = Arc::new(Schema::new(spec));
+        }
     }
 
     fn hold(&mut self, extent: Extent, parent: u64, seq: u64) {
@@ -285,6 +288,7 @@ impl Table {
 impl Partition {
     /// What memory knows of a row; segments may know more.
     pub fn in_memory(&self, key: &[u8]) -> Option<Versioned> {
+        let key = Hashed::of(key);
         let frozen = self.frozen.as_ref().and_then(|f| f.get(key));
         merge_versions(frozen.into_iter().chain(self.active.get(key)))
     }
@@ -295,23 +299,6 @@ impl Partition {
             Some(mut known) => known.state.merge(state),
             None => true,
         }
-    }
-
-    /// Merges a change; returns its bytes, roughly. Overwrites count as well, because this bounds
-    /// the log that a crash makes us read.
-    fn merge(&mut self, key: Arc<[u8]>, state: RowState, seq: u64) -> usize {
-        let added = key.len() + state.weight() + 96;
-        match self.active.get_mut(&key) {
-            Some(row) => {
-                let row = Arc::make_mut(row);
-                row.state.merge(&state);
-                row.seq = seq;
-            }
-            None => {
-                self.active.insert(key, Arc::new(Versioned { seq, state }));
-            }
-        }
-        added
     }
 }
 

@@ -6,7 +6,8 @@ use crate::commit::Condition;
 use crate::error::{Error, Result};
 use crate::record::{self, Batch, Body, ENTRY_BYTES_MAX, Source};
 use crate::row::{RowState, Stamp};
-use crate::spec::TableSpec;
+use crate::schema::Schema;
+use crate::spec::{COLUMNS_MAX, NAME_BYTES_MAX};
 use crate::value::Row;
 
 use super::change::check_only_key;
@@ -15,6 +16,9 @@ use super::{Ack, Change, Engine, Level, State};
 
 /// Rows of one call.
 const CALL_ROWS_MAX: usize = 100_000;
+
+/// What an entry has beside its rows: the names of a table and all its columns, and numbers.
+const HEAD_BYTES_MAX: usize = (COLUMNS_MAX + 1) * (NAME_BYTES_MAX + 2) + 64;
 
 /// What to do to one table in one step.
 pub struct Work<'a> {
@@ -38,14 +42,14 @@ impl Work<'_> {
     /// The rows whose present state must be known.
     pub(super) fn rows_to_read<'a>(
         &'a self,
-        spec: &'a TableSpec,
+        schema: &'a Schema,
     ) -> impl Iterator<Item = &'a Row> + 'a {
         let conditions = self.conditions.iter().map(|c| &c.key);
-        let changes = self.changes.iter().filter(|c| c.needs_known(spec)).map(|c| c.row());
+        let changes = self.changes.iter().filter(|c| c.needs_known(schema)).map(|c| c.row());
         conditions.chain(changes)
     }
 
-    fn check(&self, spec: &TableSpec) -> Result<()> {
+    fn check(&self, spec: &Schema) -> Result<()> {
         self.conditions.iter().try_for_each(|c| check_only_key(spec, &c.key))?;
         if self.unit == Unit::Call {
             return Ok(());
@@ -113,7 +117,7 @@ impl Engine {
         if !prior.is_current(state.table(work.table)?) {
             return Ok(None);
         }
-        let spec = state.table(work.table)?.spec.clone();
+        let spec = state.table(work.table)?.schema.clone();
         work.check(&spec)?;
         for condition in work.conditions {
             let key = spec.key_of(&condition.key)?;
@@ -122,8 +126,7 @@ impl Engine {
         }
         let rows = self.build(state, work, prior, &spec)?;
         let hlc = state.clock.last();
-        let columns = spec.columns.iter().map(|c| c.name.clone()).collect();
-        let batch = Batch { table: work.table.into(), columns, rows };
+        let batch = Batch { table: work.table.into(), columns: spec.names.clone(), rows };
         let (bodies, batch) = match work.unit {
             Unit::Call => (cut(batch)?, Batch::default()),
             Unit::Commit => (vec![whole(batch.clone())?], batch),
@@ -138,7 +141,7 @@ impl Engine {
         state: &mut State,
         work: &Work<'_>,
         prior: &Prior,
-        spec: &TableSpec,
+        spec: &Schema,
     ) -> Result<Vec<(Vec<u8>, RowState)>> {
         let now_ms = self.now_ms();
         let mut rows = Vec::with_capacity(work.changes.len());
@@ -180,6 +183,11 @@ fn whole(batch: Batch) -> Result<Batch> {
 
 /// Cuts a batch into batches that fit an entry each.
 pub(super) fn cut(batch: Batch) -> Result<Vec<Batch>> {
+    // A row takes more room in memory than encoded, so most batches need no closer look.
+    let at_most = batch.rows.iter().map(|(key, row)| key.len() + row.weight()).sum::<usize>();
+    if at_most + HEAD_BYTES_MAX <= ENTRY_BYTES_MAX {
+        return Ok(vec![batch]);
+    }
     let bytes = record::encode(&batch).len() + 64;
     if bytes <= ENTRY_BYTES_MAX {
         return Ok(vec![batch]);

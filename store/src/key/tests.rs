@@ -57,7 +57,10 @@ proptest! {
         let bytes = encoded(&[&a, &b]);
         let mut rest = &bytes[..];
         prop_assert_eq!(decode(kind, &mut rest).unwrap(), a);
+        let mut skipped = rest;
         prop_assert_eq!(decode(kind, &mut rest).unwrap(), b);
+        skip(kind, &mut skipped).unwrap();
+        prop_assert_eq!(skipped, rest);
         prop_assert!(rest.is_empty());
     }
 

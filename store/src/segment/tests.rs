@@ -1,11 +1,16 @@
 use std::collections::BTreeMap;
 
+use arrow::array::AsArray;
+use arrow::datatypes::{Float64Type, Int64Type};
 use proptest::prelude::*;
 
 use super::*;
-use crate::row::Totals;
+use crate::row::{Cell, RowState, Stamp, Totals};
+use crate::run::{KeyedRow, Versioned, visible_row};
+use crate::spec::{ColumnKind, ColumnSpec, Merge};
+use crate::value::{Row, Value};
 
-fn spec() -> TableSpec {
+pub fn spec() -> Arc<Schema> {
     let spec: TableSpec = serde_json::from_str(
         r#"{"name":"all","key":["k","at"],"columns":[
         {"name":"k","kind":"utf8"},{"name":"at","kind":"timestamp-us"},
@@ -15,7 +20,17 @@ fn spec() -> TableSpec {
     )
     .unwrap();
     spec.validate().unwrap();
-    spec
+    Arc::new(Schema::new(spec))
+}
+
+/// Encodes rows, and decodes what that gave.
+fn encoded(schema: &Arc<Schema>, rows: &[KeyedRow]) -> (SegmentMeta, Bytes) {
+    let run = Run::of_rows(schema, rows.iter().map(|(key, row)| (&**key, &**row))).unwrap();
+    encode("segment".into(), &run).unwrap()
+}
+
+fn rows_of(run: Run) -> Vec<KeyedRow> {
+    (0..run.len()).map(|i| run.keyed(i).unwrap()).collect()
 }
 
 fn merged_spec() -> TableSpec {
@@ -45,7 +60,7 @@ fn cells() -> impl Strategy<Value = Vec<(u16, Cell)>> {
         })
 }
 
-fn rows() -> impl Strategy<Value = Vec<KeyedRow>> {
+pub fn rows() -> impl Strategy<Value = Vec<KeyedRow>> {
     let row = (cells(), any::<u64>(), any::<u64>(), any::<u64>(), any::<bool>());
     prop::collection::btree_map(("[a-c]{0,2}", any::<i64>()), row, 1..20).prop_map(|rows| {
         let rows: BTreeMap<Arc<[u8]>, Arc<Versioned>> = rows
@@ -69,29 +84,39 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn rows_survive_parquet(rows in rows()) {
-        let (meta, bytes) = encode("segment".into(), &spec(), &rows).unwrap();
-        prop_assert_eq!(decode("segment", &spec(), bytes).unwrap(), rows.clone());
+        let (meta, bytes) = encoded(&spec(), &rows);
+        let run = decode(&meta, &spec(), bytes.clone()).unwrap();
+        for (i, (key, row)) in rows.iter().enumerate() {
+            prop_assert_eq!(run.find(crate::hash::Hashed::of(key)), Some(i));
+            prop_assert_eq!(run.row(i), visible_row(&spec(), key, &row.state).unwrap());
+        }
+        prop_assert_eq!(rows_of(run), rows.clone());
+        let old = SegmentMeta { newest_hlc: None, ..meta.clone() };
+        prop_assert_eq!(rows_of(decode(&old, &spec(), bytes).unwrap()), rows.clone());
         prop_assert_eq!(meta.rows, rows.len() as u64);
-        let segment = Segment::listed(meta).unwrap();
+        let newest = rows.iter().map(|(_, row)| row.state.newest_hlc()).max();
+        prop_assert_eq!(meta.newest_hlc, newest);
+        let segment = Segment::listed(meta, None).unwrap();
         for (key, _) in &rows {
             prop_assert!(segment.overlaps(key, Some(&[&**key, &[0]].concat())));
+            prop_assert!(segment.spans(key));
         }
     }
 
     #[test]
     fn damaged_parquet_never_panics(rows in rows(), at in any::<usize>(), bit in 0u8..8) {
-        let (_, bytes) = encode("segment".into(), &spec(), &rows).unwrap();
+        let (meta, bytes) = encoded(&spec(), &rows);
         let mut bytes = bytes.to_vec();
         let at = at % bytes.len();
         bytes[at] ^= 1 << bit;
         // Damage is found by the checksum; here it only must not take the process down.
-        let _ = std::panic::catch_unwind(|| decode("segment", &spec(), bytes.into()).map(|_| ()));
+        let _ = std::panic::catch_unwind(|| decode(&meta, &spec(), bytes.into()).map(rows_of));
     }
 }
 
 #[test]
 fn merged_columns_survive_and_show_their_values() {
-    let spec = merged_spec();
+    let spec = Arc::new(Schema::new(merged_spec()));
     let stamp = Stamp { hlc: 9, origin: 1 };
     let tags = [("a", true), ("b", false)].map(|(t, on)| (Value::from(t), (stamp, on)));
     let state = RowState {
@@ -105,8 +130,8 @@ fn merged_columns_survive_and_show_their_values() {
     };
     let key: Arc<[u8]> = spec.key_of(&Row::from([("k".into(), Value::Int(1))])).unwrap().into();
     let rows = vec![(key, Arc::new(Versioned { seq: 1, state }))];
-    let (_, bytes) = encode("segment".into(), &spec, &rows).unwrap();
-    assert_eq!(decode("segment", &spec, bytes.clone()).unwrap(), rows);
+    let (meta, bytes) = encoded(&spec, &rows);
+    assert_eq!(rows_of(decode(&meta, &spec, bytes.clone()).unwrap()), rows);
     let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap().build().unwrap();
     let batch = reader.into_iter().next().unwrap().unwrap();
     let column = |name: &str| batch.column_by_name(name).unwrap().clone();
@@ -118,20 +143,22 @@ fn merged_columns_survive_and_show_their_values() {
 
 #[test]
 fn an_older_segment_lacks_the_newer_columns() {
-    let old = merged_spec();
+    let (old, whole) = (Arc::new(Schema::new(merged_spec())), spec());
+    let mut wider = merged_spec();
+    let column =
+        |name: &str, kind, merge| ColumnSpec { name: name.into(), kind, merge, nullable: true };
+    wider.columns.push(column("note", ColumnKind::Utf8, Merge::Lww));
+    wider.columns.push(column("count", ColumnKind::Int64, Merge::Counter));
+    let new = Arc::new(Schema::new(wider));
     let state = RowState { written: Stamp { hlc: 1, origin: 1 }, ..RowState::default() };
     let key: Arc<[u8]> = old.key_of(&Row::from([("k".into(), Value::Int(1))])).unwrap().into();
-    let rows = vec![(key, Arc::new(Versioned { seq: 1, state }))];
-    let (_, bytes) = encode("segment".into(), &old, &rows).unwrap();
-    let mut new = old.clone();
-    new.columns.push(ColumnSpec {
-        name: "note".into(),
-        kind: ColumnKind::Utf8,
-        merge: Merge::Lww,
-        nullable: true,
-    });
-    let decoded = decode("segment", &new, bytes).unwrap();
-    assert_eq!(decoded, rows);
-    let row = visible_row(&new, &decoded[0].0, &decoded[0].1.state).unwrap();
-    assert_eq!(row["note"], Value::Null);
+    let rows = vec![(key.clone(), Arc::new(Versioned { seq: 1, state: state.clone() }))];
+    let (meta, bytes) = encoded(&old, &rows);
+    let run = decode(&meta, &new, bytes).unwrap();
+    assert_eq!(run.row(0), visible_row(&new, &key, &state).unwrap());
+    assert_eq!((&run.row(0)["note"], &run.row(0)["count"]), (&Value::Null, &Value::Int(0)));
+    assert_eq!(run.row(0)["tags"], Value::Null, "no set is not an empty one");
+    assert_eq!(rows_of(run), rows);
+    let damaged = decode(&meta, &whole, encoded(&new, &rows).1).unwrap_err();
+    assert!(damaged.to_string().contains("a key column is missing"), "{damaged}");
 }

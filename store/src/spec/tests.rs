@@ -67,19 +67,3 @@ fn only_nullable_columns_can_be_added() {
     newer.key.reverse();
     assert!(old.evolve(&newer).is_err());
 }
-
-#[test]
-fn keys_need_every_key_column() {
-    let spec = motion();
-    let mut row = Row::from([("camera".into(), "front".into())]);
-    assert!(matches!(spec.key_of(&row), Err(Error::MissingKey { column, .. }) if column == "at"));
-    assert_eq!(spec.key_prefix_of(&row).unwrap(), spec.partition_of(&row).unwrap().unwrap());
-    row.insert("at".into(), 5i64.into());
-    let key = spec.key_of(&row).unwrap();
-    row.insert("at".into(), Value::Time(5));
-    assert_eq!(spec.key_row(&key).unwrap(), row);
-    assert!(spec.key_row(&key[..key.len() - 1]).is_err());
-    let only_at = Row::from([("at".into(), 5i64.into())]);
-    assert!(spec.key_prefix_of(&only_at).is_err());
-    assert_eq!(spec.partition_of(&only_at).unwrap(), None);
-}

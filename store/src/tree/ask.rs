@@ -9,8 +9,8 @@ use crate::engine::{End, KeepEmpty, KeyRange};
 use crate::error::{Error, Result};
 use crate::record::{self, Batch, Body, Extent, Source};
 use crate::row::RowState;
-use crate::segment::{KeyedRow, Versioned};
-use crate::spec::TableSpec;
+use crate::run::{KeyedRow, Versioned};
+use crate::schema::Schema;
 
 use super::Tree;
 use super::wire::{
@@ -39,8 +39,8 @@ impl Tree {
     pub async fn know_columns(&self, batch: &Batch) -> Result<()> {
         let known = {
             let state = self.engine.read();
-            let spec = &state.table(&batch.table)?.spec;
-            batch.columns.iter().all(|name| spec.column(name).is_ok())
+            let schema = &state.table(&batch.table)?.schema;
+            batch.columns.iter().all(|name| schema.number(name).is_ok())
         };
         if known { Ok(()) } else { self.describe(&batch.table).await }
     }
@@ -58,15 +58,15 @@ impl Tree {
         let covered = covered(range, page.rest.as_deref());
         let ours = self.engine.range(&range.table, &covered).await?;
         self.know_columns(&page.rows).await?;
-        let spec = self.spec(&range.table)?;
-        let mut rows = self.localize(&page.rows)?;
+        let schema = self.schema(&range.table)?;
+        let mut rows = self.localize(page.rows)?;
         rows.extend(ours);
-        page.rows = to_batch(&spec, &crate::engine::merge_layers(rows));
+        page.rows = to_batch(&schema, &crate::engine::merge_layers(rows));
         Ok(page)
     }
 
     /// Rows of a page in this store's column numbers.
-    pub fn localize(&self, batch: &Batch) -> Result<Vec<KeyedRow>> {
+    pub fn localize(&self, batch: Batch) -> Result<Vec<KeyedRow>> {
         let state = self.engine.read();
         let rows = state.table(&batch.table)?.localize(batch)?;
         let rows = rows.into_iter();
@@ -101,7 +101,7 @@ impl Tree {
                     }
                     self.describe(&table).await?;
                 }
-                let spec = (*self.spec(&table)?).clone();
+                let spec = (**self.schema(&table)?).clone();
                 record::encode(&Described { spec }).into()
             }
             op::DECIDE => self.take_commit(record::decode("commit", payload)?).await?,
@@ -142,23 +142,23 @@ impl Tree {
             || self.engine.read().tables.get(table).is_some_and(|t| t.holds(extent))
     }
 
-    fn spec(&self, table: &str) -> Result<Arc<TableSpec>> {
-        Ok(self.engine.read().table(table)?.spec.clone())
+    pub fn schema(&self, table: &str) -> Result<Arc<Schema>> {
+        Ok(self.engine.read().table(table)?.schema.clone())
     }
 
     async fn local_page(&self, range: &Range) -> Result<Page> {
         let wanted = covered(range, None);
         let end = if range.reverse { End::Last } else { End::First };
         let rows_max = usize::try_from(range.rows_max).unwrap_or(usize::MAX).min(PAGE_ROWS_MAX);
-        let (rows, left) = self.engine.page(&range.table, &wanted, end, rows_max).await?;
-        let spec = self.spec(&range.table)?;
+        let (rows, left) = self.engine.keyed_page(&range.table, &wanted, end, rows_max).await?;
+        let schema = self.schema(&range.table)?;
         let (rows, rest) = cut_page(rows, end, rest_of(left, end));
         Ok(Page {
             site: self.engine.config.site.clone(),
             age_ms: self.age_ms(&range.table),
             store: self.engine.id,
             as_of: 0,
-            rows: to_batch(&spec, &rows),
+            rows: to_batch(&schema, &rows),
             rest,
         })
     }
@@ -178,18 +178,19 @@ impl Tree {
             partition: partition_of(&fetch.extent),
             since: if fetch.after.0 == engine.id { fetch.after.1 } else { 0 },
         };
-        let (rows, left) = engine.page(&fetch.table, &range, End::First, PAGE_ROWS_MAX).await?;
+        let (rows, left) =
+            engine.keyed_page(&fetch.table, &range, End::First, PAGE_ROWS_MAX).await?;
         // A child must not have what a crash can still take from its parent.
         let newest = engine.read().seq;
         engine.wal.wait(newest).await?;
-        let spec = self.spec(&fetch.table)?;
+        let schema = self.schema(&fetch.table)?;
         let (rows, rest) = cut_page(rows, End::First, rest_of(left, End::First));
         Ok(Page {
             site: engine.config.site.clone(),
             age_ms: self.age_ms(&fetch.table),
             store: engine.id,
             as_of,
-            rows: to_batch(&spec, &rows),
+            rows: to_batch(&schema, &rows),
             rest,
         })
     }
@@ -333,12 +334,8 @@ fn rest_of(left: Option<KeyRange>, end: End) -> Option<Vec<u8>> {
     })
 }
 
-fn to_batch(spec: &TableSpec, rows: &[KeyedRow]) -> Batch {
+fn to_batch(schema: &Schema, rows: &[KeyedRow]) -> Batch {
     let states =
         rows.iter().map(|(key, row)| -> (Vec<u8>, RowState) { (key.to_vec(), row.state.clone()) });
-    Batch {
-        table: spec.name.clone(),
-        columns: spec.columns.iter().map(|c| c.name.clone()).collect(),
-        rows: states.collect(),
-    }
+    Batch { table: schema.name.clone(), columns: schema.names.clone(), rows: states.collect() }
 }

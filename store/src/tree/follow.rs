@@ -306,7 +306,7 @@ impl Task {
         if table.extents.contains(&Extent::Whole) {
             return Ok(batch);
         }
-        let spec = &table.spec;
+        let spec = &table.schema;
         batch.rows.retain(|(key, _)| {
             let partition = spec.key_row(key).and_then(|row| spec.partition_of(&row));
             let extent = Extent::Partition(partition.ok().flatten().unwrap_or_default());

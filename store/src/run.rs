@@ -1,0 +1,298 @@
+//! Runs: rows of one table in key order, column by column.
+//!
+//! A segment read into memory is a run, memory is turned into one where it is scanned or flushed,
+//! and a merge of runs is a run. Each row keeps what a merge needs: its stamp, the entry of this
+//! store's history that changed it last, and its whole state where columns and stamp do not say
+//! everything. A run has every column of its schema.
+
+pub mod column;
+mod merge;
+
+use std::sync::{Arc, OnceLock};
+
+use arrow::array::{
+    Array, ArrayRef, BinaryArray, BinaryBuilder, BooleanArray, BooleanBuilder, UInt64Array,
+    UInt64Builder,
+};
+use arrow::compute::interleave;
+use hashbrown::HashTable;
+
+use crate::error::{Error, Result};
+use crate::hash::{self, Hashed};
+use crate::record;
+use crate::row::{Cell, RowState, Stamp};
+use crate::schema::Schema;
+use crate::value::{Row, Value};
+use column::{Builder, value_at};
+
+pub use merge::{Slice, merge};
+
+/// A row state and the last entry of this store's history that changed it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Versioned {
+    /// Last entry that changed the row here.
+    pub seq: u64,
+    /// What is known of the row.
+    pub state: RowState,
+}
+
+/// An encoded key and its row.
+pub type KeyedRow = (Arc<[u8]>, Arc<Versioned>);
+
+/// Sorted rows.
+#[derive(Debug)]
+pub struct Run {
+    /// The table as it was when the run was made.
+    pub schema: Arc<Schema>,
+    /// Encoded keys, ascending, each once.
+    keys: BinaryArray,
+    /// The table's columns as a reader sees them, by position.
+    pub columns: Vec<ArrayRef>,
+    /// What a reader does not see.
+    pub hidden: Hidden,
+    /// No stamp in the run is newer than this clock reading.
+    pub newest_hlc: u64,
+    index: OnceLock<HashTable<u32>>,
+}
+
+/// The columns of a run beside the table's.
+#[derive(Clone, Debug)]
+pub struct Hidden {
+    /// Clock readings of the newest writes.
+    pub hlc: UInt64Array,
+    /// Stores that took them.
+    pub origin: UInt64Array,
+    /// Entries of this store's history that changed the rows last.
+    pub seq: UInt64Array,
+    /// Rows that are deleted.
+    pub dead: BooleanArray,
+    /// Encoded row states, null where columns and stamp say everything.
+    pub states: BinaryArray,
+}
+
+impl Run {
+    /// Rows in key order as a run.
+    pub fn of_rows<'a>(
+        schema: &Arc<Schema>,
+        rows: impl ExactSizeIterator<Item = (&'a [u8], &'a Versioned)>,
+    ) -> Result<Run> {
+        let count = rows.len();
+        let mut keys = BinaryBuilder::with_capacity(count, count * 16);
+        let mut columns: Vec<Builder> =
+            schema.columns.iter().map(|c| Builder::new(c, count)).collect();
+        let mut hlc = UInt64Builder::with_capacity(count);
+        let mut origin = UInt64Builder::with_capacity(count);
+        let mut seq = UInt64Builder::with_capacity(count);
+        let mut dead = BooleanBuilder::with_capacity(count);
+        let mut states = BinaryBuilder::new();
+        let mut newest_hlc = 0;
+        for (key, row) in rows {
+            keys.append_value(key);
+            for (number, value) in schema.key.iter().zip(schema.key_values(key)?) {
+                columns[*number as usize].push(&value);
+            }
+            push_cells(schema, &row.state, &mut columns);
+            hlc.append_value(row.state.written.hlc);
+            origin.append_value(row.state.written.origin);
+            seq.append_value(row.seq);
+            dead.append_value(!row.state.is_live());
+            match is_plain(schema, &row.state) {
+                true => states.append_null(),
+                false => states.append_value(record::encode(&row.state)),
+            }
+            newest_hlc = newest_hlc.max(row.state.newest_hlc());
+        }
+        let hidden = Hidden {
+            hlc: hlc.finish(),
+            origin: origin.finish(),
+            seq: seq.finish(),
+            dead: dead.finish(),
+            states: states.finish(),
+        };
+        let columns = columns.into_iter().map(Builder::finish).collect();
+        Ok(Run::of_columns(schema, keys.finish(), columns, hidden, newest_hlc))
+    }
+
+    /// A run from its parts, which have been checked to fit together.
+    pub fn of_columns(
+        schema: &Arc<Schema>,
+        keys: BinaryArray,
+        columns: Vec<ArrayRef>,
+        hidden: Hidden,
+        newest_hlc: u64,
+    ) -> Run {
+        let index = OnceLock::new();
+        Run { schema: schema.clone(), keys, columns, hidden, newest_hlc, index }
+    }
+
+    /// Rows, deleted ones included.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// The encoded key of a row.
+    pub fn key(&self, i: usize) -> &[u8] {
+        self.keys.value(i)
+    }
+
+    /// The row with this key.
+    pub fn find(&self, wanted: Hashed<'_>) -> Option<usize> {
+        let index = self.index.get_or_init(|| {
+            let mut index = HashTable::with_capacity(self.len());
+            for i in 0..self.len() {
+                let hash_at = |i: &u32| hash::of(self.key(*i as usize));
+                index.insert_unique(hash::of(self.key(i)), i as u32, hash_at);
+            }
+            index
+        });
+        let found = index.find(wanted.hash, |i| self.key(*i as usize) == wanted.key);
+        found.map(|i| *i as usize)
+    }
+
+    /// The first row whose key is not less than `key`.
+    pub fn lower_bound(&self, key: &[u8]) -> usize {
+        self.lower_bound_in(key, 0, self.len())
+    }
+
+    fn lower_bound_in(&self, key: &[u8], mut from: usize, mut to: usize) -> usize {
+        while from < to {
+            let middle = from + (to - from) / 2;
+            match self.key(middle) < key {
+                true => from = middle + 1,
+                false => to = middle,
+            }
+        }
+        from
+    }
+
+    /// True if the row is deleted.
+    pub fn is_dead(&self, i: usize) -> bool {
+        self.hidden.dead.value(i)
+    }
+
+    /// True if columns and stamp say everything about the row.
+    pub fn is_plain(&self, i: usize) -> bool {
+        self.hidden.states.is_null(i)
+    }
+
+    /// Stamp of the row's newest write.
+    pub fn written(&self, i: usize) -> Stamp {
+        Stamp { hlc: self.hidden.hlc.value(i), origin: self.hidden.origin.value(i) }
+    }
+
+    /// The entry that changed the row last.
+    pub fn seq(&self, i: usize) -> u64 {
+        self.hidden.seq.value(i)
+    }
+
+    /// What a reader sees in a column.
+    pub fn value(&self, number: u16, i: usize) -> Value {
+        value_at(self.schema.column_at(number), &self.columns[number as usize], i)
+    }
+
+    /// What a reader sees of a row.
+    pub fn row(&self, i: usize) -> Row {
+        let columns = self.schema.columns.iter().zip(&self.columns);
+        let values = columns.map(|(column, array)| value_at(column, array, i)).collect();
+        Row::of(self.schema.names.clone(), values)
+    }
+
+    /// The row's whole state.
+    pub fn state(&self, i: usize) -> Result<RowState> {
+        if !self.is_plain(i) {
+            return record::decode("row state", self.hidden.states.value(i));
+        }
+        let values = &self.schema.values;
+        let cells = values.iter().map(|n| (*n, Cell::Fresh(self.value(*n, i)))).collect();
+        Ok(RowState { written: self.written(i), deleted: Stamp::default(), cells })
+    }
+
+    /// The row with its key.
+    pub fn keyed(&self, i: usize) -> Result<KeyedRow> {
+        let row = Versioned { seq: self.seq(i), state: self.state(i)? };
+        Ok((self.key(i).into(), Arc::new(row)))
+    }
+
+    /// The run again with the columns of `schema`, made of the states of its rows.
+    pub fn rebuilt(&self, schema: &Arc<Schema>) -> Result<Run> {
+        let numbers = self.schema.names.iter().map(|name| schema.number(name));
+        let numbers = numbers.collect::<Result<Vec<_>>>()?;
+        let row = |i| -> Result<(&[u8], Versioned)> {
+            let mut state = self.state(i)?;
+            if self.is_plain(i) {
+                state.cells.iter_mut().for_each(|(n, _)| *n = numbers[*n as usize]);
+                state.cells.sort_by_key(|(n, _)| *n);
+            }
+            Ok((self.key(i), Versioned { seq: self.seq(i), state }))
+        };
+        let rows = (0..self.len()).map(row).collect::<Result<Vec<_>>>()?;
+        Run::of_rows(schema, rows.iter().map(|(key, row)| (*key, row)))
+    }
+
+    /// Bytes in memory, roughly.
+    pub fn weight(&self) -> usize {
+        let shown = self.columns.iter().map(|c| c.get_array_memory_size()).sum::<usize>();
+        // Stamp, entry and the place in the index.
+        let fixed = 8 + 8 + 8 + 8;
+        let states = self.hidden.states.get_array_memory_size();
+        shown + states + self.keys.get_array_memory_size() + self.len() * fixed
+    }
+
+    /// One run of rows picked from several of the same schema: positions of run and row.
+    fn gathered(runs: &[Arc<Run>], picks: &[(usize, usize)]) -> Result<Run> {
+        let schema = &runs[0].schema;
+        let of = |part: &dyn Fn(&Run) -> &dyn Array| -> Result<ArrayRef> {
+            let parts: Vec<&dyn Array> = runs.iter().map(|run| part(run)).collect();
+            interleave(&parts, picks).map_err(|e| Error::BadRequest(format!("merge: {e}")))
+        };
+        let columns = (0..schema.columns.len()).map(|n| of(&|run| &*run.columns[n]));
+        let columns = columns.collect::<Result<Vec<_>>>()?;
+        let hidden = Hidden {
+            hlc: array(of(&|run| &run.hidden.hlc)?),
+            origin: array(of(&|run| &run.hidden.origin)?),
+            seq: array(of(&|run| &run.hidden.seq)?),
+            dead: array(of(&|run| &run.hidden.dead)?),
+            states: array(of(&|run| &run.hidden.states)?),
+        };
+        let newest_hlc = runs.iter().map(|run| run.newest_hlc).max().unwrap_or(0);
+        let keys = array(of(&|run| &run.keys)?);
+        Ok(Run::of_columns(schema, keys, columns, hidden, newest_hlc))
+    }
+}
+
+/// The row as a reader sees it (also if it is deleted: then all but the key is null).
+pub fn visible_row(schema: &Schema, key: &[u8], state: &RowState) -> Result<Row> {
+    let mut values = vec![Value::Null; schema.columns.len()];
+    for (number, value) in schema.key.iter().zip(schema.key_values(key)?) {
+        values[*number as usize] = value;
+    }
+    for number in &schema.values {
+        values[*number as usize] = state.value(*number, schema.column_at(*number).merge);
+    }
+    Ok(Row::of(schema.names.clone(), values))
+}
+
+/// True if the visible columns and the row's stamp say everything.
+pub fn is_plain(schema: &Schema, state: &RowState) -> bool {
+    state.deleted == Stamp::default()
+        && state.cells.len() == schema.values.len()
+        && state.cells.iter().all(|(_, cell)| matches!(cell, Cell::Fresh(_)))
+}
+
+/// Adds what a reader sees of a row beside its key.
+fn push_cells(schema: &Schema, state: &RowState, columns: &mut [Builder]) {
+    let mut cells = state.cells.iter().peekable();
+    for number in &schema.values {
+        while cells.next_if(|(n, _)| n < number).is_some() {}
+        let cell = cells.next_if(|(n, _)| n == number).map(|(_, cell)| cell);
+        columns[*number as usize].push_cell(cell, schema.column_at(*number).merge);
+    }
+}
+
+/// An array as the type that it has.
+fn array<T: Array + Clone + 'static>(array: ArrayRef) -> T {
+    array.as_any().downcast_ref::<T>().expect("a kernel keeps the type").clone()
+}
+
+#[cfg(test)]
+mod tests;

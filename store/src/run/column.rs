@@ -1,0 +1,247 @@
+//! Columns as Arrow arrays: their types, their values, and how they are built.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanBuilder, Float64Builder,
+    Int64Builder, ListArray, StringBuilder, TimestampMicrosecondBuilder,
+};
+use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::datatypes::{
+    DataType, Field, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType,
+};
+
+use crate::error::{Error, Result};
+use crate::key;
+use crate::row::Cell;
+use crate::schema::Schema;
+use crate::spec::{ColumnKind, ColumnSpec, Merge, TableSpec};
+use crate::value::Value;
+
+/// Metadata of a field whose type alone does not tell the column's kind.
+const KIND: &str = "edgescale.kind";
+const JSON: &str = "json";
+
+/// The Arrow field of a column.
+pub fn field(spec: &TableSpec, column: &ColumnSpec) -> Field {
+    let field = Field::new(&column.name, data_type(column), !spec.is_key(&column.name));
+    match column.kind {
+        ColumnKind::Json => field.with_metadata([(KIND.into(), JSON.into())].into()),
+        _ => field,
+    }
+}
+
+/// True if a field holds JSON documents as text.
+pub fn is_json(field: &Field) -> bool {
+    field.metadata().get(KIND).is_some_and(|kind| kind == JSON)
+}
+
+/// The Arrow type of a column.
+pub fn data_type(column: &ColumnSpec) -> DataType {
+    match column.merge {
+        Merge::Set => DataType::List(Arc::new(element_field(column.kind))),
+        _ => element_type(column.kind),
+    }
+}
+
+fn element_field(kind: ColumnKind) -> Field {
+    Field::new("item", element_type(kind), true)
+}
+
+fn element_type(kind: ColumnKind) -> DataType {
+    match kind {
+        ColumnKind::Int64 => DataType::Int64,
+        ColumnKind::Float64 => DataType::Float64,
+        ColumnKind::Utf8 | ColumnKind::Json => DataType::Utf8,
+        ColumnKind::Bool => DataType::Boolean,
+        ColumnKind::Binary => DataType::Binary,
+        ColumnKind::TimestampUs => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+    }
+}
+
+/// The value of a column whose type has been checked.
+pub fn value_at(column: &ColumnSpec, array: &ArrayRef, i: usize) -> Value {
+    if column.merge != Merge::Set {
+        return element_at(column.kind, array, i);
+    }
+    if array.is_null(i) {
+        return Value::Null;
+    }
+    let items = array.as_list::<i32>().value(i);
+    Value::List((0..items.len()).map(|i| element_at(column.kind, &items, i)).collect())
+}
+
+fn element_at(kind: ColumnKind, array: &ArrayRef, i: usize) -> Value {
+    if array.is_null(i) {
+        return Value::Null;
+    }
+    match kind {
+        ColumnKind::Int64 => Value::Int(array.as_primitive::<Int64Type>().value(i)),
+        ColumnKind::Float64 => Value::Float(array.as_primitive::<Float64Type>().value(i)),
+        ColumnKind::Bool => Value::Bool(array.as_boolean().value(i)),
+        ColumnKind::Utf8 => Value::Text(array.as_string::<i32>().value(i).into()),
+        ColumnKind::Json => Value::Json(array.as_string::<i32>().value(i).into()),
+        ColumnKind::Binary => Value::Bytes(array.as_binary::<i32>().value(i).into()),
+        ColumnKind::TimestampUs => {
+            Value::Time(array.as_primitive::<TimestampMicrosecondType>().value(i))
+        }
+    }
+}
+
+/// The encoded keys of rows whose columns have been checked; a null or NaN in a key has none.
+pub fn encoded_keys(schema: &Schema, columns: &[ArrayRef]) -> Result<BinaryArray> {
+    let rows = columns.first().map_or(0, |column| column.len());
+    let parts: Vec<(ColumnKind, &ArrayRef)> = schema
+        .key
+        .iter()
+        .map(|number| (schema.column_at(*number).kind, &columns[*number as usize]))
+        .collect();
+    if let Some((_, _)) = parts.iter().find(|(_, array)| array.null_count() > 0) {
+        return Err(Error::BadRequest("a key column holds a null".into()));
+    }
+    let mut bytes = Vec::with_capacity(rows * 8 * parts.len());
+    let mut offsets: Vec<i32> = Vec::with_capacity(rows + 1);
+    offsets.push(0);
+    for i in 0..rows {
+        for (kind, array) in &parts {
+            match kind {
+                ColumnKind::Int64 => {
+                    bytes.extend(key::int_bytes(array.as_primitive::<Int64Type>().value(i)));
+                }
+                ColumnKind::TimestampUs => {
+                    let us = array.as_primitive::<TimestampMicrosecondType>().value(i);
+                    bytes.extend(key::int_bytes(us));
+                }
+                ColumnKind::Utf8 => {
+                    key::escape(array.as_string::<i32>().value(i).as_bytes(), &mut bytes);
+                }
+                ColumnKind::Binary => {
+                    key::escape(array.as_binary::<i32>().value(i), &mut bytes);
+                }
+                kind => key::encode(&element_at(*kind, array, i), &mut bytes)?,
+            }
+        }
+        let end = i32::try_from(bytes.len()).map_err(|_| too_much("keys"))?;
+        offsets.push(end);
+    }
+    let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
+    Ok(BinaryArray::new(offsets, bytes.into(), None))
+}
+
+fn too_much(what: &str) -> Error {
+    Error::BadRequest(format!("a run holds more than 2 GiB of {what}"))
+}
+
+/// Builds the array of one column.
+pub enum Builder {
+    Int(Int64Builder),
+    Float(Float64Builder),
+    Bool(BooleanBuilder),
+    Text(StringBuilder),
+    Bytes(BinaryBuilder),
+    Time(TimestampMicrosecondBuilder),
+    Set { kind: ColumnKind, items: Box<Builder>, ends: Vec<i32>, valid: Vec<bool>, len: i32 },
+}
+
+impl Builder {
+    /// A builder for a column, with room for `rows`.
+    pub fn new(column: &ColumnSpec, rows: usize) -> Self {
+        match column.merge {
+            Merge::Set => Builder::Set {
+                kind: column.kind,
+                items: Box::new(Builder::of_kind(column.kind, rows)),
+                ends: vec![0],
+                valid: Vec::with_capacity(rows),
+                len: 0,
+            },
+            _ => Builder::of_kind(column.kind, rows),
+        }
+    }
+
+    fn of_kind(kind: ColumnKind, rows: usize) -> Self {
+        match kind {
+            ColumnKind::Int64 => Builder::Int(Int64Builder::with_capacity(rows)),
+            ColumnKind::Float64 => Builder::Float(Float64Builder::with_capacity(rows)),
+            ColumnKind::Bool => Builder::Bool(BooleanBuilder::with_capacity(rows)),
+            ColumnKind::Utf8 | ColumnKind::Json => {
+                Builder::Text(StringBuilder::with_capacity(rows, rows * 16))
+            }
+            ColumnKind::Binary => Builder::Bytes(BinaryBuilder::with_capacity(rows, rows * 16)),
+            ColumnKind::TimestampUs => {
+                let times = TimestampMicrosecondBuilder::with_capacity(rows);
+                Builder::Time(times.with_timezone("UTC"))
+            }
+        }
+    }
+
+    /// Adds a value; one of another kind counts as null.
+    pub fn push(&mut self, value: &Value) {
+        match (self, value) {
+            (Builder::Int(b), Value::Int(i)) => b.append_value(*i),
+            (Builder::Int(b), _) => b.append_null(),
+            (Builder::Float(b), Value::Float(f)) => b.append_value(*f),
+            (Builder::Float(b), _) => b.append_null(),
+            (Builder::Bool(b), Value::Bool(v)) => b.append_value(*v),
+            (Builder::Bool(b), _) => b.append_null(),
+            (Builder::Text(b), Value::Text(s) | Value::Json(s)) => b.append_value(s),
+            (Builder::Text(b), _) => b.append_null(),
+            (Builder::Bytes(b), Value::Bytes(v)) => b.append_value(v),
+            (Builder::Bytes(b), _) => b.append_null(),
+            (Builder::Time(b), Value::Time(us)) => b.append_value(*us),
+            (Builder::Time(b), _) => b.append_null(),
+            (set @ Builder::Set { .. }, Value::List(items)) => set.push_set(items.iter()),
+            (Builder::Set { ends, valid, len, .. }, _) => {
+                ends.push(*len);
+                valid.push(false);
+            }
+        }
+    }
+
+    /// Adds what a reader sees of a cell; of a column without one, what `merge` says.
+    pub fn push_cell(&mut self, cell: Option<&Cell>, merge: Merge) {
+        match cell {
+            Some(Cell::Fresh(v) | Cell::Stamped(_, v) | Cell::Max(_, v) | Cell::Min(_, v)) => {
+                self.push(v)
+            }
+            Some(Cell::Set(elements)) => {
+                let present = elements.iter().filter(|(_, (_, present))| *present);
+                self.push_set(present.map(|(value, _)| value));
+            }
+            Some(counter @ Cell::Counter { .. }) => self.push(&counter.value()),
+            None if merge == Merge::Counter => self.push(&Value::Int(0)),
+            None => self.push(&Value::Null),
+        }
+    }
+
+    fn push_set<'a>(&mut self, elements: impl Iterator<Item = &'a Value>) {
+        let Builder::Set { items, ends, valid, len, .. } = self else { return };
+        for element in elements {
+            items.push(element);
+            *len += 1;
+        }
+        ends.push(*len);
+        valid.push(true);
+    }
+
+    /// The array.
+    pub fn finish(self) -> ArrayRef {
+        match self {
+            Builder::Int(mut b) => Arc::new(b.finish()),
+            Builder::Float(mut b) => Arc::new(b.finish()),
+            Builder::Bool(mut b) => Arc::new(b.finish()),
+            Builder::Text(mut b) => Arc::new(b.finish()),
+            Builder::Bytes(mut b) => Arc::new(b.finish()),
+            Builder::Time(mut b) => Arc::new(b.finish()),
+            Builder::Set { kind, items, ends, valid, .. } => {
+                let offsets = OffsetBuffer::new(ScalarBuffer::from(ends));
+                let field = Arc::new(element_field(kind));
+                Arc::new(ListArray::new(
+                    field,
+                    offsets,
+                    items.finish(),
+                    Some(NullBuffer::from(valid)),
+                ))
+            }
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Merging runs by key. Where keys of runs do not interleave, parts of runs are handed on as they
+//! are; where they do, rows are picked column by column; only a key that is in several runs, and
+//! whose rows say different things, is merged by its states.
+
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::schema::Schema;
+
+use super::{KeyedRow, Run, Versioned};
+
+/// Rows in one piece from which they are handed on as they are.
+const PIECE_ROWS: usize = 256;
+
+/// Part of a run.
+#[derive(Clone, Debug)]
+pub struct Slice {
+    pub run: Arc<Run>,
+    pub from: usize,
+    pub to: usize,
+}
+
+impl Slice {
+    /// All of a run.
+    pub fn whole(run: Arc<Run>) -> Self {
+        let to = run.len();
+        Slice { run, from: 0, to }
+    }
+
+    /// The rows in `[from, to)`.
+    pub fn range(run: Arc<Run>, from: &[u8], to: Option<&[u8]>) -> Self {
+        let start = run.lower_bound(from);
+        let end = to.map_or(run.len(), |to| run.lower_bound(to));
+        Slice { run, from: start, to: end.max(start) }
+    }
+
+    /// Rows.
+    pub fn len(&self) -> usize {
+        self.to - self.from
+    }
+
+    /// The same rows with all columns of `schema`.
+    pub fn of_schema(self, schema: &Arc<Schema>) -> Result<Slice> {
+        match self.run.schema.columns.len() == schema.columns.len() {
+            true => Ok(self),
+            false => Ok(Slice { run: Arc::new(self.run.rebuilt(schema)?), ..self }),
+        }
+    }
+
+    /// The rows with their keys.
+    pub fn keyed_rows(&self) -> impl Iterator<Item = Result<KeyedRow>> + '_ {
+        (self.from..self.to).map(|i| self.run.keyed(i))
+    }
+
+    /// All slices as one run.
+    pub fn joined(schema: &Arc<Schema>, slices: &[Slice]) -> Result<Arc<Run>> {
+        if let [one] = slices
+            && one.len() == one.run.len()
+        {
+            return Ok(one.run.clone());
+        }
+        let runs: Vec<Arc<Run>> = slices.iter().map(|s| s.run.clone()).collect();
+        let picks: Vec<(usize, usize)> = slices
+            .iter()
+            .enumerate()
+            .flat_map(|(r, s)| (s.from..s.to).map(move |i| (r, i)))
+            .collect();
+        match picks.is_empty() {
+            true => Ok(Arc::new(Run::of_rows(schema, [].into_iter())?)),
+            false => Ok(Arc::new(Run::gathered(&runs, &picks)?)),
+        }
+    }
+}
+
+/// The next row of a run in a merge.
+struct Head<'a> {
+    key: &'a [u8],
+    slice: usize,
+    at: usize,
+}
+
+impl Ord for Head<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.key, self.slice).cmp(&(other.key, other.slice))
+    }
+}
+
+impl PartialOrd for Head<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Head<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Head<'_> {}
+
+/// Rows of one slice that follow one another in the merged order.
+struct Piece {
+    slice: usize,
+    from: usize,
+    to: usize,
+}
+
+/// The rows of all slices in key order, each key once.
+pub fn merge(schema: &Arc<Schema>, mut slices: Vec<Slice>) -> Result<Vec<Slice>> {
+    slices.retain(|slice| slice.len() > 0);
+    if slices.len() < 2 {
+        return Ok(slices);
+    }
+    let (pieces, met) = pieces(&slices)?;
+    let mut runs: Vec<Arc<Run>> = slices.iter().map(|slice| slice.run.clone()).collect();
+    let met_rows = met.iter().map(|(key, row)| (&**key, &**row));
+    runs.push(Arc::new(Run::of_rows(schema, met_rows)?));
+    gather(&runs, &pieces)
+}
+
+/// The merged order, and the rows merged from several slices, which count as one slice more.
+fn pieces(slices: &[Slice]) -> Result<(Vec<Piece>, Vec<KeyedRow>)> {
+    let mut pieces: Vec<Piece> = Vec::new();
+    let mut met: Vec<KeyedRow> = Vec::new();
+    let mut add = |slice: usize, from: usize, to: usize| match pieces.last_mut() {
+        Some(last) if last.slice == slice && last.to == from => last.to = to,
+        _ => pieces.push(Piece { slice, from, to }),
+    };
+    let head = |slice: usize, at: usize| -> Option<Reverse<Head<'_>>> {
+        let Slice { run, to, .. } = &slices[slice];
+        (at < *to).then(|| Reverse(Head { key: run.key(at), slice, at }))
+    };
+    let mut heads: BinaryHeap<_> =
+        (0..slices.len()).filter_map(|s| head(s, slices[s].from)).collect();
+    let mut same: Vec<(usize, usize)> = Vec::new();
+    while let Some(Reverse(first)) = heads.pop() {
+        let Some(Reverse(next)) = heads.peek() else {
+            add(first.slice, first.at, slices[first.slice].to);
+            break;
+        };
+        if first.key < next.key {
+            let Slice { run, to, .. } = &slices[first.slice];
+            let end = gallop(run, next.key, first.at + 1, *to);
+            add(first.slice, first.at, end);
+            heads.extend(head(first.slice, end));
+            continue;
+        }
+        same.clear();
+        same.push((first.slice, first.at));
+        while let Some(Reverse(other)) = heads.peek()
+            && other.key == first.key
+        {
+            same.push((other.slice, other.at));
+            heads.pop();
+        }
+        match newest(slices, &same) {
+            Some((slice, at)) => add(slice, at, at + 1),
+            None => {
+                add(slices.len(), met.len(), met.len() + 1);
+                met.push(merged(slices, first.key, &same)?);
+            }
+        }
+        heads.extend(same.iter().filter_map(|(slice, at)| head(*slice, at + 1)));
+    }
+    Ok((pieces, met))
+}
+
+/// The first place behind `from` whose key is not less than `key`, likely to be near.
+fn gallop(run: &Run, key: &[u8], from: usize, to: usize) -> usize {
+    let mut step = 1;
+    let mut start = from;
+    while start + step < to && run.key(start + step) < key {
+        start += step;
+        step *= 2;
+    }
+    run.lower_bound_in(key, start, to.min(start + step + 1))
+}
+
+/// The row among several of one key that says everything the others do.
+fn newest(slices: &[Slice], same: &[(usize, usize)]) -> Option<(usize, usize)> {
+    if !same.iter().all(|(slice, at)| slices[*slice].run.is_plain(*at)) {
+        return None;
+    }
+    let by_stamp = |(slice, at): &&(usize, usize)| slices[*slice].run.written(*at);
+    let by_seq = |(slice, at): &&(usize, usize)| slices[*slice].run.seq(*at);
+    let newest = same.iter().max_by_key(by_stamp)?;
+    let last_seq = same.iter().map(|pick| by_seq(&pick)).max()?;
+    // Copies of one write are equal; of two writes with one stamp the states decide.
+    let twin = same.iter().any(|pick| pick != newest && by_stamp(&pick) == by_stamp(&newest));
+    (by_seq(&newest) == last_seq && !twin).then_some(*newest)
+}
+
+fn merged(slices: &[Slice], key: &[u8], same: &[(usize, usize)]) -> Result<KeyedRow> {
+    let mut row = Versioned::default();
+    for (i, (slice, at)) in same.iter().enumerate() {
+        let run = &slices[*slice].run;
+        match i {
+            0 => row.state = run.state(*at)?,
+            _ => drop(row.state.merge(&run.state(*at)?)),
+        }
+        row.seq = row.seq.max(run.seq(*at));
+    }
+    Ok((key.into(), Arc::new(row)))
+}
+
+/// Long pieces as they are, short ones gathered.
+fn gather(runs: &[Arc<Run>], pieces: &[Piece]) -> Result<Vec<Slice>> {
+    let mut slices = Vec::new();
+    let mut picks: Vec<(usize, usize)> = Vec::new();
+    let gathered = |picks: &mut Vec<(usize, usize)>, slices: &mut Vec<Slice>| -> Result<()> {
+        if !picks.is_empty() {
+            slices.push(Slice::whole(Arc::new(Run::gathered(runs, picks)?)));
+            picks.clear();
+        }
+        Ok(())
+    };
+    for piece in pieces {
+        if piece.to - piece.from < PIECE_ROWS {
+            picks.extend((piece.from..piece.to).map(|i| (piece.slice, i)));
+            continue;
+        }
+        gathered(&mut picks, &mut slices)?;
+        slices.push(Slice { run: runs[piece.slice].clone(), from: piece.from, to: piece.to });
+    }
+    gathered(&mut picks, &mut slices)?;
+    Ok(slices)
+}

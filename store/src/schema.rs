@@ -1,0 +1,188 @@
+//! A table's specification with what follows from it, found once: columns are positions from here
+//! on, and names are looked at only where a caller's row comes in.
+
+use std::collections::HashMap;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::key;
+use crate::spec::{ColumnSpec, Merge, TableSpec};
+use crate::value::{Names, Row, Value};
+
+/// A specification, resolved.
+#[derive(Debug)]
+pub struct Schema {
+    spec: TableSpec,
+    /// The table's name, to share.
+    pub table: Arc<str>,
+    /// All columns' names.
+    pub names: Names,
+    /// Positions of the key columns, in the order of the key.
+    pub key: Vec<u16>,
+    /// Positions of the other columns, ascending.
+    pub values: Vec<u16>,
+    /// For each key column whether it is one of the partition's.
+    in_partition: Vec<bool>,
+    /// Positions of the partition columns, in their order.
+    partition: Vec<u16>,
+    /// True if the partition columns come in the order of the key.
+    partition_follows_key: bool,
+    numbers: HashMap<String, u16>,
+}
+
+impl Deref for Schema {
+    type Target = TableSpec;
+
+    fn deref(&self) -> &TableSpec {
+        &self.spec
+    }
+}
+
+impl Schema {
+    /// Resolves a specification that has been validated.
+    pub fn new(spec: TableSpec) -> Self {
+        let numbers: HashMap<String, u16> =
+            spec.columns.iter().zip(0..).map(|(c, number)| (c.name.clone(), number)).collect();
+        let positions = |names: &[String]| -> Vec<u16> {
+            names.iter().filter_map(|name| numbers.get(name).copied()).collect()
+        };
+        let (key, partition) = (positions(&spec.key), positions(&spec.partition));
+        let in_partition: Vec<bool> = key.iter().map(|number| partition.contains(number)).collect();
+        let in_key_order = key.iter().filter(|number| partition.contains(number));
+        Schema {
+            table: spec.name.as_str().into(),
+            names: spec.columns.iter().map(|c| c.name.as_str()).collect(),
+            values: (0..spec.columns.len() as u16).filter(|n| !key.contains(n)).collect(),
+            partition_follows_key: in_key_order.eq(partition.iter()),
+            key,
+            in_partition,
+            partition,
+            numbers,
+            spec,
+        }
+    }
+
+    /// The position of a column, by which row states name it.
+    pub fn number(&self, name: &str) -> Result<u16> {
+        self.numbers
+            .get(name)
+            .copied()
+            .ok_or_else(|| Error::UnknownColumn { table: self.name.clone(), column: name.into() })
+    }
+
+    /// The column at a position.
+    pub fn column_at(&self, number: u16) -> &ColumnSpec {
+        &self.spec.columns[number as usize]
+    }
+
+    /// True if any column merges by this rule.
+    pub fn merges_by(&self, merge: Merge) -> bool {
+        self.spec.columns.iter().any(|c| c.merge == merge)
+    }
+
+    /// The columns of a row with their positions, ascending.
+    pub fn placed<'a>(&self, row: &'a Row) -> Result<Vec<(u16, &'a Value)>> {
+        let placed = row.iter().map(|(name, value)| Ok((self.number(name)?, value)));
+        let mut placed = placed.collect::<Result<Vec<_>>>()?;
+        if !placed.is_sorted_by_key(|(number, _)| *number) {
+            placed.sort_unstable_by_key(|(number, _)| *number);
+        }
+        Ok(placed)
+    }
+
+    /// The encoded primary key of a row; every key column must have a value.
+    pub fn key_of(&self, row: &Row) -> Result<Vec<u8>> {
+        let mut out = Vec::with_capacity(32);
+        self.key.iter().try_for_each(|number| self.encode_key_value(row, *number, &mut out))?;
+        if out.len() > key::KEY_BYTES_MAX {
+            return Err(Error::TooLarge {
+                what: format!("key of a row of table {:?}", self.name),
+                bytes: out.len() as u64,
+                max: key::KEY_BYTES_MAX as u64,
+            });
+        }
+        Ok(out)
+    }
+
+    /// The encoded values of as many leading key columns as `row` has.
+    pub fn key_prefix_of(&self, row: &Row) -> Result<Vec<u8>> {
+        let mut out = Vec::new();
+        let given = self.key.iter().take_while(|n| row.contains_key(&self.column_at(**n).name));
+        let given: Vec<u16> = given.copied().collect();
+        given.iter().try_for_each(|number| self.encode_key_value(row, *number, &mut out))?;
+        if given.len() < row.len() {
+            return Err(Error::BadRequest(format!(
+                "a range of table {:?} must use leading columns of the key {:?}",
+                self.name, self.spec.key
+            )));
+        }
+        Ok(out)
+    }
+
+    /// The encoded partition of a row, `None` if the row does not fix it.
+    pub fn partition_of(&self, row: &Row) -> Result<Option<Vec<u8>>> {
+        if !self.spec.partition.iter().all(|name| row.contains_key(name)) {
+            return Ok(None);
+        }
+        let mut out = Vec::new();
+        self.partition.iter().try_for_each(|n| self.encode_key_value(row, *n, &mut out))?;
+        Ok(Some(out))
+    }
+
+    /// The encoded partition of an encoded key, which is checked to be one.
+    pub fn partition_of_key(&self, encoded: &[u8]) -> Result<Vec<u8>> {
+        if !self.partition_follows_key {
+            let row = self.key_row(encoded)?;
+            return Ok(self.partition_of(&row)?.unwrap_or_default());
+        }
+        let (mut rest, mut partition) = (encoded, Vec::new());
+        for (number, in_partition) in self.key.iter().zip(&self.in_partition) {
+            let before = rest;
+            key::skip(self.column_at(*number).kind, &mut rest)?;
+            if *in_partition {
+                partition.extend(&before[..before.len() - rest.len()]);
+            }
+        }
+        match rest.is_empty() {
+            true => Ok(partition),
+            false => Err(self.too_long(rest)),
+        }
+    }
+
+    /// The values of the key columns, decoded from an encoded key, in the order of the key.
+    pub fn key_values(&self, encoded: &[u8]) -> Result<Vec<Value>> {
+        let mut rest = encoded;
+        let values = self.key.iter().map(|n| key::decode(self.column_at(*n).kind, &mut rest));
+        let values = values.collect::<Result<Vec<_>>>()?;
+        match rest.is_empty() {
+            true => Ok(values),
+            false => Err(self.too_long(rest)),
+        }
+    }
+
+    /// The key columns of the row with this encoded key.
+    pub fn key_row(&self, encoded: &[u8]) -> Result<Row> {
+        let names = self.spec.key.iter().map(String::as_str).collect();
+        Ok(Row::of(names, self.key_values(encoded)?))
+    }
+
+    fn encode_key_value(&self, row: &Row, number: u16, out: &mut Vec<u8>) -> Result<()> {
+        let column = self.column_at(number);
+        let missing =
+            || Error::MissingKey { table: self.name.clone(), column: column.name.clone() };
+        let value = row.get(&column.name).filter(|v| !v.is_null()).ok_or_else(missing)?;
+        match value.is_of(column.kind) {
+            true => key::encode(value, out),
+            false => key::encode(&value.clone().fit(&column.name, column.kind)?, out),
+        }
+    }
+
+    fn too_long(&self, rest: &[u8]) -> Error {
+        let (table, more) = (&self.name, rest.len());
+        Error::BadRequest(format!("key of table {table:?} has {more} bytes too many"))
+    }
+}
+
+#[cfg(test)]
+mod tests;
