@@ -316,7 +316,7 @@ impl Writer {
         }
         match &work.then {
             Some(Command::Rotate { first_seq, snapshot }) => {
-                self.append_group(&[])?;
+                self.end_file()?;
                 let number = self.number + 1;
                 let (file, tip, synced) =
                     begin_file(&*self.disk, number, *first_seq, &[&**snapshot])?;
@@ -324,7 +324,8 @@ impl Writer {
                 lock(&self.files).push_back(LogFile { number, first_seq: *first_seq });
                 durable.send_modify(|d| d.seq = *first_seq);
             }
-            Some(Command::Seal | Command::Close) => self.append_group(&[])?,
+            Some(Command::Seal) => self.append_group(&[])?,
+            Some(Command::Close) => self.end_file()?,
             Some(Command::Append { .. }) | None => {}
         }
         Ok(())
@@ -338,6 +339,12 @@ impl Writer {
         self.tip = tip;
         self.synced += group.len() as u64;
         Ok(())
+    }
+
+    /// Seals the file and gives back the room behind its end.
+    fn end_file(&mut self) -> std::io::Result<()> {
+        self.append_group(&[])?;
+        self.file.cut(self.synced)
     }
 
     /// Tells everyone that the disk refuses, waits a little, and cuts the file back to what is
@@ -362,13 +369,13 @@ impl Writer {
         }
     }
 
-    fn cut_back(&self) -> std::io::Result<()> {
+    fn cut_back(&mut self) -> std::io::Result<()> {
         // Half a next file may have been begun; nothing in it was ever acknowledged.
         match self.disk.remove(&file_name(self.number + 1)) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
             _ => {}
         }
-        self.disk.truncate(&file_name(self.number), self.synced)
+        self.file.cut(self.synced)
     }
 }
 
@@ -405,7 +412,7 @@ fn recover_file(
         End::Whole => recovered.entries.extend(parsed.entries),
         // A file is begun only when the one before is whole, so only the last can be torn.
         End::Torn if is_last => {
-            let torn_bytes = (bytes.len() - parsed.sound_bytes) as u64;
+            let torn_bytes = (parsed.used_bytes - parsed.sound_bytes) as u64;
             tracing::warn!(file = name, torn_bytes, "log ends in an unfinished write, cut off");
             recovered.entries.extend(parsed.entries);
             recovered.torn_bytes += torn_bytes;

@@ -1,8 +1,12 @@
-//! What the log needs of a disk: five verbs, so that a disk that forgets can stand in for it.
+//! What the log needs of a disk: few verbs, so that a disk that forgets can stand in for it.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+
+/// Zeros written behind the end of a file when it grows.
+const AHEAD_BYTES: u64 = 1 << 20;
 
 /// A folder of append-only files.
 pub trait Disk: Send + Sync + 'static {
@@ -20,12 +24,14 @@ pub trait Disk: Send + Sync + 'static {
     fn remove(&self, name: &str) -> io::Result<()>;
 }
 
-/// A file open for appending.
+/// A file open for appending. Whoever reads it may find zeros behind its end.
 pub trait DiskFile: Send {
     /// Adds bytes to the end. They may or may not survive a crash.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
     /// Makes everything appended survive a crash.
     fn sync(&mut self) -> io::Result<()>;
+    /// Cuts the file to `len` bytes, durably; the next ones are added there.
+    fn cut(&mut self, len: u64) -> io::Result<()>;
 }
 
 /// A folder of the file system.
@@ -57,9 +63,9 @@ impl Disk for Folder {
 
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
         let path = self.path.join(name);
-        let file = OpenOptions::new().append(true).create_new(true).open(path)?;
+        let file = OpenOptions::new().write(true).create_new(true).open(path)?;
         sync_dir(&self.path)?;
-        Ok(Box::new(file))
+        Ok(Box::new(WrittenAhead { file, end: 0, len: 0 }))
     }
 
     fn truncate(&self, name: &str, len: u64) -> io::Result<()> {
@@ -78,13 +84,37 @@ impl Disk for Folder {
     }
 }
 
-impl DiskFile for File {
+/// A file that is written before it is needed: syncing bytes that replace others takes the disk
+/// half the time of syncing a file that grows.
+struct WrittenAhead {
+    file: File,
+    /// Where the next bytes go.
+    end: u64,
+    /// Bytes of the file; those behind `end` are zero.
+    len: u64,
+}
+
+impl DiskFile for WrittenAhead {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.write_all(bytes)
+        let end = self.end + bytes.len() as u64;
+        if end > self.len {
+            let zeros = vec![0; (end + AHEAD_BYTES - self.len) as usize];
+            self.file.write_all_at(&zeros, self.len)?;
+            self.len = end + AHEAD_BYTES;
+        }
+        self.file.write_all_at(bytes, self.end)?;
+        self.end = end;
+        Ok(())
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.sync_data()
+        self.file.sync_data()
+    }
+
+    fn cut(&mut self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)?;
+        (self.end, self.len) = (len, len);
+        self.file.sync_all()
     }
 }
 

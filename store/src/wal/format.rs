@@ -5,6 +5,7 @@
 //! group* = "ESGR" | len u32 | chain u32 | crc u32 | payload[len]
 //! payload = ( len u32 | entry[len] )*
 //! ```
+//! Any number of zeros may follow.
 //! `first` is the number of the first entry that the file can hold.
 //! A group is what one write and one sync make durable, whole or not at all. `chain` is the
 //! `crc` of the group before (of the file header for the first), `crc` is CRC32C over salt,
@@ -37,6 +38,8 @@ pub struct Parsed {
     pub entries: Vec<Vec<u8>>,
     /// Bytes from the start that are sound.
     pub sound_bytes: usize,
+    /// Bytes from the start up to the zeros at the end, if they are more.
+    pub used_bytes: usize,
     /// What follows the sound bytes.
     pub end: End,
 }
@@ -82,27 +85,30 @@ pub fn group<'a>(tip: &mut Tip, entries: impl Iterator<Item = &'a [u8]>) -> Vec<
 
 /// Reads a file. Never fails: the verdict is in [`Parsed::end`].
 pub fn parse(bytes: &[u8]) -> Parsed {
+    // Files are written ahead with zeros; a group begins with none.
+    let used_bytes = bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
     let Some((mut tip, first_seq)) = parse_file_header(bytes) else {
-        let end = match bytes.len() {
+        let end = match used_bytes {
             0 => End::Whole,
             n if n <= FILE_HEADER_BYTES => End::Torn,
             _ => End::Rotten,
         };
-        return Parsed { first_seq: 0, entries: Vec::new(), sound_bytes: 0, end };
+        return Parsed { first_seq: 0, entries: Vec::new(), sound_bytes: 0, used_bytes, end };
     };
     let mut entries = Vec::new();
     let mut at = FILE_HEADER_BYTES;
-    while at < bytes.len() {
+    while at < used_bytes {
         let sound = group_at(bytes, at, tip.salt).filter(|g| g.chain == tip.chain);
         let Some(group) = sound.filter(|g| push_entries(g.payload, &mut entries)) else {
             let rotten = (at..bytes.len()).any(|later| group_at(bytes, later, tip.salt).is_some());
             let end = if rotten { End::Rotten } else { End::Torn };
-            return Parsed { first_seq, entries, sound_bytes: at, end };
+            return Parsed { first_seq, entries, sound_bytes: at, used_bytes, end };
         };
         tip.chain = group.crc;
         at += GROUP_HEADER_BYTES + group.payload.len();
     }
-    Parsed { first_seq, entries, sound_bytes: at, end: End::Whole }
+    let used_bytes = used_bytes.max(at);
+    Parsed { first_seq, entries, sound_bytes: at, used_bytes, end: End::Whole }
 }
 
 /// Reads the sound groups on both sides of damage, for a store told to salvage.

@@ -46,6 +46,9 @@ impl MemDisk {
             if tear && kept > 0 {
                 *file.bytes.last_mut().unwrap() ^= 0x55;
             }
+            // Files may have been written ahead.
+            let zeros = file.bytes.len() * 7 % 3 * 40;
+            file.bytes.resize(file.bytes.len() + zeros, 0);
             file.synced = file.bytes.len();
         }
         let trouble = Arc::new(Mutex::new(*lock(&self.trouble)));
@@ -137,6 +140,10 @@ impl DiskFile for MemHandle {
         lock(&self.disk.files).entry(self.name.clone()).or_default().synced = len;
         Ok(())
     }
+
+    fn cut(&mut self, len: u64) -> io::Result<()> {
+        self.disk.truncate(&self.name, len)
+    }
 }
 
 fn entry(i: u64) -> Arc<[u8]> {
@@ -196,9 +203,10 @@ async fn what_was_acknowledged_survives_any_loss_of_unsynced_bytes() {
 async fn a_file_cut_at_any_byte_yields_a_prefix() {
     let (name, bytes) = only_file(&written(6).await);
     let mut last = 0;
-    for len in 0..=bytes.len() {
-        let cut = MemDisk::with_file(&name, &bytes[..len]);
+    for (len, zeros) in (0..=bytes.len()).flat_map(|len| [(len, 0), (len, 60)]) {
+        let cut = MemDisk::with_file(&name, &[&bytes[..len], &vec![0; zeros]].concat());
         let recovered = Wal::recover(&cut, OnRot::Refuse).unwrap();
+        assert!(recovered.torn_bytes as usize <= len, "zeros are no part of a write");
         let n = recovered.entries.len();
         assert_eq!(recovered.entries, entries_to(6)[..n]);
         assert!(n >= last, "cutting less must not lose more");
@@ -214,7 +222,7 @@ async fn a_flipped_bit_is_reported_not_skipped() {
     let (name, bytes) = only_file(&written(6).await);
     let sealed = bytes.len() - format::GROUP_HEADER_BYTES;
     for at in 0..sealed {
-        let mut rotten = bytes.clone();
+        let mut rotten = [&bytes[..], &[0; 60]].concat();
         rotten[at] ^= 1 << (at % 8);
         let error = Wal::recover(&MemDisk::with_file(&name, &rotten), OnRot::Refuse).unwrap_err();
         assert!(matches!(error, Error::Corrupt { ref object, .. } if object.contains(&name)));
@@ -343,7 +351,13 @@ fn check_disk(disk: &dyn Disk) {
     file.append(b"one, ").unwrap();
     file.sync().unwrap();
     file.append(b"two").unwrap();
-    assert_eq!(disk.read("a").unwrap(), b"one, two", "what is appended can be read");
+    let read = disk.read("a").unwrap();
+    let zeros = read.strip_prefix(b"one, two").expect("what is appended can be read");
+    assert!(zeros.iter().all(|b| *b == 0));
+    file.cut(5).unwrap();
+    file.append(b"three").unwrap();
+    file.cut(10).unwrap();
+    assert_eq!(disk.read("a").unwrap(), b"one, three");
     disk.truncate("a", 3).unwrap();
     assert_eq!(disk.read("a").unwrap(), b"one");
     disk.create("c").unwrap();
