@@ -5,6 +5,7 @@ mod dlq;
 pub mod output;
 mod store;
 pub mod talk;
+mod top;
 mod tree;
 mod up;
 mod video;
@@ -31,6 +32,17 @@ struct Cli {
     global: Global,
     #[command(subcommand)]
     command: Command,
+}
+
+/// Where a node's traces go; said here, it counts before the configuration file.
+#[derive(Args)]
+struct Trace {
+    /// The collector of traces, http://HOST:4318
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    otlp_endpoint: Option<String>,
+    /// Which share of the traces that begin here is recorded, 0 to 1
+    #[arg(long, env = "OTEL_TRACES_SAMPLER_ARG", value_name = "SHARE")]
+    trace_share: Option<f64>,
 }
 
 /// What every command takes.
@@ -61,6 +73,8 @@ enum Command {
         /// The node's configuration file
         #[arg(long)]
         config: PathBuf,
+        #[command(flatten)]
+        trace: Trace,
     },
     /// Run the site of --dir, its server and its node, until told to stop
     Run,
@@ -69,6 +83,8 @@ enum Command {
         #[command(subcommand)]
         command: Option<tree::Tree>,
     },
+    /// Show load, rates, queues and times of a site and those below it, until Ctrl-C
+    Top(top::Top),
     /// List apps and the state of their handlers at a site
     Ls,
     /// Register an app: upload its code, apply its manifest
@@ -185,7 +201,11 @@ async fn dispatch(command: Command, global: Global) -> Result<ExitCode> {
         Command::Demo(options) => demo::run(options, &global.tools, global.json).await?,
         Command::Run => tree::run_site(&global, out).await?,
         Command::Tree { command: Some(command) } => tree::tree(command, &global, out).await?,
-        Command::Node { config } => node::run(node::Settings::load(&config)?).await?,
+        Command::Node { config, trace } => {
+            let mut settings = node::Settings::load(&config)?;
+            trace.apply(&mut settings.trace);
+            node::run(settings).await?;
+        }
         Command::New(new) => develop::new(&new, out)?,
         Command::Build { project } => develop::build(&project, &global.tools, out)?,
         Command::Test { project } => return develop::test(&project, &global.tools, out).await,
@@ -214,6 +234,7 @@ async fn talk_to_tree(command: Command, global: &Global, out: Output) -> Result<
     let site = context.site(global.at.as_deref())?;
     match command {
         Command::Tree { command: None } => talk::tree(site, out).await,
+        Command::Top(top) => top::run(site, top, out).await,
         Command::Ls => talk::list(site, out).await,
         Command::Deploy { manifest } => talk::deploy(site, &manifest, out).await,
         Command::Undeploy { app } => talk::undeploy(site, &app, out).await,
@@ -225,6 +246,17 @@ async fn talk_to_tree(command: Command, global: &Global, out: Output) -> Result<
         Command::Dlq(command) => dlq::run(site, command, out).await,
         Command::Devices => talk::devices(site, out).await,
         _ => Ok(()),
+    }
+}
+
+impl Trace {
+    fn apply(self, settings: &mut node::otlp::Settings) {
+        if let Some(endpoint) = self.otlp_endpoint {
+            settings.endpoint = Some(endpoint);
+        }
+        if let Some(share) = self.trace_share {
+            settings.share = share;
+        }
     }
 }
 

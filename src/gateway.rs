@@ -10,6 +10,7 @@ mod events;
 mod metrics;
 mod problem;
 mod routes;
+mod trace;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -141,10 +142,12 @@ impl Door {
     }
 
     /// Answers one request, whatever it is.
-    async fn answer(&self, client: SocketAddr, request: Request<Incoming>) -> Response<Body> {
+    async fn answer(&self, client: SocketAddr, mut request: Request<Incoming>) -> Response<Body> {
         let started = std::time::Instant::now();
+        let mut span = trace::enter(&self.node.triggers.tracer, &mut request);
         let answer = self.dispatch(client, request).await;
         let response = answer.unwrap_or_else(|problem| problem.at(self.site()).response());
+        trace::leave(&mut span, response.status());
         self.node.metrics.time("http", started.elapsed());
         if response.status().is_server_error() || response.status().is_client_error() {
             self.node.metrics.count(&format!("http refused {}", response.status().as_u16()), 1);
@@ -258,11 +261,7 @@ fn bus_request(
     if let Some(timeout_ms) = timeout_ms(headers)? {
         put(TIMEOUT_HEADER, timeout_ms.to_string());
     }
-    for name in ["traceparent", "tracestate"] {
-        if let Some(value) = line(headers, name) {
-            put(name, value);
-        }
-    }
+    trace::of(headers).write(&mut request.headers);
     Ok(request)
 }
 

@@ -9,6 +9,7 @@ mod feeds;
 mod gossip;
 pub(crate) mod host;
 pub mod link;
+pub mod otlp;
 pub mod report;
 
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 use accel::EdgeAccelerate;
 use anyhow::{Context as _, Result};
 use async_trait::async_trait;
+use bus::event::Reader;
 use bus::route::policy::ParentView;
 use bus::{
     Bus, Credentials, EdgeRoute, EventLog, Headers, Kind, Refusal, RefusalKind, Registry, Request,
@@ -28,6 +30,7 @@ use handlers::deploy::{Above, Registered};
 use handlers::execute::Host;
 use handlers::logs::Logs;
 use handlers::metrics::Metrics;
+use handlers::trace::Tracer;
 use handlers::trigger::Triggers;
 use handlers::{EdgeDeploy, EdgeExecute, EdgeStream};
 use serde::{Deserialize, Serialize};
@@ -69,6 +72,9 @@ pub struct Settings {
     /// The HTTP door.
     #[serde(default)]
     pub http: gateway::Settings,
+    /// Where traces go.
+    #[serde(default)]
+    pub trace: otlp::Settings,
 }
 
 impl Settings {
@@ -117,6 +123,7 @@ pub struct Node {
 
 /// Runs a node until it is told to stop.
 pub async fn run(settings: Settings) -> Result<()> {
+    settings.trace.collector()?;
     let door = gateway::Bound::bind(&settings.http, &settings.data).await?;
     let (node, _subscriptions, mut tasks) = start(settings, door.place.clone()).await?;
     let (close_door, closed) = tokio::sync::oneshot::channel::<()>();
@@ -151,10 +158,12 @@ pub type Started = (Arc<Node>, Vec<Subscription>, JoinSet<()>);
 
 /// Starts a node, but for its HTTP door, which is `http`.
 pub async fn start(settings: Settings, http: gateway::Place) -> Result<Started> {
-    let node = Arc::new(open(&settings, http).await?);
+    let mut tasks = JoinSet::new();
+    let metrics = Arc::new(Metrics::default());
+    let tracer = start_tracer(&settings, &metrics, &mut tasks)?;
+    let node = Arc::new(open(&settings, http, metrics, tracer).await?);
     let data = settings.data.clone();
     gossip::look(&node).await;
-    let mut tasks = JoinSet::new();
     let subscriptions = serve(&node).await?;
     node.serving.store(true, Ordering::Release);
     family::reopen_door(&node).await;
@@ -174,7 +183,26 @@ pub async fn start(settings: Settings, http: gateway::Place) -> Result<Started> 
     Ok((node, subscriptions, tasks))
 }
 
-async fn open(settings: &Settings, http: gateway::Place) -> Result<Node> {
+/// Without a collector, nothing is recorded and nothing runs.
+fn start_tracer(
+    settings: &Settings,
+    metrics: &Arc<Metrics>,
+    tasks: &mut JoinSet<()>,
+) -> Result<Arc<Tracer>> {
+    let Some(collector) = settings.trace.collector()? else {
+        return Ok(Arc::new(Tracer::off()));
+    };
+    let (tracer, finished) = Tracer::start(collector.share, metrics.clone());
+    tasks.spawn(otlp::run(collector, settings.site.clone(), finished, metrics.clone()));
+    Ok(Arc::new(tracer))
+}
+
+async fn open(
+    settings: &Settings,
+    http: gateway::Place,
+    metrics: Arc<Metrics>,
+    tracer: Arc<Tracer>,
+) -> Result<Node> {
     let started = Instant::now();
     let site = &settings.site;
     let seed = std::fs::read_to_string(&settings.nkey)
@@ -182,7 +210,6 @@ async fn open(settings: &Settings, http: gateway::Place) -> Result<Node> {
     let credentials = Credentials { seed: seed.trim().to_owned() };
     let bus = Bus::connect(&settings.server, site, &credentials, "edgescale-node").await?;
     let logs = Arc::new(Logs::start(&bus));
-    let metrics = Arc::new(Metrics::default());
     let store = open_store(settings, &bus).await?;
     let accelerate = Arc::new(open_accelerate(settings)?);
     let doors = Arc::new(host::Doors::default());
@@ -206,6 +233,7 @@ async fn open(settings: &Settings, http: gateway::Place) -> Result<Node> {
         events.clone(),
         logs.clone(),
         metrics.clone(),
+        tracer,
     ));
     doors.open(host::Behind {
         store: store.clone(),
@@ -345,8 +373,18 @@ impl Node {
             streams: self.streams.list(),
             tables: self.store.tables(),
             dead_letters: self.events.dead_len().await.unwrap_or(0),
+            events_waiting: self.events_waiting().await,
             metrics: self.metrics.snapshot(),
         }
+    }
+
+    /// What a server does not say is not counted.
+    async fn events_waiting(&self) -> u64 {
+        let mut waiting = 0;
+        for reader in [Reader::Run, Reader::Climb] {
+            waiting += self.events.waiting(reader).await.unwrap_or(0);
+        }
+        waiting
     }
 
     fn app_report(&self, app: &handlers::deploy::App) -> AppReport {

@@ -68,9 +68,9 @@ impl RunningSite {
             log: folder.file("node.log"),
         };
         let file = folder.file(node::CONFIG_FILE);
-        // The one part of the file that is an operator's own.
-        let http = match file.exists() {
-            true => node::Settings::load(&file)?.http,
+        // The parts of the file that are an operator's own.
+        let (http, trace) = match file.exists() {
+            true => node::Settings::load(&file).map(|settings| (settings.http, settings.trace))?,
             false => Default::default(),
         };
         let settings = node::Settings {
@@ -84,6 +84,7 @@ impl RunningSite {
             folder: Some(folder.dir().to_owned()),
             former: record.former.clone(),
             http,
+            trace,
         };
         settings.save(&file)?;
         let (dir, programs) = (folder.dir().to_owned(), programs.clone());

@@ -14,6 +14,7 @@ pub mod route;
 pub mod server;
 pub mod site;
 pub mod subject;
+pub mod trace;
 pub mod tree;
 
 pub use client::{Bus, Credentials, Subscription};

@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bus::trace::Trace;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
@@ -140,8 +141,8 @@ pub struct Invocation {
     pub deadline: Instant,
     /// 1 for the first delivery.
     pub attempt: u32,
-    /// W3C trace context.
-    pub traceparent: Option<String>,
+    /// The trace that this is part of.
+    pub trace: Trace,
 }
 
 /// What a handler is given.
@@ -462,7 +463,7 @@ impl Invocation {
         Caller {
             target: Arc::clone(&self.target),
             invocation,
-            traceparent: self.traceparent.clone(),
+            trace: self.trace.clone(),
             deadline: time.deadline,
         }
     }

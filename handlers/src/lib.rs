@@ -10,6 +10,7 @@ pub mod logs;
 pub mod manifest;
 pub mod metrics;
 pub mod stream;
+pub mod trace;
 pub mod trigger;
 
 pub use deploy::EdgeDeploy;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use accel::video::child::Reader;
 use accel::{EdgeAccelerate, Frame};
+use bus::trace::Trace;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
@@ -30,6 +31,8 @@ pub const STREAMS_MAX: usize = 64;
 const ENDED_MAX: usize = 64;
 /// How many decoded frames wait for their handler.
 const FRAMES_QUEUED_MAX: usize = 4;
+/// How many frames of a stream belong to the trace in which it was opened.
+const FRAMES_TRACED_MAX: u64 = 256;
 /// What of a decoder's complaint is kept, in bytes.
 const COMPLAINT_BYTES_MAX: u64 = 4_096;
 
@@ -127,6 +130,7 @@ struct Job {
     target: Arc<Target>,
     connection: Connection,
     pace: Pace,
+    trace: Trace,
     opened: Instant,
     status: Arc<Mutex<Status>>,
 }
@@ -143,8 +147,14 @@ impl EdgeStream {
         Self { site: site.to_owned(), triggers, accelerate, decoder, streams, count }
     }
 
-    /// Opens a stream of an app; its code is brought here first. Returns the connection's id.
-    pub async fn open(self: &Arc<Self>, app: &Arc<App>, open: &Open) -> Result<Status, Error> {
+    /// Opens a stream of an app; its code is brought here first. The first frames belong to
+    /// `trace`. Returns the connection's id.
+    pub async fn open(
+        self: &Arc<Self>,
+        app: &Arc<App>,
+        open: &Open,
+        trace: Trace,
+    ) -> Result<Status, Error> {
         let opened = Instant::now();
         let handler = self.handler_of(app, open)?.clone();
         if !app.manifest.grants.devices.is_empty() {
@@ -177,6 +187,7 @@ impl EdgeStream {
                 tier: self.site.clone(),
             },
             pace: open.pace,
+            trace,
             opened,
             status: status.clone(),
         };
@@ -333,12 +344,16 @@ impl EdgeStream {
     async fn handle(&self, job: &Job, frame: Frame) {
         let started = Instant::now();
         let limit = Duration::from_millis(job.handler.limits.timeout_ms.into());
+        let trace = match frame.index < FRAMES_TRACED_MAX {
+            true => job.trace.clone(),
+            false => Trace::default(),
+        };
         let invocation = Invocation {
             target: job.target.clone(),
             input: Input::Frame(job.connection.clone(), frame),
             deadline: started + limit,
             attempt: 1,
-            traceparent: None,
+            trace,
         };
         let result = self.triggers.invoke(&job.app, &job.handler, invocation).await;
         self.triggers.metrics.time("frame", started.elapsed());

@@ -5,6 +5,7 @@
 //! parent is away. An event leaves the log of a tier only when both are done with it.
 
 mod asked;
+mod hop;
 mod load;
 mod plan;
 mod progress;
@@ -18,6 +19,7 @@ use bus::event::{DONE_HEADER, Delivery, ONLY_HEADER, Reader};
 use bus::message::SITE_HEADER;
 use bus::route::once::{Course, Held, KEY_BYTES_MAX, Once};
 use bus::route::{CodeView, Decision, HandlerView};
+use bus::trace::Trace;
 use bus::{
     EdgeRoute, EventLog, PAYLOAD_BYTES_MAX, Refusal, RefusalKind, Request, Response, Subject,
     TierPath,
@@ -35,6 +37,7 @@ use crate::execute::{self, Input, Invocation, InvokeError};
 use crate::logs::Logs;
 use crate::manifest::Handler;
 use crate::metrics::Metrics;
+use crate::trace::Tracer;
 
 /// How many events are with handlers at once.
 const EVENTS_AT_ONCE: usize = 64;
@@ -57,6 +60,7 @@ pub struct Triggers {
     pub events: EventLog,
     pub logs: Arc<Logs>,
     pub metrics: Arc<Metrics>,
+    pub tracer: Arc<Tracer>,
     pub load: Load,
     progress: Mutex<Progress>,
     once: Once,
@@ -93,9 +97,10 @@ impl Triggers {
         events: EventLog,
         logs: Arc<Logs>,
         metrics: Arc<Metrics>,
+        tracer: Arc<Tracer>,
     ) -> Self {
         let (load, progress, once) = Default::default();
-        Self { deploy, execute, route, events, logs, metrics, load, progress, once }
+        Self { deploy, execute, route, events, logs, metrics, tracer, load, progress, once }
     }
 
     /// Runs one handler on one input, counted, timed and logged.
@@ -103,7 +108,7 @@ impl Triggers {
         &self,
         app: &App,
         handler: &Handler,
-        invocation: Invocation,
+        mut invocation: Invocation,
     ) -> Result<execute::Reply, InvokeError> {
         let name = &handler.name;
         let missing = || InvokeError::Node(format!("app {} has no handler {name}", app.name()));
@@ -111,10 +116,12 @@ impl Triggers {
         let mut running = self.load.begin(key, handler.limits.concurrency);
         let app = app.name();
         self.metrics.count(&format!("invocations {app}/{name}"), 1);
+        let span = self.run_span(app, name, &mut invocation);
         let result = self.execute.invoke(invocation).await;
         if let Ok(reply) = &result {
             running.ran(reply.run_us);
         }
+        span.end(&result);
         drop(running);
         match &result {
             Ok(reply) => {
@@ -276,7 +283,7 @@ impl Triggers {
                     input: Input::Event(execute_event(event)),
                     deadline: Instant::now() + limit + TURN_PATIENCE,
                     attempt,
-                    traceparent: event.headers.get("traceparent").cloned(),
+                    trace: Trace::of(&event.headers),
                 };
                 match self.invoke(app, handler, invocation).await {
                     Ok(_) => return Outcome::Done,
@@ -381,9 +388,7 @@ impl Triggers {
         let list = done.into_iter().collect::<Vec<_>>().join(",");
         let mut event = event.clone();
         event.headers.insert(DONE_HEADER.into(), list);
-        self.events.climb(&event, CLIMB_TIMEOUT).await.map_err(|e| e.to_string())?;
-        self.metrics.count("events sent up", 1);
-        Ok(())
+        self.send_up(event).await
     }
 
     /// Answers a call: runs it here, passes it on, or refuses it. A call whose idempotency key was
@@ -454,14 +459,8 @@ impl Triggers {
                     format!("{bytes} bytes are asked of another site than {}", self.route.site());
                 Err(Refusal::bad(format!("{text}; at most {PAYLOAD_BYTES_MAX} travel")))
             }
-            Decision::Escalate { .. } => {
-                self.metrics.count("calls sent up", 1);
-                self.route.escalate(request).await
-            }
-            Decision::Send { to } => {
-                self.metrics.count("calls sent down", 1);
-                self.route.descend(request, to).await
-            }
+            Decision::Escalate { .. } => self.pass_up(request).await,
+            Decision::Send { to } => self.pass_down(request, to).await,
             Decision::Refuse(refusal) => Err(refusal.clone()),
             _ => Err(Refusal::new(RefusalKind::Internal, format!("no handler for {name}"))),
         };
@@ -521,8 +520,8 @@ impl Triggers {
         let target = target.map_err(|_| self.late("the code is still on its way"))?;
         let target = target.map_err(|e| e.refusal())?;
         let input = asked.input(&app.manifest, request);
-        let traceparent = request.headers.get("traceparent").cloned();
-        let invocation = Invocation { target, input, deadline, attempt: 1, traceparent };
+        let trace = Trace::of(&request.headers);
+        let invocation = Invocation { target, input, deadline, attempt: 1, trace };
         let reply = self.invoke(app, handler, invocation).await.map_err(refusal_of_invoke)?;
         Ok(asked::response(reply).with(SITE_HEADER, site))
     }

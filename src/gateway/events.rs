@@ -61,11 +61,7 @@ impl Door {
             }
             _ => (binary(headers), data),
         };
-        for name in ["traceparent", "tracestate"] {
-            if let Some(value) = super::line(headers, name) {
-                attributes.insert(name.into(), value);
-            }
-        }
+        super::trace::of(headers).write(&mut attributes);
         let (site, now) = (self.node.bus.site(), time::OffsetDateTime::now_utc());
         let id = bus::event::unique_id();
         Ok(Event::read(name, attributes, data, site, &id, now)?)

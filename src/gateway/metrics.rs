@@ -164,6 +164,7 @@ fn count_series(name: &str) -> Series {
     match name.split_once(' ') {
         Some(("invocations", handler)) => ("edgescale_invocations_total", of_handler(handler)),
         Some(("failures", handler)) => ("edgescale_invocation_failures_total", of_handler(handler)),
+        Some(("spans", what)) => ("edgescale_spans_total", one("what", what)),
         Some(("events", what)) => ("edgescale_events_total", one("what", what)),
         Some(("calls", "sent up")) => ("edgescale_calls_sent_up_total", vec![]),
         Some(("dead", "letters")) => ("edgescale_dead_letters_total", vec![]),

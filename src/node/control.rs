@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bus::message::SITE_HEADER;
 use bus::registry::{Entry, MANIFEST_BYTES_MAX};
+use bus::trace::Trace;
 use bus::{
     PAYLOAD_BYTES_MAX, Refusal, RefusalKind, Registry, Request, Response, Subject, TierPath,
 };
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use handlers::deploy::{self, Registered};
 use handlers::manifest::{Handler, Source};
+use handlers::trace::Role;
 use handlers::{Digest, Manifest};
 use serde::Deserialize;
 use serde_json::json;
@@ -33,13 +35,17 @@ fn text(request: &Request) -> Result<&str, Refusal> {
 }
 
 /// `call.<site>._.<app>.<function>`.
-pub async fn call(node: Arc<Node>, request: Request) -> Answer {
+pub async fn call(node: Arc<Node>, mut request: Request) -> Answer {
     let started = request.received;
-    let name = Subject::parse(&request.subject).map(|subject| cron::is_tick(subject.rest()));
-    if name.unwrap_or(false) {
+    let name = Subject::parse(&request.subject);
+    if name.as_ref().is_ok_and(|subject| cron::is_tick(subject.rest())) {
         return cron::take(&node, &request).await;
     }
+    let function = name.map(|subject| subject.name).unwrap_or_default();
+    let named = || format!("call {function}");
+    let span = node.triggers.tracer.enter(&mut request, Role::Server, named);
     let answer = node.triggers.answer(request).await;
+    span.end(&answer);
     node.metrics.time("call", started.elapsed());
     match answer {
         Ok(answer) if answer.payload.len() > PAYLOAD_BYTES_MAX => {
@@ -176,7 +182,9 @@ pub async fn streams(node: Arc<Node>, request: Request) -> Answer {
             let found = node.deploy.app(app).await.map_err(|e| e.refusal())?;
             let missing = || Refusal::new(RefusalKind::NotFound, format!("no app {app:?}"));
             let found = found.ok_or_else(missing)?;
-            let status = node.streams.open(&found, &open).await.map_err(refusal_of_stream)?;
+            let trace = Trace::of(&request.headers);
+            let opened = node.streams.open(&found, &open, trace).await;
+            let status = opened.map_err(refusal_of_stream)?;
             Response::json(&status)
         }
         "list" => {

@@ -10,6 +10,7 @@ use bus::{Kind, RefusalKind, Request, Subject, TierPath};
 use bytes::Bytes;
 use handlers::deploy::{self, App};
 use handlers::execute::{Caller, Host, HostError, Level, Publication, Row, Scan};
+use handlers::trace::{Open, Role};
 use handlers::trigger::Triggers;
 use store::EdgeStore;
 
@@ -67,11 +68,28 @@ impl Doors {
             false => HostError::NotFound(text),
         })
     }
+}
 
-    fn timed(&self, name: &str, started: Instant) {
-        if let Ok(behind) = self.behind() {
-            behind.triggers.metrics.time(name, started.elapsed());
-        }
+impl Behind {
+    fn span(&self, caller: &Caller, role: Role, name: impl FnOnce() -> String) -> Open {
+        self.triggers.tracer.open(&caller.trace, role, name)
+    }
+
+    /// Does one thing in the store for a handler, timed; `what` it touches is a table or a blob.
+    async fn in_store<T>(
+        &self,
+        caller: &Caller,
+        name: &'static str,
+        what: &str,
+        work: impl Future<Output = Result<T, HostError>>,
+    ) -> Result<T, HostError> {
+        let mut span = self.span(caller, Role::Internal, || name.to_owned());
+        span.note("edgescale.object", what);
+        let started = Instant::now();
+        let done = work.await;
+        self.triggers.metrics.time(name, started.elapsed());
+        span.end(&done);
+        done
     }
 }
 
@@ -127,9 +145,8 @@ impl Host for Doors {
         key: Row,
     ) -> Result<Option<Row>, HostError> {
         let (behind, table) = self.table(caller, table)?;
-        let started = Instant::now();
-        let found = behind.store.get(&table, &row(key)?).await.map_err(of_store)?;
-        self.timed("store get", started);
+        let work = async { behind.store.get(&table, &row(key)?).await.map_err(of_store) };
+        let found = behind.in_store(caller, "store get", &table, work).await?;
         Ok(found.as_ref().map(json_row))
     }
 
@@ -140,10 +157,11 @@ impl Host for Doors {
         rows: Vec<Row>,
     ) -> Result<(), HostError> {
         let (behind, table) = self.table(caller, table)?;
-        let started = Instant::now();
-        let rows = rows.into_iter().map(row).collect::<Result<Vec<_>, _>>()?;
-        behind.store.put(&table, &rows).await.map_err(of_store)?;
-        self.timed("store put", started);
+        let work = async {
+            let rows = rows.into_iter().map(row).collect::<Result<Vec<_>, _>>()?;
+            behind.store.put(&table, &rows).await.map_err(of_store)
+        };
+        behind.in_store(caller, "store put", &table, work).await?;
         Ok(())
     }
 
@@ -155,10 +173,11 @@ impl Host for Doors {
         deltas: Row,
     ) -> Result<(), HostError> {
         let (behind, table) = self.table(caller, table)?;
-        let started = Instant::now();
-        let deltas = deltas.into_iter().map(delta).collect::<Result<Vec<_>, _>>()?;
-        behind.store.increment(&table, &row(key)?, &deltas).await.map_err(of_store)?;
-        self.timed("store increment", started);
+        let work = async {
+            let deltas = deltas.into_iter().map(delta).collect::<Result<Vec<_>, _>>()?;
+            behind.store.increment(&table, &row(key)?, &deltas).await.map_err(of_store)
+        };
+        behind.in_store(caller, "store increment", &table, work).await?;
         Ok(())
     }
 
@@ -169,26 +188,25 @@ impl Host for Doors {
         scan: Scan,
     ) -> Result<Vec<Row>, HostError> {
         let (behind, table) = self.table(caller, table)?;
-        let started = Instant::now();
         let limit = scan.limit.unwrap_or(SCAN_ROWS_MAX).min(SCAN_ROWS_MAX) as usize;
         let (prefix, reverse) = (row(scan.prefix)?, scan.reverse);
         let scan = store::Scan { prefix, limit: Some(limit), reverse, ..Default::default() };
-        let found = behind.store.scan(&table, scan).await.map_err(of_store)?;
-        self.timed("store scan", started);
+        let work = async { behind.store.scan(&table, scan).await.map_err(of_store) };
+        let found = behind.in_store(caller, "store scan", &table, work).await?;
         Ok(found.rows.iter().map(json_row).collect())
     }
 
-    async fn put_blob(&self, _caller: &Caller, content: Bytes) -> Result<String, HostError> {
+    async fn put_blob(&self, caller: &Caller, content: Bytes) -> Result<String, HostError> {
         let behind = self.behind()?;
-        let started = Instant::now();
-        let key = behind.store.put_blob(content).await.map_err(of_store);
-        self.timed("blob put", started);
-        key.map(|key| key.to_string())
+        let work = async { behind.store.put_blob(content).await.map_err(of_store) };
+        let key = behind.in_store(caller, "blob put", "", work).await?;
+        Ok(key.to_string())
     }
 
-    async fn get_blob(&self, _caller: &Caller, key: &str) -> Result<Option<Bytes>, HostError> {
-        let key = key.parse().map_err(of_store)?;
-        self.behind()?.store.get_blob(&key).await.map_err(of_store)
+    async fn get_blob(&self, caller: &Caller, key: &str) -> Result<Option<Bytes>, HostError> {
+        let (behind, found) = (self.behind()?, key.parse().map_err(of_store)?);
+        let work = async { behind.store.get_blob(&found).await.map_err(of_store) };
+        behind.in_store(caller, "blob get", key, work).await
     }
 
     async fn publish(&self, caller: &Caller, event: Publication) -> Result<(), HostError> {
@@ -198,25 +216,29 @@ impl Host for Doors {
             .map_err(|e| HostError::Invalid(e.to_string()))?;
         sent.id = event.id;
         sent.content_type = event.content_type;
-        if let Some(trace) = &caller.traceparent {
-            sent.headers.insert("traceparent".into(), trace.clone());
-        }
+        let span = behind.span(caller, Role::Producer, || format!("publish {name}"));
+        span.trace().write(&mut sent.headers);
         let started = Instant::now();
         let stored = behind.triggers.events.publish(&sent).await;
-        self.timed("publish", started);
+        behind.triggers.metrics.time("publish", started.elapsed());
+        span.end(&stored);
         behind.triggers.metrics.count("events published", 1);
         stored.map(|_| ()).map_err(|e| HostError::Unavailable(e.to_string()))
     }
 
     async fn call(&self, caller: &Caller, name: &str, body: Bytes) -> Result<Bytes, HostError> {
         let (behind, app) = self.app(caller)?;
-        let subject = Subject::checked(Kind::Call, &behind.site, &full_name(&app, name)?)
+        let name = full_name(&app, name)?;
+        let subject = Subject::checked(Kind::Call, &behind.site, &name)
             .map_err(|e| HostError::Invalid(e.to_string()))?;
         let mut request = Request::new(subject.to_string(), body);
         let left = caller.deadline.saturating_duration_since(Instant::now());
         let left_ms = left.as_millis().to_string();
         request.headers.insert(bus::message::TIMEOUT_HEADER.into(), left_ms);
+        let span = behind.span(caller, Role::Internal, || format!("call {name}"));
+        span.trace().write(&mut request.headers);
         let answer = Box::pin(behind.triggers.answer(request)).await;
+        span.end(&answer);
         answer.map(|response| response.payload).map_err(|refusal| match refusal.kind {
             RefusalKind::BadRequest => HostError::Invalid(refusal.message),
             RefusalKind::NotGranted => HostError::Denied(refusal.message),
@@ -248,7 +270,15 @@ impl Host for Doors {
             priority: 0,
             tenant: caller.target.app.clone(),
         };
-        let output = behind.accelerate.run(job).await.map_err(of_accel)?;
+        let mut span = behind.span(caller, Role::Internal, || "accelerate".into());
+        let output = behind.accelerate.run(job).await.map_err(of_accel);
+        if let Ok(output) = &output {
+            span.note("edgescale.device", output.device.as_str());
+            span.note("edgescale.queue_us", output.timing.queue_us);
+            span.note("edgescale.compute_us", output.timing.compute_us);
+        }
+        span.end(&output);
+        let output = output?;
         let metrics = &behind.triggers.metrics;
         metrics.count(&format!("frames on {}", output.device), 1);
         let timing = &output.timing;

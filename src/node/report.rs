@@ -24,6 +24,9 @@ pub struct Report {
     pub streams: Vec<handlers::stream::Status>,
     pub tables: Vec<store::TableStatus>,
     pub dead_letters: u64,
+    /// Events that wait for handlers here, or for the way up.
+    #[serde(default)]
+    pub events_waiting: u64,
     pub metrics: Snapshot,
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use edgescale::context::Context;
+use edgescale::tree::DEMO_SITES;
 use serde_json::Value;
 
 use crate::world::{PATIENCE, binary, clip, doorcam, root, tools};
@@ -103,6 +104,9 @@ fn up_serves_every_command_and_ends_on_ctrl_c_without_a_trace() -> Result<()> {
     assert_eq!(up.json(&["store", "tables"])?.as_array().map(Vec::len), Some(0));
     assert!(up.json(&["logs"])?.is_array());
 
+    top_shows_every_site(&up)?;
+    let text = String::from_utf8(up.run(&["--at", "east", "top", "--once"])?.stdout)?;
+    assert!(!text.contains("cloud  ") && text.contains("  cloud.east.cell1"), "{text}");
     let text = String::from_utf8(up.run(&["tree"])?.stdout)?;
     assert!(text.contains("    cloud.east.cell2"), "{text}");
     let complaint = up.complaint(&["--at", "cell9", "ls"])?;
@@ -145,6 +149,25 @@ fn rows_are_written_from_the_shell(up: &Up) -> Result<()> {
     let gone = |change: &&Value| change["key"]["camera"] == "shell" && change["row"].is_null();
     assert!(changes.iter().any(|change| gone(&change)), "{feed}");
     Ok(())
+}
+
+/// Heartbeats tell of a link that has just come up a second later.
+fn top_shows_every_site(up: &Up) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let top = up.json(&["top", "--once", "--every", "0.2"])?;
+        let rows = top.as_array().context("a list of sites")?;
+        let sites: Vec<&str> = rows.iter().filter_map(|row| row["site"].as_str()).collect();
+        assert_eq!(sites, DEMO_SITES);
+        let numbers = ["in_flight", "calls_per_s", "events_per_s", "waiting", "p50_us", "p99_us"];
+        let whole = |row: &Value| numbers.iter().all(|name| row[name].is_number());
+        assert!(rows.iter().all(|row| row["up"] == true && whole(row)), "{top}");
+        assert!(rows[0]["link_rtt_us"].is_null(), "{top}");
+        if rows[1..].iter().all(|row| row["link_rtt_us"].is_number()) {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "links that are up are not shown: {top}");
+    }
 }
 
 fn the_example_app(up: &Up, clip: &Path) -> Result<()> {

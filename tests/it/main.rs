@@ -13,6 +13,7 @@ mod proxy;
 mod road;
 mod security;
 mod tidy;
+mod trace;
 mod tree;
 mod video;
 mod world;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
+use bus::trace::Trace;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
@@ -20,8 +21,8 @@ pub struct Caller {
     pub target: Arc<Target>,
     /// Id of the event, request or frame being handled; empty outside of an invocation.
     pub invocation: String,
-    /// W3C trace context of the invocation.
-    pub traceparent: Option<String>,
+    /// The trace of the invocation.
+    pub trace: Trace,
     /// When the invocation will be stopped; a host need not work beyond it.
     pub deadline: Instant,
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use bus::trace::{PARENT_HEADER, STATE_HEADER, Trace};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +55,14 @@ pub struct HttpHead {
 }
 
 impl HttpRequest {
+    /// Names a trace in the headers, in the place of whatever they said of one.
+    pub fn set_trace(&mut self, trace: &Trace) {
+        self.headers.retain(|(name, _)| name != PARENT_HEADER && name != STATE_HEADER);
+        let parent = trace.parent.map(|parent| (PARENT_HEADER.to_owned(), parent.to_string()));
+        let state = trace.state.clone().map(|state| (STATE_HEADER.to_owned(), state));
+        self.headers.extend(parent.into_iter().chain(state));
+    }
+
     /// The values of a header, joined by commas as RFC 9110 (section 5.3) allows.
     pub fn header(&self, name: &str) -> Option<String> {
         let values: Vec<&str> = self.headers_named(name).collect();

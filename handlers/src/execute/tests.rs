@@ -66,7 +66,7 @@ fn invocation(target: &Target, input: Input) -> Invocation {
         input,
         deadline: Instant::now() + Duration::from_secs(60),
         attempt: 1,
-        traceparent: None,
+        trace: Default::default(),
     }
 }
 

@@ -458,7 +458,12 @@ fn trial_caller(digest: &Digest, deadline: Instant) -> Caller {
         entry: None,
         limits: crate::manifest::Limits { memory_mb: 512, ..Default::default() },
     };
-    Caller { target: Arc::new(target), invocation: String::new(), traceparent: None, deadline }
+    Caller {
+        target: Arc::new(target),
+        invocation: String::new(),
+        trace: Default::default(),
+        deadline,
+    }
 }
 
 /// Components may hold many core instances: one made from Python has 68.

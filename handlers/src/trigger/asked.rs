@@ -50,7 +50,8 @@ impl Asked {
         let body = request.payload.clone();
         match self {
             Self::Call(name) => Input::Call(execute::Request {
-                id: request.key().unwrap_or_default().to_owned(),
+                // What it publishes is told apart by this.
+                id: request.key().map_or_else(bus::event::unique_id, str::to_owned),
                 name: name.clone(),
                 content_type: header("content-type").unwrap_or_else(|| "application/json".into()),
                 body,

@@ -93,7 +93,7 @@ impl Host for LocalHost {
             input: Input::Call(request),
             deadline: caller.deadline,
             attempt: 1,
-            traceparent: None,
+            trace: Default::default(),
         };
         let reply = execute.invoke(invocation).await;
         reply.map(|reply| reply.body).map_err(|e| HostError::Failed(e.to_string()))

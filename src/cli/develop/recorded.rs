@@ -184,7 +184,7 @@ impl Ground {
             input,
             deadline: Instant::now() + limit,
             attempt: 1,
-            traceparent: None,
+            trace: Default::default(),
         };
         match (self.execute.invoke(invocation).await, &step.error) {
             (Err(e), Some(wanted)) if e.to_string().contains(wanted) => Ok(()),

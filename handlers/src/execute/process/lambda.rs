@@ -237,8 +237,8 @@ fn headers(id: &str, caller: &Caller) -> HeaderMap {
     put("lambda-runtime-aws-request-id", id);
     put("lambda-runtime-deadline-ms", &deadline_ms);
     put("lambda-runtime-invoked-function-arn", &arn(&caller.target));
-    if let Some(traceparent) = &caller.traceparent {
-        put("lambda-runtime-trace-id", traceparent);
+    if let Some(parent) = &caller.trace.parent {
+        put("lambda-runtime-trace-id", &parent.to_string());
     }
     headers
 }

@@ -224,7 +224,12 @@ fn serves_max(target: &Target) -> u32 {
 }
 
 fn idle_caller(target: &Arc<Target>, deadline: Instant) -> Caller {
-    Caller { target: Arc::clone(target), invocation: String::new(), traceparent: None, deadline }
+    Caller {
+        target: Arc::clone(target),
+        invocation: String::new(),
+        trace: Default::default(),
+        deadline,
+    }
 }
 
 /// Owns the child until it has ended and is reaped; tells how it ended.

@@ -197,6 +197,6 @@ async fn conforms() {
     memory.state().config.insert("greeting".into(), "good morning".into());
     let target = Arc::new(target(Digest::of(b"suite"), CodeKind::Component));
     let deadline = Instant::now() + Duration::from_secs(60);
-    let caller = Caller { target, invocation: "i".into(), traceparent: None, deadline };
+    let caller = Caller { target, invocation: "i".into(), trace: Default::default(), deadline };
     conformance::check(&memory, &caller).await;
 }

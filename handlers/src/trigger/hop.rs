@@ -1,0 +1,83 @@
+//! What goes on to another site, and what runs here: each under a span of its own.
+
+use std::borrow::Cow;
+
+use bus::trace::Trace;
+use bus::{Event, Refusal, Request, Response, TierPath};
+
+use super::{CLIMB_TIMEOUT, Triggers};
+use crate::execute::{Input, Invocation};
+use crate::trace::{Open, Role};
+
+impl Triggers {
+    /// Passes a call on to the parent.
+    pub(super) async fn pass_up(&self, request: &Request) -> Result<Response, Refusal> {
+        self.metrics.count("calls sent up", 1);
+        let (span, request) = self.hop(request, self.route.site().parent().as_ref());
+        let answer = self.route.escalate(&request).await;
+        span.end(&answer);
+        answer
+    }
+
+    /// Passes a call on to a site below.
+    pub(super) async fn pass_down(
+        &self,
+        request: &Request,
+        to: &TierPath,
+    ) -> Result<Response, Refusal> {
+        self.metrics.count("calls sent down", 1);
+        let (span, request) = self.hop(request, Some(to));
+        let answer = self.route.descend(&request, to).await;
+        span.end(&answer);
+        answer
+    }
+
+    fn hop<'a>(&self, request: &'a Request, to: Option<&TierPath>) -> (Open, Cow<'a, Request>) {
+        let above = Trace::of(&request.headers);
+        let span = self.tracer.open(&above, Role::Client, || hop_name(to));
+        if !span.is_recorded() {
+            return (span, Cow::Borrowed(request));
+        }
+        let mut request = request.clone();
+        span.trace().write(&mut request.headers);
+        (span, Cow::Owned(request))
+    }
+
+    /// Sends an event to the parent. An attempt in vain leaves no span: there may be many.
+    pub(super) async fn send_up(&self, mut event: Event) -> Result<(), String> {
+        let above = Trace::of(&event.headers);
+        let name = || hop_name(self.route.site().parent().as_ref());
+        let span = self.tracer.open(&above, Role::Producer, name);
+        if span.is_recorded() {
+            span.trace().write(&mut event.headers);
+        }
+        if let Err(e) = self.events.climb(&event, CLIMB_TIMEOUT).await {
+            span.discard();
+            return Err(e.to_string());
+        }
+        self.metrics.count("events sent up", 1);
+        Ok(())
+    }
+
+    /// The span of one run of a handler, which the handler then sees as the one above it.
+    pub(super) fn run_span(&self, app: &str, handler: &str, invocation: &mut Invocation) -> Open {
+        let role = match invocation.input {
+            Input::Event(_) => Role::Consumer,
+            _ => Role::Internal,
+        };
+        let name = || format!("run {app}/{handler}");
+        let mut span = self.tracer.open(&invocation.trace, role, name);
+        span.note("edgescale.app", app);
+        span.note("edgescale.handler", handler);
+        span.note("edgescale.attempt", u64::from(invocation.attempt));
+        invocation.trace = span.trace().clone();
+        if let Input::Http(request) = &mut invocation.input {
+            request.set_trace(span.trace());
+        }
+        span
+    }
+}
+
+fn hop_name(to: Option<&TierPath>) -> String {
+    format!("hop {}", to.map_or("", TierPath::as_str))
+}
