@@ -139,6 +139,11 @@ impl RunningSite {
         self.server = None;
     }
 
+    /// The process of the server, if it runs here.
+    pub fn server_pid(&self) -> Option<u32> {
+        self.server.as_ref().map(Server::pid)
+    }
+
     /// Names the first process that ended by itself, and why.
     pub fn casualty(&mut self) -> Option<String> {
         let path = &self.site.path;

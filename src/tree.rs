@@ -126,6 +126,11 @@ impl Tree {
         self.at(path)?.start_server()
     }
 
+    /// The process of a site's server, if it runs.
+    pub fn server_pid(&mut self, path: &str) -> Result<Option<u32>> {
+        Ok(self.at(path)?.server_pid())
+    }
+
     /// Names the first process that ended by itself.
     pub fn casualty(&mut self) -> Option<String> {
         self.sites.iter_mut().find_map(RunningSite::casualty)

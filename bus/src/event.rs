@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use async_nats::Client;
 use async_nats::jetstream::{self, AckKind, consumer, stream};
 use bytes::Bytes;
 use futures::StreamExt;
@@ -25,6 +26,8 @@ use crate::{Bus, Error, Headers};
 const STREAM: &str = "EV";
 /// How long an event waits for its handler before it is offered again.
 const ACK_WAIT: Duration = Duration::from_secs(15);
+/// How long the server may take to confirm an acknowledgement.
+const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a second copy of an event id is recognised and dropped by the server.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(600);
 /// How many bytes of events a tier keeps; beyond this the oldest are dropped.
@@ -305,7 +308,8 @@ impl EventLog {
             .await
             .map_err(|e| fail(&e))?;
         let (site, former) = (self.bus.site().clone(), self.former.clone());
-        Ok(Deliveries { site, former, messages })
+        let client = self.bus.nats().clone();
+        Ok(Deliveries { site, former, messages, client })
     }
 }
 
@@ -314,6 +318,7 @@ pub struct Deliveries {
     site: TierPath,
     former: Vec<TierPath>,
     messages: consumer::pull::Stream,
+    client: Client,
 }
 
 impl Deliveries {
@@ -334,7 +339,8 @@ impl Deliveries {
             .and_then(|event| speaks_for_itself(event, &message.subject))
             .map(|event| under_the_present_path(event, &self.former, &self.site));
         let published_here = message.subject.starts_with("ev.");
-        Ok(Delivery { event, name, headers, data, seq, attempts, published_here, message })
+        let client = self.client.clone();
+        Ok(Delivery { event, name, headers, data, seq, attempts, published_here, message, client })
     }
 }
 
@@ -387,12 +393,16 @@ pub struct Delivery {
     /// It was published at this site, or sent down to it; it did not climb.
     pub published_here: bool,
     message: jetstream::Message,
+    client: Client,
 }
 
 impl Delivery {
-    /// Done: it will not come again.
+    /// Done: once this returns `Ok`, it will not come again.
     pub async fn ack(&self) -> Result<(), Error> {
-        self.message.double_ack().await.map_err(|e| Error::local("acknowledgement", e))
+        let Some(to) = self.message.reply.clone() else { return Ok(()) };
+        let ack = async_nats::Request::new().payload("+ACK".into()).timeout(Some(ACK_TIMEOUT));
+        let told = self.client.send_request(to, ack).await;
+        told.map(|_| ()).map_err(|e| Error::local("acknowledgement", e))
     }
 
     /// Not done: it comes again after a while.

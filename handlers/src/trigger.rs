@@ -171,10 +171,7 @@ impl Triggers {
             }
         };
         let told = match outcome {
-            Outcome::Done => {
-                self.leave(delivery.seq, Reader::Run);
-                delivery.ack().await
-            }
+            Outcome::Done => self.settle(delivery, Reader::Run).await,
             Outcome::Again(after) => delivery.retry(after).await,
         };
         if let Err(e) = told {
@@ -182,7 +179,19 @@ impl Triggers {
         }
     }
 
+    /// Tells the server that a reader is done with an event. Until the server has heard it, the
+    /// event may come again; it is known then, and nothing is done twice.
+    async fn settle(&self, delivery: &Delivery, reader: Reader) -> Result<(), bus::Error> {
+        self.progress().settled(delivery.seq, reader);
+        delivery.ack().await?;
+        self.leave(delivery.seq, reader);
+        Ok(())
+    }
+
     async fn run_handlers(&self, delivery: &Delivery) -> Outcome {
+        if self.progress().is_settled(delivery.seq, Reader::Run) {
+            return Outcome::Done;
+        }
         let event = match &delivery.event {
             Ok(event) => event,
             Err(e) => return self.bury(delivery, Failed::unread(&e.to_string())).await,
@@ -352,7 +361,7 @@ impl Triggers {
     /// Tries until the event is with the parent, or is found to have no business there.
     async fn climb_patiently(&self, delivery: &Delivery) {
         let mut told = Instant::now();
-        loop {
+        while !self.progress().is_settled(delivery.seq, Reader::Climb) {
             match self.climb(delivery).await {
                 Ok(()) => break,
                 Err(e) => tracing::debug!(event = %delivery.name, error = %e, "waiting to climb"),
@@ -363,8 +372,9 @@ impl Triggers {
             }
             tokio::time::sleep(PAUSE).await;
         }
-        self.leave(delivery.seq, Reader::Climb);
-        let _ = delivery.ack().await;
+        if let Err(e) = self.settle(delivery, Reader::Climb).await {
+            tracing::debug!(event = %delivery.name, error = %e, "it comes again");
+        }
     }
 
     async fn climb(&self, delivery: &Delivery) -> Result<(), String> {

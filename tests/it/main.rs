@@ -6,6 +6,7 @@ mod delivery;
 mod develop;
 mod doors;
 mod fault;
+mod faults;
 mod gateway;
 mod handlers;
 mod leaf;

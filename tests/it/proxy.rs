@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
 
 use edgescale::tree::LinkVia;
 use tokio::net::TcpStream;
@@ -16,7 +17,13 @@ enum Link {
     Cut,
     /// Connections stay open; no byte arrives.
     Hole,
+    /// Every chunk of at most [`SLOW_BYTES`] takes [`SLOW_PAUSE`].
+    Slow,
 }
+
+/// What a slow link lets through at once.
+const SLOW_BYTES: usize = 4 * 1024;
+const SLOW_PAUSE: Duration = Duration::from_millis(100);
 
 /// A proxy whose target is told once the parent's port is known.
 pub struct Proxy {
@@ -45,6 +52,11 @@ impl Proxy {
     /// Keeps connections open and lets nothing through.
     pub fn black_hole(&self) {
         self.state.send_replace(Link::Hole);
+    }
+
+    /// Lets through 40 KB a second, each way, 100 ms late.
+    pub fn slow(&self) {
+        self.state.send_replace(Link::Slow);
     }
 
     /// Lets bytes through again.
@@ -91,12 +103,17 @@ async fn pump(from: &TcpStream, to: &TcpStream, mut state: watch::Receiver<Link>
         if from.readable().await.is_err() {
             return;
         }
-        let count = match from.try_read(&mut buffer) {
+        let slow = *state.borrow() == Link::Slow;
+        let room = if slow { SLOW_BYTES } else { buffer.len() };
+        let count = match from.try_read(&mut buffer[..room]) {
             Ok(0) => return,
             Ok(count) => count,
             Err(e) if e.kind() == ErrorKind::WouldBlock => continue,
             Err(_) => return,
         };
+        if slow {
+            tokio::time::sleep(SLOW_PAUSE).await;
+        }
         if write_all(to, &buffer[..count]).await.is_err() {
             return;
         }

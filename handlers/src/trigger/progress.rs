@@ -27,8 +27,28 @@ struct Course {
     runs: BTreeMap<String, u32>,
     /// Handlers that are done.
     done: BTreeSet<String>,
-    /// One of the two readers is done.
-    half: Option<Reader>,
+    run: Stage,
+    climb: Stage,
+}
+
+/// How far one reader is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Open,
+    /// It is done; the server may not have heard it.
+    Settled,
+    /// The server has heard it.
+    Gone,
+}
+
+impl Course {
+    fn stage(&mut self, reader: Reader) -> &mut Stage {
+        match reader {
+            Reader::Run => &mut self.run,
+            Reader::Climb => &mut self.climb,
+        }
+    }
 }
 
 impl Progress {
@@ -58,14 +78,26 @@ impl Progress {
         self.note(seq).done.insert(handler.to_owned());
     }
 
-    /// One reader is done with the event; `last` when there is no other.
+    /// One reader is done with the event.
+    pub fn settled(&mut self, seq: u64, reader: Reader) {
+        let course = self.note(seq);
+        *course.stage(reader) = Stage::Settled;
+        if reader == Reader::Run {
+            (course.runs, course.done) = Default::default();
+        }
+    }
+
+    /// Whether a reader is done with the event, though it has come again.
+    pub fn is_settled(&mut self, seq: u64, reader: Reader) -> bool {
+        self.events.get_mut(&seq).is_some_and(|event| *event.stage(reader) != Stage::Open)
+    }
+
+    /// The server knows that one reader is done with the event; `last` when there is no other.
     pub fn leave(&mut self, seq: u64, reader: Reader, last: bool) {
         let Some(course) = self.events.get_mut(&seq) else { return };
-        if last || course.half.is_some_and(|other| other != reader) {
+        *course.stage(reader) = Stage::Gone;
+        if last || (course.run, course.climb) == (Stage::Gone, Stage::Gone) {
             self.events.remove(&seq);
-        } else {
-            course.half = Some(reader);
-            (course.runs, course.done) = Default::default();
         }
     }
 

@@ -25,6 +25,20 @@ fn both_readers_go_by_the_plan_of_the_first() {
 }
 
 #[test]
+fn what_is_settled_stays_so_until_the_server_has_heard_it() {
+    let mut progress = Progress::default();
+    assert!(!progress.is_settled(1, Reader::Run));
+    progress.ran(1, "a");
+    progress.settled(1, Reader::Run);
+    assert!(progress.is_settled(1, Reader::Run) && !progress.is_settled(1, Reader::Climb));
+    progress.settled(1, Reader::Climb);
+    progress.leave(1, Reader::Climb, false);
+    assert!(progress.is_settled(1, Reader::Run) && progress.is_settled(1, Reader::Climb));
+    progress.leave(1, Reader::Run, false);
+    assert!(progress.events.is_empty());
+}
+
+#[test]
 fn the_oldest_is_forgotten_at_the_limit() {
     let mut progress = Progress::default();
     for seq in 0..EVENTS_MAX as u64 + 10 {

@@ -1,0 +1,265 @@
+//! What becomes of numbered events while links and processes fail: none is lost, and how many come
+//! twice or late. Each case prints its counts; docs/guarantees.md has them as a table.
+//!
+//! A publisher at the edge numbers its events and repeats each until it is acknowledged. One handler
+//! runs at the edge, one at the root; both write the number to their node's log, a file that outlives
+//! the node.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use bus::{Bus, Event, Kind, Subject};
+
+use crate::proxy::Proxy;
+use crate::world::{World, eventually};
+
+const CLOUD: &str = "cloud";
+const REGION: &str = "cloud.east";
+const EDGE: &str = "cloud.east.cell1";
+const TREE: [&str; 3] = [CLOUD, REGION, EDGE];
+/// How many events are published, and how many of them before the fault.
+const EVENTS: u64 = 300;
+const BEFORE: u64 = 100;
+/// The pause between two events.
+const EVERY: Duration = Duration::from_millis(10);
+/// How long the publisher waits for an acknowledgement before it repeats the event.
+const REPEAT_AFTER: Duration = Duration::from_secs(2);
+/// How many events of a node may be run again when it dies: those in hand.
+const IN_HAND_MAX: u64 = 64;
+
+/// A component that logs the body of each event.
+fn logger() -> Vec<u8> {
+    let fields = ["id", "source", "subject", "time", "content-type"]
+        .map(|name| format!("(field \"{name}\" string)"))
+        .join(" ");
+    let text = format!(
+        r#"(component
+          (import "edgescale:app/inputs@0.1.0" (instance $inputs
+            (type $e (record {fields} (field "body" (list u8)) (field "attempt" u32)))
+            (export "event" (type (eq $e)))))
+          (alias export $inputs "event" (type $event))
+          (import "edgescale:app/log@0.1.0" (instance $log
+            (type $l (enum "debug" "info" "warn" "error"))
+            (export "level" (type $level (eq $l)))
+            (export "write" (func (param "level" $level) (param "message" string)))))
+          (core module $memory
+            (memory (export "memory") 4)
+            (global $top (mut i32) (i32.const 1024))
+            (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+              (global.set $top (i32.add (global.get $top) (local.get 3)))
+              (i32.sub (global.get $top) (local.get 3))))
+          (core instance $mem (instantiate $memory))
+          (core func $write (canon lower (func $log "write") (memory (core memory $mem "memory"))))
+          (core module $m
+            (import "log" "write" (func $write (param i32 i32 i32)))
+            (func (export "handle")
+              (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)
+              (call $write (i32.const 1) (local.get 10) (local.get 11))
+              (i32.const 16)))
+          (core instance $i (instantiate $m
+            (with "log" (instance (export "write" (func $write))))))
+          (func (export "handle-event") (param "event" $event) (result (result (error string)))
+            (canon lift (core func $i "handle") (memory (core memory $mem "memory"))
+              (realloc (core func $mem "realloc")))))"#
+    );
+    wat::parse_str(text).expect("the component's text is right")
+}
+
+fn manifest() -> String {
+    let handler = |name: &str, placement: &str| {
+        format!(
+            "[[handler]]\nname = \"{name}\"\ncomponent = \"{{code}}\"\n\
+             placement = {{ {placement} }}\nlimits = {{ timeout_ms = 20000 }}\n\
+             [[handler.trigger]]\nevent = \"go\"\n"
+        )
+    };
+    let near = handler("near", "max_tier = \"edge\"");
+    let far = handler("far", "min_tier = \"cloud\"");
+    format!("[app]\nname = \"count\"\nversion = \"1\"\n{near}{far}")
+}
+
+/// Publishes every event in order, each until it is acknowledged.
+async fn publish_all(bus: Bus, acknowledged: Arc<AtomicU64>) -> Result<()> {
+    let subject = Subject::new(Kind::Ev, bus.site(), "count.go").to_string();
+    for number in 0..EVENTS {
+        let event = Event::new("count.go", bus.site().as_str(), format!("n={number}"))?;
+        while bus::event::publish_acked(&bus, &subject, &event, REPEAT_AFTER).await.is_err() {
+            tokio::time::sleep(EVERY).await;
+        }
+        acknowledged.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(EVERY).await;
+    }
+    Ok(())
+}
+
+/// How often a handler had each number, by what the log of its node says.
+fn seen(log: &Path, handler: &str) -> Result<BTreeMap<u64, u64>> {
+    let text = std::fs::read_to_string(log)?;
+    let from = format!("count/{handler}");
+    let mut seen = BTreeMap::new();
+    for line in text.lines().filter(|line| line.contains(&from)) {
+        let Some((_, rest)) = line.split_once(" n=") else { continue };
+        let digits = rest.split_whitespace().next().unwrap_or_default();
+        if let Ok(number) = digits.parse() {
+            *seen.entry(number).or_default() += 1;
+        }
+    }
+    Ok(seen)
+}
+
+fn log_of(world: &World, site: &str) -> Result<std::path::PathBuf> {
+    let found = world.context.sites.iter().find(|known| known.path.as_str() == site);
+    Ok(found.with_context(|| format!("no site {site}"))?.log.clone())
+}
+
+/// What a handler made of all events.
+#[derive(Debug)]
+struct Count {
+    lost: u64,
+    twice: u64,
+    /// From the end of the fault to the last event.
+    late: Duration,
+}
+
+async fn count(world: &World, site: &str, handler: &str, healed: Instant) -> Result<Count> {
+    let log = log_of(world, site)?;
+    let all = async || {
+        let have = seen(&log, handler)?.len() as u64;
+        ensure!(have >= EVENTS, "{handler} at {site} has {have} of {EVENTS} events");
+        Ok(Some(()))
+    };
+    let complete = eventually(&format!("all events at {site}"), all).await;
+    let late = healed.elapsed();
+    let seen = seen(&log, handler)?;
+    let lost = EVENTS - seen.len() as u64;
+    if let Err(e) = complete {
+        let missing: Vec<u64> = (0..EVENTS).filter(|n| !seen.contains_key(n)).collect();
+        println!("{e:#}: missing {missing:?}");
+    }
+    Ok(Count { lost, twice: seen.values().sum::<u64>() - seen.len() as u64, late })
+}
+
+fn signal(pid: u32, signal: &str) -> Result<()> {
+    let status = Command::new("kill").arg(signal).arg(pid.to_string()).status()?;
+    ensure!(status.success(), "kill {signal} {pid}: {status}");
+    Ok(())
+}
+
+fn server_pid(world: &mut World, site: &str) -> Result<u32> {
+    world.tree.server_pid(site)?.with_context(|| format!("the server of {site} does not run"))
+}
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    /// The link between edge and region does this, and heals.
+    Link(fn(&Proxy)),
+    FrozenServer(&'static str),
+    FrozenNode(&'static str),
+    KilledServer(&'static str),
+    KilledNode(&'static str),
+}
+
+impl Fault {
+    async fn happen(self, world: &mut World, link: &Proxy, lasting: Duration) -> Result<()> {
+        match self {
+            Self::Link(fault) => {
+                fault(link);
+                tokio::time::sleep(lasting).await;
+                link.heal();
+            }
+            Self::FrozenServer(site) => {
+                let pid = server_pid(world, site)?;
+                signal(pid, "-STOP")?;
+                tokio::time::sleep(lasting).await;
+                signal(pid, "-CONT")?;
+            }
+            Self::FrozenNode(site) => {
+                let pid = world.report(site).await?.pid;
+                signal(pid, "-STOP")?;
+                tokio::time::sleep(lasting).await;
+                signal(pid, "-CONT")?;
+            }
+            Self::KilledServer(site) => {
+                signal(server_pid(world, site)?, "-KILL")?;
+                tokio::time::sleep(lasting).await;
+                world.tree.restart_server(site)?;
+            }
+            Self::KilledNode(site) => {
+                world.tree.kill_node(site)?;
+                tokio::time::sleep(lasting).await;
+                world.tree.restart_node(site).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Runs one case; returns how many events came twice at the edge and at the root.
+async fn check(case: &str, fault: Fault, lasting: Duration, twice_max: u64) -> Result<()> {
+    let link = Proxy::new();
+    let mut world = World::start_with(&TREE, [(EDGE, link.via())]).await?;
+    world.apply(&manifest(), &[("code", logger())]).await?;
+    let acknowledged = Arc::new(AtomicU64::new(0));
+    let publisher = tokio::spawn(publish_all(world.bus(EDGE).clone(), acknowledged.clone()));
+    let enough = async || Ok((acknowledged.load(Ordering::Relaxed) >= BEFORE).then_some(()));
+    eventually("the first events to be acknowledged", enough).await?;
+    fault.happen(&mut world, &link, lasting).await?;
+    let healed = Instant::now();
+    publisher.await??;
+    let published = healed.elapsed();
+    let near = count(&world, EDGE, "near", healed).await?;
+    let far = count(&world, CLOUD, "far", healed).await?;
+    println!("{case}, {lasting:?}: published after {published:.1?}; near {near:?}, far {far:?}");
+    ensure!(near.lost == 0 && far.lost == 0, "{case}: near {near:?}, far {far:?}");
+    ensure!(near.twice <= twice_max && far.twice <= twice_max, "{case}: {near:?}, {far:?}");
+    Ok(())
+}
+
+const SHORT: Duration = Duration::from_secs(2);
+/// Longer than it takes to notice that the other side is silent.
+const LONG: Duration = Duration::from_secs(20);
+
+#[tokio::test]
+async fn events_survive_a_cut_link() -> Result<()> {
+    check("link cut", Fault::Link(Proxy::cut), LONG, 0).await
+}
+
+#[tokio::test]
+async fn events_survive_a_black_hole() -> Result<()> {
+    check("link swallows everything", Fault::Link(Proxy::black_hole), LONG, 0).await
+}
+
+#[tokio::test]
+async fn events_survive_a_slow_link() -> Result<()> {
+    check("slow link", Fault::Link(Proxy::slow), LONG, 0).await
+}
+
+#[tokio::test]
+async fn events_survive_a_frozen_server() -> Result<()> {
+    check("frozen server at the edge", Fault::FrozenServer(EDGE), LONG, IN_HAND_MAX).await?;
+    check("frozen server above", Fault::FrozenServer(REGION), LONG, IN_HAND_MAX).await
+}
+
+#[tokio::test]
+async fn events_survive_a_frozen_node() -> Result<()> {
+    check("frozen node at the edge", Fault::FrozenNode(EDGE), LONG, IN_HAND_MAX).await?;
+    check("frozen node above", Fault::FrozenNode(REGION), LONG, 0).await
+}
+
+#[tokio::test]
+async fn events_survive_a_killed_node() -> Result<()> {
+    check("killed node at the edge", Fault::KilledNode(EDGE), SHORT, IN_HAND_MAX).await?;
+    check("killed node above", Fault::KilledNode(REGION), SHORT, 0).await
+}
+
+#[tokio::test]
+async fn events_survive_a_killed_server() -> Result<()> {
+    check("killed server at the edge", Fault::KilledServer(EDGE), SHORT, IN_HAND_MAX).await?;
+    check("killed server above", Fault::KilledServer(REGION), SHORT, IN_HAND_MAX).await
+}
