@@ -1,5 +1,6 @@
 //! The command line.
 
+mod bench;
 mod develop;
 mod dlq;
 pub mod output;
@@ -142,7 +143,7 @@ enum Command {
     Doctor,
     /// Measure
     #[command(subcommand)]
-    Bench(BenchCommand),
+    Bench(bench::Bench),
     /// Look for devices and print them, for a node
     #[command(hide = true)]
     DeviceProbe,
@@ -152,14 +153,6 @@ enum Command {
         /// File or URL
         source: String,
     },
-}
-
-#[derive(Subcommand)]
-enum BenchCommand {
-    /// Every kernel on every device: time, GB/s, share of the memory bandwidth
-    Kernels(bench::kernels::Options),
-    /// Tables beside the disk they stand on and beside SQLite
-    Store(bench::store::Options),
 }
 
 /// Runs the program; its errors go to standard error, one line each.
@@ -216,13 +209,8 @@ async fn dispatch(command: Command, global: Global) -> Result<ExitCode> {
         Command::Doctor => {
             return doctor::run(&global.tools, &global.dir, global.json).await;
         }
-        Command::Bench(BenchCommand::Kernels(options)) => {
-            out.show(&bench::kernels::run(&options)?, bench::kernels::table)?;
-        }
+        Command::Bench(command) => bench::run(command, &global, out).await?,
         Command::Video(command) => video::run(command, out).await?,
-        Command::Bench(BenchCommand::Store(options)) => {
-            out.show(&bench::store::run(&options).await?, bench::store::table)?;
-        }
         Command::MediaDecode { .. } | Command::DeviceProbe => {}
         command => talk_to_tree(command, &global, out).await?,
     }

@@ -4,5 +4,6 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bus;
 pub mod kernels;
 pub mod store;

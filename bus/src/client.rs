@@ -273,6 +273,12 @@ pub struct Subscription {
     task: JoinHandle<()>,
 }
 
+impl Subscription {
+    pub(crate) fn of(task: JoinHandle<()>) -> Self {
+        Self { task }
+    }
+}
+
 impl Drop for Subscription {
     fn drop(&mut self) {
         self.task.abort();

@@ -4,6 +4,7 @@
 //! carries requests and events between tiers and decides, purely, where a request goes next.
 #![deny(unsafe_code)]
 
+pub mod bare;
 pub mod client;
 pub mod event;
 pub mod message;

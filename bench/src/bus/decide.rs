@@ -1,0 +1,54 @@
+//! One routing decision, by itself.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use ::bus::route::policy::{Asked, ParentView, decide};
+use ::bus::route::{CodeView, HandlerView, Placement, Site, View};
+use ::bus::{TierClass, TierPath};
+
+use super::Line;
+
+/// Decisions between two looks at the clock.
+const BATCH: u32 = 1_000;
+/// Queues that each site above speaks of.
+const QUEUES: u64 = 32;
+
+/// The view from an edge whose sites above have busy queues; the handler would rather run above.
+pub(super) fn measure(budget: Duration) -> Line {
+    let now = Instant::now();
+    let view = view(now);
+    let placement = Placement { prefer: Some(TierClass::Cloud), ..Default::default() };
+    let asked = Asked { hops: 1, time_left: Duration::from_secs(1), from_above: false };
+    let code = CodeView::Ready { wait: Duration::from_millis(3) };
+    let handler = HandlerView::Known { key: "app/handler-16", placement: &placement, code };
+    let mut times = vec![];
+    while now.elapsed() < budget / 4 {
+        let started = Instant::now();
+        for _ in 0..BATCH {
+            black_box(decide(black_box(&asked), black_box(&handler), black_box(&view), now));
+        }
+        times.push(started.elapsed() / BATCH);
+    }
+    times.sort_unstable();
+    let us = |at: usize| times.get(at).map(|time| time.as_nanos() as f64 / 1e3);
+    let (p50_us, p99_us) = (us(times.len() / 2), us(times.len() * 99 / 100));
+    let per_s = p50_us.map_or(0.0, |us| 1e6 / us);
+    let what = "routing decision".to_owned();
+    Line { what, per_s, p50_us, p99_us, node_cpu_us: None, beside: None }
+}
+
+fn view(now: Instant) -> View {
+    let path = |text: &str| text.parse::<TierPath>().expect("the paths are constants");
+    let busy = |text: &str, class: TierClass| {
+        let waits = (0..QUEUES).map(|n| (format!("app/handler-{n}"), Duration::from_millis(n)));
+        Site { waits: waits.collect(), ..Site::new(path(text), class, now) }
+    };
+    let region = busy("cloud.east", TierClass::Region);
+    View {
+        here: busy("cloud.east.cell1", TierClass::Edge),
+        parent: ParentView::Near { path: region.path.clone(), rtt: Duration::from_millis(1) },
+        above: vec![region, busy("cloud", TierClass::Cloud)],
+        below: vec![],
+    }
+}

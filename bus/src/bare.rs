@@ -1,0 +1,57 @@
+//! NATS as it is: no headers, no time budget, no routing. Benches set beside it what a call costs.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+
+use crate::client::Subscription;
+use crate::{Bus, Error, TierPath};
+
+/// How long an answer may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection without anything of this project's.
+#[derive(Clone)]
+pub struct Bare {
+    bus: Bus,
+}
+
+impl Bare {
+    /// Uses the connection of a bus.
+    pub fn of(bus: &Bus) -> Self {
+        Self { bus: bus.clone() }
+    }
+
+    /// A subject on which a client of `from` reaches whoever listens so many tiers above it.
+    pub fn subject(from: &TierPath, hops: usize) -> String {
+        format!("sync.{from}._.bare.{hops}")
+    }
+
+    /// Answers every request with its own payload until the handle is dropped.
+    pub async fn echo(&self, subject: &str) -> Result<Subscription, Error> {
+        let client = self.bus.nats().clone();
+        let subscribed = client.subscribe(subject.to_owned()).await;
+        let mut requests = subscribed.map_err(|e| self.bus.unreachable(e))?;
+        self.bus.flush().await?;
+        Ok(Subscription::of(tokio::spawn(async move {
+            while let Some(request) = requests.next().await {
+                let Some(reply) = request.reply else { continue };
+                let _ = client.publish(reply, request.payload).await;
+            }
+        })))
+    }
+
+    /// Asks and waits for the answer.
+    pub async fn request(&self, subject: &str, payload: Bytes) -> Result<Bytes, Error> {
+        let asked = self.bus.nats().request(subject.to_owned(), payload);
+        match tokio::time::timeout(TIMEOUT, asked).await {
+            Ok(Ok(answer)) => Ok(answer.payload),
+            Ok(Err(e)) => Err(self.bus.unreachable(e)),
+            Err(_) => Err(Error::TimedOut {
+                subject: subject.to_owned(),
+                timeout_ms: TIMEOUT.as_millis() as u64,
+            }),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! `edgescale bench …`: what the crate `bench` measures, on what it needs for it.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use ::bench::bus::{Door, Stand};
+use ::bus::Bus;
+use clap::Subcommand;
+use tempfile::TempDir;
+
+use super::Global;
+use super::output::Output;
+use crate::context::Context;
+use crate::node::client;
+use crate::tree::{Plan, Tree};
+
+/// The tree of `bench bus`, from the root to the edge.
+const SITES: [&str; 3] = ["cloud", "cloud.east", "cloud.east.cell1"];
+/// How long a process may take to stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+#[derive(Subcommand)]
+pub enum Bench {
+    /// Every kernel on every device: time, GB/s, share of the memory bandwidth
+    Kernels(::bench::kernels::Options),
+    /// Tables beside the disk they stand on and beside SQLite
+    Store(::bench::store::Options),
+    /// Calls, events and the HTTP door beside bare NATS and a bare server, on a tree of three tiers
+    Bus(::bench::bus::Options),
+    /// Answer what is not ours, for `bench bus`
+    #[command(hide = true)]
+    Echo,
+}
+
+/// Measures and prints.
+pub async fn run(command: Bench, global: &Global, out: Output) -> Result<()> {
+    match command {
+        Bench::Kernels(options) => {
+            out.show(&::bench::kernels::run(&options)?, ::bench::kernels::table)
+        }
+        Bench::Store(options) => {
+            out.show(&::bench::store::run(&options).await?, ::bench::store::table)
+        }
+        Bench::Bus(options) => {
+            let ground = Ground::prepare(options.clients, global).await?;
+            out.show(&::bench::bus::run(&options, &ground.stand).await?, ::bench::bus::table)
+        }
+        Bench::Echo => echo(&Context::load(&global.dir)?).await,
+    }
+}
+
+/// What `bench bus` measures on; dropping it stops all of it.
+struct Ground {
+    stand: Stand,
+    _echo: Echo,
+    _tree: Tree,
+    _folder: TempDir,
+}
+
+impl Ground {
+    async fn prepare(clients: usize, global: &Global) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let plan = Plan {
+            sites: SITES.iter().map(|site| site.parse()).collect::<Result<_, _>>()?,
+            dir: folder.path().to_owned(),
+            tools: std::path::absolute(&global.tools)?,
+            node_binary: std::env::current_exe()?,
+            links: Default::default(),
+        };
+        let tree = Tree::start(&plan).await?;
+        let (echo, bare) = Echo::start(&plan)?;
+        let context = tree.context();
+        let mut sites = vec![];
+        for site in context.sites.iter().rev() {
+            let bus = site.connect().await?;
+            let node = client::report(&bus).await?.pid;
+            sites.push(::bench::bus::Site { path: site.path.clone(), bus, node });
+        }
+        let edge = context.sites.last().context("the tree has sites")?;
+        let mut connections: Vec<Bus> = vec![];
+        for _ in 0..clients.max(1) {
+            connections.push(edge.connect().await?);
+        }
+        let token = edge.http.token.as_ref().map(std::fs::read_to_string).transpose()?;
+        let door = Door {
+            address: edge.http.url.trim_start_matches("http://").to_owned(),
+            path: "/call/bench/edge".into(),
+            token: token.map(|token| token.trim().to_owned()),
+        };
+        let stand = Stand { sites, clients: connections, door, bare_door: bare };
+        Ok(Self { stand, _echo: echo, _tree: tree, _folder: folder })
+    }
+}
+
+/// The process that answers bare requests.
+struct Echo(Child);
+
+impl Echo {
+    fn start(plan: &Plan) -> Result<(Self, Door)> {
+        let mut command = Command::new(&plan.node_binary);
+        command.arg("--dir").arg(&plan.dir).args(["bench", "echo"]).stdout(Stdio::piped());
+        ::bus::server::die_with_parent(&mut command);
+        let mut echo = Self(command.spawn().context("the bare server did not start")?);
+        let out = echo.0.stdout.take().context("its output is a pipe")?;
+        let mut address = String::new();
+        BufReader::new(out).read_line(&mut address)?;
+        let (address, path) = (address.trim().to_owned(), ::bench::bus::BARE_PATH.to_owned());
+        Ok((echo, Door { address, path, token: None }))
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        ::bus::server::stop(&mut self.0, STOP_TIMEOUT);
+    }
+}
+
+async fn echo(context: &Context) -> Result<()> {
+    let mut sites = vec![];
+    for site in context.sites.iter().rev() {
+        sites.push(site.connect().await?);
+    }
+    Ok(::bench::bus::echo(&sites, |address| println!("{address}")).await?)
+}
