@@ -12,11 +12,12 @@ use std::time::Duration;
 use async_nats::Client;
 use async_nats::jetstream::{self, AckKind, consumer, stream};
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use nkeys::KeyPair;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tracing::debug;
 
 use crate::client::from_nats;
 use crate::path::{TierPath, clip};
@@ -309,7 +310,7 @@ impl EventLog {
             .map_err(|e| fail(&e))?;
         let (site, former) = (self.bus.site().clone(), self.former.clone());
         let client = self.bus.nats().clone();
-        Ok(Deliveries { site, former, messages, client })
+        Ok(Deliveries { site, former, messages, client, broken: false })
     }
 }
 
@@ -319,11 +320,26 @@ pub struct Deliveries {
     former: Vec<TierPath>,
     messages: consumer::pull::Stream,
     client: Client,
+    broken: bool,
 }
 
 impl Deliveries {
-    /// The next delivery; an error means that the read must be opened again.
-    pub async fn next(&mut self) -> Result<Delivery, Error> {
+    /// The next delivery; `None` means that the read is over and must be opened again. What had
+    /// come until then is given first: whatever is dropped unread comes again much later only.
+    pub async fn next(&mut self) -> Option<Delivery> {
+        if !self.broken {
+            match self.message().await {
+                Ok(delivery) => return Some(delivery),
+                Err(e) => {
+                    debug!(error = %e, "a read of the log is over");
+                    self.broken = true;
+                }
+            }
+        }
+        self.message().now_or_never()?.ok()
+    }
+
+    async fn message(&mut self) -> Result<Delivery, Error> {
         let message = match self.messages.next().await {
             Some(Ok(message)) => message,
             Some(Err(e)) => return Err(Error::local(format!("events of {}", self.site), e)),

@@ -49,6 +49,9 @@ const CLIMB_TIMEOUT: Duration = Duration::from_secs(5);
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 /// How often the server is told that an event is still being worked on.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+/// How often an acknowledgement is tried: one that was lost with its connection need not wait until
+/// the event comes again.
+const ACK_ATTEMPTS: u32 = 3;
 /// How long an event may wait for its turn at a handler before it is offered again.
 const TURN_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -148,7 +151,7 @@ impl Triggers {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             };
-            while let Ok(delivery) = deliveries.next().await {
+            while let Some(delivery) = deliveries.next().await {
                 let Ok(permit) = room.clone().acquire_owned().await else { return };
                 let triggers = self.clone();
                 tokio::spawn(async move {
@@ -156,6 +159,8 @@ impl Triggers {
                     drop(permit);
                 });
             }
+            // An open read goes on taking events, which nobody would look at meanwhile.
+            drop(deliveries);
             tokio::time::sleep(PAUSE).await;
         }
     }
@@ -183,9 +188,16 @@ impl Triggers {
     /// event may come again; it is known then, and nothing is done twice.
     async fn settle(&self, delivery: &Delivery, reader: Reader) -> Result<(), bus::Error> {
         self.progress().settled(delivery.seq, reader);
-        delivery.ack().await?;
-        self.leave(delivery.seq, reader);
-        Ok(())
+        let mut told = delivery.ack().await;
+        for _ in 1..ACK_ATTEMPTS {
+            if told.is_err() {
+                told = delivery.ack().await;
+            }
+        }
+        if told.is_ok() {
+            self.leave(delivery.seq, reader);
+        }
+        told
     }
 
     async fn run_handlers(&self, delivery: &Delivery) -> Outcome {
@@ -351,9 +363,10 @@ impl Triggers {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             };
-            while let Ok(delivery) = deliveries.next().await {
+            while let Some(delivery) = deliveries.next().await {
                 self.climb_patiently(&delivery).await;
             }
+            drop(deliveries);
             tokio::time::sleep(PAUSE).await;
         }
     }

@@ -4,9 +4,9 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
 use ::bench::bus::{Door, Stand};
 use ::bus::Bus;
+use anyhow::{Context as _, Result};
 use clap::Subcommand;
 use tempfile::TempDir;
 

@@ -146,12 +146,7 @@ impl fmt::Display for Overload {
             f,
             "of {} calls {} were answered, {} refused with a time to come back (median after {:.0} \
              µs), {} too late, {} without a word",
-            self.offered,
-            self.answered,
-            self.refused,
-            self.refusal_p50_us,
-            self.late,
-            self.silent
+            self.offered, self.answered, self.refused, self.refusal_p50_us, self.late, self.silent
         )
     }
 }

@@ -41,7 +41,7 @@ impl Sample {
     ) -> Result<(), Error>
     where
         C: FnMut() -> F + Send + 'static,
-        F: Future<Output = Result<(), Error>> + Send,
+        F: Future<Output = Result<(), Error>> + Send + 'static,
     {
         let mut turn = self.begin(processes);
         let tasks: Vec<_> =
