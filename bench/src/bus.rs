@@ -105,8 +105,8 @@ pub struct Report {
     pub overload: Overload,
 }
 
-/// Answers bare requests from a tree's edge, at each of its sites from the edge up, and serves HTTP;
-/// tells `ready` the address of the latter. Ends never.
+/// Answers bare requests from a tree's edge, at each of its sites from the edge up, and serves
+/// HTTP; tells `ready` the address of the latter. Ends never.
 pub async fn echo(sites: &[Bus], ready: impl FnOnce(std::net::SocketAddr)) -> Result<(), Error> {
     let mut subscriptions = vec![];
     let edge = sites.first().ok_or_else(|| Error::Bad("a tree has sites".into()))?.site();

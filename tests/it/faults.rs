@@ -1,9 +1,9 @@
-//! What becomes of numbered events while links and processes fail: none is lost, and how many come
-//! twice or late. Each case prints its counts; docs/guarantees.md has them as a table.
+//! What becomes of numbered events while links and processes fail: none is lost, and how many
+//! come twice or late. Each case prints its counts; docs/guarantees.md has them as a table.
 //!
-//! A publisher at the edge numbers its events and repeats each until it is acknowledged. One handler
-//! runs at the edge, one at the root; both write the number to their node's log, a file that outlives
-//! the node.
+//! A publisher at the edge numbers its events and repeats each until it is acknowledged. One
+//! handler runs at the edge, one at the root; both write the number to their node's log, a file
+//! that outlives the node.
 
 use std::collections::BTreeMap;
 use std::fmt;
