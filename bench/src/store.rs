@@ -68,6 +68,8 @@ pub struct Report {
     pub rows: u64,
     /// Threads of the machine.
     pub threads: usize,
+    /// Memory that a row takes which can be looked up without its disk.
+    pub cached_bytes_per_row: f64,
     /// What was done, in order.
     pub lines: Vec<Line>,
 }
@@ -105,24 +107,26 @@ async fn measure(options: &Options, folder: &Path) -> Result<Report, Error> {
     }
     lines.push(fill(&store, options.rows).await?);
     lines.push(gets("get, from memory", &store, options.rows, budget).await?);
-    let start = Instant::now();
     store.flush().await?;
-    lines.push(Line::bulk("flush, rows", options.rows, start.elapsed()));
     let line = gets("get, from a segment", &store, options.rows, budget).await?;
     lines.push(line.beside(beside("SQLite get")));
     lines.push(scan(&store, options.rows, Scan::default(), "scan, rows").await?.beside(None));
-    let op = serde_json::from_value(serde_json::json!({"column": "v", "op": ">", "value": 0.5}));
-    let filter: Vec<Filter> = op.into_iter().collect();
+    let filter: Vec<Filter> = upper_half().into_iter().collect();
     let filtered = Scan { filter, ..Scan::default() };
     let line = scan(&store, options.rows, filtered, "scan with a condition, rows").await?;
     lines.push(line.beside(beside("SQLite scan with a condition, rows")));
+    lines.push(scan_columns(&store, options.rows, budget).await?);
+    let status = store.tables().pop();
+    let cached_bytes = status.map_or(0, |table| table.cached_bytes);
     store.close().await;
+    lines.extend(flushes(&folder.join("flushes"), options.rows).await?);
     let start = Instant::now();
     let store = EdgeStore::open(Config::new(&home, "cloud")).await?;
     lines.push(Line::bulk("open", 1, start.elapsed()));
     store.close().await;
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-    Ok(Report { rows: options.rows, threads, lines })
+    let cached_bytes_per_row = cached_bytes as f64 / options.rows as f64;
+    Ok(Report { rows: options.rows, threads, cached_bytes_per_row, lines })
 }
 
 fn spec() -> TableSpec {
@@ -184,12 +188,14 @@ async fn durable_puts(store: &EdgeStore, clients: u64, budget: Duration) -> Resu
 }
 
 async fn fill(store: &EdgeStore, rows: u64) -> Result<Line, Error> {
-    let start = Instant::now();
+    let mut took = Duration::ZERO;
     for from in (0..rows).step_by(FILL_ROWS as usize) {
         let chunk: Vec<Row> = (from..rows.min(from + FILL_ROWS)).map(row).collect();
+        let start = Instant::now();
         store.put("t", &chunk).await?;
+        took += start.elapsed();
     }
-    Ok(Line::bulk("durable put, 1,000 rows a call, rows", rows, start.elapsed()))
+    Ok(Line::bulk("durable put, 1,000 rows a call, rows", rows, took))
 }
 
 async fn gets(what: &str, store: &EdgeStore, rows: u64, budget: Duration) -> Result<Line, Error> {
@@ -209,6 +215,42 @@ async fn scan(store: &EdgeStore, rows: u64, scan: Scan, what: &str) -> Result<Li
     let start = Instant::now();
     std::hint::black_box(store.scan("t", scan).await?);
     Ok(Line::bulk(what, rows, start.elapsed()))
+}
+
+/// A condition on one column and two others of the rows that meet it, as Arrow.
+async fn scan_columns(store: &EdgeStore, rows: u64, budget: Duration) -> Result<Line, Error> {
+    let filter: Vec<Filter> = upper_half().into_iter().collect();
+    let columns = Some(vec!["n".into(), "v".into()]);
+    let scan = Scan { filter, columns, ..Scan::default() };
+    let (start, mut scanned) = (Instant::now(), 0);
+    while start.elapsed() < budget {
+        std::hint::black_box(store.scan_arrow("t", scan.clone()).await?);
+        scanned += rows;
+    }
+    Ok(Line::bulk("scan of two columns with a condition, as Arrow, rows", scanned, start.elapsed()))
+}
+
+/// Rows from memory to a segment, and as many newer ones merged with them.
+async fn flushes(home: &Path, rows: u64) -> Result<Vec<Line>, Error> {
+    let (flush_bytes, memory_bytes) = (usize::MAX, usize::MAX);
+    let config =
+        Config { flush_bytes, memory_bytes, segments_max: 1, ..Config::new(home, "cloud") };
+    let store = EdgeStore::open(config).await?;
+    store.create_table(&spec()).await?;
+    let mut lines = Vec::new();
+    for (what, times) in [("flush, rows", 1), ("flush and merge, rows", 2)] {
+        fill(&store, rows).await?;
+        let start = Instant::now();
+        store.flush().await?;
+        lines.push(Line::bulk(what, rows * times, start.elapsed()));
+    }
+    store.close().await;
+    Ok(lines)
+}
+
+fn upper_half() -> Option<Filter> {
+    let filter = serde_json::json!({"column": "v", "op": ">", "value": 0.5});
+    serde_json::from_value(filter).ok()
 }
 
 /// SQLite's lines; none where there is no Python.
@@ -253,14 +295,18 @@ pub fn table(report: &Report) -> String {
     let mut table = comfy_table::Table::new();
     table.load_preset(comfy_table::presets::ASCII_MARKDOWN);
     table.set_header(["what", "per second", "p50 µs", "p99 µs", "times as fast as"]);
-    let number = |n: Option<f64>| n.map_or(String::new(), |n| format!("{n:.1}"));
+    let number = |n: Option<f64>| n.map_or(String::new(), |n| format!("{n:.2}"));
     for line in &report.lines {
         let beside = line.beside.as_ref();
         let beside = beside.map_or(String::new(), |(what, times)| format!("{times:.2} × {what}"));
         let per_s = format!("{:.0}", line.per_s);
         table.add_row([line.what.clone(), per_s, number(line.p50_us), number(line.p99_us), beside]);
     }
-    format!("{} rows, {} threads\n\n{table}", report.rows, report.threads)
+    let bytes = report.cached_bytes_per_row;
+    format!(
+        "{} rows, {} threads, {bytes:.0} bytes of memory a row\n\n{table}",
+        report.rows, report.threads
+    )
 }
 
 #[cfg(test)]

@@ -239,6 +239,7 @@ impl EdgeStore {
             segments: segments.len(),
             segment_rows: segments.iter().map(|s| s.meta.rows).sum(),
             segment_bytes: segments.iter().map(|s| s.meta.bytes).sum(),
+            cached_bytes: segments.iter().map(|s| s.weight()).sum(),
             memory_rows: partitions.map(|p| p.active.len() + frozen(p)).sum(),
             complete: self.inner.engine.is_root() || table.extents.contains(&Extent::Whole),
             replicated_partitions: table.extents.iter().filter(is_partition).count(),

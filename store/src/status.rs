@@ -19,6 +19,9 @@ pub struct TableStatus {
     pub segment_bytes: u64,
     /// Changed rows not yet in segments.
     pub memory_rows: usize,
+    /// Memory of the segments that are kept decoded.
+    #[serde(default)]
+    pub cached_bytes: usize,
     /// True if this site has all of the table: it is the root or replicates it whole.
     pub complete: bool,
     /// Partitions replicated singly.

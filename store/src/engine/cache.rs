@@ -33,3 +33,6 @@ impl Cache {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -131,6 +131,8 @@ impl Engine {
         };
         manifest.commit(&self.objects).await?;
         self.install(&job, segments, manifest.number);
+        // Letting go of many rows takes a while, which nobody has to wait for.
+        tokio::task::spawn_blocking(move || drop(job));
         manifest.tidy(&self.objects, merging).await;
         Ok(())
     }

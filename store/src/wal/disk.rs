@@ -5,8 +5,9 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-/// Zeros written behind the end of a file when it grows.
-const AHEAD_BYTES: u64 = 1 << 20;
+/// Zeros written behind the end of a file when it grows: as many as it has bytes, within these.
+const AHEAD_BYTES_MIN: u64 = 64 << 10;
+const AHEAD_BYTES_MAX: u64 = 4 << 20;
 
 /// A folder of append-only files.
 pub trait Disk: Send + Sync + 'static {
@@ -98,9 +99,9 @@ impl DiskFile for WrittenAhead {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let end = self.end + bytes.len() as u64;
         if end > self.len {
-            let zeros = vec![0; (end + AHEAD_BYTES - self.len) as usize];
-            self.file.write_all_at(&zeros, self.len)?;
-            self.len = end + AHEAD_BYTES;
+            let grown = end + self.len.clamp(AHEAD_BYTES_MIN, AHEAD_BYTES_MAX);
+            self.file.write_all_at(&vec![0; (grown - self.len) as usize], self.len)?;
+            self.len = grown;
         }
         self.file.write_all_at(bytes, self.end)?;
         self.end = end;
