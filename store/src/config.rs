@@ -19,7 +19,7 @@ pub struct Config {
     pub flush_bytes: usize,
     /// Bytes of changed rows in memory at which writers wait for flushes to catch up.
     pub memory_bytes: usize,
-    /// Segments of a partition beyond which they are merged into one.
+    /// Segments of a partition beyond which the newest are merged into one.
     pub segments_max: usize,
     /// Bytes of decoded segments kept in memory.
     pub cache_bytes: usize,

@@ -13,6 +13,9 @@ use crate::segment::{self, Segment};
 use super::state::Segments;
 use super::{Engine, Memtable, snapshot_entry};
 
+/// Bytes of segments that are merged into one: columns of a run stay well below 2 GiB.
+const MERGE_BYTES_MAX: u64 = 256 << 20;
+
 /// A partition with changes to flush.
 struct Job {
     schema: Arc<Schema>,
@@ -112,14 +115,15 @@ impl Engine {
     }
 
     async fn flush_partition(&self, job: Job) -> Result<()> {
-        let merging = job.segments.len() >= self.config.segments_max;
-        let merged: &[Arc<Segment>] = if merging { &job.segments } else { &[] };
+        let bytes: Vec<u64> = job.segments.iter().map(|s| s.meta.bytes).collect();
+        let merged = merged_with(&bytes, self.config.segments_max);
+        let (kept, merged) = job.segments.split_at(job.segments.len() - merged);
         let runs = self.runs(&job.schema, merged).await?.ok_or_else(|| {
             Error::corrupt(&job.schema.name, "a segment is listed but does not exist")
         })?;
         let written = Arc::new(self.write_segment(&job, runs).await?);
         crate::lock(&self.cache).keep(&written, self.config.cache_bytes);
-        let kept: &[Arc<Segment>] = if merging { &[] } else { &job.segments };
+        let merging = !merged.is_empty();
         let segments: Vec<_> = kept.iter().cloned().chain([written]).collect();
         let mut manifest = Manifest {
             format: manifest::FORMAT,
@@ -169,3 +173,24 @@ impl Engine {
         }
     }
 }
+
+/// With how many of the newest segments a flush merges what it writes; `bytes` are theirs, oldest
+/// first. A segment is taken in when all that is newer comes to at least half of it: so a row is
+/// written again only as often as what it lies in grows by half.
+fn merged_with(bytes: &[u64], segments_max: usize) -> usize {
+    if bytes.len() < segments_max {
+        return 0;
+    }
+    let (mut count, mut newer) = (0, 0);
+    for older in bytes.iter().rev() {
+        if newer + older > MERGE_BYTES_MAX || count > 0 && *older > newer * 2 {
+            break;
+        }
+        newer += older;
+        count += 1;
+    }
+    count
+}
+
+#[cfg(test)]
+mod tests;
