@@ -1,6 +1,7 @@
 //! The CPU as a device: native kernels over plain memory. Always present.
 
 use std::collections::HashMap;
+use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -24,9 +25,9 @@ pub struct CpuDevice {
 #[derive(Default)]
 struct State {
     next_id: u64,
-    buffers: HashMap<BufferId, Vec<u8>>,
+    buffers: HashMap<BufferId, Memory>,
     /// Freed memory for reuse: fresh pages cost more than most kernels.
-    pool: Vec<Vec<u8>>,
+    pool: Vec<Memory>,
     times_ns: Vec<u64>,
 }
 
@@ -55,15 +56,15 @@ impl CpuDevice {
             kernel: launch.kernel.stem.to_string(),
             detail,
         };
-        launch.check(|id| state.buffers.get(&id).map(Vec::len)).map_err(bad)?;
+        launch.check(|id| state.buffers.get(&id).map(|data| data.len())).map_err(bad)?;
         let mut written = take_outputs(state, launch);
         let inputs = launch.kernel.params.iter().zip(&launch.args).filter_map(|(p, a)| {
             let (Param::In(_), Arg::Buffer(id)) = (p, a) else { return None };
-            state.buffers.get(id).map(Vec::as_slice)
+            state.buffers.get(id).map(|data| &data[..])
         });
         let mut args = CpuArgs {
             inputs: inputs.collect(),
-            outputs: written.iter_mut().map(|(_, data)| data.as_mut_slice()).collect(),
+            outputs: written.iter_mut().map(|(_, data)| &mut data[..]).collect(),
             scalars: launch.scalars(),
             threads: self.threads,
         };
@@ -107,7 +108,7 @@ impl Device for CpuDevice {
         let id = BufferId(state.next_id);
         let data = match state.pool.iter().position(|b| b.len() == bytes) {
             Some(at) => state.pool.swap_remove(at),
-            None => zeroed(bytes)
+            None => Memory::zeroed(bytes)
                 .ok_or_else(|| Error::OutOfMemory { device: self.info.id.clone(), bytes })?,
         };
         state.next_id += 1;
@@ -119,7 +120,7 @@ impl Device for CpuDevice {
         let mut state = self.state();
         let data =
             state.buffers.remove(&buffer).ok_or_else(|| unknown_buffer(&self.info, buffer))?;
-        let held: usize = state.pool.iter().map(Vec::len).sum();
+        let held: usize = state.pool.iter().map(|data| data.len()).sum();
         if held + data.len() > self.pool_bytes_max {
             state.pool.clear();
         }
@@ -171,7 +172,7 @@ impl Device for CpuDevice {
 }
 
 /// Takes the written buffers out of the map, so that they can be borrowed beside the read ones.
-fn take_outputs(state: &mut State, launch: &Launch) -> Vec<(BufferId, Vec<u8>)> {
+fn take_outputs(state: &mut State, launch: &Launch) -> Vec<(BufferId, Memory)> {
     let written = launch.kernel.params.iter().zip(&launch.args).filter_map(|(p, a)| {
         let (Param::Out(_) | Param::InOut(_), Arg::Buffer(id)) = (p, a) else { return None };
         state.buffers.remove(id).map(|data| (*id, data))
@@ -179,11 +180,37 @@ fn take_outputs(state: &mut State, launch: &Launch) -> Vec<(BufferId, Vec<u8>)> 
     written.collect()
 }
 
-fn zeroed(bytes: usize) -> Option<Vec<u8>> {
-    let mut data = Vec::new();
-    data.try_reserve_exact(bytes).ok()?;
-    data.resize(bytes, 0);
-    Some(data)
+/// Bytes that begin where a cache line does: vector registers are as long as one, and what lies
+/// across two costs twice.
+struct Memory {
+    data: Vec<u8>,
+    start: usize,
+}
+
+const LINE_BYTES: usize = 64;
+
+impl Memory {
+    fn zeroed(bytes: usize) -> Option<Self> {
+        let mut data: Vec<u8> = Vec::new();
+        data.try_reserve_exact(bytes + LINE_BYTES).ok()?;
+        let start = data.as_ptr().align_offset(LINE_BYTES).min(LINE_BYTES);
+        data.resize(start + bytes, 0);
+        Some(Self { data, start })
+    }
+}
+
+impl Deref for Memory {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.data[self.start..]
+    }
+}
+
+impl DerefMut for Memory {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.data[self.start..]
+    }
 }
 
 fn cpu_info() -> DeviceInfo {

@@ -1,19 +1,20 @@
 // One group per row.
 KERNEL void blur_across(GLOBAL const uint *restrict weights, GLOBAL const uchar *restrict src,
                         GLOBAL ushort *restrict dst, uint width, uint height, uint channels,
-                        uint offset, uint stride, uint taps)
+                        uint offset, uint stride, uint taps, uint step)
 {
     uint y = ROW;
     if (y >= height)
         return;
     GLOBAL const uchar *from = src + offset + (size_t)y * stride;
-    GLOBAL ushort *to = dst + (size_t)y * width * channels;
+    uint kept = (width + step - 1) / step;
+    GLOBAL ushort *to = dst + (size_t)y * kept * channels;
     int radius = taps / 2;
-    COLUMNS(x, width * channels) {
-        int pixel = x / channels, channel = x % channels;
+    COLUMNS(x, kept * channels) {
+        int pixel = x / channels * step, channel = x % channels;
         uint sum = 0;
         if (pixel >= radius && pixel + radius < (int)width) {
-            GLOBAL const uchar *first = from + x - radius * channels;
+            GLOBAL const uchar *first = from + (pixel - radius) * (int)channels + channel;
             for (uint i = 0; i < taps; i++)
                 sum += weights[i] * first[i * channels];
         } else {
@@ -27,10 +28,10 @@ KERNEL void blur_across(GLOBAL const uint *restrict weights, GLOBAL const uchar 
 
 KERNEL void blur_down(GLOBAL const uint *restrict weights, GLOBAL const ushort *restrict src,
                       GLOBAL uchar *restrict dst, uint width, uint height, uint channels,
-                      uint offset, uint stride, uint taps)
+                      uint offset, uint stride, uint taps, uint step)
 {
     uint y = ROW;
-    if (y >= height)
+    if (y >= (height + step - 1) / step)
         return;
     GLOBAL uchar *to = dst + offset + (size_t)y * stride;
     uint total = 0;
@@ -41,7 +42,7 @@ KERNEL void blur_down(GLOBAL const uint *restrict weights, GLOBAL const ushort *
     COLUMNS(x, width * channels) {
         uint sum = whole / 2;
         for (int i = 0; i < (int)taps; i++) {
-            uint row = mirrored((int)y + i - radius, height);
+            uint row = mirrored((int)(y * step) + i - radius, height);
             sum += weights[i] * src[(size_t)row * width * channels + x];
         }
         uint value = whole == 65536 ? sum >> 16 : sum / whole;

@@ -8,15 +8,18 @@
 //! dst[y][x] = (sum over i of w[i] t[y + i - r][x] + T^2 / 2) / T^2
 //! ```
 //!
+//! A pyramid keeps every other place of both.
+//!
 //! A gaussian has `T = 256`, with weights rounded so that the error is carried outwards. For three
-//! and five taps and a sigma of 0 these are OpenCV's, and so are the results.
+//! and five taps and a sigma of 0 these are OpenCV's, and so are the results. A factor that all weights
+//! have in common changes no result and is left out: small sums need narrow lanes.
 
 use hw::{BufferId, Command, CpuArgs, Grid, Kernel};
 
 use crate::dice::Dice;
+use crate::lanes::{Plain, Weighed, fold, padded};
 use crate::native::{Rows, long, longs, mirrored, pixels, row, rows, sizes, word};
 use crate::plane::Part;
-use crate::rearrange::{self, Map};
 use crate::shape::Shape;
 use crate::stem::{
     Entry, Given, Op, Picture, Sample, Setting, SettingKind, Stage, Stem, Takes, Values, launch,
@@ -71,7 +74,7 @@ const SIZE: Setting = Setting {
 
 pub static ACROSS: Kernel = portable(
     "blur_across",
-    params!(In weights, In src, Out dst; width, height, channels, offset, stride, taps),
+    params!(In weights, In src, Out dst; width, height, channels, offset, stride, taps, step),
     include_str!("blur.cl"),
     across_native,
     across_bytes,
@@ -79,7 +82,7 @@ pub static ACROSS: Kernel = portable(
 
 pub static DOWN: Kernel = portable(
     "blur_down",
-    params!(In weights, In src, Out dst; width, height, channels, offset, stride, taps),
+    params!(In weights, In src, Out dst; width, height, channels, offset, stride, taps, step),
     include_str!("blur.cl"),
     down_native,
     down_bytes,
@@ -112,20 +115,23 @@ pub fn gaussian(taps: usize, sigma: f64) -> Vec<u16> {
     weights
 }
 
-/// Blurs one plane. `between` holds 16 bits for each byte of a plane without gaps.
+/// Blurs one plane, and keeps the places of every `step`th column and row. `between` holds 16 bits
+/// for each byte of a plane without gaps, as wide as the result and as high as the source.
 pub fn commands(
     weights: BufferId,
     taps: usize,
     [src, between, dst]: [BufferId; 3],
     from: Part,
     to: Part,
+    step: u32,
 ) -> [Command; 2] {
-    let scalars =
-        |part: Part| [from.width, from.height, from.bytes, part.offset, part.stride, taps as u32];
-    let rows = Grid::Rows(from.height as usize);
+    let scalars = |width: u32, part: Part| {
+        [width, from.height, from.bytes, part.offset, part.stride, taps as u32, step]
+    };
+    let (all, kept) = (Grid::Rows(from.height as usize), Grid::Rows(to.height as usize));
     [
-        launch(&ACROSS, &[weights, src, between], &scalars(from), rows),
-        launch(&DOWN, &[weights, between, dst], &scalars(to), rows),
+        launch(&ACROSS, &[weights, src, between], &scalars(from.width, from), all),
+        launch(&DOWN, &[weights, between, dst], &scalars(to.width, to), kept),
     ]
 }
 
@@ -133,20 +139,26 @@ fn weights_of(data: &[u8], taps: usize) -> [u32; TAPS_MAX] {
     std::array::from_fn(|i| if i < taps { long(data, i) & 0xFFFF } else { 0 })
 }
 
-fn across_rows(s: &[usize; 6]) -> Rows {
-    let [width, height, channels, ..] = *s;
-    let bytes = 2 * width * channels;
+/// Bytes of the plane with a stride, and the number of weights.
+fn shape(part: Part, taps: u32, step: u32) -> Option<[usize; 2]> {
+    let possible = (1..=4).contains(&part.bytes) && taps as usize <= TAPS_MAX && taps % 2 == 1;
+    (possible && (1..=2).contains(&step)).then_some([part.end()?, taps as usize])
+}
+
+fn across_rows(s: &[usize; 7]) -> Rows {
+    let [width, height, channels, _, _, _, step] = *s;
+    let bytes = 2 * width.div_ceil(step) * channels;
     Rows::of(0, bytes, bytes, height)
 }
 
 fn across_reference(args: &mut CpuArgs<'_>) {
-    let s: [usize; 6] = sizes(args);
-    pixels(args, across_rows(&s), 2, |inputs, s: &[usize; 6], x, y, to| {
-        let [width, _, channels, offset, stride, taps] = *s;
+    let s: [usize; 7] = sizes(args);
+    pixels(args, across_rows(&s), 2, |inputs, s: &[usize; 7], x, y, to| {
+        let [width, _, channels, offset, stride, taps, step] = *s;
         let weights = weights_of(inputs[0], taps);
         let sum: u32 = (0..taps)
             .map(|i| {
-                let from = (x / channels + i) as isize - (taps / 2) as isize;
+                let from = (x / channels * step + i) as isize - (taps / 2) as isize;
                 let at = mirrored(from, width) * channels + x % channels;
                 weights[i] * u32::from(inputs[1][offset + y * stride + at])
             })
@@ -156,71 +168,63 @@ fn across_reference(args: &mut CpuArgs<'_>) {
 }
 
 fn across_native(args: &mut CpuArgs<'_>) {
-    let s: [usize; 6] = sizes(args);
-    rows(args, across_rows(&s), 2, row!(6, across_row));
+    let s: [usize; 7] = sizes(args);
+    rows(args, across_rows(&s), 2, row!(7, across_row));
 }
 
-/// Samples that are summed up at once.
-const CHUNK: usize = 128;
+#[inline(always)]
+fn across_row(inputs: &[&[u8]], s: &[usize; 7], y: usize, to: &mut [u8]) {
+    let [width, _, channels, offset, stride, taps, step] = *s;
+    let weights = weights_of(inputs[0], taps);
+    let len = width * channels;
+    let row = padded(&inputs[1][offset + y * stride..][..len], channels, taps / 2, mirrored);
+    let tap = |n: usize| (&row[n * channels..][..len], weights[n] as u16);
+    let to = to.as_chunks_mut::<2>().0;
+    if step == 1 {
+        return across(&weights[..taps], tap, to);
+    }
+    let mut all = vec![[0u8; 2]; len];
+    across(&weights[..taps], tap, &mut all);
+    if channels == 1 {
+        to.iter_mut().zip(all.chunks(2)).for_each(|(to, pair)| *to = pair[0]);
+    } else {
+        let pixels = all.chunks(step * channels);
+        to.chunks_exact_mut(channels).zip(pixels).for_each(|(to, pixels)| {
+            to.copy_from_slice(&pixels[..channels]);
+        });
+    }
+}
 
 #[inline(always)]
-fn across_row(inputs: &[&[u8]], s: &[usize; 6], y: usize, to: &mut [u8]) {
-    let [width, _, channels, offset, stride, taps] = *s;
-    let weights = weights_of(inputs[0], taps);
-    let (len, radius) = (width * channels, taps / 2);
-    let from = &inputs[1][offset + y * stride..][..len];
-    let mut padded = vec![0u8; len + 2 * radius * channels + CHUNK];
-    padded[radius * channels..][..len].copy_from_slice(from);
-    for i in 1..=radius {
-        for (pixel, at) in
-            [(-(i as isize), radius - i), ((width + i - 1) as isize, radius + width + i - 1)]
-        {
-            let source = mirrored(pixel, width) * channels;
-            padded[at * channels..][..channels].copy_from_slice(&from[source..][..channels]);
-        }
-    }
-    for (number, to) in to.chunks_mut(2 * CHUNK).enumerate() {
-        let mut sums = [0u16; CHUNK];
-        for (i, weight) in weights[..taps].iter().enumerate() {
-            let samples = &padded[number * CHUNK + i * channels..][..CHUNK];
-            for (sum, sample) in sums.iter_mut().zip(samples) {
-                *sum = sum.wrapping_add(*weight as u16 * u16::from(*sample));
-            }
-        }
-        for (to, sum) in to.chunks_exact_mut(2).zip(&sums) {
-            to.copy_from_slice(&sum.to_le_bytes());
-        }
+fn across<'a>(weights: &[u32], tap: impl Fn(usize) -> (&'a [u8], u16), to: &mut [[u8; 2]]) {
+    if weights.iter().all(|weight| *weight == 1) {
+        fold::<Plain, u8, u16, _>(weights.len(), tap, 0, to, u16::to_le_bytes);
+    } else {
+        fold::<Weighed, u8, u16, _>(weights.len(), tap, 0, to, u16::to_le_bytes);
     }
 }
 
 fn across_bytes(scalars: &[u32]) -> Option<Vec<usize>> {
-    let [part, taps] = shape(scalars)?;
-    let samples = scalars[0] as usize * scalars[1] as usize * scalars[2] as usize;
+    let &[width, height, bytes, offset, stride, taps, step] = scalars else { return None };
+    let [part, taps] = shape(Part { offset, stride, width, height, bytes }, taps, step)?;
+    let samples = width.div_ceil(step) as usize * height as usize * bytes as usize;
     Some(vec![4 * taps, part, 2 * samples])
 }
 
-/// Bytes of the plane with a stride, and the number of weights.
-fn shape(scalars: &[u32]) -> Option<[usize; 2]> {
-    let &[width, height, channels, offset, stride, taps] = scalars else { return None };
-    let possible = (1..=4).contains(&channels) && taps as usize <= TAPS_MAX && taps % 2 == 1;
-    let part = Part { offset, stride, width, height, bytes: channels };
-    possible.then_some([part.end()?, taps as usize])
-}
-
-fn down_rows(s: &[usize; 6]) -> Rows {
-    let [width, height, channels, offset, stride, _] = *s;
-    Rows::of(offset, stride, width * channels, height)
+fn down_rows(s: &[usize; 7]) -> Rows {
+    let [width, height, channels, offset, stride, _, step] = *s;
+    Rows::of(offset, stride, width * channels, height.div_ceil(step))
 }
 
 fn down_reference(args: &mut CpuArgs<'_>) {
-    let s: [usize; 6] = sizes(args);
-    pixels(args, down_rows(&s), 1, |inputs, s: &[usize; 6], x, y, to| {
-        let [width, height, channels, _, _, taps] = *s;
+    let s: [usize; 7] = sizes(args);
+    pixels(args, down_rows(&s), 1, |inputs, s: &[usize; 7], x, y, to| {
+        let [width, height, channels, _, _, taps, step] = *s;
         let weights = weights_of(inputs[0], taps);
         let total: u32 = weights.iter().sum();
         let sum: u32 = (0..taps)
             .map(|i| {
-                let from = mirrored((y + i) as isize - (taps / 2) as isize, height);
+                let from = mirrored((y * step + i) as isize - (taps / 2) as isize, height);
                 weights[i] * u32::from(word(inputs[1], from * width * channels + x))
             })
             .fold(0, u32::wrapping_add);
@@ -230,76 +234,114 @@ fn down_reference(args: &mut CpuArgs<'_>) {
 }
 
 fn down_native(args: &mut CpuArgs<'_>) {
-    let s: [usize; 6] = sizes(args);
-    rows(args, down_rows(&s), 4, row!(6, down_row));
+    let s: [usize; 7] = sizes(args);
+    rows(args, down_rows(&s), 4, row!(7, down_row));
 }
 
 #[inline(always)]
-fn down_row(inputs: &[&[u8]], s: &[usize; 6], y: usize, to: &mut [u8]) {
-    let [width, height, channels, _, _, taps] = *s;
+fn down_row(inputs: &[&[u8]], s: &[usize; 7], y: usize, to: &mut [u8]) {
+    let [width, height, channels, _, _, taps, step] = *s;
     let weights = weights_of(inputs[0], taps);
     let total: u32 = weights.iter().sum();
     let whole = (total * total).max(1);
     let len = width * channels;
-    for (number, to) in to.chunks_mut(CHUNK).enumerate() {
-        let mut sums = [whole / 2; CHUNK];
-        for (i, weight) in weights[..taps].iter().enumerate() {
-            let from = mirrored((y + i) as isize - (taps / 2) as isize, height);
-            let row = &inputs[1][2 * (from * len + number * CHUNK)..][..2 * to.len()];
-            for (sum, bytes) in sums.iter_mut().zip(row.chunks_exact(2)) {
-                let value = u16::from_le_bytes([bytes[0], bytes[1]]);
-                *sum = sum.wrapping_add(*weight as u16 as u32 * u32::from(value));
-            }
-        }
-        if whole == 1 << 16 {
-            to.iter_mut().zip(&sums).for_each(|(to, sum)| *to = (*sum >> 16).min(255) as u8);
+    let all = inputs[1].as_chunks::<2>().0;
+    let row = |n: usize| {
+        let from = mirrored((y * step + n) as isize - (taps / 2) as isize, height);
+        &all[from * len..][..len]
+    };
+    if let Some((factor, shift)) = narrow_inverse(whole) {
+        let divided = |sum: u16| ((u32::from(sum) * u32::from(factor)) >> 16) as u16 >> shift;
+        let (start, finish) = ((whole / 2) as u16, |sum: u16| divided(sum) as u8);
+        if weights[..taps].iter().all(|weight| *weight == 1) {
+            fold::<Plain, [u8; 2], u16, u8>(taps, |n| (row(n), 1), start, to, finish);
         } else {
-            // Sums and the divisor are below 2^24, so that single precision is off by one at most.
-            let inverse = 1.0 / whole as f32;
-            for (to, sum) in to.iter_mut().zip(&sums) {
-                let near = (*sum as f32 * inverse) as i32;
-                let left = *sum as i32 - near * whole as i32;
-                let exact = near + i32::from(left >= whole as i32) - i32::from(left < 0);
-                *to = exact.min(255) as u8;
-            }
+            let tap = |n: usize| (row(n), weights[n] as u16);
+            fold::<Weighed, [u8; 2], u16, u8>(taps, tap, start, to, finish);
         }
+        return;
     }
+    let tap = |n: usize| (row(n), weights[n]);
+    if whole == 1 << 16 {
+        let finish = |sum: u32| (sum >> 16).min(255) as u8;
+        return fold::<Weighed, [u8; 2], u32, u8>(taps, tap, whole / 2, to, finish);
+    }
+    // Sums and the divisor are below 2^24, so that single precision is off by one at most.
+    let inverse = 1.0 / whole as f32;
+    fold::<Weighed, [u8; 2], u32, u8>(taps, tap, whole / 2, to, |sum| {
+        let near = (sum as f32 * inverse) as i32;
+        let left = sum as i32 - near * whole as i32;
+        let exact = near + i32::from(left >= whole as i32) - i32::from(left < 0);
+        exact.min(255) as u8
+    });
+}
+
+/// `m` and `k`, such that `((n m) >> 16) >> k` is `n / whole` for all sums that a blur has, where
+/// these fit 16 bits (Granlund and Montgomery 1994).
+fn narrow_inverse(whole: u32) -> Option<(u16, u32)> {
+    (2..=256).contains(&whole).then_some(())?;
+    let shift = (whole - 1).ilog2();
+    let factor = (1u32 << (16 + shift)).div_ceil(whole);
+    let excess = u64::from(factor * whole - (1 << (16 + shift)));
+    (excess * u64::from(256 * whole) < 1 << (16 + shift)).then_some((factor as u16, shift))
 }
 
 fn down_bytes(scalars: &[u32]) -> Option<Vec<usize>> {
-    let [part, taps] = shape(scalars)?;
-    let samples = scalars[0] as usize * scalars[1] as usize * scalars[2] as usize;
+    let &[width, height, bytes, offset, stride, taps, step] = scalars else { return None };
+    Part::tight(0, width, height, bytes).end()?;
+    let part = Part { offset, stride, width, height: height.div_ceil(step.max(1)), bytes };
+    let [part, taps] = shape(part, taps, step)?;
+    let samples = width as usize * height as usize * bytes as usize;
     Some(vec![4 * taps, 2 * samples, part])
 }
 
 fn across_sample(dice: &mut Dice, width: u32, height: u32) -> Sample {
-    let (weights, part) = parts(dice, width, height);
-    let [command, _] = commands(BufferId(0), weights.len(), [1, 2, 3].map(BufferId), part, part);
-    let src = dice.bytes((part.offset + part.stride * height) as usize, width);
+    let (weights, from, to, step) = parts(dice, width, height);
+    let [command, _] =
+        commands(BufferId(0), weights.len(), [1, 2, 3].map(BufferId), from, to, step);
+    let src = dice.bytes((from.offset + from.stride * height) as usize, width);
     Sample { command, inputs: vec![longs(weights.iter().map(|w| i64::from(*w))), src] }
 }
 
 fn down_sample(dice: &mut Dice, width: u32, height: u32) -> Sample {
-    let (weights, part) = parts(dice, width, height);
-    let [_, command] = commands(BufferId(0), weights.len(), [9, 1, 2].map(BufferId), part, part);
+    let (weights, from, to, step) = parts(dice, width, height);
+    let [_, command] =
+        commands(BufferId(0), weights.len(), [9, 1, 2].map(BufferId), from, to, step);
     let total: u16 = weights.iter().sum();
-    let samples = dice.bytes((width * height * part.bytes) as usize, width);
+    let samples = dice.bytes((to.width * height * to.bytes) as usize, width);
     let between = samples.iter().flat_map(|s| (u16::from(*s) * total).to_le_bytes()).collect();
     Sample { command, inputs: vec![longs(weights.iter().map(|w| i64::from(*w))), between] }
 }
 
-fn parts(dice: &mut Dice, width: u32, height: u32) -> (Vec<u16>, Part) {
-    let taps = dice.pick(&[5, 3, 1, 7, 31]);
-    let weights = if dice.below(2) == 0 { gaussian(taps, 0.0) } else { vec![1; taps] };
-    let bytes = dice.pick(&[1, 3, 2]);
-    let part = Part {
+fn parts(dice: &mut Dice, width: u32, height: u32) -> (Vec<u16>, Part, Part, u32) {
+    let taps = dice.pick(&[5, 3, 1, 7, 15, 31]);
+    let weights = match dice.below(3) {
+        0 => reduced(&gaussian(taps, 0.0)),
+        1 => gaussian(taps, 0.0),
+        _ => vec![1; taps],
+    };
+    let (bytes, step) = (dice.pick(&[1, 3, 2]), 1 + dice.below(2));
+    let mut part = |width: u32, height: u32| Part {
         offset: dice.below(70),
         stride: width * bytes + dice.below(9),
         width,
         height,
         bytes,
     };
-    (weights, part)
+    let from = part(width, height);
+    (weights, from, part(width.div_ceil(step), height.div_ceil(step)), step)
+}
+
+/// The weights without the factor that all have in common.
+fn reduced(weights: &[u16]) -> Vec<u16> {
+    let common = weights.iter().fold(0, |mut a, b| {
+        let mut b = *b;
+        while b > 0 {
+            (a, b) = (b, a % b);
+        }
+        a
+    });
+    weights.iter().map(|weight| weight / common.max(1)).collect()
 }
 
 /// Blurs a picture plane by plane.
@@ -308,12 +350,26 @@ pub(crate) fn picture(
     from: Picture,
     weights: &[u16],
 ) -> Result<Picture, String> {
+    stepped(stage, from, weights, 1)
+}
+
+/// Blurs a picture, and keeps every `step`th column and row.
+fn stepped(
+    stage: &mut dyn Stage,
+    from: Picture,
+    weights: &[u16],
+    step: u32,
+) -> Result<Picture, String> {
+    let weights = reduced(weights);
     let table = stage.constant(longs(weights.iter().map(|w| i64::from(*w))))?;
-    let to = stage.picture(from.shape)?;
-    for part in from.shape.planes() {
-        let between = stage.buffer(2 * (part.width * part.height * part.bytes) as usize)?;
+    let Shape { width, height, .. } = from.shape;
+    let (width, height) = (width.div_ceil(step), height.div_ceil(step));
+    let to = stage.picture(Shape { width, height, ..from.shape })?;
+    for (a, b) in from.shape.planes().into_iter().zip(to.shape.planes()) {
+        let between = stage.buffer(2 * (b.width * a.height * a.bytes) as usize)?;
         let buffers = [from.buffer, between, to.buffer];
-        commands(table, weights.len(), buffers, part, part).into_iter().for_each(|c| stage.run(c));
+        let both = commands(table, weights.len(), buffers, a, b, step);
+        both.into_iter().for_each(|command| stage.run(command));
     }
     Ok(to)
 }
@@ -340,14 +396,7 @@ fn box_op(stage: &mut dyn Stage, given: &[Given], values: &Values<'_>) -> Result
 }
 
 fn pyramid_down(stage: &mut dyn Stage, given: &[Given], _: &Values<'_>) -> Result<Given, String> {
-    let blurred = picture(stage, given[0].picture()?, &gaussian(5, 0.0))?;
-    let Shape { width, height, .. } = blurred.shape;
-    let shape = Shape { width: width.div_ceil(2), height: height.div_ceil(2), ..blurred.shape };
-    rearrange::planes(stage, blurred, shape, &[], |_, _, _| Map {
-        x: [0, 2, 0],
-        y: [0, 0, 2],
-        shift: 0,
-    })
+    stepped(stage, given[0].picture()?, &gaussian(5, 0.0), 2).map(Given::Picture)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 use hw::{BufferId, CpuArgs, Grid, Kernel};
 
 use crate::dice::Dice;
+use crate::lanes::{Weighed, fold, padded};
 use crate::native::{Rows, long, longs, mirrored, pixels, row, rows, signed, sizes};
 use crate::plane::Part;
 use crate::stem::{
@@ -186,43 +187,45 @@ fn filter_native(args: &mut CpuArgs<'_>) {
     rows(args, filter_rows(&s), 2 * s[6], row!(10, filter_row));
 }
 
-const CHUNK: usize = 64;
-
 #[inline(always)]
 fn filter_row(inputs: &[&[u8]], s: &[usize; 10], y: usize, to: &mut [u8]) {
     let [width, height, channels, offset, stride, _, side, shift, bias, absolute] = *s;
-    let (len, radius) = (width * channels, side / 2);
-    let padded_len = len + 2 * radius * channels + CHUNK;
-    let mut padded = vec![0u8; padded_len * side];
-    for (dy, row) in padded.chunks_exact_mut(padded_len).enumerate() {
-        let from_y = mirrored((y + dy) as isize - radius as isize, height);
-        let from = &inputs[1][offset + from_y * stride..][..len];
-        row[radius * channels..][..len].copy_from_slice(from);
-        for i in 1..=radius {
-            let ends =
-                [(-(i as isize), radius - i), ((width + i - 1) as isize, radius + width + i - 1)];
-            for (pixel, at) in ends {
-                let source = mirrored(pixel, width) * channels;
-                row[at * channels..][..channels].copy_from_slice(&from[source..][..channels]);
-            }
+    let (len, radius, shift, bias) = (width * channels, side / 2, shift as u32, signed(bias));
+    let mut rows: [Vec<u8>; SIDE_MAX] = Default::default();
+    for (n, row) in rows[..side].iter_mut().enumerate() {
+        let from = mirrored((y + n) as isize - radius as isize, height);
+        *row = padded(&inputs[1][offset + from * stride..][..len], channels, radius, mirrored);
+    }
+    let mut taps = [(&[][..], 0i32); SIDE_MAX * SIDE_MAX];
+    let (mut count, mut most) = (0, 0i64);
+    for i in 0..side * side {
+        let factor = long(inputs[0], i) as i32;
+        if factor != 0 {
+            taps[count] = (&rows[i / side][i % side * channels..][..len], factor);
+            most += 255 * i64::from(factor.unsigned_abs());
+            count += 1;
         }
     }
-    for (number, to) in to.chunks_mut(CHUNK).enumerate() {
-        let mut sums = [0i32; CHUNK];
-        for i in 0..side * side {
-            let factor = long(inputs[0], i) as i32;
-            if factor == 0 {
-                continue;
-            }
-            let at = i / side * padded_len + number * CHUNK + i % side * channels;
-            for (sum, sample) in sums.iter_mut().zip(&padded[at..][..CHUNK]) {
-                *sum = sum.wrapping_add(factor.wrapping_mul(i32::from(*sample)));
-            }
-        }
-        for (to, sum) in to.iter_mut().zip(&sums) {
-            *to = filtered(*sum, shift as u32, signed(bias), absolute != 0);
-        }
+    let wide = |n: usize| taps[n];
+    let narrow = |n: usize| (taps[n].0, taps[n].1 as i16);
+    let fits = shift < 15 && most + (1 << shift) / 2 + i64::from(bias.unsigned_abs()) < 1 << 15;
+    match (fits, absolute != 0) {
+        (true, true) => fold::<Weighed, u8, i16, u8>(count, narrow, 0, to, |sum| {
+            narrow_result(sum, shift, bias as i16).abs().min(255) as u8
+        }),
+        (true, false) => fold::<Weighed, u8, i16, u8>(count, narrow, 0, to, |sum| {
+            narrow_result(sum, shift, bias as i16).clamp(0, 255) as u8
+        }),
+        (false, _) => fold::<Weighed, u8, i32, u8>(count, wide, 0, to, |sum| {
+            filtered(sum, shift, bias, absolute != 0)
+        }),
     }
+}
+
+/// The result for a sum of which everything fits 16 bits.
+#[inline(always)]
+fn narrow_result(sum: i16, shift: u32, bias: i16) -> i16 {
+    (sum.wrapping_add((1i16 << shift) >> 1) >> shift).wrapping_add(bias)
 }
 
 fn filter_sample(dice: &mut Dice, width: u32, height: u32) -> Sample {

@@ -20,6 +20,7 @@ pub mod half;
 pub mod integral;
 mod interleave;
 pub mod jpeg;
+mod lanes;
 pub mod levels;
 pub mod median;
 pub mod mix;

@@ -1,4 +1,7 @@
 //! The median of 3 x 3 or 5 x 5 samples; past the edges the last sample is repeated.
+//!
+//! The native form sorts the samples of each column once, into rows of the least, the next, … of
+//! their columns, and then compares these rows, moved across.
 
 use hw::{BufferId, CpuArgs, Grid, Kernel};
 
@@ -21,7 +24,7 @@ pub static STEM: Stem = Stem {
             about: "Samples of a side",
             kind: SettingKind::Choice(&["3", "5"]),
         }],
-        plan: Some(median),
+        plan: Some(median_op),
     }],
 };
 
@@ -65,102 +68,168 @@ fn native(args: &mut CpuArgs<'_>) {
     rows(args, area(&s), if s[6] == 3 { 6 } else { 40 }, row!(7, row));
 }
 
-const CHUNK: usize = 32;
+/// Samples that are compared at once.
+const BLOCK: usize = 64;
+type Block = [u8; BLOCK];
 
 #[inline(always)]
 fn row(inputs: &[&[u8]], s: &[usize; 7], y: usize, to: &mut [u8]) {
-    let [width, height, channels, offset, stride, _, side] = *s;
-    let (len, radius) = (width * channels, side / 2);
-    let padded_len = len + 2 * radius * channels + CHUNK;
-    let mut padded = vec![0u8; padded_len * side];
-    for (dy, row) in padded.chunks_exact_mut(padded_len).enumerate() {
-        let from_y = (y + dy).saturating_sub(radius).min(height - 1);
-        let from = &inputs[0][offset + from_y * stride..][..len];
-        row[radius * channels..][..len].copy_from_slice(from);
-        for i in 0..radius {
-            row[i * channels..][..channels].copy_from_slice(&from[..channels]);
-            let end = (radius + width + i) * channels;
-            row[end..][..channels].copy_from_slice(&from[len - channels..]);
+    if s[6] == 3 {
+        median::<3, 9>(inputs[0], s, y, to, sort3, middle_of_9);
+    } else {
+        median::<5, 25>(inputs[0], s, y, to, sort5, middle_of_25);
+    }
+}
+
+/// `sort` sorts a column; `middle` finds the median of `SIDE` sorted columns, given as `SIDE` rows.
+#[inline(always)]
+fn median<const SIDE: usize, const AREA: usize>(
+    src: &[u8],
+    s: &[usize; 7],
+    y: usize,
+    to: &mut [u8],
+    sort: impl Fn([u8; SIDE]) -> [u8; SIDE],
+    middle: impl Fn([u8; AREA]) -> u8,
+) {
+    let [width, height, channels, offset, stride, _, _] = *s;
+    let len = width * channels;
+    let columns: [&[u8]; SIDE] = std::array::from_fn(|n| {
+        let from = (y + n).saturating_sub(SIDE / 2).min(height - 1);
+        &src[offset + from * stride..][..len]
+    });
+    // Each row has room for the edges at its ends, and for whole blocks.
+    let (edge, row_len) = (SIDE / 2 * channels, len + (SIDE - 1) * channels + 2 * BLOCK);
+    let mut sorted = vec![0; SIDE * row_len];
+    for first in (0..len).step_by(BLOCK) {
+        let mut ends = [[0; BLOCK]; SIDE];
+        let mut ends = ends.iter_mut();
+        let columns = columns.map(|row| block(&row[first..], ends.next().expect("one each")));
+        let mut blocks = [[0; BLOCK]; SIDE];
+        for i in 0..BLOCK {
+            let column = sort(std::array::from_fn(|n| columns[n][i]));
+            (0..SIDE).for_each(|n| blocks[n][i] = column[n]);
+        }
+        for (row, block) in sorted.chunks_exact_mut(row_len).zip(&blocks) {
+            row[edge + first..][..BLOCK].copy_from_slice(block);
         }
     }
-    for (number, to) in to.chunks_mut(CHUNK).enumerate() {
-        let window = |i: usize| {
-            let at = i / side * padded_len + number * CHUNK + i % side * channels;
-            padded[at..].first_chunk::<CHUNK>().expect("rows are padded to whole chunks")
-        };
-        let mut found = [0u8; CHUNK];
-        if side == 3 {
-            median9(&std::array::from_fn(window), &mut found);
-        } else {
-            median25(&std::array::from_fn(window), &mut found);
+    for row in sorted.chunks_exact_mut(row_len) {
+        for i in 0..SIDE / 2 {
+            row.copy_within(edge..edge + channels, i * channels);
+            row.copy_within(edge + len - channels..edge + len, edge + len + i * channels);
+        }
+    }
+    for (number, to) in to.chunks_mut(BLOCK).enumerate() {
+        let windows: [&Block; AREA] = std::array::from_fn(|n| {
+            let at = n / SIDE * row_len + number * BLOCK + n % SIDE * channels;
+            sorted[at..].first_chunk().expect("rows have room for a block")
+        });
+        let mut found = [0u8; BLOCK];
+        for (i, found) in found.iter_mut().enumerate() {
+            *found = middle(std::array::from_fn(|n| windows[n][i]));
         }
         to.copy_from_slice(&found[..to.len()]);
     }
 }
 
-/// Samples of one place of the square, for as many results.
-type Lanes = [u8; CHUNK];
+/// The first samples of a row; where it is shorter, `end` with what there is.
+#[inline(always)]
+fn block<'a>(row: &'a [u8], end: &'a mut Block) -> &'a Block {
+    match row.first_chunk() {
+        Some(block) => block,
+        None => {
+            end[..row.len()].copy_from_slice(row);
+            end
+        }
+    }
+}
 
 #[inline(always)]
-fn middle(a: u8, b: u8, c: u8) -> u8 {
+fn sort2(a: u8, b: u8) -> (u8, u8) {
+    (a.min(b), a.max(b))
+}
+
+#[inline(always)]
+fn middle_of_3(a: u8, b: u8, c: u8) -> u8 {
     a.min(b).max(a.max(b).min(c))
 }
 
-/// Sorts each column of three; the median is that of the largest of the least, the middle of the
-/// middle ones, and the least of the largest. The loop over the lanes becomes vectors.
 #[inline(always)]
-fn median9(window: &[&Lanes; 9], to: &mut Lanes) {
-    for (lane, to) in to.iter_mut().enumerate() {
-        let column = |x: usize| {
-            let [a, b, c] = [window[x][lane], window[x + 3][lane], window[x + 6][lane]];
-            (a.min(b).min(c), middle(a, b, c), a.max(b).max(c))
-        };
-        let ((l0, m0, h0), (l1, m1, h1), (l2, m2, h2)) = (column(0), column(1), column(2));
-        *to = middle(l0.max(l1).max(l2), middle(m0, m1, m2), h0.min(h1).min(h2));
-    }
-}
-
-/// Keeps the samples that can still be the median: of 14 the least and the largest cannot, and
-/// each further sample makes two more impossible.
-#[inline(always)]
-fn median25(window: &[&Lanes; 25], to: &mut Lanes) {
-    for (lane, to) in to.iter_mut().enumerate() {
-        let sample = |i: usize| window[i][lane];
-        let mut kept: [u8; 14] = std::array::from_fn(sample);
-        next::<14>(&mut kept, sample(14));
-        next::<13>(&mut kept, sample(15));
-        next::<12>(&mut kept, sample(16));
-        next::<11>(&mut kept, sample(17));
-        next::<10>(&mut kept, sample(18));
-        next::<9>(&mut kept, sample(19));
-        next::<8>(&mut kept, sample(20));
-        next::<7>(&mut kept, sample(21));
-        next::<6>(&mut kept, sample(22));
-        next::<5>(&mut kept, sample(23));
-        next::<4>(&mut kept, sample(24));
-        *to = middle(kept[0], kept[1], kept[2]);
-    }
-}
-
-/// Moves the largest of the first `COUNT` to their end, where it is forgotten, and puts the next
-/// sample in the place of the least.
-#[inline(always)]
-fn next<const COUNT: usize>(kept: &mut [u8; 14], sample: u8) {
-    for i in 0..COUNT / 2 {
-        sort(kept, i, COUNT - 1 - i);
-    }
-    for i in 1..COUNT.div_ceil(2) {
-        sort(kept, 0, i);
-    }
-    for i in COUNT / 2..COUNT - 1 {
-        sort(kept, i, COUNT - 1);
-    }
-    kept[0] = sample;
+fn sort3([a, b, c]: [u8; 3]) -> [u8; 3] {
+    [a.min(b).min(c), middle_of_3(a, b, c), a.max(b).max(c)]
 }
 
 #[inline(always)]
-fn sort(kept: &mut [u8; 14], a: usize, b: usize) {
-    (kept[a], kept[b]) = (kept[a].min(kept[b]), kept[a].max(kept[b]));
+fn sort5([a, b, c, d, e]: [u8; 5]) -> [u8; 5] {
+    let ((a, d), (b, e)) = (sort2(a, d), sort2(b, e));
+    let ((a, c), (b, d)) = (sort2(a, c), sort2(b, d));
+    let ((a, b), (c, e)) = (sort2(a, b), sort2(c, e));
+    let ((b, c), (d, e)) = (sort2(b, c), sort2(d, e));
+    let (c, d) = sort2(c, d);
+    [a, b, c, d, e]
+}
+
+/// The largest of the least, the middle of the middle ones, and the least of the largest have the
+/// median between them.
+#[inline(always)]
+fn middle_of_9([a, b, c, d, e, f, g, h, i]: [u8; 9]) -> u8 {
+    middle_of_3(a.max(b).max(c), middle_of_3(d, e, f), g.min(h).min(i))
+}
+
+/// With the rows sorted as well, sample `(i, j)` is at least as large as all above and to the left
+/// of it: only thirteen in a band from corner to corner can be the median. Four of them are below
+/// all others and four above all others; the least of the first and the largest of the last go,
+/// one is added, and so on until three are left.
+#[inline(always)]
+fn middle_of_25(s: [u8; 25]) -> u8 {
+    let row = |n: usize| sort5([s[5 * n], s[5 * n + 1], s[5 * n + 2], s[5 * n + 3], s[5 * n + 4]]);
+    let [_, _, _, a4, a5] = row(0);
+    let [_, _, b3, b4, b5] = row(1);
+    let [_, c2, c3, c4, _] = row(2);
+    let [d1, d2, d3, _, _] = row(3);
+    let [e1, e2, _, _, _] = row(4);
+    let (least, a) = sort2(a4, b3);
+    let (least, b) = sort2(least, c2);
+    let (_, c) = sort2(least, d1);
+    let (d, largest) = sort2(b5, c4);
+    let (e, largest) = sort2(largest, d3);
+    let (f, _) = sort2(largest, e2);
+    let [a, b, c, d, e] = inner_of_7([a, b, c, d, e, f, a5]);
+    let [a, b, c, d] = inner_of_6([a, b, c, d, e, b4]);
+    let [a, b, c] = inner_of_5([a, b, c, d, c3]);
+    let [a, b] = inner_of_4([a, b, c, d2]);
+    middle_of_3(a, b, e1)
+}
+
+/// All but the least and the largest.
+#[inline(always)]
+fn inner_of_4([a, b, c, d]: [u8; 4]) -> [u8; 2] {
+    let ((a, b), (c, d)) = (sort2(a, b), sort2(c, d));
+    [a.max(c), b.min(d)]
+}
+
+#[inline(always)]
+fn inner_of_5([a, b, c, d, e]: [u8; 5]) -> [u8; 3] {
+    let ((a, b), (c, d)) = (sort2(a, b), sort2(c, d));
+    let ((least, c), (b, largest)) = (sort2(a, c), sort2(b, d));
+    let e = sort2(least, e).1;
+    [b, c, sort2(e, largest).0]
+}
+
+#[inline(always)]
+fn inner_of_6([a, b, c, d, e, f]: [u8; 6]) -> [u8; 4] {
+    let ((a, b), (c, d), (e, f)) = (sort2(a, b), sort2(c, d), sort2(e, f));
+    let ((least, c), (b, largest)) = (sort2(a, c), sort2(b, d));
+    [b, c, sort2(least, e).1, sort2(largest, f).0]
+}
+
+#[inline(always)]
+fn inner_of_7([a, b, c, d, e, f, g]: [u8; 7]) -> [u8; 5] {
+    let ((a, b), (c, d), (e, f)) = (sort2(a, b), sort2(c, d), sort2(e, f));
+    let ((least, c), (b, largest)) = (sort2(a, c), sort2(b, d));
+    let ((least, e), (f, largest)) = (sort2(least, e), sort2(f, largest));
+    let g = sort2(least, g).1;
+    [b, c, e, f, sort2(g, largest).0]
 }
 
 fn sample(dice: &mut Dice, width: u32, height: u32) -> Sample {
@@ -173,7 +242,7 @@ fn sample(dice: &mut Dice, width: u32, height: u32) -> Sample {
     Sample { command, inputs: vec![dice.bytes((offset + stride * height) as usize, width)] }
 }
 
-fn median(stage: &mut dyn Stage, given: &[Given], values: &Values<'_>) -> Result<Given, String> {
+fn median_op(stage: &mut dyn Stage, given: &[Given], values: &Values<'_>) -> Result<Given, String> {
     let from = given[0].picture()?;
     let to = stage.picture(from.shape)?;
     let side = if values.text("size") == "5" { 5 } else { 3 };

@@ -5,6 +5,7 @@ use hw::{BufferId, CpuArgs, Grid, Kernel};
 
 use crate::blur::odd;
 use crate::dice::Dice;
+use crate::lanes::{Largest, Least, fold};
 use crate::native::{Rows, pixels, row, rows, sizes};
 use crate::plane::Part;
 use crate::stem::{
@@ -114,30 +115,25 @@ fn down_reference(args: &mut CpuArgs<'_>) {
 #[inline(always)]
 fn across_row(inputs: &[&[u8]], s: &[usize; 6], y: usize, to: &mut [u8]) {
     let [width, _, stride, _, radius, largest] = *s;
-    let from = &inputs[0][y * stride..][..width];
-    let mut padded = vec![if largest == 0 { 255 } else { 0 }; width + 2 * radius];
-    padded[radius..][..width].copy_from_slice(from);
-    to.copy_from_slice(from);
-    for shift in 0..=2 * radius {
-        fold_row(to, &padded[shift..][..width], largest);
-    }
+    let none = if largest == 0 { 255 } else { 0 };
+    let mut padded = vec![none; width + 2 * radius];
+    padded[radius..][..width].copy_from_slice(&inputs[0][y * stride..][..width]);
+    best_of(2 * radius + 1, |n| &padded[n..][..width], largest, to);
 }
 
 #[inline(always)]
 fn down_row(inputs: &[&[u8]], s: &[usize; 6], y: usize, to: &mut [u8]) {
     let [width, height, stride, _, radius, largest] = *s;
-    to.copy_from_slice(&inputs[0][y * stride..][..width]);
-    for from in around(y, radius, height) {
-        fold_row(to, &inputs[0][from * stride..][..width], largest);
-    }
+    let rows = around(y, radius, height);
+    best_of(rows.len(), |n| &inputs[0][(rows.start + n) * stride..][..width], largest, to);
 }
 
 #[inline(always)]
-fn fold_row(to: &mut [u8], from: &[u8], largest: usize) {
+fn best_of<'a>(count: usize, row: impl Fn(usize) -> &'a [u8], largest: usize, to: &mut [u8]) {
     if largest == 0 {
-        to.iter_mut().zip(from).for_each(|(to, from)| *to = (*to).min(*from));
+        fold::<Least, u8, u8, u8>(count, |n| (row(n), 0), 255, to, |v| v);
     } else {
-        to.iter_mut().zip(from).for_each(|(to, from)| *to = (*to).max(*from));
+        fold::<Largest, u8, u8, u8>(count, |n| (row(n), 0), 0, to, |v| v);
     }
 }
 

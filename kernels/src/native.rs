@@ -81,8 +81,9 @@ impl Rows {
         Self { offset, stride, bytes, count }
     }
 
-    fn end(&self) -> usize {
-        self.offset + (self.count - 1) * self.stride + self.bytes
+    /// From the first byte to the last.
+    pub fn range(&self) -> std::ops::Range<usize> {
+        self.offset..self.offset + (self.count - 1) * self.stride + self.bytes
     }
 }
 
@@ -136,7 +137,7 @@ pub(crate) fn rows<const N: usize>(
     let scalars = sizes(args);
     let threads = threads_for(args, rows.count * rows.bytes * weight);
     let inputs = &args.inputs[..];
-    let dst = &mut args.outputs[0][rows.offset..rows.end()];
+    let dst = &mut args.outputs[0][rows.range()];
     bands(dst, rows.stride, threads, Each { inputs, scalars, rows, row });
 }
 

@@ -11,3 +11,24 @@ fn weights_are_symmetric_and_sum_up() {
         }
     }
 }
+
+#[test]
+fn narrow_division_is_exact() {
+    for whole in 2..=256u32 {
+        let Some((factor, shift)) = narrow_inverse(whole) else { continue };
+        for sum in 0..=255 * whole + whole / 2 {
+            let divided = ((sum * u32::from(factor)) >> 16) >> shift;
+            assert!(sum < 1 << 16 && divided == sum / whole, "{sum} by {whole}");
+        }
+    }
+    let boxes = (3..=15u32).step_by(2).map(|side| side * side);
+    assert!(boxes.chain([4, 16, 64, 256]).all(|whole| narrow_inverse(whole).is_some()));
+    assert_eq!((narrow_inverse(1), narrow_inverse(257)), (None, None));
+}
+
+#[test]
+fn common_factors_are_left_out() {
+    assert_eq!(reduced(&gaussian(5, 0.0)), [1, 4, 6, 4, 1]);
+    assert_eq!(reduced(&[1, 3, 1]), [1, 3, 1]);
+    assert_eq!(reduced(&[7]), [1]);
+}
