@@ -11,8 +11,8 @@
 //! A pyramid keeps every other place of both.
 //!
 //! A gaussian has `T = 256`, with weights rounded so that the error is carried outwards. For three
-//! and five taps and a sigma of 0 these are OpenCV's, and so are the results. A factor that all weights
-//! have in common changes no result and is left out: small sums need narrow lanes.
+//! and five taps and a sigma of 0 these are OpenCV's, and so are the results. A factor that all
+//! weights have in common changes no result and is left out: small sums need narrow lanes.
 
 use hw::{BufferId, Command, CpuArgs, Grid, Kernel};
 

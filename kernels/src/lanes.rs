@@ -110,8 +110,8 @@ impl<L: Lane> Fold<L> for Largest {
     }
 }
 
-/// `to[i]` becomes what `finish` makes of the samples `i` of `count` rows, folded on top of `start`.
-/// `tap` gives each row, and its weight where weights count.
+/// `to[i]` becomes what `finish` makes of the samples `i` of `count` rows, folded on top of
+/// `start`. `tap` gives each row, and its weight where weights count.
 #[inline(always)]
 pub(crate) fn fold<'a, F: Fold<L>, S: Sample<L> + 'a, L: Lane, T: Copy + Default>(
     count: usize,
