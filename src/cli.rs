@@ -48,6 +48,7 @@ struct Trace {
 
 /// What every command takes.
 #[derive(Args, Clone)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Global {
     /// Print one JSON document instead of text
     #[arg(long, global = true)]

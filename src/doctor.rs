@@ -53,21 +53,24 @@ pub async fn run(tools: &Path, dir: &Path, json: bool) -> Result<ExitCode> {
     checks.extend(site::checks(dir).await);
     match json {
         true => println!("{}", serde_json::to_string_pretty(&checks)?),
-        false => checks.iter().for_each(print),
+        false => {
+            let width = checks.iter().map(|check| check.name.len()).max().unwrap_or_default();
+            checks.iter().for_each(|check| print(check, width));
+        }
     }
     let lacking = checks.iter().any(|check| check.verdict == Verdict::Missing);
     Ok(if lacking { ExitCode::from(EXIT_LACKING) } else { ExitCode::SUCCESS })
 }
 
-fn print(check: &Check) {
+fn print(check: &Check, width: usize) {
     let word = match check.verdict {
         Verdict::Ok => "ok      ",
         Verdict::Optional => "optional",
         Verdict::Missing => "MISSING ",
     };
-    println!("{word}  {:<22} {}", check.name, check.found);
+    println!("{word}  {:<width$}  {}", check.name, check.found);
     if !check.mend.is_empty() {
-        println!("          {:<22} mend: {}", "", check.mend);
+        println!("          {:<width$}  mend: {}", "", check.mend);
     }
 }
 

@@ -81,6 +81,7 @@ pub struct Invoke {
 pub enum Stream {
     /// Open a stream of an app at a site
     Open {
+        /// The app's name
         app: String,
         /// The stream's name in the manifest
         stream: String,
@@ -94,11 +95,15 @@ pub enum Stream {
         wait: bool,
     },
     /// List the streams of an app at a site
-    List { app: String },
+    Ls {
+        /// The app's name
+        app: String,
+    },
     /// Close a stream
     Close {
+        /// The app's name
         app: String,
-        /// The stream's id, as `list` shows it
+        /// The stream's id, as `ls` shows it
         id: String,
     },
 }
@@ -274,7 +279,7 @@ pub async fn stream(site: &Site, stream: Stream, out: Output) -> Result<()> {
             }
             Ok(())
         }
-        Stream::List { app } => {
+        Stream::Ls { app } => {
             let list = streams(&bus, &app).await?;
             out.show(&list, |list| stream_text(list))
         }
@@ -315,7 +320,10 @@ pub async fn wait_for_end(bus: &Bus, app: &str, id: &str) -> Result<Status> {
 fn stream_text(list: &[Status]) -> String {
     let row = |status: &Status| {
         let state = format!("{:?}", status.state).to_lowercase();
-        let size = format!("{}x{}", status.width, status.height);
+        let size = match status.width {
+            0 => "-".to_owned(), // no frame yet
+            width => format!("{width}x{}", status.height),
+        };
         let (frames, handled) = (status.frames.to_string(), status.handled.to_string());
         vec![
             status.id.clone(),
