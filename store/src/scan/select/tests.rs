@@ -35,7 +35,8 @@ proptest! {
         let run = Run::of_rows(&schema, rows.iter().map(|(k, r)| (&**k, &**r))).unwrap();
         let run = Arc::new(run);
         let (half, to) = (run.len() / 2, run.len());
-        let slices = [Slice { run: run.clone(), from: 0, to: half }, Slice { run: run.clone(), from: half, to }];
+        let slice = |from, to| Slice { run: run.clone(), from, to };
+        let slices = [slice(0, half), slice(half, to)];
         let mut scan = Scan { filter: filters, limit: Some(limit), reverse, ..Scan::default() };
         prop_assume!(scan.check(&schema).is_ok());
         let admits = |row: &Row| scan.filter.iter().all(|f| f.admits(&row[&*f.column]));
