@@ -6,6 +6,7 @@ mod dlq;
 pub mod output;
 mod store;
 pub mod talk;
+mod tenant;
 mod top;
 mod tree;
 mod up;
@@ -59,6 +60,9 @@ pub struct Global {
     /// Folder of nats-server, the Lambda runtime client and other tools
     #[arg(long, global = true, env = "EDGESCALE_TOOLS", default_value = ".tools")]
     tools: PathBuf,
+    /// Tenant to talk as; the site's owner unless said
+    #[arg(long, global = true, value_name = "TENANT")]
+    tenant: Option<String>,
     /// Site to talk to: a whole path or its last token; the root unless said
     #[arg(long, global = true, value_name = "SITE")]
     at: Option<String>,
@@ -80,6 +84,9 @@ enum Command {
     },
     /// Run the site of --dir, its server and its node, until told to stop
     Run,
+    /// Take in, shut out, list the tenants of a site, and give them new keys
+    #[command(subcommand)]
+    Tenant(tenant::Tenant),
     /// Show the tree: sites, links, load, devices, apps; or change it
     Tree {
         #[command(subcommand)]
@@ -204,7 +211,8 @@ async fn dispatch(command: Command, global: Global) -> Result<ExitCode> {
         Command::Build { project } => develop::build(&project, &global.tools, out)?,
         Command::Test { project } => return develop::test(&project, &global.tools, out).await,
         Command::Dev { project } => {
-            let (context, at) = (Context::load(&global.dir)?, global.at.as_deref());
+            let context = Context::load(&global.dir)?.as_tenant(global.tenant.as_deref());
+            let at = global.at.as_deref();
             develop::dev(&project, &global.tools, &context, at, out).await?;
         }
         Command::Doctor => {
@@ -219,10 +227,11 @@ async fn dispatch(command: Command, global: Global) -> Result<ExitCode> {
 }
 
 async fn talk_to_tree(command: Command, global: &Global, out: Output) -> Result<()> {
-    let context = Context::load(&global.dir)?;
+    let context = Context::load(&global.dir)?.as_tenant(global.tenant.as_deref());
     let site = context.site(global.at.as_deref())?;
     match command {
         Command::Tree { command: None } => talk::tree(site, out).await,
+        Command::Tenant(command) => tenant::run(site, command, out).await,
         Command::Top(top) => top::run(site, top, out).await,
         Command::Ls => talk::list(site, out).await,
         Command::Deploy { manifest } => talk::deploy(site, &manifest, out).await,

@@ -55,6 +55,17 @@ impl Context {
         serde_json::from_slice(&text).with_context(|| format!("{} is damaged", file.display()))
     }
 
+    /// The same tree, as a tenant's clients reach it; as its owner's, when none is named.
+    pub fn as_tenant(mut self, tenant: Option<&str>) -> Self {
+        let Some(tenant) = tenant.filter(|name| *name != bus::tree::ACCOUNT) else { return self };
+        for site in &mut self.sites {
+            let dir = site.nkey.with_file_name("tenants").join(tenant);
+            site.nkey = dir.join(bus::site::CLIENT_FILE);
+            site.log = dir.join("node.log");
+        }
+        self
+    }
+
     /// Writes the context into the tree's folder.
     pub fn save(&self, dir: &Path) -> Result<()> {
         let text = serde_json::to_string_pretty(self)?;

@@ -36,8 +36,11 @@ struct Leaf {
 /// Asks the server behind `monitor` (`host:port`) for the bytes over its link to the parent.
 pub fn link_bytes(monitor: &str) -> Result<Option<LinkBytes>> {
     let leafs: Leafs = serde_json::from_str(&get(monitor, "/leafz")?)?;
-    let spoke = leafs.leafs.into_iter().find(|leaf| leaf.is_spoke);
-    Ok(spoke.map(|leaf| LinkBytes { up: leaf.out_bytes, down: leaf.in_bytes }))
+    // Each tenant has a link of its own.
+    let spokes = leafs.leafs.into_iter().filter(|leaf| leaf.is_spoke);
+    Ok(spokes
+        .map(|leaf| LinkBytes { up: leaf.out_bytes, down: leaf.in_bytes })
+        .reduce(|a, b| LinkBytes { up: a.up + b.up, down: a.down + b.down }))
 }
 
 /// What the server behind `address` (`host:port`) answers on one of its monitor's pages.

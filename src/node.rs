@@ -11,6 +11,7 @@ pub(crate) mod host;
 pub mod link;
 pub mod otlp;
 pub mod report;
+pub mod tenants;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -168,6 +169,7 @@ pub async fn start(settings: Settings, http: gateway::Place) -> Result<Started> 
     node.serving.store(true, Ordering::Release);
     family::reopen_door(&node).await;
     tasks.spawn(gossip::keep_looking(node.clone()));
+    tasks.spawn(tenants::expire_keys(node.clone()));
     tasks.spawn(node.triggers.clone().run_events());
     tasks.spawn(feeds::run(node.clone(), data.clone()));
     match node.bus.site().parent() {

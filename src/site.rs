@@ -1,5 +1,6 @@
 //! One site on this machine: its server and its node as processes, from what its folder says.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use bus::server::{self, Server};
 use bus::site::{Record, SERVER_FILE, SiteFolder};
 
 use crate::context::{Context, FILE, Site};
-use crate::node;
+use crate::{gateway, node};
 
 /// How long a node may take to stop before it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -50,6 +51,8 @@ pub struct RunningSite {
     programs: Programs,
     server: Option<Server>,
     node: Option<Child>,
+    /// The nodes of tenants by name, each with its public key.
+    tenants: BTreeMap<String, (String, Child)>,
 }
 
 impl RunningSite {
@@ -68,11 +71,7 @@ impl RunningSite {
             log: folder.file("node.log"),
         };
         let file = folder.file(node::CONFIG_FILE);
-        // The parts of the file that are an operator's own.
-        let (http, trace) = match file.exists() {
-            true => node::Settings::load(&file).map(|settings| (settings.http, settings.trace))?,
-            false => Default::default(),
-        };
+        let (http, trace) = own_parts(&file)?;
         let settings = node::Settings {
             site: record.site.clone(),
             class: record.class,
@@ -88,7 +87,8 @@ impl RunningSite {
         };
         settings.save(&file)?;
         let (dir, programs) = (folder.dir().to_owned(), programs.clone());
-        Ok(Self { site, dir, record, programs, server: None, node: None })
+        let tenants = BTreeMap::new();
+        Ok(Self { site, dir, record, programs, server: None, node: None, tenants })
     }
 
     /// Starts the server, unless an operator runs it; returns when it greets.
@@ -112,6 +112,55 @@ impl RunningSite {
         Ok(())
     }
 
+    /// Starts the nodes of new tenants and those that ended, and stops those of tenants who left,
+    /// with all that they kept.
+    pub fn follow_tenants(&mut self) -> Result<()> {
+        let folder = SiteFolder::open(&self.dir)?;
+        let mut keys = BTreeMap::new();
+        for name in folder.tenants().names() {
+            keys.insert(name, folder.tenant_key(name)?.public);
+        }
+        // A tenant of the same name that came meanwhile has another key.
+        self.tenants.retain(|name, (key, node)| {
+            let stays = keys.get(name.as_str()) == Some(&*key);
+            if !stays {
+                server::stop(node, STOP_TIMEOUT);
+            }
+            stays
+        });
+        folder.sweep_tenants()?;
+        for (name, key) in keys {
+            let node = self.tenants.get_mut(name).map(|(_, node)| node.try_wait());
+            if !matches!(node, Some(Ok(None))) {
+                let node = self.start_tenant(&folder, name)?;
+                self.tenants.insert(name.to_owned(), (key, node));
+            }
+        }
+        Ok(())
+    }
+
+    fn start_tenant(&self, folder: &SiteFolder, name: &str) -> Result<Child> {
+        let file = folder.tenant_file(name, node::CONFIG_FILE);
+        let (http, trace) = own_parts(&file)?;
+        let settings = node::Settings {
+            site: self.record.site.clone(),
+            class: self.record.class,
+            server: self.site.server.clone(),
+            nkey: folder.tenant_file(name, "node.nk"),
+            data: folder.tenant_file(name, "data"),
+            tools: self.programs.tools.clone(),
+            monitor: None,
+            folder: None,
+            former: vec![],
+            http,
+            trace,
+        };
+        settings.save(&file)?;
+        let mut command = Command::new(&self.programs.node);
+        command.arg("node").arg("--config").arg(&file);
+        Ok(server::spawn_logged(&mut command, &folder.tenant_file(name, "node.log"))?)
+    }
+
     /// True when a node was started and not stopped since.
     pub fn has_node(&self) -> bool {
         self.node.is_some()
@@ -129,6 +178,10 @@ impl RunningSite {
 
     /// Stops the node.
     pub fn stop_node(&mut self) {
+        for (_, node) in self.tenants.values_mut() {
+            server::stop(node, STOP_TIMEOUT);
+        }
+        self.tenants.clear();
         if let Some(mut node) = self.node.take() {
             server::stop(&mut node, STOP_TIMEOUT);
         }
@@ -192,6 +245,14 @@ impl RunningSite {
     }
 }
 
+/// The parts of a node's configuration that are an operator's own.
+fn own_parts(file: &Path) -> Result<(gateway::Settings, node::otlp::Settings)> {
+    match file.exists() {
+        true => node::Settings::load(file).map(|settings| (settings.http, settings.trace)),
+        false => Ok(Default::default()),
+    }
+}
+
 /// The address of a door of the server; empty when it is shut.
 fn door(scheme: &str, port: u16) -> String {
     match port {
@@ -232,6 +293,9 @@ pub async fn run(dir: &Path, programs: &Programs, started: impl FnOnce(&Site)) -
             } else {
                 pause = PAUSE;
             }
+        }
+        if let Err(e) = running.follow_tenants() {
+            tracing::error!("a tenant's node: {e:#}");
         }
         match running.mend() {
             Ok(true) => last_start = Instant::now(),

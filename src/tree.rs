@@ -61,6 +61,7 @@ impl Tree {
             running.start_node()?;
         }
         tree.wait_ready().await?;
+        tree.follow_tenants()?;
         tree.context().save(&plan.dir)?;
         Ok(tree)
     }
@@ -129,6 +130,11 @@ impl Tree {
     /// The process of a site's server, if it runs.
     pub fn server_pid(&mut self, path: &str) -> Result<Option<u32>> {
         Ok(self.at(path)?.server_pid())
+    }
+
+    /// Starts the nodes of new tenants, and stops those of tenants who left.
+    pub fn follow_tenants(&mut self) -> Result<()> {
+        self.sites.iter_mut().try_for_each(RunningSite::follow_tenants)
     }
 
     /// Names the first process that ended by itself.

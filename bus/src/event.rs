@@ -164,9 +164,18 @@ impl Event {
     }
 }
 
+/// The first value counts; one left behind under another spelling would take its place at the next
+/// site.
 fn take_any_case(headers: &mut Headers, key: &str) -> Option<String> {
-    let found = headers.keys().find(|name| name.eq_ignore_ascii_case(key)).cloned()?;
-    headers.remove(&found)
+    let mut first = None;
+    headers.retain(|name, value| {
+        let is_it = name.eq_ignore_ascii_case(key);
+        if is_it && first.is_none() {
+            first = Some(std::mem::take(value));
+        }
+        !is_it
+    });
+    first
 }
 
 pub(crate) fn rfc3339(time: OffsetDateTime) -> String {

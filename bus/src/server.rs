@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use futures::TryStreamExt;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -210,6 +211,19 @@ pub async fn drop_links(server: &str, key: &UserKey) -> Result<(), Error> {
         let body = serde_json::json!({ "cid": link.id }).to_string();
         // One that has gone meanwhile is no failure.
         let _ = system.ask::<serde_json::Value>("KICK", body).await;
+    }
+    Ok(())
+}
+
+/// Deletes every stream of an account, as a user who may.
+pub async fn erase_streams(server: &str, key: &UserKey) -> Result<(), Error> {
+    let fail = |e: &dyn std::fmt::Display| Error::local(format!("streams at {server}"), e);
+    let options = async_nats::ConnectOptions::with_nkey(key.seed.clone());
+    let client = options.name("edgescale-erase").connect(server).await.map_err(|e| fail(&e))?;
+    let js = async_nats::jetstream::new(client);
+    let names: Vec<String> = js.stream_names().try_collect().await.map_err(|e| fail(&e))?;
+    for name in names {
+        js.delete_stream(&name).await.map_err(|e| fail(&e))?;
     }
     Ok(())
 }

@@ -10,10 +10,13 @@
 //! | `link.nk`, `.key`, `.pem`, `.parent.pem` | its end of the link to the parent |
 //! | `node.nk`, `client.nk`, `sys.nk` | the keys of node, operator, and of reloading the server |
 //! | `mqtt.nk` | the password of MQTT clients |
+//! | `tenants.json` | [`Tenants`]: who shares the site |
+//! | `tenants/NAME/` | `node.nk`, `client.nk`, `link.nk` of a tenant, and what its node keeps |
 //! | `nats.conf` | the server's configuration, written anew at each change |
 
 pub mod join;
 pub mod roster;
+pub mod tenants;
 
 use std::path::{Path, PathBuf};
 
@@ -21,10 +24,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::pki::{Authority, LinkKey, TlsFiles, UserKey, read_if_there, write_secret};
 use crate::server::MAX_PAYLOAD_BYTES;
-use crate::tree::{ChildLink, ParentLink, SiteServer};
+use crate::tree::{ACCOUNT, Account, ChildLink, ParentLink, SiteServer};
 use crate::{Error, TierClass, TierPath};
 use join::{JoinAnswer, JoinRequest, Token};
 use roster::Roster;
+use tenants::{LinkRequest, Tenants};
 
 /// The name of the record within a site's folder.
 pub const RECORD_FILE: &str = "site.toml";
@@ -33,6 +37,11 @@ pub const SERVER_FILE: &str = "nats.conf";
 /// The file with the password of MQTT clients, whose name is [`crate::tree::MQTT_USER`].
 pub const MQTT_FILE: &str = "mqtt.nk";
 const ROSTER_FILE: &str = "children.json";
+const TENANTS_FILE: &str = "tenants.json";
+/// The file with the key of a tenant's clients.
+pub const CLIENT_FILE: &str = "client.nk";
+const NODE_FILE: &str = "node.nk";
+const TENANT_LINK_FILE: &str = "link.nk";
 /// How often a site may be moved.
 pub const MOVES_MAX: usize = 16;
 /// The address of a site that nobody needs to reach from elsewhere.
@@ -95,6 +104,7 @@ pub struct SiteFolder {
     dir: PathBuf,
     pub record: Record,
     roster: Roster,
+    tenants: Tenants,
 }
 
 impl SiteFolder {
@@ -108,7 +118,8 @@ impl SiteFolder {
                 dir.display()
             )));
         }
-        let folder = Self { dir: dir.to_owned(), record, roster: Roster::default() };
+        let (roster, tenants) = Default::default();
+        let folder = Self { dir: dir.to_owned(), record, roster, tenants };
         folder.save()?;
         Ok(folder)
     }
@@ -122,16 +133,10 @@ impl SiteFolder {
                 dir.display()
             ))
         })?;
-        let damaged = |file: &Path, e: &dyn ToString| {
-            Error::local(file.display().to_string(), format!("is not right: {}", e.to_string()))
-        };
         let record = toml::from_str(&text).map_err(|e| damaged(&file, &e))?;
-        let file = dir.join(ROSTER_FILE);
-        let roster = match read_if_there(&file)? {
-            Some(text) => serde_json::from_str(&text).map_err(|e| damaged(&file, &e))?,
-            None => Roster::default(),
-        };
-        Ok(Self { dir: dir.to_owned(), record, roster })
+        let roster = read_json(&dir.join(ROSTER_FILE))?;
+        let tenants = read_json(&dir.join(TENANTS_FILE))?;
+        Ok(Self { dir: dir.to_owned(), record, roster, tenants })
     }
 
     /// Writes record, roster and the server's configuration, making what keys are missing.
@@ -139,7 +144,9 @@ impl SiteFolder {
         let fail = |e: &dyn ToString| Error::local(self.dir.display().to_string(), e.to_string());
         let record = toml::to_string(&self.record).map_err(|e| fail(&e))?;
         let roster = serde_json::to_string_pretty(&self.roster).map_err(|e| fail(&e))?;
+        let tenants = serde_json::to_string_pretty(&self.tenants).map_err(|e| fail(&e))?;
         write_secret(&self.file(ROSTER_FILE), &roster)?;
+        write_secret(&self.file(TENANTS_FILE), &tenants)?;
         self.issue_listener()?;
         write_secret(&self.file(SERVER_FILE), &self.server()?.render()?)?;
         write_secret(&self.file(RECORD_FILE), &record)
@@ -158,6 +165,19 @@ impl SiteFolder {
     /// Children and open invitations.
     pub fn roster(&self) -> &Roster {
         &self.roster
+    }
+
+    /// Who shares the site.
+    pub fn tenants(&self) -> &Tenants {
+        &self.tenants
+    }
+
+    /// A file of a tenant; the owner's are the site's own.
+    pub fn tenant_file(&self, tenant: &str, name: &str) -> PathBuf {
+        match tenant {
+            ACCOUNT => self.file(name),
+            tenant => self.file("tenants").join(tenant).join(name),
+        }
     }
 
     /// The address of the site's server for clients on this machine.
@@ -212,18 +232,14 @@ impl SiteFolder {
     /// Everything that the server's configuration is made of.
     pub fn server(&self) -> Result<SiteServer, Error> {
         let record = &self.record;
-        let parent = match &record.parent {
-            Some(parent) => Some(ParentLink {
-                address: parent.address.clone(),
-                seed: self.link_key()?.seed,
-                tls: self.link_files(record.former.len()),
-            }),
-            None => None,
-        };
-        let children = self.roster.children().map(|child| {
-            let path = record.site.child(&child.name)?;
-            Ok(ChildLink { path, public: child.link.clone() })
+        let parent = record.parent.as_ref().map(|parent| ParentLink {
+            address: parent.address.clone(),
+            tls: self.link_files(record.former.len()),
         });
+        let mut accounts = vec![self.owner()?];
+        for tenant in self.tenants.names() {
+            accounts.push(self.account(tenant)?);
+        }
         Ok(SiteServer {
             path: record.site.clone(),
             store_dir: self.file("jetstream"),
@@ -231,12 +247,125 @@ impl SiteFolder {
             listen_host: self.listen_host(),
             operated: record.operated.is_some(),
             listener: self.listener(),
-            users: vec![self.key("node.nk")?.public, self.key("client.nk")?.public],
             system_user: self.key("sys.nk")?.public,
             mqtt_password: self.key(MQTT_FILE)?.seed,
             parent,
-            children: children.collect::<Result<_, Error>>()?,
+            accounts,
         })
+    }
+
+    fn owner(&self) -> Result<Account, Error> {
+        let link_seed = self.record.parent.as_ref().map(|_| self.link_key());
+        let links = self.roster.children().map(|child| (child.name.as_str(), child.link.as_str()));
+        let mut users = vec![self.key(NODE_FILE)?.public];
+        users.extend(self.client_keys(ACCOUNT)?);
+        Ok(Account {
+            name: ACCOUNT.to_owned(),
+            users,
+            clients: vec![],
+            link_seed: link_seed.transpose()?.map(|key| key.seed),
+            children: self.child_links(links)?,
+        })
+    }
+
+    fn account(&self, tenant: &str) -> Result<Account, Error> {
+        let key = |name: &str| UserKey::load_or_generate(&self.tenant_file(tenant, name));
+        let parent = self.record.parent.as_ref();
+        let link_seed = parent.map(|_| key(TENANT_LINK_FILE)).transpose()?;
+        Ok(Account {
+            name: tenant.to_owned(),
+            users: vec![key(NODE_FILE)?.public],
+            clients: self.client_keys(tenant)?,
+            link_seed: link_seed.map(|key| key.seed),
+            children: self.child_links(self.tenants.links(tenant))?,
+        })
+    }
+
+    /// The keys that a tenant's clients may use: the present one, and former ones for a while.
+    fn client_keys(&self, tenant: &str) -> Result<Vec<String>, Error> {
+        let present = UserKey::load_or_generate(&self.tenant_file(tenant, CLIENT_FILE))?.public;
+        let former = self.tenants.former(tenant).iter().map(|former| former.public.clone());
+        Ok([present].into_iter().chain(former).collect())
+    }
+
+    fn child_links<'a>(
+        &self,
+        links: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Vec<ChildLink>, Error> {
+        let link = |(name, public): (&str, &str)| {
+            Ok(ChildLink { path: self.record.site.child(name)?, public: public.to_owned() })
+        };
+        links.map(link).collect()
+    }
+
+    /// Takes a tenant in, with keys of its own; the caller has the server read its configuration
+    /// again. Keys that a former tenant of the name left behind are not used again.
+    pub fn add_tenant(&mut self, name: &str) -> Result<(), Error> {
+        self.tenants.add(name)?;
+        self.save()
+    }
+
+    /// Shuts a tenant out; the caller has the server read its configuration again.
+    pub fn remove_tenant(&mut self, name: &str) -> Result<(), Error> {
+        self.tenants.remove(name)?;
+        let key = self.tenant_key(name)?.public;
+        self.save()?;
+        // Whoever runs the tenant's node stops it, and then removes what has this name.
+        let (here, away) = (self.tenant_file(name, ""), self.file("tenants").join(left(&key)));
+        std::fs::rename(&here, away).map_err(|e| Error::local(here.display().to_string(), e))
+    }
+
+    /// Removes what tenants kept who have left.
+    pub fn sweep_tenants(&self) -> Result<(), Error> {
+        let Ok(entries) = std::fs::read_dir(self.file("tenants")) else { return Ok(()) };
+        let fail = |e: std::io::Error| Error::local(self.dir.display().to_string(), e);
+        for entry in entries.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(&left("")) {
+                std::fs::remove_dir_all(entry.path()).map_err(fail)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The public nkey of a tenant's link to the parent, made where missing.
+    pub fn tenant_link(&self, tenant: &str) -> Result<String, Error> {
+        let file = self.tenant_file(tenant, TENANT_LINK_FILE);
+        Ok(UserKey::load_or_generate(&file)?.public)
+    }
+
+    /// The key of a tenant's own node.
+    pub fn tenant_key(&self, tenant: &str) -> Result<UserKey, Error> {
+        UserKey::load_or_generate(&self.tenant_file(tenant, NODE_FILE))
+    }
+
+    /// Gives a tenant's clients a new key; the old one is good until `until_s`. The new one is
+    /// written first: whoever reads the file has a key that is good, or is about to be.
+    pub fn rotate_tenant(&mut self, name: &str, now_s: u64, until_s: u64) -> Result<(), Error> {
+        self.tenants.check(name)?;
+        let file = self.tenant_file(name, CLIENT_FILE);
+        let old = UserKey::load_or_generate(&file)?;
+        self.tenants.rotate(name, &old.public, now_s, until_s)?;
+        write_secret(&file, &UserKey::generate()?.seed)?;
+        self.save()
+    }
+
+    /// Forgets former keys whose time is over; true when there were any, and the server has to
+    /// read its configuration again.
+    pub fn expire_keys(&mut self, now_s: u64) -> Result<bool, Error> {
+        let any = self.tenants.expire(now_s);
+        if any {
+            self.save()?;
+        }
+        Ok(any)
+    }
+
+    /// Lets a child link up for a tenant, or no more.
+    pub fn link_tenant(&mut self, child: &str, request: &LinkRequest) -> Result<(), Error> {
+        if !self.roster.children().any(|known| known.name == child) {
+            return Err(Error::Bad(format!("{} has no child {child:?}", self.record.site)));
+        }
+        self.tenants.link(&self.record.site.child(child)?, request)?;
+        self.save()
     }
 
     /// Opens the door for one child of that name, until `expires_s`; the token is the key to it.
@@ -283,6 +412,7 @@ impl SiteFolder {
     /// its configuration again, which ends the child's link.
     pub fn remove_child(&mut self, name: &str) -> Result<(), Error> {
         self.roster.remove(name)?;
+        self.tenants.forget_child(name);
         self.save()
     }
 
@@ -328,6 +458,13 @@ impl SiteFolder {
         let site = &self.record.site;
         let refuse = |why: String| Err(Error::Bad(format!("{site} does not move: {why}")));
         let children: Vec<&str> = self.roster.children().map(|c| c.name.as_str()).collect();
+        let tenants: Vec<&str> = self.tenants.names().collect();
+        if !tenants.is_empty() {
+            return refuse(format!(
+                "the new parent does not know the links of its tenants {tenants:?}; remove them \
+                 first with `edgescale tenant rm`"
+            ));
+        }
         if self.record.parent.is_none() {
             return refuse("it has no parent that it could leave".into());
         }
@@ -347,6 +484,23 @@ impl SiteFolder {
             return refuse(format!("it was moved {MOVES_MAX} times, which is the limit"));
         }
         Ok(())
+    }
+}
+
+/// No tenant's name begins like this.
+fn left(key: &str) -> String {
+    format!(".left-{key}")
+}
+
+fn damaged(file: &Path, e: &dyn ToString) -> Error {
+    Error::local(file.display().to_string(), format!("is not right: {}", e.to_string()))
+}
+
+/// A file in JSON; what is not there is empty.
+fn read_json<T: Default + serde::de::DeserializeOwned>(file: &Path) -> Result<T, Error> {
+    match read_if_there(file)? {
+        Some(text) => serde_json::from_str(&text).map_err(|e| damaged(file, &e)),
+        None => Ok(T::default()),
     }
 }
 

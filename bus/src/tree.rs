@@ -10,13 +10,22 @@ use std::path::{Path, PathBuf};
 
 use crate::pki::TlsFiles;
 use crate::server::{MAX_PAYLOAD_BYTES, PING_INTERVAL_S, PING_MAX};
+use crate::site::tenants::TENANTS_MAX;
 use crate::site::{LOOPBACK, Ports};
 use crate::{Error, TierPath};
 
-/// The account that carries the tenant's traffic.
+/// The account of the site's owner; every other tenant has one that is named after it.
 pub const ACCOUNT: &str = "tenant";
 /// The user name of MQTT clients, who know no keys.
 pub const MQTT_USER: &str = "mqtt";
+
+/// What a server keeps at most, in MB of memory and of disk: for the site's owner, and for every
+/// other tenant.
+const OWNER_MB: (u64, u64) = (64, 8 << 10);
+const TENANT_MB: (u64, u64) = (16, 2 << 10);
+/// What the clients of tenants may not do to the streams of their node, by which it knows events,
+/// apps and code.
+const KEPT_STREAMS: [&str; 5] = ["EV", "DLQ", "KV_apps", "KV_apps-status", "OBJ_code"];
 
 /// What never crosses a link.
 pub const DENIED: [&str; 2] = ["local.>", "_INBOX.>"];
@@ -38,13 +47,25 @@ pub struct SiteServer {
     pub operated: bool,
     /// This site's end of its children's links.
     pub listener: TlsFiles,
-    /// Public nkeys that may do everything in the tenant's account at this site: node and client.
-    pub users: Vec<String>,
     /// The public nkey that may have the server read its configuration again.
     pub system_user: String,
     /// The password of [`MQTT_USER`].
     pub mqtt_password: String,
     pub parent: Option<ParentLink>,
+    /// The owner's first.
+    pub accounts: Vec<Account>,
+}
+
+/// The account of one tenant: its traffic, its streams, its links.
+#[derive(Clone, Debug)]
+pub struct Account {
+    pub name: String,
+    /// Public nkeys that may do everything in the account at this site.
+    pub users: Vec<String>,
+    /// Public nkeys that may do everything but take away the streams of their node.
+    pub clients: Vec<String>,
+    /// The seed of the nkey of the link to the parent, where there is one.
+    pub link_seed: Option<String>,
     pub children: Vec<ChildLink>,
 }
 
@@ -53,8 +74,6 @@ pub struct SiteServer {
 pub struct ParentLink {
     /// `host:port` of the parent's leaf listener.
     pub address: String,
-    /// The seed of the link's nkey.
-    pub seed: String,
     pub tls: TlsFiles,
 }
 
@@ -74,6 +93,12 @@ impl SiteServer {
         Ok(text)
     }
 
+    /// What the text holds that nobody else may read.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        let seeds = self.accounts.iter().filter_map(|account| account.link_seed.as_deref());
+        seeds.chain([self.mqtt_password.as_str()])
+    }
+
     fn write(&self, out: &mut String) -> std::fmt::Result {
         let path = &self.path;
         writeln!(out, "# EdgeScale site {path}. Generated; changes are overwritten.")?;
@@ -90,8 +115,11 @@ impl SiteServer {
         }
         let store = quoted(&self.store_dir);
         let domain = path.domain();
-        writeln!(out, "jetstream {{ domain: \"{domain}\", store_dir: {store}, max_mem: 64MB,")?;
-        writeln!(out, "  max_file: 8GB, sync_interval: \"1s\" }}")?;
+        // The same whoever is there: a running server does not change it.
+        let all = TENANTS_MAX as u64;
+        let (memory, file) = (OWNER_MB.0 + all * TENANT_MB.0, OWNER_MB.1 + all * TENANT_MB.1);
+        writeln!(out, "jetstream {{ domain: \"{domain}\", store_dir: {store},")?;
+        writeln!(out, "  max_mem: {memory}MB, max_file: {file}MB, sync_interval: \"1s\" }}")?;
         self.write_accounts(out)?;
         self.write_links(out)
     }
@@ -109,23 +137,39 @@ impl SiteServer {
     }
 
     fn write_accounts(&self, out: &mut String) -> std::fmt::Result {
-        writeln!(out, "accounts {{\n  {ACCOUNT} {{\n    jetstream: enabled")?;
+        writeln!(out, "accounts {{")?;
+        for account in &self.accounts {
+            self.write_account(out, account)?;
+        }
+        writeln!(out, "  SYS {{ users: [ {{ nkey: {} }} ] }}\n}}", self.system_user)?;
+        writeln!(out, "system_account: SYS")
+    }
+
+    fn write_account(&self, out: &mut String, account: &Account) -> std::fmt::Result {
+        let is_owner = account.name == ACCOUNT;
+        let (memory, file) = if is_owner { OWNER_MB } else { TENANT_MB };
+        writeln!(out, "  \"{}\" {{", account.name)?;
+        writeln!(out, "    jetstream {{ max_mem: {memory}MB, max_file: {file}MB }}")?;
         writeln!(out, "    mappings: {{")?;
         for (source, target) in mappings(&self.path) {
             writeln!(out, "      \"{source}\": \"{target}\"")?;
         }
         writeln!(out, "    }}\n    users: [")?;
-        for user in &self.users {
+        for user in &account.users {
             writeln!(out, "      {{ nkey: {user} }}")?;
         }
-        if self.ports.mqtt != 0 && !self.operated {
+        let denied = list(&kept());
+        for client in &account.clients {
+            write!(out, "      {{ nkey: {client}, permissions: {{ ")?;
+            writeln!(out, "publish: {{ deny: {denied} }} }} }}")?;
+        }
+        if is_owner && self.ports.mqtt != 0 && !self.operated {
             self.write_mqtt_user(out)?;
         }
-        for child in &self.children {
+        for child in &account.children {
             write_child(out, &self.path, child)?;
         }
-        writeln!(out, "    ]\n  }}\n  SYS {{ users: [ {{ nkey: {} }} ] }}\n}}", self.system_user)?;
-        writeln!(out, "system_account: SYS")
+        writeln!(out, "    ]\n  }}")
     }
 
     /// May publish and hear events of this site, and what the server keeps for MQTT itself.
@@ -147,15 +191,32 @@ impl SiteServer {
         writeln!(out, "  no_advertise: true")?;
         writeln!(out, "  tls {{ {}, verify: true, timeout: 3 }}", tls(&self.listener))?;
         if let Some(parent) = &self.parent {
-            writeln!(out, "  remotes: [ {{ url: \"tls://{}\"", parent.address)?;
-            writeln!(out, "    account: {ACCOUNT}, nkey: \"{}\"", parent.seed)?;
-            writeln!(out, "    ignore_discovered_servers: true, compression: s2_fast")?;
-            writeln!(out, "    dial_timeout: \"2s\", tls {{ {} }}", tls(&parent.tls))?;
-            let denied = list(&DENIED.map(String::from));
-            writeln!(out, "    deny_exports: {denied}, deny_imports: {denied} }} ]")?;
+            writeln!(out, "  remotes: [")?;
+            for account in &self.accounts {
+                write_remote(out, parent, account)?;
+            }
+            writeln!(out, "  ]")?;
         }
         writeln!(out, "}}")
     }
+}
+
+/// One link for each tenant that has one: what travels on it is in that tenant's accounts.
+fn write_remote(out: &mut String, parent: &ParentLink, account: &Account) -> std::fmt::Result {
+    let Some(seed) = &account.link_seed else { return Ok(()) };
+    writeln!(out, "  {{ url: \"tls://{}\"", parent.address)?;
+    writeln!(out, "    account: \"{}\", nkey: \"{seed}\"", account.name)?;
+    writeln!(out, "    ignore_discovered_servers: true, compression: s2_fast")?;
+    writeln!(out, "    dial_timeout: \"2s\", tls {{ {} }}", tls(&parent.tls))?;
+    let denied = list(&DENIED.map(String::from));
+    writeln!(out, "    deny_exports: {denied}, deny_imports: {denied} }}")
+}
+
+/// The requests that would take away the streams of a node, or what is in its logs of events.
+fn kept() -> Vec<String> {
+    let delete = KEPT_STREAMS.iter().map(|stream| format!("$JS.API.STREAM.DELETE.{stream}"));
+    let purge = ["EV", "DLQ"].iter().map(|stream| format!("$JS.API.STREAM.PURGE.{stream}"));
+    delete.chain(purge).collect()
 }
 
 fn tls(files: &TlsFiles) -> String {

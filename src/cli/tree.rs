@@ -249,8 +249,10 @@ fn read_token(given: Option<&str>) -> Result<String> {
 /// Seeds are left out unless asked for: this is read over shoulders and pasted into tickets.
 fn config(folder: &SiteFolder, secrets: bool, out: Output) -> Result<()> {
     let mut text = folder.server()?.render()?;
-    if !secrets && let Some(parent) = folder.server()?.parent {
-        text = text.replace(&parent.seed, "(in nats.conf; --secrets prints it)");
+    if !secrets {
+        for secret in folder.server()?.secrets() {
+            text = text.replace(secret, "(in nats.conf; --secrets prints it)");
+        }
     }
     let file: PathBuf = folder.file(bus::site::SERVER_FILE);
     out.show(&json!({"file": file, "config": text}), |_| {

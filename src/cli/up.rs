@@ -46,6 +46,7 @@ pub async fn run(up: Up, global: &Global) -> Result<()> {
             () = stop_signal() => break None,
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
+        tree.follow_tenants()?;
         if let Some(casualty) = tree.casualty() {
             break Some(casualty);
         }

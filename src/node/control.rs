@@ -18,7 +18,7 @@ use serde::Deserialize;
 use serde_json::json;
 use store::BlobKey;
 
-use super::{Answer, Node, cron, dlq, family, gossip};
+use super::{Answer, Node, cron, dlq, family, gossip, tenants};
 
 /// The most log lines that are given at once.
 const LINES_MAX: usize = 2_000;
@@ -82,11 +82,13 @@ pub async fn control(node: Arc<Node>, request: Request) -> Answer {
         ["tree", "remove"] => family::remove(&node, text(&request)?).await,
         ["tree", "children"] => family::list(&node).await,
         ["dlq", verb] => dlq::answer(&node.events, verb, &request.payload).await,
+        ["tenant", verb] => tenants::answer(&node, verb, &request).await,
         ["site", _, "hello"] => gossip::welcome(&node, &request).await,
+        ["site", child, "tenant"] => tenants::link(&node, child, &request).await,
         _ => Err(Refusal::bad(format!(
             "no control request {:?}; there are apps.apply, apps.delete, apps.get, apps.list, \
              status, tree, tree.invite, tree.remove, tree.children, devices, logs, dlq.ls, \
-             dlq.show, dlq.redrive, dlq.drop",
+             dlq.show, dlq.redrive, dlq.drop, tenant.add, tenant.rm, tenant.rotate, tenant.ls",
             subject.name
         ))),
     }

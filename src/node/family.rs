@@ -68,7 +68,7 @@ impl Family {
         Ok(Self { folder, door: Mutex::new(None) })
     }
 
-    fn folder(&self) -> MutexGuard<'_, SiteFolder> {
+    pub(super) fn folder(&self) -> MutexGuard<'_, SiteFolder> {
         self.folder.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
@@ -77,13 +77,13 @@ impl Family {
     }
 
     /// Has the site's server read its configuration again.
-    async fn reload(&self) -> Result<(), Error> {
+    pub(super) async fn reload(&self) -> Result<(), Error> {
         let (server, key) = self.system()?;
         bus::server::reload(&server, &key).await
     }
 
     /// Has all children log in again.
-    async fn drop_links(&self) -> Result<(), Error> {
+    pub(super) async fn drop_links(&self) -> Result<(), Error> {
         let (server, key) = self.system()?;
         bus::server::drop_links(&server, &key).await
     }
@@ -155,16 +155,17 @@ pub async fn reopen_door(node: &Arc<Node>) {
     }
 }
 
-fn family(node: &Node) -> Result<&Arc<Family>, Refusal> {
+pub(super) fn family(node: &Node) -> Result<&Arc<Family>, Refusal> {
     node.family.as_ref().ok_or_else(|| {
         let text = format!("this node of {} does not hold the site's folder", node.bus.site());
         Refusal::new(RefusalKind::NotFound, text)
     })
 }
 
-fn refusal(error: Error) -> Refusal {
+pub(super) fn refusal(error: Error) -> Refusal {
     match error {
         Error::Bad(text) => Refusal::bad(text),
+        Error::Refused(refusal) => refusal,
         other => Refusal::new(RefusalKind::Unavailable, other.to_string()),
     }
 }

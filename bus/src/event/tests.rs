@@ -87,3 +87,16 @@ fn a_tier_that_moved_speaks_under_its_present_path() {
         assert_eq!(seen_as, seen);
     }
 }
+
+#[test]
+fn an_attribute_under_two_spellings_is_one() {
+    let pairs = [("Ce-Id", "first"), ("ce-id", "second"), ("CE-TYPE", "t"), ("ce-type", "u")];
+    let headers = pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+    let site: TierPath = "cloud".parse().expect("a path");
+    let now = OffsetDateTime::UNIX_EPOCH;
+    let read = |headers| Event::read("app.name", headers, Bytes::new(), &site, "id", now);
+    let event = read(headers).expect("it is right");
+    assert_eq!((event.id.as_str(), event.kind.as_str()), ("first", "t"));
+    let again = read(event.wire_headers()).expect("it is right");
+    assert_eq!((again.id, again.kind), (event.id, event.kind), "it changes from site to site");
+}

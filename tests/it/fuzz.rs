@@ -1,0 +1,302 @@
+//! What comes from outside, bent at random: parsers must refuse it or read it, and never break.
+//!
+//! Each target takes bytes made from the inputs that stand here by a few mutations, from a printed
+//! seed. `EDGESCALE_FUZZ_SECONDS` says for how long (a part of a second unless said), and
+//! `EDGESCALE_FUZZ_SEED` from which seed.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use ::handlers::Manifest;
+use ::handlers::execute::http::{HttpHead, HttpRequest};
+use ::handlers::manifest::Trigger;
+use ::handlers::manifest::http::{Route, decode};
+use bus::site::join::{JoinAnswer, JoinRequest, Token};
+use bus::site::tenants::{LinkRequest, Tenants};
+use bus::site::{Record, roster::Roster};
+use bus::trace::{Parent, Trace};
+use bus::{Event, Headers, Refusal, Response, Subject, TierPath};
+use edgescale::node::report::{Brief, Report};
+use edgescale::node::tenants::About;
+use serde::{Serialize, de::DeserializeOwned};
+
+/// The longest input, in bytes.
+const INPUT_BYTES_MAX: usize = 16 << 10;
+/// The most mutations of one input.
+const MUTATIONS_MAX: u64 = 8;
+/// How long a target runs when nothing is said.
+const USUAL: Duration = Duration::from_millis(300);
+/// Bytes that parsers treat in ways of their own.
+const SPECIAL: &[u8] = b"\0\t\n\r \"#%'*+,-./:;<=>?@[\\]_{|}~\x7f\x80\xc3\xff";
+
+/// A random number generator (SplitMix64; Steele, Lea, Flood 2014).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        (self.roll() % end.max(1) as u64) as usize
+    }
+
+    fn one_of<'a, T: ?Sized>(&mut self, list: &[&'a T]) -> &'a T {
+        list[self.below(list.len())]
+    }
+
+    /// A part of `length` bytes.
+    fn part(&mut self, length: usize) -> std::ops::Range<usize> {
+        let start = self.below(length + 1);
+        start..start + self.below((length - start).min(32) + 1)
+    }
+}
+
+fn mutate(dice: &mut Dice, input: &mut Vec<u8>, corpus: &[&str]) {
+    let at = dice.below(input.len() + 1);
+    match dice.below(8) {
+        0 if at < input.len() => input[at] ^= 1 << dice.below(8),
+        1 if at < input.len() => input[at] = SPECIAL[dice.below(SPECIAL.len())],
+        2 => input.insert(at, SPECIAL[dice.below(SPECIAL.len())]),
+        3 => drop(input.drain(dice.part(input.len()))),
+        4 => {
+            let part = input[dice.part(input.len())].to_vec();
+            for _ in 0..=dice.below(64) {
+                input.splice(at..at, part.iter().copied());
+            }
+        }
+        5 => {
+            let other = dice.one_of(corpus).as_bytes();
+            let part = other[dice.part(other.len())].to_vec();
+            input.splice(at..at, part);
+        }
+        6 => {
+            let numbers = ["0", "-1", "1e308", "18446744073709551616", "-9223372036854775808", "é"];
+            input.splice(at..at, dice.one_of(&numbers).bytes());
+        }
+        _ => input.truncate(at),
+    }
+    input.truncate(INPUT_BYTES_MAX);
+}
+
+/// Runs a target on bent inputs; on a panic says the seed and the input.
+#[track_caller]
+fn fuzz(corpus: &[&str], target: impl Fn(&[u8])) {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let limit = number("EDGESCALE_FUZZ_SECONDS").map_or(USUAL, Duration::from_secs);
+    let seed = number("EDGESCALE_FUZZ_SEED").unwrap_or_else(bus::route::retry::draw);
+    let (mut dice, started, mut runs) = (Dice(seed), Instant::now(), 0u64);
+    corpus.iter().for_each(|input| target(input.as_bytes()));
+    while started.elapsed() < limit {
+        let mut input = dice.one_of(corpus).as_bytes().to_vec();
+        for _ in 0..=dice.roll() % MUTATIONS_MAX {
+            mutate(&mut dice, &mut input, corpus);
+        }
+        runs += 1;
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| target(&input))) {
+            eprintln!("seed {seed}, run {runs}: {:?}", String::from_utf8_lossy(&input));
+            std::panic::resume_unwind(panic);
+        }
+    }
+    println!("{runs} inputs from seed {seed}");
+}
+
+/// What is read as JSON is the same when it is written and read again.
+fn json<T: DeserializeOwned + Serialize>(bytes: &[u8]) {
+    if let Ok(value) = serde_json::from_slice::<T>(bytes) {
+        let text = serde_json::to_string(&value).expect("what was read can be written");
+        let again: T = serde_json::from_str(&text).expect("what was written can be read");
+        assert_eq!(text, serde_json::to_string(&again).expect("it can be written"));
+    }
+}
+
+#[test]
+fn subjects() {
+    let corpus = [
+        "call.cloud.east._.doorcam.summary",
+        "ev.cloud._.a.b",
+        "sync.cloud.east.cell-1._.ev.x",
+        "tel.a.b.c.d.e.f.g.h._.log",
+        "rp.cloud._.X@/:+=",
+        "ev.>",
+        "call.*._.x",
+        "ctl.cloud._._._",
+    ];
+    fuzz(&corpus, |bytes| {
+        let text = String::from_utf8_lossy(bytes);
+        if let Ok(subject) = Subject::parse(&text) {
+            assert_eq!(subject.to_string(), text);
+            assert_eq!(Subject::parse(&text).expect("the same text"), subject);
+            assert!(!text.contains(['*', '>', ' ', '\r', '\n', '\0']), "{text:?}");
+        }
+        if let Ok(path) = text.parse::<TierPath>() {
+            assert_eq!(path.to_string(), text);
+            assert!(path.ancestors().all(|above| above.contains(&path)));
+        }
+        let (pattern, name) = text.split_once(' ').unwrap_or((&text, "a.b.c"));
+        let _ = bus::subject::matches(pattern, name);
+    });
+}
+
+#[test]
+fn events() {
+    let corpus = [
+        "ce-specversion: 1.0\nce-id: 1\nce-source: cloud.east\nce-type: t\n\
+         ce-time: 2026-01-02T03:04:05Z\ncontent-type: text/plain\n\n{}",
+        "Ce-Id: x\nCE-SOURCE: /a\nEs-Done: a,b,,c\nEs-Only: h\nEs-To: cloud.a\n\nbody",
+        "ce-time: 9999-12-31T23:59:60.999999999+23:59\n\n",
+        "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\ntracestate: a=1\n\n",
+        "Nats-Msg-Id: 1\nce-specversion: 0.3\n\n",
+    ];
+    let site: TierPath = "cloud.east".parse().expect("a path");
+    fuzz(&corpus, |bytes| {
+        let text = String::from_utf8_lossy(bytes);
+        let (head, body) = text.split_once("\n\n").unwrap_or((&text, ""));
+        let pair = |line: &str| {
+            let (name, value) = line.split_once(": ")?;
+            Some((name.to_owned(), value.to_owned()))
+        };
+        let headers: Headers = head.lines().filter_map(pair).collect();
+        let now = time::OffsetDateTime::UNIX_EPOCH;
+        let body = bytes::Bytes::from(body.to_owned());
+        let read = Event::read("app.name", headers, body.clone(), &site, "id", now);
+        let Ok(event) = read else { return };
+        let _ = (event.app(), event.topic(), event.only(), event.to(), event.done().count());
+        let wire = event.wire_headers();
+        let again = Event::read("app.name", wire, body, &site, "other", now);
+        assert_eq!(again.expect("what was written can be read").id, event.id);
+    });
+}
+
+#[test]
+fn traces() {
+    let corpus = [
+        "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01|vendor=1,other=a b",
+        "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more|",
+        "ff-00000000000000000000000000000000-0000000000000000-00|x",
+    ];
+    fuzz(&corpus, |bytes| {
+        let text = String::from_utf8_lossy(bytes);
+        let (parent, state) = text.split_once('|').unwrap_or((&text, ""));
+        if let Ok(read) = parent.parse::<Parent>() {
+            assert_eq!(read.to_string().parse(), Ok(read));
+        }
+        let trace = Trace::of_text(Some(parent), Some(state));
+        let mut headers = Headers::new();
+        trace.write(&mut headers);
+        assert_eq!(Trace::of(&headers), trace);
+    });
+}
+
+#[test]
+fn manifests() {
+    let corpus = [
+        include_str!("../../examples/doorcam/app.toml"),
+        include_str!("../../examples/hello/app.toml"),
+        "[app]\nname = \"a\"\nversion = \"1\"\n[[handler]]\nname = \"h\"\ncommand = \"c\"\n\
+         [[handler.trigger]]\ncron = \"*/5 0-23/2 1,15 * MON-FRI\"\nzone = \"Europe/Paris\"\n\
+         [[handler.trigger]]\nhttp = \"ANY /a/{b}/{c+}\"\n[[handler.trigger]]\nevent = \"a.*.>\"\n\
+         [handler.placement]\nmin_tier = \"region\"\nneeds = [\"gpu\"]\nnear = \"t\"\n\
+         [handler.limits]\nmemory_mb = 1\ntimeout_ms = 1\nconcurrency = 1\n\
+         [[table]]\nname = \"t\"\nkey = [\"k\"]\npartition = [\"k\"]\n\
+         columns = [{ name = \"k\", type = \"utf8\" }]\n[grants]\ntables = [\"b/t\"]\n",
+    ];
+    fuzz(&corpus, |bytes| {
+        let text = String::from_utf8_lossy(bytes);
+        if let Ok(manifest) = Manifest::parse(&text) {
+            let _ = manifest.check_uploaded();
+            let _ = manifest.route("GET", "/a/b/c");
+            for trigger in manifest.handlers.iter().flat_map(|handler| &handler.triggers) {
+                let Trigger::Cron(cron) = trigger else { continue };
+                let schedule = cron.schedule().expect("the manifest was checked");
+                let _ = schedule.next(jiff::Timestamp::UNIX_EPOCH);
+            }
+            let again = Manifest::parse(&text).expect("the same text");
+            assert_eq!(again.app.name, manifest.app.name);
+        }
+    });
+}
+
+#[test]
+fn routes() {
+    let corpus = [
+        "GET /things/{id} GET /things/42",
+        "ANY /a/{rest+} PUT /a/b%20c/d",
+        "POST /{a}/{b}/c DELETE /%c3%a9/%ff/c",
+        "HEAD / HEAD //",
+    ];
+    fuzz(&corpus, |bytes| {
+        let text = String::from_utf8_lossy(bytes);
+        let words: Vec<&str> = text.splitn(4, ' ').collect();
+        let _ = decode(&text);
+        let route = words.get(..2).map(|words| words.join(" ")).unwrap_or_default();
+        let Ok(read) = Route::parse(&route) else { return };
+        assert_eq!(Route::parse(&read.to_string()), Ok(read.clone()), "{route:?}");
+        assert!(read.collides(&read), "{route:?}");
+        let quoted = serde_json::to_string(&route).expect("text");
+        let manifest = format!(
+            "[app]\nname = \"a\"\nversion = \"1\"\n[[handler]]\nname = \"h\"\ncommand = \"c\"\n\
+             [[handler.trigger]]\nhttp = {quoted}\n"
+        );
+        let Ok(manifest) = Manifest::parse(&manifest) else { return };
+        if let [_, _, method, path] = words[..] {
+            let _ = manifest.route(method, path);
+        }
+    });
+}
+
+#[test]
+fn control_messages() {
+    let trace = Parent::root(true).to_string();
+    let key = bus::pki::UserKey::generate().expect("a key").public;
+    let link = format!("{{\"tenant\":\"acme\",\"link\":\"{key}\"}}");
+    let corpus = [
+        link.as_str(),
+        "{\"tenant\":\"acme\",\"grace_s\":60}",
+        "{\"path\":\"cloud.a\",\"class\":\"edge\",\"version\":\"1\",\"uptime_s\":5,\"link\":\
+         {\"parent\":\"cloud\",\"up\":true,\"rtt_us\":9},\"devices\":[\"cpu0\"],\"apps\":[],\
+         \"in_flight\":0,\"invocations\":1,\"offers\":{\"devices\":1,\"tables\":[\"t\"],\
+         \"waits_ms\":{\"a/h\":5}},\"http\":\"\",\"heard_ms_ago\":0,\"children\":[]}",
+        "{\"children\":[{\"name\":\"a\",\"class\":\"edge\",\"link\":\"U\",\"joined_s\":1}],\
+         \"invites\":[{\"name\":\"b\",\"class\":\"edge\",\"public\":\"U\",\"expires_s\":2}]}",
+        "{\"invite\":\"U\",\"link\":\"U\",\"tls\":\"04\",\"signature\":\"AA\"}",
+        "{\"error\":{\"kind\":\"overloaded\",\"message\":\"m\",\"at\":\"cloud\",\
+         \"retry_after_ms\":5}}",
+        "{\"id\":\"1\",\"method\":\"GET\",\"path\":\"/a\",\"headers\":[[\"a\",\"b\"]]}",
+        "{\"status\":200,\"headers\":[[\"x-a\",\"b\"]]}",
+        "es-join-eyJzaXRlIjoiY2xvdWQuYSJ9",
+        trace.as_str(),
+    ];
+    let child: TierPath = "cloud.a".parse().expect("a path");
+    fuzz(&corpus, |bytes| {
+        json::<Brief>(bytes);
+        json::<Report>(bytes);
+        json::<Roster>(bytes);
+        json::<Tenants>(bytes);
+        json::<About>(bytes);
+        json::<LinkRequest>(bytes);
+        json::<JoinAnswer>(bytes);
+        json::<HttpRequest>(bytes);
+        let text = String::from_utf8_lossy(bytes);
+        let _ = Token::decode(&text);
+        let _ = toml::from_str::<Record>(&text);
+        if let Ok(request) = serde_json::from_slice::<JoinRequest>(bytes) {
+            let _ = (request.check(), Roster::default().admit(&request, 0));
+        }
+        if let Ok(request) = serde_json::from_slice::<LinkRequest>(bytes) {
+            let mut tenants = Tenants::default();
+            let _ = (tenants.add(&request.tenant), tenants.link(&child, &request));
+        }
+        if let Ok(head) = serde_json::from_slice::<HttpHead>(bytes) {
+            let _ = HttpHead::checked(head.status, head.headers);
+        }
+        let mut response = Response::new(bytes.to_vec());
+        response.headers.insert(bus::message::ERROR_HEADER.into(), "e".into());
+        let refusal = Refusal::of(&response).expect("a refusal");
+        let again = Refusal::of(&refusal.response()).expect("a refusal");
+        assert_eq!((again.kind, again.message), (refusal.kind, refusal.message));
+    });
+}
