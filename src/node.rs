@@ -31,6 +31,7 @@ use handlers::deploy::{Above, Registered};
 use handlers::execute::Host;
 use handlers::logs::Logs;
 use handlers::metrics::Metrics;
+use handlers::settings::Secrets;
 use handlers::trace::Tracer;
 use handlers::trigger::Triggers;
 use handlers::{EdgeDeploy, EdgeExecute, EdgeStream};
@@ -241,6 +242,7 @@ async fn open(
         store: store.clone(),
         accelerate: accelerate.clone(),
         triggers: triggers.clone(),
+        secrets: Secrets::new(settings.data.join("secrets")),
         site: site.clone(),
     });
     let decoder = (std::env::current_exe()?, vec!["media-decode".to_owned()]);

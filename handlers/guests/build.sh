@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the guests that tests run into the folder OUT; what is newer than its sources stays.
 #
-#   handlers/guests/build.sh OUT [js|py]...
+#   handlers/guests/build.sh OUT [js|py|messages|older|fetch|web]...
 #
 # Needs the tools that ./tools.sh installs (EDGESCALE_TOOLS names their folder).
 # Exit: 0 built, 1 failed, 2 usage.
@@ -10,27 +10,84 @@ here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 root="$(cd "$here/../.." && pwd)"
 TOOLS="${EDGESCALE_TOOLS:-$root/.tools}"
 readonly here root TOOLS WIT="$root/handlers/wit"
+readonly JCO="$TOOLS/node/node_modules/@bytecodealliance/jco"
 
 main() {
-    [[ $# -ge 1 ]] || { echo "usage: build.sh OUT [js|py]..." >&2; exit 2; }
+    [[ $# -ge 1 ]] || { echo "usage: build.sh OUT [KIND]..." >&2; exit 2; }
     mkdir -p "$1"
     local out kind
     out="$(cd "$1" && pwd)"
     shift
-    [[ $# -gt 0 ]] || set -- js py
+    [[ $# -gt 0 ]] || set -- js py messages older fetch web
     for kind in "$@"; do
         "build_$kind" "$out"
     done
 }
 
 build_js() {
-    local source="$here/js/probe.js" out="$1/js-probe.wasm"
+    local source="$here/js/probe.js" out="$1/js.wasm"
     is_fresh "$out" "$source" && return
     "$root/handlers/guests/jco.sh" "$source" app "$out"
 }
 
+build_messages() { build_stock "$1" messages; }
+build_older() { build_stock "$1" older; }
+
+# A component of a world of guests/stock/wit, from the file of the same name.
+build_stock() {
+    local source="$here/stock/$2.js" out="$1/$2.wasm"
+    is_fresh "$out" "$source" && return
+    EDGESCALE_WIT="$here/stock/wit" "$root/handlers/guests/jco.sh" "$source" "$2" "$out"
+}
+
+# As componentize-js makes a component of a service worker. Its engine holds WASI 0.2.10.
+build_fetch() {
+    local out="$1/fetch.wasm" partial="$1/fetch.$$.tmp.wasm" wit="$1/fetch.$$.wit"
+    is_fresh "$out" "$here/stock/fetch.js" && return
+    standard_wit "$wit" 0.2.10
+    (
+        cd "$JCO"
+        "$(node)" --input-type=module -e '
+            import { writeFileSync } from "node:fs";
+            const [from, source, wit, out] = process.argv.slice(1);
+            const { componentize } = await import(from);
+            const { component } =
+                await componentize({ sourcePath: source, witPath: wit, worldName: "web" });
+            writeFileSync(out, component);
+        ' "$JCO/../componentize-js/src/componentize.js" "$here/stock/fetch.js" "$wit" "$partial" >&2
+    )
+    rm -rf "$wit"
+    mv "$partial" "$out"
+}
+
+build_web() {
+    local out="$1/web.wasm" partial="$1/web.$$.tmp" wit="$1/web.$$.wit"
+    is_fresh "$out" "$here/stock/web.py" && return
+    standard_wit "$wit" 0.2.12
+    (
+        cd "$here/stock"
+        PYTHONPATH="$TOOLS/componentize" "$(python)" -B "$TOOLS/componentize/bin/componentize-py" \
+            -d "$wit" -w web componentize web -o "$partial" >&2
+    )
+    rm -rf "$wit"
+    mv "$partial" "$out"
+}
+
+# The WIT of wasi:http/proxy, out of the snapshot that jco brings, under a version number of 0.2.
+standard_wit() {
+    local file
+    mkdir -p "$1/deps"
+    cp -r "$JCO"/lib/wit/builtin/0.2.12/wasi-{cli,clocks,filesystem,http,io,random,sockets} "$1/deps"
+    for file in "$1"/deps/*/package.wit; do
+        # The engine's own WIT has what is marked as unstable in the snapshot.
+        sed -i "s/@0\.2\.12/@$2/g; /@unstable(feature = network-error-code)/d" "$file"
+    done
+    printf "package edgescale:stock;\nworld web { include wasi:http/proxy@%s; }\n" "$2" \
+        >"$1/world.wit"
+}
+
 build_py() {
-    local out="$1/py-probe.wasm" partial="$1/py-probe.$$.tmp"
+    local out="$1/py.wasm" partial="$1/py.$$.tmp"
     is_fresh "$out" "$here/python/probe.py" && return
     (
         cd "$here/python"
@@ -38,6 +95,10 @@ build_py() {
             -d "$WIT" -w on-call componentize probe -o "$partial" >&2
     )
     mv "$partial" "$out"
+}
+
+node() {
+    [[ -x "$TOOLS/bin/node" ]] && echo "$TOOLS/bin/node" || echo node
 }
 
 # The interpreter of the tools' folder, else the one of the path.
@@ -48,7 +109,7 @@ python() {
 is_fresh() {
     local source
     [[ -e "$1" ]] || return 1
-    for source in "$2" "$WIT"/*.wit "${BASH_SOURCE[0]}"; do
+    for source in "$2" "$WIT"/*.wit "$here"/stock/wit/*.wit "${BASH_SOURCE[0]}"; do
         [[ "$1" -nt "$source" ]] || return 1
     done
 }

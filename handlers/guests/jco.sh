@@ -3,7 +3,8 @@
 #
 #   handlers/guests/jco.sh FILE.js WORLD OUT.wasm
 #
-# Needs the tools that ./tools.sh installs (EDGESCALE_TOOLS names their folder).
+# Needs the tools that ./tools.sh installs (EDGESCALE_TOOLS names their folder). EDGESCALE_WIT is
+# another folder of worlds.
 set -euo pipefail
 [[ $# -eq 3 ]] || { echo "usage: jco.sh FILE.js WORLD OUT.wasm" >&2; exit 2; }
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
@@ -18,7 +19,7 @@ node=node
 cd "$(dirname "$1")"
 jco="$TOOLS/node/node_modules/@bytecodealliance/jco/dist/jco.js"
 "$node" "$jco" componentize "$(basename "$1")" \
-    --wit "$root/handlers/wit" -n "$2" -o "$partial" \
+    --wit "${EDGESCALE_WIT:-$root/handlers/wit}" -n "$2" -o "$partial" \
     --backend qjs --backend-qjs-disable-async >&2
 # Whoever looks meanwhile sees the old component or the whole new one.
 mv "$partial" "$out"

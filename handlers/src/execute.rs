@@ -29,6 +29,7 @@ use self::http::{HttpHead, HttpRequest};
 pub use self::process::{FenceRow, Hold, fence_report};
 use crate::Digest;
 use crate::manifest::{CodeKind, Limits};
+use crate::settings::Settings;
 
 /// Longest code that is accepted.
 pub const CODE_BYTES_MAX: usize = 64 << 20;
@@ -278,6 +279,18 @@ impl InvokeError {
     pub fn is_retryable(&self) -> bool {
         !matches!(self, Self::BadCode { .. } | Self::NoExport { .. })
     }
+
+    /// The same without secrets: a guest's words end up in logs and dead letters.
+    fn without(self, settings: &Settings) -> Self {
+        let hide = |text: String| settings.hide(&text).into_owned();
+        match self {
+            Self::GuestError(text) => Self::GuestError(hide(text)),
+            Self::GuestTrap { message, backtrace } => {
+                Self::GuestTrap { message: hide(message), backtrace: hide(backtrace) }
+            }
+            other => other,
+        }
+    }
 }
 
 /// The component; stops its guests when dropped.
@@ -287,6 +300,7 @@ pub struct EdgeExecute {
 }
 
 struct Shared {
+    host: Arc<dyn Host>,
     cache: Arc<cache::Cache>,
     gates: gate::Gates,
     wasm: wasm::Wasm,
@@ -306,10 +320,11 @@ impl EdgeExecute {
             processes: process::Processes::start(
                 &config,
                 Arc::clone(&cache),
-                host,
+                Arc::clone(&host),
                 runtime.handle().clone(),
             )?,
             cache,
+            host,
         };
         Ok(Self { shared: Arc::new(shared), runtime: Some(runtime) })
     }
@@ -399,12 +414,16 @@ impl Shared {
         let pass = self.gates.enter(&invocation.target, invocation.deadline).await?;
         let started = Instant::now();
         let time = Time::new(started, &invocation);
+        let settings = self.host.settings(&invocation.target);
+        let settings = settings.map_err(|error| InvokeError::Node(error.to_string()))?;
+        let caller = invocation.caller(time, Arc::clone(&settings));
         let answer = match invocation.target.kind {
-            CodeKind::Component => self.wasm.invoke(invocation, time).await,
-            _ => self.processes.invoke(invocation, time).await,
+            CodeKind::Component => self.wasm.invoke(invocation, caller, time).await,
+            _ => self.processes.invoke(invocation, caller, time).await,
         };
         drop(pass);
-        let Answered { content_type, body, http } = answer?;
+        let Answered { content_type, body, http } =
+            answer.map_err(|error| error.without(&settings))?;
         let queue_us = started.duration_since(arrived).as_micros() as u64;
         let run_us = started.elapsed().as_micros() as u64;
         Ok(Reply { content_type, body, http, queue_us, run_us })
@@ -453,7 +472,7 @@ impl Time {
 }
 
 impl Invocation {
-    fn caller(&self, time: Time) -> Caller {
+    fn caller(&self, time: Time, settings: Arc<Settings>) -> Caller {
         let invocation = match &self.input {
             Input::Event(event) => event.id.clone(),
             Input::Call(request) => request.id.clone(),
@@ -465,6 +484,7 @@ impl Invocation {
             invocation,
             trace: self.trace.clone(),
             deadline: time.deadline,
+            settings,
         }
     }
 }

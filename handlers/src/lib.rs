@@ -1,5 +1,6 @@
-//! Handlers: what an app is (`manifest`), how its code runs (`execute`) and gets to a site
-//! (`deploy`), and what starts it: events and calls (`trigger`), connections (`stream`).
+//! Handlers: what an app is (`manifest`), what they are set up with (`settings`), how its code runs (`execute`) and gets to a site
+//! (`deploy`), what starts it: events and calls (`trigger`), connections (`stream`), and what it may
+//! reach outside (`outbound`).
 #![deny(unsafe_code)]
 
 pub mod cron;
@@ -9,6 +10,8 @@ pub mod execute;
 pub mod logs;
 pub mod manifest;
 pub mod metrics;
+pub mod outbound;
+pub mod settings;
 pub mod stream;
 pub mod trace;
 pub mod trigger;

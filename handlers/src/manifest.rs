@@ -4,6 +4,7 @@
 //!
 //! Does not look at code, tiers or tables that exist: that is EdgeDeploy's.
 
+mod grants;
 pub mod http;
 mod parse;
 mod reader;
@@ -17,6 +18,7 @@ pub use store::{ColumnKind, ColumnSpec, Merge, TableSpec};
 
 use crate::Digest;
 pub use crate::cron::{Missed, Schedule};
+use crate::outbound::HostGrant;
 
 /// Longest manifest that is read.
 pub const MANIFEST_BYTES_MAX: usize = 64 << 10;
@@ -76,6 +78,9 @@ pub struct Handler {
     pub retry: Retry,
     /// Settings that it reads by name.
     pub config: BTreeMap<String, String>,
+    /// Secrets of the site that it reads by name.
+    #[serde(default)]
+    pub secrets: Vec<String>,
     /// Line of `source` in the text, from 1.
     pub source_line: usize,
 }
@@ -253,6 +258,9 @@ pub struct Grants {
     pub subjects: Vec<String>,
     /// Devices for video work.
     pub devices: BTreeSet<DeviceClass>,
+    /// Hosts outside of the tree.
+    #[serde(default)]
+    pub hosts: Vec<HostGrant>,
 }
 
 /// What is wrong with a manifest.

@@ -9,10 +9,13 @@ use async_trait::async_trait;
 use bus::{Kind, RefusalKind, Request, Subject, TierPath};
 use bytes::Bytes;
 use handlers::deploy::{self, App};
-use handlers::execute::{Caller, Host, HostError, Level, Publication, Row, Scan};
+use handlers::execute::{Caller, Host, HostError, Level, Publication, Row, Scan, Target};
+use handlers::outbound::{self, Refusal, System};
+use handlers::settings::{Secrets, Settings};
 use handlers::trace::{Open, Role};
 use handlers::trigger::Triggers;
 use store::EdgeStore;
+use tokio::net::TcpStream;
 
 /// The most rows that one scan of a handler returns.
 const SCAN_ROWS_MAX: u32 = 10_000;
@@ -22,6 +25,7 @@ pub struct Behind {
     pub store: Arc<EdgeStore>,
     pub accelerate: Arc<EdgeAccelerate>,
     pub triggers: Arc<Triggers>,
+    pub secrets: Secrets,
     pub site: TierPath,
 }
 
@@ -165,6 +169,32 @@ impl Host for Doors {
         Ok(())
     }
 
+    async fn store_put_if(
+        &self,
+        caller: &Caller,
+        table: &str,
+        key: Row,
+        expected: Option<Row>,
+        new: Row,
+    ) -> Result<bool, HostError> {
+        let (behind, table) = self.table(caller, table)?;
+        let commit = put_if(key, expected, new)?;
+        let work = async { decided(behind.store.commit(&table, &commit).await) };
+        behind.in_store(caller, "store commit", &table, work).await
+    }
+
+    async fn store_delete(
+        &self,
+        caller: &Caller,
+        table: &str,
+        keys: Vec<Row>,
+    ) -> Result<(), HostError> {
+        let (behind, table) = self.table(caller, table)?;
+        let keys = keys.into_iter().map(row).collect::<Result<Vec<_>, _>>()?;
+        let work = async { behind.store.delete(&table, &keys).await.map_err(of_store) };
+        behind.in_store(caller, "store delete", &table, work).await.map(|_| ())
+    }
+
     async fn store_increment(
         &self,
         caller: &Caller,
@@ -189,8 +219,9 @@ impl Host for Doors {
     ) -> Result<Vec<Row>, HostError> {
         let (behind, table) = self.table(caller, table)?;
         let limit = scan.limit.unwrap_or(SCAN_ROWS_MAX).min(SCAN_ROWS_MAX) as usize;
-        let (prefix, reverse) = (row(scan.prefix)?, scan.reverse);
-        let scan = store::Scan { prefix, limit: Some(limit), reverse, ..Default::default() };
+        let (prefix, after, reverse) = (row(scan.prefix)?, row(scan.after)?, scan.reverse);
+        let limit = Some(limit);
+        let scan = store::Scan { prefix, after, limit, reverse, ..Default::default() };
         let work = async { behind.store.scan(&table, scan).await.map_err(of_store) };
         let found = behind.in_store(caller, "store scan", &table, work).await?;
         Ok(found.rows.iter().map(json_row).collect())
@@ -303,10 +334,57 @@ impl Host for Doors {
         behind.triggers.logs.add(level.name(), &from, message);
     }
 
-    fn config(&self, caller: &Caller, key: &str) -> Option<String> {
-        let (_, app) = self.app(caller).ok()?;
-        let handler = app.manifest.handler(&caller.target.handler)?;
-        handler.config.get(key).cloned()
+    fn settings(&self, target: &Target) -> Result<Arc<Settings>, HostError> {
+        let behind = self.behind()?;
+        let Some(app) = behind.triggers.deploy.known(&target.app) else {
+            return Ok(Arc::default());
+        };
+        let Some(handler) = app.manifest.handler(&target.handler) else {
+            return Ok(Arc::default());
+        };
+        behind.secrets.settings(app.name(), handler).map_err(HostError::Unavailable)
+    }
+
+    async fn connect(&self, caller: &Caller, host: &str, port: u16) -> Result<TcpStream, Refusal> {
+        let Ok((behind, app)) = self.app(caller) else {
+            return Err(Refusal::NotGranted { host: host.to_owned(), port });
+        };
+        let span = behind.span(caller, Role::Client, || format!("connect {host}:{port}"));
+        let started = Instant::now();
+        let grants = &app.manifest.grants.hosts;
+        let done = outbound::connect(grants, &System, host, port, caller.deadline).await;
+        behind.triggers.metrics.time("connect outside", started.elapsed());
+        span.end(&done);
+        done
+    }
+
+    fn refused(&self, caller: &Caller, refusal: &Refusal) {
+        self.log(caller, Level::Warn, &refusal.to_string());
+        if let Ok(behind) = self.behind() {
+            behind.triggers.metrics.count(&format!("outside refused, {}", refusal.kind()), 1);
+        }
+    }
+}
+
+pub(crate) fn put_if(
+    key: Row,
+    expected: Option<Row>,
+    new: Row,
+) -> Result<store::Commit, HostError> {
+    let expect = match expected {
+        Some(values) => store::Expect::Values(row(values)?),
+        None => store::Expect::Absent,
+    };
+    let condition = store::Condition { key: row(key)?, expect };
+    Ok(store::Commit { conditions: vec![condition], writes: vec![store::Write::Put(row(new)?)] })
+}
+
+/// Whether a commit was made: that its condition did not hold is an answer, not a failure.
+pub(crate) fn decided(done: Result<store::Ack, store::Error>) -> Result<bool, HostError> {
+    match done {
+        Ok(_) => Ok(true),
+        Err(store::Error::Conflict { .. }) => Ok(false),
+        Err(error) => Err(of_store(error)),
     }
 }
 

@@ -267,7 +267,9 @@ async fn what_handlers_see_of_a_node_is_a_host() -> Result<()> {
     let app = node.deploy.known("suite").context("the app is remembered")?;
     let target = app.target("h").context("the handler is there")?.clone();
     let deadline = Instant::now() + PATIENCE;
-    let caller = Caller { target, invocation: "i".into(), trace: Default::default(), deadline };
+    let settings = node.host.settings(&target)?;
+    let (invocation, trace) = ("i".into(), Default::default());
+    let caller = Caller { target, invocation, trace, deadline, settings };
     conformance::check(&*node.host, &caller).await;
     tasks.shutdown().await;
     node.store.close().await;

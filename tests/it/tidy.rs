@@ -50,6 +50,7 @@ const KEEPERS: &[(&str, &[&str])] = &[
 const PLACES: &[(&str, &[&str])] = &[
     ("wasmtime::", &["handlers/src/execute.rs", "handlers/src/execute/"]),
     ("wasmtime_wasi::", &["handlers/src/execute.rs", "handlers/src/execute/"]),
+    ("wasmtime_wasi_http::", &["handlers/src/execute/wasm/"]),
     ("async_nats::", &["bus/src/"]),
     ("opencl3::", &["hw/src/opencl.rs", "hw/src/opencl/"]),
     ("cudarc::", &["hw/src/cuda.rs", "hw/src/cuda/"]),

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde_json::json;
 
 use super::{Caller, Host, HostError, Publication, Row, Scan};
+use crate::outbound::Refusal;
 
 /// The manifest of the app that the caller belongs to; `{code}` stands for a component's digest.
 pub const MANIFEST: &str = r#"
@@ -39,13 +40,15 @@ pub async fn check(host: &dyn Host, caller: &Caller) {
     keeps_rows(host, caller).await;
     adds_to_counters(host, caller).await;
     scans_in_key_order(host, caller).await;
+    replaces_what_is_as_expected(host, caller).await;
     refuses_what_is_not_the_apps(host, caller).await;
     refuses_rows_without_a_key(host, caller).await;
     keeps_blobs_by_content(host, caller).await;
     publishes_within_the_app(host, caller).await;
-    let value = host.config(caller, "greeting");
-    assert_eq!(value.as_deref(), Some("good morning"));
-    assert_eq!(host.config(caller, "absent"), None);
+    let settings = host.settings(&caller.target).expect("nothing is missing");
+    assert_eq!(settings.get("greeting"), Some("good morning"));
+    assert_eq!(settings.get("absent"), None);
+    lets_nobody_out(host, caller).await;
 }
 
 fn row(value: serde_json::Value) -> Row {
@@ -95,6 +98,40 @@ async fn scans_in_key_order(host: &dyn Host, caller: &Caller) {
     assert_eq!(ids(two).await, ["z", "n"]);
     let only_b = Scan { prefix: row(json!({"id": "b"})), ..Scan::default() };
     assert_eq!(ids(only_b).await, ["b"]);
+    let after_b = Scan { after: row(json!({"id": "b"})), ..Scan::default() };
+    assert_eq!(ids(after_b).await, ["n", "z"]);
+}
+
+async fn replaces_what_is_as_expected(host: &dyn Host, caller: &Caller) {
+    let put_if = async |expected: Option<serde_json::Value>, note: &str| {
+        let (key, new) = (json!({"id": "c"}), json!({"id": "c", "note": note}));
+        let expected = expected.map(row);
+        let put = host.store_put_if(caller, "things", row(key), expected, row(new)).await;
+        put.unwrap_or_else(|e| panic!("put if: {e}"))
+    };
+    assert!(!put_if(Some(json!({"note": "x"})), "never").await, "there is no row yet");
+    assert!(put_if(None, "first").await);
+    assert!(!put_if(None, "never").await, "there is a row now");
+    assert!(!put_if(Some(json!({"note": "x"})), "never").await, "it says something else");
+    assert!(put_if(Some(json!({"note": "first"})), "second").await);
+    let note = get(host, caller, "c").await.and_then(|row| row.get("note").cloned());
+    assert_eq!(note, Some("second".into()));
+    for _ in 0..2 {
+        let deleted = host.store_delete(caller, "things", vec![row(json!({"id": "c"}))]).await;
+        deleted.unwrap_or_else(|e| panic!("delete: {e}"));
+        assert_eq!(get(host, caller, "c").await, None);
+    }
+    assert!(put_if(None, "third").await, "what was deleted is absent");
+    let deleted = host.store_delete(caller, "things", vec![row(json!({"id": "c"}))]).await;
+    assert_eq!(deleted, Ok(()));
+}
+
+async fn lets_nobody_out(host: &dyn Host, caller: &Caller) {
+    for name in ["example.org", "127.0.0.1", "[::1]"] {
+        let refused = host.connect(caller, name, 80).await.map(drop);
+        let expected = Refusal::NotGranted { host: name.to_owned(), port: 80 };
+        assert_eq!(refused, Err(expected), "nothing is granted");
+    }
 }
 
 async fn refuses_what_is_not_the_apps(host: &dyn Host, caller: &Caller) {

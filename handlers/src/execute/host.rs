@@ -8,8 +8,11 @@ use async_trait::async_trait;
 use bus::trace::Trace;
 use bytes::Bytes;
 use serde_json::{Map, Value};
+use tokio::net::TcpStream;
 
 use super::Target;
+use crate::outbound::Refusal;
+use crate::settings::Settings;
 
 /// A row or a key of a table: column name to value, typed by the table's spec on the other side.
 pub type Row = Map<String, Value>;
@@ -25,6 +28,8 @@ pub struct Caller {
     pub trace: Trace,
     /// When the invocation will be stopped; a host need not work beyond it.
     pub deadline: Instant,
+    /// What the handler is set up with.
+    pub settings: Arc<Settings>,
 }
 
 impl Caller {
@@ -44,6 +49,8 @@ pub struct Scan {
     pub limit: Option<u32>,
     /// Last key first.
     pub reverse: bool,
+    /// Key after which to go on; empty begins at the beginning.
+    pub after: Row,
 }
 
 /// An event as a handler publishes it.
@@ -123,6 +130,25 @@ pub trait Host: Send + Sync + 'static {
         rows: Vec<Row>,
     ) -> Result<(), HostError>;
 
+    /// Writes a row if the one under its key still has the values of `expected`, or is still
+    /// absent when nothing is expected. Tells whether it was written.
+    async fn store_put_if(
+        &self,
+        caller: &Caller,
+        table: &str,
+        key: Row,
+        expected: Option<Row>,
+        row: Row,
+    ) -> Result<bool, HostError>;
+
+    /// Deletes the rows with these keys; absent ones are no mistake.
+    async fn store_delete(
+        &self,
+        caller: &Caller,
+        table: &str,
+        keys: Vec<Row>,
+    ) -> Result<(), HostError>;
+
     /// Adds to counter columns of one row.
     async fn store_increment(
         &self,
@@ -164,6 +190,13 @@ pub trait Host: Send + Sync + 'static {
     /// A line for the handler's log; must not block.
     fn log(&self, caller: &Caller, level: Level, message: &str);
 
-    /// A value of the manifest's `[handler.config]`.
-    fn config(&self, caller: &Caller, key: &str) -> Option<String>;
+    /// What a handler is set up with now. Asked whenever an invocation begins; it does not begin
+    /// where something is missing.
+    fn settings(&self, target: &Target) -> Result<Arc<Settings>, HostError>;
+
+    /// Connects to a host outside of the tree, if the app's grants allow it.
+    async fn connect(&self, caller: &Caller, host: &str, port: u16) -> Result<TcpStream, Refusal>;
+
+    /// Notes that a handler was not let out, for its author and for the counts; must not block.
+    fn refused(&self, caller: &Caller, refusal: &Refusal);
 }

@@ -7,6 +7,8 @@ use bus::trace::{PARENT_HEADER, STATE_HEADER, Trace};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+/// Longest body of an answer.
+pub const BODY_BYTES_MAX: usize = 64 << 20;
 /// Most headers of an answer.
 pub const HEADERS_MAX: usize = 128;
 /// Longest names and values of an answer's headers, in bytes.

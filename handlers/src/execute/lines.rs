@@ -49,7 +49,7 @@ impl Log {
             self.host.log(&caller, Level::Warn, "log limit reached; further lines are dropped");
             return;
         }
-        self.host.log(&caller, level, message);
+        self.host.log(&caller, level, &caller.settings.hide(message));
     }
 }
 

@@ -32,7 +32,7 @@ use self::spawn::Spawner;
 use self::worker::Worker;
 use super::cache::Cache;
 use super::{
-    Answer, Answered, Code, Config, Event, Host, Input, Invocation, InvokeError, Request, Target,
+    Answer, Answered, Caller, Code, Config, Event, Host, Input, Invocation, InvokeError, Request,
     Time,
 };
 use crate::Digest;
@@ -61,6 +61,8 @@ struct WarmKey {
     handler: String,
     revision: u64,
     digest: Digest,
+    /// Of the secrets that the process was started with.
+    secrets: u64,
 }
 
 impl Processes {
@@ -116,18 +118,23 @@ impl Processes {
     }
 
     /// Runs a function in a warm process, or in a new one.
-    pub(super) async fn invoke(&self, invocation: Invocation, time: Time) -> Answer {
+    pub(super) async fn invoke(
+        &self,
+        invocation: Invocation,
+        caller: Caller,
+        time: Time,
+    ) -> Answer {
         let target = Arc::clone(&invocation.target);
         if !self.is_installed(&target.digest) {
             return Err(InvokeError::NotInstalled(target.digest.clone()));
         }
         let payload = payload(&invocation)?;
-        let key = WarmKey::of(&target);
+        let key = WarmKey::of(&caller);
         let mut worker = match self.take_warm(&key) {
             Some(worker) => worker,
-            None => self.spawn(&target, time).await?,
+            None => self.spawn(&caller, time).await?,
         };
-        let answer = worker.invoke(invocation.caller(time), payload, time).await;
+        let answer = worker.invoke(caller, payload, time).await;
         if worker.is_reusable() {
             lock(&self.warm).entry(key).or_default().push(worker);
         }
@@ -144,6 +151,9 @@ impl Processes {
 
     fn take_warm(&self, key: &WarmKey) -> Option<Worker> {
         let mut warm = lock(&self.warm);
+        if !warm.contains_key(key) {
+            warm.retain(|other, _| !other.is_outdated(key));
+        }
         let workers = warm.get_mut(key)?;
         while let Some(worker) = workers.pop() {
             if worker.is_reusable() {
@@ -153,11 +163,11 @@ impl Processes {
         None
     }
 
-    async fn spawn(&self, target: &Arc<Target>, time: Time) -> Result<Worker, InvokeError> {
-        let program = self.programs.of(target)?;
+    async fn spawn(&self, caller: &Caller, time: Time) -> Result<Worker, InvokeError> {
+        let program = self.programs.of(&caller.target)?;
         let slot = self.slot(time).await?;
         let host = Arc::clone(&self.host);
-        Worker::start(&self.spawner, program, Arc::clone(target), host, time, slot).await
+        Worker::start(&self.spawner, program, caller, host, slot).await
     }
 
     /// A place for one more process; when there is none, one that idles makes room.
@@ -183,13 +193,20 @@ impl Processes {
 }
 
 impl WarmKey {
-    fn of(target: &Target) -> Self {
+    fn of(caller: &Caller) -> Self {
+        let target = &caller.target;
         Self {
             app: target.app.clone(),
             handler: target.handler.clone(),
             revision: target.revision,
             digest: target.digest.clone(),
+            secrets: caller.settings.version(),
         }
+    }
+
+    /// Whether it is the same handler with secrets of another time.
+    fn is_outdated(&self, now: &Self) -> bool {
+        self.secrets != now.secrets && Self { secrets: now.secrets, ..self.clone() } == *now
     }
 }
 

@@ -7,7 +7,10 @@ mod host;
 mod hostile;
 mod lambda;
 mod languages;
+mod outside;
 mod runtimes;
+mod secrets;
+mod stock;
 
 use std::path::PathBuf;
 

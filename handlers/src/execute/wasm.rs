@@ -1,11 +1,18 @@
 //! WebAssembly components: compiled once per code and engine, instantiated afresh for every
 //! invocation unless the handler says otherwise, bounded in time (epochs), memory and log output.
 
+mod config;
 mod guest;
 mod kept;
+mod keyvalue;
 mod limits;
+mod logging;
+mod messaging;
+mod module;
+mod outgoing;
 mod output;
 mod ticker;
+mod web;
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -14,29 +21,23 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use wasmtime::component::{
-    Component, ComponentExportIndex, ComponentNamedList, Instance, InstancePre, Lift, Linker,
-    Lower, Resource,
-};
+use wasmtime::component::{Component, Linker};
 use wasmtime::{
     Config as EngineConfig, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig,
     Store, Trap, UpdateDeadline, WasmBacktrace,
 };
 use wasmtime_wasi::I32Exit;
 
-use self::guest::{Guest, inputs};
+use self::guest::Guest;
 use self::kept::{Kept, Waiting};
+use self::module::Module;
 use self::ticker::Ticker;
 use super::cache::Cache;
-use super::http::{HttpHead, HttpRequest};
 use super::{
-    Answer, Answered, Caller, Code, Config, Connection, Event, Host, Input, Invocation,
-    InvokeError, Request, Time, bad_code,
+    Answer, Answered, Caller, Code, Config, Host, Invocation, InvokeError, Time, bad_code,
 };
 use crate::Digest;
 
-/// The functions a component may export, in the order of [`Module::exports`].
-const EXPORTS: [&str; 4] = ["handle-event", "handle-call", "handle-frame", "handle-http"];
 /// Largest memory of one instance, whatever its handler's limit says.
 const MEMORY_BYTES_MAX: usize = 1 << 30;
 /// Memory that stays with a slot between invocations.
@@ -61,14 +62,6 @@ pub(super) struct Wasm {
     waiting: Waiting,
     /// Compiling takes all cores; one at a time.
     compiling: tokio::sync::Mutex<()>,
-}
-
-struct Module {
-    pre: InstancePre<Guest>,
-    event: Option<ComponentExportIndex>,
-    call: Option<ComponentExportIndex>,
-    frame: Option<ComponentExportIndex>,
-    http: Option<ComponentExportIndex>,
 }
 
 impl Wasm {
@@ -126,13 +119,17 @@ impl Wasm {
 
     /// Runs an installed component: in a fresh instance, unless the handler lets one serve
     /// several invocations.
-    pub(super) async fn invoke(&self, invocation: Invocation, time: Time) -> Answer {
+    pub(super) async fn invoke(
+        &self,
+        invocation: Invocation,
+        caller: Caller,
+        time: Time,
+    ) -> Answer {
         let target = Arc::clone(&invocation.target);
         let module = self
             .module(&target.digest)
             .ok_or_else(|| InvokeError::NotInstalled(target.digest.clone()))?;
         let serves_max = target.limits.reuse.unwrap_or(1);
-        let caller = invocation.caller(time);
         let kept = if serves_max > 1 { self.waiting.take(&target) } else { None };
         let (mut store, mut instance, served, slot) = match kept {
             Some(mut kept) => {
@@ -261,164 +258,6 @@ impl Wasm {
 #[error("time limit reached")]
 struct TimedOut;
 
-impl Module {
-    fn new(linker: &Linker<Guest>, component: &Component) -> wasmtime::Result<Self> {
-        let exports = EXPORTS.map(|name| component.get_export_index(None, name));
-        if exports.iter().all(Option::is_none) {
-            wasmtime::bail!("it exports none of {}", EXPORTS.join(", "));
-        }
-        let [event, call, frame, http] = exports;
-        Ok(Self { pre: linker.instantiate_pre(component)?, event, call, frame, http })
-    }
-
-    fn exports(&self) -> Vec<String> {
-        let present = [&self.event, &self.call, &self.frame, &self.http];
-        let named = EXPORTS.iter().zip(present).filter(|(_, index)| index.is_some());
-        named.map(|(name, _)| (*name).to_owned()).collect()
-    }
-
-    fn check_types(&self, instance: &Instance, store: &mut Store<Guest>) -> wasmtime::Result<()> {
-        if let Some(index) = &self.event {
-            instance.get_typed_func::<EventParams, (Result<(), String>,)>(&mut *store, index)?;
-        }
-        if let Some(index) = &self.call {
-            instance.get_typed_func::<CallParams, CallResults>(&mut *store, index)?;
-        }
-        if let Some(index) = &self.frame {
-            instance.get_typed_func::<FrameParams, (Result<(), String>,)>(&mut *store, index)?;
-        }
-        if let Some(index) = &self.http {
-            instance.get_typed_func::<HttpParams, HttpResults>(&mut *store, index)?;
-        }
-        Ok(())
-    }
-
-    async fn handle(
-        &self,
-        store: &mut Store<Guest>,
-        instance: &mut Option<Instance>,
-        input: Input,
-        attempt: u32,
-    ) -> wasmtime::Result<Answer> {
-        match input {
-            Input::Event(event) => {
-                let params = (wit_event(event, attempt),);
-                let done: Called<Result<(), String>> =
-                    self.call::<EventParams, _>(store, instance, 0, params).await?;
-                Ok(done.and_then(nothing))
-            }
-            Input::Call(request) => {
-                let params = (wit_request(request),);
-                let done: Called<Result<inputs::Response, String>> =
-                    self.call::<CallParams, _>(store, instance, 1, params).await?;
-                Ok(done.and_then(|answer| match answer {
-                    Ok(response) => Ok(Answered::call(response.content_type, response.body.into())),
-                    Err(text) => Err(InvokeError::GuestError(text)),
-                }))
-            }
-            Input::Http(request) => {
-                let params = (wit_http_request(*request),);
-                let done: Called<Result<inputs::HttpResponse, String>> =
-                    self.call::<HttpParams, _>(store, instance, 3, params).await?;
-                Ok(done.and_then(http_answer))
-            }
-            Input::Frame(connection, frame) => {
-                let connection = wit_connection(connection);
-                let frame = store.data_mut().give_frame(&connection.id, frame)?;
-                let done: Called<Result<(), String>> =
-                    self.call::<FrameParams, _>(store, instance, 2, (connection, frame)).await?;
-                Ok(done.and_then(nothing))
-            }
-        }
-    }
-
-    async fn call<P, R>(
-        &self,
-        store: &mut Store<Guest>,
-        instance: &mut Option<Instance>,
-        export: usize,
-        params: P,
-    ) -> wasmtime::Result<Called<R>>
-    where
-        P: ComponentNamedList + Lower + Send + Sync + 'static,
-        R: Send + Sync + 'static,
-        (R,): ComponentNamedList + Lift,
-    {
-        let Some(index) = [&self.event, &self.call, &self.frame, &self.http][export] else {
-            let handler = store.data().caller().target.handler.clone();
-            return Ok(Err(InvokeError::NoExport { handler, export: EXPORTS[export].to_owned() }));
-        };
-        let instance = match *instance {
-            Some(instance) => instance,
-            None => *instance.insert(self.pre.instantiate_async(&mut *store).await?),
-        };
-        let function = instance.get_typed_func::<P, (R,)>(&mut *store, index)?;
-        let (result,) = function.call_async(&mut *store, params).await?;
-        Ok(Ok(result))
-    }
-}
-
-type Called<R> = Result<R, InvokeError>;
-type EventParams = (inputs::Event,);
-type CallParams = (inputs::Request,);
-type CallResults = (Result<inputs::Response, String>,);
-type HttpParams = (inputs::HttpRequest,);
-type HttpResults = (Result<inputs::HttpResponse, String>,);
-type FrameParams = (inputs::Connection, Resource<guest::Picture>);
-
-fn nothing(result: Result<(), String>) -> Answer {
-    match result {
-        Ok(()) => Ok(Answered::default()),
-        Err(text) => Err(InvokeError::GuestError(text)),
-    }
-}
-
-fn http_answer(answer: Result<inputs::HttpResponse, String>) -> Answer {
-    let response = answer.map_err(InvokeError::GuestError)?;
-    let head = HttpHead::checked(response.status, response.headers)
-        .map_err(|problem| InvokeError::GuestError(format!("answer: {problem}")))?;
-    Ok(Answered::http(head, response.body.into()))
-}
-
-fn wit_event(event: Event, attempt: u32) -> inputs::Event {
-    inputs::Event {
-        id: event.id,
-        source: event.source,
-        subject: event.subject,
-        time: event.time,
-        content_type: event.content_type,
-        body: event.body.into(),
-        attempt,
-    }
-}
-
-fn wit_request(request: Request) -> inputs::Request {
-    inputs::Request {
-        id: request.id,
-        name: request.name,
-        content_type: request.content_type,
-        body: request.body.into(),
-    }
-}
-
-fn wit_http_request(request: HttpRequest) -> inputs::HttpRequest {
-    inputs::HttpRequest {
-        id: request.id,
-        method: request.method,
-        path: request.path,
-        query: request.query,
-        authority: request.authority,
-        headers: request.headers,
-        route: request.route,
-        parameters: request.parameters,
-        body: request.body.into(),
-    }
-}
-
-fn wit_connection(connection: Connection) -> inputs::Connection {
-    inputs::Connection { id: connection.id, stream: connection.stream, tier: connection.tier }
-}
-
 fn explain(error: &wasmtime::Error, guest: &Guest, time: Time) -> InvokeError {
     if guest.memory.was_hit {
         return InvokeError::OutOfMemory { limit_mb: guest.caller().target.limits.memory_mb };
@@ -463,6 +302,7 @@ fn trial_caller(digest: &Digest, deadline: Instant) -> Caller {
         invocation: String::new(),
         trace: Default::default(),
         deadline,
+        settings: Arc::default(),
     }
 }
 

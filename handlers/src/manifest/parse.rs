@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::grants::{devices, grants};
 use super::reader::{Field, Node, document};
 use super::*;
+use crate::settings::SECRETS_MAX;
 
 type Result<T> = std::result::Result<T, ManifestError>;
 
@@ -13,8 +15,6 @@ const TIERS: &[(&str, TierClass)] = &[
     ("region", TierClass::Region),
     ("cloud", TierClass::Cloud),
 ];
-const DEVICES: &[(&str, DeviceClass)] =
-    &[("cpu", DeviceClass::Cpu), ("gpu", DeviceClass::Gpu), ("fpga", DeviceClass::Fpga)];
 const KINDS: &[(&str, ColumnKind)] = &[
     ("int64", ColumnKind::Int64),
     ("float64", ColumnKind::Float64),
@@ -40,8 +40,6 @@ const TRIGGERS: [&str; 6] = ["event", "call", "stream", "http", "cron", "table"]
 const GATEWAY_PATHS: [&str; 5] = ["call", "events", "healthz", "metrics", "readyz"];
 /// Most tokens of a subject pattern.
 const TOKENS_MAX: usize = 8;
-/// Most entries of a list of names.
-const NAMES_MAX: usize = 64;
 /// Most settings of a handler.
 const SETTINGS_MAX: usize = 64;
 
@@ -107,7 +105,8 @@ fn handlers(root: &Node<'_>, tables: &[TableSpec]) -> Result<Vec<Handler>> {
 }
 
 fn handler(node: &Node<'_>, tables: &[TableSpec]) -> Result<Handler> {
-    let mut known = vec!["name", "entry", "trigger", "placement", "limits", "retry", "config"];
+    let mut known =
+        vec!["name", "entry", "trigger", "placement", "limits", "retry", "config", "secrets"];
     known.extend(CODE.map(CodeKind::name));
     node.only(&known)?;
     let (kind, source) = code(node)?;
@@ -124,6 +123,7 @@ fn handler(node: &Node<'_>, tables: &[TableSpec]) -> Result<Handler> {
         limits: limits(node)?,
         retry: retry(node)?,
         config: settings(node)?,
+        secrets: secrets(node)?,
     })
 }
 
@@ -360,6 +360,28 @@ fn settings(node: &Node<'_>) -> Result<BTreeMap<String, String>> {
     fields.into_iter().map(|(name, field)| Ok((name, field.plain()?))).collect()
 }
 
+fn secrets(node: &Node<'_>) -> Result<Vec<String>> {
+    let Some(field) = node.field("secrets") else { return Ok(Vec::new()) };
+    let entries = field.list()?;
+    if entries.len() > SECRETS_MAX {
+        return Err(field.wrong(format!("{} secrets; at most {SECRETS_MAX} go", entries.len())));
+    }
+    let settings = settings(node)?;
+    let mut names = Vec::new();
+    for entry in &entries {
+        let name = bounded(entry, 64)?;
+        if !is_identifier(&name) {
+            let problem = "is no name of a secret; use letters, digits and _";
+            return Err(entry.wrong(format!("\"{name}\" {problem}")));
+        }
+        if settings.contains_key(&name) {
+            return Err(entry.wrong(format!("\"{name}\" stands in config too; remove one")));
+        }
+        names.push(name);
+    }
+    Ok(names)
+}
+
 fn tables(root: &Node<'_>) -> Result<Vec<TableSpec>> {
     let mut tables: Vec<TableSpec> = Vec::new();
     for node in root.tables("table", TABLES_MAX)? {
@@ -467,43 +489,6 @@ fn partition(field: &Field<'_>, columns: &[ColumnSpec], key: &[String]) -> Resul
     }
 }
 
-fn grants(root: &Node<'_>) -> Result<Grants> {
-    let Some(node) = root.table("grants")? else { return Ok(Grants::default()) };
-    node.only(&["tables", "subjects", "devices", "hosts"])?;
-    if let Some(field) = node.field("hosts") {
-        return Err(field.wrong("not served yet; handlers have no network of their own"));
-    }
-    Ok(Grants {
-        tables: foreign_names(&node, "tables", '/', "app/table")?,
-        subjects: foreign_names(&node, "subjects", '.', "app.subject")?,
-        devices: devices(&node, "devices")?,
-    })
-}
-
-/// Names in another app's namespace: the app, a separator, the rest.
-fn foreign_names(node: &Node<'_>, field: &str, between: char, form: &str) -> Result<Vec<String>> {
-    let Some(field) = node.field(field) else { return Ok(Vec::new()) };
-    let entries = field.list()?;
-    if entries.len() > NAMES_MAX {
-        return Err(field.wrong(format!("{} entries; at most {NAMES_MAX} go", entries.len())));
-    }
-    let mut names = Vec::new();
-    for entry in entries {
-        let text = bounded(&entry, 256)?;
-        let parts = text.split_once(between);
-        if !parts.is_some_and(|(app, rest)| is_name(app) && !rest.is_empty()) {
-            return Err(entry.wrong(format!("\"{text}\" names no other app's; write \"{form}\"")));
-        }
-        names.push(text);
-    }
-    Ok(names)
-}
-
-fn devices(node: &Node<'_>, field: &str) -> Result<BTreeSet<DeviceClass>> {
-    let Some(field) = node.field(field) else { return Ok(BTreeSet::new()) };
-    field.list()?.iter().map(|entry| entry.choice("device", DEVICES)).collect()
-}
-
 fn number(
     node: &Node<'_>,
     name: &str,
@@ -522,7 +507,7 @@ fn name(field: &Field<'_>) -> Result<String> {
     Err(field.wrong(format!("\"{}\" is no name; use 1 to 32 of a-z, 0-9 and -", short(text))))
 }
 
-fn is_name(text: &str) -> bool {
+pub(super) fn is_name(text: &str) -> bool {
     let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     (1..=32).contains(&text.len()) && text.chars().all(is_part)
 }
@@ -538,7 +523,7 @@ fn column_name(field: &Field<'_>) -> Result<String> {
     Err(field.wrong(format!("\"{text}\" is no name; use a letter and up to 31 of a-z, 0-9 and _")))
 }
 
-fn bounded(field: &Field<'_>, bytes_max: usize) -> Result<String> {
+pub(super) fn bounded(field: &Field<'_>, bytes_max: usize) -> Result<String> {
     match field.text()? {
         "" => Err(field.wrong("empty; write something or remove the line")),
         text if text.len() > bytes_max => {

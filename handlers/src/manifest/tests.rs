@@ -150,8 +150,16 @@ fn every_mistake_has_a_line_a_field_and_a_mend() {
             "line 12: table[0].columns[1].merge: counters are int64; change the type or the rule",
         ),
         (
-            "[grants]\nhosts = [\"example.org\"]",
-            "line 10: grants.hosts: not served yet; handlers have no network of their own",
+            "[grants]\nhosts = [\"https://example.org\"]",
+            "line 10: grants.hosts[0]: \"https://example.org\" is no host; write a name, ",
+        ),
+        (
+            "[[handler]]\nname = \"c\"\ncommand = \"x\"\nsecrets = [\"a-b\"]",
+            "line 12: handler[1].secrets[0]: \"a-b\" is no name of a secret; use letters",
+        ),
+        (
+            "[[handler]]\nname = \"c\"\ncommand = \"x\"\nsecrets = [\"A\"]\nconfig = { A = 1 }",
+            "line 12: handler[1].secrets[0]: \"A\" stands in config too; remove one",
         ),
         (
             "[grants]\ntables = [\"motion\"]",

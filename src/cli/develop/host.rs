@@ -11,12 +11,16 @@ use handlers::execute::{
     Caller, Host, HostError, Input, Invocation, Level, Publication, Request, Row, Scan, Target,
 };
 use handlers::manifest::Manifest;
+use handlers::outbound::{self, Refusal, System};
+use handlers::settings::{Secrets, Settings};
 use store::EdgeStore;
+use tokio::net::TcpStream;
 
-use crate::node::host::{delta, json_row, of_store, row};
+use crate::node::host::{decided, delta, json_row, of_store, put_if, row};
 
 pub struct LocalHost {
     pub manifest: Manifest,
+    pub secrets: Secrets,
     pub store: EdgeStore,
     pub published: Mutex<Vec<Publication>>,
     pub targets: OnceLock<(Weak<EdgeExecute>, Vec<Arc<Target>>)>,
@@ -43,6 +47,23 @@ impl Host for LocalHost {
         self.store.put(&self.table(table)?, &rows).await.map(|_| ()).map_err(of_store)
     }
 
+    async fn store_put_if(
+        &self,
+        _: &Caller,
+        table: &str,
+        key: Row,
+        expected: Option<Row>,
+        new: Row,
+    ) -> Result<bool, HostError> {
+        let commit = put_if(key, expected, new)?;
+        decided(self.store.commit(&self.table(table)?, &commit).await)
+    }
+
+    async fn store_delete(&self, _: &Caller, table: &str, keys: Vec<Row>) -> Result<(), HostError> {
+        let keys = keys.into_iter().map(row).collect::<Result<Vec<_>, _>>()?;
+        self.store.delete(&self.table(table)?, &keys).await.map(|_| ()).map_err(of_store)
+    }
+
     async fn store_increment(
         &self,
         _: &Caller,
@@ -56,8 +77,9 @@ impl Host for LocalHost {
     }
 
     async fn store_scan(&self, _: &Caller, table: &str, scan: Scan) -> Result<Vec<Row>, HostError> {
-        let (prefix, limit) = (row(scan.prefix)?, scan.limit.map(|limit| limit as usize));
-        let scan = store::Scan { prefix, limit, reverse: scan.reverse, ..Default::default() };
+        let (prefix, after) = (row(scan.prefix)?, row(scan.after)?);
+        let (limit, reverse) = (scan.limit.map(|limit| limit as usize), scan.reverse);
+        let scan = store::Scan { prefix, after, limit, reverse, ..Default::default() };
         let found = self.store.scan(&self.table(table)?, scan).await.map_err(of_store)?;
         Ok(found.rows.iter().map(json_row).collect())
     }
@@ -113,7 +135,19 @@ impl Host for LocalHost {
         eprintln!("{:<5} {}: {message}", level.name(), caller.target.handler);
     }
 
-    fn config(&self, caller: &Caller, key: &str) -> Option<String> {
-        self.manifest.handler(&caller.target.handler)?.config.get(key).cloned()
+    fn settings(&self, target: &Target) -> Result<Arc<Settings>, HostError> {
+        let Some(handler) = self.manifest.handler(&target.handler) else {
+            return Ok(Arc::default());
+        };
+        self.secrets.settings(&target.app, handler).map_err(HostError::Unavailable)
+    }
+
+    async fn connect(&self, caller: &Caller, host: &str, port: u16) -> Result<TcpStream, Refusal> {
+        let grants = &self.manifest.grants.hosts;
+        outbound::connect(grants, &System, host, port, caller.deadline).await
+    }
+
+    fn refused(&self, caller: &Caller, refusal: &Refusal) {
+        self.log(caller, Level::Warn, &refusal.to_string());
     }
 }

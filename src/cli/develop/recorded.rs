@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use handlers::deploy::{table_name, table_spec};
 use handlers::execute::{Code, Config, Event, Host, Input, Invocation, Request, Target};
 use handlers::manifest::{Handler, Manifest, Source};
+use handlers::settings::Secrets;
 use handlers::{Digest, EdgeExecute};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -117,13 +118,14 @@ impl Ground {
             store.create_table(&table_spec(&manifest.app.name, table)).await?;
         }
         let (published, targets) = (Mutex::default(), OnceLock::new());
-        let host = LocalHost { manifest: manifest.clone(), store, published, targets };
+        let (manifest, secrets) = (manifest.clone(), Secrets::new(folder.join("tests/secrets")));
+        let host = LocalHost { manifest: manifest.clone(), secrets, store, published, targets };
         let host = Arc::new(host);
         let config = Config::new(dir.path().join("code"), tools);
         let execute = Arc::new(EdgeExecute::start(config, Arc::clone(&host) as Arc<dyn Host>)?);
         let mut all = Vec::new();
         for handler in &manifest.handlers {
-            all.push(install(&execute, manifest, handler, folder).await?);
+            all.push(install(&execute, &manifest, handler, folder).await?);
         }
         let _ = host.targets.set((Arc::downgrade(&execute), all));
         Ok(Self { execute, host, _dir: dir })

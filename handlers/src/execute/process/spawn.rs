@@ -73,6 +73,12 @@ impl Program {
         self
     }
 
+    /// Whether it has this environment variable, or may not have it.
+    pub(super) fn has(&self, name: &str) -> bool {
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        self.environment.contains_key(name) || name.starts_with("LD_") || !name.chars().all(is_name)
+    }
+
     /// Name of the executable, for messages.
     pub(super) fn name(&self) -> String {
         self.file.display().to_string()

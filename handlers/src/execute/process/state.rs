@@ -87,8 +87,9 @@ struct ScanBody {
 }
 
 async fn scan(State(shared): Site, By(caller): By, Json(body): Json<ScanBody>) -> Reply {
-    let scan = Scan { prefix: body.prefix, limit: body.limit, reverse: body.reverse };
-    let rows = shared.host.store_scan(&caller, &body.table, scan).await?;
+    let ScanBody { table, prefix, limit, reverse } = body;
+    let scan = Scan { prefix, limit, reverse, ..Scan::default() };
+    let rows = shared.host.store_scan(&caller, &table, scan).await?;
     Ok(Json(json!({ "rows": rows })))
 }
 
@@ -153,8 +154,8 @@ struct Config {
     key: String,
 }
 
-async fn config(State(shared): Site, By(caller): By, Json(body): Json<Config>) -> Reply {
-    Ok(Json(json!({ "value": shared.host.config(&caller, &body.key) })))
+async fn config(By(caller): By, Json(body): Json<Config>) -> Reply {
+    Ok(Json(json!({ "value": caller.settings.get(&body.key) })))
 }
 
 /// Who asks: only a request that shows the process' token has a caller.

@@ -17,6 +17,7 @@ use super::spawn::{Program, Spawned, Spawner, kill_group};
 use crate::execute::lines::{Lines, Log};
 use crate::execute::{AbortOnDrop, Caller, Host, InvokeError, Level, Target, Time};
 use crate::manifest::CodeKind;
+use crate::settings::Settings;
 
 /// How long the last words of a process are waited for after its end.
 const LAST_WORDS: Duration = Duration::from_millis(200);
@@ -41,12 +42,14 @@ impl Worker {
     pub(super) async fn start(
         spawner: &Spawner,
         program: Program,
-        target: Arc<Target>,
+        first: &Caller,
         host: Arc<dyn Host>,
-        time: Time,
         slot: OwnedSemaphorePermit,
     ) -> Result<Self, InvokeError> {
-        let caller = idle_caller(&target, time.deadline);
+        let target = &first.target;
+        // Between invocations it is nobody's in particular.
+        let (invocation, trace) = (String::new(), Default::default());
+        let caller = Caller { invocation, trace, ..first.clone() };
         let log = Log::new(Arc::clone(&host), caller.clone());
         let (stdout, stderr) =
             (Lines::new(log.clone(), Level::Info), Lines::new(log.clone(), Level::Warn));
@@ -54,7 +57,7 @@ impl Worker {
         let name = program.name();
         let door = Door::open(spawner).map_err(|error| node("runtime API of a process", error))?;
         let memory_mb = target.limits.memory_mb + program.runtime_memory_mb();
-        let program = describe(program, &door, &target);
+        let program = describe(program, &door, target, &caller.settings);
         let started = spawner.spawn(program, u64::from(memory_mb) << 20, door.port()).await;
         let Spawned { mut child, listener } = started.map_err(|error| node(&name, error))?;
         let server = door
@@ -75,7 +78,7 @@ impl Worker {
             last_used: Instant::now(),
             is_broken: false,
             served: 0,
-            serves_max: serves_max(&target),
+            serves_max: serves_max(target),
             _slot: slot,
         })
     }
@@ -200,7 +203,11 @@ impl Door {
     }
 }
 
-fn describe(program: Program, door: &Door, target: &Target) -> Program {
+/// Settings come first, so that none of them takes the place of what the runtime needs.
+fn describe(program: Program, door: &Door, target: &Target, settings: &Settings) -> Program {
+    let program = settings.all().fold(program, |program, (name, value)| {
+        if program.has(name) { program } else { program.with(name, value) }
+    });
     program
         .with("AWS_LAMBDA_RUNTIME_API", &door.address)
         .with("AWS_LAMBDA_FUNCTION_NAME", &target.handler)
@@ -220,15 +227,6 @@ fn serves_max(target: &Target) -> u32 {
     match target.limits.reuse {
         Some(1) if target.kind == CodeKind::Python => u32::MAX,
         limit => limit.unwrap_or(u32::MAX),
-    }
-}
-
-fn idle_caller(target: &Arc<Target>, deadline: Instant) -> Caller {
-    Caller {
-        target: Arc::clone(target),
-        invocation: String::new(),
-        trace: Default::default(),
-        deadline,
     }
 }
 

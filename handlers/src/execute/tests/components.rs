@@ -51,7 +51,7 @@ pub(super) fn echo_component() -> Vec<u8> {
 }
 
 /// One page of memory and an allocator that never frees.
-const MEMORY: &str = r#"
+pub(super) const MEMORY: &str = r#"
     (memory (export "memory") 4)
     (global $top (mut i32) (i32.const 1024))
     (func (export "realloc") (param i32 i32 i32 i32) (result i32) (local $at i32)
@@ -246,7 +246,10 @@ async fn bad_code_is_refused_when_it_comes() {
         (b"", "not a component"),
         (b"\0asm\r\0\x01\0garbage", "not a component"),
         (&module, "not a component"),
-        (&nothing, "exports none of handle-event, handle-call, handle-frame"),
+        (
+            &nothing,
+            "exports none of handle-event, handle-call, handle-frame, handle-http, wasi:http",
+        ),
         (&wrong_type, "does not start"),
         (&wants_more, "exports none"),
         (&dies_at_start, "does not start"),

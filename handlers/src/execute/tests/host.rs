@@ -4,21 +4,27 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use async_trait::async_trait;
+use tokio::net::TcpStream;
 
 use super::*;
+use crate::outbound::tests::Told;
+use crate::outbound::{self, HostGrant, Refusal};
 
 pub(crate) struct Memory {
     state: Mutex<State>,
     accelerate: accel::EdgeAccelerate,
     /// Where rows go when a test wants the real rules of its tables.
     pub(super) store: OnceLock<store::EdgeStore>,
+    /// Who says where hosts are; nobody knows any, unless a test says so.
+    pub(super) resolver: OnceLock<Told>,
 }
 
 impl Default for Memory {
     fn default() -> Self {
         let config = accel::Config { opencl: false, ..accel::Config::default() };
         let accelerate = accel::EdgeAccelerate::start(config).unwrap();
-        Self { state: Mutex::default(), accelerate, store: OnceLock::new() }
+        let (store, resolver) = (OnceLock::new(), OnceLock::new());
+        Self { state: Mutex::default(), accelerate, store, resolver }
     }
 }
 
@@ -31,6 +37,9 @@ pub(super) struct State {
     pub(super) lines: Vec<(Level, String)>,
     pub(super) histories: Vec<String>,
     pub(super) config: BTreeMap<String, String>,
+    pub(super) secrets: BTreeMap<String, String>,
+    pub(super) hosts: Vec<HostGrant>,
+    pub(super) refused: Vec<&'static str>,
     /// The column rows are kept by; `id` when nothing is said.
     pub(super) id_column: Option<&'static str>,
 }
@@ -101,6 +110,38 @@ impl Host for Memory {
         Ok(())
     }
 
+    async fn store_put_if(
+        &self,
+        caller: &Caller,
+        table: &str,
+        key: Row,
+        expected: Option<Row>,
+        row: Row,
+    ) -> Result<bool, HostError> {
+        let found = self.store_get(caller, table, key).await?;
+        let is_as_expected = match (&found, expected) {
+            (None, None) => true,
+            (Some(found), Some(expected)) => {
+                expected.iter().all(|(name, value)| found.get(name) == Some(value))
+            }
+            _ => false,
+        };
+        if is_as_expected {
+            self.store_put(caller, table, vec![row]).await?;
+        }
+        Ok(is_as_expected)
+    }
+
+    async fn store_delete(&self, _: &Caller, table: &str, keys: Vec<Row>) -> Result<(), HostError> {
+        check_grant(table)?;
+        let mut state = self.state();
+        for key in keys {
+            let id = state.id(&key)?;
+            state.tables.entry(table.to_owned()).or_default().remove(&id);
+        }
+        Ok(())
+    }
+
     async fn store_increment(
         &self,
         _: &Caller,
@@ -134,6 +175,10 @@ impl Host for Memory {
             .get(table)
             .map(|rows| rows.values().cloned().collect())
             .unwrap_or_default();
+        if !scan.after.is_empty() {
+            let after = state.id(&scan.after)?;
+            rows.retain(|row| state.id(row).is_ok_and(|id| id > after));
+        }
         rows.retain(|row| scan.prefix.iter().all(|(name, value)| row.get(name) == Some(value)));
         if scan.reverse {
             rows.reverse();
@@ -186,8 +231,21 @@ impl Host for Memory {
         self.state().lines.push((level, message.to_owned()));
     }
 
-    fn config(&self, _: &Caller, key: &str) -> Option<String> {
-        self.state().config.get(key).cloned()
+    fn settings(&self, _: &Target) -> Result<Arc<Settings>, HostError> {
+        let state = self.state();
+        let settings = Settings::plain(state.config.clone());
+        Ok(Arc::new(settings.with_secrets(state.secrets.clone())))
+    }
+
+    async fn connect(&self, caller: &Caller, host: &str, port: u16) -> Result<TcpStream, Refusal> {
+        let nobody = Told::default();
+        let resolver = self.resolver.get().unwrap_or(&nobody);
+        let grants = self.state().hosts.clone();
+        outbound::connect(&grants, resolver, host, port, caller.deadline).await
+    }
+
+    fn refused(&self, _: &Caller, refusal: &Refusal) {
+        self.state().refused.push(refusal.kind());
     }
 }
 
@@ -197,6 +255,7 @@ async fn conforms() {
     memory.state().config.insert("greeting".into(), "good morning".into());
     let target = Arc::new(target(Digest::of(b"suite"), CodeKind::Component));
     let deadline = Instant::now() + Duration::from_secs(60);
-    let caller = Caller { target, invocation: "i".into(), trace: Default::default(), deadline };
+    let (invocation, settings) = ("i".into(), Arc::default());
+    let caller = Caller { target, invocation, trace: Default::default(), deadline, settings };
     conformance::check(&memory, &caller).await;
 }

@@ -6,22 +6,22 @@ use std::process::Command;
 use super::*;
 
 /// Builds a guest of `handlers/guests`, or says aloud that the tools are missing.
-fn guest(language: &str, tool: &str) -> Option<Vec<u8>> {
+pub(super) fn guest(kind: &str, tool: &str) -> Option<Vec<u8>> {
     if !has_tool(tool) {
         return None;
     }
-    let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let out = crate_dir.join("../target/guests");
-    let mut build = Command::new(crate_dir.join("guests/build.sh"));
-    let built = build.arg(&out).arg(language).env("EDGESCALE_TOOLS", tools()).output().unwrap();
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    Some(std::fs::read(out.join(format!("{language}-probe.wasm"))).unwrap())
-}
-
-fn javascript() -> Option<Vec<u8>> {
     // Tests run side by side; one of them builds.
     static BUILD: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let _turn = BUILD.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let out = crate_dir.join("../target/guests");
+    let mut build = Command::new(crate_dir.join("guests/build.sh"));
+    let built = build.arg(&out).arg(kind).env("EDGESCALE_TOOLS", tools()).output().unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    Some(std::fs::read(out.join(format!("{kind}.wasm"))).unwrap())
+}
+
+fn javascript() -> Option<Vec<u8>> {
     guest("js", "node/node_modules/@bytecodealliance/jco/package.json")
 }
 

@@ -1,5 +1,6 @@
-//! What an instance can reach: the imports of `wit/app.wit`, each a thin step to [`Host`], and
-//! WASI with nothing in it: no files, no network, no environment.
+//! What an instance can reach: the imports of `wit/app.wit`, each a thin step to [`Host`]; WASI
+//! with settings as its environment and nothing else in it, no files and no sockets; and the
+//! interfaces of stock worlds, a file each beside this one.
 
 use std::sync::Arc;
 
@@ -7,10 +8,13 @@ use bytes::Bytes;
 use wasmtime::Engine;
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use self::bindings::edgescale::app::{accelerate, bus, config, log, store, types};
 use super::limits::MemoryLimit;
+use super::outgoing::Outgoing;
 use super::output::Output;
+use super::{config as wasi_config, keyvalue, logging, messaging};
 use crate::execute::lines::{Lines, Log};
 use crate::execute::{Caller, Host, HostError, Level, Publication, Row, Scan};
 
@@ -31,13 +35,18 @@ mod bindings {
 /// Everything one instance holds on the host's side.
 pub(super) struct Guest {
     pub(super) memory: MemoryLimit,
-    host: Arc<dyn Host>,
-    caller: Caller,
+    pub(super) host: Arc<dyn Host>,
+    pub(super) caller: Caller,
+    pub(super) table: ResourceTable,
+    pub(super) log: Log,
+    /// The answer to a call, where it comes as a message of its own.
+    pub(super) reply: Option<Bytes>,
     published: u64,
-    table: ResourceTable,
     /// Made when the guest first asks for it: many never do.
     wasi: Option<WasiCtx>,
-    log: Log,
+    http: WasiHttpCtx,
+    /// Made when the guest first sends or takes a request.
+    outgoing: Option<Outgoing>,
     stdout: Lines,
     stderr: Lines,
 }
@@ -55,7 +64,12 @@ pub struct Outcome(accel::Output);
 pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     bindings::Imports::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
+    keyvalue::add_to_linker(&mut linker)?;
+    wasi_config::add_to_linker(&mut linker)?;
+    logging::add_to_linker(&mut linker)?;
+    messaging::add_to_linker(&mut linker)?;
     Ok(linker)
 }
 
@@ -65,9 +79,12 @@ impl Guest {
         Self {
             memory: MemoryLimit::new(caller.target.limits.memory_mb),
             host,
-            published: 0,
             table: ResourceTable::new(),
+            reply: None,
+            published: 0,
             wasi: None,
+            http: WasiHttpCtx::new(),
+            outgoing: None,
             stdout: Lines::new(log.clone(), Level::Info),
             stderr: Lines::new(log.clone(), Level::Warn),
             log,
@@ -79,7 +96,14 @@ impl Guest {
     pub(super) fn turn_to(&mut self, caller: Caller) {
         self.log.turn_to(caller.clone());
         self.published = 0;
+        self.outgoing = None;
         self.caller = caller;
+    }
+
+    /// Id of the next event that this invocation publishes.
+    pub(super) fn next_publication(&mut self) -> String {
+        self.published += 1;
+        self.caller.publication_id(self.published - 1)
     }
 
     pub(super) fn caller(&self) -> &Caller {
@@ -108,11 +132,25 @@ impl Guest {
 
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let (stdout, stderr) = (&self.stdout, &self.stderr);
+        let (stdout, stderr, settings) = (&self.stdout, &self.stderr, &self.caller.settings);
         let ctx = self.wasi.get_or_insert_with(|| {
-            WasiCtx::builder().stdout(Output(stdout.clone())).stderr(Output(stderr.clone())).build()
+            let mut ctx = WasiCtx::builder();
+            ctx.stdout(Output(stdout.clone())).stderr(Output(stderr.clone()));
+            for (name, value) in settings.all() {
+                ctx.env(name, value);
+            }
+            ctx.build()
         });
         WasiCtxView { ctx, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for Guest {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        let (host, caller) = (&self.host, &self.caller);
+        let hooks =
+            self.outgoing.get_or_insert_with(|| Outgoing::new(Arc::clone(host), caller.clone()));
+        WasiHttpCtxView { hooks, table: &mut self.table, ctx: &mut self.http }
     }
 }
 
@@ -177,7 +215,8 @@ impl store::Host for Guest {
                 Some(text) => parse_row("prefix", text)?,
                 None => Row::new(),
             };
-            let scan = Scan { prefix, limit: options.limit, reverse: options.reverse };
+            let (limit, reverse) = (options.limit, options.reverse);
+            let scan = Scan { prefix, limit, reverse, ..Scan::default() };
             self.host.store_scan(&self.caller, &table, scan).await
         };
         answer(rows.await.map(|rows| rows.into_iter().map(row_text).collect()))
@@ -200,8 +239,7 @@ impl bus::Host for Guest {
         content_type: String,
         body: Vec<u8>,
     ) -> Answer<()> {
-        let id = self.caller.publication_id(self.published);
-        self.published += 1;
+        let id = self.next_publication();
         let event = Publication { id, subject, content_type, body: body.into() };
         answer(self.host.publish(&self.caller, event).await)
     }
@@ -355,6 +393,6 @@ impl log::Host for Guest {
 
 impl config::Host for Guest {
     async fn get(&mut self, key: String) -> wasmtime::Result<Option<String>> {
-        Ok(self.host.config(&self.caller, &key))
+        Ok(self.caller.settings.get(&key).map(str::to_owned))
     }
 }

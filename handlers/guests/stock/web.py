@@ -1,0 +1,122 @@
+"""A stock component of wasi:http for tests: does what the path says."""
+
+import json
+import os
+from urllib import parse
+
+from componentize_py_types import Err, Ok
+from wit_world import exports
+from wit_world.imports import outgoing_handler
+from wit_world.imports.types import (
+    Fields,
+    IncomingBody,
+    OutgoingBody,
+    OutgoingRequest,
+    OutgoingResponse,
+    ResponseOutparam,
+    Scheme_Http,
+    Scheme_Https,
+)
+
+REDIRECTS_MAX = 3
+
+
+class IncomingHandler(exports.IncomingHandler):
+    def handle(self, request, response_out):
+        path = request.path_with_query().split("?")[0]
+        if path == "/silent":
+            return
+        if path == "/unfinished":
+            self.kept = OutgoingResponse(Fields())
+            self.body = self.kept.body()
+            return ResponseOutparam.set(response_out, Ok(self.kept))
+        while path == "/loop":
+            pass
+        status, answer = 200, None
+        try:
+            answer = PATHS[path](request, read(request.consume()).decode())
+        except KeyError:
+            status = 404
+        except Refused as refused:
+            status, answer = 502, refused.args[0]
+        if path == "/teapot":
+            status = 418
+        response = OutgoingResponse(Fields.from_list([("content-type", b"application/json")]))
+        response.set_status_code(status)
+        body = response.body()
+        ResponseOutparam.set(response_out, Ok(response))
+        whole = json.dumps(answer).encode()
+        with body.write() as stream:
+            for at in range(0, len(whole), 4096):
+                stream.blocking_write_and_flush(whole[at : at + 4096])
+        OutgoingBody.finish(body, None)
+
+
+class Refused(Exception):
+    pass
+
+
+def read(body):
+    whole = b""
+    with body.stream() as stream:
+        while True:
+            try:
+                whole += stream.blocking_read(65536)
+            except Err:
+                return whole
+
+
+def header(request, name):
+    values = request.headers().get(name)
+    return values[0].decode() if values else None
+
+
+def fetch(url, redirects=REDIRECTS_MAX):
+    """Follows redirects by itself, as most clients do."""
+    parts = parse.urlparse(url)
+    request = OutgoingRequest(Fields())
+    request.set_scheme(Scheme_Https() if parts.scheme == "https" else Scheme_Http())
+    request.set_authority(parts.netloc)
+    request.set_path_with_query(parts.path or "/")
+    try:
+        pending = outgoing_handler.handle(request, None)
+        pending.subscribe().block()
+        answer = pending.get()
+        while isinstance(answer, Ok):
+            answer = answer.value
+        if isinstance(answer, Err):
+            raise answer
+    except Err as error:
+        raise Refused(type(error.value).__name__.removeprefix("ErrorCode_")) from None
+    location = answer.headers().get("location")
+    if location and redirects:
+        return fetch(location[0].decode(), redirects - 1)
+    return [answer.status(), read(answer.consume()).decode()]
+
+
+def many(url):
+    made = 0
+    try:
+        while True:
+            fetch(url)
+            made += 1
+    except Refused as refused:
+        return [made, refused.args[0]]
+
+
+PATHS = {
+    "/": lambda request, body: [header(request, "ce-subject"), header(request, "ce-id"), body],
+    "/echo": lambda request, body: {
+        "method": type(request.method()).__name__,
+        "query": request.path_with_query(),
+        "authority": request.authority(),
+        "agent": header(request, "x-agent"),
+        "body": body,
+    },
+    "/sum": lambda _, body: sum(json.loads(body)),
+    "/teapot": lambda *_: "short and stout",
+    "/settings": lambda *_: os.environ.get("greeting"),
+    "/big": lambda *_: "x" * (3 << 20),
+    "/fetch": lambda request, _: fetch(header(request, "x-url")),
+    "/many": lambda request, _: many(header(request, "x-url")),
+}

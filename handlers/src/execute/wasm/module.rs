@@ -1,0 +1,312 @@
+//! What an installed component can be started by: the functions of `wit/app.wit`, or those of
+//! stock worlds. Its own exports say which.
+
+use wasmtime::Store;
+use wasmtime::component::{
+    Component, ComponentExportIndex, ComponentNamedList, Instance, InstancePre, Lift, Linker,
+    Lower, Resource, TypedFunc,
+};
+
+use super::guest::{Guest, Picture, inputs};
+use super::messaging::{self, BrokerMessage};
+use super::web;
+use crate::execute::http::{HttpHead, HttpRequest};
+use crate::execute::{Answer, Answered, Connection, Event, Input, InvokeError, Request};
+
+/// A function that starts a component.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Entrance {
+    Event,
+    Call,
+    Frame,
+    Http,
+    /// `wasi:http`, for requests, calls and events.
+    Web,
+    /// `wasmcloud:messaging`, for events and calls.
+    Message,
+}
+
+const ENTRANCES: [Entrance; 6] = [
+    Entrance::Event,
+    Entrance::Call,
+    Entrance::Frame,
+    Entrance::Http,
+    Entrance::Web,
+    Entrance::Message,
+];
+
+impl Entrance {
+    /// The interface that holds the function, if one does, and the function.
+    fn path(self) -> (Option<&'static str>, &'static str) {
+        match self {
+            Self::Event => (None, "handle-event"),
+            Self::Call => (None, "handle-call"),
+            Self::Frame => (None, "handle-frame"),
+            Self::Http => (None, "handle-http"),
+            Self::Web => (Some("wasi:http/incoming-handler@0.2.0"), "handle"),
+            Self::Message => (Some("wasmcloud:messaging/handler@0.2.0"), "handle-message"),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        let (interface, function) = self.path();
+        let name = interface.unwrap_or(function);
+        name.split('@').next().unwrap_or(name)
+    }
+
+    fn find(self, component: &Component) -> Option<ComponentExportIndex> {
+        let (interface, function) = self.path();
+        let interface = match interface {
+            Some(name) => Some(component.get_export_index(None, name)?),
+            None => None,
+        };
+        component.get_export_index(interface.as_ref(), function)
+    }
+}
+
+/// A component, ready to be instantiated.
+pub(super) struct Module {
+    pub(super) pre: InstancePre<Guest>,
+    found: [Option<ComponentExportIndex>; ENTRANCES.len()],
+}
+
+impl Module {
+    pub(super) fn new(linker: &Linker<Guest>, component: &Component) -> wasmtime::Result<Self> {
+        let found = ENTRANCES.map(|entrance| entrance.find(component));
+        if found.iter().all(Option::is_none) {
+            let names = ENTRANCES.map(Entrance::name).join(", ");
+            wasmtime::bail!("it exports none of {names}");
+        }
+        Ok(Self { pre: linker.instantiate_pre(component)?, found })
+    }
+
+    /// Names of what it can be started by.
+    pub(super) fn exports(&self) -> Vec<String> {
+        let present = ENTRANCES.iter().filter(|entrance| self.index(**entrance).is_some());
+        present.map(|entrance| entrance.name().to_owned()).collect()
+    }
+
+    fn index(&self, entrance: Entrance) -> Option<&ComponentExportIndex> {
+        let at = ENTRANCES.iter().position(|other| *other == entrance)?;
+        self.found[at].as_ref()
+    }
+
+    /// Whether its functions have the types that they are called with.
+    pub(super) fn check_types(
+        &self,
+        instance: &Instance,
+        store: &mut Store<Guest>,
+    ) -> wasmtime::Result<()> {
+        for entrance in ENTRANCES {
+            let Some(index) = self.index(entrance) else { continue };
+            match entrance {
+                Entrance::Event => {
+                    instance.get_typed_func::<EventParams, Handled>(&mut *store, index)?;
+                }
+                Entrance::Call => {
+                    instance.get_typed_func::<CallParams, CallResults>(&mut *store, index)?;
+                }
+                Entrance::Frame => {
+                    instance.get_typed_func::<FrameParams, Handled>(&mut *store, index)?;
+                }
+                Entrance::Http => {
+                    instance.get_typed_func::<HttpParams, HttpResults>(&mut *store, index)?;
+                }
+                Entrance::Web => {
+                    let _: web::Handle = instance.get_typed_func(&mut *store, index)?;
+                }
+                Entrance::Message => {
+                    instance.get_typed_func::<(BrokerMessage,), Handled>(&mut *store, index)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Handles an input by the function made for it, or by the nearest one of a stock world.
+    pub(super) async fn handle(
+        &self,
+        store: &mut Store<Guest>,
+        instance: &mut Option<Instance>,
+        input: Input,
+        attempt: u32,
+    ) -> wasmtime::Result<Answer> {
+        let wanted = match &input {
+            Input::Event(_) => [Entrance::Event, Entrance::Message, Entrance::Web].as_slice(),
+            Input::Call(_) => &[Entrance::Call, Entrance::Message, Entrance::Web],
+            Input::Http(_) => &[Entrance::Http, Entrance::Web],
+            Input::Frame(..) => &[Entrance::Frame],
+        };
+        let mut found =
+            wanted.iter().filter_map(|entrance| Some((entrance, self.index(*entrance)?)));
+        let Some((entrance, index)) = found.next() else {
+            let handler = store.data().caller().target.handler.clone();
+            let export = wanted[0].name().to_owned();
+            return Ok(Err(InvokeError::NoExport { handler, export }));
+        };
+        let started = match *instance {
+            Some(instance) => instance,
+            None => *instance.insert(self.pre.instantiate_async(&mut *store).await?),
+        };
+        match entrance {
+            Entrance::Web => serve(store, started, index, input).await,
+            Entrance::Message => receive(store, started, index, input).await,
+            _ => own(store, started, index, input, attempt).await,
+        }
+    }
+}
+
+type EventParams = (inputs::Event,);
+type CallParams = (inputs::Request,);
+type CallResults = (Result<inputs::Response, String>,);
+type HttpParams = (inputs::HttpRequest,);
+type HttpResults = (Result<inputs::HttpResponse, String>,);
+type FrameParams = (inputs::Connection, Resource<Picture>);
+type Handled = (Result<(), String>,);
+
+/// By a function of `wit/app.wit`.
+async fn own(
+    store: &mut Store<Guest>,
+    instance: Instance,
+    index: &ComponentExportIndex,
+    input: Input,
+    attempt: u32,
+) -> wasmtime::Result<Answer> {
+    match input {
+        Input::Event(event) => {
+            let params: EventParams = (wit_event(event, attempt),);
+            Ok(nothing(call(store, instance, index, params).await?))
+        }
+        Input::Call(request) => {
+            let params: CallParams = (wit_request(request),);
+            let answer: Result<inputs::Response, String> =
+                call(store, instance, index, params).await?;
+            let answer = answer.map_err(InvokeError::GuestError);
+            Ok(answer.map(|answer| Answered::call(answer.content_type, answer.body.into())))
+        }
+        Input::Http(request) => {
+            let params: HttpParams = (wit_http_request(*request),);
+            Ok(http_answer(call(store, instance, index, params).await?))
+        }
+        Input::Frame(connection, frame) => {
+            let connection = wit_connection(connection);
+            let frame = store.data_mut().give_frame(&connection.id, frame)?;
+            let params: FrameParams = (connection, frame);
+            Ok(nothing(call(store, instance, index, params).await?))
+        }
+    }
+}
+
+/// By `wasmcloud:messaging/handler`.
+async fn receive(
+    store: &mut Store<Guest>,
+    instance: Instance,
+    index: &ComponentExportIndex,
+    input: Input,
+) -> wasmtime::Result<Answer> {
+    match input {
+        Input::Event(event) => {
+            let params = (BrokerMessage::from(event),);
+            Ok(nothing(call(store, instance, index, params).await?))
+        }
+        Input::Call(request) => {
+            store.data_mut().reply = None;
+            let params = (BrokerMessage::from(request),);
+            let handled = call(store, instance, index, params).await?;
+            Ok(messaging::answer(handled, store.data_mut().reply.take()))
+        }
+        Input::Http(_) | Input::Frame(..) => Ok(Ok(Answered::default())),
+    }
+}
+
+/// By `wasi:http/incoming-handler`.
+async fn serve(
+    store: &mut Store<Guest>,
+    instance: Instance,
+    index: &ComponentExportIndex,
+    input: Input,
+) -> wasmtime::Result<Answer> {
+    let is_http = matches!(input, Input::Http(_));
+    let request = match input {
+        Input::Http(request) => web::of_http(*request),
+        Input::Call(request) => web::of_call(request),
+        Input::Event(event) => web::of_event(event),
+        Input::Frame(..) => return Ok(Ok(Answered::default())),
+    };
+    let request = match request {
+        Ok(request) => request,
+        Err(error) => return Ok(Err(error)),
+    };
+    let handle: web::Handle = instance.get_typed_func(&mut *store, index)?;
+    let answer = web::serve(store, &handle, request).await?;
+    Ok(if is_http { answer } else { answer.and_then(web::plain) })
+}
+
+async fn call<P, R>(
+    store: &mut Store<Guest>,
+    instance: Instance,
+    index: &ComponentExportIndex,
+    params: P,
+) -> wasmtime::Result<R>
+where
+    P: ComponentNamedList + Lower + Send + Sync + 'static,
+    R: Send + Sync + 'static,
+    (R,): ComponentNamedList + Lift,
+{
+    let function: TypedFunc<P, (R,)> = instance.get_typed_func(&mut *store, index)?;
+    let (result,) = function.call_async(&mut *store, params).await?;
+    Ok(result)
+}
+
+fn nothing(result: Result<(), String>) -> Answer {
+    match result {
+        Ok(()) => Ok(Answered::default()),
+        Err(text) => Err(InvokeError::GuestError(text)),
+    }
+}
+
+fn http_answer(answer: Result<inputs::HttpResponse, String>) -> Answer {
+    let response = answer.map_err(InvokeError::GuestError)?;
+    let head = HttpHead::checked(response.status, response.headers)
+        .map_err(|problem| InvokeError::GuestError(format!("answer: {problem}")))?;
+    Ok(Answered::http(head, response.body.into()))
+}
+
+fn wit_event(event: Event, attempt: u32) -> inputs::Event {
+    inputs::Event {
+        id: event.id,
+        source: event.source,
+        subject: event.subject,
+        time: event.time,
+        content_type: event.content_type,
+        body: event.body.into(),
+        attempt,
+    }
+}
+
+fn wit_request(request: Request) -> inputs::Request {
+    inputs::Request {
+        id: request.id,
+        name: request.name,
+        content_type: request.content_type,
+        body: request.body.into(),
+    }
+}
+
+fn wit_http_request(request: HttpRequest) -> inputs::HttpRequest {
+    inputs::HttpRequest {
+        id: request.id,
+        method: request.method,
+        path: request.path,
+        query: request.query,
+        authority: request.authority,
+        headers: request.headers,
+        route: request.route,
+        parameters: request.parameters,
+        body: request.body.into(),
+    }
+}
+
+fn wit_connection(connection: Connection) -> inputs::Connection {
+    inputs::Connection { id: connection.id, stream: connection.stream, tier: connection.tier }
+}

@@ -1,0 +1,160 @@
+//! What a handler is set up with: the manifest's `[handler.config]`, and secrets of the site it
+//! runs at. Secrets are files of the site, one folder per app; they are read whenever an
+//! invocation begins, so a file that is written anew is a secret that is rotated.
+//!
+//! No secret is in a manifest, on the bus, in an argument of a process, or in what `Debug` shows;
+//! [`Settings::hide`] takes them out of what handlers say.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::manifest::Handler;
+
+/// Most secrets of a handler.
+pub const SECRETS_MAX: usize = 64;
+/// Longest secret.
+const SECRET_BYTES_MAX: u64 = 64 << 10;
+/// Shorter ones are not looked for in text: they would be found everywhere.
+const HIDDEN_BYTES_MIN: usize = 4;
+/// What stands in place of a secret.
+const HIDDEN: &str = "[secret]";
+
+/// What one invocation is set up with.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    config: BTreeMap<String, String>,
+    secrets: BTreeMap<String, String>,
+    /// Values that secrets had before, which a process may still hold.
+    earlier: Vec<String>,
+}
+
+impl Settings {
+    /// Settings without a secret.
+    pub fn plain(config: BTreeMap<String, String>) -> Self {
+        Self { config, ..Self::default() }
+    }
+
+    /// These settings, and secrets.
+    pub fn with_secrets(mut self, secrets: BTreeMap<String, String>) -> Self {
+        self.secrets = secrets;
+        self
+    }
+
+    /// A setting or a secret.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.config.get(name).or_else(|| self.secrets.get(name)).map(String::as_str)
+    }
+
+    /// Names and values of all settings and secrets.
+    pub fn all(&self) -> impl Iterator<Item = (&str, &str)> {
+        let all = self.config.iter().chain(&self.secrets);
+        all.map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// A number that other secrets give another of.
+    pub fn version(&self) -> u64 {
+        if self.secrets.is_empty() {
+            return 0;
+        }
+        let mut hash = Sha256::new();
+        for text in self.secrets.iter().flat_map(|(name, value)| [name, value]) {
+            hash.update(text.len().to_le_bytes());
+            hash.update(text);
+        }
+        let [a, b, c, d, e, f, g, h, ..] = <[u8; 32]>::from(hash.finalize());
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    }
+
+    /// The text without secrets.
+    pub fn hide<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let mut hidden = Cow::Borrowed(text);
+        let secrets = self.secrets.values().chain(&self.earlier);
+        // Output comes by the line, so a secret of several lines is looked for by the line too.
+        let parts =
+            secrets.flat_map(|secret| std::iter::once(secret.as_str()).chain(secret.lines()));
+        for part in parts.map(str::trim).filter(|part| part.len() >= HIDDEN_BYTES_MIN) {
+            if hidden.contains(part) {
+                hidden = Cow::Owned(hidden.replace(part, HIDDEN));
+            }
+        }
+        hidden
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let secrets: Vec<&String> = self.secrets.keys().collect();
+        f.debug_struct("Settings")
+            .field("config", &self.config)
+            .field("secrets", &secrets)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The secrets of a site.
+pub struct Secrets {
+    folder: PathBuf,
+    /// The last two values of each, by file.
+    seen: Mutex<HashMap<PathBuf, [Option<String>; 2]>>,
+}
+
+impl Secrets {
+    /// Those in a folder, `APP/NAME`. It need not be there while nobody wants one.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into(), seen: Mutex::default() }
+    }
+
+    /// What a handler of `app` is set up with now; the error names what is missing, and the mend.
+    pub fn settings(&self, app: &str, handler: &Handler) -> Result<Arc<Settings>, String> {
+        let mut settings = Settings::plain(handler.config.clone());
+        for name in &handler.secrets {
+            let file = self.folder.join(app).join(name);
+            let value = read(&file).map_err(|problem| {
+                let file = file.display();
+                format!("secret \"{name}\" of app \"{app}\": {file}: {problem}; write it there")
+            })?;
+            settings.earlier.extend(self.earlier(file, &value));
+            settings.secrets.insert(name.clone(), value);
+        }
+        Ok(Arc::new(settings))
+    }
+
+    fn earlier(&self, file: PathBuf, value: &str) -> Option<String> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let [last, earlier] = seen.entry(file).or_default();
+        if last.as_deref() != Some(value) {
+            *earlier = last.replace(value.to_owned());
+        }
+        earlier.clone()
+    }
+}
+
+/// One line break at the end is the editor's, not the secret's.
+fn read(file: &std::path::Path) -> Result<String, String> {
+    let mut text = String::new();
+    let mut opened = File::open(file).map_err(|error| error.to_string())?;
+    let mut limited = (&mut opened).take(SECRET_BYTES_MAX + 1);
+    limited.read_to_string(&mut text).map_err(|error| error.to_string())?;
+    if text.len() as u64 > SECRET_BYTES_MAX {
+        return Err(format!("more than {SECRET_BYTES_MAX} bytes"));
+    }
+    if text.contains('\0') {
+        return Err("it has a NUL in it".to_owned());
+    }
+    let end = text.strip_suffix('\n').map_or(text.len(), str::len);
+    text.truncate(end);
+    match text.is_empty() {
+        true => Err("it is empty".to_owned()),
+        false => Ok(text),
+    }
+}
+
+#[cfg(test)]
+mod tests;
