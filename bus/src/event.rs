@@ -30,7 +30,7 @@ const ACK_WAIT: Duration = Duration::from_secs(15);
 /// How long the server may take to confirm an acknowledgement.
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a second copy of an event id is recognised and dropped by the server.
-const DUPLICATE_WINDOW: Duration = Duration::from_secs(600);
+pub const DUPLICATE_WINDOW: Duration = Duration::from_secs(600);
 /// How many bytes of events a tier keeps; beyond this the oldest are dropped.
 const STREAM_BYTES_MAX: i64 = 1 << 30;
 /// How many events may be with handlers at once.
@@ -146,6 +146,14 @@ impl Event {
         Ok(Self { id, source, kind, name: name.to_owned(), time, content_type, headers, data })
     }
 
+    /// What makes two messages the same event: its source and id, and for whom it is tried again.
+    pub fn message_id(&self) -> String {
+        let only = self.only().map_or(String::new(), |handler| format!("/{handler}"));
+        let again = self.headers.get(REDRIVE_HEADER).map_or("", String::as_str);
+        let id = format!("{}/{}{only}", self.source, self.id);
+        format!("{id}{}{again}", if again.is_empty() { "" } else { "#" })
+    }
+
     /// The headers under which the event travels.
     pub fn wire_headers(&self) -> Headers {
         let mut headers = self.headers.clone();
@@ -156,10 +164,7 @@ impl Event {
         put("ce-type", &self.kind);
         put("ce-time", &self.time);
         put("content-type", &self.content_type);
-        let only = self.only().map_or(String::new(), |handler| format!("/{handler}"));
-        let again = self.headers.get(REDRIVE_HEADER).map_or("", String::as_str);
-        let id = format!("{}/{}{only}", self.source, self.id);
-        put("Nats-Msg-Id", &format!("{id}{}{again}", if again.is_empty() { "" } else { "#" }));
+        put("Nats-Msg-Id", &self.message_id());
         headers
     }
 }

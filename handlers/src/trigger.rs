@@ -6,6 +6,7 @@
 
 mod asked;
 mod hop;
+mod known;
 mod load;
 mod plan;
 mod progress;
@@ -28,6 +29,7 @@ use tokio::sync::Semaphore;
 
 use self::asked::Asked;
 pub use self::asked::{HTTP_FUNCTION, head_of, head_text};
+use self::known::Known;
 pub use self::load::Load;
 use self::plan::Plan;
 use self::progress::Progress;
@@ -67,6 +69,7 @@ pub struct Triggers {
     pub load: Load,
     progress: Mutex<Progress>,
     once: Once,
+    known: Mutex<Known>,
 }
 
 /// Why an event is put aside.
@@ -102,8 +105,8 @@ impl Triggers {
         metrics: Arc<Metrics>,
         tracer: Arc<Tracer>,
     ) -> Self {
-        let (load, progress, once) = Default::default();
-        Self { deploy, execute, route, events, logs, metrics, tracer, load, progress, once }
+        let (load, progress, once, known) = Default::default();
+        Self { deploy, execute, route, events, logs, metrics, tracer, load, progress, once, known }
     }
 
     /// Runs one handler on one input, counted, timed and logged.
@@ -208,6 +211,10 @@ impl Triggers {
             Ok(event) => event,
             Err(e) => return self.bury(delivery, Failed::unread(&e.to_string())).await,
         };
+        if !self.is_first(event, delivery.seq) {
+            self.metrics.count("events known already", 1);
+            return Outcome::Done;
+        }
         if let Some(to) = event.to().filter(|to| *to != self.route.site().as_str()) {
             return self.send_to(to, delivery, event).await;
         }

@@ -270,3 +270,22 @@ async fn an_overload_spills_upwards_and_loses_nothing_silently() -> Result<()> {
     eventually("an answer after the storm", after).await?;
     Ok(())
 }
+
+#[tokio::test]
+async fn an_event_of_a_known_id_is_handled_once() -> Result<()> {
+    let world = World::start_with(&TREE[..1], []).await?;
+    let site = TREE[0];
+    let manifest = crate::handlers::manifest("row", "go");
+    world.apply(&manifest, &[("code", component("(i32.const 16)"))]).await?;
+    let subject = Subject::new(Kind::Ev, world.bus(site).site(), "row.go").to_string();
+    // As a client does that knows CloudEvents and nothing of the log's own ids.
+    for id in ["one", "one", "two", "one"] {
+        let headers = Headers::from([("ce-id".to_owned(), id.to_owned())]);
+        world.bus(site).request(&subject, &headers, "{}", client::TIMEOUT).await?;
+    }
+    let known = async || Ok((world.count(site, "events known already").await? == 2).then_some(()));
+    eventually("two events to be known already", known).await?;
+    ran(&world, site, "row/h", 2).await?;
+    assert_eq!(world.count(site, "invocations row/h").await?, 2);
+    Ok(())
+}
