@@ -77,7 +77,8 @@ build_web() {
 standard_wit() {
     local file
     mkdir -p "$1/deps"
-    cp -r "$JCO"/lib/wit/builtin/0.2.12/wasi-{cli,clocks,filesystem,http,io,random,sockets} "$1/deps"
+    cp -r "$JCO"/lib/wit/builtin/0.2.12/wasi-{cli,clocks,filesystem,http,io,random,sockets} \
+        "$1/deps"
     for file in "$1"/deps/*/package.wit; do
         # The engine's own WIT has what is marked as unstable in the snapshot.
         sed -i "s/@0\.2\.12/@$2/g; /@unstable(feature = network-error-code)/d" "$file"

@@ -1,6 +1,6 @@
-//! Handlers: what an app is (`manifest`), what they are set up with (`settings`), how its code runs (`execute`) and gets to a site
-//! (`deploy`), what starts it: events and calls (`trigger`), connections (`stream`), and what it may
-//! reach outside (`outbound`).
+//! Handlers: what an app is (`manifest`), what they are set up with (`settings`), how their code runs
+//! (`execute`) and gets to a site (`deploy`), what starts them: events and calls (`trigger`),
+//! connections (`stream`), and what they may reach outside (`outbound`).
 #![deny(unsafe_code)]
 
 pub mod cron;
