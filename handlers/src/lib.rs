@@ -1,5 +1,5 @@
-//! Handlers: what an app is (`manifest`), what they are set up with (`settings`), how their code runs
-//! (`execute`) and gets to a site (`deploy`), what starts them: events and calls (`trigger`),
+//! Handlers: what an app is (`manifest`), what they are set up with (`settings`), how their code
+//! runs (`execute`) and gets to a site (`deploy`), what starts them: events and calls (`trigger`),
 //! connections (`stream`), and what they may reach outside (`outbound`).
 #![deny(unsafe_code)]
 
