@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use bus::{Bus, Event, Kind, Subject};
 
+use crate::handlers::component;
 use crate::proxy::Proxy;
 use crate::world::{World, eventually};
 
@@ -36,43 +37,13 @@ const IN_HAND_MAX: u64 = 64;
 /// A component that works for some milliseconds and logs the body of each event: most of the time
 /// one is in hand.
 fn logger() -> Vec<u8> {
-    let fields = ["id", "source", "subject", "time", "content-type"]
-        .map(|name| format!("(field \"{name}\" string)"))
-        .join(" ");
-    let text = format!(
-        r#"(component
-          (import "edgescale:app/inputs@0.1.0" (instance $inputs
-            (type $e (record {fields} (field "body" (list u8)) (field "attempt" u32)))
-            (export "event" (type (eq $e)))))
-          (alias export $inputs "event" (type $event))
-          (import "edgescale:app/log@0.1.0" (instance $log
-            (type $l (enum "debug" "info" "warn" "error"))
-            (export "level" (type $level (eq $l)))
-            (export "write" (func (param "level" $level) (param "message" string)))))
-          (core module $memory
-            (memory (export "memory") 4)
-            (global $top (mut i32) (i32.const 1024))
-            (func (export "realloc") (param i32 i32 i32 i32) (result i32)
-              (global.set $top (i32.add (global.get $top) (local.get 3)))
-              (i32.sub (global.get $top) (local.get 3))))
-          (core instance $mem (instantiate $memory))
-          (core func $write (canon lower (func $log "write") (memory (core memory $mem "memory"))))
-          (core module $m
-            (import "log" "write" (func $write (param i32 i32 i32)))
-            (func (export "handle")
-              (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)
-              (local $left i32)
-              (local.set $left (i32.const 20000000))
-              (loop $l (br_if $l (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
-              (call $write (i32.const 1) (local.get 10) (local.get 11))
-              (i32.const 16)))
-          (core instance $i (instantiate $m
-            (with "log" (instance (export "write" (func $write))))))
-          (func (export "handle-event") (param "event" $event) (result (result (error string)))
-            (canon lift (core func $i "handle") (memory (core memory $mem "memory"))
-              (realloc (core func $mem "realloc")))))"#
-    );
-    wat::parse_str(text).expect("the component's text is right")
+    component(
+        "(local $left i32)
+         (local.set $left (i32.const 20000000))
+         (loop $l (br_if $l (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
+         (call $write (i32.const 1) (local.get 10) (local.get 11))
+         (i32.const 16)",
+    )
 }
 
 fn manifest() -> String {

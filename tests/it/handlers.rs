@@ -16,7 +16,8 @@ use crate::world::{PATIENCE, World, eventually, tools};
 
 const EDGE: [&str; 2] = ["cloud", "cloud.east"];
 
-/// A component whose `handle-event` has the given body.
+/// A component whose `handle-event` has the given body. Local 10 and 11 are where the event's body
+/// begins and how long it is; `$write` takes a level, a place and a length, and logs what is there.
 pub fn component(body: &str) -> Vec<u8> {
     let fields = ["id", "source", "subject", "time", "content-type"]
         .map(|name| format!("(field \"{name}\" string)"))
@@ -27,18 +28,27 @@ pub fn component(body: &str) -> Vec<u8> {
             (type $e (record {fields} (field "body" (list u8)) (field "attempt" u32)))
             (export "event" (type (eq $e)))))
           (alias export $inputs "event" (type $event))
-          (core module $m
+          (import "edgescale:app/log@0.1.0" (instance $log
+            (type $l (enum "debug" "info" "warn" "error"))
+            (export "level" (type $level (eq $l)))
+            (export "write" (func (param "level" $level) (param "message" string)))))
+          (core module $memory
             (memory (export "memory") 4)
             (global $top (mut i32) (i32.const 1024))
             (func (export "realloc") (param i32 i32 i32 i32) (result i32)
               (global.set $top (i32.add (global.get $top) (local.get 3)))
-              (i32.sub (global.get $top) (local.get 3)))
+              (i32.sub (global.get $top) (local.get 3))))
+          (core instance $mem (instantiate $memory))
+          (core func $write (canon lower (func $log "write") (memory (core memory $mem "memory"))))
+          (core module $m
+            (import "log" "write" (func $write (param i32 i32 i32)))
             (func (export "handle")
               (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32) {body}))
-          (core instance $i (instantiate $m))
+          (core instance $i (instantiate $m
+            (with "log" (instance (export "write" (func $write))))))
           (func (export "handle-event") (param "event" $event) (result (result (error string)))
-            (canon lift (core func $i "handle") (memory (core memory $i "memory"))
-              (realloc (core func $i "realloc")))))"#
+            (canon lift (core func $i "handle") (memory (core memory $mem "memory"))
+              (realloc (core func $mem "realloc")))))"#
     );
     wat::parse_str(text).expect("the component's text is right")
 }
