@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use bus::{Bus, Kind};
 use clap::Subcommand;
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::output::{Output, table};
@@ -151,6 +153,43 @@ pub struct Expect {
 
 /// Carries out a store command at a site.
 pub async fn run(site: &Site, command: Store, out: Output) -> Result<()> {
+    let table = command.table().map(str::to_owned);
+    carry_out(site, command, out).await.map_err(|e| match table {
+        Some(table) => as_typed(e, &table),
+        None => e,
+    })
+}
+
+impl Store {
+    /// The table as it was typed.
+    fn table(&self) -> Option<&str> {
+        match self {
+            Self::Put(write) | Self::Patch(write) | Self::Delete(write) => Some(&write.table),
+            Self::Get { table, .. }
+            | Self::Increment { table, .. }
+            | Self::PutIf { table, .. }
+            | Self::Commit { table, .. }
+            | Self::Changes { table, .. }
+            | Self::Scan { table, .. }
+            | Self::Export { table, .. }
+            | Self::Import { table, .. } => Some(table),
+            Self::Tables | Self::Blob { .. } => None,
+        }
+    }
+}
+
+/// The store's own name of a table means nothing to whoever typed `APP/TABLE`.
+fn as_typed(error: anyhow::Error, table: &str) -> anyhow::Error {
+    match stored_name(table) {
+        Ok(stored) => {
+            let text = format!("{error:#}");
+            anyhow!(text.replace(&format!("{stored:?}"), &format!("{table:?}")))
+        }
+        Err(_) => error,
+    }
+}
+
+async fn carry_out(site: &Site, command: Store, out: Output) -> Result<()> {
     let bus = site.connect().await?;
     match command {
         Store::Get { table, keys } => get(&bus, &stored_name(&table)?, &keys, out).await,
@@ -185,7 +224,7 @@ pub async fn run(site: &Site, command: Store, out: Output) -> Result<()> {
                 body["columns"] = columns.into();
             }
             let answer = client::ask(&bus, Kind::St, "scan", body.to_string()).await?;
-            out.show(&client::json::<Value>(&answer)?, rows_text)
+            out.show(&client::json::<Scanned>(&answer)?, rows_text)
         }
         Store::Export { table, out: file } => {
             let rows = client::export(&bus, &stored_name(&table)?, &file).await?;
@@ -339,18 +378,55 @@ fn object(text: &str) -> Result<Value> {
     Ok(value)
 }
 
-/// Rows as a table: the columns of the first row, in their order.
-fn rows_text(answer: &Value) -> String {
-    let rows = answer.get("rows").and_then(Value::as_array).cloned().unwrap_or_default();
-    let Some(Value::Object(first)) = rows.first() else { return "no rows".into() };
-    let heading: Vec<&str> = first.keys().map(String::as_str).collect();
+type Columns = serde_json::Map<String, Value>;
+
+/// What a scan answers with; its rows are printed in the order of `columns`.
+#[derive(Deserialize)]
+struct Scanned {
+    columns: Vec<String>,
+    rows: Vec<Columns>,
+    #[serde(flatten)]
+    rest: Columns,
+}
+
+impl Serialize for Scanned {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let row = |row| OrderedRow { row, columns: &self.columns };
+        let rows: Vec<OrderedRow<'_>> = self.rows.iter().map(row).collect();
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("columns", &self.columns)?;
+        map.serialize_entry("rows", &rows)?;
+        for (name, value) in &self.rest {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+struct OrderedRow<'a> {
+    row: &'a Columns,
+    columns: &'a [String],
+}
+
+impl Serialize for OrderedRow<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.columns.iter().filter_map(|name| self.row.get_key_value(name)))
+    }
+}
+
+/// Rows as a table.
+fn rows_text(scanned: &Scanned) -> String {
+    if scanned.rows.is_empty() {
+        return "no rows".into();
+    }
+    let heading: Vec<&str> = scanned.columns.iter().map(String::as_str).collect();
     let cell = |value: Option<&Value>| match value {
         Some(Value::String(text)) => text.clone(),
         Some(value) => value.to_string(),
         None => String::new(),
     };
-    let line = |row: &Value| heading.iter().map(|name| cell(row.get(name))).collect();
-    table(&heading, rows.iter().map(line))
+    let line = |row: &Columns| heading.iter().map(|name| cell(row.get(*name))).collect();
+    table(&heading, scanned.rows.iter().map(line))
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
 //! `edgescale tenant`: who shares a site, and by which keys.
 
+use std::time::Duration;
+
 use anyhow::{Result, bail};
-use bus::{Headers, TierPath};
+use bus::site::tenants::Tenants;
+use bus::{Bus, Headers, TierPath};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
@@ -9,8 +12,11 @@ use super::output::{Output, table};
 use crate::context::Site;
 use crate::node::client;
 use crate::node::report::Brief;
-use crate::node::tenants::{About, TenantReport};
+use crate::node::tenants::{About, TenantReport, WAIT_MAX};
 use crate::tree::now_s;
+
+/// How long a site may take: its parent may be asked first, and a node may have to start.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Subcommand)]
 pub enum Tenant {
@@ -44,13 +50,11 @@ pub enum Tenant {
 pub async fn run(site: &Site, command: Tenant, out: Output) -> Result<()> {
     let bus = site.connect().await?;
     match command {
-        Tenant::Add { name, here } => {
-            everywhere(&bus, "add", &name, sites(&bus, here).await?, out).await
-        }
+        Tenant::Add { name, here } => add(&bus, &name, sites(&bus, here).await?, out).await,
         // A child first: its link is of no use without its parent's.
         Tenant::Rm { name, here } => {
             let sites = sites(&bus, here).await?.into_iter().rev().collect();
-            everywhere(&bus, "rm", &name, sites, out).await
+            remove(&bus, &name, sites, out).await
         }
         Tenant::Rotate { name, grace_minutes } => {
             let grace_s = Some(grace_minutes.saturating_mul(60));
@@ -69,7 +73,7 @@ pub async fn run(site: &Site, command: Tenant, out: Output) -> Result<()> {
 }
 
 /// The site itself and those below it, parents first.
-async fn sites(bus: &bus::Bus, here: bool) -> Result<Vec<TierPath>> {
+async fn sites(bus: &Bus, here: bool) -> Result<Vec<TierPath>> {
     if here {
         return Ok(vec![bus.site().clone()]);
     }
@@ -82,37 +86,87 @@ async fn sites(bus: &bus::Bus, here: bool) -> Result<Vec<TierPath>> {
     Ok(sites)
 }
 
-/// Goes on at the others when one site refuses, and fails in the end.
-async fn everywhere(
-    bus: &bus::Bus,
-    verb: &str,
-    name: &str,
-    sites: Vec<TierPath>,
-    out: Output,
-) -> Result<()> {
-    let body = json!(About { tenant: name.to_owned(), grace_s: None }).to_string();
+/// What the sites said that did it, and what those said that did not.
+type Outcome = (Vec<Value>, Vec<(TierPath, String)>);
+
+/// Asks the sites one after the other, and goes on at the others when one refuses.
+async fn ask(bus: &Bus, verb: &str, name: &str, sites: Vec<TierPath>) -> Result<Outcome> {
     let (mut done, mut refused) = (vec![], vec![]);
     for site in sites {
-        let subject = format!("ctl.{site}._.tenant.{verb}");
-        let asked = bus.request(&subject, &Headers::new(), body.clone(), client::TIMEOUT * 3).await;
-        match asked {
+        match bus.request(&subject(&site, verb), &Headers::new(), body(name), TIMEOUT).await {
             Ok(answer) => done.push(client::json::<Value>(&answer)?),
-            Err(e) => refused.push(format!("{site}: {e}")),
+            // Its message without the site, which is told anyway.
+            Err(bus::Error::Refused(refusal)) => refused.push((site, refusal.message)),
+            Err(e) => refused.push((site, e.to_string())),
         }
     }
+    Ok((done, refused))
+}
+
+fn subject(site: &TierPath, verb: &str) -> String {
+    format!("ctl.{site}._.tenant.{verb}")
+}
+
+fn body(name: &str) -> String {
+    json!(About { tenant: name.to_owned(), grace_s: None }).to_string()
+}
+
+async fn add(bus: &Bus, name: &str, sites: Vec<TierPath>, out: Output) -> Result<()> {
+    // A bad name is wrong at every site alike.
+    Tenants::default().add(name)?;
+    let (mut done, refused) = ask(bus, "add", name, sites).await?;
+    let nodes = done.iter_mut().map(|added| wait(bus, name, added));
+    futures::future::join_all(nodes).await;
     out.show(&done, |done| {
         let line = |answer: &Value| {
-            let site = answer["site"].as_str().unwrap_or_default().to_owned();
-            vec![site, answer["key_file"].as_str().unwrap_or_default().to_owned()]
+            let text = |field: &str| answer[field].as_str().unwrap_or_default().to_owned();
+            let node = match answer["answers"].as_bool() {
+                Some(true) => "answers".to_owned(),
+                _ => format!("none after {} s: see its node.log", WAIT_MAX.as_secs()),
+            };
+            vec![text("site"), node, text("key_file")]
         };
-        match verb {
-            "add" => table(&["SITE", "KEY OF ITS CLIENTS"], done.iter().map(line)),
-            _ => format!("{name} has left {} sites", done.len()),
-        }
+        table(&["SITE", "ITS NODE", "KEY OF ITS CLIENTS"], done.iter().map(line))
     })?;
-    match refused.is_empty() {
+    all_done("add", name, &refused)
+}
+
+/// Notes in a site's answer whether the tenant's node there has come up.
+async fn wait(bus: &Bus, name: &str, added: &mut Value) {
+    let site: Option<TierPath> = added["site"].as_str().and_then(|site| site.parse().ok());
+    let answers = match site {
+        Some(site) => {
+            let subject = subject(&site, "wait");
+            let waited = bus.request(&subject, &Headers::new(), body(name), TIMEOUT).await;
+            waited.is_ok_and(|w| client::json::<Value>(&w).is_ok_and(|w| w["answers"] == true))
+        }
+        None => false,
+    };
+    added["answers"] = answers.into();
+}
+
+async fn remove(bus: &Bus, name: &str, sites: Vec<TierPath>, out: Output) -> Result<()> {
+    let (done, refused) = ask(bus, "rm", name, sites).await?;
+    out.show(&done, |done| format!("{name} has left {} sites", done.len()))?;
+    all_done("rm", name, &refused)
+}
+
+/// Fails in the end when a site refused; sites that say the same are named together.
+fn all_done(verb: &str, name: &str, refused: &[(TierPath, String)]) -> Result<()> {
+    let mut reasons: Vec<(&str, Vec<&str>)> = vec![];
+    for (site, reason) in refused {
+        match reasons.iter_mut().find(|(known, _)| known == reason) {
+            Some((_, sites)) => sites.push(site.as_str()),
+            None => reasons.push((reason, vec![site.as_str()])),
+        }
+    }
+    let reason = |(reason, sites): &(&str, Vec<&str>)| format!("{}: {reason}", sites.join(", "));
+    match reasons.is_empty() {
         true => Ok(()),
-        false => bail!("tenant {verb} {name}: {}", refused.join("; ")),
+        false => {
+            let reasons: Vec<String> = reasons.iter().map(reason).collect();
+            bail!("tenant {verb} {name}: {}", reasons.join("; "))
+        }
     }
 }
 
@@ -125,3 +179,6 @@ fn list(tenants: &[TenantReport]) -> String {
     };
     table(&["TENANT", "KEY", "FORMER KEYS GOOD FOR"], tenants.iter().map(row))
 }
+
+#[cfg(test)]
+mod tests;

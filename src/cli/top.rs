@@ -63,9 +63,10 @@ pub struct Now {
     /// Events that wait for handlers or for the way up.
     pub waiting: u64,
     pub dead_letters: u64,
-    /// How long runs of handlers took, since the node started: of the busiest handler.
-    pub p50_us: u64,
-    pub p99_us: u64,
+    /// How long runs of handlers took, since the node started: of the busiest handler. Nothing
+    /// where none ran.
+    pub p50_us: Option<u64>,
+    pub p99_us: Option<u64>,
     pub devices: Vec<String>,
     pub rss_bytes: u64,
 }
@@ -148,15 +149,15 @@ fn said(before: Option<&Report>, now: &Report, seconds: f64) -> Now {
     };
     let runs = now.metrics.times.iter().filter(|(name, _)| name.starts_with("run "));
     let busiest = runs.map(|(_, times)| *times).max_by_key(|times| times.count);
-    let times = busiest.unwrap_or_default();
+    let busiest = busiest.filter(|times| times.count > 0);
     Now {
         in_flight: now.brief.in_flight,
         calls_per_s: rate(calls),
         events_per_s: rate(|report| count(report, "events delivered")),
         waiting: now.events_waiting,
         dead_letters: now.dead_letters,
-        p50_us: times.p50_us,
-        p99_us: times.p99_us,
+        p50_us: busiest.map(|times| times.p50_us),
+        p99_us: busiest.map(|times| times.p99_us),
         devices: now.brief.devices.clone(),
         rss_bytes: now.rss_bytes,
     }
@@ -180,12 +181,13 @@ const HEADING: [&str; 12] = [
 ];
 
 fn text(rows: &[Row]) -> String {
+    let duration = |us: Option<u64>| us.map_or("-".to_owned(), duration_us);
     let line = |row: &Row| {
         let indent = "  ".repeat(row.site.depth() - rows[0].site.depth());
         let mut cells = vec![
             format!("{indent}{}", row.site),
             format!("{:?}", row.class).to_lowercase(),
-            row.link_rtt_us.map_or("-".to_owned(), duration_us),
+            duration(row.link_rtt_us),
         ];
         let Some(now) = &row.now else {
             cells.push("no answer".into());
@@ -198,8 +200,8 @@ fn text(rows: &[Row]) -> String {
             format!("{:.1}", now.events_per_s),
             now.waiting.to_string(),
             now.dead_letters.to_string(),
-            duration_us(now.p50_us),
-            duration_us(now.p99_us),
+            duration(now.p50_us),
+            duration(now.p99_us),
             now.devices.join(","),
             bytes(now.rss_bytes),
         ]);

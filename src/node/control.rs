@@ -88,7 +88,8 @@ pub async fn control(node: Arc<Node>, request: Request) -> Answer {
         _ => Err(Refusal::bad(format!(
             "no control request {:?}; there are apps.apply, apps.delete, apps.get, apps.list, \
              status, tree, tree.invite, tree.remove, tree.children, devices, logs, dlq.ls, \
-             dlq.show, dlq.redrive, dlq.drop, tenant.add, tenant.rm, tenant.rotate, tenant.ls",
+             dlq.show, dlq.redrive, dlq.drop, tenant.add, tenant.wait, tenant.rm, tenant.rotate, \
+             tenant.ls",
             subject.name
         ))),
     }

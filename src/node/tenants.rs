@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use bus::site::CLIENT_FILE;
 use bus::site::tenants::{Former, LinkRequest};
 use bus::tree::ACCOUNT;
-use bus::{Headers, Refusal, RefusalKind, Request, Response};
+use bus::{Bus, Credentials, Headers, Refusal, RefusalKind, Request, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::family::{Family, family, refusal};
-use super::{Answer, Node};
+use super::{Answer, Node, client};
 use crate::tree::now_s;
 
 /// How long a former key is good when nothing is said, in seconds.
@@ -21,7 +21,9 @@ const GRACE_S: u64 = 24 * 3600;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long the parent may take to take a link in.
 const PARENT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The pause before a parent that does not answer is asked again.
+/// How long a new tenant's node may take to answer before whoever took it in is told so.
+pub const WAIT_MAX: Duration = Duration::from_secs(20);
+/// The pause before a parent or a node that does not answer is asked again.
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// What is asked of a site about a tenant.
@@ -58,11 +60,16 @@ pub async fn answer(node: &Node, verb: &str, request: &Request) -> Answer {
     }
     let about: About = serde_json::from_slice(&request.payload)
         .map_err(|e| Refusal::bad(format!("tenant.{verb}: {e}; say which tenant")))?;
+    if verb == "wait" {
+        return wait(node, family, &about.tenant).await;
+    }
     let done = match verb {
         "add" => add(node, family, &about.tenant).await,
         "rm" => remove(node, family, &about.tenant).await,
         "rotate" => rotate(family, &about).await,
-        _ => Err(Refusal::bad(format!("no request tenant.{verb}; there are add, rm, rotate, ls"))),
+        _ => Err(Refusal::bad(format!(
+            "no request tenant.{verb}; there are add, wait, rm, rotate, ls"
+        ))),
     };
     let (site, tenant) = (node.bus.site(), &about.tenant);
     match &done {
@@ -95,6 +102,30 @@ async fn add(node: &Node, family: &Family, tenant: &str) -> Result<(), Refusal> 
     }
     family.folder().add_tenant(tenant).map_err(refusal)?;
     family.reload().await.map_err(refusal)
+}
+
+/// Answers when the tenant's own node does, as a client of the tenant sees it, or when
+/// [`WAIT_MAX`] is over.
+async fn wait(node: &Node, family: &Family, tenant: &str) -> Answer {
+    let site = node.bus.site();
+    let (server, key_file) = {
+        let folder = family.folder();
+        folder.tenants().check(tenant).map_err(refusal)?;
+        (folder.server_url(), folder.tenant_file(tenant, CLIENT_FILE))
+    };
+    let key = bus::pki::UserKey::load_or_generate(&key_file).map_err(refusal)?;
+    let credentials = Credentials { seed: key.seed };
+    let client = Bus::connect(&server, site, &credentials, "edgescale-wait").await;
+    let client = client.map_err(refusal)?;
+    let deadline = Instant::now() + WAIT_MAX;
+    let mut answers = false;
+    while !answers && Instant::now() < deadline {
+        answers = client::report(&client).await.is_ok_and(|report| report.ready);
+        if !answers {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+    Response::json(&json!({"site": site, "tenant": tenant, "answers": answers}))
 }
 
 async fn remove(node: &Node, family: &Family, tenant: &str) -> Result<(), Refusal> {

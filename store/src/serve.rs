@@ -236,7 +236,8 @@ async fn client(store: &EdgeStore, op: &str, payload: &[u8]) -> Result<Json> {
 }
 
 /// `{"table":…, "options":…}` and the fields of [`Scan`]. The answer is cut to what fits a
-/// message; `next` is then the `after` of the scan that goes on.
+/// message; `next` is then the `after` of the scan that goes on. `columns` are those of the rows
+/// in the order in which people read them: the key first, unless the request named its own.
 async fn scan(store: &EdgeStore, payload: &[u8]) -> Result<Json> {
     let mut fields: serde_json::Map<String, Json> = parse("scan", payload)?;
     let Some(Json::String(table)) = fields.remove("table") else {
@@ -272,7 +273,9 @@ async fn scan(store: &EdgeStore, payload: &[u8]) -> Result<Json> {
         last = Some(row);
     }
     let next = last.filter(|_| truncated).map(|row| row_to_json(&spec.key_part(row)));
-    Ok(json!({"rows": rows, "coverage": scanned.coverage, "truncated": truncated, "next": next}))
+    let columns = wanted.unwrap_or_else(|| spec.in_reading_order());
+    Ok(json!({"columns": columns, "rows": rows, "coverage": scanned.coverage,
+              "truncated": truncated, "next": next}))
 }
 
 fn rows_of(rows: &[Json]) -> Result<Vec<Row>> {

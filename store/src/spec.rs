@@ -105,6 +105,13 @@ impl TableSpec {
         self.columns.iter().try_for_each(|c| self.check_column(c))
     }
 
+    /// Names of all columns: those of the key first, then the others as they were declared.
+    pub fn in_reading_order(&self) -> Vec<String> {
+        let others = self.columns.iter().map(|column| &column.name);
+        let others = others.filter(|name| !self.key.contains(name));
+        self.key.iter().chain(others).cloned().collect()
+    }
+
     /// The column of that name.
     pub fn column(&self, name: &str) -> Result<&ColumnSpec> {
         self.columns

@@ -116,7 +116,7 @@ fn up_serves_every_command_and_ends_on_ctrl_c_without_a_trace() -> Result<()> {
     let complaint = up.complaint(&["invoke", "nobody.nothing", "{}"])?;
     assert!(complaint.contains("no app \"nobody\" is registered (at cloud)"), "{complaint}");
     let complaint = up.complaint(&["--at", "cell1", "store", "scan", "doorcam/nothing"])?;
-    assert!(complaint.contains("doorcam_nothing"), "{complaint}");
+    assert!(complaint.contains("unknown table \"doorcam/nothing\""), "{complaint}");
 
     if let (Some(clip), Some(_)) = (clip(), doorcam()) {
         the_example_app(&up, &clip)?;
@@ -159,7 +159,7 @@ fn top_shows_every_site(up: &Up) -> Result<()> {
         let rows = top.as_array().context("a list of sites")?;
         let sites: Vec<&str> = rows.iter().filter_map(|row| row["site"].as_str()).collect();
         assert_eq!(sites, DEMO_SITES);
-        let numbers = ["in_flight", "calls_per_s", "events_per_s", "waiting", "p50_us", "p99_us"];
+        let numbers = ["in_flight", "calls_per_s", "events_per_s", "waiting"];
         let whole = |row: &Value| numbers.iter().all(|name| row[name].is_number());
         assert!(rows.iter().all(|row| row["up"] == true && whole(row)), "{top}");
         assert!(rows[0]["link_rtt_us"].is_null(), "{top}");

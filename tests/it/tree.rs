@@ -214,6 +214,31 @@ async fn sites_join_by_a_token_and_leave_when_told() -> Result<()> {
     .await
 }
 
+#[tokio::test]
+async fn a_tenants_node_answers_when_it_has_been_taken_in() -> Result<()> {
+    let mut sites = Sites::new()?;
+    sites.json("cloud", &["tree", "init", "cloud", "--ports", "auto"], "")?;
+    sites.start("cloud")?;
+    let cloud = sites.bus("cloud").await?;
+    sites.report("cloud").await?;
+    sites.join("cloud", "east")?;
+    sites.start("east")?;
+    seen(&cloud, "cloud.east", true).await?;
+
+    let complaint = sites.complaint("cloud", &["tenant", "add", "No Such"], "")?;
+    assert_eq!(complaint.matches("a tenant's name is").count(), 1, "{complaint}");
+    let added = sites.json("cloud", &["tenant", "add", "acme"], "")?;
+    for (at, site) in ["cloud", "east"].into_iter().enumerate() {
+        assert_eq!(added[at]["answers"], true, "{added}");
+        let tenants = sites.json(site, &["--tenant", "acme", "tree"], "")?;
+        assert_eq!(tenants["path"], added[at]["site"], "{tenants}");
+    }
+    let complaint = sites.complaint("cloud", &["tenant", "add", "acme"], "")?;
+    let reason = "cloud, cloud.east: there is a tenant \"acme\" already";
+    assert!(complaint.contains(reason), "{complaint}");
+    Ok(())
+}
+
 /// Neither the lists of processes nor any log shows a key or a token.
 fn no_secret_is_shown(sites: &Sites, tokens: &[String]) -> Result<()> {
     let mut secrets = tokens.to_vec();

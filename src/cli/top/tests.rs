@@ -54,14 +54,16 @@ fn rates_are_differences_and_the_silent_are_shown() {
     let at = |row: usize| found[row].now.as_ref();
     let root = at(0).expect("it answered");
     assert_eq!((root.calls_per_s, root.events_per_s, root.waiting), (20.0, 0.5, 4));
-    assert_eq!((root.p50_us, root.p99_us), (100, 4_000), "of the busiest handler");
+    assert_eq!((root.p50_us, root.p99_us), (Some(100), Some(4_000)), "of the busiest handler");
     assert_eq!(found[0].link_rtt_us, None);
     assert_eq!(found[1].link_rtt_us, Some(250));
-    assert_eq!(at(1).map(|now| now.calls_per_s), Some(0.0));
+    assert_eq!(at(1).map(|now| (now.calls_per_s, now.p50_us)), Some((0.0, None)));
     assert_eq!((found[2].up, found[2].link_rtt_us, at(2)), (false, None, None));
     let shown = text(&found);
     let lines: Vec<&str> = shown.lines().collect();
     assert!(lines[1].contains(" 20.0 ") && lines[1].contains("100 µs"), "{shown}");
+    let of_a: Vec<&str> = lines[2].split_whitespace().collect();
+    assert_eq!(&of_a[9..11], ["-", "-"], "no handler ran there: {shown}");
     assert!(lines[3].contains("cloud.b") && lines[3].ends_with("no answer"), "{shown}");
 
     // Started again: it counts from 0, not backwards.
