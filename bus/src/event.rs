@@ -27,6 +27,8 @@ use crate::{Bus, Error, Headers};
 const STREAM: &str = "EV";
 /// How long an event waits for its handler before it is offered again.
 const ACK_WAIT: Duration = Duration::from_secs(15);
+/// How long a look at the log may stand still.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the server may take to confirm an acknowledgement.
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a second copy of an event id is recognised and dropped by the server.
@@ -42,6 +44,8 @@ pub const DONE_HEADER: &str = "Es-Done";
 pub const ONLY_HEADER: &str = "Es-Only";
 /// The site below the publisher's that an event is for.
 pub const TO_HEADER: &str = "Es-To";
+/// What events share that are handled in order, where a handler asks for that.
+pub const KEY_HEADER: &str = "ce-partitionkey";
 /// The dead letter that an event was before it was tried again.
 pub const REDRIVE_HEADER: &str = "Es-Redrive";
 
@@ -98,6 +102,14 @@ impl Event {
     /// The site it is addressed to.
     pub fn to(&self) -> Option<&str> {
         self.headers.get(TO_HEADER).map(String::as_str)
+    }
+
+    /// What it shares with the events among which it has an order, by the CloudEvents extension of
+    /// that name; `None` for one that has no order.
+    pub fn partition_key(&self) -> Option<&str> {
+        let is_it = |name: &&String| name.eq_ignore_ascii_case(KEY_HEADER);
+        let name = self.headers.keys().find(is_it)?;
+        Some(self.headers[name].as_str()).filter(|key| !key.is_empty())
     }
 
     /// The handlers that have had it already.
@@ -292,11 +304,45 @@ impl EventLog {
 
     /// How many events `reader` has not acknowledged yet.
     pub async fn waiting(&self, reader: Reader) -> Result<u64, Error> {
+        let info = self.consumer_info(reader).await?;
+        Ok(info.num_pending + info.num_ack_pending as u64)
+    }
+
+    /// How far a reader has come.
+    pub async fn course(&self, reader: Reader) -> Result<Course, Error> {
+        let info = self.consumer_info(reader).await?;
+        let (floor, delivered) = (info.ack_floor.stream_sequence, info.delivered.stream_sequence);
+        Ok(Course { floor, delivered, number: info.delivered.consumer_sequence })
+    }
+
+    async fn consumer_info(&self, reader: Reader) -> Result<consumer::Info, Error> {
         let fail = |e: &dyn ToString| self.bus.unreachable(e.to_string());
         let stream = self.js.get_stream(STREAM).await.map_err(|e| fail(&e))?;
         let name = self.bus.hidden(reader.durable());
-        let info = stream.consumer_info(&name).await.map_err(|e| fail(&e))?;
-        Ok(info.num_pending + info.num_ack_pending as u64)
+        stream.consumer_info(&name).await.map_err(|e| fail(&e))
+    }
+
+    /// The events from a position on, without their data; nobody acknowledges these deliveries, and
+    /// the readers know nothing of them.
+    pub async fn look(&self, from: u64) -> Result<Deliveries, Error> {
+        let fail = |e: &dyn ToString| self.bus.unreachable(e.to_string());
+        let stream = self.js.get_stream(STREAM).await.map_err(|e| fail(&e))?;
+        let config = consumer::pull::Config {
+            ack_policy: consumer::AckPolicy::None,
+            deliver_policy: consumer::DeliverPolicy::ByStartSequence { start_sequence: from },
+            headers_only: true,
+            inactive_threshold: LOOK_TIMEOUT,
+            ..Default::default()
+        };
+        let consumer = stream.create_consumer(config).await.map_err(|e| fail(&e))?;
+        let messages = consumer
+            .stream()
+            .max_messages_per_batch(256)
+            .expires(LOOK_TIMEOUT)
+            .messages()
+            .await
+            .map_err(|e| fail(&e))?;
+        Ok(self.deliveries(messages))
     }
 
     /// The events that `reader` has not acknowledged yet, oldest first, then new ones as they come.
@@ -322,10 +368,24 @@ impl EventLog {
             .messages()
             .await
             .map_err(|e| fail(&e))?;
-        let (site, former) = (self.bus.site().clone(), self.former.clone());
-        let client = self.bus.nats().clone();
-        Ok(Deliveries { site, former, messages, client, broken: false })
+        Ok(self.deliveries(messages))
     }
+
+    fn deliveries(&self, messages: consumer::pull::Stream) -> Deliveries {
+        let (site, former) = (self.bus.site().clone(), self.former.clone());
+        Deliveries { site, former, messages, client: self.bus.nats().clone(), broken: false }
+    }
+}
+
+/// How far a reader of the log has come, in positions of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Course {
+    /// Up to here everything is acknowledged.
+    pub floor: u64,
+    /// The last that was delivered.
+    pub delivered: u64,
+    /// How many deliveries there were.
+    pub number: u64,
 }
 
 /// A running read of the log.
@@ -361,6 +421,7 @@ impl Deliveries {
         };
         let info = message.info().map_err(|e| Error::local("event", e))?;
         let (seq, attempts, published) = (info.stream_sequence, info.delivered, info.published);
+        let (number, left) = (info.consumer_sequence, info.pending);
         let name = name_of(&message.subject);
         let headers = from_nats(&message.message);
         let id = format!("{}-{seq}", self.site.domain());
@@ -370,7 +431,19 @@ impl Deliveries {
             .map(|event| under_the_present_path(event, &self.former, &self.site));
         let published_here = message.subject.starts_with("ev.");
         let client = self.client.clone();
-        Ok(Delivery { event, name, headers, data, seq, attempts, published_here, message, client })
+        Ok(Delivery {
+            event,
+            name,
+            headers,
+            data,
+            seq,
+            number,
+            left,
+            attempts,
+            published_here,
+            message,
+            client,
+        })
     }
 }
 
@@ -418,6 +491,10 @@ pub struct Delivery {
     pub data: Bytes,
     /// The position in the tier's log.
     pub seq: u64,
+    /// Deliveries of one reader are numbered; a number that is left out did not arrive.
+    pub number: u64,
+    /// How many events are behind it that were never delivered.
+    pub left: u64,
     /// How often it was delivered, this time included.
     pub attempts: i64,
     /// It was published at this site, or sent down to it; it did not climb.

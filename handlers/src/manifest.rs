@@ -76,6 +76,9 @@ pub struct Handler {
     pub limits: Limits,
     /// What happens when it fails.
     pub retry: Retry,
+    /// Which of its events are handled one at a time and in order.
+    #[serde(default)]
+    pub order: Option<Order>,
     /// Settings that it reads by name.
     pub config: BTreeMap<String, String>,
     /// Secrets of the site that it reads by name.
@@ -247,6 +250,16 @@ impl Default for Retry {
     fn default() -> Self {
         Self { max_deliver: 5, backoff_ms: 250 }
     }
+}
+
+/// What events share that are handled one at a time and in the order of the site's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    /// Their subject within the app.
+    Subject,
+    /// Their `ce-partitionkey`; those that have none have no order.
+    Key,
 }
 
 /// `[grants]`: what the app may touch beyond its own tables and subjects.

@@ -5,18 +5,20 @@
 //! parent is away. An event leaves the log of a tier only when both are done with it.
 
 mod asked;
+mod climb;
 mod hop;
 mod known;
 mod load;
+mod order;
 mod plan;
 mod progress;
+mod turns;
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bus::event::dead::DeadLetter;
-use bus::event::{DONE_HEADER, Delivery, ONLY_HEADER, Reader};
+use bus::event::{Delivery, ONLY_HEADER, Reader};
 use bus::message::SITE_HEADER;
 use bus::route::once::{Course, Held, KEY_BYTES_MAX, Once};
 use bus::route::{CodeView, Decision, HandlerView};
@@ -25,12 +27,13 @@ use bus::{
     EdgeRoute, EventLog, PAYLOAD_BYTES_MAX, Refusal, RefusalKind, Request, Response, Subject,
     TierPath,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::asked::Asked;
 pub use self::asked::{HTTP_FUNCTION, head_of, head_text};
 use self::known::Known;
 pub use self::load::Load;
+use self::order::Queue;
 use self::plan::Plan;
 use self::progress::Progress;
 use crate::EdgeExecute;
@@ -70,6 +73,7 @@ pub struct Triggers {
     progress: Mutex<Progress>,
     once: Once,
     known: Mutex<Known>,
+    queue: Queue,
 }
 
 /// Why an event is put aside.
@@ -89,6 +93,7 @@ impl<'a> Failed<'a> {
 }
 
 /// What became of an event at this tier.
+#[derive(Clone, Copy)]
 enum Outcome {
     Done,
     Again(Duration),
@@ -105,8 +110,21 @@ impl Triggers {
         metrics: Arc<Metrics>,
         tracer: Arc<Tracer>,
     ) -> Self {
-        let (load, progress, once, known) = Default::default();
-        Self { deploy, execute, route, events, logs, metrics, tracer, load, progress, once, known }
+        let (load, progress, once, known, queue) = Default::default();
+        Self {
+            deploy,
+            execute,
+            route,
+            events,
+            logs,
+            metrics,
+            tracer,
+            load,
+            progress,
+            once,
+            known,
+            queue,
+        }
     }
 
     /// Runs one handler on one input, counted, timed and logged.
@@ -148,29 +166,42 @@ impl Triggers {
 
     /// Runs the handlers placed here on this tier's events, for ever.
     pub async fn run_events(self: Arc<Self>) {
+        tokio::join!(self.clone().read_events(), self.follow_floor());
+    }
+
+    async fn read_events(self: Arc<Self>) {
         let room = Arc::new(Semaphore::new(EVENTS_AT_ONCE));
         loop {
-            let Ok(mut deliveries) = self.events.read(Reader::Run).await else {
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            };
-            while let Some(delivery) = deliveries.next().await {
-                let Ok(permit) = room.clone().acquire_owned().await else { return };
-                let triggers = self.clone();
-                tokio::spawn(async move {
-                    triggers.handle(&delivery).await;
-                    drop(permit);
-                });
-            }
-            // An open read goes on taking events, which nobody would look at meanwhile.
-            drop(deliveries);
+            let _ = self.run_read(&room).await;
             tokio::time::sleep(PAUSE).await;
         }
     }
 
-    async fn handle(&self, delivery: &Delivery) {
+    /// One read of the log, until it is over.
+    async fn run_read(self: &Arc<Self>, room: &Arc<Semaphore>) -> Result<(), bus::Error> {
+        let mut deliveries = self.events.read(Reader::Run).await?;
+        let mut number = self.look_back().await?;
+        while let Some(delivery) = deliveries.next().await {
+            if delivery.number > number + 1 {
+                self.look_back().await?;
+            }
+            number = number.max(delivery.number);
+            self.queue.arrive(&delivery);
+            let Ok(place) = room.clone().acquire_owned().await else { return Ok(()) };
+            let (triggers, room) = (self.clone(), room.clone());
+            tokio::spawn(async move { triggers.handle(&delivery, place, &room).await });
+        }
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        delivery: &Delivery,
+        place: OwnedSemaphorePermit,
+        room: &Arc<Semaphore>,
+    ) {
         self.metrics.count("events delivered", 1);
-        let work = self.run_handlers(delivery);
+        let work = self.run_in_turn(delivery, place, room);
         tokio::pin!(work);
         let outcome = loop {
             tokio::select! {
@@ -182,9 +213,29 @@ impl Triggers {
             Outcome::Done => self.settle(delivery, Reader::Run).await,
             Outcome::Again(after) => delivery.retry(after).await,
         };
+        if matches!(outcome, Outcome::Done) {
+            self.queue.end(delivery.seq, told.is_ok());
+        }
         if let Err(e) = told {
             self.logs.add("warn", "events", &format!("event {}: {e}", delivery.name));
         }
+    }
+
+    async fn run_in_turn(
+        &self,
+        delivery: &Delivery,
+        place: OwnedSemaphorePermit,
+        room: &Arc<Semaphore>,
+    ) -> Outcome {
+        let mut place = Some(place);
+        if let Some(outcome) = self.wait_for_turn(delivery, &mut place, room).await {
+            return outcome;
+        }
+        let outcome = self.run_handlers(delivery).await;
+        if let Outcome::Again(_) = outcome {
+            self.queue.end(delivery.seq, false);
+        }
+        outcome
     }
 
     /// Tells the server that a reader is done with an event. Until the server has heard it, the
@@ -361,64 +412,6 @@ impl Triggers {
             }
             Err(_) => Outcome::Again(PAUSE),
         }
-    }
-
-    /// Sends up what has handlers further up, for ever. Not for the root.
-    pub async fn climb_events(self: Arc<Self>) {
-        loop {
-            let Ok(mut deliveries) = self.events.read(Reader::Climb).await else {
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            };
-            while let Some(delivery) = deliveries.next().await {
-                self.climb_patiently(&delivery).await;
-            }
-            drop(deliveries);
-            tokio::time::sleep(PAUSE).await;
-        }
-    }
-
-    /// Tries until the event is with the parent, or is found to have no business there.
-    async fn climb_patiently(&self, delivery: &Delivery) {
-        let mut told = Instant::now();
-        while !self.progress().is_settled(delivery.seq, Reader::Climb) {
-            match self.climb(delivery).await {
-                Ok(()) => break,
-                Err(e) => tracing::debug!(event = %delivery.name, error = %e, "waiting to climb"),
-            }
-            if told.elapsed() > PROGRESS_EVERY {
-                told = Instant::now();
-                let _ = delivery.progress().await;
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-        if let Err(e) = self.settle(delivery, Reader::Climb).await {
-            tracing::debug!(event = %delivery.name, error = %e, "it comes again");
-        }
-    }
-
-    async fn climb(&self, delivery: &Delivery) -> Result<(), String> {
-        // What is malformed is buried by the other reader; what is for a handler or a site is for
-        // this one.
-        let Ok(event) = &delivery.event else { return Ok(()) };
-        if event.only().or(event.to()).is_some() {
-            return Ok(());
-        }
-        let plan = match self.deploy.app(event.app()).await {
-            Ok(Some(app)) => self.plan(delivery.seq, &app, event),
-            Ok(None) => self.progress().plan(delivery.seq, Plan::unknown),
-            Err(deploy::Error::Bad(_)) => return Ok(()),
-            Err(e) => return Err(e.to_string()),
-        };
-        if !plan.above {
-            return Ok(());
-        }
-        let mut done: BTreeSet<&str> = event.done().collect();
-        done.extend(plan.settled());
-        let list = done.into_iter().collect::<Vec<_>>().join(",");
-        let mut event = event.clone();
-        event.headers.insert(DONE_HEADER.into(), list);
-        self.send_up(event).await
     }
 
     /// Answers a call: runs it here, passes it on, or refuses it. A call whose idempotency key was

@@ -88,7 +88,7 @@ fn seen(log: &Path, handler: &str) -> Result<BTreeMap<u64, u64>> {
     Ok(seen)
 }
 
-fn log_of(world: &World, site: &str) -> Result<std::path::PathBuf> {
+pub fn log_of(world: &World, site: &str) -> Result<std::path::PathBuf> {
     let found = world.context.sites.iter().find(|known| known.path.as_str() == site);
     Ok(found.with_context(|| format!("no site {site}"))?.log.clone())
 }
@@ -125,7 +125,7 @@ async fn count(world: &World, site: &str, handler: &str, healed: Instant) -> Res
     Ok(Count { lost, twice: seen.values().sum::<u64>() - seen.len() as u64, late })
 }
 
-fn signal(pid: u32, signal: &str) -> Result<()> {
+pub fn signal(pid: u32, signal: &str) -> Result<()> {
     let status = Command::new("kill").arg(signal).arg(pid.to_string()).status()?;
     ensure!(status.success(), "kill {signal} {pid}: {status}");
     Ok(())

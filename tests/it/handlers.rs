@@ -41,10 +41,12 @@ pub fn component(body: &str) -> Vec<u8> {
           (core instance $mem (instantiate $memory))
           (core func $write (canon lower (func $log "write") (memory (core memory $mem "memory"))))
           (core module $m
+            (import "mem" "memory" (memory 4))
             (import "log" "write" (func $write (param i32 i32 i32)))
             (func (export "handle")
               (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32) {body}))
           (core instance $i (instantiate $m
+            (with "mem" (instance $mem))
             (with "log" (instance (export "write" (func $write))))))
           (func (export "handle-event") (param "event" $event) (result (result (error string)))
             (canon lift (core func $i "handle") (memory (core memory $mem "memory"))

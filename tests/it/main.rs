@@ -11,6 +11,7 @@ mod fuzz;
 mod gateway;
 mod handlers;
 mod leaf;
+mod order;
 mod proxy;
 mod road;
 mod security;

@@ -33,6 +33,7 @@ const MERGES: &[(&str, Merge)] = &[
 ];
 const MISSED: &[(&str, Missed)] =
     &[("skip", Missed::Skip), ("once", Missed::Once), ("all", Missed::All)];
+const ORDERS: &[(&str, Order)] = &[("subject", Order::Subject), ("key", Order::Key)];
 const CODE: [CodeKind; 5] =
     [CodeKind::Component, CodeKind::Python, CodeKind::Js, CodeKind::Java, CodeKind::Command];
 const TRIGGERS: [&str; 6] = ["event", "call", "stream", "http", "cron", "table"];
@@ -105,8 +106,17 @@ fn handlers(root: &Node<'_>, tables: &[TableSpec]) -> Result<Vec<Handler>> {
 }
 
 fn handler(node: &Node<'_>, tables: &[TableSpec]) -> Result<Handler> {
-    let mut known =
-        vec!["name", "entry", "trigger", "placement", "limits", "retry", "config", "secrets"];
+    let mut known = vec![
+        "name",
+        "entry",
+        "order",
+        "trigger",
+        "placement",
+        "limits",
+        "retry",
+        "config",
+        "secrets",
+    ];
     known.extend(CODE.map(CodeKind::name));
     node.only(&known)?;
     let (kind, source) = code(node)?;
@@ -122,6 +132,7 @@ fn handler(node: &Node<'_>, tables: &[TableSpec]) -> Result<Handler> {
         placement: placement(node, tables)?,
         limits: limits(node)?,
         retry: retry(node)?,
+        order: node.field("order").map(|field| field.choice("order", ORDERS)).transpose()?,
         config: settings(node)?,
         secrets: secrets(node)?,
     })

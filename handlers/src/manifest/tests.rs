@@ -320,3 +320,15 @@ fn a_trigger_follows_a_table_of_the_app() {
     let found = with("others").unwrap_err().to_string();
     assert!(found.contains("unknown table \"others\"; use one of rows"), "{found}");
 }
+
+#[test]
+fn a_handler_may_want_its_events_in_order() {
+    let with = |order: &str| SMALL.replace("component =", &format!("order = {order}\ncomponent ="));
+    let order =
+        |text: &str| Manifest::parse(&with(text)).map(|manifest| manifest.handlers[0].order);
+    assert_eq!(order("\"subject\""), Ok(Some(Order::Subject)));
+    assert_eq!(order("\"key\""), Ok(Some(Order::Key)));
+    let wrong = order("\"all\"").unwrap_err();
+    assert_eq!((wrong.line, wrong.field.as_str()), (8, "handler[0].order"));
+    assert!(wrong.problem.contains("subject") && wrong.problem.contains("key"), "{wrong}");
+}
