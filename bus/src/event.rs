@@ -22,7 +22,7 @@ use tracing::debug;
 use crate::client::from_nats;
 use crate::path::{TierPath, clip};
 use crate::subject::{Kind, Subject, check_name};
-use crate::{Bus, Error, Headers};
+use crate::{Bus, Error, Headers, PAYLOAD_BYTES_MAX};
 
 const STREAM: &str = "EV";
 /// How long an event waits for its handler before it is offered again.
@@ -281,6 +281,14 @@ impl EventLog {
 
     /// Stores an event at this tier; returns when the tier has it.
     pub async fn publish(&self, event: &Event) -> Result<u64, Error> {
+        let bytes = event.data.len();
+        if bytes > PAYLOAD_BYTES_MAX {
+            return Err(Error::Bad(format!(
+                "event {}: {bytes} bytes; at most {PAYLOAD_BYTES_MAX} go: put them in the store as \
+                 a blob, and publish its key",
+                event.name
+            )));
+        }
         let subject = Subject::checked(Kind::Ev, self.bus.site(), &event.name)?;
         publish_acked(&self.bus, &subject.to_string(), event, Duration::from_secs(5)).await
     }

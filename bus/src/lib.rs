@@ -5,6 +5,7 @@
 #![deny(unsafe_code)]
 
 pub mod bare;
+pub mod body;
 pub mod client;
 pub mod event;
 pub mod message;

@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 
 use tracing::debug;
 
+use crate::body::{Ahead, Bodies, Way};
 use crate::message::{DOWN_HEADER, HOPS_HEADER, ROUTE_HEADER, SITE_HEADER, TIMEOUT_HEADER};
 use crate::path::{TierClass, TierPath};
 use crate::subject::{Kind, Subject};
-use crate::{Bus, Error, Refusal, RefusalKind, Request, Response};
+use crate::{Bus, Error, Headers, Refusal, RefusalKind, Request, Response};
 pub use policy::{CodeView, Decision, HandlerView, Placement, Site, View};
 
 /// What is kept back of the time budget at each hop, for the way back.
@@ -25,6 +26,8 @@ const HOP_MARGIN: Duration = Duration::from_millis(2);
 pub struct EdgeRoute {
     bus: Bus,
     view: RwLock<Arc<View>>,
+    /// What others have sent here ahead of a request, or can fetch.
+    pub bodies: Arc<Bodies>,
 }
 
 impl EdgeRoute {
@@ -36,7 +39,7 @@ impl EdgeRoute {
             None => policy::ParentView::None,
         };
         let view = View { here, parent, above: vec![], below: vec![] };
-        Self { bus, view: RwLock::new(Arc::new(view)) }
+        Self { bus, view: RwLock::new(Arc::new(view)), bodies: Arc::default() }
     }
 
     /// The site this router works for.
@@ -115,6 +118,15 @@ impl EdgeRoute {
         headers.insert(HOPS_HEADER.into(), (request.hops() + 1).to_string());
         // Each attempt has a budget of its own.
         headers.remove(TIMEOUT_HEADER);
+        let ahead = Ahead::of(&request.payload, &mut headers)?;
+        let way = Way { bus: &self.bus, to };
+        let hop = Hop { target, headers, ahead, way };
+        let answer = self.attempts(request, &hop).await;
+        hop.way.forget(&hop.ahead).await;
+        answer
+    }
+
+    async fn attempts(&self, request: &Request, hop: &Hop<'_>) -> Result<Response, Refusal> {
         for attempt in 0.. {
             let left = request.deadline().saturating_duration_since(Instant::now());
             let Some(left) = left.checked_sub(HOP_MARGIN).filter(|left| !left.is_zero()) else {
@@ -124,15 +136,14 @@ impl EdgeRoute {
                 Some(_) => retry::share(left, attempt),
                 None => left,
             };
-            let sent = self.bus.request(&target, &headers, request.payload.clone(), budget).await;
-            match sent {
+            match hop.attempt(budget).await {
                 Ok(response) => return Ok(self.sign(response)),
                 Err(e) if retry::worth(&e, request.key().is_some(), attempt) => {
-                    debug!(%target, attempt, error = %e, "trying again");
+                    debug!(target = %hop.target, attempt, error = %e, "trying again");
                     let left = request.deadline().saturating_duration_since(Instant::now());
                     tokio::time::sleep(retry::pause(attempt, retry::draw()).min(left)).await;
                 }
-                Err(e) => return Err(self.refusal(e, to)),
+                Err(e) => return Err(self.refusal(e, hop.way.to)),
             }
         }
         Err(self.late())
@@ -165,5 +176,29 @@ impl EdgeRoute {
             ),
         }
         .at(self.site().as_str())
+    }
+}
+
+/// One request on its way to another site.
+struct Hop<'a> {
+    target: String,
+    headers: Headers,
+    ahead: Ahead,
+    way: Way<'a>,
+}
+
+impl Hop<'_> {
+    /// Asks once: what is too large for a message goes ahead, and is fetched afterwards.
+    async fn attempt(&self, budget: Duration) -> Result<Response, Error> {
+        let until = Instant::now() + budget;
+        let left = || until.saturating_duration_since(Instant::now());
+        self.way.send(&self.ahead, budget).await?;
+        let payload = self.ahead.payload();
+        let answer = self.way.bus.request(&self.target, &self.headers, payload, left()).await?;
+        self.way.fetch(answer, left()).await.map_err(|e| {
+            // The request was carried out: it must not look as if it had never arrived.
+            let text = format!("the answer of {} was lost: {e}", self.way.to);
+            Refusal::new(RefusalKind::Unavailable, text).into()
+        })
     }
 }

@@ -17,16 +17,14 @@ mod turns;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use bus::body;
 use bus::event::dead::DeadLetter;
 use bus::event::{Delivery, ONLY_HEADER, Reader};
 use bus::message::SITE_HEADER;
 use bus::route::once::{Course, Held, KEY_BYTES_MAX, Once};
 use bus::route::{CodeView, Decision, HandlerView};
 use bus::trace::Trace;
-use bus::{
-    EdgeRoute, EventLog, PAYLOAD_BYTES_MAX, Refusal, RefusalKind, Request, Response, Subject,
-    TierPath,
-};
+use bus::{EdgeRoute, EventLog, Refusal, RefusalKind, Request, Response, Subject, TierPath};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::asked::Asked;
@@ -418,6 +416,10 @@ impl Triggers {
     /// answered lately gets that answer.
     pub async fn answer(&self, request: Request) -> Result<Response, Refusal> {
         let subject = Subject::parse(&request.subject).map_err(|e| Refusal::bad(e.to_string()))?;
+        if subject.app() == body::APP {
+            return self.route.bodies.serve(subject.rest(), request);
+        }
+        let request = self.route.bodies.whole(request)?;
         let Some(key) = request.key() else {
             return self.route_call(&request, &subject, None).await;
         };
@@ -475,13 +477,7 @@ impl Triggers {
         if let Some(held) = &mut held {
             held.set(Course::SentOn);
         }
-        let bytes = request.payload.len();
         let answer = match &decision {
-            Decision::Escalate { .. } | Decision::Send { .. } if bytes > PAYLOAD_BYTES_MAX => {
-                let text =
-                    format!("{bytes} bytes are asked of another site than {}", self.route.site());
-                Err(Refusal::bad(format!("{text}; at most {PAYLOAD_BYTES_MAX} travel")))
-            }
             Decision::Escalate { .. } => self.pass_up(request).await,
             Decision::Send { to } => self.pass_down(request, to).await,
             Decision::Refuse(refusal) => Err(refusal.clone()),

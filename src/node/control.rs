@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bus::body::FETCHES_HEADER;
 use bus::message::SITE_HEADER;
 use bus::registry::{Entry, MANIFEST_BYTES_MAX};
 use bus::trace::Trace;
@@ -41,6 +42,7 @@ pub async fn call(node: Arc<Node>, mut request: Request) -> Answer {
     if name.as_ref().is_ok_and(|subject| cron::is_tick(subject.rest())) {
         return cron::take(&node, &request).await;
     }
+    let fetches = request.headers.contains_key(FETCHES_HEADER);
     let function = name.map(|subject| subject.name).unwrap_or_default();
     let named = || format!("call {function}");
     let span = node.triggers.tracer.enter(&mut request, Role::Server, named);
@@ -48,6 +50,9 @@ pub async fn call(node: Arc<Node>, mut request: Request) -> Answer {
     span.end(&answer);
     node.metrics.time("call", started.elapsed());
     match answer {
+        Ok(answer) if answer.payload.len() > PAYLOAD_BYTES_MAX && fetches => {
+            node.triggers.route.bodies.hold(answer)
+        }
         Ok(answer) if answer.payload.len() > PAYLOAD_BYTES_MAX => {
             let bytes = answer.payload.len();
             let text = format!("an answer of {bytes} bytes; at most {PAYLOAD_BYTES_MAX} travel");

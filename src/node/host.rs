@@ -254,7 +254,10 @@ impl Host for Doors {
         behind.triggers.metrics.time("publish", started.elapsed());
         span.end(&stored);
         behind.triggers.metrics.count("events published", 1);
-        stored.map(|_| ()).map_err(|e| HostError::Unavailable(e.to_string()))
+        stored.map(|_| ()).map_err(|e| match e {
+            bus::Error::Bad(text) => HostError::Invalid(text),
+            away => HostError::Unavailable(away.to_string()),
+        })
     }
 
     async fn call(&self, caller: &Caller, name: &str, body: Bytes) -> Result<Bytes, HostError> {

@@ -15,15 +15,15 @@ use crate::world::{PATIENCE, World, eventually, tools};
 const THREE: [&str; 3] = ["cloud", "cloud.east", "cloud.east.cell1"];
 
 /// What curl got.
-struct Got {
-    status: u16,
+pub struct Got {
+    pub status: u16,
     protocol: String,
     headers: BTreeMap<String, String>,
-    body: Vec<u8>,
+    pub body: Vec<u8>,
 }
 
 impl Got {
-    fn header(&self, name: &str) -> &str {
+    pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
     }
 
@@ -34,7 +34,7 @@ impl Got {
 }
 
 /// Runs curl; `body` goes to its standard input.
-fn curl(args: &[&str], body: &[u8]) -> Result<Got> {
+pub fn curl(args: &[&str], body: &[u8]) -> Result<Got> {
     let named = args.iter().any(|arg| arg.starts_with("Es-Timeout-Ms"));
     let patience = if named { &[][..] } else { &["--header", "Es-Timeout-Ms: 50000"][..] };
     let mut child = Command::new("curl")
@@ -74,7 +74,7 @@ fn parse(bytes: &[u8]) -> Result<Got> {
     Ok(Got { status, protocol, headers, body: bytes[end + 4..].to_vec() })
 }
 
-fn has_curl() -> bool {
+pub fn has_curl() -> bool {
     let found = Command::new("curl").arg("--version").output().is_ok();
     if !found {
         eprintln!("skipped: no curl; run ./tools.sh test");
@@ -83,7 +83,7 @@ fn has_curl() -> bool {
 }
 
 /// A component that answers with the request's body, and its path in a header.
-fn echo() -> Vec<u8> {
+pub fn echo() -> Vec<u8> {
     let strings = ["id", "method", "path", "query", "authority"]
         .map(|name| format!("(field \"{name}\" string)"))
         .join(" ");
@@ -182,7 +182,7 @@ async fn start(sites: &[&str]) -> Result<World> {
     Ok(world)
 }
 
-fn place<'a>(world: &'a World, site: &str) -> Result<&'a gateway::Place> {
+pub fn place<'a>(world: &'a World, site: &str) -> Result<&'a gateway::Place> {
     Ok(&world.context.site(Some(site))?.http)
 }
 

@@ -1,0 +1,114 @@
+//! Bodies that are too large for a message: whole when they arrive, in small messages on the way.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context as _, Result};
+use bus::{Bus, Error, Event, EventLog, Headers, Kind, PAYLOAD_BYTES_MAX, RefusalKind, Subject};
+use bus::{Subscription, body};
+use edgescale::node::client;
+
+use crate::gateway::{curl, echo, has_curl, place};
+use crate::world::{World, eventually};
+
+const TREE: [&str; 3] = ["cloud", "cloud.east", "cloud.east.cell1"];
+const EDGE: &str = "cloud.east.cell1";
+
+/// What passed a server.
+#[derive(Clone, Default)]
+struct Seen {
+    largest: Arc<AtomicUsize>,
+    parts: Arc<Mutex<Vec<Headers>>>,
+}
+
+impl Seen {
+    fn parts(&self) -> Vec<Headers> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn count(&self) -> usize {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
+
+async fn watch(bus: &Bus) -> Result<(Seen, Subscription)> {
+    let seen = Seen::default();
+    let heard = seen.clone();
+    let hear = move |message: bus::Request| {
+        heard.largest.fetch_max(message.payload.len(), Ordering::Relaxed);
+        if message.subject.contains("._.@body.") {
+            heard.parts.lock().unwrap_or_else(PoisonError::into_inner).push(message.headers);
+        }
+        std::future::ready(())
+    };
+    let subscription = bus.subscribe(">", hear).await?;
+    bus.flush().await?;
+    Ok((seen, subscription))
+}
+
+fn manifest() -> String {
+    "[app]\nname = \"big\"\n[[handler]]\nname = \"echo\"\ncomponent = \"{echo}\"\n\
+     placement = { min_tier = \"cloud\" }\nlimits = { memory_mb = 512, timeout_ms = 60000 }\n\
+     [[handler.trigger]]\nhttp = \"POST /echo/{what+}\"\n"
+        .to_owned()
+}
+
+#[tokio::test]
+async fn a_large_body_crosses_the_tree_both_ways_in_small_messages() -> Result<()> {
+    if !has_curl() {
+        return Ok(());
+    }
+    let world = World::start_with(&TREE, []).await?;
+    world.apply(&manifest(), &[("echo", echo())]).await?;
+    let url = format!("{}/big/echo/x", place(&world, EDGE)?.url);
+    let mut watches = vec![];
+    for site in TREE {
+        watches.push((site, watch(world.bus(site)).await?));
+    }
+    for bytes in [PAYLOAD_BYTES_MAX + 1, body::BODY_BYTES_MAX] {
+        let sent: Vec<u8> = (0..bytes).map(|at| (at / 3 % 251) as u8).collect();
+        let (to, body) = (url.clone(), sent.clone());
+        // Elsewhere, so that the watches hear meanwhile.
+        let post = move || curl(&["--data-binary", "@-", &to], &body);
+        let got = tokio::task::spawn_blocking(post).await??;
+        let text = || String::from_utf8_lossy(&got.body[..got.body.len().min(300)]).into_owned();
+        assert_eq!(got.status, 200, "{bytes} bytes: {}", text());
+        assert_eq!(got.header("es-site"), "cloud");
+        assert!(got.body == sent, "{} bytes came back, not the same {bytes}", got.body.len());
+    }
+    for (site, (seen, _)) in &watches {
+        // Two bodies there and back, and a drop for each way.
+        let all = 2 * (body::BODY_BYTES_MAX / body::PART_BYTES + 3 + 1);
+        let heard = async || Ok((seen.count() >= all).then_some(()));
+        eventually(&format!("{all} messages about bodies at {site}"), heard).await?;
+        let largest = seen.largest.load(Ordering::Relaxed);
+        println!("{site}: {} messages about bodies, the largest of all {largest}", seen.count());
+        assert!(largest <= PAYLOAD_BYTES_MAX, "{site}: a message of {largest} bytes");
+    }
+    // What was used is not kept.
+    let (_, (seen, _)) = &watches[0];
+    let parts = seen.parts();
+    let subject = Subject::new(Kind::Call, world.bus("cloud").site(), "@body.get").to_string();
+    for headers in [parts.first(), parts.last()] {
+        let headers = headers.context("no part was seen")?;
+        let asked = world.bus("cloud").request(&subject, headers, "", client::TIMEOUT).await;
+        let Err(Error::Refused(refusal)) = asked else { anyhow::bail!("it is kept: {asked:?}") };
+        assert!(refusal.message.contains("is not here"), "{refusal}");
+        assert_eq!(refusal.kind, RefusalKind::Unavailable);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_event_that_is_too_large_is_refused_with_the_mend() -> Result<()> {
+    let world = World::start_with(&TREE[..1], []).await?;
+    let bus = world.bus("cloud");
+    let log = EventLog::open(bus).await?;
+    let event = |bytes: usize| Event::new("big.go", "cloud", vec![b'x'; bytes]);
+    log.publish(&event(PAYLOAD_BYTES_MAX)?).await?;
+    let refused = log.publish(&event(PAYLOAD_BYTES_MAX + 1)?).await;
+    let Err(Error::Bad(text)) = refused else { anyhow::bail!("{refused:?}") };
+    assert!(text.contains("as a blob, and publish its key"), "{text}");
+    Ok(())
+}
