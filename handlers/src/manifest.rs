@@ -65,8 +65,8 @@ pub struct Handler {
     pub kind: CodeKind,
     /// Where the code is.
     pub source: Source,
-    /// `module.function` for Python and JavaScript, `package.Class::method` for Java, arguments
-    /// for a command.
+    /// `module.function` for Python and JavaScript, `module:application` for a WSGI application,
+    /// `package.Class::method` for Java, arguments for a command.
     pub entry: Option<String>,
     /// What starts it.
     pub triggers: Vec<Trigger>,
@@ -94,7 +94,7 @@ pub struct Handler {
 pub enum CodeKind {
     /// A WebAssembly component of one of the worlds in `wit/app.wit`.
     Component,
-    /// A Python file or zip archive with an AWS Lambda function.
+    /// A Python file or zip archive with an AWS Lambda function or a WSGI application.
     Python,
     /// A JavaScript file or zip archive with an AWS Lambda function for Node.js.
     Js,

@@ -1,11 +1,11 @@
-//! Projects begun, built and tested by the program, without a tree.
+//! Projects begun, built and tested by the program, without a tree, and of the examples.
 
 use std::path::Path;
 use std::process::{Command, Output};
 
 use anyhow::Result;
 
-use super::world::{binary, tools};
+use super::world::{binary, root, tools};
 
 fn edgescale(folder: &Path, arguments: &[&str]) -> Result<Output> {
     let mut command = Command::new(binary());
@@ -76,4 +76,19 @@ fn a_java_project_builds_and_passes() -> Result<()> {
         return Ok(());
     }
     if is_there("javac", &["-version"]) { begins("java") } else { Ok(()) }
+}
+
+/// Each of the examples plays its recordings; a copy, because a run leaves things behind.
+#[test]
+fn every_example_passes_its_own_tests() -> Result<()> {
+    if !tools().join("py/awslambdaric").exists() || !tools().join("bin/node").exists() {
+        eprintln!("skipped: no awslambdaric or no node; run ./tools.sh test");
+        return Ok(());
+    }
+    let examples = std::path::absolute(root().join("examples"))?;
+    for name in ["doorcam", "guestbook", "hello", "shortlinks", "thermostat"] {
+        let text = succeeds(&examples, &["test", name])?;
+        assert!(text.contains(&format!("ok      {name}/tests/")), "{name}: {text}");
+    }
+    Ok(())
 }

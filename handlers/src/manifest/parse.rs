@@ -121,11 +121,12 @@ fn handler(node: &Node<'_>, tables: &[TableSpec]) -> Result<Handler> {
     node.only(&known)?;
     let (kind, source) = code(node)?;
     let triggers = triggers(node, tables)?;
-    check_kind_takes(node, kind, &triggers)?;
+    let entry = entry(node, kind)?;
+    check_kind_takes(node, kind, entry.as_deref(), &triggers)?;
     Ok(Handler {
         name: name(&node.need("name", "write name = \"my-handler\"")?)?,
         kind,
-        entry: entry(node, kind)?,
+        entry,
         source_line: source.line(),
         source: source_of(&source)?,
         triggers,
@@ -170,6 +171,7 @@ fn entry(node: &Node<'_>, kind: CodeKind) -> Result<Option<String>> {
         CodeKind::Component => Err(field.wrong(
             "a component has no entry: what it exports says what it handles; remove this line",
         )),
+        CodeKind::Python if is_application(&text) => Ok(Some(text)),
         CodeKind::Python | CodeKind::Js if !is_entry(&text) => {
             Err(field.wrong(format!("\"{text}\" names no function; write \"module.function\"")))
         }
@@ -182,6 +184,13 @@ fn entry(node: &Node<'_>, kind: CodeKind) -> Result<Option<String>> {
 
 fn is_entry(text: &str) -> bool {
     text.contains('.') && text.split('.').all(is_identifier)
+}
+
+/// `module:application`, as WSGI servers have it.
+fn is_application(text: &str) -> bool {
+    text.split_once(':').is_some_and(|(module, name)| {
+        module.split('.').all(is_identifier) && is_identifier(name)
+    })
 }
 
 fn is_java_entry(text: &str) -> bool {
@@ -264,16 +273,28 @@ fn stream(node: &Node<'_>, field: &Field<'_>) -> Result<Trigger> {
     Ok(Trigger::Stream { name: name(field)?, framing })
 }
 
-/// Frames stay on the host, and only components can be given what is on the host.
-fn check_kind_takes(node: &Node<'_>, kind: CodeKind, triggers: &[Trigger]) -> Result<()> {
-    let at = triggers.iter().position(|trigger| matches!(trigger, Trigger::Stream { .. }));
-    match at {
-        Some(at) if kind != CodeKind::Component => {
-            let trigger = &node.tables("trigger", TRIGGERS_MAX)?[at];
-            Err(field_of(trigger, "stream").wrong("frames go to components only; use component"))
-        }
-        _ => Ok(()),
+/// Frames stay on the host, and only components can be given what is on the host. A WSGI
+/// application knows requests and nothing else.
+fn check_kind_takes(
+    node: &Node<'_>,
+    kind: CodeKind,
+    entry: Option<&str>,
+    triggers: &[Trigger],
+) -> Result<()> {
+    let is_stream = |trigger: &Trigger| matches!(trigger, Trigger::Stream { .. });
+    if kind != CodeKind::Component
+        && let Some(at) = triggers.iter().position(is_stream)
+    {
+        let trigger = &node.tables("trigger", TRIGGERS_MAX)?[at];
+        return Err(field_of(trigger, "stream").wrong("frames go to components only; use component"));
     }
+    let is_route = |trigger: &Trigger| matches!(trigger, Trigger::Http(_));
+    if entry.is_some_and(is_application) && !triggers.iter().all(is_route) {
+        let problem = "a WSGI application takes HTTP requests only; give other triggers a handler \
+                       with entry = \"module.function\"";
+        return Err(field_of(node, "entry").wrong(problem));
+    }
+    Ok(())
 }
 
 fn subject_pattern(field: &Field<'_>) -> Result<String> {

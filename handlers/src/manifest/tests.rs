@@ -124,6 +124,11 @@ fn every_mistake_has_a_line_a_field_and_a_mend() {
             "line 9: handler[1].entry: missing; write entry = \"module.function\"",
         ),
         (
+            "[[handler]]\nname = \"py\"\npython = \"x.py\"\nentry = \"x:app\"\n\
+             [[handler.trigger]]\ncall = \"a\"",
+            "line 12: handler[1].entry: a WSGI application takes HTTP requests only; give ",
+        ),
+        (
             "[[handler]]\nname = \"py\"\ncomponent = \"sha256-12\"",
             "line 11: handler[1].component: \"sha256-12\" is no digest; \
              write sha256- and 64 lower-case hexadecimal digits",

@@ -8,8 +8,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use bytes::Bytes;
 use handlers::deploy::{table_name, table_spec};
-use handlers::execute::{Code, Config, Event, Host, Input, Invocation, Request, Target};
+use handlers::execute::http::HttpRequest;
+use handlers::execute::{
+    Code, Config, Event, Host, Input, Invocation, Reply, Request, Target,
+};
 use handlers::manifest::{Handler, Manifest, Source};
 use handlers::settings::Secrets;
 use handlers::{Digest, EdgeExecute};
@@ -30,10 +34,22 @@ struct Step {
     call: Option<String>,
     /// Topic of an event.
     event: Option<String>,
+    /// Method and path of a request for one of the app's routes: `GET /things/1?all=1`.
+    http: Option<String>,
+    /// Headers of the request.
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    /// What comes with it, as JSON.
     #[serde(default)]
     data: Value,
-    /// The answer of a call.
+    /// What comes with it, as text that is no JSON.
+    body: Option<String>,
+    /// Status of the answer to a request.
+    status: Option<u16>,
+    /// The whole answer.
     expect: Option<Value>,
+    /// Part of the answer's text.
+    contains: Option<String>,
     /// Part of the error that is expected instead.
     error: Option<String>,
     /// What is published, in order.
@@ -144,15 +160,16 @@ impl Ground {
     async fn step(&self, step: &Step, number: usize) -> Result<()> {
         self.published().clear();
         let manifest = &self.host.manifest;
-        let body = step.data.to_string().into();
         let (id, content_type) = (format!("recorded-{number}"), "application/json".to_owned());
-        let (handlers, input): (Vec<&Handler>, Input) = match (&step.call, &step.event) {
-            (Some(name), None) => {
+        let body: Bytes = step.body.clone().unwrap_or_else(|| step.data.to_string()).into();
+        let asked = (&step.call, &step.event, &step.http);
+        let (handlers, input): (Vec<&Handler>, Input) = match asked {
+            (Some(name), None, None) => {
                 let name = name.clone();
                 let answers = manifest.handler_of_call(&name).into_iter().collect();
                 (answers, Input::Call(Request { id, name, content_type, body }))
             }
-            (None, Some(subject)) => {
+            (None, Some(subject), None) => {
                 let takes = |handler: &&Handler| {
                     handler.triggers.iter().any(|trigger| trigger.takes_event(subject))
                 };
@@ -166,7 +183,12 @@ impl Ground {
                 };
                 (manifest.handlers.iter().filter(takes).collect(), Input::Event(event))
             }
-            _ => bail!("write either \"call\" or \"event\""),
+            (None, None, Some(line)) => {
+                let http = http_request(line, step, id, body)?;
+                let (handler, http) = matched(manifest, http)?;
+                (vec![handler], Input::Http(Box::new(http)))
+            }
+            _ => bail!("write one of \"call\", \"event\" and \"http\""),
         };
         if handlers.is_empty() {
             bail!("no handler is started by it");
@@ -192,16 +214,7 @@ impl Ground {
             (Err(e), Some(wanted)) if e.to_string().contains(wanted) => Ok(()),
             (Err(e), _) => Err(e.into()),
             (Ok(_), Some(wanted)) => bail!("succeeded, an error with {wanted:?} was expected"),
-            (Ok(reply), None) => match &step.expect {
-                Some(wanted) => differ(
-                    "answered",
-                    &serde_json::from_slice(&reply.body).unwrap_or_else(|_| {
-                        Value::String(String::from_utf8_lossy(&reply.body).into_owned())
-                    }),
-                    wanted,
-                ),
-                None => Ok(()),
-            },
+            (Ok(reply), None) => check_answer(&reply, step),
         }
     }
 
@@ -228,6 +241,50 @@ impl Ground {
     fn published(&self) -> std::sync::MutexGuard<'_, Vec<handlers::execute::Publication>> {
         self.host.published.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A request as its first line and the step have it.
+fn http_request(line: &str, step: &Step, id: String, body: Bytes) -> Result<HttpRequest> {
+    let (method, target) = line.split_once(' ').context("\"http\" is METHOD /path")?;
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let empty = step.body.is_none() && step.data.is_null();
+    Ok(HttpRequest {
+        id,
+        method: method.into(),
+        path: path.into(),
+        query: query.into(),
+        headers: step.headers.iter().map(|(n, v)| (n.to_lowercase(), v.clone())).collect(),
+        authority: "localhost".into(),
+        protocol: "HTTP/1.1".into(),
+        client: "127.0.0.1".into(),
+        body: if empty { Bytes::new() } else { body },
+        ..HttpRequest::default()
+    })
+}
+
+/// The handler whose route takes the request, which is told what the route made of it.
+fn matched(manifest: &Manifest, mut http: HttpRequest) -> Result<(&Handler, HttpRequest)> {
+    let Ok(found) = manifest.route(&http.method, &http.path) else {
+        bail!("no route takes {} {}", http.method, http.path);
+    };
+    (http.route, http.parameters) = (found.route.to_string(), found.parameters);
+    Ok((found.handler, http))
+}
+
+fn check_answer(reply: &Reply, step: &Step) -> Result<()> {
+    let text = String::from_utf8_lossy(&reply.body);
+    let status = reply.http.as_ref().map(|head| head.status);
+    if step.status.is_some() && step.status != status {
+        bail!("answered {status:?}, expected {:?}: {text}", step.status);
+    }
+    if let Some(part) = &step.contains
+        && !text.contains(part.as_str())
+    {
+        bail!("answered {text:?}, expected {part:?} in it");
+    }
+    let Some(wanted) = &step.expect else { return Ok(()) };
+    let found = serde_json::from_slice(&reply.body);
+    differ("answered", &found.unwrap_or_else(|_| Value::String(text.into_owned())), wanted)
 }
 
 fn differ(what: &str, found: &Value, wanted: &Value) -> Result<()> {

@@ -15,6 +15,8 @@ use crate::manifest::CodeKind;
 const PYTHON_MODULE: &str = include_str!("edgescale.py");
 /// Starts the stock client for Python.
 const PYTHON_START: &str = include_str!("start.py");
+/// Asks WSGI applications.
+const PYTHON_WSGI: &str = include_str!("wsgi.py");
 /// Our module for JavaScript functions.
 const JS_MODULE: &str = include_str!("edgescale.mjs");
 const JS_PACKAGE: &str =
@@ -34,7 +36,7 @@ pub(super) struct Programs {
     node: PathBuf,
     java: PathBuf,
     java_libraries: PathBuf,
-    /// Holds the Python module and both starters.
+    /// Holds the Python modules and both starters.
     own: PathBuf,
     /// Holds the JavaScript module; an ancestor's neighbour of all code, where Node.js looks.
     js_module: PathBuf,
@@ -42,10 +44,11 @@ pub(super) struct Programs {
 
 impl Programs {
     pub(super) fn new(config: &Config, cache: Arc<Cache>) -> std::io::Result<Self> {
-        let all = [PYTHON_MODULE, PYTHON_START, JS_MODULE, JS_START].concat();
+        let all = [PYTHON_MODULE, PYTHON_START, PYTHON_WSGI, JS_MODULE, JS_START].concat();
         let digest = Digest::of(all.as_bytes());
         cache.unpack(&digest, "edgescale.py", PYTHON_MODULE.as_bytes())?;
         cache.unpack(&digest, "start.py", PYTHON_START.as_bytes())?;
+        cache.unpack(&digest, "wsgi.py", PYTHON_WSGI.as_bytes())?;
         let own = cache.unpack(&digest, "start.mjs", JS_START.as_bytes())?;
         let js_module = cache.beside_code("node_modules/edgescale")?;
         std::fs::write(js_module.join("package.json"), JS_PACKAGE)?;
@@ -198,7 +201,7 @@ fn python_file_name(source: &[u8], entry: &str) -> String {
 }
 
 fn module_of(entry: &str) -> &str {
-    entry.split('.').next().unwrap_or_default()
+    entry.split(['.', ':']).next().unwrap_or_default()
 }
 
 /// Past links and version managers' shims: the folder beside it holds its libraries.

@@ -1,8 +1,8 @@
 """Starts the stock Lambda client (awslambdaric) for a Python function.
 
-Two things are added, both outside of the client's way: a function with one parameter is called as
-OpenWhisk calls it, `main(args) -> dict`; and where every event wants a fresh interpreter, each is
-handled by a fork of the one that has imported everything.
+Three things are added, all outside of the client's way: a function with one parameter is called as
+OpenWhisk calls it, `main(args) -> dict`; `module:application` is a WSGI application; and where every
+event wants a fresh interpreter, each is handled by a fork of the one that has imported everything.
 """
 
 import os
@@ -32,6 +32,10 @@ def openwhisk(function):
 
 
 def get_handler(name, stock=bootstrap._get_handler):
+    if ":" in name:
+        import wsgi
+
+        return wsgi.lambda_of(stock(name.replace(":", ".")))
     function = stock(name)
     return openwhisk(function) if takes_one(function) else function
 

@@ -1,9 +1,11 @@
-//! Functions of other languages in processes: JavaScript, Java, and what is fresh for each event.
+//! Functions of other languages in processes: JavaScript, Java, Rust, WSGI applications, and what is
+//! fresh for each event.
 
 use std::path::Path;
 use std::process::Command;
 
 use super::lambda::{ask, zip};
+use super::stock::http;
 use super::*;
 
 fn has_program(name: &str) -> bool {
@@ -297,4 +299,134 @@ async fn a_process_serves_as_often_as_it_may() {
     assert_eq!(counts, [1, 2, 1]);
     let whisk = Target { entry: Some("main.main".into()), handler: "w".into(), ..target };
     assert_eq!(ask(&bench, &whisk, "x", "{\"who\":\"Ada\"}").await["hello"], "Ada");
+}
+
+/// Written against PEP 3333 and nothing else.
+const APPLICATION: &[u8] = br#"
+from wsgiref.validate import validator
+
+def pages(environ, start_response):
+    path, length = environ["PATH_INFO"], int(environ["CONTENT_LENGTH"])
+    if path == "/breaks":
+        try:
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            raise ValueError("on purpose")
+        except ValueError:
+            import sys
+            start_response("500 Sorry", [("Content-Type", "text/plain")], sys.exc_info())
+            return [b"mended"]
+    if path == "/silent":
+        return [b"no status"]
+    write = start_response("201 Created", [("Content-Type", "text/html"), ("Set-Cookie", "a=1"),
+                                           ("Set-Cookie", "b=2")])
+    write(b"[")
+    said = [environ[name] for name in ("REQUEST_METHOD", "SCRIPT_NAME", "QUERY_STRING",
+        "SERVER_NAME", "SERVER_PORT", "wsgi.url_scheme", "HTTP_X_AGENT")]
+    body = environ["wsgi.input"].read(length)
+    def parts():
+        yield "|".join(said).encode()
+        yield b"|" + path.encode("latin-1") + b"|" + body
+        yield b"]"
+    return parts()
+
+class Application:
+    """As frameworks have it: an object that can be called."""
+    def __call__(self, environ, start_response):
+        return pages(environ, start_response)
+
+application = Application()
+checked = validator(lambda environ, start: [start("200 OK", [("Content-Type", "text/plain")])
+    and b"", b"ok"])
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wsgi_application_answers_requests() {
+    let bench = Bench::new();
+    if !has_tool("py/awslambdaric") {
+        return;
+    }
+    let mut target = bench.install(CodeKind::Python, APPLICATION).await;
+    target.entry = Some("pages:application".into());
+    let Input::Http(mut asked) = http("POST", "/caf%C3%A9", "hello") else { unreachable!() };
+    asked.headers.push(("x-forwarded-prefix".into(), "/shop".into()));
+    asked.headers.push(("host".into(), "shop.test:8080".into()));
+    let reply = bench.invoke(&target, Input::Http(asked)).await.unwrap();
+    let head = reply.http.unwrap();
+    let cookies = head.headers.iter().filter(|(name, _)| name == "set-cookie").count();
+    assert_eq!((head.status, cookies), (201, 2));
+    let wanted = "[POST|/shop|a=b|shop.test|8080|http|test|/café|hello]";
+    assert_eq!(std::str::from_utf8(&reply.body).unwrap(), wanted);
+
+    let reply = bench.invoke(&target, http("GET", "/breaks", "")).await.unwrap();
+    assert_eq!((reply.http.unwrap().status, &reply.body[..]), (500, &b"mended"[..]));
+    let error = bench.invoke(&target, http("GET", "/silent", "")).await.unwrap_err().to_string();
+    assert!(error.contains("did not call start_response"), "{error}");
+
+    let checked = Target { entry: Some("pages:checked".into()), handler: "c".into(), ..target };
+    let reply = bench.invoke(&checked, http("GET", "/", "")).await.unwrap();
+    assert_eq!(&reply.body[..], b"ok", "the standard's own checker finds nothing");
+    let error = bench.invoke(&checked, request("x", "")).await.unwrap_err().to_string();
+    assert!(error.contains("takes HTTP requests only"), "{error}");
+}
+
+/// What cargo built of `guests/lambda`, beside the tests themselves.
+fn rust_function() -> Vec<u8> {
+    let tests = std::env::current_exe().unwrap();
+    let folder = tests.parent().and_then(Path::parent).unwrap();
+    std::fs::read(folder.join("examples/lambda-function")).expect("cargo builds it with the tests")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rust_function_runs_under_the_stock_client() {
+    let bench = Bench::new();
+    let target = bench.install(CodeKind::Command, &rust_function()).await;
+    for count in 1..=2 {
+        let answer = ask(&bench, &target, "sum", "[1,2,3]").await;
+        assert_eq!(answer, serde_json::json!({ "sum": 6, "served": count, "app": "probe" }));
+    }
+    let error = bench.invoke(&target, request("sum", "[\"x\"]")).await.unwrap_err();
+    assert!(matches!(&error, InvokeError::GuestError(text) if text.contains("no numbers")));
+}
+
+/// An archive of a function and the stock client for JavaScript, or `None` said aloud.
+fn js_with_stock_client(dir: &Path) -> Option<Vec<u8>> {
+    if !has_tool("lambdajs/node_modules/aws-lambda-ric/rapid-client.node") {
+        return None;
+    }
+    const PACK: &str = r#"
+import os, sys, zipfile
+archive, client = zipfile.ZipFile(sys.argv[1], "w", zipfile.ZIP_DEFLATED), sys.argv[2]
+archive.writestr("app.js", sys.argv[3])
+for folder, _, files in os.walk(client + "/node_modules/aws-lambda-ric"):
+    for file in files:
+        path = os.path.join(folder, file)
+        archive.write(path, os.path.relpath(path, client))
+archive.close()
+"#;
+    let file = dir.join("app.zip");
+    let function = "exports.handler = async (event, context) => {
+        if (event.name === 'raise') throw new RangeError('on purpose');
+        return [event.name, context.functionName, process.argv[1].includes('aws-lambda-ric')];
+    };";
+    let packed = Command::new(tools().join("bin/python3"))
+        .args(["-c", PACK])
+        .args([&file, &tools().join("lambdajs")])
+        .arg(function)
+        .status();
+    assert!(packed.unwrap().success());
+    Some(std::fs::read(file).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_may_bring_the_stock_client_for_javascript() {
+    let bench = Bench::new();
+    let dir = tempfile::tempdir().unwrap();
+    let Some(code) = js_with_stock_client(dir.path()) else { return };
+    let Some(target) = js(&bench, &code, "app.handler").await else { return };
+    for _ in 0..2 {
+        let answer = ask(&bench, &target, "sum", "{}").await;
+        assert_eq!(answer.to_string(), "[\"sum\",\"probe\",true]");
+    }
+    let error = bench.invoke(&target, request("raise", "")).await.unwrap_err().to_string();
+    assert!(error.contains("on purpose"), "{error}");
 }
