@@ -188,9 +188,8 @@ fn is_entry(text: &str) -> bool {
 
 /// `module:application`, as WSGI servers have it.
 fn is_application(text: &str) -> bool {
-    text.split_once(':').is_some_and(|(module, name)| {
-        module.split('.').all(is_identifier) && is_identifier(name)
-    })
+    text.split_once(':')
+        .is_some_and(|(module, name)| module.split('.').all(is_identifier) && is_identifier(name))
 }
 
 fn is_java_entry(text: &str) -> bool {
@@ -286,7 +285,9 @@ fn check_kind_takes(
         && let Some(at) = triggers.iter().position(is_stream)
     {
         let trigger = &node.tables("trigger", TRIGGERS_MAX)?[at];
-        return Err(field_of(trigger, "stream").wrong("frames go to components only; use component"));
+        return Err(
+            field_of(trigger, "stream").wrong("frames go to components only; use component")
+        );
     }
     let is_route = |trigger: &Trigger| matches!(trigger, Trigger::Http(_));
     if entry.is_some_and(is_application) && !triggers.iter().all(is_route) {

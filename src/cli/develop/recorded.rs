@@ -11,9 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use handlers::deploy::{table_name, table_spec};
 use handlers::execute::http::HttpRequest;
-use handlers::execute::{
-    Code, Config, Event, Host, Input, Invocation, Reply, Request, Target,
-};
+use handlers::execute::{Code, Config, Event, Host, Input, Invocation, Reply, Request, Target};
 use handlers::manifest::{Handler, Manifest, Source};
 use handlers::settings::Secrets;
 use handlers::{Digest, EdgeExecute};

@@ -23,8 +23,9 @@ const JS_PACKAGE: &str =
     "{\"name\": \"edgescale\", \"type\": \"module\", \"main\": \"index.js\"}\n";
 /// Speaks the Runtime API for JavaScript functions that bring no client of their own.
 const JS_START: &str = include_str!("start.mjs");
-/// The stock client for JavaScript, in an archive that brings it.
-const JS_STOCK: &str = "node_modules/aws-lambda-ric/bin/index.mjs";
+/// The stock client for JavaScript, in an archive that brings it: its version 4, and those before.
+const JS_STOCK: [&str; 2] =
+    ["node_modules/aws-lambda-ric/index.mjs", "node_modules/aws-lambda-ric/bin/index.mjs"];
 /// Main class of the stock client for Java.
 const JAVA_STOCK: &str = "com.amazonaws.services.lambda.runtime.api.client.AWSLambda";
 
@@ -120,8 +121,8 @@ impl Programs {
 
     fn js(&self, folder: &Path, target: &Target) -> Program {
         let memory_mb = target.limits.memory_mb;
-        let stock = folder.join(JS_STOCK);
-        let start = if stock.is_file() { stock } else { self.own.join("start.mjs") };
+        let stock = JS_STOCK.map(|file| folder.join(file)).into_iter().find(|file| file.is_file());
+        let start = stock.unwrap_or_else(|| self.own.join("start.mjs"));
         let entry = target.entry.clone().unwrap_or_default();
         let heap = format!("--max-old-space-size={memory_mb}");
         let arguments = vec![heap, start.display().to_string(), entry];

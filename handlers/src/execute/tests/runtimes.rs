@@ -397,10 +397,11 @@ fn js_with_stock_client(dir: &Path) -> Option<Vec<u8>> {
 import os, sys, zipfile
 archive, client = zipfile.ZipFile(sys.argv[1], "w", zipfile.ZIP_DEFLATED), sys.argv[2]
 archive.writestr("app.js", sys.argv[3])
-for folder, _, files in os.walk(client + "/node_modules/aws-lambda-ric"):
-    for file in files:
-        path = os.path.join(folder, file)
-        archive.write(path, os.path.relpath(path, client))
+for package in ["aws-lambda-ric", "@aws"]:
+    for folder, _, files in os.walk(client + "/node_modules/" + package):
+        for file in files:
+            path = os.path.join(folder, file)
+            archive.write(path, os.path.relpath(path, client))
 archive.close()
 "#;
     let file = dir.join("app.zip");
