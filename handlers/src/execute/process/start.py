@@ -1,8 +1,9 @@
 """Starts the stock Lambda client (awslambdaric) for a Python function.
 
-Three things are added, all outside of the client's way: a function with one parameter is called as
-OpenWhisk calls it, `main(args) -> dict`; `module:application` is a WSGI application; and where every
-event wants a fresh interpreter, each is handled by a fork of the one that has imported everything.
+Three things are added, all outside of the client's way: a function with one parameter is called
+as OpenWhisk calls it, `main(args) -> dict`; `module:application` is a WSGI application; and where
+every event wants a fresh interpreter, each is handled by a fork of the one that has imported
+everything.
 """
 
 import os

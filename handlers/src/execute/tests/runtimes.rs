@@ -1,5 +1,5 @@
-//! Functions of other languages in processes: JavaScript, Java, Rust, WSGI applications, and what is
-//! fresh for each event.
+//! Functions of other languages in processes: JavaScript, Java, Rust; WSGI applications; and what
+//! is fresh for each event.
 
 use std::path::Path;
 use std::process::Command;
