@@ -190,6 +190,9 @@ pub struct Placement {
     pub needs: BTreeSet<DeviceClass>,
     /// Table whose data it wants to be close to.
     pub near: Option<String>,
+    /// Events go up the tree when that is sooner done than waiting here.
+    #[serde(default)]
+    pub spill: bool,
 }
 
 impl Default for Placement {
@@ -200,6 +203,7 @@ impl Default for Placement {
             prefer: None,
             needs: BTreeSet::new(),
             near: None,
+            spill: false,
         }
     }
 }

@@ -12,6 +12,7 @@ mod load;
 mod order;
 mod plan;
 mod progress;
+mod spill;
 mod turns;
 
 use std::sync::{Arc, Mutex};
@@ -352,6 +353,9 @@ impl Triggers {
     ) -> Outcome {
         // Runs are counted, not deliveries: an event that waits for its code has failed at nothing.
         let attempt = self.progress().runs(delivery.seq, &handler.name) + 1;
+        if attempt == 1 && self.spilled(app, handler, event).await {
+            return Outcome::Done;
+        }
         let failure = match self.deploy.install(app, &handler.name).await {
             Ok(target) => {
                 let limit = Duration::from_millis(handler.limits.timeout_ms.into());

@@ -36,7 +36,7 @@ const IN_HAND_MAX: u64 = 64;
 
 /// A component that works for some milliseconds and logs the body of each event: most of the time
 /// one is in hand.
-fn logger() -> Vec<u8> {
+pub fn logger() -> Vec<u8> {
     component(
         "(local $left i32)
          (local.set $left (i32.const 20000000))
@@ -74,7 +74,7 @@ async fn publish_all(bus: Bus, acknowledged: Arc<AtomicU64>) -> Result<()> {
 }
 
 /// How often a handler had each number, by what the log of its node says.
-fn seen(log: &Path, handler: &str) -> Result<BTreeMap<u64, u64>> {
+pub fn seen(log: &Path, handler: &str) -> Result<BTreeMap<u64, u64>> {
     let text = std::fs::read_to_string(log)?;
     let from = format!("count/{handler}");
     let mut seen = BTreeMap::new();

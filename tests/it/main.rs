@@ -16,6 +16,7 @@ mod order;
 mod proxy;
 mod road;
 mod security;
+mod spill;
 mod tenants;
 mod tidy;
 mod trace;

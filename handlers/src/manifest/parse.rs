@@ -123,6 +123,8 @@ fn handler(node: &Node<'_>, tables: &[TableSpec]) -> Result<Handler> {
     let triggers = triggers(node, tables)?;
     let entry = entry(node, kind)?;
     check_kind_takes(node, kind, entry.as_deref(), &triggers)?;
+    let placement = placement(node, tables)?;
+    let order = order(node, &placement)?;
     Ok(Handler {
         name: name(&node.need("name", "write name = \"my-handler\"")?)?,
         kind,
@@ -130,13 +132,21 @@ fn handler(node: &Node<'_>, tables: &[TableSpec]) -> Result<Handler> {
         source_line: source.line(),
         source: source_of(&source)?,
         triggers,
-        placement: placement(node, tables)?,
+        placement,
         limits: limits(node)?,
         retry: retry(node)?,
-        order: node.field("order").map(|field| field.choice("order", ORDERS)).transpose()?,
+        order,
         config: settings(node)?,
         secrets: secrets(node)?,
     })
+}
+
+fn order(node: &Node<'_>, placement: &Placement) -> Result<Option<Order>> {
+    let Some(field) = node.field("order") else { return Ok(None) };
+    if placement.spill {
+        return Err(field.wrong("what spills to other sites has no order; remove one of the two"));
+    }
+    field.choice("order", ORDERS).map(Some)
 }
 
 fn code<'a>(node: &Node<'a>) -> Result<(CodeKind, Field<'a>)> {
@@ -325,7 +335,7 @@ fn subject_pattern(field: &Field<'_>) -> Result<String> {
 
 fn placement(node: &Node<'_>, tables: &[TableSpec]) -> Result<Placement> {
     let Some(node) = node.table("placement")? else { return Ok(Placement::default()) };
-    node.only(&["min_tier", "max_tier", "prefer", "needs", "near"])?;
+    node.only(&["min_tier", "max_tier", "prefer", "needs", "near", "spill"])?;
     let tier = |name| node.field(name).map(|field| field.choice("tier", TIERS)).transpose();
     let min_tier = tier("min_tier")?.unwrap_or(TierClass::Device);
     let max_tier = tier("max_tier")?.unwrap_or(TierClass::Cloud);
@@ -341,7 +351,8 @@ fn placement(node: &Node<'_>, tables: &[TableSpec]) -> Result<Placement> {
     }
     let needs = devices(&node, "needs")?;
     let near = near(&node, tables)?;
-    Ok(Placement { min_tier, max_tier, prefer, needs, near })
+    let spill = node.field("spill").map(|field| field.truth()).transpose()?.unwrap_or(false);
+    Ok(Placement { min_tier, max_tier, prefer, needs, near, spill })
 }
 
 fn near(node: &Node<'_>, tables: &[TableSpec]) -> Result<Option<String>> {

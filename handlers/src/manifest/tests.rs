@@ -337,3 +337,13 @@ fn a_handler_may_want_its_events_in_order() {
     assert_eq!((wrong.line, wrong.field.as_str()), (8, "handler[0].order"));
     assert!(wrong.problem.contains("subject") && wrong.problem.contains("key"), "{wrong}");
 }
+
+#[test]
+fn events_spill_where_the_manifest_says_so_and_nothing_wants_an_order() {
+    let spilling = format!("{SMALL}placement = {{ spill = true }}\n");
+    assert!(Manifest::parse(&spilling).unwrap().handlers[0].placement.spill);
+    assert!(!Manifest::parse(SMALL).unwrap().handlers[0].placement.spill);
+    let both = Manifest::parse(&format!("{spilling}order = \"key\"\n")).unwrap_err();
+    assert_eq!(both.field, "handler[0].order");
+    assert!(both.problem.contains("remove one of the two"), "{both}");
+}

@@ -1,0 +1,50 @@
+//! Events of a handler that is busy here go to the parent, where the handler wants that. Whether
+//! they do is the router's decision, as for calls.
+
+use std::time::Duration;
+
+use bus::Request;
+use bus::event::{DONE_HEADER, ONLY_HEADER, REDRIVE_HEADER};
+use bus::message::TIMEOUT_HEADER;
+use bus::route::{CodeView, Decision, HandlerView};
+
+use super::{TURN_PATIENCE, Triggers};
+use crate::deploy::App;
+use crate::manifest::Handler;
+
+impl Triggers {
+    /// Sends an event up, for one handler alone, when that would be sooner done further up; says
+    /// whether the parent has it.
+    pub(super) async fn spilled(&self, app: &App, handler: &Handler, event: &bus::Event) -> bool {
+        if !handler.placement.spill || !may_leave(event) || !self.would_be_sooner(app, handler) {
+            return false;
+        }
+        let mut event = event.clone();
+        event.headers.remove(DONE_HEADER);
+        event.headers.insert(ONLY_HEADER.into(), handler.name.clone());
+        let sent = self.send_up(event).await.is_ok();
+        if sent {
+            self.metrics.count("events spilled", 1);
+        }
+        sent
+    }
+
+    fn would_be_sooner(&self, app: &App, handler: &Handler) -> bool {
+        let wait = |app: &App, handler: &Handler| {
+            app.key(&handler.name).map_or(Duration::ZERO, |key| self.load.wait(key))
+        };
+        let names = (app.name(), handler.name.as_str());
+        let view = self.deploy.view(Some(app), Some(handler), names, wait);
+        // One whose code is not here yet is brought here, or it would never be.
+        let HandlerView::Known { code: CodeView::Ready { .. }, .. } = view else { return false };
+        let patience = Duration::from_millis(handler.limits.timeout_ms.into()) + TURN_PATIENCE;
+        let mut asked = Request::new("", "");
+        asked.headers.insert(TIMEOUT_HEADER.into(), patience.as_millis().to_string());
+        matches!(self.route.decide(&asked, &view), Decision::Escalate { .. })
+    }
+}
+
+/// What is addressed to this site, or was given back to its handler, stays.
+fn may_leave(event: &bus::Event) -> bool {
+    event.to().is_none() && !event.headers.contains_key(REDRIVE_HEADER)
+}
