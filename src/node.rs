@@ -24,8 +24,8 @@ use async_trait::async_trait;
 use bus::event::Reader;
 use bus::route::policy::ParentView;
 use bus::{
-    Bus, Credentials, EdgeRoute, EventLog, Headers, Kind, Refusal, RefusalKind, Registry, Request,
-    Response, Subject, Subscription, TierClass, TierPath,
+    Bus, Credentials, EdgeRoute, EventLog, Headers, Kind, Places, Refusal, RefusalKind, Registry,
+    Request, Response, Subject, Subscription, TierClass, TierPath,
 };
 use handlers::deploy::{Above, Registered};
 use handlers::execute::Host;
@@ -115,6 +115,8 @@ pub struct Node {
     pub http: gateway::Place,
     /// The server's monitoring address.
     pub monitor: Option<String>,
+    /// Where sites are that were moved.
+    places: Places,
     children: gossip::Children,
     family: Option<Arc<family::Family>>,
     registering: tokio::sync::Mutex<()>,
@@ -171,6 +173,7 @@ pub async fn start(settings: Settings, http: gateway::Place) -> Result<Started> 
     family::reopen_door(&node).await;
     tasks.spawn(gossip::keep_looking(node.clone()));
     tasks.spawn(tenants::expire_keys(node.clone()));
+    tasks.spawn(family::call_after(node.clone()));
     tasks.spawn(node.triggers.clone().run_events());
     tasks.spawn(feeds::run(node.clone(), data.clone()));
     match node.bus.site().parent() {
@@ -213,7 +216,8 @@ async fn open(
     let credentials = Credentials { seed: seed.trim().to_owned() };
     let bus = Bus::connect(&settings.server, site, &credentials, "edgescale-node").await?;
     let logs = Arc::new(Logs::start(&bus));
-    let store = open_store(settings, &bus).await?;
+    let places = Places::new(site.clone(), settings.former.clone());
+    let store = open_store(settings, &bus, &places).await?;
     let accelerate = Arc::new(open_accelerate(settings)?);
     let doors = Arc::new(host::Doors::default());
     let config = handlers::execute::Config::new(settings.data.join("code"), &settings.tools);
@@ -224,7 +228,7 @@ async fn open(
     let deploy = Arc::new(deploy);
     let class = settings.class;
     let route = Arc::new(EdgeRoute::new(bus.clone(), class));
-    let events = EventLog::open(&bus).await?.formerly(settings.former.clone());
+    let events = EventLog::open(&bus).await?.formerly(places.clone());
     let registry = match site.parent() {
         None => Some(Registry::open(&bus).await?),
         Some(_) => None,
@@ -264,6 +268,7 @@ async fn open(
         metrics,
         http,
         monitor: settings.monitor.clone(),
+        places,
         children: gossip::Children::default(),
         family: settings.folder.as_deref().map(family::Family::open).transpose()?.map(Arc::new),
         registering: tokio::sync::Mutex::new(()),
@@ -359,6 +364,7 @@ impl Node {
             invocations: self.triggers.load.total(),
             offers: gossip::offers(self),
             http: self.http.url.clone(),
+            former: self.places.former().to_vec(),
             heard_ms_ago: 0,
             children: self.children.briefs().await,
         }
@@ -411,11 +417,11 @@ impl Node {
     }
 }
 
-async fn open_store(settings: &Settings, bus: &Bus) -> Result<Arc<EdgeStore>> {
+async fn open_store(settings: &Settings, bus: &Bus, places: &Places) -> Result<Arc<EdgeStore>> {
     let mut config = store::Config::new(settings.data.join("store"), settings.site.as_str());
-    config.former = settings.former.iter().map(TierPath::to_string).collect();
+    config.former = places.former().iter().map(TierPath::to_string).collect();
     let store = EdgeStore::open(config).await.context("the store did not open")?;
-    store.attach(Arc::new(link::BusLink::new(bus.clone())))?;
+    store.attach(Arc::new(link::BusLink::new(bus.clone(), places.clone())))?;
     Ok(Arc::new(store))
 }
 

@@ -151,7 +151,7 @@ impl RunningSite {
             tools: self.programs.tools.clone(),
             monitor: None,
             folder: None,
-            former: vec![],
+            former: self.record.former.clone(),
             http,
             trace,
         };

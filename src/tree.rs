@@ -226,14 +226,11 @@ fn folder(dir: &Path, site: &TierPath, ports: Ports) -> Result<SiteFolder> {
     if dir.join(RECORD_FILE).exists() {
         let mut folder = SiteFolder::open(dir)?;
         folder.record.ports = ports;
-        folder.save()?;
+        folder.save_place()?;
         return Ok(folder);
     }
-    let (site, class, address) = (site.clone(), site.default_class(), LOOPBACK.to_owned());
-    Ok(SiteFolder::create(
-        dir,
-        Record { site, class, address, operated: None, ports, former: vec![], parent: None },
-    )?)
+    let (class, site) = (site.default_class(), site.clone());
+    Ok(SiteFolder::create(dir, Record::new(site, class, LOOPBACK.to_owned(), ports))?)
 }
 
 /// Makes one site the child of another, as `tree invite` and `tree join` do.
@@ -248,7 +245,7 @@ fn link(parent: &mut SiteFolder, child: &mut SiteFolder, address: String) -> Res
         child.adopt(&answer)?;
     }
     child.record.parent = Some(Parent { address });
-    Ok(child.save()?)
+    Ok(child.save_place()?)
 }
 
 /// The wall clock, in seconds since 1970.

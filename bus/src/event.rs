@@ -22,7 +22,7 @@ use tracing::debug;
 use crate::client::from_nats;
 use crate::path::{TierPath, clip};
 use crate::subject::{Kind, Subject, check_name};
-use crate::{Bus, Error, Headers, PAYLOAD_BYTES_MAX};
+use crate::{Bus, Error, Headers, PAYLOAD_BYTES_MAX, Places};
 
 const STREAM: &str = "EV";
 /// How long an event waits for its handler before it is offered again.
@@ -46,6 +46,8 @@ pub const ONLY_HEADER: &str = "Es-Only";
 pub const TO_HEADER: &str = "Es-To";
 /// What events share that are handled in order, where a handler asks for that.
 pub const KEY_HEADER: &str = "ce-partitionkey";
+/// The source that an event had before its site was moved; its identity stays.
+pub const WAS_HEADER: &str = "Es-Was";
 /// The dead letter that an event was before it was tried again.
 pub const REDRIVE_HEADER: &str = "Es-Redrive";
 
@@ -162,7 +164,8 @@ impl Event {
     pub fn message_id(&self) -> String {
         let only = self.only().map_or(String::new(), |handler| format!("/{handler}"));
         let again = self.headers.get(REDRIVE_HEADER).map_or("", String::as_str);
-        let id = format!("{}/{}{only}", self.source, self.id);
+        let source = self.headers.get(WAS_HEADER).unwrap_or(&self.source);
+        let id = format!("{source}/{}{only}", self.id);
         format!("{id}{}{again}", if again.is_empty() { "" } else { "#" })
     }
 
@@ -212,8 +215,8 @@ pub fn unique_id() -> String {
 pub struct EventLog {
     bus: Bus,
     js: jetstream::Context,
-    /// The paths that the tier had before it was moved.
-    former: Vec<TierPath>,
+    /// Where the tier was, and those below it, before they were moved.
+    places: Places,
 }
 
 /// Who reads the log: each reader sees every event once, and again until it acknowledges.
@@ -269,13 +272,14 @@ impl EventLog {
                 .await
                 .map_err(|e| Error::local(format!("stream {name} of {site}"), e))?;
         }
-        Ok(Self { bus: bus.clone(), js, former: vec![] })
+        let places = Places::new(site.clone(), vec![]);
+        Ok(Self { bus: bus.clone(), js, places })
     }
 
     /// The log of a tier that was moved: what it took in under a former path speaks for the one
     /// that it has now, since the new parent knows it by no other.
-    pub fn formerly(mut self, paths: Vec<TierPath>) -> Self {
-        self.former = paths;
+    pub fn formerly(mut self, places: Places) -> Self {
+        self.places = places;
         self
     }
 
@@ -380,8 +384,8 @@ impl EventLog {
     }
 
     fn deliveries(&self, messages: consumer::pull::Stream) -> Deliveries {
-        let (site, former) = (self.bus.site().clone(), self.former.clone());
-        Deliveries { site, former, messages, client: self.bus.nats().clone(), broken: false }
+        let (site, places) = (self.bus.site().clone(), self.places.clone());
+        Deliveries { site, places, messages, client: self.bus.nats().clone(), broken: false }
     }
 }
 
@@ -399,7 +403,7 @@ pub struct Course {
 /// A running read of the log.
 pub struct Deliveries {
     site: TierPath,
-    former: Vec<TierPath>,
+    places: Places,
     messages: consumer::pull::Stream,
     client: Client,
     broken: bool,
@@ -436,7 +440,7 @@ impl Deliveries {
         let data = message.payload.clone();
         let event = Event::read(&name, headers.clone(), data.clone(), &self.site, &id, published)
             .and_then(|event| speaks_for_itself(event, &message.subject))
-            .map(|event| under_the_present_path(event, &self.former, &self.site));
+            .map(|event| under_the_present_path(event, &self.places, &self.site));
         let published_here = message.subject.starts_with("ev.");
         let client = self.client.clone();
         Ok(Delivery {
@@ -469,14 +473,21 @@ fn speaks_for_itself(event: Event, subject: &str) -> Result<Event, Error> {
     }
 }
 
-/// An event of a tier that was moved, or of one below it, by the path that the tier has now.
-fn under_the_present_path(mut event: Event, former: &[TierPath], site: &TierPath) -> Event {
+/// An event of a tier that was moved, or of one below it, by the path that the tier has now; so is
+/// the site that it is for.
+fn under_the_present_path(mut event: Event, places: &Places, site: &TierPath) -> Event {
+    let to = event.to().and_then(|to| to.parse().ok()).and_then(|to| places.now(&to));
+    if let Some(now) = to {
+        event.headers.insert(TO_HEADER.to_owned(), now.to_string());
+    }
     let Ok(source) = event.source.parse::<TierPath>() else { return event };
     if site.contains(&source) {
         return event;
     }
-    if let Some(before) = former.iter().find(|before| before.contains(&source)) {
-        event.source = format!("{site}{}", &source.as_str()[before.as_str().len()..]);
+    if let Some(before) = places.former().iter().find(|before| before.contains(&source)) {
+        let now = format!("{site}{}", &source.as_str()[before.as_str().len()..]);
+        let was = std::mem::replace(&mut event.source, now);
+        event.headers.entry(WAS_HEADER.to_owned()).or_insert(was);
     }
     event
 }

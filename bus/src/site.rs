@@ -44,6 +44,8 @@ const NODE_FILE: &str = "node.nk";
 const TENANT_LINK_FILE: &str = "link.nk";
 /// How often a site may be moved.
 pub const MOVES_MAX: usize = 16;
+/// How many former paths a site may have: its own moves, and those of sites above it.
+pub const FORMER_MAX: usize = 64;
 /// The address of a site that nobody needs to reach from elsewhere.
 pub const LOOPBACK: &str = "127.0.0.1";
 
@@ -63,8 +65,29 @@ pub struct Record {
     /// The paths that the site had before it was moved, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub former: Vec<TierPath>,
+    /// How many of them it left because a site above it was moved, its link staying as it was.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub followed: usize,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+impl Record {
+    /// A site whose server is its own, and that has no parent yet.
+    pub fn new(site: TierPath, class: TierClass, address: String, ports: Ports) -> Self {
+        let (operated, former, followed, parent) = Default::default();
+        Self { site, class, address, operated, ports, former, followed, parent }
+    }
+
+    /// How often the site itself was moved.
+    fn moves(&self) -> usize {
+        self.former.len().saturating_sub(self.followed)
+    }
 }
 
 /// The ports of a site. Clients and the monitor are served on the loopback address only.
@@ -121,6 +144,7 @@ impl SiteFolder {
         let (roster, tenants) = Default::default();
         let folder = Self { dir: dir.to_owned(), record, roster, tenants };
         folder.save()?;
+        folder.save_place()?;
         Ok(folder)
     }
 
@@ -139,17 +163,29 @@ impl SiteFolder {
         Ok(Self { dir: dir.to_owned(), record, roster, tenants })
     }
 
-    /// Writes record, roster and the server's configuration, making what keys are missing.
+    /// Writes the roster, the tenants and the server's configuration, making what keys are missing.
+    /// The record is left alone: whoever runs the site may have read it before it was changed.
     pub fn save(&self) -> Result<(), Error> {
         let fail = |e: &dyn ToString| Error::local(self.dir.display().to_string(), e.to_string());
-        let record = toml::to_string(&self.record).map_err(|e| fail(&e))?;
         let roster = serde_json::to_string_pretty(&self.roster).map_err(|e| fail(&e))?;
         let tenants = serde_json::to_string_pretty(&self.tenants).map_err(|e| fail(&e))?;
         write_secret(&self.file(ROSTER_FILE), &roster)?;
         write_secret(&self.file(TENANTS_FILE), &tenants)?;
-        self.issue_listener()?;
-        write_secret(&self.file(SERVER_FILE), &self.server()?.render()?)?;
+        self.save_server()
+    }
+
+    /// Writes where the site is. The record comes last: until it is there, the site is where it
+    /// was, and everything else is made anew from it.
+    pub fn save_place(&self) -> Result<(), Error> {
+        self.save_server()?;
+        let record = toml::to_string(&self.record)
+            .map_err(|e| Error::local(self.dir.display().to_string(), e.to_string()))?;
         write_secret(&self.file(RECORD_FILE), &record)
+    }
+
+    fn save_server(&self) -> Result<(), Error> {
+        self.issue_listener()?;
+        write_secret(&self.file(SERVER_FILE), &self.server()?.render()?)
     }
 
     /// The folder itself.
@@ -234,7 +270,7 @@ impl SiteFolder {
         let record = &self.record;
         let parent = record.parent.as_ref().map(|parent| ParentLink {
             address: parent.address.clone(),
-            tls: self.link_files(record.former.len()),
+            tls: self.link_files(record.moves()),
         });
         let mut accounts = vec![self.owner()?];
         for tenant in self.tenants.names() {
@@ -293,9 +329,20 @@ impl SiteFolder {
         links: impl Iterator<Item = (&'a str, &'a str)>,
     ) -> Result<Vec<ChildLink>, Error> {
         let link = |(name, public): (&str, &str)| {
-            Ok(ChildLink { path: self.record.site.child(name)?, public: public.to_owned() })
+            let path = self.record.site.child(name)?;
+            let former = self.former_places(&path);
+            Ok(ChildLink { path, former, public: public.to_owned() })
         };
         links.map(link).collect()
+    }
+
+    /// Where a child may still be that has not followed this site.
+    pub fn former_places(&self, child: &TierPath) -> Vec<TierPath> {
+        let before = self.record.former.iter().filter_map(|path| path.child(child.name()).ok());
+        let mut places: Vec<TierPath> = before.filter(|before| before != child).collect();
+        places.sort();
+        places.dedup();
+        places
     }
 
     /// Takes a tenant in, with keys of its own; the caller has the server read its configuration
@@ -391,10 +438,21 @@ impl SiteFolder {
         })
     }
 
-    /// Takes a child in that has a token; the caller has the server read its configuration again.
+    /// Takes a child in that has a token, with its tenants; the caller has the server read its
+    /// configuration again.
     pub fn admit(&mut self, request: &JoinRequest, now_s: u64) -> Result<JoinAnswer, Error> {
-        let child = self.roster.admit(request, now_s)?;
+        let (mut roster, mut tenants) = (self.roster.clone(), self.tenants.clone());
+        let child = roster.admit(request, now_s)?;
         let site = self.record.site.child(&child.name)?;
+        for (tenant, link) in &request.tenants {
+            let link = Some(link.clone());
+            tenants.link(&site, &LinkRequest { tenant: tenant.clone(), link })?;
+        }
+        if let Some(owners) = request.tenants.values().find(|link| roster.has_link(link)) {
+            return Err(Error::Bad(format!(
+                "join refused: {owners} is a key of this site's owner"
+            )));
+        }
         let authority = self.authority()?;
         let answer = JoinAnswer {
             class: child.class,
@@ -404,6 +462,7 @@ impl SiteFolder {
             payload_bytes_max: MAX_PAYLOAD_BYTES,
             site,
         };
+        (self.roster, self.tenants) = (roster, tenants);
         self.save()?;
         Ok(answer)
     }
@@ -418,7 +477,7 @@ impl SiteFolder {
 
     /// The nkey of the link to the parent.
     pub fn link_key(&self) -> Result<UserKey, Error> {
-        self.key(&link_file(self.record.former.len(), "nk"))
+        self.key(&link_file(self.record.moves(), "nk"))
     }
 
     fn link_files(&self, turn: usize) -> TlsFiles {
@@ -428,18 +487,19 @@ impl SiteFolder {
 
     /// The turn of the link that is asked for: a site that has a parent is about to move.
     fn next_turn(&self) -> usize {
-        self.record.former.len() + usize::from(self.record.parent.is_some())
+        self.record.moves() + usize::from(self.record.parent.is_some())
     }
 
     /// What this site asks of the parent that its token names; its keys are made where missing.
     pub fn request(&self, token: &Token) -> Result<JoinRequest, Error> {
         let turn = self.next_turn();
         let tls = LinkKey::load_or_generate(&self.link_files(turn).key)?;
-        JoinRequest::new(token, &self.key(&link_file(turn, "nk"))?, tls.public())
+        let link = |name: &str| Ok((name.to_owned(), self.tenant_link(name)?));
+        let tenants = self.tenants.names().map(link).collect::<Result<_, Error>>()?;
+        JoinRequest::new(token, &self.key(&link_file(turn, "nk"))?, tls.public(), tenants)
     }
 
-    /// Takes the place in the tree that a parent gave. The record is written last: until then the
-    /// site is where it was.
+    /// Takes the place in the tree that a parent gave.
     pub fn adopt(&mut self, answer: &JoinAnswer) -> Result<(), Error> {
         let files = self.link_files(self.next_turn());
         write_secret(&files.certificate, &answer.certificate)?;
@@ -450,29 +510,40 @@ impl SiteFolder {
         }
         self.record.class = answer.class;
         self.record.parent = Some(Parent { address: answer.address.clone() });
-        self.save()
+        self.save_place()
+    }
+
+    /// Takes the place that follows from a move of the site above; the link stays as it is.
+    pub fn follow(&mut self, site: &TierPath) -> Result<(), Error> {
+        let here = &self.record.site;
+        let refuse = |why: String| Err(Error::Bad(format!("{here} does not follow: {why}")));
+        if site.name() != here.name() || site.root() != here.root() || site.depth() < 2 {
+            return refuse(format!("{site} is no other place of the same site"));
+        }
+        if self.record.former.len() >= FORMER_MAX {
+            return refuse(format!("it has had {FORMER_MAX} other places, which is the limit"));
+        }
+        for child in self.roster.children() {
+            site.child(&child.name)?;
+        }
+        let before = std::mem::replace(&mut self.record.site, site.clone());
+        self.record.former.push(before);
+        self.record.followed += 1;
+        self.save_place()
     }
 
     /// Says why the site cannot move to the place that a token names.
     pub fn check_move(&self, token: &Token) -> Result<(), Error> {
         let site = &self.record.site;
         let refuse = |why: String| Err(Error::Bad(format!("{site} does not move: {why}")));
-        let children: Vec<&str> = self.roster.children().map(|c| c.name.as_str()).collect();
-        let tenants: Vec<&str> = self.tenants.names().collect();
-        if !tenants.is_empty() {
-            return refuse(format!(
-                "the new parent does not know the links of its tenants {tenants:?}; remove them \
-                 first with `edgescale tenant rm`"
-            ));
-        }
         if self.record.parent.is_none() {
             return refuse("it has no parent that it could leave".into());
         }
-        if !children.is_empty() {
-            return refuse(format!(
-                "its children {children:?} would lose their places; remove them first with \
-                 `edgescale tree rm`, or move them"
-            ));
+        if site.contains(&token.site) {
+            return refuse(format!("{} would be below itself", token.site));
+        }
+        for child in self.roster.children() {
+            token.site.child(&child.name)?;
         }
         if token.site.root() != site.root() {
             let (here, there) = (site.root(), token.site.root());
@@ -480,7 +551,7 @@ impl SiteFolder {
                 "it belongs to the tree of {here}, the token to that of {there}"
             ));
         }
-        if self.record.former.len() >= MOVES_MAX {
+        if self.record.moves() >= MOVES_MAX || self.record.former.len() >= FORMER_MAX {
             return refuse(format!("it was moved {MOVES_MAX} times, which is the limit"));
         }
         Ok(())

@@ -81,6 +81,9 @@ pub struct ParentLink {
 #[derive(Clone, Debug)]
 pub struct ChildLink {
     pub path: TierPath,
+    /// Where the child still is until it has followed this site, which was moved: it may hear
+    /// there that it should.
+    pub former: Vec<TierPath>,
     /// The public nkey of its link.
     pub public: String,
 }
@@ -271,6 +274,7 @@ fn write_child(out: &mut String, parent: &TierPath, child: &ChildLink) -> std::f
     subscribe.push(format!("sync.{parent}._.chg.>"));
     subscribe.push(format!("sync.{parent}._.apps"));
     subscribe.push("$SRV.>".into());
+    subscribe.extend(child.former.iter().map(|before| format!("ctl.{before}._.>")));
     writeln!(out, "      {{ nkey: {}, permissions: {{", child.public)?;
     writeln!(out, "          publish: {{ allow: {} }}", list(&publish))?;
     writeln!(out, "          subscribe: {{ allow: {} }} }} }}", list(&subscribe))

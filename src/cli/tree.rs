@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use bus::site::join::{self, Token};
-use bus::site::{LOOPBACK, Ports, Record, SiteFolder};
+use bus::site::{FORMER_MAX, LOOPBACK, Ports, Record, SiteFolder};
 use bus::{TierClass, TierPath};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -15,6 +15,7 @@ use super::Global;
 use super::output::{Output, table};
 use crate::context::{Context, Site};
 use crate::node::client;
+use crate::node::report::Brief;
 use crate::site::{Programs, run};
 use crate::tree::now_s;
 
@@ -26,7 +27,8 @@ pub enum Tree {
     Invite(Invite),
     /// Join as the site that a token names, in the folder of --dir, and run it
     Join(Join),
-    /// Move the site in --dir to the place that a token of its new parent names, with all it holds
+    /// Move the site in --dir to the place that a token of its new parent names, with all it holds;
+    /// the sites below it follow
     Move {
         /// The token; read from standard input when it is not given
         token: Option<String>,
@@ -102,16 +104,9 @@ fn class(text: &str) -> Result<TierClass, String> {
 
 impl Place {
     fn record(&self, site: TierPath, class: TierClass) -> Result<Record> {
-        let (address, operated) = (self.address.clone(), self.server.clone());
-        Ok(Record {
-            site,
-            class,
-            address,
-            operated,
-            ports: self.ports()?,
-            former: vec![],
-            parent: None,
-        })
+        let mut record = Record::new(site, class, self.address.clone(), self.ports()?);
+        record.operated = self.server.clone();
+        Ok(record)
     }
 
     fn ports(&self) -> Result<Ports> {
@@ -214,6 +209,7 @@ async fn move_site(token: Option<&str>, global: &Global, out: Output) -> Result<
     let token = Token::decode(&read_token(token)?)?;
     let mut folder = SiteFolder::open(&global.dir)?;
     folder.check_move(&token)?;
+    check_below(global, &token).await?;
     let before = folder.record.site.clone();
     let answer = join::ask(&token, &folder.request(&token)?).await;
     let answer = answer.with_context(|| format!("moving {before} to {}", token.site))?;
@@ -223,12 +219,29 @@ async fn move_site(token: Option<&str>, global: &Global, out: Output) -> Result<
         let restart = if operated { " Restart its nats-server now." } else { "" };
         let old = before.parent().map_or_else(String::new, |parent| parent.to_string());
         format!(
-            "{before} is {} from now on.{restart}\n\
+            "{before} is {} from now on, and those below follow.{restart}\n\
              At {old}, shut the old key out:   edgescale tree rm {}",
             token.site,
             before.name()
         )
     })
+}
+
+/// Those below that answer now must fit under the new place; who does not, sees for itself later.
+async fn check_below(global: &Global, token: &Token) -> Result<()> {
+    let Ok(context) = Context::load(&global.dir) else { return Ok(()) };
+    let Ok(bus) = context.site(None)?.connect().await else { return Ok(()) };
+    let Ok(brief) = client::control(&bus, "tree", "").await else { return Ok(()) };
+    let brief: Brief = client::json(&brief)?;
+    for below in brief.below() {
+        let refused = || format!("{} could not follow; move or remove it first", below.path);
+        let rest = &below.path.as_str()[brief.path.as_str().len()..];
+        let _: TierPath = format!("{}{rest}", token.site).parse().with_context(refused)?;
+        if below.former.len() >= FORMER_MAX {
+            bail!("it has had {FORMER_MAX} other places, which is the limit: {}", refused());
+        }
+    }
+    Ok(())
 }
 
 fn read_token(given: Option<&str>) -> Result<String> {

@@ -85,6 +85,7 @@ pub async fn control(node: Arc<Node>, request: Request) -> Answer {
         }
         ["tree", "invite"] => family::invite(&node, &request).await,
         ["tree", "remove"] => family::remove(&node, text(&request)?).await,
+        ["tree", "follow"] => family::follow(&node, &request).await,
         ["tree", "children"] => family::list(&node).await,
         ["dlq", verb] => dlq::answer(&node.events, verb, &request.payload).await,
         ["tenant", verb] => tenants::answer(&node, verb, &request).await,
@@ -92,9 +93,9 @@ pub async fn control(node: Arc<Node>, request: Request) -> Answer {
         ["site", child, "tenant"] => tenants::link(&node, child, &request).await,
         _ => Err(Refusal::bad(format!(
             "no control request {:?}; there are apps.apply, apps.delete, apps.get, apps.list, \
-             status, tree, tree.invite, tree.remove, tree.children, devices, logs, dlq.ls, \
-             dlq.show, dlq.redrive, dlq.drop, tenant.add, tenant.wait, tenant.rm, tenant.rotate, \
-             tenant.ls",
+             status, tree, tree.invite, tree.remove, tree.children, tree.follow, devices, logs, \
+             dlq.ls, dlq.show, dlq.redrive, dlq.drop, tenant.add, tenant.wait, tenant.rm, \
+             tenant.rotate, tenant.ls",
             subject.name
         ))),
     }

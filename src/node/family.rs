@@ -9,7 +9,7 @@ use std::time::Duration;
 use bus::pki::UserKey;
 use bus::site::SiteFolder;
 use bus::site::join::{Door, JoinAnswer, JoinRequest, Token};
-use bus::{Error, Refusal, RefusalKind, Request, Response, TierClass, TierPath};
+use bus::{Error, Headers, Refusal, RefusalKind, Request, Response, TierClass, TierPath};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::task::JoinHandle;
@@ -19,6 +19,10 @@ use crate::tree::now_s;
 
 /// How long an invitation is open when nothing is said, in seconds.
 const INVITE_S: u64 = 3_600;
+
+/// How often children are called that have not followed a move, and how long one may take.
+const CALL_EVERY: Duration = Duration::from_secs(1);
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The site's folder, and the door that is open while somebody is expected.
 pub struct Family {
@@ -47,6 +51,14 @@ pub struct Invite {
     pub class: Option<TierClass>,
     #[serde(default)]
     pub valid_s: Option<u64>,
+}
+
+/// What `tree.follow` is asked.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Follow {
+    /// The path that the site has from now on.
+    pub site: TierPath,
 }
 
 /// A child as `tree.children` lists it.
@@ -152,6 +164,61 @@ pub async fn reopen_door(node: &Arc<Node>) {
     };
     if expected && let Err(e) = open_door(node, family).await {
         node.logs.add("error", "tree", &format!("nobody can join: {e}"));
+    }
+}
+
+/// `tree.follow`: the site above was moved, and this one is below it under another path. Whoever
+/// runs the site starts it again there.
+pub async fn follow(node: &Node, request: &Request) -> Answer {
+    let family = family(node)?;
+    let asked: Follow = serde_json::from_slice(&request.payload)
+        .map_err(|e| Refusal::bad(format!("tree.follow: {e}; say site")))?;
+    if node.parent_up() {
+        let here = node.bus.site();
+        return Err(Refusal::bad(format!("{here} stays: its parent answers where it is")));
+    }
+    let followed = family.folder().follow(&asked.site).map_err(refusal);
+    match &followed {
+        Ok(()) => {
+            node.logs.add("info", "tree", &format!("this site is {} from now on", asked.site))
+        }
+        Err(e) => node.logs.add("error", "tree", &format!("the parent was moved: {e}")),
+    }
+    followed?;
+    Response::json(&asked)
+}
+
+/// After a move, has the children follow that are not here yet; until the node stops.
+pub async fn call_after(node: Arc<Node>) {
+    let Some(family) = node.family.clone() else { return std::future::pending().await };
+    if family.folder().record.former.is_empty() {
+        return std::future::pending().await;
+    }
+    loop {
+        let (children, site) = {
+            let folder = family.folder();
+            let names: Vec<String> = folder.roster().children().map(|c| c.name.clone()).collect();
+            (names, folder.record.site.clone())
+        };
+        for child in children.iter().filter_map(|name| site.child(name).ok()) {
+            if node.children.heard_ms_ago(&child).await.is_none() {
+                call_child_after(&node, &family, &child).await;
+            }
+        }
+        tokio::time::sleep(CALL_EVERY).await;
+    }
+}
+
+async fn call_child_after(node: &Node, family: &Family, child: &TierPath) {
+    let places = family.folder().former_places(child);
+    for before in places {
+        let subject = format!("ctl.{before}._.tree.follow");
+        let body = json!(Follow { site: child.clone() }).to_string();
+        match node.bus.request(&subject, &Headers::new(), body, CALL_TIMEOUT).await {
+            Ok(_) => node.logs.add("info", "tree", &format!("{before} follows, as {child}")),
+            Err(e) if e.not_done() => {}
+            Err(e) => node.logs.add("warn", "tree", &format!("{before} does not follow: {e}")),
+        }
     }
 }
 

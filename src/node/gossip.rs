@@ -129,9 +129,12 @@ pub async fn keep_looking(node: Arc<Node>) {
 pub async fn look(node: &Node) {
     let now = Instant::now();
     let mut below = vec![];
-    for brief in node.children.briefs().await {
-        collect(&brief, Duration::ZERO, now, &mut below);
+    let briefs = node.children.briefs().await;
+    for brief in &briefs {
+        collect(brief, Duration::ZERO, now, &mut below);
     }
+    let all = briefs.iter().flat_map(|brief| std::iter::once(brief).chain(brief.below()));
+    node.places.note_below(all.map(|brief| (&brief.path, brief.former.as_slice())));
     below.truncate(BELOW_MAX);
     node.route.note_sites(here(node, now), below);
 }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bus::{Bus, Error, Headers, Kind, Subject, TierPath};
+use bus::{Bus, Error, Headers, Kind, Places, Subject, TierPath};
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use store::{Link, LinkError};
@@ -20,12 +20,13 @@ const CHANGES_MAX: usize = 1_024;
 /// The bus, as the store sees it.
 pub struct BusLink {
     bus: Bus,
+    places: Places,
 }
 
 impl BusLink {
-    /// A link over this connection.
-    pub fn new(bus: Bus) -> Self {
-        Self { bus }
+    /// A link over this connection, which finds sites that were moved.
+    pub fn new(bus: Bus, places: Places) -> Self {
+        Self { bus, places }
     }
 
     async fn ask(&self, subject: &str, payload: Bytes) -> Result<Bytes, LinkError> {
@@ -66,6 +67,11 @@ impl Link for BusLink {
     async fn request(&self, site: &str, op: &str, payload: Bytes) -> Result<Bytes, LinkError> {
         let site: TierPath = site.parse().map_err(|e: Error| LinkError::Refused(e.to_string()))?;
         self.ask(&Subject::new(Kind::St, &site, op).to_string(), payload).await
+    }
+
+    fn moved(&self, site: &str) -> Option<String> {
+        let before = site.parse().ok()?;
+        self.places.now(&before).map(String::from)
     }
 
     async fn publish_changes(&self, table: &str, payload: Bytes) -> Result<(), LinkError> {

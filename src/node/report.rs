@@ -50,6 +50,9 @@ pub struct Brief {
     /// Where the site's HTTP door is: `http://host:port`.
     #[serde(default)]
     pub http: String,
+    /// The paths that the site had before it was moved, or one above it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former: Vec<TierPath>,
     /// How long ago the node was last heard, in ms; 0 for the one that answers.
     #[serde(default)]
     pub heard_ms_ago: u64,
@@ -61,6 +64,12 @@ impl Brief {
     /// How many sites this speaks for, itself included.
     pub fn size(&self) -> usize {
         1 + self.children.iter().map(Self::size).sum::<usize>()
+    }
+
+    /// The sites below, each before those below it.
+    pub fn below(&self) -> Vec<&Brief> {
+        let with_own = |child| std::iter::once(child).chain(Self::below(child));
+        self.children.iter().flat_map(with_own).collect()
     }
 }
 

@@ -21,6 +21,12 @@ pub trait Link: Send + Sync + 'static {
     /// Asks a child site, given by its path.
     async fn request(&self, site: &str, op: &str, payload: Bytes) -> Result<Bytes, LinkError>;
 
+    /// Where a site is now that was called `site` before it was moved: this one, or one below it.
+    fn moved(&self, site: &str) -> Option<String> {
+        let _ = site;
+        None
+    }
+
     /// Tells the children that follow `table` here. May be lost; followers notice.
     async fn publish_changes(&self, table: &str, payload: Bytes) -> Result<(), LinkError>;
 

@@ -16,7 +16,11 @@ const TREE: [&str; 3] = ["cloud", "cloud.east", "cloud.east.cell1"];
 #[tokio::test]
 async fn the_links_of_a_tree_are_links() -> Result<()> {
     let world = World::start_with(&TREE[..2], []).await?;
-    let link = |site: &str| BusLink::new(world.bus(site).clone());
+    let link = |site: &str| {
+        let bus = world.bus(site).clone();
+        let places = bus::Places::new(bus.site().clone(), vec![]);
+        BusLink::new(bus, places)
+    };
     let (root, child) = (link("cloud"), link("cloud.east"));
     let ends = Ends { root: ("cloud", &root), child: ("cloud.east", &child) };
     conformance::check(&ends).await;

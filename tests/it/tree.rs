@@ -82,6 +82,20 @@ impl Sites {
         Ok(())
     }
 
+    /// Kills everything of a site at once: its runner, its server, its nodes.
+    fn kill(&mut self, name: &str) -> Result<()> {
+        let at = self.running.iter().position(|(running, _)| running == name);
+        let (_, mut child) = self.running.remove(at.context("it does not run")?);
+        let below = children_of(child.id())?;
+        child.kill()?;
+        child.wait()?;
+        for pid in below {
+            // It may have ended with the one that started it.
+            let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).output()?;
+        }
+        Ok(())
+    }
+
     /// Invites a child and joins as it; the folder is named like the site.
     fn join(&self, parent: &str, name: &str) -> Result<String> {
         let invited = self.json(parent, &["tree", "invite", name], "")?;
@@ -106,6 +120,20 @@ impl Sites {
     fn log(&self, name: &str, file: &str) -> String {
         std::fs::read_to_string(self.dir(name).join(file)).unwrap_or_default()
     }
+}
+
+/// The processes that a process has started and that run.
+fn children_of(parent: u32) -> Result<Vec<u32>> {
+    let mut children = vec![];
+    for entry in std::fs::read_dir("/proc")?.flatten() {
+        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        let Some((head, rest)) = stat.rsplit_once(')') else { continue };
+        let is_child = rest.split_whitespace().nth(1) == Some(&parent.to_string());
+        if is_child && let Some(pid) = head.split(' ').next().and_then(|pid| pid.parse().ok()) {
+            children.push(pid);
+        }
+    }
+    Ok(children)
 }
 
 impl Drop for Sites {
@@ -383,6 +411,104 @@ async fn a_site_that_moves_takes_everything_along() -> Result<()> {
     sites.json("east", &["tree", "rm", "cell"], "")?;
     assert!(children(&east).await?.is_empty());
     Ok(())
+}
+
+/// The count of the handler at the root.
+async fn handled(cloud: &Bus) -> Result<u64> {
+    let counts = client::report(cloud).await?.metrics.counts;
+    Ok(counts.get("invocations works/h").copied().unwrap_or(0))
+}
+
+async fn visits(bus: &Bus) -> Result<i64> {
+    let rows = client::rows(bus, "works_visits").await?;
+    Ok(rows.first().and_then(|row| row["count"].as_i64()).unwrap_or(0))
+}
+
+#[tokio::test]
+async fn what_is_below_a_site_that_moves_follows_with_all_it_holds() -> Result<()> {
+    let mut sites = Sites::new()?;
+    sites.json("cloud", &["tree", "init", "cloud", "--ports", "auto"], "")?;
+    sites.start("cloud")?;
+    let cloud = sites.bus("cloud").await?;
+    sites.report("cloud").await?;
+    for (parent, name) in [("cloud", "east"), ("cloud", "west"), ("east", "mid"), ("mid", "cell")] {
+        sites.join(parent, name)?;
+        sites.start(name)?;
+        sites.report(name).await?;
+    }
+    let all = async || Ok((client::report(&cloud).await?.brief.below().len() == 4).then_some(()));
+    eventually("all sites at the root", all).await?;
+    let added = sites.json("cloud", &["tenant", "add", "acme"], "")?;
+    assert_eq!(added.as_array().map(Vec::len), Some(5), "{added}");
+
+    let code = crate::handlers::component("(i32.const 16)");
+    let digest = ::handlers::Digest::of(&code);
+    bus::Registry::open(&cloud).await?.put_code(digest.as_str(), code.into()).await?;
+    upload::apply(&cloud, &COUNTING.replace("CODE", digest.as_str())).await?;
+    let (mid, cell) = (sites.bus("mid").await?, sites.bus("cell").await?);
+    eventually("a visit at the cell", async || Ok(visit(&cell).await.ok())).await?;
+    eventually("a visit above it", async || Ok(visit(&mid).await.ok())).await?;
+    eventually("both at the root", async || Ok((handled(&cloud).await? == 2).then_some(())))
+        .await?;
+    let table = json!({"table": "works_visits"}).to_string();
+    let blob: Value = client::json(&client::ask(&cell, Kind::St, "export", table).await?)?;
+    let blob = blob["blob"].as_str().context("no blob")?.to_owned();
+    assert!(blob.starts_with("cloud.east.mid.cell/"), "{blob}");
+
+    // The parent is lost. What is written now waits at both sites, and moves with them.
+    sites.stop("east")?;
+    for _ in 0..10 {
+        visit(&cell).await?;
+        visit(&mid).await?;
+    }
+    let invited = sites.json("west", &["tree", "invite", "mid"], "")?;
+    let token = invited["token"].as_str().context("no token")?.to_owned();
+    // Whoever is away while it happens follows when it is back, and a move that was written down
+    // is carried out whoever dies meanwhile.
+    sites.kill("cell")?;
+    let moved = sites.json("mid", &["tree", "move"], &token)?;
+    assert_eq!(moved, json!({"site": "cloud.west.mid", "before": "cloud.east.mid"}));
+    sites.kill("mid")?;
+    sites.start("mid")?;
+    let west = sites.bus("west").await?;
+    seen(&west, "cloud.west.mid", true).await?;
+    sites.start("cell")?;
+    eventually("the cell to follow", async || {
+        let record = SiteFolder::open(&sites.dir("cell"))?.record;
+        Ok((record.site.as_str() == "cloud.west.mid.cell").then_some(()))
+    })
+    .await?;
+    sites.kill("cell")?;
+    sites.start("cell")?;
+    let mid = sites.bus("mid").await?;
+    seen(&mid, "cloud.west.mid.cell", true).await?;
+
+    eventually(
+        "every event at the root",
+        async || Ok((handled(&cloud).await? >= 22).then_some(())),
+    )
+    .await?;
+    eventually("every visit", async || Ok((visits(&cloud).await? == 22).then_some(()))).await?;
+    let cell = sites.bus("cell").await?;
+    assert_eq!((cell.site().as_str(), visits(&cell).await?), ("cloud.west.mid.cell", 22));
+    visit(&cell).await?;
+    eventually("one after the move", async || Ok((handled(&cloud).await? >= 23).then_some(())))
+        .await?;
+    assert_eq!(handled(&cloud).await?, 23, "an event came twice");
+    for name in ["cloud", "west", "mid", "cell"] {
+        assert_eq!(sites.report(name).await?.dead_letters, 0, "{name}");
+    }
+    // A blob has the name of the site that took it, as it was then.
+    let bytes = eventually("the blob", async || Ok(client::blob(&cloud, &blob).await.ok())).await?;
+    assert!(bytes.starts_with(b"PAR1"));
+    // The tenant has moved along.
+    eventually("the tenant's tree", async || {
+        let tree = sites.json("cloud", &["--tenant", "acme", "tree"], "")?;
+        let tree: Brief = serde_json::from_value(tree)?;
+        let paths: Vec<&str> = tree.below().iter().map(|brief| brief.path.as_str()).collect();
+        Ok(paths.contains(&"cloud.west.mid.cell").then_some(()))
+    })
+    .await
 }
 
 #[tokio::test]

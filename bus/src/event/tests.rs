@@ -73,7 +73,8 @@ proptest! {
 #[test]
 fn a_tier_that_moved_speaks_under_its_present_path() {
     let path = |text: &str| text.parse::<TierPath>().expect(text);
-    let former = [path("c.east.cell"), path("c")];
+    let (here, former) = (path("c.west.cell"), vec![path("c.east.cell"), path("c")]);
+    let places = Places::new(here.clone(), former);
     for (source, seen) in [
         ("c.east.cell", "c.west.cell"),
         ("c.east.cell.kid", "c.west.cell.kid"),
@@ -83,9 +84,14 @@ fn a_tier_that_moved_speaks_under_its_present_path() {
         ("https://camera.example", "https://camera.example"),
     ] {
         let event = Event::new("app.name", source, "").expect("an event");
-        let seen_as = under_the_present_path(event, &former, &path("c.west.cell")).source;
-        assert_eq!(seen_as, seen);
+        let id = event.message_id();
+        let seen_as = under_the_present_path(event, &places, &here);
+        assert_eq!(seen_as.source, seen);
+        assert_eq!(seen_as.message_id(), id, "it would be handled as another event");
     }
+    let mut down = Event::new("app.name", "c", "").expect("an event");
+    down.headers.insert(TO_HEADER.into(), "c.east.cell".into());
+    assert_eq!(under_the_present_path(down, &places, &here).to(), Some("c.west.cell"));
 }
 
 #[test]

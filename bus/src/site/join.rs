@@ -4,6 +4,7 @@
 //! the child signs its request with the token's key, so the parent knows who was invited. What the
 //! child sends is public: two public keys. Nothing is decided here.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -84,18 +85,27 @@ pub struct JoinRequest {
     pub link: String,
     /// The public key to be certified.
     pub tls: LinkPublic,
+    /// The public nkeys of the links of the site's tenants, by name, where it moves with some.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tenants: BTreeMap<String, String>,
     /// All of this, signed by the invitation's key; in base64.
     signature: String,
 }
 
 impl JoinRequest {
-    /// The request of a site with these keys.
-    pub fn new(token: &Token, link: &UserKey, tls: LinkPublic) -> Result<Self, Error> {
+    /// The request of a site with these keys, and those of its tenants' links.
+    pub fn new(
+        token: &Token,
+        link: &UserKey,
+        tls: LinkPublic,
+        tenants: BTreeMap<String, String>,
+    ) -> Result<Self, Error> {
         let key = UserKey::from_seed(&token.seed)?;
         let mut request = Self {
             invite: key.public.clone(),
             link: link.public.clone(),
             tls,
+            tenants,
             signature: String::new(),
         };
         request.signature = URL_SAFE_NO_PAD.encode(key.sign(&request.signed())?);
@@ -118,7 +128,11 @@ impl JoinRequest {
 
     fn signed(&self) -> Vec<u8> {
         let tls = String::from(self.tls.clone());
-        format!("edgescale join\n{}\n{}\n{tls}", self.invite, self.link).into_bytes()
+        let tenants = match self.tenants.is_empty() {
+            true => String::new(),
+            false => format!("\n{:?}", self.tenants),
+        };
+        format!("edgescale join\n{}\n{}\n{tls}{tenants}", self.invite, self.link).into_bytes()
     }
 }
 

@@ -52,6 +52,11 @@ impl Roster {
         self.children.iter()
     }
 
+    /// True when a child of the site's owner has that link.
+    pub fn has_link(&self, link: &str) -> bool {
+        self.children.iter().any(|child| child.link == link)
+    }
+
     /// When the last invitation that may still be answered expires; `None` when there is none.
     pub fn open_until_s(&self, now_s: u64) -> Option<u64> {
         let live = self.invites.iter().filter(|invite| invite.expires_s > now_s);

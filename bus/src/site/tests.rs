@@ -7,8 +7,7 @@ const NOW: u64 = 1_000_000;
 fn record(site: &str) -> Record {
     let site: TierPath = site.parse().expect(site);
     let class = site.default_class();
-    let (address, ports) = (LOOPBACK.to_owned(), Ports::USUAL);
-    Record { site, class, address, operated: None, ports, former: vec![], parent: None }
+    Record::new(site, class, LOOPBACK.to_owned(), Ports::USUAL)
 }
 
 fn join(parent: &mut SiteFolder, child: &mut SiteFolder) {
@@ -99,7 +98,67 @@ fn a_site_that_moves_gets_new_keys_and_keeps_its_own() {
     let elsewhere = Token { site: "other.cell".parse().expect("a path"), ..token };
     let error = there.check_move(&elsewhere).expect_err("another tree").to_string();
     assert!(error.contains("belongs to the tree of c"), "{error}");
-    west.record.parent = Some(Parent { address: "127.0.0.1:1".into() });
-    let error = west.check_move(&elsewhere).expect_err("children").to_string();
-    assert!(error.contains("[\"cell\"] would lose"), "{error}");
+    let below = Token { site: "c.west.cell.cell".parse().expect("a path"), ..elsewhere };
+    let error = there.check_move(&below).expect_err("below itself").to_string();
+    assert!(error.contains("would be below itself"), "{error}");
+}
+
+#[test]
+fn what_is_below_a_site_that_moves_follows_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let create = |site: &str| SiteFolder::create(&folder.path().join(site), record(site));
+    let (mut east, mut west) = (create("c.east").expect("east"), create("c.west").expect("west"));
+    let (mut mid, mut cell) = (create("c.east.mid").expect("mid"), create("x.y").expect("cell"));
+    join(&mut east, &mut mid);
+    cell.record.site = "c.east.mid.cell".parse().expect("a path");
+    join(&mut mid, &mut cell);
+    for folder in [&mut east, &mut mid] {
+        folder.add_tenant("acme").expect("a tenant");
+    }
+    let link = cell.link_key().expect("a key").public;
+
+    let token = west.invite("mid", TierClass::Edge, "127.0.0.1:1", NOW, NOW + 60).expect("token");
+    mid.check_move(&token).expect("it may move");
+    let request = mid.request(&token).expect("a request");
+    let error = west.admit(&request, NOW).expect_err("a tenant it lacks").to_string();
+    assert!(error.contains("c.west has no tenant \"acme\"; add it there first"), "{error}");
+    west.add_tenant("acme").expect("a tenant");
+    mid.adopt(&west.admit(&request, NOW).expect("admitted")).expect("adopted");
+    let acme = mid.tenant_link("acme").expect("a key");
+    assert_eq!(west.tenants().links("acme").collect::<Vec<_>>(), [("mid", acme.as_str())]);
+
+    // The child is still elsewhere: it may hear there where its parent is, and nothing else.
+    let text = std::fs::read_to_string(mid.file(SERVER_FILE)).expect("text");
+    assert!(text.contains("\"ctl.c.east.mid.cell._.>\"]") && text.contains(&link), "{text}");
+    assert!(!text.contains("call.c.east.mid.cell"), "{text}");
+    let places = mid.former_places(&"c.west.mid.cell".parse().expect("a path"));
+    assert_eq!(places.iter().map(TierPath::as_str).collect::<Vec<_>>(), ["c.east.mid.cell"]);
+
+    for wrong in ["c.west.mid.other", "d.west.mid.cell"] {
+        let error = cell.follow(&wrong.parse().expect("a path")).expect_err(wrong).to_string();
+        assert!(error.contains("is no other place of the same site"), "{error}");
+    }
+    cell.follow(&"c.west.mid.cell".parse().expect("a path")).expect("it follows");
+    let mut there = SiteFolder::open(cell.dir()).expect("the folder");
+    assert_eq!(there.record.site.as_str(), "c.west.mid.cell");
+    assert_eq!(there.link_key().expect("a key").public, link, "its link is the same");
+    // Its own next move gets a new key.
+    let token = east.invite("cell", TierClass::Edge, "127.0.0.1:1", NOW, NOW + 60).expect("token");
+    there
+        .adopt(&east.admit(&there.request(&token).expect("a request"), NOW).expect("admitted"))
+        .expect("adopted");
+    assert_ne!(there.link_key().expect("a key").public, link);
+    assert_eq!(there.record.former.len(), 2);
+}
+
+#[test]
+fn who_changes_the_roster_does_not_undo_a_move() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut site = SiteFolder::create(folder.path(), record("c.east")).expect("a site");
+    let mut stale = SiteFolder::open(folder.path()).expect("the folder");
+    site.follow(&"c.north.east".parse().expect("a path")).expect("it follows");
+    stale.add_tenant("acme").expect("a tenant");
+    let there = SiteFolder::open(folder.path()).expect("the folder");
+    assert_eq!(there.record.site.as_str(), "c.north.east");
+    assert!(there.tenants().has("acme"));
 }

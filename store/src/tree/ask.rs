@@ -105,7 +105,9 @@ impl Tree {
                 record::encode(&Described { spec }).into()
             }
             op::DECIDE => self.take_commit(record::decode("commit", payload)?).await?,
-            op::BLOB => self.blob_part(record::decode("request for a blob", payload)?).await?,
+            op::BLOB => {
+                self.blob_part(record::decode("request for a blob", payload)?, from).await?
+            }
             _ => return Err(Error::BadRequest(format!("unknown operation {op:?}"))),
         })
     }
@@ -117,7 +119,7 @@ impl Tree {
             let start = bytes.len() as u64;
             let end = start + CHUNK_BYTES as u64;
             let request = Blob { key: key.to_string(), start, end };
-            let Some((total, part)) = self.ask_for_part(key, &request).await? else {
+            let Some((total, part)) = self.ask_for_part(key, &request, AskUp::Yes).await? else {
                 return Ok(None);
             };
             blob::check_size(key, total)?;
@@ -205,8 +207,9 @@ impl Tree {
         HeadsAre { store: self.engine.id, heads: heads.collect() }
     }
 
-    /// Part of a blob with its total length in front, from here or the direction of its site.
-    async fn blob_part(&self, request: Blob) -> Result<Bytes> {
+    /// Part of a blob with its total length in front, from here or the direction of its site. What
+    /// the parent asks for is not asked of the parent: it is below, or nowhere.
+    async fn blob_part(&self, request: Blob, from: &str) -> Result<Bytes> {
         let key: BlobKey = request.key.parse()?;
         let objects = &self.engine.objects;
         if let Some(total) = blob::len(objects, &key).await? {
@@ -217,7 +220,9 @@ impl Tree {
             answer.put(part);
             return Ok(answer.freeze());
         }
-        match self.ask_for_part(&key, &request).await? {
+        let is_from_below = next_below(&self.engine.config.site, from).is_some();
+        let up = if is_from_below { AskUp::Yes } else { AskUp::No };
+        match self.ask_for_part(&key, &request, up).await? {
             Some((total, part)) => {
                 let mut answer = BytesMut::with_capacity(8 + part.len());
                 answer.put_u64_le(total);
@@ -228,12 +233,32 @@ impl Tree {
         }
     }
 
-    /// Asks the next site on the way to the blob's: a child if it lies below, else the parent.
-    async fn ask_for_part(&self, key: &BlobKey, request: &Blob) -> Result<Option<(u64, Bytes)>> {
+    /// Asks where the blob's site is now, if it was moved, and then where it was.
+    async fn ask_for_part(
+        &self,
+        key: &BlobKey,
+        request: &Blob,
+        up: AskUp,
+    ) -> Result<Option<(u64, Bytes)>> {
+        if let Some(now) = self.link.moved(key.site())
+            && let Some(found) = self.ask_towards(&now, request, up).await?
+        {
+            return Ok(Some(found));
+        }
+        self.ask_towards(key.site(), request, up).await
+    }
+
+    /// Asks the next site on the way to another: a child if it lies below, else the parent.
+    async fn ask_towards(
+        &self,
+        site: &str,
+        request: &Blob,
+        up: AskUp,
+    ) -> Result<Option<(u64, Bytes)>> {
         let payload = Bytes::from(record::encode(request));
         let here = &self.engine.config.site;
-        let answer = match next_below(here, key.site()) {
-            Some(_) if key.site() == here => return Ok(None),
+        let answer = match next_below(here, site) {
+            Some(_) if site == here => return Ok(None),
             Some(child) => {
                 let asking = self.link.request(&child, op::BLOB, payload);
                 match tokio::time::timeout(self.request_timeout(), asking).await {
@@ -241,7 +266,7 @@ impl Tree {
                     Err(_) => Err(Error::Deadline(child)),
                 }
             }
-            None if self.engine.is_root() => return Ok(None),
+            None if self.engine.is_root() || up == AskUp::No => return Ok(None),
             None => self.ask_parent_raw(op::BLOB, payload).await,
         };
         let mut answer = match answer {
@@ -255,6 +280,13 @@ impl Tree {
         let total = u64::from_le_bytes(answer[..].try_into().expect("8 bytes were split off"));
         Ok(Some((total, part)))
     }
+}
+
+/// Whether the parent may be asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum AskUp {
+    Yes,
+    No,
 }
 
 const NO_BLOB: &str = "no such blob";

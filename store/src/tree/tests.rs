@@ -363,6 +363,23 @@ async fn blobs_are_found_across_the_tree() {
 }
 
 #[tokio::test]
+async fn blobs_of_a_site_that_was_moved_are_found_where_it_is_now() {
+    let (net, [cloud, east, cell1, cell2]) = tree().await;
+    let bytes = Bytes::from_static(b"taken before the move");
+    cell1.put_blob(bytes.clone()).await.unwrap();
+    let key = BlobKey::of("cloud.west.cell1", &bytes);
+    let lost = BlobKey::of("cloud.west.cell1", b"never stored");
+    for store in [&cloud, &cell2] {
+        assert_eq!(store.get_blob(&key).await.ok().flatten(), None, "the way is known");
+    }
+    net.note_moved("cloud.west.cell1", "cloud.east.cell1");
+    for store in [&cell2, &cloud, &east, &cell1] {
+        assert_eq!(store.get_blob(&key).await.unwrap().unwrap(), bytes, "{}", store.site());
+        assert_eq!(store.get_blob(&lost).await.ok().flatten(), None);
+    }
+}
+
+#[tokio::test]
 async fn large_tables_travel_in_pages() {
     let net = Net::new(Faults::none(), 1);
     let cloud = net.start("cloud").await;

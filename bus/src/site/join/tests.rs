@@ -67,13 +67,15 @@ async fn a_child_speaks_to_none_but_the_parent_of_its_token() {
     let link = UserKey::generate().expect("a key");
     let tls = LinkKey::load_or_generate(&parent.folder.path().join("child.key")).expect("a key");
     let wrong = token(address.clone(), stranger.authority.fingerprint());
-    let request = JoinRequest::new(&wrong, &link, tls.public()).expect("a request");
+    let request =
+        JoinRequest::new(&wrong, &link, tls.public(), Default::default()).expect("a request");
     let error = ask(&wrong, &request).await.expect_err("a stranger").to_string();
     assert!(error.contains("not the site that the token is for"), "{error}");
     assert_eq!(asked.load(Ordering::Relaxed), 0, "the stranger got the request");
 
     let right = token(address.clone(), parent.authority.fingerprint());
-    let request = JoinRequest::new(&right, &link, tls.public()).expect("a request");
+    let request =
+        JoinRequest::new(&right, &link, tls.public(), Default::default()).expect("a request");
     let answer = ask(&right, &request).await.expect("an answer");
     assert_eq!(answer.authority, parent.authority.pem());
 

@@ -27,7 +27,8 @@ impl Child {
             seed: invite.seed.clone(),
             expires_s: LATER,
         };
-        JoinRequest::new(&token, &self.link, self.tls.public()).expect("a request")
+        JoinRequest::new(&token, &self.link, self.tls.public(), Default::default())
+            .expect("a request")
     }
 }
 

@@ -40,6 +40,8 @@ struct Inner {
     sites: Mutex<HashMap<String, Site>>,
     /// Children whose link to the parent is cut.
     cut: Mutex<HashSet<String>>,
+    /// Former paths of sites, and where each is now.
+    moved: Mutex<HashMap<String, String>>,
     /// Site and operation that are refused.
     refused: Mutex<HashSet<(String, String)>>,
     asked: Mutex<HashMap<(String, String), usize>>,
@@ -74,6 +76,7 @@ impl Net {
             random: Mutex::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
             sites: Mutex::default(),
             cut: Mutex::default(),
+            moved: Mutex::default(),
             refused: Mutex::default(),
             asked: Mutex::default(),
             followers: Mutex::default(),
@@ -140,6 +143,11 @@ impl Net {
 
     pub fn cut(&self, child: &str) {
         lock(&self.inner.cut).insert(child.into());
+    }
+
+    /// Has it known at a site and above that it was called `before`.
+    pub fn note_moved(&self, before: &str, now: &str) {
+        lock(&self.inner.moved).insert(before.into(), now.into());
     }
 
     pub fn mend(&self, child: &str) {
@@ -335,6 +343,11 @@ impl Link for VirtualLink {
 
     async fn request(&self, site: &str, op: &str, payload: Bytes) -> Result<Bytes, LinkError> {
         self.carry(site, op, payload).await
+    }
+
+    fn moved(&self, site: &str) -> Option<String> {
+        let now = lock(&self.net.inner.moved).get(site).cloned();
+        now.filter(|now| now.starts_with(&self.site))
     }
 
     async fn publish_changes(&self, table: &str, payload: Bytes) -> Result<(), LinkError> {
