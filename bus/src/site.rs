@@ -169,6 +169,9 @@ impl SiteFolder {
         let fail = |e: &dyn ToString| Error::local(self.dir.display().to_string(), e.to_string());
         let roster = serde_json::to_string_pretty(&self.roster).map_err(|e| fail(&e))?;
         let tenants = serde_json::to_string_pretty(&self.tenants).map_err(|e| fail(&e))?;
+        // The keys of a new tenant are there before anybody hears of it: whoever runs its node would
+        // make others.
+        self.server()?;
         write_secret(&self.file(ROSTER_FILE), &roster)?;
         write_secret(&self.file(TENANTS_FILE), &tenants)?;
         self.save_server()
