@@ -6,7 +6,7 @@
 
 mod body;
 mod connections;
-mod events;
+pub mod events;
 mod metrics;
 mod problem;
 mod routes;

@@ -11,7 +11,7 @@
 //! | `node.nk`, `client.nk`, `sys.nk` | the keys of node, operator, and of reloading the server |
 //! | `mqtt.nk` | the password of MQTT clients |
 //! | `tenants.json` | [`Tenants`]: who shares the site |
-//! | `tenants/NAME/` | `node.nk`, `client.nk`, `link.nk` of a tenant, and what its node keeps |
+//! | `tenants/NAME/` | `node.nk`, `client.nk`, `link.nk`, `mqtt.nk` of a tenant, and what its node keeps |
 //! | `nats.conf` | the server's configuration, written anew at each change |
 
 pub mod join;
@@ -34,7 +34,7 @@ use tenants::{LinkRequest, Tenants};
 pub const RECORD_FILE: &str = "site.toml";
 /// The name of the server's configuration within a site's folder.
 pub const SERVER_FILE: &str = "nats.conf";
-/// The file with the password of MQTT clients, whose name is [`crate::tree::MQTT_USER`].
+/// The file with the password of MQTT clients, whose name is [`crate::tree::mqtt_user`].
 pub const MQTT_FILE: &str = "mqtt.nk";
 const ROSTER_FILE: &str = "children.json";
 const TENANTS_FILE: &str = "tenants.json";
@@ -287,7 +287,6 @@ impl SiteFolder {
             operated: record.operated.is_some(),
             listener: self.listener(),
             system_user: self.key("sys.nk")?.public,
-            mqtt_password: self.key(MQTT_FILE)?.seed,
             parent,
             accounts,
         })
@@ -300,6 +299,7 @@ impl SiteFolder {
         users.extend(self.client_keys(ACCOUNT)?);
         Ok(Account {
             name: ACCOUNT.to_owned(),
+            mqtt_password: self.key(MQTT_FILE)?.seed,
             users,
             clients: vec![],
             link_seed: link_seed.transpose()?.map(|key| key.seed),
@@ -313,6 +313,7 @@ impl SiteFolder {
         let link_seed = parent.map(|_| key(TENANT_LINK_FILE)).transpose()?;
         Ok(Account {
             name: tenant.to_owned(),
+            mqtt_password: key(MQTT_FILE)?.seed,
             users: vec![key(NODE_FILE)?.public],
             clients: self.client_keys(tenant)?,
             link_seed: link_seed.map(|key| key.seed),

@@ -16,8 +16,16 @@ use crate::{Error, TierPath};
 
 /// The account of the site's owner; every other tenant has one that is named after it.
 pub const ACCOUNT: &str = "tenant";
-/// The user name of MQTT clients, who know no keys.
+/// The user name of the owner's MQTT clients, who know no keys.
 pub const MQTT_USER: &str = "mqtt";
+
+/// The user name of a tenant's MQTT clients; a server knows a name once for all accounts.
+pub fn mqtt_user(tenant: &str) -> String {
+    match tenant {
+        ACCOUNT => MQTT_USER.to_owned(),
+        tenant => format!("{MQTT_USER}-{tenant}"),
+    }
+}
 
 /// What a server keeps at most, in MB of memory and of disk: for the site's owner, and for every
 /// other tenant.
@@ -49,8 +57,6 @@ pub struct SiteServer {
     pub listener: TlsFiles,
     /// The public nkey that may have the server read its configuration again.
     pub system_user: String,
-    /// The password of [`MQTT_USER`].
-    pub mqtt_password: String,
     pub parent: Option<ParentLink>,
     /// The owner's first.
     pub accounts: Vec<Account>,
@@ -60,6 +66,8 @@ pub struct SiteServer {
 #[derive(Clone, Debug)]
 pub struct Account {
     pub name: String,
+    /// The password of its MQTT clients, whose name is [`mqtt_user`].
+    pub mqtt_password: String,
     /// Public nkeys that may do everything in the account at this site.
     pub users: Vec<String>,
     /// Public nkeys that may do everything but take away the streams of their node.
@@ -99,7 +107,7 @@ impl SiteServer {
     /// What the text holds that nobody else may read.
     pub fn secrets(&self) -> impl Iterator<Item = &str> {
         let seeds = self.accounts.iter().filter_map(|account| account.link_seed.as_deref());
-        seeds.chain([self.mqtt_password.as_str()])
+        seeds.chain(self.accounts.iter().map(|account| account.mqtt_password.as_str()))
     }
 
     fn write(&self, out: &mut String) -> std::fmt::Result {
@@ -166,8 +174,8 @@ impl SiteServer {
             write!(out, "      {{ nkey: {client}, permissions: {{ ")?;
             writeln!(out, "publish: {{ deny: {denied} }} }} }}")?;
         }
-        if is_owner && self.ports.mqtt != 0 && !self.operated {
-            self.write_mqtt_user(out)?;
+        if self.ports.mqtt != 0 && !self.operated {
+            self.write_mqtt_user(out, account)?;
         }
         for child in &account.children {
             write_child(out, &self.path, child)?;
@@ -175,13 +183,15 @@ impl SiteServer {
         writeln!(out, "    ]\n  }}")
     }
 
-    /// May publish and hear events of this site, and what the server keeps for MQTT itself.
-    fn write_mqtt_user(&self, out: &mut String) -> std::fmt::Result {
-        let (path, password) = (&self.path, &self.mqtt_password);
+    /// May publish and hear events of this site in its account, and what the server keeps for MQTT
+    /// itself.
+    fn write_mqtt_user(&self, out: &mut String, account: &Account) -> std::fmt::Result {
+        let (path, password) = (&self.path, &account.mqtt_password);
+        let user = mqtt_user(&account.name);
         let whole = format!("ev.{path}._.>");
         let publish = ["ev.*.*", "ev.*.*.*", &whole, "$MQTT.>"].map(str::to_owned);
         let subscribe = [&whole, "$MQTT.>"].map(str::to_owned);
-        writeln!(out, "      {{ user: {MQTT_USER}, password: \"{password}\"")?;
+        writeln!(out, "      {{ user: \"{user}\", password: \"{password}\"")?;
         writeln!(out, "        allowed_connection_types: [\"MQTT\"], permissions: {{")?;
         writeln!(out, "          publish: {{ allow: {} }}", list(&publish))?;
         writeln!(out, "          subscribe: {{ allow: {} }} }} }}", list(&subscribe))

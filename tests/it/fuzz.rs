@@ -16,9 +16,13 @@ use bus::site::tenants::{LinkRequest, Tenants};
 use bus::site::{Record, roster::Roster};
 use bus::trace::{Parent, Trace};
 use bus::{Event, Headers, Refusal, Response, Subject, TierPath};
+use bytes::Bytes;
+use edgescale::gateway::events::read_structured;
 use edgescale::node::report::{Brief, Report};
 use edgescale::node::tenants::About;
+use futures::stream::BoxStream;
 use serde::{Serialize, de::DeserializeOwned};
+use store::LinkError;
 
 /// The longest input, in bytes.
 const INPUT_BYTES_MAX: usize = 16 << 10;
@@ -299,4 +303,107 @@ fn control_messages() {
         let again = Refusal::of(&refusal.response()).expect("a refusal");
         assert_eq!((again.kind, again.message), (refusal.kind, refusal.message));
     });
+}
+
+#[test]
+fn structured_events() {
+    let corpus = [
+        r#"{"specversion":"1.0","id":"1","source":"cloud","type":"t","data":{"a":[1,null]}}"#,
+        r#"{"specversion":"1.0","id":"1","source":"s","type":"t","datacontenttype":"text/plain",
+            "data":"text","time":"2026-01-02T03:04:05Z","traceparent":"00-1-2-01"}"#,
+        r#"{"specversion":"1.0","id":"1","source":"s","type":"t","data_base64":"AAEC/w==",
+            "datacontenttype":"image/jpeg","partitionkey":"k","count":7,"good":true,"no":null}"#,
+    ];
+    let site: TierPath = "cloud.east".parse().expect("a path");
+    fuzz(&corpus, |bytes| {
+        let Some(event) = read_structured("app.name", bytes, &site) else { return };
+        // Whatever is taken in is stored under headers that the next site reads as the same event.
+        let headers = event.wire_headers();
+        assert!(headers.values().all(|value| !value.contains(['\r', '\n'])), "{headers:?}");
+        let now = time::OffsetDateTime::UNIX_EPOCH;
+        let again = Event::read("app.name", headers, event.data.clone(), &site, "other", now);
+        let again = again.expect("what was taken in can be read");
+        assert_eq!((&again.id, &again.source), (&event.id, &event.source));
+    });
+}
+
+/// A link on which nobody answers.
+struct Silence;
+
+#[async_trait::async_trait]
+impl store::Link for Silence {
+    async fn request_parent(&self, op: &str, _: Bytes) -> Result<Bytes, LinkError> {
+        Err(LinkError::Unreachable(op.to_owned()))
+    }
+
+    async fn request(&self, site: &str, _: &str, _: Bytes) -> Result<Bytes, LinkError> {
+        Err(LinkError::Unreachable(site.to_owned()))
+    }
+
+    async fn publish_changes(&self, _: &str, _: Bytes) -> Result<(), LinkError> {
+        Ok(())
+    }
+
+    async fn subscribe_parent_changes(
+        &self,
+        table: &str,
+    ) -> Result<BoxStream<'static, Bytes>, LinkError> {
+        Err(LinkError::Unreachable(table.to_owned()))
+    }
+}
+
+/// Whatever comes to a store as a request, from clients in JSON and from stores in their own
+/// format, the store answers or refuses, and goes on.
+#[test]
+fn store_requests() {
+    let corpus = [
+        r#"get {"table":"app_t","key":{"k":"a","n":1}}"#,
+        r#"get-many {"table":"app_t","keys":[{"k":"a","n":1},{"k":"b","n":-2}]}"#,
+        r#"scan {"table":"app_t","prefix":{"k":"a"},"filter":[{"column":"v","op":">","value":1.5}],
+           "limit":7,"reverse":true,"columns":["v"]}"#,
+        r#"put {"table":"app_t","rows":[{"k":"a","n":1,"v":2.5,"s":["x"]}],"level":"memory"}"#,
+        r#"patch {"table":"app_t","rows":[{"k":"a","n":1,"b":"AAEC"}]}"#,
+        r#"delete {"table":"app_t","rows":[{"k":"a","n":1}]}"#,
+        r#"increment {"table":"app_t","key":{"k":"a","n":1},"by":{"c":-9223372036854775808}}"#,
+        r#"commit {"table":"app_t","if":[{"key":{"k":"a","n":1},"absent":true}],
+           "do":[{"put":{"k":"a","n":1}},{"increment":{"key":{"k":"a","n":1},"by":{"c":1}}}]}"#,
+        r#"changes {"table":"app_t","after":"","limit":3}"#,
+        r#"create {"name":"app_u","columns":[{"name":"k","kind":"utf8"}],"key":["k"]}"#,
+        r#"table {"table":"app_t"}"#,
+        "status {}",
+        "up \u{7}\0\0\0\0\0\0\0\ncloud.east\0\u{1}\u{3}abc",
+        "range \u{5}app_t\0\0\0\0\u{40}\0",
+        "fetch \u{5}app_t\0\0\0\0\0\0",
+        "heads \u{1}\u{5}app_t",
+        "describe \u{5}app_t",
+        "blob \u{6}cloud/sha256-\0\u{10}",
+        "decide \u{5}app_t\0\u{1}\0",
+    ];
+    let spec = r#"{"name":"app_t","key":["k","n"],"partition":["k"],"columns":[
+        {"name":"k","kind":"utf8"},{"name":"n","kind":"int64"},{"name":"v","kind":"float64"},
+        {"name":"b","kind":"binary"},{"name":"c","kind":"int64","merge":"counter"},
+        {"name":"s","kind":"json","merge":"set"}]}"#;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = runtime.block_on(async {
+        let config = store::Config::new(folder.path().to_owned(), "cloud");
+        let store = store::EdgeStore::open(config).await.expect("a store");
+        store.attach(std::sync::Arc::new(Silence)).expect("it is in the tree");
+        let spec = serde_json::from_str(spec).expect("a specification");
+        store.create_table(&spec).await.expect("a table");
+        store
+    });
+    fuzz(&corpus, |bytes| {
+        let cut = bytes.iter().position(|b| *b == b' ').unwrap_or(bytes.len());
+        let (op, payload) = bytes.split_at(cut);
+        let payload = Bytes::copy_from_slice(payload.get(1..).unwrap_or_default());
+        // It could ask to wait for changes, or fill the disk with tables.
+        let waits = String::from_utf8_lossy(&payload).contains("wait_ms");
+        let Some(op) = std::str::from_utf8(op).ok().filter(|_| !waits) else { return };
+        let _ = runtime.block_on(store.serve(op, "cloud.east", payload));
+    });
+    let healthy = runtime.block_on(store.serve("get", "", corpus[0][4..].into()));
+    assert!(healthy.is_ok(), "{healthy:?}");
+    runtime.block_on(store.close());
 }

@@ -1,6 +1,7 @@
 //! Tenants of one tree: each as though it were alone, whatever another tries.
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -209,5 +210,85 @@ async fn a_new_key_drops_nobody_and_a_tenant_that_left_is_gone() -> Result<()> {
     let later = connect(&world, "cloud.east", "acme").await?;
     let seq = publish_acked(&later, subject, &event, SHORT * 10).await?;
     assert_eq!(seq, 1, "the log of the former tenant is still there");
+    Ok(())
+}
+
+const HEARD: &str = "[app]\nname = \"hello\"\nversion = \"1\"\n[[handler]]\nname = \"h\"\n\
+     component = \"CODE\"\n[[handler.trigger]]\nevent = \"front.>\"\n";
+
+#[tokio::test]
+async fn an_mqtt_client_starts_its_own_tenants_handler() -> Result<()> {
+    if Command::new("mosquitto_pub").arg("--help").output().is_err() {
+        eprintln!("skipped: no mosquitto_pub; run ./tools.sh test");
+        return Ok(());
+    }
+    let mut world = World::start_with(&SITES, []).await?;
+    let mut tenants = vec![];
+    for name in ["acme", "bolt"] {
+        add(&mut world, name).await?;
+        let root = connect(&world, "cloud", name).await?;
+        let code = crate::handlers::component("(i32.const 16)");
+        let digest = ::handlers::Digest::of(&code);
+        bus::Registry::open(&root).await?.put_code(digest.as_str(), code.into()).await?;
+        edgescale::upload::apply(&root, &HEARD.replace("CODE", digest.as_str())).await?;
+        tenants.push((name, connect(&world, "cloud.east", name).await?));
+    }
+    let door = world.context.site(Some("east"))?.mqtt.clone();
+    let (host, port) = door.split_once(':').context("the site has an MQTT door")?;
+    let publish = |user: &str, file: PathBuf| -> Result<bool> {
+        let password = std::fs::read_to_string(file)?;
+        let sent = Command::new("mosquitto_pub")
+            .args(["-h", host, "-p", port, "-u", user, "-P", password.trim()])
+            .args(["-q", "1", "-t", "ev/hello/front/x", "-m", "{}"])
+            .output()?;
+        Ok(sent.status.success())
+    };
+    let password = |tenant: &str| key_file(&world, "cloud.east", tenant).with_file_name("mqtt.nk");
+    let ran = async |bus: &Bus| -> Result<u64> {
+        let counts = client::report(bus).await?.metrics.counts;
+        Ok(counts.get("invocations hello/h").copied().unwrap_or(0))
+    };
+    // Each in turn: had another's handler heard it, its count would be ahead of its own events.
+    for round in 1..=2 {
+        for (at, (name, bus)) in tenants.iter().enumerate() {
+            let user = bus::tree::mqtt_user(name);
+            assert!(publish(&user, password(name))?, "{user} was not let in");
+            let once = async || Ok((ran(bus).await? >= round).then_some(()));
+            eventually(&format!("event {round} of {name}"), once).await?;
+            assert_eq!(ran(bus).await?, round, "{name} heard another's");
+            let (_, other) = &tenants[1 - at];
+            let expected = if at == 0 { round - 1 } else { round };
+            assert_eq!(ran(other).await?, expected, "{name} was heard by another");
+        }
+    }
+    assert!(!publish("mqtt-acme", password("bolt"))?, "another's password was accepted");
+    // The owner's node knows no such app; nothing has come to it.
+    let report = client::report(world.bus("cloud.east")).await?;
+    assert_eq!(report.metrics.counts.get("events delivered").copied().unwrap_or(0), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_old_key_is_refused_when_its_time_is_over() -> Result<()> {
+    let mut world = World::start_with(&SITES, []).await?;
+    add(&mut world, "acme").await?;
+    let held = connect(&world, "cloud", "acme").await?;
+    let file = key_file(&world, "cloud", "acme");
+    let old = std::fs::read_to_string(&file)?;
+    owner(&world, "cloud", "rotate", json!({"tenant": "acme", "grace_s": 5})).await?;
+    connect_with(&world, "cloud", &old).await?;
+    eventually("the old key to be refused", async || {
+        Ok(connect_with(&world, "cloud", &old).await.err().map(|_| ()))
+    })
+    .await?;
+    let list = owner(&world, "cloud", "ls", Value::Null).await?;
+    assert_eq!(list[1]["former"].as_array().map(Vec::len), Some(0), "{list}");
+    // Whoever was connected with it is not any more, and the new key is good.
+    eventually("the client of the old key to be cut off", async || {
+        Ok(client::report(&held).await.err().map(|_| ()))
+    })
+    .await?;
+    let new = std::fs::read_to_string(&file)?;
+    client::report(&connect_with(&world, "cloud", &new).await?).await?;
     Ok(())
 }

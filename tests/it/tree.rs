@@ -511,6 +511,63 @@ async fn what_is_below_a_site_that_moves_follows_with_all_it_holds() -> Result<(
     .await
 }
 
+/// What `doctor` found of the server at a site.
+fn settings_of(sites: &Sites, name: &str) -> Result<String> {
+    let checks: Vec<Value> = serde_json::from_slice(&sites.output(name, &["doctor"], "")?.stdout)?;
+    let settings = checks.iter().find(|check| check["name"] == "server's settings");
+    Ok(settings.context("no such check")?["found"].as_str().unwrap_or_default().to_owned())
+}
+
+#[tokio::test]
+async fn an_operator_runs_the_server_himself() -> Result<()> {
+    let mut sites = Sites::new()?;
+    let ports = bus::server::free_ports(4)?;
+    let list: Vec<String> = ports.iter().map(u16::to_string).collect();
+    let url = format!("nats://127.0.0.1:{}", ports[0]);
+    let init = ["tree", "init", "cloud", "--ports", &list.join(","), "--server", &url];
+    sites.json("cloud", &init, "")?;
+    // His own file says where the server listens, and takes the rest from the site's.
+    let (own, log) = (sites.folder.path().join("own.conf"), sites.folder.path().join("own.log"));
+    let config = sites.json("cloud", &["tree", "config", "--secrets"], "")?;
+    let printed = config["config"].as_str().context("no configuration")?;
+    assert_eq!(printed, sites.log("cloud", "nats.conf"));
+    assert!(!printed.contains("http:") && !printed.contains("\nlisten:"), "{printed}");
+    let listen = format!("listen: \"127.0.0.1:{}\"\nhttp: \"127.0.0.1:{}\"\n", ports[0], ports[1]);
+    let right = format!("{listen}include \"cloud/nats.conf\"\n");
+    let binary = bus::server::find(None, &tools())?;
+    std::fs::write(&own, &right)?;
+    let server = Server::start(&binary, &own, &log, ports[0])?;
+    sites.start("cloud")?;
+    let cloud = sites.bus("cloud").await?;
+    sites.report("cloud").await?;
+    assert_eq!(settings_of(&sites, "cloud")?, "as the tree needs them");
+    assert!(!sites.dir("cloud").join("nats.log").exists(), "a server was started");
+    sites.join("cloud", "east")?;
+    sites.start("east")?;
+    seen(&cloud, "cloud.east", true).await?;
+
+    // Wrong limits are refused, and named; with the right ones everything is back.
+    drop(server);
+    let wrong = printed.replace("max_payload: 1048576", "max_payload: 65536");
+    std::fs::write(&own, format!("{listen}{wrong}"))?;
+    let server = Server::start(&binary, &own, &log, ports[0])?;
+    let found = settings_of(&sites, "cloud")?;
+    assert!(found.contains("max_payload is 65536, needed is 1048576"), "{found}");
+    sites.stop("cloud")?;
+    sites.start("cloud")?;
+    eventually("the node to say what it lacks", async || {
+        let log = sites.log("cloud", "node.log");
+        Ok(log.contains("has max_payload 65536, where every site").then_some(()))
+    })
+    .await?;
+    drop(server);
+    std::fs::write(&own, &right)?;
+    let _server = Server::start(&binary, &own, &log, ports[0])?;
+    let cloud = sites.bus("cloud").await?;
+    sites.report("cloud").await?;
+    seen(&cloud, "cloud.east", true).await
+}
+
 #[tokio::test]
 async fn a_server_that_does_not_fit_is_refused_with_the_mend() -> Result<()> {
     let sites = Sites::new()?;
