@@ -403,7 +403,8 @@ async fn write_outputs(buses: &Buses, rows: &[Value], out: &Path) -> Result<Vec<
     }
     for table in ["motion", "motion_minute"] {
         let file = out.join(format!("{table}.parquet"));
-        client::export(&buses.root, &handlers::deploy::table_name(APP, table), &file).await?;
+        client::export(&buses.root, &handlers::deploy::table_name(APP, table), &file, &|_, _| {})
+            .await?;
         written.push(file);
     }
     Ok(written)

@@ -399,7 +399,7 @@ impl EdgeDeploy {
     ) -> Result<Option<Arc<App>>, Error> {
         let app = Arc::new(App::new(registered)?);
         for table in &app.manifest.tables {
-            let spec = table_spec(app.name(), table);
+            let spec = TableSpec { revision: app.revision, ..table_spec(app.name(), table) };
             let made = self.store.create_table(&spec).await;
             made.map_err(|e| Error::Conflict(format!("table {:?}: {e}", table.name)))?;
         }

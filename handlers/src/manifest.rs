@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use bus::TierClass;
 use bus::subject::matches as subject_matches;
 use serde::{Deserialize, Serialize};
-pub use store::{ColumnKind, ColumnSpec, Merge, TableSpec};
+pub use store::{ColumnKind, ColumnSpec, Merge, TTL_SECONDS_MAX, TableSpec, Ttl};
 
 use crate::Digest;
 pub use crate::cron::{Missed, Schedule};

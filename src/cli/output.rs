@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use comfy_table::{ContentArrangement, Table, presets};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 /// Where a command's answer goes.
@@ -18,6 +19,21 @@ impl Output {
             false => println!("{}", text(document).trim_end()),
         }
         Ok(())
+    }
+}
+
+impl Output {
+    /// A bar that shows how far something is; nowhere for programs.
+    pub fn bar(self, template: &str) -> ProgressBar {
+        if self.json {
+            return ProgressBar::hidden();
+        }
+        // Drawn on standard error, and only where that is a terminal.
+        let bar = ProgressBar::new(0);
+        match ProgressStyle::with_template(template) {
+            Ok(style) => bar.with_style(style),
+            Err(_) => bar,
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, anyhow};
 use bus::{Bus, Kind};
 use clap::Subcommand;
+use indicatif::ProgressBar;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
@@ -97,14 +98,14 @@ pub enum Store {
         #[arg(long)]
         reverse: bool,
     },
-    /// Write a whole table as a Parquet file
+    /// Write a whole table as a file: *.parquet, *.arrow (Arrow IPC), *.csv, else JSON lines
     Export {
         /// APP/TABLE
         table: String,
         /// The file
         out: PathBuf,
     },
-    /// Write the rows of a file: Parquet if named *.parquet, else JSON lines
+    /// Write the rows of a file: *.parquet, *.arrow (Arrow IPC), *.csv, else JSON lines
     Import {
         /// APP/TABLE
         table: String,
@@ -227,12 +228,18 @@ async fn carry_out(site: &Site, command: Store, out: Output) -> Result<()> {
             out.show(&client::json::<Scanned>(&answer)?, rows_text)
         }
         Store::Export { table, out: file } => {
-            let rows = client::export(&bus, &stored_name(&table)?, &file).await?;
+            let bar = out.bar("{wide_bar} {percent}% {eta}");
+            let told = |done, total| tell(&bar, done, total);
+            let rows = client::export(&bus, &stored_name(&table)?, &file, &told).await?;
+            bar.finish_and_clear();
             let answer = json!({"table": table, "rows": rows, "file": file});
             out.show(&answer, |_| format!("{rows} rows of {table} are in {}", file.display()))
         }
         Store::Import { table, file } => {
-            let rows = client::import(&bus, &stored_name(&table)?, &file).await?;
+            let bar = out.bar("{wide_bar} {percent}% {eta}");
+            let told = |done, total| tell(&bar, done, total);
+            let rows = client::import(&bus, &stored_name(&table)?, &file, &told).await?;
+            bar.finish_and_clear();
             let answer = json!({"table": table, "rows": rows, "file": file});
             out.show(&answer, |_| format!("{rows} rows of {} are in {table}", file.display()))
         }
@@ -259,6 +266,11 @@ async fn carry_out(site: &Site, command: Store, out: Output) -> Result<()> {
             }
         }
     }
+}
+
+fn tell(bar: &ProgressBar, done: u64, total: u64) {
+    bar.set_length(total);
+    bar.set_position(done);
 }
 
 async fn get(bus: &Bus, table: &str, keys: &[String], out: Output) -> Result<()> {

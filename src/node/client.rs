@@ -27,6 +27,11 @@ struct Page {
     next: Option<Value>,
 }
 
+#[derive(Deserialize)]
+struct Described {
+    table: store::TableSpec,
+}
+
 /// Asks a control question of the bus's own site.
 pub async fn control(bus: &Bus, name: &str, body: impl Into<bytes::Bytes>) -> Result<Response> {
     ask(bus, Kind::Ctl, name, body).await
@@ -76,40 +81,53 @@ pub async fn rows(bus: &Bus, table: &str) -> Result<Vec<Value>> {
     }
 }
 
+/// Is told how far something is, and where it ends.
+pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Sync);
+
 /// The bytes of a blob, wherever it lies; fetched range by range.
 pub async fn blob(bus: &Bus, key: &str) -> Result<Bytes> {
+    blob_with(bus, key, &|_| {}).await
+}
+
+async fn blob_with(bus: &Bus, key: &str, fetched: &(dyn Fn(u64) + Sync)) -> Result<Bytes> {
     let mut bytes = BytesMut::new();
     loop {
         let body = json!({"key": key, "offset": bytes.len(), "length": RANGE_BYTES});
         let range = ask(bus, Kind::St, "read-blob", body.to_string()).await?.payload;
         bytes.extend_from_slice(&range);
+        fetched(bytes.len() as u64);
         if range.len() < RANGE_BYTES {
             return Ok(bytes.freeze());
         }
     }
 }
 
-/// Writes a table as a Parquet file; returns the number of its rows.
-pub async fn export(bus: &Bus, table: &str, file: &Path) -> Result<u64> {
-    let answer = ask(bus, Kind::St, "export", json!({"table": table}).to_string()).await?;
-    let answer: Value = json(&answer)?;
+/// Writes a table as a file, whose name says how; returns the number of its rows.
+pub async fn export(bus: &Bus, table: &str, file: &Path, told: Progress<'_>) -> Result<u64> {
+    let body = json!({"table": table, "format": store::FileFormat::of(file)});
+    let answer: Value = json(&ask(bus, Kind::St, "export", body.to_string()).await?)?;
     let key = answer["blob"].as_str().context("the export has no blob")?;
-    let bytes = blob(bus, key).await?;
+    let total = answer["bytes"].as_u64().unwrap_or(0);
+    let bytes = blob_with(bus, key, &|fetched| told(fetched, total)).await?;
     std::fs::write(file, bytes).with_context(|| format!("cannot write {}", file.display()))?;
     Ok(answer["rows"].as_u64().unwrap_or(0))
 }
 
 /// Writes the rows of a file into a table; returns their number. Rows before a broken place are
 /// written, and writing them again changes nothing.
-pub async fn import(bus: &Bus, table: &str, file: &Path) -> Result<u64> {
+pub async fn import(bus: &Bus, table: &str, file: &Path, told: Progress<'_>) -> Result<u64> {
     let mut written = 0;
     let broken = |written| format!("{written} rows were written; mend the file and import again");
-    for rows in store::RowFile::open(file)? {
-        let rows: Vec<Value> = match rows {
+    let answer = ask(bus, Kind::St, "table", json!({"table": table}).to_string()).await?;
+    let Described { table: spec } = json(&answer)?;
+    let mut rows = store::RowFile::open(file, &spec)?;
+    while let Some(batch) = rows.next() {
+        let (done, total) = rows.progress();
+        let batch: Vec<Value> = match batch {
             Ok(rows) => rows.iter().map(store::row_to_json).collect(),
             Err(error) => return Err(error).with_context(|| broken(written)),
         };
-        let mut rest = &rows[..];
+        let mut rest = &batch[..];
         while !rest.is_empty() {
             let (now, later) = rest.split_at(fitting(rest));
             let body = json!({"table": table, "rows": now}).to_string();
@@ -117,6 +135,7 @@ pub async fn import(bus: &Bus, table: &str, file: &Path) -> Result<u64> {
             written += now.len() as u64;
             rest = later;
         }
+        told(done, total);
     }
     Ok(written)
 }

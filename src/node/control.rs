@@ -152,20 +152,27 @@ async fn read_blob(node: &Node, payload: &[u8]) -> Answer {
 #[derive(Deserialize)]
 struct Export {
     table: String,
+    #[serde(default = "parquet")]
+    format: store::FileFormat,
 }
 
-/// Writes a table as Parquet into a blob, to be read part by part; answers with its key.
+fn parquet() -> store::FileFormat {
+    store::FileFormat::Parquet
+}
+
+/// Writes a table as a file into a blob, to be read part by part; answers with its key.
 async fn export(node: &Node, payload: &[u8]) -> Answer {
     let asked: Export = serde_json::from_slice(payload)
         .map_err(|e| Refusal::bad(format!("export: {e}; say which table")))?;
     let disk = |e: std::io::Error| Refusal::new(RefusalKind::Internal, format!("export: {e}"));
     let folder = tempfile::tempdir().map_err(disk)?;
-    let file = folder.path().join("table.parquet");
-    let rows = node.store.export_parquet(&asked.table, &file).await;
+    let file = folder.path().join("table");
+    let rows = node.store.export(&asked.table, &file, asked.format).await;
     let rows = rows.map_err(|e| refusal_of_store(&e))?;
     let bytes = tokio::fs::read(&file).await.map_err(disk)?;
+    let length = bytes.len();
     let key = node.store.put_blob(bytes.into()).await.map_err(|e| refusal_of_store(&e))?;
-    Response::json(&json!({"blob": key.to_string(), "rows": rows}))
+    Response::json(&json!({"blob": key.to_string(), "rows": rows, "bytes": length}))
 }
 
 fn refusal_of_store(error: &store::Error) -> Refusal {
@@ -276,7 +283,8 @@ async fn check(node: &Node, registry: &Registry, text: &str) -> Result<Manifest,
     let manifest = Manifest::parse(text).map_err(|e| Refusal::bad(format!("manifest: {e}")))?;
     manifest.check_uploaded().map_err(|e| Refusal::bad(format!("manifest: {e}")))?;
     for table in &manifest.tables {
-        let spec = deploy::table_spec(&manifest.app.name, table);
+        let newest = deploy::table_spec(&manifest.app.name, table);
+        let spec = store::TableSpec { revision: u64::MAX, ..newest };
         let fits = node.store.check_table(&spec);
         fits.map_err(|e| Refusal::bad(format!("manifest: table {:?}: {e}", table.name)))?;
     }

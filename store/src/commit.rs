@@ -166,6 +166,7 @@ impl Version {
         let mut cells: Vec<_> = canonical
             .cells
             .iter()
+            .filter(|(number, _)| !spec.is_gone(*number))
             .filter_map(|(number, cell)| Some((&spec.columns.get(*number as usize)?.name, cell)))
             .collect();
         cells.sort_by_key(|(name, _)| *name);

@@ -165,6 +165,9 @@ impl Engine {
         spec.validate()?;
         let seq = {
             let mut state = self.write();
+            if let (Source::Own, Some(table)) = (source, state.tables.get(&spec.name)) {
+                table.schema.check_change(spec)?;
+            }
             match state.tables.get(&spec.name) {
                 Some(table) if table.schema.evolve(spec)? == **table.schema => state.seq,
                 _ => self.log(&mut state, source, vec![Body::Table(spec.clone())])?,

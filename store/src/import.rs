@@ -1,50 +1,141 @@
-//! Rows of files: Parquet as anybody writes it, and JSON lines.
+//! Rows of files: Parquet and Arrow IPC as anybody writes them, CSV, and JSON lines.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Lines};
+use std::io::{BufRead, BufReader, Lines, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::{ArrayRef, RecordBatch};
+use arrow::buffer::Buffer;
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, TimeUnit};
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use arrow::error::ArrowError;
+use arrow::ipc;
+use arrow::ipc::convert::fb_to_schema;
+use arrow::ipc::reader::{FileDecoder, read_footer_length};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
+use crate::csv;
 use crate::error::{Error, Result};
 use crate::run::column::{is_json, value_at};
-use crate::spec::{ColumnKind, ColumnSpec, Merge};
+use crate::spec::{ColumnKind, ColumnSpec, Merge, TableSpec};
 use crate::value::{Names, Row, Value, row_from_json};
 
-/// Rows that are read at a time.
+/// Rows that are handed on at a time.
 const BATCH_ROWS: usize = 1_000;
 /// Bytes of one line of JSON.
 const LINE_BYTES_MAX: usize = 1 << 20;
+/// Bytes of the footer of an Arrow file, and of one batch in it.
+const BLOCK_BYTES_MAX: u64 = 1 << 31;
+
+/// What a file of rows is, by the end of its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FileFormat {
+    /// `*.parquet`
+    Parquet,
+    /// `*.arrow`, `*.feather`, `*.ipc`: the Arrow IPC file format.
+    Arrow,
+    /// `*.csv`
+    Csv,
+    /// Anything else: one JSON object per line.
+    JsonLines,
+}
+
+impl FileFormat {
+    /// The format of a file of this name.
+    pub fn of(path: &Path) -> Self {
+        match path.extension().and_then(|end| end.to_str()) {
+            Some("parquet") => FileFormat::Parquet,
+            Some("arrow" | "feather" | "ipc") => FileFormat::Arrow,
+            Some("csv") => FileFormat::Csv,
+            _ => FileFormat::JsonLines,
+        }
+    }
+}
 
 /// The rows of a file, batch by batch. A broken file is an error at the place where it breaks.
 pub struct RowFile {
     path: PathBuf,
     rows: Rows,
+    done: Arc<AtomicU64>,
+    total: u64,
 }
 
 enum Rows {
-    Parquet(Box<ParquetRecordBatchReader>),
-    Lines { lines: Lines<BufReader<File>>, read: u64 },
+    Batches { batches: Batches, pending: Option<RecordBatch> },
+    Csv { records: csv::Records<BufReader<Counted>>, columns: Vec<ColumnSpec> },
+    Lines { lines: Lines<BufReader<Counted>>, read: u64 },
 }
 
+type Batches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send>;
+
 impl RowFile {
-    /// Opens a file: Parquet if it is named `*.parquet`, else JSON lines.
-    pub fn open(path: &Path) -> Result<Self> {
+    /// Opens a file of rows for a table; its name says what it is.
+    pub fn open(path: &Path, spec: &TableSpec) -> Result<Self> {
         let io = |e| Error::io(path.display().to_string(), e);
         let file = File::open(path).map_err(io)?;
-        let rows = if path.extension().is_some_and(|end| end == "parquet") {
-            let broken = |e: parquet::errors::ParquetError| refuse(path, e.to_string());
-            let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(broken)?;
-            let reader = reader.with_batch_size(BATCH_ROWS).build().map_err(broken)?;
-            Rows::Parquet(Box::new(reader))
-        } else {
-            Rows::Lines { lines: BufReader::new(file).lines(), read: 0 }
+        let bytes = file.metadata().map_err(io)?.len();
+        let done = Arc::new(AtomicU64::new(0));
+        let counted = |file| BufReader::new(Counted { file, done: done.clone() });
+        let (rows, total) = match FileFormat::of(path) {
+            FileFormat::Parquet => {
+                let broken = |e: parquet::errors::ParquetError| refuse(path, e.to_string());
+                let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(broken)?;
+                let total = reader.metadata().file_metadata().num_rows().max(0) as u64;
+                let reader = reader.with_batch_size(BATCH_ROWS).build().map_err(broken)?;
+                (Rows::Batches { batches: Box::new(reader), pending: None }, total)
+            }
+            FileFormat::Arrow => {
+                let arrow = guarded(|| ArrowFile::open(file, bytes));
+                let arrow = arrow.map_err(|e| refuse(path, e.to_string()))?;
+                // How many rows the batches have is known when they are read.
+                let total = arrow.blocks.len() as u64;
+                (Rows::Batches { batches: Box::new(arrow), pending: None }, total)
+            }
+            FileFormat::Csv => {
+                let mut records = csv::Records::new(counted(file));
+                let columns = match records.next() {
+                    Some(record) => record
+                        .and_then(|(line, names)| {
+                            let columns = csv::heading(spec, &names);
+                            columns.map_err(|reason| format!("line {line}: {reason}"))
+                        })
+                        .map_err(|reason| refuse(path, reason))?,
+                    None => return Err(refuse(path, "line 1: no heading".into())),
+                };
+                let columns = columns.into_iter().cloned().collect();
+                (Rows::Csv { records, columns }, bytes)
+            }
+            FileFormat::JsonLines => (Rows::Lines { lines: counted(file).lines(), read: 0 }, bytes),
         };
-        Ok(RowFile { path: path.to_owned(), rows })
+        Ok(RowFile { path: path.to_owned(), rows, done, total })
+    }
+
+    /// How far reading has got, and where it ends, in a measure of the format's own.
+    pub fn progress(&self) -> (u64, u64) {
+        (self.done.load(Ordering::Relaxed).min(self.total), self.total)
+    }
+
+    /// Rows of the next part of a batch.
+    fn part(&mut self) -> Option<Result<Vec<Row>>> {
+        let Rows::Batches { batches, pending } = &mut self.rows else { return None };
+        let batch = match pending.take() {
+            Some(batch) => batch,
+            None => match batches.next()? {
+                Ok(batch) => batch,
+                Err(e) => return Some(Err(refuse(&self.path, e.to_string()))),
+            },
+        };
+        let now = batch.num_rows().min(BATCH_ROWS);
+        let left = batch.slice(now, batch.num_rows() - now);
+        let is_parquet = FileFormat::of(&self.path) == FileFormat::Parquet;
+        let is_last = left.num_rows() == 0;
+        let step = if is_parquet { now as u64 } else { u64::from(is_last) };
+        self.done.fetch_add(step, Ordering::Relaxed);
+        *pending = (!is_last).then_some(left);
+        Some(rows_of(&self.path, &batch.slice(0, now)))
     }
 }
 
@@ -52,30 +143,132 @@ impl Iterator for RowFile {
     type Item = Result<Vec<Row>>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        let mut rows = Vec::new();
+        let failed = |path: &Path, reason| Some(Err(refuse(path, reason)));
         match &mut self.rows {
-            Rows::Parquet(reader) => {
-                let batch = reader.next()?.map_err(|e| refuse(&self.path, e.to_string()));
-                Some(batch.and_then(|batch| rows_of(&self.path, &batch)))
+            Rows::Batches { .. } => return self.part(),
+            Rows::Csv { records, columns } => {
+                let names: Names = columns.iter().map(|column| column.name.as_str()).collect();
+                while rows.len() < BATCH_ROWS {
+                    match records.next().map(|r| r.and_then(|r| row_of_record(columns, &names, r)))
+                    {
+                        Some(Ok(row)) => rows.push(row),
+                        Some(Err(reason)) => return failed(&self.path, reason),
+                        None => break,
+                    }
+                }
             }
             Rows::Lines { lines, read } => {
-                let mut rows = Vec::new();
                 for line in lines.by_ref() {
                     *read += 1;
                     match row_of_line(line) {
                         Ok(Some(row)) => rows.push(row),
                         Ok(None) => {}
-                        Err(text) => {
-                            return Some(Err(refuse(&self.path, format!("line {read}: {text}"))));
-                        }
+                        Err(text) => return failed(&self.path, format!("line {read}: {text}")),
                     }
                     if rows.len() == BATCH_ROWS {
                         break;
                     }
                 }
-                (!rows.is_empty()).then_some(Ok(rows))
             }
         }
+        (!rows.is_empty()).then_some(Ok(rows))
     }
+}
+
+/// A file that says how much of it has been read.
+struct Counted {
+    file: File,
+    done: Arc<AtomicU64>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.file.read(into)?;
+        self.done.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+}
+
+/// An Arrow IPC file. The lengths in it are checked against the file before anything is read.
+struct ArrowFile {
+    file: File,
+    bytes: u64,
+    decoder: FileDecoder,
+    blocks: std::vec::IntoIter<ipc::Block>,
+}
+
+impl ArrowFile {
+    fn open(mut file: File, bytes: u64) -> Result<Self, ArrowError> {
+        const TAIL_BYTES: usize = 10;
+        let broken = |text: &str| ArrowError::IpcError(text.into());
+        let tail = read_at(&mut file, bytes, bytes.saturating_sub(TAIL_BYTES as u64), 10)?;
+        let tail: [u8; TAIL_BYTES] =
+            (*tail).try_into().map_err(|_| broken("the file has no footer"))?;
+        let footer_bytes = read_footer_length(tail).map_err(|_| {
+            broken("this is no Arrow IPC file; streams have to be written as files first")
+        })? as u64;
+        let from = bytes.checked_sub(footer_bytes + TAIL_BYTES as u64);
+        let from = from.ok_or_else(|| broken("the footer is larger than the file"))?;
+        let footer = read_at(&mut file, bytes, from, footer_bytes)?;
+        let footer = ipc::root_as_footer(&footer).map_err(|e| broken(&e.to_string()))?;
+        let schema = footer.schema().ok_or_else(|| broken("the footer has no schema"))?;
+        let schema = Arc::new(fb_to_schema(schema));
+        let mut decoder = FileDecoder::new(schema, footer.version());
+        for block in footer.dictionaries().iter().flatten() {
+            decoder.read_dictionary(block, &read_block(&mut file, bytes, block)?)?;
+        }
+        let blocks: Vec<ipc::Block> = footer.recordBatches().iter().flatten().copied().collect();
+        Ok(ArrowFile { file, bytes, decoder, blocks: blocks.into_iter() })
+    }
+}
+
+impl Iterator for ArrowFile {
+    type Item = Result<RecordBatch, ArrowError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let block = self.blocks.next()?;
+        let bytes = read_block(&mut self.file, self.bytes, &block);
+        let decode = |bytes| guarded(|| self.decoder.read_record_batch(&block, &bytes));
+        bytes.and_then(decode).transpose()
+    }
+}
+
+/// Arrow's own decoder panics at some of what it finds in damaged files.
+fn guarded<T>(decode: impl FnOnce() -> Result<T, ArrowError>) -> Result<T, ArrowError> {
+    let decoded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(decode));
+    decoded.unwrap_or_else(|_| Err(ArrowError::IpcError("the file is damaged".into())))
+}
+
+fn read_block(file: &mut File, bytes: u64, block: &ipc::Block) -> Result<Buffer, ArrowError> {
+    let lengths = [i64::from(block.metaDataLength()), block.bodyLength(), block.offset()];
+    let [meta, body, offset] = lengths.map(|length| u64::try_from(length).unwrap_or(u64::MAX));
+    read_at(file, bytes, offset, meta.saturating_add(body))
+}
+
+fn read_at(file: &mut File, bytes: u64, from: u64, length: u64) -> Result<Buffer, ArrowError> {
+    let is_within = from.checked_add(length).is_some_and(|end| end <= bytes);
+    if !is_within || length > BLOCK_BYTES_MAX {
+        let text = format!("{length} bytes from byte {from} on are more than there are");
+        return Err(ArrowError::IpcError(text));
+    }
+    let mut read = vec![0; length as usize];
+    file.seek(SeekFrom::Start(from)).and_then(|_| file.read_exact(&mut read))?;
+    Ok(Buffer::from_vec(read))
+}
+
+fn row_of_record(
+    columns: &[ColumnSpec],
+    names: &Names,
+    (line, fields): (u64, Vec<csv::Field>),
+) -> Result<Row, String> {
+    if fields.len() != columns.len() {
+        let (found, wanted) = (fields.len(), columns.len());
+        return Err(format!("line {line}: {found} fields, and the heading has {wanted}"));
+    }
+    let values = columns.iter().zip(&fields).map(|(column, field)| csv::value(column, field));
+    let values = values.collect::<Result<Vec<_>>>().map_err(|e| format!("line {line}: {e}"))?;
+    Ok(Row::of(names.clone(), values))
 }
 
 fn row_of_line(line: std::io::Result<String>) -> Result<Option<Row>, String> {

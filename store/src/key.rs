@@ -35,9 +35,11 @@ pub fn decode(kind: ColumnKind, bytes: &mut &[u8]) -> Result<Value> {
             [1] => Value::Bool(true),
             _ => return Err(broken()),
         },
-        ColumnKind::Int64 => Value::Int(take_int(bytes)?),
+        ColumnKind::Int64 | ColumnKind::Int32 => Value::Int(take_int(bytes)?),
         ColumnKind::TimestampUs => Value::Time(take_int(bytes)?),
-        ColumnKind::Float64 => Value::Float(float_from_bits(u64::from_be_bytes(take(bytes)?))),
+        ColumnKind::Float64 | ColumnKind::Float32 => {
+            Value::Float(float_from_bits(u64::from_be_bytes(take(bytes)?)))
+        }
         ColumnKind::Utf8 => Value::Text(String::from_utf8(unescape(bytes)?).map_err(|_| broken())?),
         ColumnKind::Binary => Value::Bytes(unescape(bytes)?),
         ColumnKind::Json => return Err(broken()),
@@ -48,9 +50,11 @@ pub fn decode(kind: ColumnKind, bytes: &mut &[u8]) -> Result<Value> {
 /// same.
 pub fn skip(kind: ColumnKind, bytes: &mut &[u8]) -> Result<()> {
     match kind {
-        ColumnKind::Int64 | ColumnKind::TimestampUs | ColumnKind::Float64 => {
-            take::<8>(bytes).map(|_| ())
-        }
+        ColumnKind::Int64
+        | ColumnKind::Int32
+        | ColumnKind::TimestampUs
+        | ColumnKind::Float64
+        | ColumnKind::Float32 => take::<8>(bytes).map(|_| ()),
         ColumnKind::Utf8 if !bytes.contains(&0xff) => {
             let end = bytes.iter().position(|b| *b == 0).ok_or_else(broken)?;
             let (text, rest) = bytes.split_at(end);

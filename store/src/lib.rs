@@ -9,6 +9,7 @@ mod blob;
 mod changes;
 mod commit;
 mod config;
+mod csv;
 mod engine;
 mod error;
 mod export;
@@ -47,11 +48,11 @@ pub use commit::{COMMIT_STEPS_MAX, Commit, Condition, Expect, Version, Write};
 pub use config::{Config, WallClock};
 pub use engine::{Ack, Level};
 pub use error::{Error, Result};
-pub use import::RowFile;
+pub use import::{FileFormat, RowFile};
 pub use link::{Link, LinkError, PAYLOAD_BYTES_MAX};
 pub use read::{Found, GET_KEYS_MAX, ReadOptions, SCAN_ROWS_MAX};
 pub use scan::{Compare, Coverage, Filter, Scan, Scanned};
-pub use spec::{ColumnKind, ColumnSpec, Merge, TableSpec};
+pub use spec::{ColumnKind, ColumnSpec, Merge, TTL_SECONDS_MAX, TableSpec, Ttl};
 pub use status::{Status, TableStatus};
 pub use tree::wire::op;
 pub use value::{Row, Value, row_from_json, row_to_json};
@@ -130,7 +131,9 @@ impl EdgeStore {
         &self.inner.engine.config.site
     }
 
-    /// Creates a table, or adds nullable columns to it; an equal definition changes nothing.
+    /// Creates a table, or changes it to what `spec` says: nullable columns are added, kinds widen,
+    /// columns are dropped, and a higher revision may have another `ttl`. No row is rewritten. An
+    /// equal definition changes nothing.
     pub async fn create_table(&self, spec: &TableSpec) -> Result<()> {
         self.inner.engine.create_table(spec, Source::Own).await
     }
@@ -139,7 +142,7 @@ impl EdgeStore {
     pub fn check_table(&self, spec: &TableSpec) -> Result<()> {
         spec.validate()?;
         match self.inner.engine.read().tables.get(&spec.name) {
-            Some(table) => table.schema.evolve(spec).map(|_| ()),
+            Some(table) => table.schema.check_change(spec),
             None => Ok(()),
         }
     }

@@ -8,13 +8,16 @@
 pub mod column;
 mod merge;
 
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::{
-    Array, ArrayRef, BinaryArray, BinaryBuilder, BooleanArray, BooleanBuilder, UInt64Array,
-    UInt64Builder,
+    Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanArray, BooleanBuilder,
+    UInt64Array, UInt64Builder, new_null_array,
 };
+use arrow::buffer::BooleanBuffer;
 use arrow::compute::interleave;
+use arrow::datatypes::TimestampMicrosecondType;
 use hashbrown::HashTable;
 
 use crate::error::{Error, Result};
@@ -23,9 +26,9 @@ use crate::record;
 use crate::row::{Cell, RowState, Stamp};
 use crate::schema::Schema;
 use crate::value::{Row, Value};
-use column::{Builder, value_at};
+use column::{Builder, data_type, value_at};
 
-pub use merge::{Slice, merge};
+pub use merge::{Slice, kept, merge};
 
 /// A row state and the last entry of this store's history that changed it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -91,14 +94,15 @@ impl Run {
             for (number, value) in schema.key.iter().zip(schema.key_values(key)?) {
                 columns[*number as usize].push(&value);
             }
-            push_cells(schema, &row.state, &mut columns);
+            let state = live_cells(schema, &row.state);
+            push_cells(schema, &state, &mut columns);
             hlc.append_value(row.state.written.hlc);
             origin.append_value(row.state.written.origin);
             seq.append_value(row.seq);
             dead.append_value(!row.state.is_live());
-            match is_plain(schema, &row.state) {
+            match is_plain(schema, &state) {
                 true => states.append_null(),
-                false => states.append_value(record::encode(&row.state)),
+                false => states.append_value(record::encode(&*state)),
             }
             newest_hlc = newest_hlc.max(row.state.newest_hlc());
         }
@@ -109,8 +113,14 @@ impl Run {
             dead: dead.finish(),
             states: states.finish(),
         };
-        let columns = columns.into_iter().map(Builder::finish).collect();
-        Ok(Run::of_columns(schema, keys.finish(), columns, hidden, newest_hlc))
+        let columns = columns.into_iter().zip(&schema.columns).map(|(builder, column)| {
+            let array = builder.finish();
+            match array.len() == count {
+                true => array,
+                false => new_null_array(&data_type(column), count),
+            }
+        });
+        Ok(Run::of_columns(schema, keys.finish(), columns.collect(), hidden, newest_hlc))
     }
 
     /// A run from its parts, which have been checked to fit together.
@@ -192,9 +202,8 @@ impl Run {
 
     /// What a reader sees of a row.
     pub fn row(&self, i: usize) -> Row {
-        let columns = self.schema.columns.iter().zip(&self.columns);
-        let values = columns.map(|(column, array)| value_at(column, array, i)).collect();
-        Row::of(self.schema.names.clone(), values)
+        let values = self.schema.shown.iter().map(|n| self.value(*n, i)).collect();
+        Row::of(self.schema.shown_names.clone(), values)
     }
 
     /// The row's whole state.
@@ -215,18 +224,35 @@ impl Run {
 
     /// The run again with the columns of `schema`, made of the states of its rows.
     pub fn rebuilt(&self, schema: &Arc<Schema>) -> Result<Run> {
-        let numbers = self.schema.names.iter().map(|name| schema.number(name));
+        let numbers = self.schema.names.iter().map(|name| schema.place_of(name));
         let numbers = numbers.collect::<Result<Vec<_>>>()?;
         let row = |i| -> Result<(&[u8], Versioned)> {
             let mut state = self.state(i)?;
             if self.is_plain(i) {
-                state.cells.iter_mut().for_each(|(n, _)| *n = numbers[*n as usize]);
+                let cells = std::mem::take(&mut state.cells).into_iter();
+                let placed = cells.filter_map(|(n, cell)| Some((numbers[n as usize]?, cell)));
+                state.cells = placed.collect();
                 state.cells.sort_by_key(|(n, _)| *n);
             }
             Ok((self.key(i), Versioned { seq: self.seq(i), state }))
         };
         let rows = (0..self.len()).map(row).collect::<Result<Vec<_>>>()?;
         Run::of_rows(schema, rows.iter().map(|(key, row)| (*key, row)))
+    }
+
+    /// Which of the rows in `[from, to)` have a time of `first_us` or later in a column; none
+    /// means that all do.
+    fn timed_from(
+        &self,
+        number: u16,
+        first_us: i64,
+        from: usize,
+        to: usize,
+    ) -> Option<BooleanBuffer> {
+        let times = self.columns[number as usize].as_primitive::<TimestampMicrosecondType>();
+        let times = &times.values()[from..to];
+        let later = BooleanBuffer::collect_bool(times.len(), |i| times[i] >= first_us);
+        (later.count_set_bits() < later.len()).then_some(later)
     }
 
     /// Bytes in memory, roughly.
@@ -269,7 +295,10 @@ pub fn visible_row(schema: &Schema, key: &[u8], state: &RowState) -> Result<Row>
     for number in &schema.values {
         values[*number as usize] = state.value(*number, schema.column_at(*number).merge);
     }
-    Ok(Row::of(schema.names.clone(), values))
+    if schema.has_dropped() {
+        values = schema.shown.iter().map(|n| std::mem::take(&mut values[*n as usize])).collect();
+    }
+    Ok(Row::of(schema.shown_names.clone(), values))
 }
 
 /// True if the visible columns and the row's stamp say everything.
@@ -277,6 +306,16 @@ pub fn is_plain(schema: &Schema, state: &RowState) -> bool {
     state.deleted == Stamp::default()
         && state.cells.len() == schema.values.len()
         && state.cells.iter().all(|(_, cell)| matches!(cell, Cell::Fresh(_)))
+}
+
+/// The state without cells of columns that were dropped.
+fn live_cells<'a>(schema: &Schema, state: &'a RowState) -> Cow<'a, RowState> {
+    if !schema.has_dropped() || !state.cells.iter().any(|(n, _)| schema.is_gone(*n)) {
+        return Cow::Borrowed(state);
+    }
+    let mut live = state.clone();
+    live.cells.retain(|(n, _)| !schema.is_gone(*n));
+    Cow::Owned(live)
 }
 
 /// Adds what a reader sees of a row beside its key.

@@ -151,7 +151,7 @@ impl Scan {
     /// Positions of the columns to return.
     fn wanted(&self, schema: &Schema) -> Result<Vec<u16>> {
         match &self.columns {
-            None => Ok((0..schema.columns.len() as u16).collect()),
+            None => Ok(schema.shown.clone()),
             Some(names) => names.iter().map(|name| schema.number(name)).collect(),
         }
     }

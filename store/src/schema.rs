@@ -16,12 +16,18 @@ pub struct Schema {
     spec: TableSpec,
     /// The table's name, to share.
     pub table: Arc<str>,
-    /// All columns' names.
+    /// All columns' names, those of dropped ones included.
     pub names: Names,
+    /// Positions of the columns that a reader sees, ascending.
+    pub shown: Vec<u16>,
+    /// Their names.
+    pub shown_names: Names,
     /// Positions of the key columns, in the order of the key.
     pub key: Vec<u16>,
-    /// Positions of the other columns, ascending.
+    /// Positions of the other columns that a reader sees, ascending.
     pub values: Vec<u16>,
+    /// The key column with a row's time, and milliseconds that rows live.
+    ttl: Option<(u16, u64)>,
     /// For each key column whether it is one of the partition's.
     in_partition: Vec<bool>,
     /// Positions of the partition columns, in their order.
@@ -49,11 +55,24 @@ impl Schema {
         };
         let (key, partition) = (positions(&spec.key), positions(&spec.partition));
         let in_partition: Vec<bool> = key.iter().map(|number| partition.contains(number)).collect();
+        let shown: Vec<u16> = spec
+            .columns
+            .iter()
+            .zip(0..)
+            .filter_map(|(column, number)| (!spec.is_dropped(&column.name)).then_some(number))
+            .collect();
+        let ttl = spec
+            .ttl
+            .as_ref()
+            .and_then(|ttl| Some((*numbers.get(&ttl.column)?, ttl.seconds.saturating_mul(1_000))));
         let in_key_order = key.iter().filter(|number| partition.contains(number));
         Schema {
             table: spec.name.as_str().into(),
             names: spec.columns.iter().map(|c| c.name.as_str()).collect(),
-            values: (0..spec.columns.len() as u16).filter(|n| !key.contains(n)).collect(),
+            values: shown.iter().copied().filter(|n| !key.contains(n)).collect(),
+            shown_names: shown.iter().map(|n| spec.columns[*n as usize].name.as_str()).collect(),
+            shown,
+            ttl,
             partition_follows_key: in_key_order.eq(partition.iter()),
             key,
             in_partition,
@@ -63,12 +82,69 @@ impl Schema {
         }
     }
 
-    /// The position of a column, by which row states name it.
+    /// The position of a column that a reader sees, by which row states name it.
     pub fn number(&self, name: &str) -> Result<u16> {
-        self.numbers
-            .get(name)
-            .copied()
-            .ok_or_else(|| Error::UnknownColumn { table: self.name.clone(), column: name.into() })
+        match self.numbers.get(name).copied() {
+            _ if self.is_dropped(name) => Err(self.spec.dropped(name)),
+            Some(number) => Ok(number),
+            None => Err(Error::UnknownColumn { table: self.name.clone(), column: name.into() }),
+        }
+    }
+
+    /// Where cells of a column go that come from elsewhere; nowhere if it was dropped.
+    pub fn place_of(&self, name: &str) -> Result<Option<u16>> {
+        match self.is_dropped(name) {
+            true => Ok(None),
+            false => self.number(name).map(Some),
+        }
+    }
+
+    /// True if columns were dropped whose cells may still be about.
+    pub fn has_dropped(&self) -> bool {
+        self.shown.len() < self.spec.columns.len()
+    }
+
+    /// True if the column at a position was dropped.
+    pub fn is_gone(&self, number: u16) -> bool {
+        self.has_dropped() && !self.shown.contains(&number)
+    }
+
+    /// The key column with a row's time, and the first time (microseconds) of rows that live at
+    /// `now_ms`.
+    pub fn lives_from(&self, now_ms: u64) -> Option<(u16, i64)> {
+        let (column, ttl_ms) = self.ttl?;
+        let first_ms = i64::try_from(now_ms).ok()?.saturating_sub_unsigned(ttl_ms);
+        Some((column, first_ms.saturating_mul(1_000)))
+    }
+
+    /// True if all keys between these two have the same values before the time of the row.
+    pub fn time_orders(&self, min_key: &[u8], max_key: &[u8]) -> bool {
+        let Some((column, _)) = self.ttl else { return false };
+        let (mut min, mut max) = (min_key, max_key);
+        for number in self.key.iter().take_while(|number| **number != column) {
+            let kind = self.column_at(*number).kind;
+            if key::skip(kind, &mut min).is_err() || key::skip(kind, &mut max).is_err() {
+                return false;
+            }
+        }
+        let (from, to) = (min_key.len() - min.len(), max_key.len() - max.len());
+        min_key[..from] == max_key[..to]
+    }
+
+    /// True if the row of this encoded key has lived its time.
+    pub fn is_expired(&self, key: &[u8], now_ms: u64) -> bool {
+        let Some((column, first_us)) = self.lives_from(now_ms) else { return false };
+        let mut rest = key;
+        for number in &self.key {
+            let kind = self.column_at(*number).kind;
+            if *number == column {
+                return matches!(key::decode(kind, &mut rest), Ok(Value::Time(us)) if us < first_us);
+            }
+            if key::skip(kind, &mut rest).is_err() {
+                return false;
+            }
+        }
+        false
     }
 
     /// The column at a position.

@@ -8,7 +8,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::array::{Array, ArrayRef, RecordBatch, new_null_array};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, SchemaRef};
 use bytes::Bytes;
@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::objects::Objects;
-use crate::run::column::{data_type, encoded_keys, field};
+use crate::run::column::{data_type, encoded_keys, field, narrowed, widened};
 use crate::run::{Hidden, Run};
 use crate::schema::Schema;
 use crate::spec::TableSpec;
@@ -85,6 +85,12 @@ impl Segment {
     /// True if the key may be in the segment.
     pub fn spans(&self, key: &[u8]) -> bool {
         *self.min_key <= *key && *key <= *self.max_key
+    }
+
+    /// True if all rows have lived their time. That can only be told where the key begins with
+    /// what is equal in the whole segment, then comes the time.
+    pub fn is_expired(&self, schema: &Schema, now_ms: u64) -> bool {
+        schema.time_orders(&self.min_key, &self.max_key) && schema.is_expired(&self.max_key, now_ms)
     }
 
     /// No stamp in the segment is newer than this.
@@ -177,9 +183,7 @@ pub struct ParquetFile {
 impl ParquetFile {
     /// Begins a file with the columns of a table.
     pub fn begin(file: std::fs::File, spec: &TableSpec) -> std::io::Result<Self> {
-        let fields: Vec<Field> = spec.columns.iter().map(|c| field(spec, c)).collect();
-        let schema = Arc::new(ArrowSchema::new(fields));
-        let writer = ArrowWriter::try_new(file, schema, Some(properties()));
+        let writer = ArrowWriter::try_new(file, file_schema(spec), Some(properties()));
         Ok(ParquetFile { writer: writer.map_err(std::io::Error::other)? })
     }
 
@@ -192,6 +196,12 @@ impl ParquetFile {
     pub fn finish(self) -> std::io::Result<()> {
         self.writer.into_inner().map_err(std::io::Error::other)?.sync_all()
     }
+}
+
+/// The Arrow schema of a file of visible rows.
+pub fn file_schema(spec: &TableSpec) -> SchemaRef {
+    let fields: Vec<Field> = spec.shown().map(|c| field(spec, c)).collect();
+    Arc::new(ArrowSchema::new(fields))
 }
 
 fn to_parquet(batch: &RecordBatch) -> Result<Bytes, parquet::errors::ParquetError> {
@@ -215,12 +225,17 @@ fn properties() -> WriterProperties {
 /// All columns of a run, hidden ones included.
 fn whole_batch(run: &Run) -> Result<RecordBatch> {
     let spec = &run.schema;
-    let shown = spec.columns.iter().map(|c| field(spec, c));
-    let fields: Vec<Field> = shown.chain(hidden_fields()).collect();
+    let column = |number: &u16| {
+        let column = spec.column_at(*number);
+        let array = narrowed(column, &run.columns[*number as usize]);
+        (field(spec, column).with_data_type(array.data_type().clone()), array)
+    };
+    let (fields, shown): (Vec<Field>, Vec<ArrayRef>) = spec.shown.iter().map(column).unzip();
+    let fields: Vec<Field> = fields.into_iter().chain(hidden_fields()).collect();
     let Hidden { hlc, origin, seq, dead, states } = run.hidden.clone();
     let hidden: [ArrayRef; 5] =
         [Arc::new(hlc), Arc::new(origin), Arc::new(seq), Arc::new(dead), Arc::new(states)];
-    let arrays = run.columns.iter().cloned().chain(hidden).collect();
+    let arrays = shown.into_iter().chain(hidden).collect();
     let schema: SchemaRef = Arc::new(ArrowSchema::new(fields));
     RecordBatch::try_new(schema, arrays).map_err(|e| arrow_error(&spec.name, e))
 }
@@ -254,9 +269,8 @@ fn decode(meta: &SegmentMeta, schema: &Arc<Schema>, bytes: Bytes) -> Result<Run>
 
 fn decode_batch(meta: &SegmentMeta, schema: &Arc<Schema>, batch: &RecordBatch) -> Result<Run> {
     let name = &meta.name;
-    let own = Arc::new(Schema::new(own_spec(name, schema, batch)?));
-    let columns: Vec<ArrayRef> =
-        own.columns.iter().filter_map(|c| batch.column_by_name(&c.name).cloned()).collect();
+    let (own, columns) = own_part(name, schema, batch)?;
+    let own = Arc::new(Schema::new(own));
     let keys = encoded_keys(&own, &columns).map_err(|e| Error::corrupt(name, e.to_string()))?;
     let hidden = Hidden {
         hlc: hidden(name, batch, "_hlc")?,
@@ -273,22 +287,32 @@ fn decode_batch(meta: &SegmentMeta, schema: &Arc<Schema>, batch: &RecordBatch) -
     }
 }
 
-/// The part of the table's specification that the file has: it may be older than some columns.
-fn own_spec(name: &str, spec: &TableSpec, batch: &RecordBatch) -> Result<TableSpec> {
-    let mut own = spec.clone();
-    own.columns.retain(|column| batch.column_by_name(&column.name).is_some());
-    let is_whole = |key: &String| own.columns.iter().any(|c| c.name == *key);
-    if !spec.key.iter().all(is_whole) {
+/// The part of the table's specification that the file has (it may be older than some columns), with
+/// its columns. Those that were dropped since are nulls.
+fn own_part(
+    name: &str,
+    spec: &TableSpec,
+    batch: &RecordBatch,
+) -> Result<(TableSpec, Vec<ArrayRef>)> {
+    let (mut own, mut columns) = (spec.clone(), Vec::new());
+    own.columns.clear();
+    if spec.key.iter().any(|name| batch.column_by_name(name).is_none()) {
         return Err(Error::corrupt(name, "a key column is missing"));
     }
-    for column in &own.columns {
-        let found = batch.column_by_name(&column.name).map(|array| array.data_type());
-        if found != Some(&data_type(column)) {
-            let reason = format!("column {:?} is of another type", column.name);
-            return Err(Error::corrupt(name, reason));
-        }
+    for column in &spec.columns {
+        let array = match batch.column_by_name(&column.name) {
+            _ if spec.is_dropped(&column.name) => {
+                new_null_array(&data_type(column), batch.num_rows())
+            }
+            Some(array) => widened(column, array).ok_or_else(|| {
+                Error::corrupt(name, format!("column {:?} is of another type", column.name))
+            })?,
+            None => continue,
+        };
+        own.columns.push(column.clone());
+        columns.push(array);
     }
-    Ok(own)
+    Ok((own, columns))
 }
 
 fn hidden<T: Array + Clone + 'static>(name: &str, batch: &RecordBatch, column: &str) -> Result<T> {

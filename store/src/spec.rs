@@ -1,5 +1,7 @@
 //! Table specifications: what the `[[table]]` section of a manifest says.
 
+mod evolution;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -9,6 +11,8 @@ use crate::value::Row;
 pub const COLUMNS_MAX: usize = 256;
 /// Bytes of a table or column name.
 pub const NAME_BYTES_MAX: usize = 64;
+/// Seconds that rows may live: a thousand years.
+pub const TTL_SECONDS_MAX: u64 = 31_557_600_000;
 
 /// A table: its columns, its primary key and how it is cut into partitions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +27,26 @@ pub struct TableSpec {
     /// Key columns whose values choose the partition, the unit of migration. Empty: one partition.
     #[serde(default)]
     pub partition: Vec<String>,
+    /// How long rows live; none is for ever.
+    #[serde(default)]
+    pub ttl: Option<Ttl>,
+    /// Names of columns that were dropped, ascending. They are not used again. The definition of
+    /// one stays among `columns` where it was known before.
+    #[serde(default)]
+    pub dropped: Vec<String>,
+    /// Where two definitions have different `ttl`s, that of the higher revision counts.
+    #[serde(default)]
+    pub revision: u64,
+}
+
+/// How long rows live: nobody sees a row whose time lies further back, and merges remove it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ttl {
+    /// Seconds.
+    pub seconds: u64,
+    /// The `timestamp-us` column of the key that has a row's time.
+    pub column: String,
 }
 
 /// One column.
@@ -63,6 +87,10 @@ pub enum ColumnKind {
     TimestampUs,
     /// A JSON document, kept as text.
     Json,
+    /// 32-bit signed integer; may become `Int64`.
+    Int32,
+    /// 32-bit float; may become `Float64`.
+    Float32,
 }
 
 impl ColumnKind {
@@ -76,6 +104,8 @@ impl ColumnKind {
             ColumnKind::Binary => "bytes",
             ColumnKind::TimestampUs => "a time",
             ColumnKind::Json => "json",
+            ColumnKind::Int32 => "an integer of 32 bits",
+            ColumnKind::Float32 => "a float of 32 bits",
         }
     }
 }
@@ -101,53 +131,41 @@ impl TableSpec {
     /// Checks the whole specification; the error names the column and says what is wrong.
     pub fn validate(&self) -> Result<()> {
         self.check_names()?;
+        self.check_dropped()?;
         self.check_key()?;
+        self.check_ttl()?;
         self.columns.iter().try_for_each(|c| self.check_column(c))
     }
 
     /// Names of all columns: those of the key first, then the others as they were declared.
     pub fn in_reading_order(&self) -> Vec<String> {
-        let others = self.columns.iter().map(|column| &column.name);
+        let others = self.shown().map(|column| &column.name);
         let others = others.filter(|name| !self.key.contains(name));
         self.key.iter().chain(others).cloned().collect()
     }
 
     /// The column of that name.
     pub fn column(&self, name: &str) -> Result<&ColumnSpec> {
-        self.columns
-            .iter()
-            .find(|c| c.name == name)
-            .ok_or_else(|| Error::UnknownColumn { table: self.name.clone(), column: name.into() })
+        match self.columns.iter().find(|c| c.name == name) {
+            _ if self.is_dropped(name) => Err(self.dropped(name)),
+            Some(column) => Ok(column),
+            None => Err(Error::UnknownColumn { table: self.name.clone(), column: name.into() }),
+        }
+    }
+
+    /// True if a column of that name was dropped.
+    pub fn is_dropped(&self, name: &str) -> bool {
+        self.dropped.iter().any(|dropped| dropped == name)
+    }
+
+    /// The columns that a reader sees.
+    pub fn shown(&self) -> impl Iterator<Item = &ColumnSpec> {
+        self.columns.iter().filter(|column| !self.is_dropped(&column.name))
     }
 
     /// True if the column is part of the primary key.
     pub fn is_key(&self, column: &str) -> bool {
         self.key.iter().any(|k| k == column)
-    }
-
-    /// This specification with the columns that `newer` adds. Only adding nullable columns is a
-    /// compatible change; anything else is refused with the reason.
-    pub fn evolve(&self, newer: &TableSpec) -> Result<TableSpec> {
-        if self.key != newer.key || self.partition != newer.partition {
-            return Err(self.incompatible("the key or partition columns differ"));
-        }
-        let mut evolved = self.clone();
-        for column in &newer.columns {
-            match self.columns.iter().find(|c| c.name == column.name) {
-                Some(old) if old == column => {}
-                Some(_) => {
-                    let reason = format!("column {:?} is defined differently", column.name);
-                    return Err(self.incompatible(&reason));
-                }
-                None if column.nullable => evolved.columns.push(column.clone()),
-                None => {
-                    let reason = format!("new column {:?} must be nullable", column.name);
-                    return Err(self.incompatible(&reason));
-                }
-            }
-        }
-        evolved.validate()?;
-        Ok(evolved)
     }
 
     /// The key columns of a row.
@@ -200,6 +218,35 @@ impl TableSpec {
         }
     }
 
+    fn check_dropped(&self) -> Result<()> {
+        for (i, name) in self.dropped.iter().enumerate() {
+            if self.is_key(name) {
+                return Err(self.invalid(&format!("column {name:?} is of the key, so it stays")));
+            }
+            if self.dropped[..i].last().is_some_and(|before| before >= name) {
+                let reason = format!("dropped columns must ascend, {name:?} does not");
+                return Err(self.invalid(&reason));
+            }
+        }
+        match self.dropped.len() > COLUMNS_MAX {
+            true => Err(self.invalid("at most 256 columns are dropped")),
+            false => Ok(()),
+        }
+    }
+
+    fn check_ttl(&self) -> Result<()> {
+        let Some(Ttl { seconds, column: name }) = &self.ttl else { return Ok(()) };
+        let is_time = self.column(name).is_ok_and(|c| c.kind == ColumnKind::TimestampUs);
+        if !is_time || !self.is_key(name) {
+            let reason = format!("ttl counts from {name:?}, which is no timestamp-us of the key");
+            return Err(self.invalid(&reason));
+        }
+        match (1..=TTL_SECONDS_MAX).contains(seconds) {
+            true => Ok(()),
+            false => Err(self.invalid("ttl must be 1 second to 1000 years")),
+        }
+    }
+
     fn check_column(&self, column: &ColumnSpec) -> Result<()> {
         let name = &column.name;
         match (column.merge, column.kind) {
@@ -211,6 +258,14 @@ impl TableSpec {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The error for the use of a column that was dropped.
+    pub(crate) fn dropped(&self, column: &str) -> Error {
+        Error::BadRequest(format!(
+            "column {column:?} of table {:?} was dropped; leave it out",
+            self.name
+        ))
     }
 
     fn invalid(&self, reason: &str) -> Error {

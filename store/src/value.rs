@@ -91,7 +91,7 @@ impl Value {
 
     /// Fits the value to a column kind, converting only where nothing is lost: integers become
     /// floats and times, RFC 3339 text becomes a time, base64 text becomes bytes, and anything
-    /// becomes JSON. Null fits every kind.
+    /// becomes JSON. Floats of 32 bits are rounded to that. Null fits every kind.
     pub fn fit(self, column: &str, kind: ColumnKind) -> Result<Value> {
         match (kind, self) {
             (_, Value::Null) => Ok(Value::Null),
@@ -102,6 +102,12 @@ impl Value {
             | (ColumnKind::Binary, v @ Value::Bytes(_))
             | (ColumnKind::TimestampUs, v @ Value::Time(_)) => Ok(v),
             (ColumnKind::Float64, Value::Int(i)) => Ok(Value::Float(i as f64)),
+            (ColumnKind::Int32, v @ Value::Int(i)) => match i32::try_from(i) {
+                Ok(_) => Ok(v),
+                Err(_) => Err(wrong_type(column, kind.in_words(), &i.to_string())),
+            },
+            (ColumnKind::Float32, Value::Int(i)) => single(column, i as f64),
+            (ColumnKind::Float32, Value::Float(f)) => single(column, f),
             (ColumnKind::TimestampUs, Value::Int(us)) => Ok(Value::Time(us)),
             (ColumnKind::TimestampUs, Value::Text(s)) => parse_time(&s)
                 .map(Value::Time)
@@ -120,13 +126,13 @@ impl Value {
     }
 
     /// True if the value is null or of exactly this kind. Whether JSON text is sound is not
-    /// looked at.
+    /// looked at, nor whether a number fits 32 bits: the column may have been widened elsewhere.
     pub fn is_of(&self, kind: ColumnKind) -> bool {
         matches!(
             (kind, self),
             (_, Value::Null)
-                | (ColumnKind::Int64, Value::Int(_))
-                | (ColumnKind::Float64, Value::Float(_))
+                | (ColumnKind::Int64 | ColumnKind::Int32, Value::Int(_))
+                | (ColumnKind::Float64 | ColumnKind::Float32, Value::Float(_))
                 | (ColumnKind::Utf8, Value::Text(_))
                 | (ColumnKind::Bool, Value::Bool(_))
                 | (ColumnKind::Binary, Value::Bytes(_))
@@ -214,10 +220,26 @@ pub fn row_to_json(row: &Row) -> Json {
     Json::Object(row.iter().map(|(name, v)| (name.to_owned(), v.to_json())).collect())
 }
 
+/// A float rounded to 32 bits, which must not make it infinite.
+fn single(column: &str, float: f64) -> Result<Value> {
+    let rounded = f64::from(float as f32);
+    match rounded.is_finite() == float.is_finite() {
+        true => Ok(Value::Float(rounded)),
+        false => Err(wrong_type(column, ColumnKind::Float32.in_words(), &float.to_string())),
+    }
+}
+
 fn parse_time(text: &str) -> Option<i64> {
     let format = &time::format_description::well_known::Rfc3339;
     let nanos = time::OffsetDateTime::parse(text, format).ok()?.unix_timestamp_nanos();
     i64::try_from(nanos.div_euclid(1_000)).ok()
+}
+
+/// A time as RFC 3339, in years that this can write; else as microseconds since 1970.
+pub(crate) fn time_text(us: i64) -> String {
+    let format = &time::format_description::well_known::Rfc3339;
+    let time = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(us) * 1_000);
+    time.ok().and_then(|time| time.format(format).ok()).unwrap_or_else(|| us.to_string())
 }
 
 fn wrong_type(column: &str, expected: &str, got: &str) -> Error {

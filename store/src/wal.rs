@@ -402,6 +402,11 @@ fn recover_file(
 ) -> Result<()> {
     let name = file_name(number);
     let bytes = disk.read(&name).map_err(|e| Error::io(format!("log file {name}"), e))?;
+    if format::is_older(&bytes) {
+        let reason = "is of format 1, which this program does not read; open it with the one that \
+                      wrote it and export its tables";
+        return Err(Error::corrupt(format!("log file {name}"), reason));
+    }
     let parsed = format::parse(&bytes);
     let first_seq = parsed.first_seq;
     match parsed.end {

@@ -187,6 +187,18 @@ fn the_example_app(up: &Up, clip: &Path) -> Result<()> {
     let export = ["--at", "cell2", "store", "export", "doorcam/motion", file.as_str()];
     assert_eq!(up.json(&export)?["rows"], 132);
     assert_eq!(&std::fs::read(&file)?[..4], b"PAR1");
+    for name in ["motion.csv", "motion.arrow", "motion.jsonl"] {
+        let file = up.folder.path().join(name).display().to_string();
+        for verb in ["export", "import"] {
+            let answer = up.json(&["--at", "cell2", "store", verb, "doorcam/motion", &file])?;
+            assert_eq!(answer["rows"], 132, "{verb} {name}");
+        }
+    }
+    let broken = up.folder.path().join("broken.csv").display().to_string();
+    std::fs::write(&broken, "camera,time_us\nside,noon\n")?;
+    let complaint =
+        up.complaint(&["--at", "cell2", "store", "import", "doorcam/motion", &broken])?;
+    assert!(complaint.contains("line 2: column \"time_us\""), "{complaint}");
     rows_are_written_from_the_shell(up)?;
     let motion = r#"{"camera":"side","time_us":60000000,"score":0.5}"#;
     for _ in 0..2 {

@@ -17,7 +17,9 @@ const TIERS: &[(&str, TierClass)] = &[
 ];
 const KINDS: &[(&str, ColumnKind)] = &[
     ("int64", ColumnKind::Int64),
+    ("int32", ColumnKind::Int32),
     ("float64", ColumnKind::Float64),
+    ("float32", ColumnKind::Float32),
     ("utf8", ColumnKind::Utf8),
     ("bool", ColumnKind::Bool),
     ("binary", ColumnKind::Binary),
@@ -440,7 +442,7 @@ fn tables(root: &Node<'_>) -> Result<Vec<TableSpec>> {
 }
 
 fn table(node: &Node<'_>) -> Result<TableSpec> {
-    node.only(&["name", "columns", "key", "partition"])?;
+    node.only(&["name", "columns", "key", "partition", "ttl", "ttl_column", "drop"])?;
     let name = column_name(&node.need("name", "write name = \"my_table\"")?)?;
     let mut columns = columns(node)?;
     let key_field = node.need("key", "write key = [\"column\", …]")?;
@@ -459,9 +461,81 @@ fn table(node: &Node<'_>) -> Result<TableSpec> {
         }
         column.nullable = false;
     }
-    let table = TableSpec { name, columns, key, partition };
+    let ttl = ttl(node, &columns, &key)?;
+    let dropped = dropped(node, &columns)?;
+    let table = TableSpec { name, columns, key, partition, ttl, dropped, revision: 0 };
     table.validate().map_err(|error| node.wrong(error.to_string()))?;
     Ok(table)
+}
+
+/// `ttl`, counted from the one time column of the key, or from the one that `ttl_column` names.
+fn ttl(node: &Node<'_>, columns: &[ColumnSpec], key: &[String]) -> Result<Option<Ttl>> {
+    let named = node.field("ttl_column");
+    let Some(field) = node.field("ttl") else {
+        return match named {
+            Some(named) => Err(named.wrong("there is no ttl; write one, or remove this line")),
+            None => Ok(None),
+        };
+    };
+    let seconds = seconds(&field)?;
+    let is_time = |name: &&String| {
+        columns.iter().any(|c| c.name == **name && c.kind == ColumnKind::TimestampUs)
+    };
+    let times: Vec<&String> = key.iter().filter(is_time).collect();
+    let column = match (named, &times[..]) {
+        (_, []) => {
+            return Err(field.wrong(
+                "rows live from a time in their key, and this key has none; put a timestamp_us \
+                 column into the key",
+            ));
+        }
+        (None, [one]) => (*one).clone(),
+        (None, several) => {
+            let names: Vec<&str> = several.iter().map(|name| name.as_str()).collect();
+            return Err(field.wrong(format!(
+                "the key has several times; write ttl_column = one of {}",
+                names.join(", ")
+            )));
+        }
+        (Some(named), times) => {
+            let choices: Vec<(&str, &str)> =
+                times.iter().map(|n| (n.as_str(), n.as_str())).collect();
+            named.choice("time column of the key", &choices)?.to_owned()
+        }
+    };
+    Ok(Some(Ttl { seconds, column }))
+}
+
+/// A duration such as `"90s"`, `"30m"`, `"12h"` or `"30d"`, in seconds.
+fn seconds(field: &Field<'_>) -> Result<u64> {
+    let text = field.text()?;
+    let units = [("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400)];
+    let found = units.iter().find_map(|(unit, seconds)| {
+        let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+        number.checked_mul(*seconds)
+    });
+    found.filter(|seconds| (1..=TTL_SECONDS_MAX).contains(seconds)).ok_or_else(|| {
+        let text = short(text);
+        field
+            .wrong(format!("\"{text}\" is no time; write a number and s, m, h or d, as in \"30d\""))
+    })
+}
+
+/// Names of columns that are gone for good.
+fn dropped(node: &Node<'_>, columns: &[ColumnSpec]) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    let entries = node.field("drop").map(|field| field.list()).transpose()?;
+    for entry in entries.unwrap_or_default() {
+        let name = column_name(&entry)?;
+        if columns.iter().any(|column| column.name == name) {
+            let problem = format!("\"{name}\" is among the columns as well; remove it there");
+            return Err(entry.wrong(problem));
+        }
+        names.push(name);
+    }
+    names.sort();
+    names.dedup();
+    Ok(names)
 }
 
 fn columns(node: &Node<'_>) -> Result<Vec<ColumnSpec>> {

@@ -137,7 +137,7 @@ fn every_mistake_has_a_line_a_field_and_a_mend() {
             "[[table]]\nname = \"t\"\nkey = [\"k\"]\n\
              columns = [{ name = \"k\", type = \"utf8\" }, { name = \"v\", type = \"int\" }]",
             "line 12: table[0].columns[1].type: unknown type \"int\"; \
-             use one of int64, float64, utf8, bool, binary, timestamp_us, json",
+             use one of int64, int32, float64, float32, utf8, bool, binary, timestamp_us, json",
         ),
         (
             "[[table]]\nname = \"t\"\nkey = [\"x\"]\n\
@@ -153,6 +153,31 @@ fn every_mistake_has_a_line_a_field_and_a_mend() {
             "[[table]]\nname = \"t\"\nkey = [\"k\"]\ncolumns = [{ name = \"k\", type = \"utf8\" }, \
              { name = \"v\", type = \"utf8\", merge = \"counter\" }]",
             "line 12: table[0].columns[1].merge: counters are int64; change the type or the rule",
+        ),
+        (
+            "[[table]]\nname = \"t\"\nkey = [\"k\"]\nttl = \"30d\"\n\
+             columns = [{ name = \"k\", type = \"utf8\" }]",
+            "line 12: table[0].ttl: rows live from a time in their key, and this key has none; ",
+        ),
+        (
+            "[[table]]\nname = \"t\"\nkey = [\"k\"]\nttl = \"30 days\"\n\
+             columns = [{ name = \"k\", type = \"timestamp_us\" }]",
+            "line 12: table[0].ttl: \"30 days\" is no time; write a number and s, m, h or d, ",
+        ),
+        (
+            "[[table]]\nname = \"t\"\nkey = [\"k\", \"l\"]\nttl = \"30d\"\ncolumns = [\
+             { name = \"k\", type = \"timestamp_us\" }, { name = \"l\", type = \"timestamp_us\" }]",
+            "line 12: table[0].ttl: the key has several times; write ttl_column = one of k, l",
+        ),
+        (
+            "[[table]]\nname = \"t\"\nkey = [\"k\"]\nttl_column = \"k\"\n\
+             columns = [{ name = \"k\", type = \"timestamp_us\" }]",
+            "line 12: table[0].ttl_column: there is no ttl; write one, or remove this line",
+        ),
+        (
+            "[[table]]\nname = \"t\"\nkey = [\"k\"]\ndrop = [\"k\"]\n\
+             columns = [{ name = \"k\", type = \"utf8\" }]",
+            "line 12: table[0].drop[0]: \"k\" is among the columns as well; remove it there",
         ),
         (
             "[grants]\nhosts = [\"https://example.org\"]",
@@ -311,6 +336,16 @@ fn schedules_are_read_and_checked() {
         let found = with(lines).unwrap_err().to_string();
         assert!(found.contains(wanted), "{found}");
     }
+}
+
+#[test]
+fn a_table_says_how_long_rows_live_and_what_is_gone() {
+    let text = "[[table]]\nname = \"t\"\nkey = [\"k\", \"at\"]\nttl = \"12h\"\n\
+        drop = [\"z\", \"b\"]\ncolumns = [{ name = \"k\", type = \"int32\" }, \
+        { name = \"at\", type = \"timestamp_us\" }]";
+    let table = &Manifest::parse(&format!("{SMALL}{text}")).unwrap().tables[0];
+    assert_eq!(table.ttl, Some(Ttl { seconds: 43_200, column: "at".into() }));
+    assert_eq!(table.dropped, ["b", "z"]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use crate::error::{Error, Result};
 use crate::manifest::{self, Manifest};
 use crate::record::Body;
-use crate::run::{Run, Slice, merge};
+use crate::run::{Run, Slice, kept, merge};
 use crate::schema::Schema;
 use crate::segment::{self, Segment};
 
@@ -121,10 +121,15 @@ impl Engine {
         let runs = self.runs(&job.schema, merged).await?.ok_or_else(|| {
             Error::corrupt(&job.schema.name, "a segment is listed but does not exist")
         })?;
-        let written = Arc::new(self.write_segment(&job, runs).await?);
-        crate::lock(&self.cache).keep(&written, self.config.cache_bytes);
-        let merging = !merged.is_empty();
-        let segments: Vec<_> = kept.iter().cloned().chain([written]).collect();
+        let written = self.write_segment(&job, runs).await?.map(Arc::new);
+        if let Some(written) = &written {
+            crate::lock(&self.cache).keep(written, self.config.cache_bytes);
+        }
+        let now_ms = self.now_ms();
+        let kept = kept.iter().filter(|segment| !segment.is_expired(&job.schema, now_ms));
+        let kept: Vec<_> = kept.cloned().collect();
+        let some_go = kept.len() < job.segments.len();
+        let segments: Vec<_> = kept.into_iter().chain(written).collect();
         let mut manifest = Manifest {
             format: manifest::FORMAT,
             number: job.manifest + 1,
@@ -137,30 +142,37 @@ impl Engine {
         self.install(&job, segments, manifest.number);
         // Letting go of many rows takes a while, which nobody has to wait for.
         tokio::task::spawn_blocking(move || drop(job));
-        manifest.tidy(&self.objects, merging).await;
+        manifest.tidy(&self.objects, some_go).await;
         Ok(())
     }
 
-    /// Writes what has changed, merged with `runs`, as one segment.
-    async fn write_segment(&self, job: &Job, runs: Vec<Arc<Run>>) -> Result<Segment> {
+    /// Writes what has changed, merged with `runs`, as one segment; none if nothing is left. Rows
+    /// that have lived their time are left out: nobody sees them again, whoever still has them.
+    async fn write_segment(&self, job: &Job, runs: Vec<Arc<Run>>) -> Result<Option<Segment>> {
         let folder = manifest::folder(&job.schema.name, &job.partition);
         // The random part keeps a retry after a crash from meeting its own leftovers.
         let name =
             format!("{folder}/s/{:016x}-{:016x}.parquet", job.manifest + 1, crate::entropy());
         let (schema, frozen) = (job.schema.clone(), job.frozen.clone());
+        let now_ms = self.now_ms();
         let encoding = tokio::task::spawn_blocking(move || -> Result<_> {
             let changes = frozen.sorted();
             let changes = changes.iter().map(|(key, row)| (&**key, &**row));
             let changes = Run::of_rows(&schema, changes)?;
             let slices = runs.into_iter().chain([Arc::new(changes)]).map(Slice::whole);
-            let run = Slice::joined(&schema, &merge(&schema, slices.collect())?)?;
+            let merged = merge(&schema, slices.collect())?;
+            let living = kept(merged, |slice| slice.living(&schema, now_ms))?;
+            let run = Slice::joined(&schema, &living)?;
+            if run.len() == 0 {
+                return Ok(None);
+            }
             let (meta, bytes) = segment::encode(name, &run)?;
-            Ok((meta, bytes, run))
+            Ok(Some((meta, bytes, run)))
         });
         let encoded = encoding.await.map_err(|e| Error::io("segment", std::io::Error::other(e)))?;
-        let (meta, bytes, run) = encoded?;
+        let Some((meta, bytes, run)) = encoded? else { return Ok(None) };
         self.objects.create(&meta.name, bytes).await?;
-        Segment::listed(meta, Some(run))
+        Segment::listed(meta, Some(run)).map(Some)
     }
 
     fn install(&self, job: &Job, segments: Vec<Arc<Segment>>, manifest: u64) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::hash::Hashed;
 use crate::row::RowState;
-use crate::run::{KeyedRow, Run, Slice, Versioned, is_plain, merge, visible_row};
+use crate::run::{KeyedRow, Run, Slice, Versioned, is_plain, kept, merge, visible_row};
 use crate::schema::Schema;
 use crate::segment::Segment;
 use crate::value::Row;
@@ -60,7 +60,10 @@ impl Prior {
     }
 
     /// The row as it is now: what was read and what memory has.
-    pub fn known(&self, table: &Table, key: &[u8], row: &Row) -> Result<RowState> {
+    pub fn known(&self, table: &Table, key: &[u8], row: &Row, now_ms: u64) -> Result<RowState> {
+        if table.schema.is_expired(key, now_ms) {
+            return Ok(RowState::default());
+        }
         let partition = table.schema.partition_of(row)?.unwrap_or_default();
         let memory = table.partitions.get(&partition).and_then(|p| p.in_memory(key));
         let mut known = memory.map(|row| row.state).unwrap_or_default();
@@ -71,7 +74,7 @@ impl Prior {
     }
 }
 
-/// Rows of a range in key order, deleted ones included, each once.
+/// Rows of a range in key order that have not lived their time, deleted ones included, each once.
 pub struct Page {
     pub schema: Arc<Schema>,
     pub slices: Vec<Slice>,
@@ -121,6 +124,9 @@ impl Engine {
         let table = state.table(table)?;
         let schema = &table.schema;
         let encoded = schema.key_of(key)?;
+        if schema.is_expired(&encoded, self.now_ms()) {
+            return Ok(Some(None));
+        }
         let partition = schema.partition_of(key)?.unwrap_or_default();
         if !self.is_root() && !table.holds_partition(&partition) {
             return Ok(None);
@@ -172,7 +178,7 @@ impl Engine {
         for _ in 0..RESTARTS_MAX {
             let look = self.look(table, range, end, rows_max.max(1))?;
             if let Some(runs) = self.runs(&look.schema, &look.segments).await? {
-                return look.page(range, runs);
+                return look.page(range, runs, self.now_ms());
             }
         }
         Err(Error::Busy(format!("table {table:?}")))
@@ -341,7 +347,7 @@ impl Look {
     }
 
     /// The merged rows as far as every layer goes, and the range beyond.
-    fn page(mut self, range: &KeyRange, runs: Vec<Arc<Run>>) -> Result<Page> {
+    fn page(mut self, range: &KeyRange, runs: Vec<Arc<Run>>, now_ms: u64) -> Result<Page> {
         let mut slices = Vec::with_capacity(runs.len() + self.memory.len());
         for run in runs {
             let mut slice = Slice::range(run, &range.from, range.to.as_deref());
@@ -380,7 +386,9 @@ impl Look {
             }
             left
         });
-        Ok(Page { slices: merge(&self.schema, slices)?, schema: self.schema, left })
+        let merged = merge(&self.schema, slices)?;
+        let slices = kept(merged, |slice| slice.living(&self.schema, now_ms))?;
+        Ok(Page { slices, schema: self.schema, left })
     }
 }
 

@@ -218,8 +218,8 @@ impl Table {
             };
             return batch.rows.into_iter().map(place).collect();
         }
-        let numbers = batch.columns.iter().map(|name| self.schema.number(name));
-        let numbers = numbers.collect::<Result<Vec<u16>>>()?;
+        let numbers = batch.columns.iter().map(|name| self.schema.place_of(name));
+        let numbers = numbers.collect::<Result<Vec<Option<u16>>>>()?;
         let rows = batch.rows.into_iter();
         rows.map(|(key, state)| self.localize_row(&numbers, key, state)).collect()
     }
@@ -235,13 +235,20 @@ impl Table {
             || !partition.is_empty() && self.holds(&Extent::Partition(partition.to_vec()))
     }
 
-    fn localize_row(&self, numbers: &[u16], key: Vec<u8>, state: RowState) -> Result<LocalRow> {
+    /// `numbers` says where each column goes here; cells of dropped ones go nowhere.
+    fn localize_row(
+        &self,
+        numbers: &[Option<u16>],
+        key: Vec<u8>,
+        state: RowState,
+    ) -> Result<LocalRow> {
         let (schema, mut state) = (&self.schema, state);
+        state.cells.retain(|(number, _)| numbers.get(*number as usize) != Some(&None));
         for (number, cell) in &mut state.cells {
-            let local = numbers.get(*number as usize);
-            match local.map(|n| (n, schema.column_at(*n))) {
-                Some((local, column)) if cell.fits(column) && !schema.key.contains(local) => {
-                    *number = *local;
+            let local = numbers.get(*number as usize).copied().flatten();
+            match local.map(|n| (n, schema.column_at(n))) {
+                Some((local, column)) if cell.fits(column) && !schema.key.contains(&local) => {
+                    *number = local;
                 }
                 _ => {
                     return Err(Error::BadRequest(format!(

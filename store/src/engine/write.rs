@@ -119,9 +119,10 @@ impl Engine {
         }
         let spec = state.table(work.table)?.schema.clone();
         work.check(&spec)?;
+        let now_ms = self.now_ms();
         for condition in work.conditions {
             let key = spec.key_of(&condition.key)?;
-            let known = prior.known(state.table(work.table)?, &key, &condition.key)?;
+            let known = prior.known(state.table(work.table)?, &key, &condition.key, now_ms)?;
             condition.check(&spec, &known)?;
         }
         let rows = self.build(state, work, prior, &spec)?;
@@ -153,7 +154,8 @@ impl Engine {
                 let known = match known.entry(key.clone()) {
                     hash_map::Entry::Occupied(known) => known.into_mut(),
                     hash_map::Entry::Vacant(entry) => {
-                        entry.insert(prior.known(state.table(work.table)?, &key, change.row())?)
+                        let table = state.table(work.table)?;
+                        entry.insert(prior.known(table, &key, change.row(), now_ms)?)
                     }
                 };
                 let row = change.build(spec, stamp, known)?;

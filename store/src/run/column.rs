@@ -7,6 +7,7 @@ use arrow::array::{
     Int64Builder, ListArray, StringBuilder, TimestampMicrosecondBuilder,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::compute::cast;
 use arrow::datatypes::{
     DataType, Field, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType,
 };
@@ -36,11 +37,40 @@ pub fn is_json(field: &Field) -> bool {
     field.metadata().get(KIND).is_some_and(|kind| kind == JSON)
 }
 
-/// The Arrow type of a column.
+/// The Arrow type of a column in memory. Numbers of 32 bits have 64 there, so that widening a
+/// column changes no array.
 pub fn data_type(column: &ColumnSpec) -> DataType {
     match column.merge {
         Merge::Set => DataType::List(Arc::new(element_field(column.kind))),
         _ => element_type(column.kind),
+    }
+}
+
+/// The array as files have it: of 32 bits where the column is, and all values fit.
+pub fn narrowed(column: &ColumnSpec, array: &ArrayRef) -> ArrayRef {
+    let narrow = match (column.kind, column.merge) {
+        (_, Merge::Set) => return array.clone(),
+        (ColumnKind::Int32, _) => DataType::Int32,
+        (ColumnKind::Float32, _) => DataType::Float32,
+        _ => return array.clone(),
+    };
+    // Wider values come from sites where the column was widened before it was here.
+    let there = cast(array, &narrow);
+    let back = there.as_ref().ok().and_then(|there| cast(there, array.data_type()).ok());
+    match (there, back) {
+        (Ok(there), Some(back)) if back.as_ref() == array.as_ref() => there,
+        _ => array.clone(),
+    }
+}
+
+/// The array of a file as memory has it; none if it is of another type.
+pub fn widened(column: &ColumnSpec, array: &ArrayRef) -> Option<ArrayRef> {
+    let wanted = data_type(column);
+    match array.data_type() {
+        found if *found == wanted => Some(array.clone()),
+        DataType::Int32 if wanted == DataType::Int64 => cast(array, &wanted).ok(),
+        DataType::Float32 if wanted == DataType::Float64 => cast(array, &wanted).ok(),
+        _ => None,
     }
 }
 
@@ -50,8 +80,8 @@ fn element_field(kind: ColumnKind) -> Field {
 
 fn element_type(kind: ColumnKind) -> DataType {
     match kind {
-        ColumnKind::Int64 => DataType::Int64,
-        ColumnKind::Float64 => DataType::Float64,
+        ColumnKind::Int64 | ColumnKind::Int32 => DataType::Int64,
+        ColumnKind::Float64 | ColumnKind::Float32 => DataType::Float64,
         ColumnKind::Utf8 | ColumnKind::Json => DataType::Utf8,
         ColumnKind::Bool => DataType::Boolean,
         ColumnKind::Binary => DataType::Binary,
@@ -76,8 +106,12 @@ fn element_at(kind: ColumnKind, array: &ArrayRef, i: usize) -> Value {
         return Value::Null;
     }
     match kind {
-        ColumnKind::Int64 => Value::Int(array.as_primitive::<Int64Type>().value(i)),
-        ColumnKind::Float64 => Value::Float(array.as_primitive::<Float64Type>().value(i)),
+        ColumnKind::Int64 | ColumnKind::Int32 => {
+            Value::Int(array.as_primitive::<Int64Type>().value(i))
+        }
+        ColumnKind::Float64 | ColumnKind::Float32 => {
+            Value::Float(array.as_primitive::<Float64Type>().value(i))
+        }
         ColumnKind::Bool => Value::Bool(array.as_boolean().value(i)),
         ColumnKind::Utf8 => Value::Text(array.as_string::<i32>().value(i).into()),
         ColumnKind::Json => Value::Json(array.as_string::<i32>().value(i).into()),
@@ -105,7 +139,7 @@ pub fn encoded_keys(schema: &Schema, columns: &[ArrayRef]) -> Result<BinaryArray
     for i in 0..rows {
         for (kind, array) in &parts {
             match kind {
-                ColumnKind::Int64 => {
+                ColumnKind::Int64 | ColumnKind::Int32 => {
                     bytes.extend(key::int_bytes(array.as_primitive::<Int64Type>().value(i)));
                 }
                 ColumnKind::TimestampUs => {
@@ -160,8 +194,12 @@ impl Builder {
 
     fn of_kind(kind: ColumnKind, rows: usize) -> Self {
         match kind {
-            ColumnKind::Int64 => Builder::Int(Int64Builder::with_capacity(rows)),
-            ColumnKind::Float64 => Builder::Float(Float64Builder::with_capacity(rows)),
+            ColumnKind::Int64 | ColumnKind::Int32 => {
+                Builder::Int(Int64Builder::with_capacity(rows))
+            }
+            ColumnKind::Float64 | ColumnKind::Float32 => {
+                Builder::Float(Float64Builder::with_capacity(rows))
+            }
             ColumnKind::Bool => Builder::Bool(BooleanBuilder::with_capacity(rows)),
             ColumnKind::Utf8 | ColumnKind::Json => {
                 Builder::Text(StringBuilder::with_capacity(rows, rows * 16))

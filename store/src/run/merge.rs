@@ -6,6 +6,8 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
+use arrow::buffer::BooleanBuffer;
+
 use crate::error::Result;
 use crate::schema::Schema;
 
@@ -47,6 +49,12 @@ impl Slice {
             true => Ok(self),
             false => Ok(Slice { run: Arc::new(self.run.rebuilt(schema)?), ..self }),
         }
+    }
+
+    /// Which of the rows live at `now_ms`, by the table as it is; none means that all do.
+    pub fn living(&self, schema: &Schema, now_ms: u64) -> Option<BooleanBuffer> {
+        let (number, first_us) = schema.lives_from(now_ms)?;
+        self.run.timed_from(number, first_us, self.from, self.to)
     }
 
     /// The rows with their keys.
@@ -166,6 +174,29 @@ fn pieces(slices: &[Slice]) -> Result<(Vec<Piece>, Vec<KeyedRow>)> {
         heads.extend(same.iter().filter_map(|(slice, at)| head(*slice, at + 1)));
     }
     Ok((pieces, met))
+}
+
+/// The rows of slices that `keep` says of each; none means all.
+pub fn kept(
+    slices: Vec<Slice>,
+    keep: impl Fn(&Slice) -> Option<BooleanBuffer>,
+) -> Result<Vec<Slice>> {
+    let masks: Vec<Option<BooleanBuffer>> = slices.iter().map(keep).collect();
+    if masks.iter().all(Option::is_none) {
+        return Ok(slices);
+    }
+    let mut pieces = Vec::new();
+    for ((at, slice), mask) in slices.iter().enumerate().zip(&masks) {
+        let mut add = |from, to| pieces.push(Piece { slice: at, from, to });
+        match mask {
+            None => add(slice.from, slice.to),
+            Some(mask) => {
+                mask.set_slices().for_each(|(a, b)| add(slice.from + a, slice.from + b));
+            }
+        }
+    }
+    let runs: Vec<Arc<Run>> = slices.into_iter().map(|slice| slice.run).collect();
+    gather(&runs, &pieces)
 }
 
 /// The first place behind `from` whose key is not less than `key`, likely to be near.

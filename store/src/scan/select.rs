@@ -35,7 +35,7 @@ impl Scan {
     pub fn rows(&self, schema: &Schema, slices: &[Slice]) -> Result<(Vec<Row>, bool)> {
         let wanted = self.wanted(schema)?;
         let names: Names = match &self.columns {
-            None => schema.names.clone(),
+            None => schema.shown_names.clone(),
             Some(names) => names.iter().map(String::as_str).collect(),
         };
         let limit = self.limit.unwrap_or(usize::MAX);

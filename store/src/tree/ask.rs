@@ -40,7 +40,7 @@ impl Tree {
         let known = {
             let state = self.engine.read();
             let schema = &state.table(&batch.table)?.schema;
-            batch.columns.iter().all(|name| schema.number(name).is_ok())
+            batch.columns.iter().all(|name| schema.place_of(name).is_ok())
         };
         if known { Ok(()) } else { self.describe(&batch.table).await }
     }

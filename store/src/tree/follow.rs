@@ -219,6 +219,8 @@ impl Task {
     /// Fetches everything missed.
     async fn catch_up(&mut self) -> Result<()> {
         let Some(after) = self.followed() else { return Ok(()) };
+        // Rows tell of a column that is new, but not of one that was dropped or widened.
+        self.tree.describe(&self.table).await?;
         let mut reached: Option<(u64, u64)> = None;
         for extent in self.extents() {
             let (store, as_of) = self.fetch(&extent, after).await?;

@@ -466,6 +466,40 @@ async fn a_new_column_reaches_readers_below() {
     .await;
 }
 
+/// Below, the old definition goes on for a while: what comes down is wider than it says, what goes
+/// up has cells of a column that is gone.
+#[tokio::test]
+async fn a_table_that_changed_above_goes_on_below() {
+    let (net, [cloud, east, _, cell2]) = tree().await;
+    let old = crate::tests::spec(
+        r#"{"name":"t","key":["k"],"columns":[{"name":"k","kind":"int64"},
+        {"name":"n","kind":"int32"},{"name":"gone","kind":"utf8"}]}"#,
+    );
+    cloud.create_table(&old).await.unwrap();
+    cell2.replicate("t").await.unwrap();
+    cell2.put("t", &[row! {"k": 1, "n": 1, "gone": "x"}]).await.unwrap();
+    net.cut("cloud.east");
+    cell2.put("t", &[row! {"k": 2, "n": 2, "gone": "x"}]).await.unwrap();
+    let mut newer = old.clone();
+    newer.columns[1].kind = crate::ColumnKind::Int64;
+    newer.columns.pop();
+    newer.dropped.push("gone".into());
+    cloud.create_table(&newer).await.unwrap();
+    cloud.put("t", &[row! {"k": 3, "n": i64::MAX}]).await.unwrap();
+    cloud.flush().await.unwrap();
+    net.heal();
+    let expected = [row! {"k": 1, "n": 1}, row! {"k": 2, "n": 2}, row! {"k": 3, "n": i64::MAX}];
+    for store in [&cloud, &east, &cell2] {
+        eventually("all rows are everywhere", || async {
+            store.replicate("t").await.is_ok() && local_rows(store, "t").await == expected
+        })
+        .await;
+        store.flush().await.unwrap();
+        assert_eq!(local_rows(store, "t").await, expected);
+    }
+    assert!(cell2.put("t", &[row! {"k": 4, "gone": "x"}]).await.is_err());
+}
+
 #[tokio::test]
 async fn arbitrary_requests_do_no_harm() {
     let (net, [cloud, ..]) = tree().await;

@@ -1,7 +1,7 @@
 //! Bytes of a log file. Pure: bytes in, entries or a verdict out.
 //!
 //! ```text
-//! file   = "ESWAL001" | salt u64 | number u64 | first u64 | crc u32    36 bytes, little endian
+//! file   = "ESWAL002" | salt u64 | number u64 | first u64 | crc u32    36 bytes, little endian
 //! group* = "ESGR" | len u32 | chain u32 | crc u32 | payload[len]
 //! payload = ( len u32 | entry[len] )*
 //! ```
@@ -19,7 +19,7 @@ pub const GROUP_HEADER_BYTES: usize = 16;
 /// Bytes of a group's payload; a larger length is damage.
 pub const GROUP_BYTES_MAX: usize = 1 << 30;
 
-const FILE_MAGIC: &[u8; 8] = b"ESWAL001";
+const FILE_MAGIC: &[u8; 8] = b"ESWAL002";
 const GROUP_MAGIC: &[u8; 4] = b"ESGR";
 
 /// Where in a file the next group goes and what it chains to.
@@ -81,6 +81,11 @@ pub fn group<'a>(tip: &mut Tip, entries: impl Iterator<Item = &'a [u8]>) -> Vec<
     bytes[12..16].copy_from_slice(&crc.to_le_bytes());
     tip.chain = crc;
     bytes
+}
+
+/// True if an older program wrote the file, in a format of its own.
+pub fn is_older(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"ESWAL001")
 }
 
 /// Reads a file. Never fails: the verdict is in [`Parsed::end`].
