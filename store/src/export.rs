@@ -53,7 +53,7 @@ impl EdgeStore {
 }
 
 enum Writer {
-    Parquet(ParquetFile),
+    Parquet(Box<ParquetFile>),
     Arrow(Box<FileWriter<BufWriter<File>>>),
     Csv(BufWriter<File>),
     JsonLines(BufWriter<File>),
@@ -62,7 +62,7 @@ enum Writer {
 impl Writer {
     fn begin(file: File, spec: &TableSpec, format: FileFormat) -> io::Result<Self> {
         Ok(match format {
-            FileFormat::Parquet => Writer::Parquet(ParquetFile::begin(file, spec)?),
+            FileFormat::Parquet => Writer::Parquet(Box::new(ParquetFile::begin(file, spec)?)),
             FileFormat::Arrow => {
                 let schema = segment::file_schema(spec);
                 let writer = FileWriter::try_new(BufWriter::new(file), &schema);

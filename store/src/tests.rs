@@ -504,7 +504,7 @@ async fn clients_speak_json() {
     assert_eq!(
         ask(&store, "scan", scan).await,
         concat!(
-            r#"{"coverage":{"age_ms":0,"complete":true,"source":"cloud"},"#,
+            r#"{"columns":["score"],"coverage":{"age_ms":0,"complete":true,"source":"cloud"},"#,
             r#""next":{"at":1,"camera":"a"},"rows":[{"score":1.0}],"truncated":true}"#,
         )
     );

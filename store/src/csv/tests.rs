@@ -33,7 +33,7 @@ fn mistakes_are_named_by_line() {
     let large = format!("a\n{}", "x".repeat(2 << 20));
     let cases = [
         ("a\n\"b\nc", "line 2: a quote is opened and not closed"),
-        ("a\nb\"c", "line 2: a quote within \"b\\\"c\"; put all of the field in quotes"),
+        ("a\nb\"\"c", "line 2: a quote within \"b\\\"\\\"c\"; put all of the field in quotes"),
         ("a\n\n\"b\"c,d", "line 3: \"c,d\" behind a closing quote"),
         (&large, "line 2: a record of more than 1048576 bytes"),
     ];
