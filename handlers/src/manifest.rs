@@ -8,6 +8,7 @@ mod grants;
 pub mod http;
 mod parse;
 mod reader;
+mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
 

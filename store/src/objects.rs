@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
 use crate::error::{Error, Result};
 
@@ -68,7 +68,12 @@ impl Objects {
     /// The bytes of an object, `None` if there is none of that name.
     pub async fn read(&self, name: &str) -> Result<Option<Bytes>> {
         match self.store.get(&Path::from(name)).await {
-            Ok(found) => Ok(Some(found.bytes().await.map_err(|e| object_error(name, e))?)),
+            Ok(found) => {
+                let wanted = found.meta.size;
+                let bytes = found.bytes().await.map_err(|e| object_error(name, e))?;
+                whole(name, wanted, &bytes)?;
+                Ok(Some(bytes))
+            }
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(e) => Err(object_error(name, e)),
         }
@@ -86,7 +91,12 @@ impl Objects {
     /// A range of an object's bytes, clipped to its end.
     pub async fn read_range(&self, name: &str, start: u64, end: u64) -> Result<Bytes> {
         let path = Path::from(name);
-        self.store.get_range(&path, start..end).await.map_err(|e| object_error(name, e))
+        let how = GetOptions::new().with_range(Some(start..end));
+        let found = self.store.get_opts(&path, how).await.map_err(|e| object_error(name, e))?;
+        let wanted = found.range.end - found.range.start;
+        let bytes = found.bytes().await.map_err(|e| object_error(name, e))?;
+        whole(name, wanted, &bytes)?;
+        Ok(bytes)
     }
 
     /// Names under a prefix, sorted.
@@ -112,6 +122,18 @@ impl Objects {
             Ok(_) => Ok(Created::New),
             Err(object_store::Error::AlreadyExists { .. }) => Ok(Created::Existed),
             Err(e) => Err(object_error(name, e)),
+        }
+    }
+}
+
+/// An answer that broke off is none, and not a damaged object: it may be asked for again.
+fn whole(name: &str, wanted: u64, bytes: &Bytes) -> Result<()> {
+    match bytes.len() as u64 == wanted {
+        true => Ok(()),
+        false => {
+            let reason = format!("{} of {wanted} bytes came", bytes.len());
+            let broke_off = io::Error::new(io::ErrorKind::UnexpectedEof, reason);
+            Err(Error::io(format!("object {name}"), broke_off))
         }
     }
 }

@@ -82,6 +82,11 @@ impl Schema {
         }
     }
 
+    /// True if this is the same table definition.
+    pub fn is(&self, other: &Schema) -> bool {
+        std::ptr::eq(self, other) || self.spec == other.spec
+    }
+
     /// The position of a column that a reader sees, by which row states name it.
     pub fn number(&self, name: &str) -> Result<u16> {
         match self.numbers.get(name).copied() {

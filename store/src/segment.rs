@@ -98,10 +98,10 @@ impl Segment {
         self.meta.newest_hlc.unwrap_or(u64::MAX)
     }
 
-    /// The rows, if they are in memory with the columns of `schema`.
+    /// The rows, if they are in memory as `schema` has them.
     pub fn in_memory(&self, schema: &Schema) -> Option<Arc<Run>> {
         let run = self.run.read().unwrap_or_else(PoisonError::into_inner);
-        let run = run.as_ref().filter(|run| run.schema.columns.len() == schema.columns.len())?;
+        let run = run.as_ref().filter(|run| run.schema.is(schema))?;
         if !self.used.load(Ordering::Relaxed) {
             self.used.store(true, Ordering::Relaxed);
         }
@@ -287,8 +287,8 @@ fn decode_batch(meta: &SegmentMeta, schema: &Arc<Schema>, batch: &RecordBatch) -
     }
 }
 
-/// The part of the table's specification that the file has (it may be older than some columns), with
-/// its columns. Those that were dropped since are nulls.
+/// The part of the table's specification that the file has (it may be older than some columns),
+/// with its columns. Those that were dropped since are nulls.
 fn own_part(
     name: &str,
     spec: &TableSpec,

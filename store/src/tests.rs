@@ -1,6 +1,7 @@
 //! The store of one site, through its public interface, on files and on a disk that forgets.
 
 mod evolution;
+mod interop;
 mod life;
 
 use object_store::memory::InMemory;

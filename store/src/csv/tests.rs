@@ -1,3 +1,4 @@
+use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
@@ -89,7 +90,7 @@ fn values_are_read_as_their_columns_have_them() {
 proptest! {
     #[test]
     fn what_is_written_is_read_again(
-        rows in prop::collection::vec(prop::collection::vec(prop::option::of(".{0,8}"), 2..4), 1..5),
+        rows in vec(vec(prop::option::of(".{0,8}"), 2..4), 1..5),
     ) {
         let mut text = Vec::new();
         for row in &rows {
@@ -98,14 +99,14 @@ proptest! {
         let mut records = Records::new(&text[..]);
         for row in &rows {
             let (_, fields) = records.next().unwrap().unwrap();
-            let read = fields.into_iter().map(|f| (f.quoted || !f.text.is_empty()).then_some(f.text));
-            prop_assert_eq!(&read.collect::<Vec<_>>(), row);
+            let of = |f: Field| (f.quoted || !f.text.is_empty()).then_some(f.text);
+            prop_assert_eq!(&fields.into_iter().map(of).collect::<Vec<_>>(), row);
         }
         prop_assert!(records.next().is_none());
     }
 
     #[test]
-    fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn any_bytes_are_read_or_refused(bytes in vec(any::<u8>(), 0..200)) {
         let mut records = Records::new(&bytes[..]);
         let mut read = 0;
         while let Some(Ok((_, fields))) = records.next() {

@@ -1,8 +1,10 @@
-//! An object store that fails as told: before the effect, or after it.
+//! An object store that fails as told: before the effect or after it, at once or late, and with
+//! answers that break off.
 
 use std::fmt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -10,9 +12,12 @@ use futures::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload,
+    ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
+
+/// Milliseconds by which a request is late at most.
+const LATE_MS_MAX: u64 = 3;
 
 /// Fails so many of 100 requests; half of the failed writes have happened all the same.
 #[derive(Debug)]
@@ -49,10 +54,28 @@ impl Faulty {
     fn fails(&self) -> bool {
         self.random(100) < self.percent.load(Ordering::Relaxed)
     }
+
+    /// One of the answers by which servers put their clients off.
+    fn unavailable(&self) -> Error {
+        let answers = ["503 slow down", "409 conditional request conflict", "connection reset"];
+        Error::Generic { store: "faulty", source: answers[self.random(3) as usize].into() }
+    }
+
+    async fn be_late(&self) {
+        if self.fails() {
+            tokio::time::sleep(Duration::from_millis(self.random(LATE_MS_MAX + 1))).await;
+        }
+    }
 }
 
-fn unavailable() -> Error {
-    Error::Generic { store: "faulty", source: "503 slow down".into() }
+/// An answer whose bytes end early, as if that were all.
+async fn cut_short(whole: GetResult, keep: impl Fn(u64) -> u64) -> Result<GetResult> {
+    let GetResult { meta, range, attributes, .. } = &whole;
+    let (meta, range, attributes) = (meta.clone(), range.clone(), attributes.clone());
+    let bytes = whole.bytes().await?;
+    let part = bytes.slice(..keep(bytes.len() as u64) as usize);
+    let payload = GetResultPayload::Stream(futures::stream::once(async { Ok(part) }).boxed());
+    Ok(GetResult { payload, meta, range, attributes })
 }
 
 impl fmt::Display for Faulty {
@@ -64,6 +87,7 @@ impl fmt::Display for Faulty {
 #[async_trait]
 impl ObjectStore for Faulty {
     async fn put_opts(&self, at: &Path, bytes: PutPayload, how: PutOptions) -> Result<PutResult> {
+        self.be_late().await;
         if !self.fails() {
             return self.inner.put_opts(at, bytes, how).await;
         }
@@ -71,7 +95,7 @@ impl ObjectStore for Faulty {
             // It happened, or a conflict was found, and the answer is lost.
             let _ = self.inner.put_opts(at, bytes, how).await;
         }
-        Err(unavailable())
+        Err(self.unavailable())
     }
 
     async fn put_multipart_opts(
@@ -83,7 +107,14 @@ impl ObjectStore for Faulty {
     }
 
     async fn get_opts(&self, at: &Path, how: GetOptions) -> Result<GetResult> {
-        if self.fails() { Err(unavailable()) } else { self.inner.get_opts(at, how).await }
+        self.be_late().await;
+        if !self.fails() {
+            return self.inner.get_opts(at, how).await;
+        }
+        match self.random(2) {
+            0 => Err(self.unavailable()),
+            _ => cut_short(self.inner.get_opts(at, how).await?, |all| self.random(all + 1)).await,
+        }
     }
 
     fn delete_stream(
@@ -91,14 +122,14 @@ impl ObjectStore for Faulty {
         at: BoxStream<'static, Result<Path>>,
     ) -> BoxStream<'static, Result<Path>> {
         match self.fails() {
-            true => futures::stream::once(async { Err(unavailable()) }).boxed(),
+            true => futures::stream::iter([Err(self.unavailable())]).boxed(),
             false => self.inner.delete_stream(at),
         }
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         match self.fails() {
-            true => futures::stream::once(async { Err(unavailable()) }).boxed(),
+            true => futures::stream::iter([Err(self.unavailable())]).boxed(),
             false => self.inner.list(prefix),
         }
     }

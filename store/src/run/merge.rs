@@ -43,9 +43,9 @@ impl Slice {
         self.to - self.from
     }
 
-    /// The same rows with all columns of `schema`.
+    /// The same rows as `schema` has them.
     pub fn of_schema(self, schema: &Arc<Schema>) -> Result<Slice> {
-        match self.run.schema.columns.len() == schema.columns.len() {
+        match self.run.schema.is(schema) {
             true => Ok(self),
             false => Ok(Slice { run: Arc::new(self.run.rebuilt(schema)?), ..self }),
         }

@@ -255,12 +255,12 @@ impl Evolution {
         let one = self.key();
         let wanted = row! {"k": one.0, "at": one.1 * HOUR_MS as i64 * 1_000};
         let got = self.store.get("t", &wanted).await.unwrap();
-        assert_eq!(
-            got.is_some(),
-            expected.iter().any(|(key, _)| *key == one),
-            "seed {}",
-            self.seed
-        );
+        let got = got.map(|row| {
+            assert_eq!(row.len(), names.len() + 2, "seed {}: {row:?}", self.seed);
+            names.iter().map(|(name, _)| row[name.as_str()].clone()).collect::<Vec<_>>()
+        });
+        let wanted = expected.iter().find(|(key, _)| *key == one).map(|(_, values)| values.clone());
+        assert_eq!(got, wanted, "seed {}", self.seed);
     }
 }
 
