@@ -9,11 +9,12 @@ mod http;
 mod overload;
 mod sample;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::bus::bare::Bare;
 use ::bus::message::SITE_HEADER;
-use ::bus::{Bus, Error, Headers, Kind, Registry, Subject, TierPath};
+use ::bus::{Bus, Caller, Error, Headers, Kind, Registry, Subject, TierPath};
 use bytes::Bytes;
 use handlers::Digest;
 use serde::{Deserialize, Serialize};
@@ -133,7 +134,7 @@ pub async fn run(options: &Options, stand: &Stand) -> Result<Report, Error> {
     lines.push(decide::measure(budget));
     let overload = overload::measure(stand, budget).await?;
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-    Ok(Report { threads, load: sample::load(), lines, overload })
+    Ok(Report { threads, load: crate::machine::load(), lines, overload })
 }
 
 /// Registers the app of this bench.
@@ -168,37 +169,61 @@ async fn brought(stand: &Stand, hops: usize) -> Result<(), Error> {
     }
 }
 
-/// One hop's two lines: bare requests, and calls.
+/// One hop's lines: bare requests; calls by way of the client's own site; calls by a client that
+/// stays, and so knows who serves it.
 async fn calls(
     stand: &Stand,
     hops: usize,
     clients: usize,
     budget: Duration,
-) -> Result<[Line; 2], Error> {
-    let edge = &stand.sites[0].path;
-    let (mut bare, mut ours) = (Sample::default(), Sample::default());
+) -> Result<Vec<Line>, Error> {
+    let buses = &stand.clients[..clients];
+    let subject = Bare::subject(&stand.sites[0].path, hops);
+    let name = function(hops);
+    let mut samples = [Sample::default(), Sample::default(), Sample::default()];
+    let [bare, ours, direct] = &mut samples;
+    let callers: Vec<_> = buses.iter().map(|bus| Arc::new(Caller::new(bus.clone()))).collect();
     for _ in 0..ROUNDS {
-        let turn = stand.clients[..clients].iter().map(|bus| {
-            let (bus, subject) = (Bare::of(bus), Bare::subject(edge, hops));
+        let turn = buses.iter().map(|bus| {
+            let (bus, subject) = (Bare::of(bus), subject.clone());
             move || {
                 let (bus, subject) = (bus.clone(), subject.clone());
                 async move { bus.request(&subject, Bytes::from_static(BODY)).await.map(|_| ()) }
             }
         });
         bare.run(turn, budget / ROUNDS, &[]).await?;
-        let turn = stand.clients[..clients].iter().map(|bus| {
-            let (bus, function) = (bus.clone(), function(hops));
+        let turn = buses.iter().map(|bus| {
+            let (bus, name) = (bus.clone(), name.clone());
             move || {
-                let (bus, function) = (bus.clone(), function.clone());
-                async move { call(&bus, &function).await.map(|_| ()) }
+                let (bus, name) = (bus.clone(), name.clone());
+                async move { call(&bus, &name).await.map(|_| ()) }
             }
         });
         ours.run(turn, budget / ROUNDS, &nodes(stand)).await?;
+        if hops == 0 {
+            continue;
+        }
+        let turn = callers.iter().map(|caller| {
+            let (caller, name) = (caller.clone(), name.clone());
+            move || {
+                let (caller, name) = (caller.clone(), name.clone());
+                async move { call_directly(&caller, &name).await }
+            }
+        });
+        direct.run(turn, budget / ROUNDS, &nodes(stand)).await?;
     }
     let name = |what: &str| format!("{what}, {hops} hops, {clients} clients");
-    let bare = bare.line(&name("bare request"));
-    let ours = ours.line(&name("call")).beside(&bare);
-    Ok([bare, ours])
+    let whats = ["bare request", "call", "call, way known"];
+    let lines = samples.into_iter().zip(whats).map(|(sample, what)| sample.line(&name(what)));
+    let mut lines: Vec<Line> = lines.take(if hops == 0 { 2 } else { 3 }).collect();
+    let bare = lines[0].clone();
+    lines[1..].iter_mut().for_each(|line| *line = line.clone().beside(&bare));
+    Ok(lines)
+}
+
+async fn call_directly(caller: &Caller, function: &str) -> Result<(), Error> {
+    let body = Bytes::from_static(BODY);
+    caller.call(function, &Headers::new(), body, PATIENCE).await.map(|_| ())
 }
 
 fn nodes(stand: &Stand) -> Vec<u32> {

@@ -5,5 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bus;
+pub mod handlers;
 pub mod kernels;
+mod machine;
 pub mod store;

@@ -306,6 +306,9 @@ pub(crate) fn from_nats(message: &Message) -> Headers {
 /// NATS's headers in ours.
 pub(crate) fn headers_of(map: &HeaderMap) -> Headers {
     map.iter()
-        .filter_map(|(name, values)| Some((name.to_string(), values.first()?.to_string())))
+        .filter_map(|(name, values)| {
+            let name: &str = name.as_ref();
+            Some((name.to_owned(), values.first()?.as_str().to_owned()))
+        })
         .collect()
 }

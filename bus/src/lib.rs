@@ -6,6 +6,7 @@
 
 pub mod bare;
 pub mod body;
+pub mod caller;
 pub mod client;
 pub mod event;
 pub mod message;
@@ -20,6 +21,7 @@ pub mod subject;
 pub mod trace;
 pub mod tree;
 
+pub use caller::Caller;
 pub use client::{Bus, Credentials, Subscription};
 pub use event::{Delivery, Event, EventLog};
 pub use message::{Headers, Refusal, RefusalKind, Request, Response};

@@ -21,6 +21,9 @@ pub const KEY_HEADER: &str = "Es-Idempotency-Key";
 pub const SITE_HEADER: &str = "Es-Site";
 /// The sites a request crossed, comma separated, first hop first.
 pub const ROUTE_HEADER: &str = "Es-Route";
+/// In an answer: the site above that may be asked by itself the next time, because nearer ones
+/// would only pass the request on.
+pub const WAY_HEADER: &str = "Es-Way";
 /// The head of an HTTP request or of its answer, in JSON; the body is the payload.
 pub const HTTP_HEADER: &str = "Es-Http";
 /// The error text of the NATS services protocol.

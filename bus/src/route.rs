@@ -94,26 +94,32 @@ impl EdgeRoute {
         policy::decide(&asked, handler, &self.view(), now)
     }
 
-    /// Passes a request on to the parent and brings back its answer.
-    pub async fn escalate(&self, request: &Request) -> Result<Response, Refusal> {
+    /// Passes a request on to a site above and brings back its answer. Where nobody answers there,
+    /// the parent is asked, who may know why.
+    ///
+    /// One with an idempotency key goes by every tier on its way: each remembers what it answered.
+    pub async fn escalate(&self, request: &Request, to: &TierPath) -> Result<Response, Refusal> {
         let parent = self.site().parent().ok_or_else(|| {
             Refusal::new(RefusalKind::NoHandler, format!("{} has no parent", self.site()))
         })?;
-        self.forward(request, &parent).await
+        match request.key() {
+            Some(_) => self.forward(request, &[&parent]).await,
+            None => self.forward(request, &[to, &parent]).await,
+        }
     }
 
     /// Sends a request down to a site below and brings back its answer.
     pub async fn descend(&self, request: &Request, to: &TierPath) -> Result<Response, Refusal> {
         let mut request = request.clone();
         request.headers.insert(DOWN_HEADER.into(), self.site().to_string());
-        self.forward(&request, to).await
+        self.forward(&request, &[to]).await
     }
 
-    /// A request that certainly was not carried out is tried again within its time budget. One
-    /// whose fate is unknown is tried again only if it carries an idempotency key.
-    async fn forward(&self, request: &Request, to: &TierPath) -> Result<Response, Refusal> {
+    /// A request that certainly was not carried out is tried again within its time budget, at the
+    /// next of the sites, the last one several times. One whose fate is unknown is tried again only
+    /// if it carries an idempotency key.
+    async fn forward(&self, request: &Request, sites: &[&TierPath]) -> Result<Response, Refusal> {
         let subject = Subject::parse(&request.subject).map_err(|e| Refusal::bad(e.to_string()))?;
-        let target = Subject::new(Kind::Call, to, subject.name).to_string();
         let mut headers = request.headers.clone();
         headers.insert(HOPS_HEADER.into(), (request.hops() + 1).to_string());
         // Each attempt has a budget of its own.
@@ -128,6 +134,8 @@ impl EdgeRoute {
 
     async fn attempts(&self, request: &Request, hop: &Hop<'_>) -> Result<Response, Refusal> {
         for attempt in 0.. {
+            let Some(to) = sites.get(attempt as usize).or(sites.last()) else { break };
+            let target = Subject::new(Kind::Call, to, subject.name.as_str()).to_string();
             let left = request.deadline().saturating_duration_since(Instant::now());
             let Some(left) = left.checked_sub(HOP_MARGIN).filter(|left| !left.is_zero()) else {
                 return Err(self.late());

@@ -274,7 +274,9 @@ fn write_child(out: &mut String, parent: &TierPath, child: &ChildLink) -> std::f
         format!("ctl.{parent}._.apps.get"),
         format!("rp.{parent}._.>"),
     ];
-    publish.extend(parent.ancestors().map(|above| format!("rp.{above}._.>")));
+    for above in parent.ancestors() {
+        publish.extend(["call", "rp"].map(|kind| format!("{kind}.{above}._.>")));
+    }
     let mut subscribe: Vec<String> = ["call", "ev", "st", "ac", "sm", "ctl", "rp"]
         .iter()
         .map(|kind| format!("{kind}.{path}.>"))

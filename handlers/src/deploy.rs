@@ -99,9 +99,25 @@ pub struct App {
 struct Place {
     /// `app/handler`: its name in queue estimates.
     key: Arc<str>,
+    names: Names,
     placement: route::Placement,
     /// None while the code is a file.
     target: Option<Arc<Target>>,
+}
+
+/// What a handler's invocations are counted as.
+#[derive(Debug)]
+pub(crate) struct Names {
+    pub invocations: String,
+    pub queue: String,
+    pub run: String,
+}
+
+impl Names {
+    fn of(key: &str) -> Self {
+        let name = |what: &str| format!("{what} {key}");
+        Self { invocations: name("invocations"), queue: name("queue"), run: name("run") }
+    }
 }
 
 impl App {
@@ -111,9 +127,10 @@ impl App {
         manifest.check_uploaded().map_err(bad)?;
         let place = |handler: &Handler| {
             let target = target(&manifest, registered.revision, handler).map(Arc::new);
-            let key = format!("{}/{}", manifest.app.name, handler.name).into();
+            let key: Arc<str> = format!("{}/{}", manifest.app.name, handler.name).into();
+            let names = Names::of(&key);
             let placement = placement(&manifest.app.name, handler);
-            (handler.name.clone(), Place { key, placement, target })
+            (handler.name.clone(), Place { key, names, placement, target })
         };
         let places = manifest.handlers.iter().map(place).collect();
         let (revision, text) = (registered.revision, registered.manifest.clone());
@@ -138,6 +155,11 @@ impl App {
     /// A handler's name in queue estimates.
     pub fn key(&self, handler: &str) -> Option<&Arc<str>> {
         self.places.get(handler).map(|place| &place.key)
+    }
+
+    /// What a handler's invocations are counted as.
+    pub(crate) fn names(&self, handler: &str) -> Option<&Names> {
+        self.places.get(handler).map(|place| &place.names)
     }
 
     /// True when a handler may run at a site.

@@ -1,7 +1,7 @@
 //! EdgeExecute: runs handlers. Two kinds of code: WebAssembly components, each event in a fresh
 //! instance, and processes that speak the AWS Lambda Runtime API, kept warm. Code is installed by
-//! digest and compiled once. Guests run on threads of their own, so that none of them can hold up
-//! the node; what they may ask of it is [`Host`].
+//! digest and compiled once. A guest that takes long runs on threads of its own, so that it cannot
+//! hold up the node; what guests may ask of it is [`Host`].
 //!
 //! Knows no subjects, tables or tiers: it is given an [`Invocation`] and answers it.
 
@@ -13,6 +13,7 @@ pub mod http;
 mod lines;
 mod process;
 mod seal;
+mod turn;
 mod wasm;
 
 use std::path::PathBuf;
@@ -22,11 +23,14 @@ use std::time::{Duration, Instant};
 use bus::trace::Trace;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
+use tokio::task::JoinError;
 
+use self::gate::Gate;
 pub use self::host::{Caller, Host, HostError, Level, Publication, Row, Scan};
 use self::http::{HttpHead, HttpRequest};
 pub use self::process::{FenceRow, Hold, fence_report};
+use self::turn::{AbortOnDrop, Turn};
 use crate::Digest;
 use crate::manifest::{CodeKind, Limits};
 use crate::settings::Settings;
@@ -342,9 +346,8 @@ impl EdgeExecute {
         digest: &Digest,
         kind: CodeKind,
     ) -> Result<Option<Installed>, InvokeError> {
-        let Some(bytes) = self.shared.cache.source(digest) else { return Ok(None) };
-        let code = Code { digest: digest.clone(), kind, bytes: bytes.into() };
-        self.install(code).await.map(Some)
+        let (shared, digest) = (Arc::clone(&self.shared), digest.clone());
+        self.on_guest_threads(async move { shared.reinstall(digest, kind).await }).await
     }
 
     /// Whether code is ready to run.
@@ -364,21 +367,35 @@ impl EdgeExecute {
 
     /// Runs a handler. Dropping the future stops the guest.
     pub async fn invoke(&self, invocation: Invocation) -> Result<Reply, InvokeError> {
-        let shared = Arc::clone(&self.shared);
-        self.on_guest_threads(async move { shared.invoke(invocation).await }).await
+        let guests = self.guests()?;
+        let gate = self.shared.gates.gate(&invocation.target);
+        let is_component = invocation.target.kind == CodeKind::Component;
+        let (shared, own) = (Arc::clone(&self.shared), Arc::clone(&gate));
+        let work = async move { shared.invoke(invocation, &own).await };
+        done(match is_component && gate.habit.is_short() {
+            true => Turn::near(work, guests, &gate.habit).await,
+            false => Turn::far(work, guests).await,
+        })
     }
 
     async fn on_guest_threads<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, InvokeError>> + Send + 'static,
     ) -> Result<T, InvokeError> {
-        let runtime = self.runtime.as_ref().ok_or(InvokeError::Stopped)?;
-        let mut task = AbortOnDrop(runtime.spawn(work));
-        match (&mut task.0).await {
-            Ok(result) => result,
-            Err(error) if error.is_cancelled() => Err(InvokeError::Stopped),
-            Err(error) => Err(InvokeError::Node(format!("guest task: {error}"))),
-        }
+        done(Turn::far(work, self.guests()?).await)
+    }
+
+    fn guests(&self) -> Result<&Handle, InvokeError> {
+        self.runtime.as_ref().map(Runtime::handle).ok_or(InvokeError::Stopped)
+    }
+}
+
+/// What came of work among the guests.
+fn done<T>(result: Result<Result<T, InvokeError>, JoinError>) -> Result<T, InvokeError> {
+    match result {
+        Ok(result) => result,
+        Err(error) if error.is_cancelled() => Err(InvokeError::Stopped),
+        Err(error) => Err(InvokeError::Node(format!("guest task: {error}"))),
     }
 }
 
@@ -398,6 +415,29 @@ impl Shared {
         self.cache
             .put_source(&code.digest, &code.bytes)
             .map_err(|error| InvokeError::Node(format!("code {}: {error}", code.digest)))?;
+        self.make_ready(code, started).await
+    }
+
+    /// What was compiled before needs no source.
+    async fn reinstall(
+        &self,
+        digest: Digest,
+        kind: CodeKind,
+    ) -> Result<Option<Installed>, InvokeError> {
+        let started = Instant::now();
+        if kind == CodeKind::Component
+            && let Some(exports) = self.wasm.reinstall(&digest).await?
+        {
+            let took_ms = started.elapsed().as_millis() as u64;
+            return Ok(Some(Installed { digest, exports, compiled: false, took_ms }));
+        }
+        let Some(bytes) = self.cache.source(&digest) else { return Ok(None) };
+        let code = Code { digest, kind, bytes: bytes.into() };
+        check_code(&code)?;
+        self.make_ready(code, started).await.map(Some)
+    }
+
+    async fn make_ready(&self, code: Code, started: Instant) -> Result<Installed, InvokeError> {
         let (exports, compiled) = match code.kind {
             CodeKind::Component => self.wasm.install(&code).await?,
             _ => {
@@ -409,9 +449,9 @@ impl Shared {
         Ok(Installed { digest: code.digest, exports, compiled, took_ms })
     }
 
-    async fn invoke(&self, invocation: Invocation) -> Result<Reply, InvokeError> {
+    async fn invoke(&self, invocation: Invocation, gate: &Arc<Gate>) -> Result<Reply, InvokeError> {
         let arrived = Instant::now();
-        let pass = self.gates.enter(&invocation.target, invocation.deadline).await?;
+        let pass = gate.enter(invocation.deadline).await?;
         let started = Instant::now();
         let time = Time::new(started, &invocation);
         let settings = self.host.settings(&invocation.target);
@@ -517,14 +557,6 @@ fn guest_runtime(workers: usize) -> Result<Runtime, InvokeError> {
         .enable_all()
         .build()
         .map_err(|error| InvokeError::Node(format!("guest threads: {error}")))
-}
-
-struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
-
-impl<T> Drop for AbortOnDrop<T> {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 #[cfg(test)]

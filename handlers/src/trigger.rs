@@ -21,8 +21,9 @@ use std::time::{Duration, Instant};
 use bus::body;
 use bus::event::dead::DeadLetter;
 use bus::event::{Delivery, ONLY_HEADER, Reader};
-use bus::message::SITE_HEADER;
+use bus::message::{SITE_HEADER, WAY_HEADER};
 use bus::route::once::{Course, Held, KEY_BYTES_MAX, Once};
+use bus::route::policy::Fit;
 use bus::route::{CodeView, Decision, HandlerView};
 use bus::trace::Trace;
 use bus::{EdgeRoute, EventLog, Refusal, RefusalKind, Request, Response, Subject, TierPath};
@@ -136,9 +137,10 @@ impl Triggers {
         let name = &handler.name;
         let missing = || InvokeError::Node(format!("app {} has no handler {name}", app.name()));
         let key = app.key(name).ok_or_else(missing)?;
+        let names = app.names(name).ok_or_else(missing)?;
         let mut running = self.load.begin(key, handler.limits.concurrency);
         let app = app.name();
-        self.metrics.count(&format!("invocations {app}/{name}"), 1);
+        self.metrics.count(&names.invocations, 1);
         let span = self.run_span(app, name, &mut invocation);
         let result = self.execute.invoke(invocation).await;
         if let Ok(reply) = &result {
@@ -148,8 +150,8 @@ impl Triggers {
         drop(running);
         match &result {
             Ok(reply) => {
-                self.metrics.time_us(&format!("queue {app}/{name}"), reply.queue_us);
-                self.metrics.time_us(&format!("run {app}/{name}"), reply.run_us);
+                self.metrics.time_us(&names.queue, reply.queue_us);
+                self.metrics.time_us(&names.run, reply.run_us);
             }
             Err(e) => {
                 self.metrics.count(&format!("failures {app}/{name}"), 1);
@@ -466,7 +468,8 @@ impl Triggers {
         let mut decision = self.route.decide(request, &view);
         let sent_on = held.as_ref().is_some_and(|held| matches!(held.course(), Course::SentOn));
         if sent_on && matches!(decision, Decision::Run | Decision::InstallThenRun) {
-            decision = Decision::Escalate { install: false };
+            let to = self.route.site().parent().unwrap_or(self.route.site().clone());
+            decision = Decision::Escalate { to, install: false };
         }
         if let (Decision::Run | Decision::InstallThenRun, Some(app), Some(handler)) =
             (&decision, &app, handler)
@@ -482,7 +485,10 @@ impl Triggers {
             held.set(Course::SentOn);
         }
         let answer = match &decision {
-            Decision::Escalate { .. } => self.pass_up(request).await,
+            Decision::Escalate { to, .. } => {
+                let answer = self.pass_up(request, to).await;
+                answer.map(|answer| self.with_way(answer, &view))
+            }
             Decision::Send { to } => self.pass_down(request, to).await,
             Decision::Refuse(refusal) => Err(refusal.clone()),
             _ => Err(Refusal::new(RefusalKind::Internal, format!("no handler for {name}"))),
@@ -495,12 +501,26 @@ impl Triggers {
             held.set(Course::Open);
         }
         // Afterwards: compiling must not take the cores from who answers this request.
-        if let (Decision::Escalate { install: true }, Some(app), Some(handler)) =
+        if let (Decision::Escalate { install: true, .. }, Some(app), Some(handler)) =
             (decision, &app, handler)
         {
             self.install_behind(app.clone(), handler.name.clone());
         }
         answer
+    }
+
+    /// Names who answered where a request of this kind always goes there: what was sent up because
+    /// of load or of missing code may be served here the next time.
+    fn with_way(&self, answer: Response, view: &HandlerView<'_>) -> Response {
+        let here = &self.route.view().here;
+        match (view, answer.headers.get(SITE_HEADER).cloned()) {
+            (HandlerView::Known { placement, .. }, Some(site))
+                if placement.fit(here) == Fit::Above =>
+            {
+                answer.with(WAY_HEADER, site)
+            }
+            _ => answer,
+        }
     }
 
     /// What becomes of a request for which there was no place here after all.
@@ -511,7 +531,7 @@ impl Triggers {
         let wait = request.deadline().saturating_duration_since(Instant::now());
         let code = CodeView::Ready { wait };
         match self.route.decide(request, &HandlerView::Known { key, placement, code }) {
-            Decision::Escalate { .. } => Decision::Escalate { install: false },
+            Decision::Escalate { to, .. } => Decision::Escalate { to, install: false },
             _ => Decision::Refuse(refusal),
         }
     }

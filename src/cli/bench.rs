@@ -29,6 +29,8 @@ pub enum Bench {
     Store(::bench::store::Options),
     /// Calls, events and the HTTP door beside bare NATS and a bare server, on a tree of three tiers
     Bus(::bench::bus::Options),
+    /// Fresh instances, cold starts, many handlers, processes and runaways, beside their goals
+    Handlers(::bench::handlers::Options),
     /// Answer what is not ours, for `bench bus`
     #[command(hide = true)]
     Echo,
@@ -46,6 +48,11 @@ pub async fn run(command: Bench, global: &Global, out: Output) -> Result<()> {
         Bench::Bus(options) => {
             let ground = Ground::prepare(options.clients, global).await?;
             out.show(&::bench::bus::run(&options, &ground.stand).await?, ::bench::bus::table)
+        }
+        Bench::Handlers(options) => {
+            let tools = std::path::absolute(&global.tools)?;
+            let report = ::bench::handlers::run(&options, &tools).await?;
+            out.show(&report, ::bench::handlers::table)
         }
         Bench::Echo => echo(&Context::load(&global.dir)?).await,
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use bus::event::TO_HEADER;
-use bus::message::{KEY_HEADER, SITE_HEADER, TIMEOUT_HEADER};
-use bus::{Bus, Error, EventLog, Headers, Kind, Refusal, RefusalKind, Response, Subject};
+use bus::message::{KEY_HEADER, ROUTE_HEADER, SITE_HEADER, TIMEOUT_HEADER, WAY_HEADER};
+use bus::{Bus, Caller, Error, EventLog, Headers, Kind, Refusal, RefusalKind, Response, Subject};
 use edgescale::node::client;
 use serde_json::{Value, json};
 
@@ -163,6 +163,7 @@ async fn calls_and_events_find_their_place() -> Result<()> {
         handler("any", "echo", "call = \"any\"", limit),
         handler("region", "echo", "call = \"region\"", &place("prefer = \"region\"")),
         handler("edge", "echo", "call = \"edge\"", &place("max_tier = \"edge\"")),
+        handler("top", "echo", "call = \"top\"", &place("min_tier = \"cloud\"")),
         handler("fpga", "echo", "call = \"fpga\"", &place("needs = [\"fpga\"]")),
         handler("endless", "endless", "call = \"endless\"", limit),
         handler("told", "event", "event = \"told\"", ""),
@@ -206,6 +207,8 @@ async fn calls_and_events_find_their_place() -> Result<()> {
     assert!(refused.message.contains("no fpga within reach"), "{refused}");
     assert_eq!(refused.at.as_deref(), Some("cloud"));
 
+    calls_go_straight_to_who_serves_them(&world).await?;
+
     // A deadline is kept by who runs the handler, and told.
     let refused = refusal(call(edge, "app.endless", &[(TIMEOUT_HEADER, "300")]).await)?;
     assert_eq!(refused.kind, RefusalKind::DeadlineExceeded, "{refused}");
@@ -225,6 +228,42 @@ async fn calls_and_events_find_their_place() -> Result<()> {
     publish(cloud, "app.low").await?;
     dead_letter(&world, "cloud", "it belongs further down").await?;
     assert_eq!(world.count("cloud", "invocations app/told").await?, 0);
+    Ok(())
+}
+
+/// A tier that would only pass a call on is not asked, but for a key that it has to remember; and a
+/// client that stays leaves out its own site as well.
+async fn calls_go_straight_to_who_serves_them(world: &World) -> Result<()> {
+    let edge = world.bus(EDGE);
+    let straight = async || {
+        let answer = call(edge, "app.top", &[]).await?;
+        assert_eq!(answer.headers[WAY_HEADER], "cloud");
+        Ok((answer.headers[ROUTE_HEADER] == format!("{EDGE},cloud")).then_some(()))
+    };
+    eventually("a call that passes the region by", straight).await?;
+    let keyed = call(edge, "app.top", &[(KEY_HEADER, "top-1")]).await?;
+    assert_eq!(keyed.headers[ROUTE_HEADER], format!("{EDGE},cloud.east,cloud"));
+
+    let asked = || world.count(EDGE, "calls sent up");
+    let caller = Caller::new(edge.clone());
+    let ask = async |headers: &[(&str, &str)]| {
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let headers = Headers::from_iter(headers);
+        caller.call("app.top", &headers, "[1]".into(), PATIENCE).await
+    };
+    let by_itself = async || {
+        let before = asked().await?;
+        for _ in 0..2 {
+            assert_eq!(ask(&[]).await?.headers[SITE_HEADER], "cloud");
+        }
+        Ok((asked().await? < before + 2).then_some(()))
+    };
+    eventually("a call that passes its own site by", by_itself).await?;
+    let before = asked().await?;
+    ask(&[(KEY_HEADER, "top-2")]).await?;
+    assert_eq!(asked().await?, before + 1);
+    // What may run here is asked for here, wherever it ran the last time.
+    assert!(!call(edge, "app.region", &[]).await?.headers.contains_key(WAY_HEADER));
     Ok(())
 }
 

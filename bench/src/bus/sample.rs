@@ -1,12 +1,12 @@
 //! What was done how often, how long each took, and what CPU time it cost some processes.
 
-use std::fs;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
 use ::bus::Error;
 
 use super::Line;
+use crate::machine::cpu;
 
 /// One measurement, made in turns.
 #[derive(Default)]
@@ -110,20 +110,4 @@ impl Turn<'_> {
         self.sample.wall += self.started.elapsed();
         self.sample.cpu += cpu(self.processes).saturating_sub(self.cpu_before);
     }
-}
-
-/// The CPU time of processes, by the scheduler's count of their threads.
-fn cpu(processes: &[u32]) -> Duration {
-    let threads = processes.iter().filter_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).ok());
-    let ran = threads.flatten().flatten().filter_map(|thread| {
-        let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
-        text.split_whitespace().next()?.parse::<u64>().ok()
-    });
-    Duration::from_nanos(ran.sum())
-}
-
-/// How many processes wanted to run, on average over the last minute.
-pub(super) fn load() -> f64 {
-    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split_whitespace().next().and_then(|load| load.parse().ok()).unwrap_or(0.0)
 }

@@ -1,9 +1,10 @@
 //! Where a request goes: here, up, down to a site that has what it needs, or nowhere and why.
 //! Pure: no clock, no I/O, no randomness.
 //!
-//! A request climbs towards the root, one tier at a time, until a site may run it. Only a device
-//! that no site on that path has lets it leave the path, downwards; and what came from above never
-//! climbs again. So it cannot go round in circles, whatever the sites believe of each other.
+//! A request climbs towards the root until a site may run it; tiers that would only pass it on are
+//! not asked. Only a device that no site on that path has lets it leave the path, downwards; and
+//! what came from above never climbs again. So it cannot go round in circles, whatever the sites
+//! believe of each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -192,8 +193,8 @@ pub enum Decision {
     Run,
     /// Fetch the code, then run it here.
     InstallThenRun,
-    /// Pass it on to the parent, and fetch the code behind it when `install` says so.
-    Escalate { install: bool },
+    /// Pass it on to a site above, and fetch the code behind it when `install` says so.
+    Escalate { to: TierPath, install: bool },
     /// Send it down to a site that has what it needs.
     Send { to: TierPath },
     /// Say no, and why.
@@ -214,7 +215,7 @@ pub fn decide(asked: &Asked, handler: &HandlerView<'_>, view: &View, now: Instan
             let text = format!("no app {app:?} is registered");
             return refuse(view, RefusalKind::NotFound, text);
         }
-        HandlerView::AppUnknown { .. } => return up(asked, view, None),
+        HandlerView::AppUnknown { .. } => return up(asked, view, None, None),
         HandlerView::Missing { app, name } => {
             let text = format!("app {app:?} has no function {name:?}");
             return refuse(view, RefusalKind::NotFound, text);
@@ -225,10 +226,15 @@ pub fn decide(asked: &Asked, handler: &HandlerView<'_>, view: &View, now: Instan
     match placement.fit(&view.here) {
         Fit::Here => here_or_up(asked, view, &wanted, code),
         Fit::Rather => match view.above(asked, &wanted, |fit| fit == Fit::Here) {
-            Some(delay) if delay < asked.time_left => Decision::Escalate { install: false },
+            Some(delay) if delay < asked.time_left => {
+                let lets_go = |fit| matches!(fit, Fit::Above | Fit::Rather);
+                Decision::Escalate { to: view.first_above(&wanted, lets_go), install: false }
+            }
             _ => here_or_up(asked, view, &wanted, code),
         },
-        Fit::Above if !view.is_end(asked) => up(asked, view, view.above(asked, &wanted, may_run)),
+        Fit::Above if !view.is_end(asked) => {
+            up(asked, view, Some(&wanted), view.above(asked, &wanted, may_run))
+        }
         Fit::NoDevice => where_the_device_is(asked, view, &wanted),
         Fit::Above | Fit::Below => nowhere(view, placement),
     }
@@ -251,6 +257,10 @@ fn may_run(fit: Fit) -> bool {
     matches!(fit, Fit::Here | Fit::Rather)
 }
 
+fn is_above(fit: Fit) -> bool {
+    fit == Fit::Above
+}
+
 impl View {
     /// True where a request can climb no further, whatever the links do.
     fn is_end(&self, asked: &Asked) -> bool {
@@ -270,6 +280,23 @@ impl View {
         good.map(|site| site.delay(wanted.key)).min()
     }
 
+    /// The nearest site above of which it is not known that it would only pass the request on; the
+    /// parent where that is known of all.
+    fn first_above(&self, wanted: &Wanted<'_>, passes_on: fn(Fit) -> bool) -> TierPath {
+        let heard = |(at, site): &(usize, &Site)| *at == 0 || wanted.is_fresh(site);
+        let mut known = self.above.iter().enumerate().take_while(heard).map(|(_, site)| site);
+        let serves = |site: &&Site| !passes_on(wanted.placement.fit(site));
+        let first = known.find(serves).or(self.above.first());
+        first.map_or_else(|| self.parent_path(), |site| site.path.clone())
+    }
+
+    fn parent_path(&self) -> TierPath {
+        match &self.parent {
+            ParentView::Near { path, .. } | ParentView::Away { path } => path.clone(),
+            ParentView::None => self.here.path.clone(),
+        }
+    }
+
     /// The site below that would begin soonest.
     fn below(&self, asked: &Asked, wanted: &Wanted<'_>) -> Option<&Site> {
         let able = |site: &&Site| {
@@ -285,14 +312,13 @@ impl View {
 fn here_or_up(asked: &Asked, view: &View, wanted: &Wanted<'_>, code: CodeView) -> Decision {
     let left = asked.time_left;
     let above = view.above(asked, wanted, may_run).filter(|delay| *delay < left);
+    let go_up = |install| Decision::Escalate { to: view.first_above(wanted, is_above), install };
     match (code, above) {
-        (CodeView::Absent, Some(_)) => Decision::Escalate { install: true },
+        (CodeView::Absent, Some(_)) => go_up(true),
         (CodeView::Absent, None) => Decision::InstallThenRun,
-        (CodeView::Ready { wait }, Some(delay)) if wait > delay + SPILL_MARGIN => {
-            Decision::Escalate { install: false }
-        }
+        (CodeView::Ready { wait }, Some(delay)) if wait > delay + SPILL_MARGIN => go_up(false),
         (CodeView::Ready { wait }, _) if wait < left => Decision::Run,
-        (CodeView::Ready { .. }, Some(_)) => Decision::Escalate { install: false },
+        (CodeView::Ready { .. }, Some(_)) => go_up(false),
         (CodeView::Ready { wait }, None) => overloaded(view, wait - left),
     }
 }
@@ -305,11 +331,14 @@ fn where_the_device_is(asked: &Asked, view: &View, wanted: &Wanted<'_>) -> Decis
         let below = view.below(asked, wanted);
         match (above, below) {
             (Some(above), Some(below)) if above < left && below.delay(wanted.key) >= above => {
-                return Decision::Escalate { install: false };
+                let to = view.first_above(wanted, is_above);
+                return Decision::Escalate { to, install: false };
             }
             (_, Some(below)) => return Decision::Send { to: below.path.clone() },
             // Who is further up may know of one elsewhere.
-            (_, None) if view.parent != ParentView::None => return up(asked, view, above),
+            (_, None) if view.parent != ParentView::None => {
+                return up(asked, view, Some(wanted), above);
+            }
             (_, None) => {}
         }
     }
@@ -337,7 +366,12 @@ fn nowhere(view: &View, placement: &Placement) -> Decision {
 }
 
 /// Climbs, when the parent is there and what is known of the sites above leaves time enough.
-fn up(asked: &Asked, view: &View, delay: Option<Duration>) -> Decision {
+fn up(
+    asked: &Asked,
+    view: &View,
+    wanted: Option<&Wanted<'_>>,
+    delay: Option<Duration>,
+) -> Decision {
     let left = asked.time_left;
     match &view.parent {
         ParentView::Near { path, rtt } if *rtt >= left => {
@@ -347,7 +381,11 @@ fn up(asked: &Asked, view: &View, delay: Option<Duration>) -> Decision {
         }
         ParentView::Near { .. } => match delay {
             Some(delay) if delay >= left => overloaded(view, delay - left),
-            _ => Decision::Escalate { install: false },
+            _ => {
+                let parent = || view.parent_path();
+                let to = wanted.map_or_else(parent, |wanted| view.first_above(wanted, is_above));
+                Decision::Escalate { to, install: false }
+            }
         },
         ParentView::Away { path } => {
             let text = format!("parent {path} does not answer; retry when the link is back");

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::turn::Habit;
 use super::{InvokeError, Target};
 
 /// Gates that are kept although nobody uses them; beyond it the idle ones are forgotten.
@@ -20,7 +21,10 @@ pub(super) struct Gates {
     queue_len_max: usize,
 }
 
-struct Gate {
+/// The way into one handler.
+pub(super) struct Gate {
+    /// Where its guests begin.
+    pub(super) habit: Habit,
     running: Arc<Semaphore>,
     waiting: AtomicUsize,
     queue_len_max: usize,
@@ -39,18 +43,8 @@ impl Gates {
         Self { gates: Mutex::default(), queue_len_max }
     }
 
-    /// Waits for a place to run `target`, until `deadline`.
-    pub(super) async fn enter(
-        &self,
-        target: &Target,
-        deadline: Instant,
-    ) -> Result<Pass, InvokeError> {
-        let gate = self.gate(target);
-        let permit = gate.permit(deadline).await?;
-        Ok(Pass { _permit: permit, _gate: gate })
-    }
-
-    fn gate(&self, target: &Target) -> Arc<Gate> {
+    /// The gate of a handler: the same one while somebody holds it.
+    pub(super) fn gate(&self, target: &Target) -> Arc<Gate> {
         let key = (target.app.clone(), target.handler.clone(), target.revision);
         let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
         if gates.len() >= GATES_MAX {
@@ -58,6 +52,7 @@ impl Gates {
         }
         let gate = gates.entry(key).or_insert_with(|| {
             Arc::new(Gate {
+                habit: Habit::default(),
                 running: Arc::new(Semaphore::new(target.limits.concurrency.max(1) as usize)),
                 waiting: AtomicUsize::new(0),
                 queue_len_max: self.queue_len_max,
@@ -69,6 +64,12 @@ impl Gates {
 }
 
 impl Gate {
+    /// Waits until `deadline` for the right to run one invocation.
+    pub(super) async fn enter(self: &Arc<Self>, deadline: Instant) -> Result<Pass, InvokeError> {
+        let permit = self.permit(deadline).await?;
+        Ok(Pass { _permit: permit, _gate: Arc::clone(self) })
+    }
+
     async fn permit(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, InvokeError> {
         if let Ok(permit) = Arc::clone(&self.running).try_acquire_owned() {
             return Ok(permit);

@@ -33,6 +33,7 @@ use self::kept::{Kept, Waiting};
 use self::module::Module;
 use self::ticker::Ticker;
 use super::cache::Cache;
+use super::turn::give_way;
 use super::{
     Answer, Answered, Caller, Code, Config, Host, Invocation, InvokeError, Time, bad_code,
 };
@@ -108,13 +109,36 @@ impl Wasm {
             Some(component) => (component, false),
             None => (self.compile(code).await?, true),
         };
-        let module = Arc::new(Module::new(&self.linker, &component).map_err(|error| {
-            bad_code(&code.digest, format!("not a component for edgescale: {error:#}"))
+        Ok((self.take_in(&code.digest, &component).await?, compiled))
+    }
+
+    /// Makes code ready that was compiled before; tells what it exports, or that it was not.
+    pub(super) async fn reinstall(
+        &self,
+        digest: &Digest,
+    ) -> Result<Option<Vec<String>>, InvokeError> {
+        if let Some(module) = self.module(digest) {
+            return Ok(Some(module.exports()));
+        }
+        let _turn = self.compiling.lock().await;
+        match self.load(digest) {
+            Some(component) => self.take_in(digest, &component).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn take_in(
+        &self,
+        digest: &Digest,
+        component: &Component,
+    ) -> Result<Vec<String>, InvokeError> {
+        let module = Arc::new(Module::new(&self.linker, component).map_err(|error| {
+            bad_code(digest, format!("not a component for edgescale: {error:#}"))
         })?);
-        self.try_out(&code.digest, &module).await?;
+        self.try_out(digest, &module).await?;
         let mut modules = self.modules.write().unwrap_or_else(PoisonError::into_inner);
-        modules.insert(code.digest.clone(), Arc::clone(&module));
-        Ok((module.exports(), compiled))
+        modules.insert(digest.clone(), Arc::clone(&module));
+        Ok(module.exports())
     }
 
     /// Runs an installed component: in a fresh instance, unless the handler lets one serve
@@ -229,7 +253,7 @@ impl Wasm {
             if Instant::now() >= context.data().caller().deadline {
                 return Err(wasmtime::Error::new(TimedOut));
             }
-            Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+            Ok(UpdateDeadline::YieldCustom(1, Box::pin(give_way())))
         });
         store
     }

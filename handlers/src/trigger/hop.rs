@@ -10,11 +10,15 @@ use crate::execute::{Input, Invocation};
 use crate::trace::{Open, Role};
 
 impl Triggers {
-    /// Passes a call on to the parent.
-    pub(super) async fn pass_up(&self, request: &Request) -> Result<Response, Refusal> {
+    /// Passes a call on to a site above.
+    pub(super) async fn pass_up(
+        &self,
+        request: &Request,
+        to: &TierPath,
+    ) -> Result<Response, Refusal> {
         self.metrics.count("calls sent up", 1);
-        let (span, request) = self.hop(request, self.route.site().parent().as_ref());
-        let answer = self.route.escalate(&request).await;
+        let (span, request) = self.hop(request, Some(to));
+        let answer = self.route.escalate(&request, to).await;
         span.end(&answer);
         answer
     }

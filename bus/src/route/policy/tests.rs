@@ -47,6 +47,8 @@ fn text(decision: Decision) -> String {
     match decision {
         Decision::Refuse(refusal) => format!("{:?}", refusal.kind),
         Decision::Send { to } => format!("Send {to}"),
+        Decision::Escalate { to, install: true } => format!("Escalate {to} and install"),
+        Decision::Escalate { to, install: false } => format!("Escalate {to}"),
         other => format!("{other:?}"),
     }
 }
@@ -62,7 +64,7 @@ fn check(view: &View, placement: &Placement, code: CodeView, want: &str) {
 
 const NOW: CodeView = CodeView::Ready { wait: Duration::ZERO };
 const BUSY: CodeView = CodeView::Ready { wait: Duration::from_secs(2) };
-const UP: &str = "Escalate { install: false }";
+const UP: &str = "Escalate cloud.east";
 
 #[test]
 fn tiers_and_load() {
@@ -76,7 +78,7 @@ fn tiers_and_load() {
     check(&away, &anywhere, NOW, "Run");
     check(&near, &anywhere, BUSY, UP);
     check(&away, &anywhere, BUSY, "Overloaded");
-    check(&near, &anywhere, CodeView::Absent, "Escalate { install: true }");
+    check(&near, &anywhere, CodeView::Absent, "Escalate cloud.east and install");
     check(&away, &anywhere, CodeView::Absent, "InstallThenRun");
     // What no tier above may run is not sent there.
     check(&near, &edge, CodeView::Absent, "InstallThenRun");
@@ -119,6 +121,23 @@ fn wishes_are_followed_while_that_costs_no_answer() {
     near.above[0].waits.insert("a/h".into(), ms(1500));
     near.above[1].waits.insert("a/h".into(), ms(1500));
     check(&near, &prefer, NOW, "Run");
+}
+
+#[test]
+fn who_would_only_pass_it_on_is_not_asked() {
+    let now = Instant::now();
+    let view = cell(near(), now);
+    let cloud = Placement { min_tier: Some(TierClass::Cloud), ..Default::default() };
+    check(&view, &cloud, NOW, "Escalate cloud");
+    let prefer = Placement { prefer: Some(TierClass::Cloud), ..Default::default() };
+    check(&view, &prefer, NOW, "Escalate cloud");
+    // A region may run it and has a say, however busy it is.
+    let region = Placement { min_tier: Some(TierClass::Region), ..cloud.clone() };
+    check(&view, &region, NOW, UP);
+    // What was heard long ago is not counted on, nor what was never heard.
+    let handler = HandlerView::Known { key: "a/h", placement: &cloud, code: NOW };
+    assert_eq!(text(decide(&ASKED, &handler, &view, now + STALE_AFTER)), UP);
+    check(&View { above: vec![], ..view }, &cloud, NOW, UP);
 }
 
 #[test]
@@ -316,7 +335,7 @@ proptest! {
                     prop_assert!(placement.allows(&view.here) && !drawn.ready);
                     ended = true;
                 }
-                Decision::Escalate { install } => {
+                Decision::Escalate { to, install } => {
                     prop_assert!(!asked.from_above && drawn.linked && at != 0);
                     prop_assert!(ms(drawn.rtt_ms) < asked.time_left);
                     prop_assert!(!install || placement.allows(&view.here));
@@ -325,7 +344,13 @@ proptest! {
                     let soonest = able.map(|site| site.delay("a/h")).min();
                     prop_assert!(soonest.is_none_or(|delay| delay < asked.time_left));
                     asked.time_left = asked.time_left.saturating_sub(ms(drawn.rtt_ms / 2));
-                    at = drawn.parent;
+                    let lineage = tree.lineage(at);
+                    at = (0..tree.sites.len()).find(|at| tree.path(*at) == to).unwrap();
+                    // Whom it passes by would only have passed it on.
+                    let passed = lineage.into_iter().take_while(|up| *up != at);
+                    let sites = view.above.iter().take(passed.count());
+                    let mut fits = sites.map(|site| placement.fit(site));
+                    prop_assert!(fits.all(|fit| matches!(fit, Fit::Above | Fit::Rather)));
                 }
                 Decision::Send { to } => {
                     prop_assert!(!asked.from_above);
@@ -380,8 +405,9 @@ proptest! {
         for site in &mut busier.above {
             *site.waits.entry("a/h".into()).or_default() += ms(more_ms);
         }
-        if decided(&busier, wait) == (Decision::Escalate { install: false }) {
-            prop_assert_eq!(&before, &Decision::Escalate { install: false });
+        let drawn_up = decided(&busier, wait);
+        if matches!(drawn_up, Decision::Escalate { install: false, .. }) {
+            prop_assert_eq!(&before, &drawn_up);
         }
         let soonest = view.above.iter().map(|site| site.delay("a/h")).min();
         if placement.fit(&view.here) == Fit::Here && wait < asked.time_left

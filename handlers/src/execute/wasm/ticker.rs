@@ -1,5 +1,5 @@
 //! The clock that interrupts guests: one thread that advances the engine's epoch every
-//! millisecond, and sleeps for good while no guest runs.
+//! millisecond, and sleeps for good when no guest has run for a while.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,14 +10,18 @@ use wasmtime::Engine;
 
 /// How long a guest computes before it has to give way.
 const TICK: Duration = Duration::from_millis(1);
+/// Ticks that go on after the last guest: to wake the clock costs more than a short guest does.
+const TICKS_AFTER: u32 = 64;
 
 pub(super) struct Ticker {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
+#[derive(Default)]
 struct Shared {
     running: AtomicUsize,
+    asleep: AtomicBool,
     stop: AtomicBool,
 }
 
@@ -28,8 +32,7 @@ pub(super) struct Running {
 
 impl Ticker {
     pub(super) fn start(engine: Engine) -> std::io::Result<Self> {
-        let shared =
-            Arc::new(Shared { running: AtomicUsize::new(0), stop: AtomicBool::new(false) });
+        let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
         let thread =
             thread::Builder::new().name("guest-clock".into()).spawn(move || theirs.run(&engine))?;
@@ -38,7 +41,8 @@ impl Ticker {
 
     /// Call before a guest is entered.
     pub(super) fn enter(&self) -> Running {
-        if self.shared.running.fetch_add(1, Ordering::SeqCst) == 0
+        self.shared.running.fetch_add(1, Ordering::SeqCst);
+        if self.shared.asleep.load(Ordering::SeqCst)
             && let Some(thread) = self.thread()
         {
             thread.unpark();
@@ -53,10 +57,17 @@ impl Ticker {
 
 impl Shared {
     fn run(&self, engine: &Engine) {
+        let mut idle = 0;
         while !self.stop.load(Ordering::SeqCst) {
-            if self.running.load(Ordering::SeqCst) == 0 {
-                // A guest that enters between the load and here leaves a token: park returns.
-                thread::park();
+            idle = if self.running.load(Ordering::SeqCst) == 0 { idle + 1 } else { 0 };
+            if idle > TICKS_AFTER {
+                self.asleep.store(true, Ordering::SeqCst);
+                // A guest that enters from here on finds the clock asleep and leaves a token.
+                if self.running.load(Ordering::SeqCst) == 0 {
+                    thread::park();
+                }
+                self.asleep.store(false, Ordering::SeqCst);
+                idle = 0;
                 continue;
             }
             thread::sleep(TICK);

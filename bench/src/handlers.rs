@@ -1,0 +1,353 @@
+//! What handlers cost by themselves, without a bus: fresh instances, cold starts, many handlers,
+//! processes, and guests that have to be stopped. Each line stands beside its goal.
+//!
+//! What runs is [`EdgeExecute`] as a node has it, over a host that does nothing.
+
+mod host;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ::handlers::Digest;
+use ::handlers::execute::{
+    Code, Config, EdgeExecute, Event, Input, Invocation, InvokeError, Request, Target,
+};
+use ::handlers::manifest::{CodeKind, Limits};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
+
+use self::host::Idle;
+use crate::machine::{cpu, load, private_bytes};
+
+/// A handler written out by hand: takes an event and does nothing with it.
+const COMPONENT: &str = include_str!("bus/component.wat");
+/// A function for the stock Lambda client.
+const FUNCTION: &[u8] = b"def handler(event, context):\n    return event\n";
+/// What is sent.
+const BODY: &[u8] = b"{\"id\":12345678,\"text\":\"a short event, as they are\",\"more\":[1,2]}";
+/// How long one invocation may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Cold starts of one component.
+const COLD_STARTS: usize = 20;
+/// Guests that are stopped, and the time that each is given.
+const RUNAWAYS: usize = 30;
+const RUNAWAY_LIMIT: Duration = Duration::from_millis(50);
+
+/// What to measure.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// How long one measurement runs
+    #[arg(long, default_value_t = 2_000)]
+    pub budget_ms: u64,
+    /// Handlers that are loaded, each with code of its own
+    #[arg(long, default_value_t = 1_000)]
+    pub handlers: usize,
+    /// Folder with js.wasm and py.wasm, as handlers/guests/build.sh makes them
+    #[arg(long, default_value = "target/guests")]
+    pub guests: PathBuf,
+}
+
+/// One line of the table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    pub what: String,
+    pub goal: String,
+    /// What came out, or why nothing did.
+    pub measured: String,
+    /// How much of the goal that is: 1 or more reaches it.
+    pub reached: Option<f64>,
+}
+
+/// What was measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Threads of the machine.
+    pub threads: usize,
+    /// Processes that wanted to run, on average over the minute before the end.
+    pub load: f64,
+    pub lines: Vec<Line>,
+}
+
+type Result<T> = std::result::Result<T, InvokeError>;
+
+/// A guest: what made it, and its component, or why there is none.
+struct Guest {
+    name: &'static str,
+    code: std::result::Result<Bytes, String>,
+    calls: bool,
+    fresh_goal_us: f64,
+    cold_goal_us: f64,
+}
+
+/// Measures, with the tools of a folder.
+pub async fn run(options: &Options, tools: &Path) -> Result<Report> {
+    let folder = TempDir::new().map_err(|e| InvokeError::Node(e.to_string()))?;
+    let budget = Duration::from_millis(options.budget_ms);
+    let bench = Bench::start(&folder.path().join("code"), tools)?;
+    let guests = guests(options);
+    let mut lines = vec![];
+    for guest in &guests {
+        lines.extend(fresh(&bench, guest, budget).await?);
+    }
+    for guest in &guests {
+        lines.push(cold_start(&folder.path().join("code"), tools, guest).await?);
+    }
+    lines.extend(many(options.handlers, tools, &folder.path().join("many")).await?);
+    lines.push(lambda(&bench, tools, budget).await?);
+    let none = "there is no zygote: a process that served an event stays for the next one";
+    lines.push(Line::without("Python event in a process forked from a zygote", "1.3 ms", none));
+    lines.push(runaway(&bench).await?);
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+    Ok(Report { threads, load: load(), lines })
+}
+
+fn guests(options: &Options) -> [Guest; 3] {
+    let built = |file: &str| {
+        let path = options.guests.join(file);
+        std::fs::read(&path).map(Bytes::from).map_err(|e| {
+            let folder = options.guests.display();
+            format!("{}: {e}; run handlers/guests/build.sh {folder} js py", path.display())
+        })
+    };
+    let guest = |name, code, calls, fresh_goal_us, cold_goal_us| Guest {
+        name,
+        code,
+        calls,
+        fresh_goal_us,
+        cold_goal_us,
+    };
+    [
+        guest("by hand", component(0).map_err(|e| e.to_string()), false, 20.0, 300.0),
+        guest("JavaScript", built("js.wasm"), false, 130.0, 1_000.0),
+        guest("Python", built("py.wasm"), true, 1_100.0, 5_000.0),
+    ]
+}
+
+/// The component by hand; each number's code is another.
+fn component(number: usize) -> std::result::Result<Bytes, wat::Error> {
+    let own = format!("(i32.const {number}) drop\n      (i32.const 16)))\n  (core instance");
+    let text = COMPONENT.replacen("(i32.const 16)))\n  (core instance", &own, 1);
+    wat::parse_str(text).map(Bytes::from)
+}
+
+/// EdgeExecute over a folder of code.
+struct Bench {
+    execute: EdgeExecute,
+}
+
+impl Bench {
+    fn start(cache: &Path, tools: &Path) -> Result<Self> {
+        let execute = EdgeExecute::start(Config::new(cache, tools), Arc::new(Idle::default()))?;
+        Ok(Self { execute })
+    }
+
+    async fn install(&self, kind: CodeKind, bytes: Bytes) -> Result<Arc<Target>> {
+        let digest = Digest::of(&bytes);
+        self.execute.install(Code { digest: digest.clone(), kind, bytes }).await?;
+        Ok(target(digest, kind))
+    }
+
+    async fn invoke(&self, target: &Arc<Target>, calls: bool, limit: Duration) -> Result<()> {
+        let deadline = Instant::now() + limit;
+        let input = if calls { call("ok") } else { event() };
+        let (target, trace) = (Arc::clone(target), Default::default());
+        let invocation = Invocation { target, input, deadline, attempt: 1, trace };
+        self.execute.invoke(invocation).await.map(drop)
+    }
+
+    /// Invokes again and again; how long each took, and the CPU time of all.
+    async fn repeat(
+        &self,
+        target: &Arc<Target>,
+        calls: bool,
+        budget: Duration,
+    ) -> Result<(Vec<Duration>, Duration)> {
+        self.invoke(target, calls, PATIENCE).await?;
+        let process = [std::process::id()];
+        let (began, cpu_before, mut times) = (Instant::now(), cpu(&process), vec![]);
+        while began.elapsed() < budget {
+            let started = Instant::now();
+            self.invoke(target, calls, PATIENCE).await?;
+            times.push(started.elapsed());
+        }
+        Ok((times, cpu(&process).saturating_sub(cpu_before)))
+    }
+}
+
+fn target(digest: Digest, kind: CodeKind) -> Arc<Target> {
+    Arc::new(Target {
+        app: "bench".into(),
+        handler: "h".into(),
+        revision: 1,
+        digest,
+        kind,
+        entry: (kind == CodeKind::Python).then(|| "app.handler".into()),
+        limits: Limits { memory_mb: 256, timeout_ms: 60_000, ..Limits::default() },
+    })
+}
+
+fn event() -> Input {
+    let text = |text: &str| text.to_owned();
+    Input::Event(Event {
+        id: text("e1"),
+        source: text("cloud"),
+        subject: text("ok"),
+        time: text("2026-01-01T00:00:00Z"),
+        content_type: text("application/json"),
+        body: Bytes::from_static(BODY),
+    })
+}
+
+fn call(name: &str) -> Input {
+    let (id, content_type) = ("r1".to_owned(), "application/json".to_owned());
+    let body = Bytes::from_static(BODY);
+    Input::Call(Request { id, name: name.to_owned(), content_type, body })
+}
+
+/// A fresh instance for each event: how long one takes, and how many a core does.
+async fn fresh(bench: &Bench, guest: &Guest, budget: Duration) -> Result<Vec<Line>> {
+    let what = format!("event in a fresh instance, {}, p50", guest.name);
+    let code = match &guest.code {
+        Ok(code) => code.clone(),
+        Err(why) => return Ok(vec![Line::without(&what, &us_text(guest.fresh_goal_us), why)]),
+    };
+    let target = bench.install(CodeKind::Component, code).await?;
+    let (times, cpu) = bench.repeat(&target, guest.calls, budget).await?;
+    let per_core = times.len() as f64 / cpu.as_secs_f64();
+    let mut lines = vec![Line::at_most(&what, guest.fresh_goal_us, quantile(times, 0.5))];
+    if guest.name == "by hand" {
+        lines.push(Line {
+            what: "the same, a second of one core".to_owned(),
+            goal: "70,000".to_owned(),
+            measured: format!("{per_core:.0}"),
+            reached: Some(per_core / 70_000.0),
+        });
+    }
+    Ok(lines)
+}
+
+/// From a node that has the compiled code on disk alone to the first answer.
+async fn cold_start(cache: &Path, tools: &Path, guest: &Guest) -> Result<Line> {
+    let what = format!("cold start from compiled code on disk, {}, p50", guest.name);
+    let code = match &guest.code {
+        Ok(code) => code.clone(),
+        Err(why) => return Ok(Line::without(&what, &us_text(guest.cold_goal_us), why)),
+    };
+    let target = target(Digest::of(&code), CodeKind::Component);
+    let mut times = vec![];
+    for _ in 0..COLD_STARTS {
+        let bench = Bench::start(cache, tools)?;
+        // The engine's own first instance is not what is measured.
+        let other = component(1).map_err(|e| InvokeError::Node(e.to_string()))?;
+        let other = bench.install(CodeKind::Component, other).await?;
+        bench.invoke(&other, false, PATIENCE).await?;
+        let started = Instant::now();
+        bench.execute.reinstall(&target.digest, CodeKind::Component).await?;
+        bench.invoke(&target, guest.calls, PATIENCE).await?;
+        times.push(started.elapsed());
+    }
+    Ok(Line::at_most(&what, guest.cold_goal_us, quantile(times, 0.5)))
+}
+
+/// Many handlers, loaded from compiled code on disk: the time, and the memory that they hold.
+async fn many(count: usize, tools: &Path, cache: &Path) -> Result<[Line; 2]> {
+    let mut digests = vec![];
+    let compiling = Bench::start(cache, tools)?;
+    for number in 0..count {
+        let code = component(number).map_err(|e| InvokeError::Node(e.to_string()))?;
+        digests.push(Digest::of(&code));
+        compiling.install(CodeKind::Component, code).await?;
+    }
+    drop(compiling);
+    let bench = Bench::start(cache, tools)?;
+    let (before, started) = (private_bytes(), Instant::now());
+    for digest in &digests {
+        bench.execute.reinstall(digest, CodeKind::Component).await?;
+    }
+    let took = started.elapsed();
+    let mb = private_bytes().saturating_sub(before) as f64 / 1e6;
+    let share = count as f64 / 1_000.0;
+    let memory = Line {
+        what: format!("private memory of {count} handlers"),
+        goal: format!("{:.0} MB", 80.0 * share),
+        measured: format!("{mb:.1} MB"),
+        reached: Some(80.0 * share / mb.max(0.1)),
+    };
+    let load = format!("load {count} handlers from compiled code on disk");
+    Ok([Line::at_most(&load, 250_000.0 * share, took), memory])
+}
+
+/// A warm process of the stock Lambda client.
+async fn lambda(bench: &Bench, tools: &Path, budget: Duration) -> Result<Line> {
+    let what = "warm invocation of a stock Python Lambda function, p50";
+    if !tools.join("py/awslambdaric").exists() {
+        let why = format!("no awslambdaric in {}; run ./tools.sh", tools.display());
+        return Ok(Line::without(what, "300 µs", &why));
+    }
+    let target = bench.install(CodeKind::Python, Bytes::from_static(FUNCTION)).await?;
+    let (times, _) = bench.repeat(&target, true, budget).await?;
+    Ok(Line::at_most(what, 300.0, quantile(times, 0.5)))
+}
+
+/// Guests that never end: how long after its deadline one is gone.
+async fn runaway(bench: &Bench) -> Result<Line> {
+    let endless = COMPONENT.replacen("(if (i32.eq", "(loop $e (br $e))\n      (if (i32.eq", 1);
+    let code = wat::parse_str(endless).map_err(|e| InvokeError::Node(e.to_string()))?;
+    let target = bench.install(CodeKind::Component, code.into()).await?;
+    let mut late = vec![];
+    for _ in 0..RUNAWAYS {
+        let started = Instant::now();
+        match bench.invoke(&target, true, RUNAWAY_LIMIT).await {
+            Err(InvokeError::Timeout { .. }) => late.push(started.elapsed() - RUNAWAY_LIMIT),
+            other => return Err(InvokeError::Node(format!("a runaway guest: {other:?}"))),
+        }
+    }
+    let what = "a runaway guest is stopped after its deadline, p50";
+    Ok(Line::at_most(what, 2_000.0, quantile(late, 0.5)))
+}
+
+fn quantile(mut times: Vec<Duration>, share: f64) -> Duration {
+    times.sort_unstable();
+    times.get((times.len() as f64 * share) as usize).copied().unwrap_or_default()
+}
+
+fn us_text(us: f64) -> String {
+    match us {
+        us if us < 1_000.0 => format!("{us:.1} µs"),
+        us => format!("{:.2} ms", us / 1e3),
+    }
+}
+
+impl Line {
+    fn at_most(what: &str, goal_us: f64, took: Duration) -> Self {
+        let us = took.as_nanos() as f64 / 1e3;
+        Self {
+            what: what.to_owned(),
+            goal: us_text(goal_us),
+            measured: us_text(us),
+            reached: Some(goal_us / us.max(0.001)),
+        }
+    }
+
+    fn without(what: &str, goal: &str, why: &str) -> Self {
+        let measured = format!("not measured: {why}");
+        Self { what: what.to_owned(), goal: goal.to_owned(), measured, reached: None }
+    }
+}
+
+/// The report as a table.
+pub fn table(report: &Report) -> String {
+    let mut table = comfy_table::Table::new();
+    table.load_preset(comfy_table::presets::ASCII_MARKDOWN);
+    table.set_header(["what", "goal", "measured", "of the goal"]);
+    for line in &report.lines {
+        let reached = line.reached.map_or(String::new(), |share| format!("{share:.2} ×"));
+        table.add_row([&line.what, &line.goal, &line.measured, &reached]);
+    }
+    format!("{} threads, load {:.1}\n\n{table}", report.threads, report.load)
+}
+
+#[cfg(test)]
+mod tests;

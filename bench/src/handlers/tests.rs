@@ -1,0 +1,28 @@
+use super::*;
+
+#[test]
+fn each_number_has_code_of_its_own() {
+    let [first, second] = [0, 1].map(|number| component(number).unwrap());
+    assert_ne!(first, second);
+    assert_eq!(first, component(0).unwrap());
+}
+
+#[test]
+fn a_line_says_how_much_of_the_goal_is_reached() {
+    let line = Line::at_most("x", 300.0, Duration::from_micros(600));
+    assert_eq!((line.goal.as_str(), line.measured.as_str()), ("300.0 µs", "600.0 µs"));
+    assert_eq!(line.reached, Some(0.5));
+    assert_eq!(Line::without("x", "1 ms", "no tools").measured, "not measured: no tools");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_needs_no_tools_is_measured() {
+    let nothing = TempDir::new().unwrap();
+    let guests = nothing.path().to_owned();
+    let options = Options { budget_ms: 20, handlers: 3, guests };
+    let report = run(&options, nothing.path()).await.unwrap();
+    let (measured, left): (Vec<_>, Vec<_>) =
+        report.lines.iter().partition(|line| line.reached.is_some());
+    assert_eq!(measured.len(), 6, "{}", table(&report));
+    assert!(left.iter().all(|line| line.measured.starts_with("not measured: ")), "{left:?}");
+}
