@@ -83,7 +83,8 @@ impl EdgeRoute {
         change(Arc::make_mut(&mut view));
     }
 
-    /// Decides where a request goes.
+    /// Decides where a request goes. One with an idempotency key that climbs goes by every tier on
+    /// its way: each remembers what it answered.
     pub fn decide(&self, request: &Request, handler: &HandlerView<'_>) -> Decision {
         let now = Instant::now();
         let asked = policy::Asked {
@@ -91,21 +92,21 @@ impl EdgeRoute {
             time_left: request.deadline().saturating_duration_since(now),
             from_above: request.headers.contains_key(DOWN_HEADER),
         };
-        policy::decide(&asked, handler, &self.view(), now)
+        match (policy::decide(&asked, handler, &self.view(), now), self.site().parent()) {
+            (Decision::Escalate { install, .. }, Some(to)) if request.key().is_some() => {
+                Decision::Escalate { to, install }
+            }
+            (decision, _) => decision,
+        }
     }
 
     /// Passes a request on to a site above and brings back its answer. Where nobody answers there,
     /// the parent is asked, who may know why.
-    ///
-    /// One with an idempotency key goes by every tier on its way: each remembers what it answered.
     pub async fn escalate(&self, request: &Request, to: &TierPath) -> Result<Response, Refusal> {
         let parent = self.site().parent().ok_or_else(|| {
             Refusal::new(RefusalKind::NoHandler, format!("{} has no parent", self.site()))
         })?;
-        match request.key() {
-            Some(_) => self.forward(request, &[&parent]).await,
-            None => self.forward(request, &[to, &parent]).await,
-        }
+        self.forward(request, &[to, &parent]).await
     }
 
     /// Sends a request down to a site below and brings back its answer.
