@@ -125,11 +125,16 @@ fn guests(options: &Options) -> [Guest; 3] {
     ]
 }
 
-/// The component by hand; each number's code is another.
+/// The component by hand, laid out as a compiler does it: a stack below 1 MiB, data of 64 KiB above
+/// it, and a function that writes to both. Each number's code is another.
 fn component(number: usize) -> std::result::Result<Bytes, wat::Error> {
-    let own = format!("(i32.const {number}) drop\n      (i32.const 16)))\n  (core instance");
-    let text = COMPONENT.replacen("(i32.const 16)))\n  (core instance", &own, 1);
-    wat::parse_str(text).map(Bytes::from)
+    let data = "x".repeat(64 << 10);
+    let memory = format!("(memory (export \"memory\") 18)\n(data (i32.const 1048576) \"{data}\")");
+    let writes = [1_048_000, 1_040_000, 1_048_576, 1_080_000]
+        .map(|at| format!("(i32.store (i32.const {at}) (i32.const {number}))"));
+    let end = "(i32.const 16)))\n  (core instance";
+    let text = COMPONENT.replacen("(memory (export \"memory\") 4)", &memory, 1);
+    wat::parse_str(text.replacen(end, &(writes.concat() + end), 1)).map(Bytes::from)
 }
 
 /// EdgeExecute over a folder of code.
