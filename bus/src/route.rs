@@ -106,37 +106,61 @@ impl EdgeRoute {
         let parent = self.site().parent().ok_or_else(|| {
             Refusal::new(RefusalKind::NoHandler, format!("{} has no parent", self.site()))
         })?;
-        self.forward(request, &[to, &parent]).await
+        if *to != parent
+            && let Some(answer) = self.ask_once(request, to).await?
+        {
+            return Ok(answer);
+        }
+        self.forward(request, &parent).await
     }
 
     /// Sends a request down to a site below and brings back its answer.
     pub async fn descend(&self, request: &Request, to: &TierPath) -> Result<Response, Refusal> {
         let mut request = request.clone();
         request.headers.insert(DOWN_HEADER.into(), self.site().to_string());
-        self.forward(&request, &[to]).await
+        self.forward(&request, to).await
     }
 
-    /// A request that certainly was not carried out is tried again within its time budget, at the
-    /// next of the sites, the last one several times. One whose fate is unknown is tried again only
-    /// if it carries an idempotency key.
-    async fn forward(&self, request: &Request, sites: &[&TierPath]) -> Result<Response, Refusal> {
+    /// Asks a site once; nothing comes back when the request certainly did not get there.
+    async fn ask_once(
+        &self,
+        request: &Request,
+        to: &TierPath,
+    ) -> Result<Option<Response>, Refusal> {
+        let hop = self.hop(request, to)?;
+        let left = request.deadline().saturating_duration_since(Instant::now());
+        let answer = hop.attempt(left.saturating_sub(HOP_MARGIN)).await;
+        hop.way.forget(&hop.ahead).await;
+        match answer {
+            Ok(response) => Ok(Some(self.sign(response))),
+            Err(e) if e.not_done() => Ok(None),
+            Err(e) => Err(self.refusal(e, to)),
+        }
+    }
+
+    /// A request that certainly was not carried out is tried again within its time budget. One
+    /// whose fate is unknown is tried again only if it carries an idempotency key.
+    async fn forward(&self, request: &Request, to: &TierPath) -> Result<Response, Refusal> {
+        let hop = self.hop(request, to)?;
+        let answer = self.attempts(request, &hop).await;
+        hop.way.forget(&hop.ahead).await;
+        answer
+    }
+
+    fn hop<'a>(&'a self, request: &Request, to: &'a TierPath) -> Result<Hop<'a>, Refusal> {
         let subject = Subject::parse(&request.subject).map_err(|e| Refusal::bad(e.to_string()))?;
+        let target = Subject::new(Kind::Call, to, subject.name).to_string();
         let mut headers = request.headers.clone();
         headers.insert(HOPS_HEADER.into(), (request.hops() + 1).to_string());
         // Each attempt has a budget of its own.
         headers.remove(TIMEOUT_HEADER);
         let ahead = Ahead::of(&request.payload, &mut headers)?;
         let way = Way { bus: &self.bus, to };
-        let hop = Hop { target, headers, ahead, way };
-        let answer = self.attempts(request, &hop).await;
-        hop.way.forget(&hop.ahead).await;
-        answer
+        Ok(Hop { target, headers, ahead, way })
     }
 
     async fn attempts(&self, request: &Request, hop: &Hop<'_>) -> Result<Response, Refusal> {
         for attempt in 0.. {
-            let Some(to) = sites.get(attempt as usize).or(sites.last()) else { break };
-            let target = Subject::new(Kind::Call, to, subject.name.as_str()).to_string();
             let left = request.deadline().saturating_duration_since(Instant::now());
             let Some(left) = left.checked_sub(HOP_MARGIN).filter(|left| !left.is_zero()) else {
                 return Err(self.late());
