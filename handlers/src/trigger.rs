@@ -21,9 +21,8 @@ use std::time::{Duration, Instant};
 use bus::body;
 use bus::event::dead::DeadLetter;
 use bus::event::{Delivery, ONLY_HEADER, Reader};
-use bus::message::{SITE_HEADER, WAY_HEADER};
+use bus::message::SITE_HEADER;
 use bus::route::once::{Course, Held, KEY_BYTES_MAX, Once};
-use bus::route::policy::Fit;
 use bus::route::{CodeView, Decision, HandlerView};
 use bus::trace::Trace;
 use bus::{EdgeRoute, EventLog, Refusal, RefusalKind, Request, Response, Subject, TierPath};
@@ -507,20 +506,6 @@ impl Triggers {
             self.install_behind(app.clone(), handler.name.clone());
         }
         answer
-    }
-
-    /// Names who answered where a request of this kind always goes there: what was sent up because
-    /// of load or of missing code may be served here the next time.
-    fn with_way(&self, answer: Response, view: &HandlerView<'_>) -> Response {
-        let here = &self.route.view().here;
-        match (view, answer.headers.get(SITE_HEADER).cloned()) {
-            (HandlerView::Known { placement, .. }, Some(site))
-                if placement.fit(here) == Fit::Above =>
-            {
-                answer.with(WAY_HEADER, site)
-            }
-            _ => answer,
-        }
     }
 
     /// What becomes of a request for which there was no place here after all.

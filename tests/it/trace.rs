@@ -150,8 +150,8 @@ async fn start(collector: &Collector) -> Result<World> {
     Ok(world)
 }
 
-/// Calls a function of the ledger at the edge, with a key of its own, so that it goes by every tier;
-/// returns the status.
+/// Calls a function of the ledger at the edge, with a key of its own, so that it goes by every
+/// tier; returns the status.
 fn call(world: &World, function: &str, headers: &[&str]) -> Result<String> {
     let place = &world.context.site(Some(EDGE))?.http;
     let token = std::fs::read_to_string(place.token.as_ref().context("a token")?)?;

@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 
+use bus::message::{SITE_HEADER, WAY_HEADER};
+use bus::route::HandlerView;
+use bus::route::policy::Fit;
 use bus::trace::Trace;
 use bus::{Event, Refusal, Request, Response, TierPath};
 
@@ -21,6 +24,20 @@ impl Triggers {
         let answer = self.route.escalate(&request, to).await;
         span.end(&answer);
         answer
+    }
+
+    /// Names who answered where a request of this kind always goes there: what was sent up because
+    /// of load or of missing code may be served here the next time.
+    pub(super) fn with_way(&self, answer: Response, view: &HandlerView<'_>) -> Response {
+        let here = &self.route.view().here;
+        match (view, answer.headers.get(SITE_HEADER).cloned()) {
+            (HandlerView::Known { placement, .. }, Some(site))
+                if placement.fit(here) == Fit::Above =>
+            {
+                answer.with(WAY_HEADER, site)
+            }
+            _ => answer,
+        }
     }
 
     /// Passes a call on to a site below.
