@@ -385,21 +385,12 @@ async fn write_outputs(buses: &Buses, rows: &[Value], out: &Path) -> Result<Vec<
     let mut written = vec![];
     if !jpegs.is_empty() {
         let (avi_path, mp4_path) = (avi.clone(), mp4.clone());
-        let wrote_mp4 = tokio::task::spawn_blocking(move || {
+        let both = tokio::task::spawn_blocking(move || {
             video::write_avi(&avi_path, &jpegs)?;
-            match video::write_mp4(&mp4_path, &jpegs) {
-                Err(accel::Error::NoCodec { codec, mend }) => {
-                    eprintln!("skipped: motion.mp4: no {codec} encoder; {mend}");
-                    Ok(false)
-                }
-                other => other.map(|()| true),
-            }
+            video::write_mp4(&mp4_path, &jpegs)
         });
-        let wrote_mp4: Result<bool, accel::Error> = wrote_mp4.await?;
-        written.push(avi);
-        if wrote_mp4? {
-            written.push(mp4);
-        }
+        both.await??;
+        written.extend([avi, mp4]);
     }
     for table in ["motion", "motion_minute"] {
         let file = out.join(format!("{table}.parquet"));

@@ -8,11 +8,10 @@
 //! What is not here: any network, any vendor API (`hw` has those), and the kernels' arithmetic
 //! (`kernels`). [`video`] brings frames in from files and streams and takes them out again.
 
-#![forbid(unsafe_code)]
-
 mod engine;
 mod frame;
 mod grid;
+mod h264;
 mod history;
 mod jfif;
 mod pipeline;
@@ -125,9 +124,6 @@ pub enum Error {
     /// A file or stream of video cannot be used.
     #[error("video {path}: {detail}")]
     Media { path: String, detail: String },
-    /// This machine's FFmpeg lacks what is needed.
-    #[error("FFmpeg here has no {codec}: {mend}")]
-    NoCodec { codec: String, mend: String },
 }
 
 impl Error {

@@ -7,6 +7,7 @@ mod avi;
 pub mod child;
 mod decode;
 mod mp4;
+mod mux;
 
 use std::sync::Once;
 
@@ -15,9 +16,12 @@ use ffmpeg_next as ffmpeg;
 pub use avi::write_avi;
 pub use decode::{Summary, decode};
 pub use mp4::write_mp4;
+pub use mux::Mux;
+
+pub use crate::h264::{Encoder, Settings, Unit};
 
 /// Readies FFmpeg, which otherwise writes its own complaints to stderr; ours are typed errors.
-fn init() {
+pub(crate) fn init() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         if let Err(error) = ffmpeg::init() {

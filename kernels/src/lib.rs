@@ -16,6 +16,7 @@ pub mod convert;
 mod dice;
 pub mod edges;
 pub mod gray;
+pub mod h264;
 pub mod half;
 pub mod integral;
 mod interleave;

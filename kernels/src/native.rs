@@ -200,3 +200,27 @@ pub(crate) fn even_piece(bytes: usize) -> usize {
         .find(|piece| bytes.is_multiple_of(*piece))
         .unwrap_or(bytes)
 }
+
+/// Work that is no band of rows, compiled for the widest vector unit as [`Band`] is.
+pub(crate) trait Job {
+    fn run(self);
+}
+
+/// Does a job in the widest form this machine has.
+pub(crate) fn wide(job: impl Job) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let bits = is_x86_feature_detected!("bmi2") && is_x86_feature_detected!("lzcnt");
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi1") && bits {
+            // SAFETY: the features were just found on this machine.
+            return unsafe { wide_avx2(job) };
+        }
+    }
+    job.run();
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
+fn wide_avx2(job: impl Job) {
+    job.run();
+}

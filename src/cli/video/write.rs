@@ -19,12 +19,14 @@ pub struct Target {
     held: Vec<(i64, Bytes)>,
     held_bytes: usize,
     file: Option<BufWriter<std::fs::File>>,
+    stream: Option<(video::Encoder, Option<video::Mux>)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    Mp4,
     Avi,
+    /// H.264 in one of several containers.
+    Stream,
     Jpeg,
     Y4m,
     Raw,
@@ -34,15 +36,25 @@ enum Kind {
 impl Target {
     pub fn new(path: &Path) -> Result<Self> {
         let kind = match path.extension().and_then(|ending| ending.to_str()) {
-            Some("mp4") => Kind::Mp4,
             Some("avi") => Kind::Avi,
             Some("jpg" | "jpeg") => Kind::Jpeg,
             Some("y4m") => Kind::Y4m,
             Some("raw") => Kind::Raw,
             Some("jsonl") => Kind::Lines,
-            _ => bail!("{}: end it in mp4, avi, jpg, y4m, raw or jsonl", path.display()),
+            Some(ending) if video::Mux::writes(ending) => Kind::Stream,
+            _ => bail!(
+                "{}: end it in mp4, mkv, ts, m3u8, h264, avi, jpg, y4m, raw or jsonl",
+                path.display()
+            ),
         };
-        Ok(Self { path: path.to_owned(), kind, held: Vec::new(), held_bytes: 0, file: None })
+        Ok(Self {
+            path: path.to_owned(),
+            kind,
+            held: Vec::new(),
+            held_bytes: 0,
+            file: None,
+            stream: None,
+        })
     }
 
     /// The pipeline with what this kind of file needs at its end, and the file begun.
@@ -53,13 +65,18 @@ impl Target {
             accel::plan::Returned::Input => Some((name.clone(), frame.shape())),
             _ => None,
         });
-        let wants_blob = matches!(self.kind, Kind::Mp4 | Kind::Avi | Kind::Jpeg);
+        let wants_blob = matches!(self.kind, Kind::Avi | Kind::Jpeg);
         let has_blob =
             plan.returns.iter().any(|(_, r)| matches!(r, accel::plan::Returned::Blob(_)));
         match (self.kind, returned) {
             _ if wants_blob && has_blob => {}
-            (Kind::Mp4 | Kind::Avi | Kind::Jpeg, Some((name, _))) => {
+            (Kind::Avi | Kind::Jpeg, Some((name, _))) => {
                 append(&mut pipeline, "jpeg", json!({ "quality": 92 }), &name)?;
+            }
+            (Kind::Stream, Some((name, shape))) => {
+                if shape.format != PixelFormat::Nv12 {
+                    append(&mut pipeline, "convert", json!({ "to": "nv12" }), &name)?;
+                }
             }
             (Kind::Y4m, Some((name, shape))) => {
                 if !matches!(shape.format, PixelFormat::Gray8 | PixelFormat::I420) {
@@ -85,22 +102,23 @@ impl Target {
 
     /// Adds what one frame gave.
     pub fn add(&mut self, pts_us: i64, output: &Output) -> Result<()> {
-        let last = |pick: fn(&Value) -> Option<Bytes>| output.values.values().rev().find_map(pick);
         let blob = || {
-            last(|value| match value {
+            output.values.values().rev().find_map(|value| match value {
                 Value::Blob(blob) => Some(blob.clone()),
                 _ => None,
             })
         };
         let picture = || {
-            last(|value| match value {
-                Value::Frame(frame) => Some(frame.data.clone()),
+            let picture = output.values.values().rev().find_map(|value| match value {
+                Value::Frame(frame) => Some(frame.clone()),
                 _ => None,
-            })
+            });
+            picture.context("no picture came back")
         };
         match self.kind {
             Kind::Jpeg => self.held = blob().map(|blob| (pts_us, blob)).into_iter().collect(),
-            Kind::Mp4 | Kind::Avi => {
+            Kind::Stream => self.encode(&picture()?)?,
+            Kind::Avi => {
                 let blob = blob().context("no picture came back")?;
                 self.held_bytes += blob.len();
                 if self.held_bytes > HELD_BYTES_MAX {
@@ -111,16 +129,30 @@ impl Target {
                 }
                 self.held.push((pts_us, blob));
             }
-            Kind::Y4m => {
-                self.write(&[b"FRAME\n", &picture().context("no picture came back")?[..]])?
-            }
-            Kind::Raw => self.write(&[&picture().context("no picture came back")?[..]])?,
+            Kind::Y4m => self.write(&[b"FRAME\n", &picture()?.data])?,
+            Kind::Raw => self.write(&[&picture()?.data])?,
             Kind::Lines => {
                 let line = format!("{}\n", numbers(pts_us, output));
                 self.write(&[line.as_bytes()])?;
             }
         }
         Ok(())
+    }
+
+    fn encode(&mut self, frame: &Frame) -> Result<()> {
+        let (encoder, mux) = match &mut self.stream {
+            Some(stream) => stream,
+            None => {
+                let settings = video::Settings::default();
+                self.stream.insert((video::Encoder::new(frame.shape(), settings)?, None))
+            }
+        };
+        let unit = encoder.encode(frame)?;
+        let mux = match mux {
+            Some(mux) => mux,
+            None => mux.insert(video::Mux::new(&self.path, frame.shape(), &unit)?),
+        };
+        Ok(mux.add(unit)?)
     }
 
     fn write(&mut self, parts: &[&[u8]]) -> Result<()> {
@@ -137,7 +169,11 @@ impl Target {
             file.flush().with_context(|| self.path.display().to_string())?;
         }
         match (self.kind, self.held.last()) {
-            (Kind::Mp4, _) => video::write_mp4(&self.path, &self.held)?,
+            (Kind::Stream, _) => {
+                if let Some((_, Some(mux))) = self.stream {
+                    mux.finish()?;
+                }
+            }
             (Kind::Avi, _) => video::write_avi(&self.path, &self.held)?,
             (Kind::Jpeg, Some((_, picture))) => {
                 std::fs::write(&self.path, picture)

@@ -83,15 +83,12 @@ fn an_mp4_of_our_jpegs_comes_back() {
     let frames: Vec<Frame> = (0..8).map(|n| moving_square(320, 180, n)).collect();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a: strange name.mp4");
-    match write_mp4(&path, &jpegs(&frames, 95)) {
-        Err(Error::NoCodec { .. }) => return eprintln!("skipped: no H.264 encoder"),
-        other => other.unwrap(),
-    }
+    write_mp4(&path, &jpegs(&frames, 95)).unwrap();
     let (summary, back) = all(&path).unwrap();
     assert_eq!(summary.frames, 8);
     for (frame, back) in frames.iter().zip(&back) {
-        assert_eq!((back.pts_us, back.range), (frame.pts_us, Range::Limited));
-        let psnr = psnr(&frame.data, &back.data);
+        assert_eq!((back.pts_us, back.range), (frame.pts_us, Range::Full));
+        let psnr = psnr(&expanded(frame), &back.data);
         assert!(psnr > 30.0, "{psnr} dB");
     }
 }

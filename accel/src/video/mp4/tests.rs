@@ -29,15 +29,13 @@ fn senseless_input_is_refused() {
         jpegs(&[frame], 80).remove(0)
     };
     for (frames, expected) in [
-        (vec![], "the first picture is missing"),
-        (vec![picture(0, 1)], "too small"),
+        (vec![], "there is no picture"),
+        (vec![picture(0, 16), picture(5, 32)], "give frames of one shape"),
         (vec![picture(5, 16), picture(5, 16)], "times go back from 5 to 5 us"),
         (vec![picture(0, 16), (1, Bytes::from_static(b"no jpeg"))], "Invalid data"),
     ] {
-        match write_mp4(&path, &frames).unwrap_err() {
-            Error::NoCodec { .. } => return eprintln!("skipped: no H.264 encoder"),
-            error => assert!(error.to_string().contains(expected), "{error}"),
-        }
+        let error = write_mp4(&path, &frames).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
     }
 }
 
@@ -46,10 +44,7 @@ fn the_index_comes_first() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("clip.mp4");
     let frames: Vec<crate::Frame> = (0..3).map(|n| moving_square(33, 35, n)).collect();
-    match write_mp4(&path, &jpegs(&frames, 80)) {
-        Err(Error::NoCodec { .. }) => return eprintln!("skipped: no H.264 encoder"),
-        other => other.unwrap(),
-    }
+    write_mp4(&path, &jpegs(&frames, 80)).unwrap();
     let content = std::fs::read(&path).unwrap();
     let find = |name: &[u8]| content.windows(4).position(|window| window == name).unwrap();
     assert!(find(b"moov") < find(b"mdat"));

@@ -1,0 +1,234 @@
+use ffmpeg_next::codec::context::Context;
+use ffmpeg_next::frame::Video;
+use ffmpeg_next::{Packet, codec, decoder};
+use kernels::Dice;
+use kernels::h264::Passes;
+
+use super::*;
+use crate::testing::moving_square;
+
+/// What a decoder made of a stream: width, height and planes of each picture, without gaps.
+type Decoded = (u32, u32, [Vec<u8>; 3]);
+
+/// Decodes access units with FFmpeg, which must find no fault in them.
+fn decode(units: &[Vec<u8>]) -> Vec<Decoded> {
+    crate::video::init();
+    let codec = decoder::find(codec::Id::H264).unwrap();
+    let mut context = Context::new_with_codec(codec);
+    context.set_threading(codec::threading::Config::count(1));
+    let mut decoder = context.decoder().open_as(codec).unwrap().video().unwrap();
+    let mut pictures = Vec::new();
+    let mut drain = |decoder: &mut decoder::Video| {
+        let mut picture = Video::empty();
+        while decoder.receive_frame(&mut picture).is_ok() {
+            assert!(!picture.is_corrupt());
+            let planes = [0, 1, 2].map(|plane| {
+                let wide = picture.plane_width(plane) as usize;
+                let lines = picture.data(plane).chunks(picture.stride(plane));
+                let lines = lines.take(picture.plane_height(plane) as usize);
+                lines.flat_map(|line| line[..wide].to_vec()).collect()
+            });
+            pictures.push((picture.width(), picture.height(), planes));
+        }
+    };
+    for unit in units {
+        decoder.send_packet(&Packet::copy(unit)).unwrap();
+        drain(&mut decoder);
+    }
+    decoder.send_eof().unwrap();
+    drain(&mut decoder);
+    pictures
+}
+
+/// The reconstruction, as much of it as a decoder shows.
+fn shown(passes: &Passes) -> Decoded {
+    let size = passes.size();
+    let (width, height) = (size.width.next_multiple_of(2), size.height.next_multiple_of(2));
+    let part = |from: usize, wide: usize, high: usize, step: usize| -> Vec<u8> {
+        let lines = passes.picture[from..].chunks(size.stride()).take(high);
+        lines.flat_map(|line| (0..wide).map(|x| line[x * step]).collect::<Vec<_>>()).collect()
+    };
+    let chroma = size.chroma();
+    let planes = [
+        part(0, width, height, 1),
+        part(chroma, width / 2, height / 2, 2),
+        part(chroma + 1, width / 2, height / 2, 2),
+    ];
+    (width as u32, height as u32, planes)
+}
+
+/// Codes frames; what a decoder shows must be what was reconstructed, to the bit.
+fn check(frames: &[Vec<u8>], width: u32, height: u32, qp: u32, gop: u32, deblock: bool) -> usize {
+    let mut passes = Passes::new(width, height);
+    let (mut units, mut expected) = (Vec::new(), Vec::new());
+    for (number, frame) in frames.iter().enumerate() {
+        let number = number as u32;
+        let coding = Coding { qp, intra: number % gop == 0, deblock };
+        passes.run(frame, coding);
+        let placed = Placed {
+            size: passes.size(),
+            range: Range::Limited,
+            coding,
+            since_intra: number % gop,
+            intra_count: number / gop,
+        };
+        units.push(picture(&placed, &passes.levels, &passes.field));
+        expected.push(shown(&passes));
+    }
+    let decoded = decode(&units);
+    assert_eq!(decoded.len(), expected.len(), "{width} x {height}, qp {qp}");
+    for (number, (got, expected)) in decoded.iter().zip(&expected).enumerate() {
+        assert_eq!((got.0, got.1), (expected.0, expected.1));
+        for plane in 0..3 {
+            let differs = got.2[plane].iter().zip(&expected.2[plane]).position(|(a, b)| a != b);
+            assert_eq!(
+                differs, None,
+                "{width} x {height}, qp {qp}, picture {number} of {gop}, plane {plane}"
+            );
+            assert_eq!(got.2[plane].len(), expected.2[plane].len());
+        }
+    }
+    units.iter().map(Vec::len).sum()
+}
+
+fn noise(dice: &mut Dice, width: u32, height: u32, count: usize) -> Vec<Vec<u8>> {
+    let bytes = (width * height + 2 * width.div_ceil(2) * height.div_ceil(2)) as usize;
+    (0..count).map(|_| dice.bytes(bytes, width)).collect()
+}
+
+#[test]
+fn what_ffmpeg_decodes_is_what_was_reconstructed() {
+    let sides = [16, 17, 31, 32, 33, 48, 66, 100];
+    for seed in 0..52 {
+        let mut dice = Dice::new(1 + u64::from(seed));
+        let (width, height) = (dice.pick(&sides), dice.pick(&sides));
+        let frames = noise(&mut dice, width, height, 5);
+        let gop = dice.pick(&[1, 2, 3, 300]);
+        check(&frames, width, height, seed, gop, seed % 5 != 0);
+    }
+}
+
+#[test]
+fn moving_pictures_survive_as_well() {
+    for (qp, gop) in [(0, 4), (12, 100), (24, 100), (30, 5), (40, 100), (51, 3)] {
+        let frames: Vec<_> = (0..12).map(|n| moving_square(162, 91, n).data.to_vec()).collect();
+        let bytes = check(&frames, 162, 91, qp, gop, true);
+        assert!(bytes < frames.len() * frames[0].len(), "qp {qp}: {bytes} bytes");
+    }
+}
+
+/// Real pictures, and that the longest stream is numbered past its bits.
+#[test]
+fn a_real_clip_survives_as_well() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/clips");
+    let path = path.join("carphone_pristine.mp4");
+    if !path.exists() {
+        eprintln!("skipped: no clip at {}; install it with ./tools.sh test", path.display());
+        return;
+    }
+    let mut frames = Vec::new();
+    let decoded = crate::video::decode(path.to_str().unwrap(), |frame| {
+        frames.push(frame);
+        std::ops::ControlFlow::Continue(())
+    });
+    decoded.unwrap();
+    let (width, height) = (frames[0].width, frames[0].height);
+    let mut frames: Vec<Vec<u8>> = frames.iter().map(|frame| frame.data.to_vec()).collect();
+    let back: Vec<_> = frames.iter().rev().cloned().collect();
+    frames.extend(back);
+    frames.extend(frames[..60].to_vec());
+    let sizes = [20, 28, 36].map(|qp| check(&frames, width, height, qp, 1000, true));
+    assert!(sizes[0] > 2 * sizes[1] && sizes[1] > 2 * sizes[2], "{sizes:?}");
+}
+
+#[test]
+fn a_rate_is_kept() {
+    let shape = moving_square(320, 180, 0).shape();
+    for bitrate in [60_000, 100_000] {
+        let settings = Settings { bitrate, ..Settings::default() };
+        let mut encoder = Encoder::new(shape, settings).unwrap();
+        let sizes: Vec<usize> = (0..150)
+            .map(|n| {
+                let mut frame = moving_square(320, 180, n % 20);
+                frame.pts_us = n as i64 * 40_000;
+                8 * encoder.encode(&frame).unwrap().data.len()
+            })
+            .collect();
+        // The first picture is what it is; after two seconds the rate is there.
+        let rate = sizes[50..].iter().sum::<usize>() as u32 / 4;
+        assert!(rate < bitrate * 11 / 10 && rate > bitrate / 2, "{rate} for {bitrate}");
+    }
+}
+
+#[test]
+fn frames_of_another_shape_are_refused() {
+    let frame = moving_square(64, 48, 0);
+    let mut encoder = Encoder::new(frame.shape(), Settings::default()).unwrap();
+    assert!(encoder.encode(&frame).unwrap().is_key);
+    let other = moving_square(48, 64, 1);
+    let error = encoder.encode(&other).unwrap_err().to_string();
+    assert!(error.contains("give frames of one shape"), "{error}");
+    let gray = Shape { format: PixelFormat::Gray8, ..frame.shape() };
+    assert!(Encoder::new(gray, Settings::default()).is_err());
+}
+
+#[test]
+fn containers_hold_what_was_coded() {
+    let dir = tempfile::tempdir().unwrap();
+    let frames: Vec<_> = (0..30).map(|n| moving_square(130, 98, n)).collect();
+    for ending in ["mp4", "mkv", "ts", "m3u8", "h264"] {
+        let path = dir.path().join(format!("clip.{ending}"));
+        let settings = Settings { gop: 10, ..Settings::default() };
+        let mut encoder = Encoder::new(frames[0].shape(), settings).unwrap();
+        let units: Vec<Unit> = frames.iter().map(|frame| encoder.encode(frame).unwrap()).collect();
+        let mut mux = crate::video::Mux::new(&path, frames[0].shape(), &units[0]).unwrap();
+        units.iter().for_each(|unit| mux.add(unit.clone()).unwrap());
+        mux.finish().unwrap();
+        let mut back = Vec::new();
+        crate::video::decode(path.to_str().unwrap(), |frame| {
+            back.push(frame);
+            std::ops::ControlFlow::Continue(())
+        })
+        .unwrap();
+        assert_eq!(back.len(), frames.len(), "{ending}");
+        let mut passes = Passes::new(130, 98);
+        let coding = encoder.control.coding(&encoder.settings);
+        passes.run(&frames[0].data, Coding { intra: true, qp: 21, ..coding });
+        let (_, _, planes) = shown(&passes);
+        assert!(back[0].data.starts_with(&planes[0]), "{ending}: another first picture");
+        if ["mp4", "mkv"].contains(&ending) {
+            let times: Vec<i64> = back.iter().map(|frame| frame.pts_us).collect();
+            let expected: Vec<i64> = frames.iter().map(|frame| frame.pts_us).collect();
+            assert_eq!(times, expected, "{ending}");
+        }
+    }
+}
+
+#[test]
+fn ffprobe_calls_it_constrained_baseline() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("clip.h264");
+    let frames: Vec<_> = (0..3).map(|n| moving_square(66, 50, n)).collect();
+    let mut encoder = Encoder::new(frames[0].shape(), Settings::default()).unwrap();
+    let units = frames.iter().map(|frame| encoder.encode(frame).unwrap().data.to_vec());
+    std::fs::write(&path, units.collect::<Vec<_>>().concat()).unwrap();
+    let probe = std::process::Command::new("ffprobe")
+        .args(["-v", "error", "-show_streams", "-print_format", "default"])
+        .arg(&path)
+        .output();
+    let Ok(probe) = probe else {
+        eprintln!("skipped: no ffprobe");
+        return;
+    };
+    let said = String::from_utf8_lossy(&probe.stdout);
+    for expected in [
+        "codec_name=h264",
+        "profile=Constrained Baseline",
+        "width=66",
+        "height=50",
+        "has_b_frames=0",
+        "color_range=tv",
+    ] {
+        assert!(said.contains(expected), "{expected} is not in {said}");
+    }
+}

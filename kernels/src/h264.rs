@@ -1,0 +1,78 @@
+//! The arithmetic of H.264 (ITU-T H.264, constrained baseline) of NV12 frames: everything but the
+//! bitstream. What is normative (prediction, inverse transform, deblocking) is the standard's; what
+//! an encoder may choose is defined here, so that all forms choose alike.
+//!
+//! A picture is coded in passes, each over whole frames:
+//!
+//! 1. [`search`], two rounds: where each macroblock of 16 x 16 came from, in quarter samples, and
+//!    whether it is better predicted from its neighbours;
+//! 2. [`inter`]: prediction from the picture before, transform, quantisation, reconstruction;
+//! 3. [`intra`]: the same for macroblocks predicted from their neighbours, in order of need;
+//! 4. [`deblock`]: the filter along edges of blocks, in order of need;
+//! 5. [`planes`]: the picture as the next one's reference, at half samples too.
+//!
+//! All macroblocks have one quantiser; each P macroblock is one partition; one reference.
+//!
+//! A motion record has 8 bytes: x and y in quarter samples, cost (all 16 bits), and 1 for intra. A
+//! level record has [`RECORD`] signed words of 16 bits; where what lies stands at the constants.
+
+pub mod block;
+pub mod deblock;
+pub mod inter;
+pub mod intra;
+pub mod passes;
+pub mod picture;
+pub mod planes;
+pub mod search;
+
+pub use passes::Passes;
+pub use picture::{Macroblock, Size};
+
+/// Bytes of a motion record.
+pub const MOTION_BYTES: usize = 8;
+/// Words of a level record.
+pub const RECORD: usize = 416;
+/// Bytes of a level record.
+pub const RECORD_BYTES: usize = 2 * RECORD;
+/// Words of a record: 1 where intra, the modes of luma and chroma.
+pub const KIND: usize = 0;
+pub const LUMA_MODE: usize = 1;
+pub const CHROMA_MODE: usize = 2;
+/// Bits of the blocks (in coding order) that have levels: 16 of luma, 8 of chroma without the
+/// first level, then those of first levels: luma, Cb, Cr.
+pub const LUMA_MASK: usize = 3;
+pub const CHROMA_MASK: usize = 4;
+pub const FIRST_MASK: usize = 5;
+/// Levels in zigzag order: the 16 first ones of intra luma; 16 blocks of luma; 4 first ones of Cb
+/// and of Cr; 4 blocks of Cb and of Cr.
+pub const LUMA_FIRST: usize = 8;
+pub const LUMA: usize = 24;
+pub const CHROMA_FIRST: usize = 280;
+pub const CHROMA: usize = 288;
+
+/// How a picture is coded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Coding {
+    pub qp: u32,
+    /// No macroblock looks at the picture before.
+    pub intra: bool,
+    /// Edges of blocks are filtered.
+    pub deblock: bool,
+}
+
+/// The quantiser of chroma that goes with one of luma (table 8-15).
+pub fn chroma_qp(qp: u32) -> u32 {
+    const ABOVE: [u8; 22] =
+        [29, 30, 31, 32, 32, 33, 34, 34, 35, 35, 36, 36, 37, 37, 37, 38, 38, 38, 39, 39, 39, 39];
+    match qp {
+        0..30 => qp,
+        _ => u32::from(ABOVE[(qp - 30) as usize]),
+    }
+}
+
+/// What a bit is worth in sums of absolute differences: about `2^((qp - 12) / 6)`.
+#[inline(always)]
+pub fn bit_cost(qp: u32) -> u32 {
+    const STEPS: [u32; 6] = [16, 18, 20, 23, 25, 29];
+    ((STEPS[(qp % 6) as usize] << (qp / 6)) >> 6).max(1)
+}
