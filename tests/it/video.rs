@@ -51,12 +51,14 @@ fn pipelines_run_from_the_shell() -> Result<()> {
     let again = json(&["run", "--cpu", "gray | psnr", &path("o.y4m"), &path("o.jsonl")])?;
     assert_eq!(again["frames"], 2, "what is written can be read");
 
+    // A stream of transport packets is only known as one when it has a few.
+    clip(folder.path().join("long.y4m").as_path(), 161, 90, 30)?;
     for ending in ["mp4", "mkv", "ts", "m3u8", "h264"] {
         let written = path(&format!("out.{ending}"));
-        let report = json(&["run", "--cpu", "gray | flip", &path("in.y4m"), &written])?;
-        assert_eq!(report["frames"], 5, "{ending}");
+        let report = json(&["run", "--cpu", "gray | flip", &path("long.y4m"), &written])?;
+        assert_eq!(report["frames"], 30, "{ending}");
         let again = json(&["run", "--cpu", "gray | psnr", &written, &path("again.jsonl")])?;
-        assert_eq!(again["frames"], 5, "{ending} can be read");
+        assert_eq!(again["frames"], 30, "{ending} can be read");
     }
 
     let wrong = video(&["run", "gray | gray2", &path("in.y4m"), &path("out.raw")])?;
