@@ -63,7 +63,7 @@ fn check(frames: &[Vec<u8>], width: u32, height: u32, qp: u32, gop: u32, deblock
     let (mut units, mut expected) = (Vec::new(), Vec::new());
     for (number, frame) in frames.iter().enumerate() {
         let number = number as u32;
-        let coding = Coding { qp, intra: number % gop == 0, deblock };
+        let coding = Coding { qp, intra: number.is_multiple_of(gop), deblock };
         passes.run(frame, coding);
         let placed = Placed {
             size: passes.size(),
