@@ -209,7 +209,7 @@ impl EdgeAccelerate {
     pub async fn run(&self, job: Job) -> Result<Output> {
         job.input.check()?;
         let plan = Arc::new(plan(&job.pipeline, job.input.shape())?);
-        if !plan.kept.is_empty() && job.history.is_none() {
+        if plan.is_remembering() && job.history.is_none() {
             return Err(Error::Invalid(
                 "job: the pipeline uses a value of the previous frame: give a history key"
                     .to_string(),
@@ -403,11 +403,20 @@ impl Shared {
     ) -> Answer {
         let device = &*self.devices[index];
         let taken = key.and_then(|key| self.state().histories.take(key));
-        let previous = taken.and_then(|taken| self.bring(index, &work.plan, taken));
+        let mut previous = taken.and_then(|taken| self.bring(index, &work.plan, taken));
+        // After a failure a stream begins anew: its encoder may be a picture ahead.
+        let encoders = previous.as_mut().map(|p| std::mem::take(&mut p.encoders));
         let ids: Option<Vec<BufferId>> =
             previous.as_ref().map(|p| p.buffers.iter().map(|(id, _)| *id).collect());
-        let carried = carry_out(device, &work.plan, &work.job.input, ids.as_deref(), scratch);
-        let (keep, free) = match &carried {
+        let mut carried = carry_out(
+            device,
+            &work.plan,
+            &work.job.input,
+            ids.as_deref(),
+            encoders.unwrap_or_default(),
+            scratch,
+        );
+        let (keep, free) = match &mut carried {
             Ok(carried) => (remembered(index, &work.plan, carried), previous),
             Err(_) => (previous, None),
         };
@@ -437,8 +446,7 @@ impl Shared {
 
     fn copy_over(&self, index: usize, taken: &Remembered) -> hw::Result<Remembered> {
         let (from, to) = (&self.devices[taken.device], &self.devices[index]);
-        let mut moved =
-            Remembered { device: index, signature: taken.signature, buffers: Vec::new() };
+        let mut moved = Remembered { device: index, buffers: Vec::new(), ..taken.clone() };
         for (buffer, bytes) in &taken.buffers {
             let mut data = vec![0; *bytes];
             let copied = from.read(*buffer, 0, &mut data).and_then(|()| to.alloc(*bytes));
@@ -546,7 +554,7 @@ impl Unit {
 
 /// The history a job reads and writes, if its pipeline uses any.
 fn history_key<'a>(job: &'a Job, plan: &Plan) -> Option<&'a str> {
-    job.history.as_deref().filter(|_| !plan.kept.is_empty())
+    job.history.as_deref().filter(|_| plan.is_remembering())
 }
 
 /// Why a job is not begun at all.
@@ -558,10 +566,12 @@ fn refusal(work: &Work, now: Instant) -> Option<Error> {
     Some(Error::Late { late_ms: (late.as_micros() as u64).div_ceil(1000) })
 }
 
-fn remembered(device: usize, plan: &Plan, carried: &Carried) -> Option<Remembered> {
+fn remembered(device: usize, plan: &Plan, carried: &mut Carried) -> Option<Remembered> {
     let sizes = plan.kept.iter().map(|kept| plan.buffers[kept.current.0 as usize]);
     let buffers: Vec<_> = carried.kept.iter().copied().zip(sizes).collect();
-    (!buffers.is_empty()).then_some(Remembered { device, signature: plan.signature, buffers })
+    let encoders = std::mem::take(&mut carried.encoders);
+    let signature = plan.signature;
+    plan.is_remembering().then_some(Remembered { device, signature, buffers, encoders })
 }
 
 fn output(device: &dyn Device, work: &Work, carried: Carried, start: Instant) -> Output {

@@ -18,7 +18,7 @@ use bits::BitWriter;
 use control::Control;
 
 /// How a stream is coded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Settings {
     /// The quantiser, 0 to 51, where no rate is asked for.
     pub qp: u32,
@@ -46,7 +46,15 @@ pub struct Unit {
     pub data: Bytes,
 }
 
+impl Unit {
+    /// A picture as an [`Encoder`] gives it.
+    pub fn new(pts_us: i64, data: Bytes) -> Self {
+        Self { pts_us, is_key: data.starts_with(&[0, 0, 0, 1, SEQUENCE]), data }
+    }
+}
+
 /// Codes frames of one shape, one after the other, on the CPU.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Encoder {
     settings: Settings,
     shape: Shape,
@@ -60,9 +68,14 @@ impl Encoder {
         if shape.format != PixelFormat::Nv12 || shape.bytes().is_none() {
             return Err(Error::Invalid("an encoder takes frames of nv12".to_string()));
         }
+        Ok(Self::begin(shape, settings))
+    }
+
+    /// For NV12 frames of a shape that is possible.
+    pub(crate) fn begin(shape: Shape, settings: Settings) -> Self {
         let passes = Passes::new(shape.width, shape.height);
         let control = Control::new(&settings, (shape.width * shape.height) as usize);
-        Ok(Self { settings, shape, passes, control })
+        Self { settings, shape, passes, control }
     }
 
     /// Codes the next frame.
@@ -73,8 +86,18 @@ impl Encoder {
                 frame.index, frame.width, frame.height, self.shape.width, self.shape.height
             )));
         }
+        Ok(Unit::new(frame.pts_us, self.code(&frame.data, frame.pts_us).into()))
+    }
+
+    /// Bytes that it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        self.passes.bytes()
+    }
+
+    /// Codes the samples of the next frame, which must be as many as the shape has.
+    pub(crate) fn code(&mut self, samples: &[u8], pts_us: i64) -> Vec<u8> {
         let coding = self.control.coding(&self.settings);
-        self.passes.run(&frame.data, coding);
+        self.passes.run(samples, coding);
         let placed = Placed {
             size: self.passes.size(),
             range: self.shape.range,
@@ -83,8 +106,8 @@ impl Encoder {
             intra_count: self.control.intra_count,
         };
         let data = picture(&placed, &self.passes.levels, &self.passes.field);
-        self.control = self.control.after(&self.settings, 8 * data.len(), frame.pts_us);
-        Ok(Unit { pts_us: frame.pts_us, is_key: coding.intra, data: data.into() })
+        self.control = self.control.after(&self.settings, 8 * data.len(), pts_us);
+        data
     }
 }
 

@@ -7,12 +7,14 @@ use std::collections::HashMap;
 
 use hw::BufferId;
 
+use crate::h264::Encoder;
+
 /// Most histories at once; the one used longest ago goes first.
 pub(crate) const HISTORIES_MAX: usize = 256;
 /// Most bytes that histories keep on devices; the one used longest ago goes first.
 pub(crate) const HISTORY_BYTES_MAX: usize = 512 << 20;
 
-/// Buffers kept on one device for the next job.
+/// What is kept, buffers on one device, for the next job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Remembered {
     pub device: usize,
@@ -20,11 +22,14 @@ pub(crate) struct Remembered {
     pub signature: u64,
     /// In the order of the plan's `kept`, with their sizes.
     pub buffers: Vec<(BufferId, usize)>,
+    /// On the host, by their numbers in the plan.
+    pub encoders: Vec<Encoder>,
 }
 
 impl Remembered {
     pub fn bytes(&self) -> usize {
-        self.buffers.iter().map(|(_, bytes)| bytes).sum()
+        let encoders: usize = self.encoders.iter().map(Encoder::bytes).sum();
+        encoders + self.buffers.iter().map(|(_, bytes)| bytes).sum::<usize>()
     }
 }
 

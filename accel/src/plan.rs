@@ -11,6 +11,7 @@ use kernels::{Nv12, Plane, boxes, convert, jpeg, score};
 
 use crate::frame::bytes_of;
 use crate::grid;
+use crate::h264::Settings;
 use crate::pipeline::{INPUT, Pipeline, Step, split_previous};
 use crate::{Error, PixelFormat, Range, Result, Shape};
 
@@ -30,7 +31,16 @@ pub struct Plan {
     pub actions: Vec<Action>,
     /// What is remembered for the next job of the same history.
     pub kept: Vec<Kept>,
+    /// Encoders that are remembered too.
+    pub encoders: usize,
     pub returns: Vec<(String, Returned)>,
+}
+
+impl Plan {
+    /// Whether jobs need a history.
+    pub fn is_remembering(&self) -> bool {
+        !self.kept.is_empty() || self.encoders > 0
+    }
 }
 
 /// A value on the host, by number.
@@ -69,6 +79,8 @@ pub enum HostWork {
     Boxes { grid: Slot, mask: MaskShape, min_count: u32 },
     /// Rectangles as the drawing kernel reads them.
     List { rects: Slot },
+    /// The next picture of a stream, by the encoder of this number.
+    Encode { picture: Slot, shape: Shape, settings: Settings, encoder: usize },
     /// A JPEG file from quantised levels.
     Jfif { levels: Slot, width: u32, height: u32, quality: u8 },
 }
@@ -179,6 +191,7 @@ impl<'a> Planner<'a> {
             slots: 0,
             actions: vec![Action::Upload { step: None, to: BufferId(0), from: Source::Input }],
             kept: Vec::new(),
+            encoders: 0,
             returns: Vec::new(),
         };
         let input = Given::Picture(Picture { buffer: BufferId(0), shape });
@@ -200,6 +213,7 @@ impl<'a> Planner<'a> {
             }
             (None, "draw_boxes") => self.draw(&given, &values)?,
             (None, "jpeg") => self.jpeg(given[0].picture()?, values.number("quality") as u8)?,
+            (None, "encode") => self.encode(given[0].picture()?, &values)?,
             (None, name) => unreachable!("{name} has no plan"),
         };
         self.names.push((&step.output, made));
@@ -248,6 +262,21 @@ impl<'a> Planner<'a> {
         self.run(jpeg::command(quantiser, from.buffer, nv12(from), levels, limited));
         let levels = self.download(Some(self.index), levels);
         Ok(Given::Blob { slot: self.host(HostWork::Jfif { levels, width, height, quality }) })
+    }
+
+    fn encode(&mut self, from: Picture, values: &Values<'_>) -> StepResult<Given> {
+        let from = convert::picture(self, from, PixelFormat::Nv12, false, Range::Limited)?;
+        let settings = Settings {
+            qp: values.number("qp") as u32,
+            gop: values.number("gop") as u32,
+            bitrate: 1000 * values.number("bitrate") as u32,
+            deblock: values.text("deblock") == "yes",
+        };
+        let picture = self.download(Some(self.index), from.buffer);
+        let encoder = self.plan.encoders;
+        self.plan.encoders += 1;
+        let work = HostWork::Encode { picture, shape: from.shape, settings, encoder };
+        Ok(Given::Blob { slot: self.host(work) })
     }
 
     /// The counts of a mask on the host, made once for all steps that want them.

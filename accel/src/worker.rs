@@ -8,8 +8,9 @@ use bytes::Bytes;
 use hw::{BufferId, Device};
 use kernels::{boxes as draw, jpeg};
 
+use crate::h264::{Encoder, Settings};
 use crate::plan::{Action, First, HostWork, Plan, Returned, Slot, Source};
-use crate::{Frame, Rect, Timing, Value, grid, jfif};
+use crate::{Frame, Rect, Shape, Timing, Value, grid, jfif};
 
 /// What a plan gave.
 pub(crate) struct Carried {
@@ -20,18 +21,23 @@ pub(crate) struct Carried {
     pub steps_us: Vec<u64>,
     /// Buffers for the next job of the same history, in the order of the plan's `kept`.
     pub kept: Vec<BufferId>,
+    /// Encoders for it, by their numbers.
+    pub encoders: Vec<Encoder>,
 }
 
 /// Does everything a plan says to `frame`. `previous` are the buffers that the last job of the
-/// same history kept on this device; they stay as they are, and stay the caller's.
+/// same history kept on this device; they stay as they are, and stay the caller's. `encoders` are
+/// that job's too, or none.
 pub(crate) fn carry_out(
     device: &dyn Device,
     plan: &Plan,
     frame: &Frame,
     previous: Option<&[BufferId]>,
+    encoders: Vec<Encoder>,
     scratch: &mut Scratch,
 ) -> hw::Result<Carried> {
     let mut run = Run::new(device, plan, frame, previous, scratch)?;
+    run.encoders = encoders;
     for action in &plan.actions {
         run.act(action)?;
     }
@@ -81,6 +87,7 @@ struct Run<'a> {
     /// Which of them to free at the end.
     owned: Vec<BufferId>,
     slots: Vec<Option<Host>>,
+    encoders: Vec<Encoder>,
     scratch: &'a mut Scratch,
     spent: Spent,
 }
@@ -118,8 +125,8 @@ impl<'a> Run<'a> {
         let steps = plan.actions.iter().filter_map(last_step).max().map_or(0, |last| last + 1);
         let spent = Spent { copy_ns: 0, compute_ns: 0, host_ns: 0, steps_ns: vec![0; steps] };
         let slots = (0..plan.slots).map(|_| None).collect();
-        let (bound, owned) = (Vec::new(), Vec::new());
-        let mut run = Self { device, plan, frame, bound, owned, slots, scratch, spent };
+        let (bound, owned, encoders) = (Vec::new(), Vec::new(), Vec::new());
+        let mut run = Self { device, plan, frame, bound, owned, slots, encoders, scratch, spent };
         for (index, bytes) in plan.buffers.iter().enumerate() {
             let id = BufferId(index as u64);
             let buffer = match plan.kept.iter().position(|kept| kept.previous == id) {
@@ -171,7 +178,12 @@ impl<'a> Run<'a> {
                 self.spent.copy(*step, start);
             }
             Action::Host { step, work, to } => {
-                self.slots[*to] = Some(self.work(work));
+                self.slots[*to] = Some(match work {
+                    HostWork::Encode { picture, shape, settings, encoder } => {
+                        self.encode(*picture, *shape, *settings, *encoder)
+                    }
+                    work => self.work(work),
+                });
                 self.spent.host(*step, start);
             }
         }
@@ -187,8 +199,22 @@ impl<'a> Run<'a> {
         self.device.write(to, 0, bytes)
     }
 
+    /// Codes a picture; an encoder that is not there yet begins its stream.
+    fn encode(&mut self, picture: Slot, shape: Shape, settings: Settings, number: usize) -> Host {
+        if number == self.encoders.len() {
+            self.encoders.push(Encoder::begin(shape, settings));
+        }
+        let mut encoder = self.encoders.swap_remove(number);
+        let coded = encoder.code(self.bytes(picture), self.frame.pts_us);
+        self.encoders.push(encoder);
+        let last = self.encoders.len() - 1;
+        self.encoders.swap(number, last);
+        Host::Blob(coded.into())
+    }
+
     fn work(&self, work: &HostWork) -> Host {
         match work {
+            HostWork::Encode { .. } => unreachable!("encoders change by their work"),
             HostWork::Number { from, reduce, of } => {
                 Host::Number((reduce.run)(self.bytes(*from), *of))
             }
@@ -234,7 +260,8 @@ impl<'a> Run<'a> {
             host_us: us(self.spent.host_ns),
         };
         let steps_us = self.spent.steps_ns.iter().map(|ns| us(*ns)).collect();
-        Carried { values, timing, steps_us, kept }
+        let encoders = std::mem::take(&mut self.encoders);
+        Carried { values, timing, steps_us, kept, encoders }
     }
 
     fn returned(&self, returned: &Returned) -> Value {

@@ -25,8 +25,42 @@ pub mod picture;
 pub mod planes;
 pub mod search;
 
+use crate::stem::{Op, Setting, SettingKind, Stem, Takes};
+
 pub use passes::Passes;
 pub use picture::{Macroblock, Size};
+
+pub static STEM: Stem = Stem {
+    entries: &[],
+    ops: &[Op {
+        name: "encode",
+        about: "A picture of an H.264 stream; needs a history",
+        inputs: &[Takes::ANY],
+        settings: &[
+            Setting {
+                name: "qp",
+                about: "How coarse, where no bitrate is asked for",
+                kind: SettingKind::Number { default: 24, least: 0, most: 51 },
+            },
+            Setting {
+                name: "gop",
+                about: "Pictures from one that stands alone to the next",
+                kind: SettingKind::Number { default: 250, least: 1, most: 100_000 },
+            },
+            Setting {
+                name: "bitrate",
+                about: "Thousands of bits a second that are aimed at, 0 for none",
+                kind: SettingKind::Number { default: 0, least: 0, most: 1_000_000 },
+            },
+            Setting {
+                name: "deblock",
+                about: "Whether edges of blocks are smoothed",
+                kind: SettingKind::Choice(&["yes", "no"]),
+            },
+        ],
+        plan: None,
+    }],
+};
 
 /// Bytes of a motion record.
 pub const MOTION_BYTES: usize = 8;

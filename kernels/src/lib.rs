@@ -51,7 +51,7 @@ pub use shape::{PixelFormat, Range, Shape};
 pub use stem::{Entry, Op, Stem};
 
 /// Every stem there is.
-pub static STEMS: [&Stem; 23] = [
+pub static STEMS: [&Stem; 24] = [
     &gray::STEM,
     &half::STEM,
     &absdiff::STEM,
@@ -75,6 +75,7 @@ pub static STEMS: [&Stem; 23] = [
     &regions::STEM,
     &motion::STEM,
     &mog2::STEM,
+    &h264::STEM,
 ];
 
 /// Every kernel with its reference.

@@ -61,6 +61,15 @@ fn pipelines_run_from_the_shell() -> Result<()> {
         assert_eq!(again["frames"], 30, "{ending} can be read");
     }
 
+    let coarse = "gray | encode qp=45";
+    let report = json(&["run", "--cpu", coarse, &path("long.y4m"), &path("coarse.h264")])?;
+    let bytes = |name: &str| std::fs::metadata(path(name)).map(|file| file.len());
+    assert_eq!(report["frames"], 30);
+    assert!(bytes("coarse.h264")? < bytes("out.h264")?, "parameters are heard");
+    let wrong = video(&["run", "encode qp=99", &path("in.y4m"), &path("out.mp4")])?;
+    let complaint = String::from_utf8_lossy(&wrong.stderr);
+    assert!(complaint.contains("qp"), "{complaint}");
+
     let wrong = video(&["run", "gray | gray2", &path("in.y4m"), &path("out.raw")])?;
     let complaint = String::from_utf8_lossy(&wrong.stderr);
     assert!(complaint.contains("unknown op \"gray2\": use one of gray, half"), "{complaint}");

@@ -277,3 +277,52 @@ impl Device for Gate {
         self.inner.finish()
     }
 }
+
+/// The next picture of a stream.
+fn coded(engine: &EdgeAccelerate, number: u64) -> Result<Bytes> {
+    let text = r#"{ "steps": [
+        { "op": "flip", "input": ["frame"], "output": "turned" },
+        { "op": "encode", "qp": 30, "gop": 4, "input": ["turned"], "output": "unit" } ],
+      "returns": ["unit"] }"#;
+    let pipeline = Pipeline::parse(text).unwrap();
+    let frame = moving_square(130, 90, number);
+    let job = Job { history: Some("cam".into()), ..Job::new(pipeline, frame) };
+    let output = block_on(engine.run(job))?;
+    match &output.values["unit"] {
+        Value::Blob(unit) => Ok(unit.clone()),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn is_key(unit: &Bytes) -> bool {
+    crate::video::Unit::new(0, unit.clone()).is_key
+}
+
+#[test]
+fn a_stream_goes_on_from_job_to_job() {
+    let engine = engine(vec![cpu()]);
+    let units: Vec<Bytes> = (0..10).map(|n| coded(&engine, n).unwrap()).collect();
+    let keys: Vec<bool> = units.iter().map(is_key).collect();
+    let expected: Vec<bool> = (0..10).map(|n| n % 4 == 0).collect();
+    assert_eq!(keys, expected);
+    assert!(units[1].len() < units[0].len() / 2, "it is told by the picture before");
+    engine.close_history("cam");
+    assert!(coded(&engine, 0).unwrap() == units[0], "a closed history begins anew");
+}
+
+#[test]
+fn a_stream_begins_anew_where_its_device_failed() {
+    let engine = engine(vec![faulty(Fault::Run(2))]);
+    let mut keys = vec![];
+    // The third job fails, and the device is left alone for a while.
+    for number in 0.. {
+        match coded(&engine, number) {
+            Ok(unit) => keys.push(is_key(&unit)),
+            Err(_) => std::thread::yield_now(),
+        }
+        if keys.len() == 4 {
+            break;
+        }
+    }
+    assert_eq!(keys, [true, false, true, false]);
+}

@@ -161,6 +161,7 @@ impl Job for Planes<'_> {
 }
 
 /// Pictures of the encoder that outlive one: the reference and the motion of the picture before.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Passes {
     size: Size,
     pub picture: Vec<u8>,
@@ -186,6 +187,12 @@ impl Passes {
 
     pub fn size(&self) -> Size {
         self.size
+    }
+
+    /// Bytes of all of them.
+    pub fn bytes(&self) -> usize {
+        let fields = self.field.len() + self.other.len();
+        self.picture.len() + self.levels.len() + self.reference.len() + fields
     }
 
     /// All passes over a tight NV12 frame; then `levels` and `field` are what is to be written, and

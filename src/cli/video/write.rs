@@ -3,6 +3,7 @@
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
+use accel::plan::{Action, HostWork};
 use accel::{Frame, Op, Output, Pipeline, PixelFormat, Range, Shape, Step, Value, video};
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
@@ -19,7 +20,9 @@ pub struct Target {
     held: Vec<(i64, Bytes)>,
     held_bytes: usize,
     file: Option<BufWriter<std::fs::File>>,
-    stream: Option<(video::Encoder, Option<video::Mux>)>,
+    /// Shape of a stream's pictures.
+    shape: Option<Shape>,
+    stream: Option<video::Mux>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +56,7 @@ impl Target {
             held: Vec::new(),
             held_bytes: 0,
             file: None,
+            shape: None,
             stream: None,
         })
     }
@@ -73,11 +77,8 @@ impl Target {
             (Kind::Avi | Kind::Jpeg, Some((name, _))) => {
                 append(&mut pipeline, "jpeg", json!({ "quality": 92 }), &name)?;
             }
-            (Kind::Stream, Some((name, shape))) => {
-                if shape.format != PixelFormat::Nv12 {
-                    append(&mut pipeline, "convert", json!({ "to": "nv12" }), &name)?;
-                }
-            }
+            (Kind::Stream, _) if encoded(&plan).is_some() => {}
+            (Kind::Stream, Some((name, _))) => append(&mut pipeline, "encode", json!({}), &name)?,
             (Kind::Y4m, Some((name, shape))) => {
                 if !matches!(shape.format, PixelFormat::Gray8 | PixelFormat::I420) {
                     append(&mut pipeline, "convert", json!({ "to": "i420" }), &name)?;
@@ -89,6 +90,9 @@ impl Target {
                 let path = self.path.display();
                 bail!("{path}: the pipeline returns no picture; write a jsonl file")
             }
+        }
+        if self.kind == Kind::Stream {
+            self.shape = encoded(&accel::plan(&pipeline, frame.shape())?);
         }
         Ok(pipeline)
     }
@@ -117,7 +121,9 @@ impl Target {
         };
         match self.kind {
             Kind::Jpeg => self.held = blob().map(|blob| (pts_us, blob)).into_iter().collect(),
-            Kind::Stream => self.encode(&picture()?)?,
+            Kind::Stream => {
+                self.mux(video::Unit::new(pts_us, blob().context("no picture came back")?))?;
+            }
             Kind::Avi => {
                 let blob = blob().context("no picture came back")?;
                 self.held_bytes += blob.len();
@@ -139,18 +145,11 @@ impl Target {
         Ok(())
     }
 
-    fn encode(&mut self, frame: &Frame) -> Result<()> {
-        let (encoder, mux) = match &mut self.stream {
-            Some(stream) => stream,
-            None => {
-                let settings = video::Settings::default();
-                self.stream.insert((video::Encoder::new(frame.shape(), settings)?, None))
-            }
-        };
-        let unit = encoder.encode(frame)?;
-        let mux = match mux {
+    fn mux(&mut self, unit: video::Unit) -> Result<()> {
+        let shape = self.shape.context("the stream has no shape")?;
+        let mux = match &mut self.stream {
             Some(mux) => mux,
-            None => mux.insert(video::Mux::new(&self.path, frame.shape(), &unit)?),
+            None => self.stream.insert(video::Mux::new(&self.path, shape, &unit)?),
         };
         Ok(mux.add(unit)?)
     }
@@ -170,7 +169,7 @@ impl Target {
         }
         match (self.kind, self.held.last()) {
             (Kind::Stream, _) => {
-                if let Some((_, Some(mux))) = self.stream {
+                if let Some(mux) = self.stream {
                     mux.finish()?;
                 }
             }
@@ -183,6 +182,21 @@ impl Target {
         }
         Ok(())
     }
+}
+
+/// The shape of the pictures of the stream that a plan returns.
+fn encoded(plan: &accel::Plan) -> Option<Shape> {
+    let slots = plan.returns.iter().filter_map(|(_, returned)| match returned {
+        accel::plan::Returned::Blob(slot) => Some(*slot),
+        _ => None,
+    });
+    let slots: Vec<usize> = slots.collect();
+    plan.actions.iter().find_map(|action| match action {
+        Action::Host { work: HostWork::Encode { shape, .. }, to, .. } if slots.contains(to) => {
+            Some(*shape)
+        }
+        _ => None,
+    })
 }
 
 fn append(
