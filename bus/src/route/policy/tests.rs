@@ -113,7 +113,7 @@ fn wishes_are_followed_while_that_costs_no_answer() {
     // Nobody is known to hold the table.
     check(&near, &table, NOW, "Run");
     near.above[1].tables.insert("a_t".into());
-    check(&near, &table, NOW, UP);
+    check(&near, &table, NOW, "Escalate cloud");
     let at_edge = Placement { max_tier: Some(TierClass::Edge), ..table.clone() };
     check(&near, &at_edge, NOW, "Run");
     near.here.tables.insert("a_t".into());
