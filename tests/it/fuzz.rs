@@ -382,7 +382,7 @@ fn store_requests() {
     let spec = r#"{"name":"app_t","key":["k","n"],"partition":["k"],"columns":[
         {"name":"k","kind":"utf8"},{"name":"n","kind":"int64"},{"name":"v","kind":"float64"},
         {"name":"b","kind":"binary"},{"name":"c","kind":"int64","merge":"counter"},
-        {"name":"s","kind":"json","merge":"set"}]}"#;
+        {"name":"s","kind":"utf8","merge":"set"}]}"#;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime");
     let folder = tempfile::tempdir().expect("a folder");
