@@ -102,6 +102,9 @@ fn structured(document: &[u8]) -> Result<(Headers, Bytes), Problem> {
     let (data, encoded) = (document.remove("data"), document.remove("data_base64"));
     let kind = match document.remove("datacontenttype") {
         None | Some(Value::Null) => "application/json".to_owned(),
+        Some(Value::String(kind)) if kind.chars().any(char::is_control) => {
+            return Err(bad("datacontenttype has a control character in it".into()));
+        }
         Some(Value::String(kind)) => kind,
         Some(_) => return Err(bad("datacontenttype is no text".into())),
     };

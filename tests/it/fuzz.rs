@@ -313,6 +313,8 @@ fn structured_events() {
             "data":"text","time":"2026-01-02T03:04:05Z","traceparent":"00-1-2-01"}"#,
         r#"{"specversion":"1.0","id":"1","source":"s","type":"t","data_base64":"AAEC/w==",
             "datacontenttype":"image/jpeg","partitionkey":"k","count":7,"good":true,"no":null}"#,
+        r#"{"specversion":"1.0","id":"1","source":"s","type":"t","data":"text",
+            "datacontenttype":"text/plain\r\nEs-Only: app/h"}"#,
     ];
     let site: TierPath = "cloud.east".parse().expect("a path");
     fuzz(&corpus, |bytes| {
