@@ -171,6 +171,7 @@ impl<'a> Field<'a> {
         let found = choices.iter().find(|(name, _)| *name == text);
         found.map(|(_, value)| *value).ok_or_else(|| {
             let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+            let text = text.escape_debug();
             self.wrong(format!("unknown {what} \"{text}\"; use one of {}", names.join(", ")))
         })
     }
