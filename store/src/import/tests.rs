@@ -63,6 +63,33 @@ fn foreign_types_come_in_where_nothing_is_lost() {
     assert!(read(&large).unwrap_err().to_string().contains(r#"column "x""#));
 }
 
+/// The usual compressions of those who write such files.
+#[test]
+fn compressed_files_of_others_are_read() {
+    use parquet::basic::{Compression, GzipLevel, ZstdLevel};
+    let folder = tempfile::tempdir().unwrap();
+    let values: ArrayRef = Arc::new(Int32Array::from_iter_values(0..1_000));
+    let batch = RecordBatch::try_from_iter([("x", values)]).unwrap();
+    let path = folder.path().join("rows.parquet");
+    for compression in [
+        Compression::UNCOMPRESSED,
+        Compression::SNAPPY,
+        Compression::LZ4_RAW,
+        Compression::GZIP(GzipLevel::default()),
+        Compression::ZSTD(ZstdLevel::default()),
+    ] {
+        let settings = parquet::file::properties::WriterProperties::builder();
+        let settings = Some(settings.set_compression(compression).build());
+        let file = File::create(&path).unwrap();
+        let mut writer =
+            parquet::arrow::ArrowWriter::try_new(file, batch.schema(), settings).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        let rows = read(&path).unwrap();
+        assert_eq!((rows.len(), &rows[999]["x"]), (1_000, &Value::Int(999)), "{compression:?}");
+    }
+}
+
 #[test]
 fn broken_lines_are_named() {
     let folder = tempfile::tempdir().unwrap();
