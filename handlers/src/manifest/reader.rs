@@ -171,7 +171,6 @@ impl<'a> Field<'a> {
         let found = choices.iter().find(|(name, _)| *name == text);
         found.map(|(_, value)| *value).ok_or_else(|| {
             let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-            let text = text.escape_debug();
             self.wrong(format!("unknown {what} \"{text}\"; use one of {}", names.join(", ")))
         })
     }
@@ -222,7 +221,17 @@ impl<'a> Field<'a> {
 }
 
 fn error_at(text: &str, span: &Range<usize>, field: String, problem: String) -> ManifestError {
+    let (field, problem) = (one_line(field), one_line(problem));
     ManifestError { line: line(text, span.start), field, problem }
+}
+
+/// Words of the manifest are quoted in answers; a line break in one must not break the answer's.
+fn one_line(text: String) -> String {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
+    text.chars().map(escaped).collect()
 }
 
 fn line(text: &str, offset: usize) -> usize {

@@ -211,6 +211,19 @@ fn every_mistake_has_a_line_a_field_and_a_mend() {
 }
 
 #[test]
+fn what_is_quoted_breaks_no_line() {
+    let cases = [
+        ("[handler.limits]\n\"a\\nb\" = 5", "line 10: handler[0].limits.a\\nb: unknown field"),
+        ("[handler.placement]\nprefer = \"a\\nb\"", "unknown tier \"a\\nb\""),
+        ("[[table]]\nname = \"a\\u001bb\"", "\"a\\u{1b}b\" is no name"),
+    ];
+    for (more, wanted) in cases {
+        let found = error_of(more);
+        assert!(found.contains(wanted) && !found.contains(char::is_control), "{more}: {found}");
+    }
+}
+
+#[test]
 fn the_head_is_needed() {
     let cases = [
         ("", "line 1: app: missing; write [app] with name and version"),
