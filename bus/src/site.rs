@@ -11,7 +11,7 @@
 //! | `node.nk`, `client.nk`, `sys.nk` | the keys of node, operator, and of reloading the server |
 //! | `mqtt.nk` | the password of MQTT clients |
 //! | `tenants.json` | [`Tenants`]: who shares the site |
-//! | `tenants/NAME/` | `node.nk`, `client.nk`, `link.nk`, `mqtt.nk` of a tenant, and what its node keeps |
+//! | `tenants/NAME/` | `node.nk`, `client.nk`, `link.nk`, `mqtt.nk` of a tenant; its node's data |
 //! | `nats.conf` | the server's configuration, written anew at each change |
 
 pub mod join;
@@ -169,8 +169,8 @@ impl SiteFolder {
         let fail = |e: &dyn ToString| Error::local(self.dir.display().to_string(), e.to_string());
         let roster = serde_json::to_string_pretty(&self.roster).map_err(|e| fail(&e))?;
         let tenants = serde_json::to_string_pretty(&self.tenants).map_err(|e| fail(&e))?;
-        // The keys of a new tenant are there before anybody hears of it: whoever runs its node would
-        // make others.
+        // The keys of a new tenant are there before anybody hears of it: whoever runs its node
+        // would make others.
         self.server()?;
         write_secret(&self.file(ROSTER_FILE), &roster)?;
         write_secret(&self.file(TENANTS_FILE), &tenants)?;

@@ -43,9 +43,9 @@ parameters, each taking what the one before it gave.
   edgescale video run 'resize width=320 filter=lanczos | text text=FRONT x=8 y=8' in.mp4 out.avi
   edgescale video run 'gray | absdiff | threshold level=20 | score' in.mp4 motion.jsonl
 
-The ending of the output says what is written: mp4, mkv, ts and m3u8 (H.264 in a file, or in pieces),
-h264 (its stream alone), avi (JPEG pictures), y4m (raw video), raw (samples alone), jpg (the last
-picture), jsonl (a line of numbers and boxes for each frame).";
+The ending of the output says what is written: mp4, mkv, ts and m3u8 (H.264 in a file, or in
+pieces), h264 (its stream alone), avi (JPEG pictures), y4m (raw video), raw (samples alone), jpg
+(the last picture), jsonl (a line of numbers and boxes for each frame).";
 
 #[derive(Args)]
 pub struct Run {

@@ -2,8 +2,8 @@
 //! samples stay in rows, blocks side by side.
 //!
 //! Quantisation is ours: `level = sign(c) * (((|c| + bias) * factor) >> 16)`, at most 2063, where
-//! `factor` is the standard's usual multiplier `2^(16 - qp / 6) * ...` and `bias` rounds a third of a
-//! step up in intra macroblocks, a sixth in others.
+//! `factor` is the standard's usual multiplier `2^(16 - qp / 6) * ...` and `bias` rounds a third of
+//! a step up in intra macroblocks, a sixth in others.
 
 /// Largest level: what a code of the longest kind holds in this profile.
 pub const LEVEL_MAX: i32 = 2063;
