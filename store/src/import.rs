@@ -15,6 +15,7 @@ use arrow::ipc;
 use arrow::ipc::convert::fb_to_schema;
 use arrow::ipc::reader::{FileDecoder, read_footer_length};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::errors::ParquetError;
 
 use crate::csv;
 use crate::error::{Error, Result};
@@ -81,14 +82,17 @@ impl RowFile {
         let counted = |file| BufReader::new(Counted { file, done: done.clone() });
         let (rows, total) = match FileFormat::of(path) {
             FileFormat::Parquet => {
-                let broken = |e: parquet::errors::ParquetError| refuse(path, e.to_string());
-                let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(broken)?;
-                let total = reader.metadata().file_metadata().num_rows().max(0) as u64;
-                let reader = reader.with_batch_size(BATCH_ROWS).build().map_err(broken)?;
+                let broken = |e: ParquetError| refuse(path, e.to_string());
+                let opened = guarded(ParquetError::General, || {
+                    let reader = ParquetRecordBatchReaderBuilder::try_new(file)?;
+                    let total = reader.metadata().file_metadata().num_rows().max(0) as u64;
+                    Ok((reader.with_batch_size(BATCH_ROWS).build()?, total))
+                });
+                let (reader, total) = opened.map_err(broken)?;
                 (Rows::Batches { batches: Box::new(reader), pending: None }, total)
             }
             FileFormat::Arrow => {
-                let arrow = guarded(|| ArrowFile::open(file, bytes));
+                let arrow = guarded(ArrowError::IpcError, || ArrowFile::open(file, bytes));
                 let arrow = arrow.map_err(|e| refuse(path, e.to_string()))?;
                 // How many rows the batches have is known when they are read.
                 let total = arrow.blocks.len() as u64;
@@ -123,8 +127,8 @@ impl RowFile {
         let Rows::Batches { batches, pending } = &mut self.rows else { return None };
         let batch = match pending.take() {
             Some(batch) => batch,
-            None => match batches.next()? {
-                Ok(batch) => batch,
+            None => match guarded(ArrowError::IpcError, || batches.next().transpose()) {
+                Ok(batch) => batch?,
                 Err(e) => return Some(Err(refuse(&self.path, e.to_string()))),
             },
         };
@@ -229,15 +233,16 @@ impl Iterator for ArrowFile {
     fn next(&mut self) -> Option<Self::Item> {
         let block = self.blocks.next()?;
         let bytes = read_block(&mut self.file, self.bytes, &block);
-        let decode = |bytes| guarded(|| self.decoder.read_record_batch(&block, &bytes));
+        let decode = |bytes| self.decoder.read_record_batch(&block, &bytes);
         bytes.and_then(decode).transpose()
     }
 }
 
-/// Arrow's own decoder panics at some of what it finds in damaged files.
-fn guarded<T>(decode: impl FnOnce() -> Result<T, ArrowError>) -> Result<T, ArrowError> {
+/// Arrow's own decoder panics at some of what it finds in damaged files, and Parquet files hold a
+/// schema for it.
+fn guarded<T, E>(damage: fn(String) -> E, decode: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     let decoded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(decode));
-    decoded.unwrap_or_else(|_| Err(ArrowError::IpcError("the file is damaged".into())))
+    decoded.unwrap_or_else(|_| Err(damage("the file is damaged".into())))
 }
 
 fn read_block(file: &mut File, bytes: u64, block: &ipc::Block) -> Result<Buffer, ArrowError> {

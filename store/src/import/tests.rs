@@ -63,6 +63,37 @@ fn foreign_types_come_in_where_nothing_is_lost() {
     assert!(read(&large).unwrap_err().to_string().contains(r#"column "x""#));
 }
 
+/// The schema within a Parquet file, for Arrow's decoder, with one bit of each byte flipped.
+#[test]
+fn a_damaged_schema_within_a_file_never_panics() {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
+    use parquet::file::metadata::KeyValue;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows.parquet");
+    let values: ArrayRef = Arc::new(TimestampSecondArray::from(vec![2]));
+    let batch = RecordBatch::try_from_iter([("x", values)]).unwrap();
+    let schema = STANDARD.decode(parquet::arrow::encode_arrow_schema(&batch.schema())).unwrap();
+    let mut refused = 0;
+    for at in 0..schema.len() {
+        let mut damaged = schema.clone();
+        damaged[at] ^= 0x40;
+        let embedded = KeyValue::new("ARROW:schema".into(), STANDARD.encode(damaged));
+        let settings = parquet::file::properties::WriterProperties::builder()
+            .set_key_value_metadata(Some(vec![embedded]))
+            .build();
+        let options =
+            ArrowWriterOptions::new().with_properties(settings).with_skip_arrow_metadata(true);
+        let file = File::create(&path).unwrap();
+        let mut writer = ArrowWriter::try_new_with_options(file, batch.schema(), options).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        refused += usize::from(read(&path).is_err());
+    }
+    assert!(refused > 0, "none of {} was refused", schema.len());
+}
+
 /// The usual compressions of those who write such files.
 #[test]
 fn compressed_files_of_others_are_read() {
