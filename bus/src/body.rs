@@ -152,16 +152,19 @@ impl Bodies {
         }
         let mut held = self.lock();
         let is_new = !held.contains_key(&body.id);
-        let all: usize = held.values().map(|held| held.bytes).sum();
-        if is_new && all + body.bytes > BODIES_BYTES_MAX {
-            let text = format!("{} MiB of large bodies are under way", all >> 20);
-            let mut refusal = Refusal::new(RefusalKind::Overloaded, text);
-            refusal.retry_after_ms = Some(1_000);
-            return Err(refusal);
+        if is_new {
+            let all: usize = held.values().map(|held| held.bytes).sum();
+            if all + body.bytes > BODIES_BYTES_MAX {
+                let text = format!("{} MiB of large bodies are under way", all >> 20);
+                let mut refusal = Refusal::new(RefusalKind::Overloaded, text);
+                refusal.retry_after_ms = Some(1_000);
+                return Err(refusal);
+            }
         }
-        let parts = vec![Bytes::new(); body.parts()];
-        let fresh = Held { bytes: body.bytes, parts, touched: now };
-        let found = held.entry(body.id.clone()).or_insert(fresh);
+        let found = held.entry(body.id.clone()).or_insert_with(|| {
+            let parts = vec![Bytes::new(); body.parts()];
+            Held { bytes: body.bytes, parts, touched: now }
+        });
         found.touched = now;
         let place = found.parts.get_mut(number);
         *place.ok_or_else(|| gone(format!("body {} has another size", body.id)))? = part;

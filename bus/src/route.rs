@@ -83,21 +83,16 @@ impl EdgeRoute {
         change(Arc::make_mut(&mut view));
     }
 
-    /// Decides where a request goes. One with an idempotency key that climbs goes by every tier on
-    /// its way: each remembers what it answered.
+    /// Decides where a request goes.
     pub fn decide(&self, request: &Request, handler: &HandlerView<'_>) -> Decision {
         let now = Instant::now();
         let asked = policy::Asked {
             hops: request.hops(),
             time_left: request.deadline().saturating_duration_since(now),
             from_above: request.headers.contains_key(DOWN_HEADER),
+            keyed: request.key().is_some(),
         };
-        match (policy::decide(&asked, handler, &self.view(), now), self.site().parent()) {
-            (Decision::Escalate { install, .. }, Some(to)) if request.key().is_some() => {
-                Decision::Escalate { to, install }
-            }
-            (decision, _) => decision,
-        }
+        policy::decide(&asked, handler, &self.view(), now)
     }
 
     /// Passes a request on to a site above and brings back its answer. Where nobody answers there,

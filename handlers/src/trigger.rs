@@ -456,14 +456,12 @@ impl Triggers {
         let (name, function) = (subject.app(), subject.rest());
         let app = tokio::time::timeout_at(request.deadline().into(), self.deploy.app(name)).await;
         let app = app.map_err(|_| self.late("the app is still asked for"))?.or_else(unless_away)?;
-        let wait = |app: &App, handler: &Handler| match app.key(&handler.name) {
-            Some(key) => self.load.wait(key),
-            None => Duration::ZERO,
-        };
         let asked = Asked::read(function, request)?;
         let handler = app.as_ref().and_then(|app| asked.handler(&app.manifest));
         let described = asked.name();
-        let view = self.deploy.view(app.as_deref(), handler, (name, &described), wait);
+        let view = self.deploy.view(app.as_deref(), handler, (name, &described), |app, handler| {
+            self.wait_at(app, handler)
+        });
         let mut decision = self.route.decide(request, &view);
         let sent_on = held.as_ref().is_some_and(|held| matches!(held.course(), Course::SentOn));
         if sent_on && matches!(decision, Decision::Run | Decision::InstallThenRun) {
@@ -519,6 +517,11 @@ impl Triggers {
             Decision::Escalate { to, .. } => Decision::Escalate { to, install: false },
             _ => Decision::Refuse(refusal),
         }
+    }
+
+    /// How long an invocation of a handler would wait for its turn here.
+    fn wait_at(&self, app: &App, handler: &Handler) -> Duration {
+        app.key(&handler.name).map_or(Duration::ZERO, |key| self.load.wait(key))
     }
 
     fn late(&self, why: &str) -> Refusal {

@@ -35,23 +35,27 @@ async fn link_is(world: &World, site: &str, up: bool) -> Result<()> {
     eventually(&format!("the link of {site} to be {}", if up { "up" } else { "down" }), probe).await
 }
 
+/// What the edge says to a call of an app that does not exist.
+async fn unknown_app(world: &World) -> String {
+    let edge = world.bus("cloud.east.cell1");
+    let subject = Subject::new(Kind::Call, edge.site(), "ghost.call").to_string();
+    let asked = edge.request(&subject, &Headers::new(), "{}", client::TIMEOUT).await;
+    asked.expect_err("nobody knows that app").to_string()
+}
+
 #[tokio::test]
 async fn a_cut_link_is_named_at_once_and_heals_by_itself() -> Result<()> {
     let proxy = Proxy::new();
     let world = World::start_with(&TREE, [("cloud.east", proxy.via())]).await?;
     proxy.cut();
     link_is(&world, "cloud.east", false).await?;
-    let edge = world.bus("cloud.east.cell1");
-    let subject = Subject::new(Kind::Call, edge.site(), "ghost.call").to_string();
-    let asked = edge.request(&subject, &Headers::new(), "{}", client::TIMEOUT).await;
-    let text = asked.expect_err("nobody can know that app").to_string();
+    let text = unknown_app(&world).await;
     assert!(text.contains("parent cloud does not answer"), "{text}");
     // Everything below the cut goes on.
     assert!(world.report("cloud.east.cell1").await?.brief.link.is_some_and(|link| link.up));
     proxy.heal();
     link_is(&world, "cloud.east", true).await?;
-    let asked = edge.request(&subject, &Headers::new(), "{}", client::TIMEOUT).await;
-    let text = asked.expect_err("nobody knows that app").to_string();
+    let text = unknown_app(&world).await;
     assert!(text.contains("no app \"ghost\" is registered (at cloud)"), "{text}");
     Ok(())
 }
@@ -67,10 +71,7 @@ async fn a_black_hole_is_noticed_while_it_lasts() -> Result<()> {
     proxy.black_hole();
     link_is(&world, "cloud.east", false).await?;
     println!("the hole was noticed after {:.1?}; the bound is 15 s", began.elapsed());
-    let edge = world.bus("cloud.east.cell1");
-    let subject = Subject::new(Kind::Call, edge.site(), "ghost.call").to_string();
-    let asked = edge.request(&subject, &Headers::new(), "{}", client::TIMEOUT).await;
-    let text = asked.expect_err("nobody can know that app").to_string();
+    let text = unknown_app(&world).await;
     assert!(text.contains("parent cloud does not answer"), "{text}");
     assert!(world.report("cloud.east.cell1").await?.brief.link.is_some_and(|link| link.up));
     proxy.heal();

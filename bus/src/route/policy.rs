@@ -142,6 +142,8 @@ pub struct Asked {
     pub time_left: Duration,
     /// It was sent down to this site.
     pub from_above: bool,
+    /// It has an idempotency key: it climbs by every tier, because each remembers what it answered.
+    pub keyed: bool,
 }
 
 /// What this node knows of the handler that was asked for.
@@ -228,7 +230,7 @@ pub fn decide(asked: &Asked, handler: &HandlerView<'_>, view: &View, now: Instan
         Fit::Rather => match view.above(asked, &wanted, |fit| fit == Fit::Here) {
             Some(delay) if delay < asked.time_left => {
                 let lets_go = |fit| matches!(fit, Fit::Above | Fit::Rather);
-                Decision::Escalate { to: view.first_above(&wanted, lets_go), install: false }
+                Decision::Escalate { to: view.first_above(asked, &wanted, lets_go), install: false }
             }
             _ => here_or_up(asked, view, &wanted, code),
         },
@@ -281,8 +283,16 @@ impl View {
     }
 
     /// The nearest site above of which it is not known that it would only pass the request on; the
-    /// parent where that is known of all.
-    fn first_above(&self, wanted: &Wanted<'_>, passes_on: fn(Fit) -> bool) -> TierPath {
+    /// parent where that is known of all, and for a request with a key.
+    fn first_above(
+        &self,
+        asked: &Asked,
+        wanted: &Wanted<'_>,
+        passes_on: fn(Fit) -> bool,
+    ) -> TierPath {
+        if asked.keyed {
+            return self.parent_path();
+        }
         let heard = |(at, site): &(usize, &Site)| *at == 0 || wanted.is_fresh(site);
         let mut known = self.above.iter().enumerate().take_while(heard).map(|(_, site)| site);
         let serves = |site: &&Site| !passes_on(wanted.placement.fit(site));
@@ -312,7 +322,8 @@ impl View {
 fn here_or_up(asked: &Asked, view: &View, wanted: &Wanted<'_>, code: CodeView) -> Decision {
     let left = asked.time_left;
     let above = view.above(asked, wanted, may_run).filter(|delay| *delay < left);
-    let go_up = |install| Decision::Escalate { to: view.first_above(wanted, is_above), install };
+    let to = || view.first_above(asked, wanted, is_above);
+    let go_up = |install| Decision::Escalate { to: to(), install };
     match (code, above) {
         (CodeView::Absent, Some(_)) => go_up(true),
         (CodeView::Absent, None) => Decision::InstallThenRun,
@@ -331,7 +342,7 @@ fn where_the_device_is(asked: &Asked, view: &View, wanted: &Wanted<'_>) -> Decis
         let below = view.below(asked, wanted);
         match (above, below) {
             (Some(above), Some(below)) if above < left && below.delay(wanted.key) >= above => {
-                let to = view.first_above(wanted, is_above);
+                let to = view.first_above(asked, wanted, is_above);
                 return Decision::Escalate { to, install: false };
             }
             (_, Some(below)) => return Decision::Send { to: below.path.clone() },
@@ -382,8 +393,10 @@ fn up(
         ParentView::Near { .. } => match delay {
             Some(delay) if delay >= left => overloaded(view, delay - left),
             _ => {
-                let parent = || view.parent_path();
-                let to = wanted.map_or_else(parent, |wanted| view.first_above(wanted, is_above));
+                let to = match wanted {
+                    Some(wanted) => view.first_above(asked, wanted, is_above),
+                    None => view.parent_path(),
+                };
                 Decision::Escalate { to, install: false }
             }
         },

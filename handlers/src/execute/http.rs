@@ -7,6 +7,8 @@ use bus::trace::{PARENT_HEADER, STATE_HEADER, Trace};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::manifest::http::Matched;
+
 /// Longest body of an answer.
 pub const BODY_BYTES_MAX: usize = 64 << 20;
 /// Most headers of an answer.
@@ -57,6 +59,12 @@ pub struct HttpHead {
 }
 
 impl HttpRequest {
+    /// Notes what the route that took it made of it.
+    pub fn take_route(&mut self, matched: Matched<'_>) {
+        self.route = matched.route.to_string();
+        self.parameters = matched.parameters;
+    }
+
     /// Names a trace in the headers, in the place of whatever they said of one.
     pub fn set_trace(&mut self, trace: &Trace) {
         self.headers.retain(|(name, _)| name != PARENT_HEADER && name != STATE_HEADER);

@@ -59,8 +59,7 @@ impl Asked {
             Self::Http(http) => {
                 let mut http = http.clone();
                 if let Ok(matched) = manifest.route(&http.method, &http.path) {
-                    http.route = matched.route.to_string();
-                    http.parameters = matched.parameters;
+                    http.take_route(matched);
                 }
                 http.body = body;
                 Input::Http(http)

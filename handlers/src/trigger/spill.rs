@@ -30,11 +30,10 @@ impl Triggers {
     }
 
     fn would_be_sooner(&self, app: &App, handler: &Handler) -> bool {
-        let wait = |app: &App, handler: &Handler| {
-            app.key(&handler.name).map_or(Duration::ZERO, |key| self.load.wait(key))
-        };
         let names = (app.name(), handler.name.as_str());
-        let view = self.deploy.view(Some(app), Some(handler), names, wait);
+        let view = self
+            .deploy
+            .view(Some(app), Some(handler), names, |app, handler| self.wait_at(app, handler));
         // One whose code is not here yet is brought here, or it would never be.
         let HandlerView::Known { code: CodeView::Ready { .. }, .. } = view else { return false };
         let patience = Duration::from_millis(handler.limits.timeout_ms.into()) + TURN_PATIENCE;

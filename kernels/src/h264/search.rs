@@ -158,6 +158,17 @@ impl<'a> Search<'a> {
         }
     }
 
+    /// Begins at what the round before found here; expects what the decoder will.
+    #[inline(always)]
+    fn from_own(round: Round<'a>, column: usize, row: usize) -> (Self, (u32, Motion)) {
+        let mut search = Self::new(round, column, row, Motion::default());
+        search.expected = search.median();
+        let own = search.own();
+        let mut best = (u32::MAX, own);
+        search.weigh(own, 0, &mut best);
+        (search, best)
+    }
+
     #[inline(always)]
     fn is_inside(&self, m: Motion) -> bool {
         let (least, most) = (self.least, self.most);
@@ -330,11 +341,7 @@ pub fn first(round: Round<'_>, column: usize, row: usize) -> Found {
 /// The second round.
 #[inline(always)]
 pub fn second(round: Round<'_>, column: usize, row: usize) -> Found {
-    let mut search = Search::new(round, column, row, Motion::default());
-    search.expected = search.median();
-    let own = search.own();
-    let mut best = (u32::MAX, own);
-    search.weigh(own, 0, &mut best);
+    let (search, mut best) = Search::from_own(round, column, row);
     if best.0 > ENOUGH {
         search.consider(search.expected, &mut best);
         for (x, y) in AROUND {
@@ -352,11 +359,7 @@ pub fn second(round: Round<'_>, column: usize, row: usize) -> Found {
 /// The third round.
 #[inline(always)]
 pub fn third(round: Round<'_>, column: usize, row: usize) -> Found {
-    let mut search = Search::new(round, column, row, Motion::default());
-    search.expected = search.median();
-    let own = search.own();
-    let mut best = (u32::MAX, own);
-    search.weigh(own, 0, &mut best);
+    let (search, mut best) = Search::from_own(round, column, row);
     search.consider(search.expected, &mut best);
     for (x, y) in &AROUND[..2] {
         if let Some(near) = search.near(*x, *y) {

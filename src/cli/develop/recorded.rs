@@ -265,8 +265,9 @@ fn matched(manifest: &Manifest, mut http: HttpRequest) -> Result<(&Handler, Http
     let Ok(found) = manifest.route(&http.method, &http.path) else {
         bail!("no route takes {} {}", http.method, http.path);
     };
-    (http.route, http.parameters) = (found.route.to_string(), found.parameters);
-    Ok((found.handler, http))
+    let handler = found.handler;
+    http.take_route(found);
+    Ok((handler, http))
 }
 
 fn check_answer(reply: &Reply, step: &Step) -> Result<()> {

@@ -41,7 +41,8 @@ fn cell(parent: ParentView, now: Instant) -> View {
     }
 }
 
-const ASKED: Asked = Asked { hops: 0, time_left: Duration::from_secs(1), from_above: false };
+const ASKED: Asked =
+    Asked { hops: 0, time_left: Duration::from_secs(1), from_above: false, keyed: false };
 
 fn text(decision: Decision) -> String {
     match decision {
@@ -134,8 +135,10 @@ fn who_would_only_pass_it_on_is_not_asked() {
     // A region may run it and has a say, however busy it is.
     let region = Placement { min_tier: Some(TierClass::Region), ..cloud.clone() };
     check(&view, &region, NOW, UP);
-    // What was heard long ago is not counted on, nor what was never heard.
+    // Each tier remembers what it answered to a key, and so must be asked.
     let handler = HandlerView::Known { key: "a/h", placement: &cloud, code: NOW };
+    assert_eq!(text(decide(&Asked { keyed: true, ..ASKED }, &handler, &view, now)), UP);
+    // What was heard long ago is not counted on, nor what was never heard.
     assert_eq!(text(decide(&ASKED, &handler, &view, now + STALE_AFTER)), UP);
     check(&View { above: vec![], ..view }, &cloud, NOW, UP);
 }
@@ -315,7 +318,7 @@ proptest! {
         let now = Instant::now();
         let start = start % tree.sites.len();
         let mut at = start;
-        let mut asked = Asked { hops: 0, time_left: ms(left_ms), from_above: false };
+        let mut asked = Asked { time_left: ms(left_ms), ..ASKED };
         let mut ended = false;
         for _ in 0..=2 * crate::path::DEPTH_MAX {
             let drawn = &tree.sites[at];
@@ -390,7 +393,7 @@ proptest! {
         let now = Instant::now();
         let at = at % tree.sites.len();
         let view = tree.view(at, false, now);
-        let asked = Asked { hops: 0, time_left: ms(left_ms), from_above: false };
+        let asked = Asked { time_left: ms(left_ms), ..ASKED };
         let wait = ms(tree.sites[at].wait_ms);
         let decided = |view: &View, wait| {
             let code = CodeView::Ready { wait };
