@@ -1,6 +1,8 @@
 //! The name of immutable bytes: `sha256-` and 64 lower-case hexadecimal digits.
 
 use std::fmt;
+use std::fs::File;
+use std::io;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -18,13 +20,26 @@ pub struct DigestError(String);
 
 const PREFIX: &str = "sha256-";
 const HEX_LEN: usize = 64;
+/// How much of a file is read at once.
+const READ_BYTES: usize = 256 << 10;
 
 impl Digest {
     /// The digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
+        Self::named(&Sha256::digest(bytes))
+    }
+
+    /// The digest of what is left to read of a file.
+    pub(crate) fn of_file(file: &mut File) -> io::Result<Self> {
+        let mut hasher = Sha256::new();
+        io::copy(&mut io::BufReader::with_capacity(READ_BYTES, file), &mut hasher)?;
+        Ok(Self::named(&hasher.finalize()))
+    }
+
+    fn named(hash: &[u8]) -> Self {
         let mut text = String::with_capacity(PREFIX.len() + HEX_LEN);
         text.push_str(PREFIX);
-        for byte in Sha256::digest(bytes) {
+        for byte in hash {
             text.push_str(&format!("{byte:02x}"));
         }
         Self(text)

@@ -1,14 +1,15 @@
 //! Code on disk. Sources are named by their digest and checked against it; compiled components
-//! carry a seal beside them, and nothing is handed out whose bytes are not the ones written here.
-//! The folder is readable by its owner alone.
+//! carry a seal beside them, and nothing is handed out but what was written and tried here. A file
+//! that nobody has touched since needs no reading for that, so code of tens of megabytes is ready
+//! at once. The folder is readable by its owner alone.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::seal::Sealer;
+use super::seal::{FileId, Sealed, Sealer};
 use crate::Digest;
 
 /// A folder of code.
@@ -16,6 +17,9 @@ pub(super) struct Cache {
     dir: PathBuf,
     sealer: Sealer,
 }
+
+/// Times of files are told in steps of at most this.
+const CLOCK_STEP_NS: i128 = 10_000_000;
 
 /// Numbers temporary files; with the process' id they are unique, whoever shares the folder.
 static TEMPORARIES: AtomicU64 = AtomicU64::new(0);
@@ -47,7 +51,8 @@ impl Cache {
         (Digest::of(&bytes) == *digest).then_some(bytes)
     }
 
-    /// Keeps the compiled form of a component for the engine named `engine`.
+    /// Keeps the compiled form of a component for the engine named `engine`. It is handed out
+    /// again when it is sealed.
     pub(super) fn put_compiled(
         &self,
         digest: &Digest,
@@ -56,22 +61,62 @@ impl Cache {
     ) -> io::Result<PathBuf> {
         let path = self.compiled_path(digest, engine);
         Self::write(&path, bytes)?;
-        let seal = self.sealer.seal(digest, engine, bytes);
-        Self::write(&seal_path(&path), seal.as_bytes())?;
         Ok(path)
     }
 
-    /// The compiled form, when it is here; the error says why it must not be loaded.
+    /// Vouches for the compiled form, as it is now.
+    pub(super) fn seal_compiled(&self, digest: &Digest, engine: &str) -> io::Result<()> {
+        let mut file = File::open(self.compiled_path(digest, engine))?;
+        let id = FileId::of(&file.metadata()?);
+        self.seal(digest, engine, &Sealed { file: id, bytes: Digest::of_file(&mut file)? })
+    }
+
+    pub(super) fn seal(&self, digest: &Digest, engine: &str, sealed: &Sealed) -> io::Result<()> {
+        let seal = self.sealer.seal(digest, engine, sealed);
+        Self::write(&seal_path(&self.compiled_path(digest, engine)), seal.as_bytes())
+    }
+
+    /// The compiled form, when it is here; the error says why it must not be loaded. A file that
+    /// is not the sealed one (a folder was copied or brought back) is read and sealed again.
     pub(super) fn compiled(
         &self,
         digest: &Digest,
         engine: &str,
     ) -> Result<Option<PathBuf>, String> {
         let path = self.compiled_path(digest, engine);
-        let Ok(bytes) = fs::read(&path) else { return Ok(None) };
-        let seal = fs::read_to_string(seal_path(&path)).map_err(|_| "it has no seal".to_owned())?;
-        self.sealer.check(digest, engine, &bytes, &seal)?;
+        let Ok(found) = fs::metadata(&path) else { return Ok(None) };
+        let sealed = self.sealed(digest, engine)?;
+        let settled = fs::metadata(seal_path(&path)).is_ok_and(|seal| is_settled(&found, &seal));
+        if !settled || sealed.file != FileId::of(&found) {
+            self.check_compiled(digest, engine)?;
+            self.seal_compiled(digest, engine).map_err(|error| error.to_string())?;
+        }
         Ok(Some(path))
+    }
+
+    /// Reads the whole compiled form: whether it is, bit for bit, what was sealed.
+    pub(super) fn check_compiled(&self, digest: &Digest, engine: &str) -> Result<(), String> {
+        let wanted = self.sealed(digest, engine)?.bytes;
+        let found = File::open(self.compiled_path(digest, engine))
+            .and_then(|mut file| Digest::of_file(&mut file))
+            .map_err(|error| error.to_string())?;
+        match found == wanted {
+            true => Ok(()),
+            false => Err(format!("its seal says \"bytes {wanted}\", and it has {found}")),
+        }
+    }
+
+    /// Gives the compiled form up.
+    pub(super) fn remove_compiled(&self, digest: &Digest, engine: &str) {
+        let path = self.compiled_path(digest, engine);
+        for file in [seal_path(&path), path] {
+            let _ = fs::remove_file(file);
+        }
+    }
+
+    fn sealed(&self, digest: &Digest, engine: &str) -> Result<Sealed, String> {
+        let seal = fs::read_to_string(seal_path(&self.compiled_path(digest, engine)));
+        self.sealer.open_seal(digest, engine, &seal.map_err(|_| "it has no seal")?)
     }
 
     /// Writes a file under `unpacked/<digest>/` and returns the folder.
@@ -142,6 +187,14 @@ impl Cache {
         file.sync_all()?;
         fs::rename(&temporary, path)
     }
+}
+
+/// Whether a file had changed so long before it was sealed that a change since has another time.
+fn is_settled(file: &fs::Metadata, seal: &fs::Metadata) -> bool {
+    let changed_ns = |file: &fs::Metadata| {
+        i128::from(file.ctime()) * 1_000_000_000 + i128::from(file.ctime_nsec())
+    };
+    changed_ns(seal) - changed_ns(file) > CLOCK_STEP_NS
 }
 
 fn seal_path(compiled: &Path) -> PathBuf {

@@ -1,10 +1,12 @@
 //! Seals of compiled code. Machine code is loaded unchecked by the engine, so it is taken only
-//! from where it was made: a seal says by whom, for which engine and machine, and that not a bit
-//! has changed. The key never leaves the node; what another node compiled is compiled anew.
+//! from where it was made: a seal says by whom, for which engine and machine, which bytes, and in
+//! which file they were written. The key never leaves the node; what another node compiled is
+//! compiled anew.
 
+use std::fmt;
 use std::fs;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
@@ -42,31 +44,30 @@ impl Sealer {
     }
 
     /// The text that is kept beside compiled code.
-    pub(super) fn seal(&self, code: &Digest, engine: &str, compiled: &[u8]) -> String {
-        let said = said(engine, &Digest::of(compiled));
+    pub(super) fn seal(&self, code: &Digest, engine: &str, sealed: &Sealed) -> String {
+        let said = [format!("engine {engine}"), machine(), sealed.to_string()].join("\n");
         format!("{said}\n{}\n", self.sign(code, &said))
     }
 
-    /// Whether compiled code is ours, whole, and for this engine and machine; says why not.
-    pub(super) fn check(
+    /// What is sealed, if this node sealed it for this engine and machine; says why not.
+    pub(super) fn open_seal(
         &self,
         code: &Digest,
         engine: &str,
-        compiled: &[u8],
         seal: &str,
-    ) -> Result<(), String> {
-        let Some((found, signature)) = seal.trim_end().rsplit_once('\n') else {
-            return Err("its seal is no seal".into());
-        };
-        let wanted = said(engine, &Digest::of(compiled));
-        let lines = found.lines().zip(wanted.lines());
-        if let Some((found, wanted)) = { lines }.find(|(found, wanted)| found != wanted) {
-            return Err(format!("its seal says \"{found}\", and \"{wanted}\" is wanted"));
+    ) -> Result<Sealed, String> {
+        let (said, signature) = seal.trim_end().rsplit_once('\n').ok_or("its seal is no seal")?;
+        let mut lines = said.lines();
+        for wanted in [format!("engine {engine}"), machine()] {
+            let found = lines.next().unwrap_or_default();
+            if found != wanted {
+                return Err(format!("its seal says \"{found}\", and \"{wanted}\" is wanted"));
+            }
         }
-        match found == wanted && signature == self.sign(code, &wanted) {
-            true => Ok(()),
-            false => Err("it was not sealed by this node".into()),
+        if signature != self.sign(code, said) {
+            return Err("it was not sealed by this node".into());
         }
+        Sealed::read(lines).ok_or_else(|| "its seal is no seal".into())
     }
 
     fn sign(&self, code: &Digest, said: &str) -> String {
@@ -82,9 +83,43 @@ impl Sealer {
     }
 }
 
-fn said(engine: &str, compiled: &Digest) -> String {
-    let (arch, os) = (std::env::consts::ARCH, std::env::consts::OS);
-    format!("engine {engine}\nmachine {arch}-{os}\nbytes {compiled}")
+fn machine() -> String {
+    format!("machine {}-{}", std::env::consts::ARCH, std::env::consts::OS)
+}
+
+/// What a seal vouches for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Sealed {
+    /// Of the compiled code.
+    pub(super) bytes: Digest,
+    /// The file in which it was written and read again.
+    pub(super) file: FileId,
+}
+
+/// One state of one file: its device, number, length, and the time of its last change, which
+/// nobody can set. Who writes to the file, puts another in its place or moves it here changes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct FileId(String);
+
+impl FileId {
+    pub(super) fn of(file: &fs::Metadata) -> Self {
+        let (dev, ino, len) = (file.dev(), file.ino(), file.len());
+        Self(format!("{dev} {ino} {len} {}.{:09}", file.ctime(), file.ctime_nsec()))
+    }
+}
+
+impl Sealed {
+    fn read<'a>(mut lines: impl Iterator<Item = &'a str>) -> Option<Self> {
+        let bytes = lines.next()?.strip_prefix("bytes ")?.parse().ok()?;
+        let file = FileId(lines.next()?.strip_prefix("file ")?.to_owned());
+        Some(Self { bytes, file })
+    }
+}
+
+impl fmt::Display for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "bytes {}\nfile {}", self.bytes, self.file.0)
+    }
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ pub(super) struct Wasm {
     fingerprint: String,
     cache: Arc<Cache>,
     host: Arc<dyn Host>,
-    modules: RwLock<HashMap<Digest, Arc<Module>>>,
+    modules: Modules,
     ticker: Ticker,
     /// One permit per instance the pool can hold.
     slots: Arc<Semaphore>,
@@ -63,7 +63,11 @@ pub(super) struct Wasm {
     waiting: Waiting,
     /// Compiling takes all cores; one at a time.
     compiling: tokio::sync::Mutex<()>,
+    /// Code that is read whole after it was loaded; one at a time.
+    reading: Arc<tokio::sync::Mutex<()>>,
 }
+
+type Modules = Arc<RwLock<HashMap<Digest, Arc<Module>>>>;
 
 impl Wasm {
     pub(super) fn start(
@@ -82,12 +86,19 @@ impl Wasm {
             engine,
             cache,
             host,
-            modules: RwLock::default(),
+            modules: Modules::default(),
             ticker,
             slots: Arc::new(Semaphore::new(config.instances_max as usize)),
             waiting: Waiting::default(),
             compiling: tokio::sync::Mutex::default(),
+            reading: Arc::default(),
         })
+    }
+
+    /// Names the engine's kind of machine code.
+    #[cfg(test)]
+    pub(super) fn fingerprint(&self) -> &str {
+        &self.fingerprint
     }
 
     pub(super) fn is_installed(&self, digest: &Digest) -> bool {
@@ -105,11 +116,17 @@ impl Wasm {
             return Ok((module.exports(), false));
         }
         let _turn = self.compiling.lock().await;
-        let (component, compiled) = match self.load(&code.digest) {
-            Some(component) => (component, false),
-            None => (self.compile(code).await?, true),
-        };
-        Ok((self.take_in(&code.digest, &component).await?, compiled))
+        if let Some(component) = self.load(&code.digest) {
+            return Ok((self.take_in(&code.digest, self.link(&code.digest, &component)?), false));
+        }
+        let component = self.compile(code).await?;
+        let tried = self.try_out(&code.digest, &component).await;
+        let module =
+            tried.inspect_err(|_| self.cache.remove_compiled(&code.digest, &self.fingerprint))?;
+        self.cache
+            .seal_compiled(&code.digest, &self.fingerprint)
+            .map_err(|error| InvokeError::Node(format!("code {}: {error}", code.digest)))?;
+        Ok((self.take_in(&code.digest, module), true))
     }
 
     /// Makes code ready that was compiled before; tells what it exports, or that it was not.
@@ -121,24 +138,22 @@ impl Wasm {
             return Ok(Some(module.exports()));
         }
         let _turn = self.compiling.lock().await;
-        match self.load(digest) {
-            Some(component) => self.take_in(digest, &component).await.map(Some),
-            None => Ok(None),
-        }
+        let Some(component) = self.load(digest) else { return Ok(None) };
+        Ok(Some(self.take_in(digest, self.link(digest, &component)?)))
     }
 
-    async fn take_in(
-        &self,
-        digest: &Digest,
-        component: &Component,
-    ) -> Result<Vec<String>, InvokeError> {
-        let module = Arc::new(Module::new(&self.linker, component).map_err(|error| {
-            bad_code(digest, format!("not a component for edgescale: {error:#}"))
-        })?);
-        self.try_out(digest, &module).await?;
+    fn link(&self, digest: &Digest, component: &Component) -> Result<Arc<Module>, InvokeError> {
+        let linked = Module::new(&self.linker, component);
+        linked
+            .map(Arc::new)
+            .map_err(|error| bad_code(digest, format!("not a component for edgescale: {error:#}")))
+    }
+
+    fn take_in(&self, digest: &Digest, module: Arc<Module>) -> Vec<String> {
+        let exports = module.exports();
         let mut modules = self.modules.write().unwrap_or_else(PoisonError::into_inner);
-        modules.insert(digest.clone(), Arc::clone(&module));
-        Ok(module.exports())
+        modules.insert(digest.clone(), module);
+        exports
     }
 
     /// Runs an installed component: in a fresh instance, unless the handler lets one serve
@@ -195,7 +210,8 @@ impl Wasm {
         self.modules.read().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
     }
 
-    /// An earlier compilation from disk. Whatever is wrong with it, compiling anew mends it.
+    /// An earlier compilation from disk. Whatever is wrong with it, compiling anew mends it. It
+    /// serves at once, and is read whole beside that: a disk that has lost bits is found out.
     fn load(&self, digest: &Digest) -> Option<Component> {
         let refuse = |why: &dyn std::fmt::Display| {
             tracing::warn!(%digest, "compiled code is refused and made anew: {why:#}");
@@ -203,11 +219,36 @@ impl Wasm {
         };
         match self.cache.compiled(digest, &self.fingerprint) {
             Ok(path) => match deserialize(&self.engine, &path?) {
-                Ok(component) => Some(component),
+                Ok(component) => {
+                    self.read_whole(digest.clone());
+                    Some(component)
+                }
                 Err(error) => refuse(&error),
             },
             Err(why) => refuse(&why),
         }
+    }
+
+    fn read_whole(&self, digest: Digest) {
+        let (cache, engine) = (Arc::clone(&self.cache), self.fingerprint.clone());
+        let (modules, reading) = (Arc::clone(&self.modules), Arc::clone(&self.reading));
+        tokio::spawn(async move {
+            let _turn = reading.lock().await;
+            let read = tokio::task::spawn_blocking(move || {
+                let found = cache.check_compiled(&digest, &engine);
+                if let Err(why) = found
+                    && modules
+                        .write()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .remove(&digest)
+                        .is_some()
+                {
+                    tracing::error!(%digest, "compiled code is given up and made anew: {why}");
+                    cache.remove_compiled(&digest, &engine);
+                }
+            });
+            read.await
+        });
     }
 
     async fn compile(&self, code: &Code) -> Result<Component, InvokeError> {
@@ -229,7 +270,12 @@ impl Wasm {
 
     /// Starts an instance once, so that code which cannot start or whose functions have other
     /// types is refused when it comes, not when the first event does.
-    async fn try_out(&self, digest: &Digest, module: &Module) -> Result<(), InvokeError> {
+    async fn try_out(
+        &self,
+        digest: &Digest,
+        component: &Component,
+    ) -> Result<Arc<Module>, InvokeError> {
+        let module = self.link(digest, component)?;
         let deadline = Instant::now() + Duration::from_millis(TRIAL_MS);
         let time = Time { deadline, limit_ms: TRIAL_MS };
         let _slot = self.slot(time).await?;
@@ -241,7 +287,7 @@ impl Wasm {
             Ok(Ok(Answered::default()))
         });
         match trial.await {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(module),
             Err(error) => Err(bad_code(digest, format!("does not start: {error}"))),
         }
     }

@@ -1,12 +1,18 @@
 use super::*;
 
+fn put(cache: &Cache, digest: &Digest) -> PathBuf {
+    let path = cache.put_compiled(digest, "e1", b"machine code").unwrap();
+    cache.seal_compiled(digest, "e1").unwrap();
+    path
+}
+
 #[test]
 fn what_changed_on_disk_is_not_handed_out() {
     let dir = tempfile::tempdir().unwrap();
     let cache = Cache::open(dir.path()).unwrap();
     let digest = Digest::of(b"source");
     let source = cache.put_source(&digest, b"source").unwrap();
-    let compiled = cache.put_compiled(&digest, "e1", b"machine code").unwrap();
+    let compiled = put(&cache, &digest);
 
     assert_eq!(cache.source(&digest).unwrap(), b"source");
     assert_eq!(cache.compiled(&digest, "e1"), Ok(Some(compiled.clone())));
@@ -24,6 +30,9 @@ fn a_compiled_file_without_its_seal_is_not_handed_out() {
     let cache = Cache::open(dir.path()).unwrap();
     let digest = Digest::of(b"source");
     let compiled = cache.put_compiled(&digest, "e1", b"machine code").unwrap();
+    assert_eq!(cache.compiled(&digest, "e1"), Err("it has no seal".into()), "nobody tried it");
+    cache.seal_compiled(&digest, "e1").unwrap();
+    assert_eq!(cache.compiled(&digest, "e1"), Ok(Some(compiled.clone())));
     fs::remove_file(seal_path(&compiled)).unwrap();
     assert_eq!(cache.compiled(&digest, "e1"), Err("it has no seal".into()));
 }
@@ -36,11 +45,58 @@ fn the_folder_is_its_owners_alone_and_removal_leaves_nothing() {
     assert_eq!(mode & 0o777, 0o700);
     let digest = Digest::of(b"source");
     cache.put_source(&digest, b"source").unwrap();
-    cache.put_compiled(&digest, "e1", b"machine code").unwrap();
+    put(&cache, &digest);
     cache.unpack(&digest, "main.py", b"pass").unwrap();
     cache.remove(&digest).unwrap();
     for folder in ["source", "compiled", "unpacked"] {
         let left = fs::read_dir(dir.path().join("cache").join(folder)).unwrap().count();
         assert_eq!(left, 0, "{folder}");
     }
+}
+
+#[test]
+fn a_file_that_was_copied_is_read_and_sealed_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = Cache::open(dir.path()).unwrap();
+    let digest = Digest::of(b"source");
+    let compiled = put(&cache, &digest);
+    let seal = || fs::read_to_string(seal_path(&compiled)).unwrap();
+    let before = seal();
+
+    let replace = |bytes: &[u8]| {
+        fs::write(dir.path().join("copy"), bytes).unwrap();
+        fs::rename(dir.path().join("copy"), &compiled).unwrap();
+    };
+    replace(b"machine code");
+    assert_eq!(cache.compiled(&digest, "e1"), Ok(Some(compiled.clone())));
+    assert_ne!(seal(), before);
+    replace(b"machine codE");
+    assert!(cache.compiled(&digest, "e1").unwrap_err().contains("its seal says \"bytes"));
+}
+
+#[test]
+fn what_changes_in_the_moment_of_sealing_is_found_out() {
+    for _ in 0..50 {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::open(dir.path()).unwrap();
+        let digest = Digest::of(b"source");
+        let compiled = put(&cache, &digest);
+        fs::write(&compiled, b"machine codE").unwrap();
+        assert!(cache.compiled(&digest, "e1").is_err());
+    }
+}
+
+#[test]
+fn a_file_that_nobody_touched_is_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = Cache::open(dir.path()).unwrap();
+    let digest = Digest::of(b"source");
+    let compiled = put(&cache, &digest);
+    let file = File::open(&compiled).unwrap().metadata().unwrap();
+    // The seal of other bytes: whoever reads the file notices.
+    let lie = Sealed { bytes: Digest::of(b"else"), file: FileId::of(&file) };
+    std::thread::sleep(std::time::Duration::from_millis(30));
+    cache.seal(&digest, "e1", &lie).unwrap();
+    assert_eq!(cache.compiled(&digest, "e1"), Ok(Some(compiled)));
+    assert!(cache.check_compiled(&digest, "e1").is_err());
 }

@@ -1,6 +1,7 @@
 //! Components written out in WebAssembly text: what a guest can do to its host at worst.
 
 use super::*;
+use crate::execute::seal::{FileId, Sealed};
 
 /// A component whose `handle-event` has the given body and locals; memory starts with one page.
 pub(super) fn event_component(body: &str) -> Vec<u8> {
@@ -334,6 +335,26 @@ async fn compiled_code_is_used_again_and_spoiled_code_is_not() {
     assert!(execute.install(code).await.unwrap().compiled, "spoiled code was compiled anew");
     let unknown = Digest::of(b"unknown");
     assert_eq!(execute.reinstall(&unknown, CodeKind::Component).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn code_that_lost_bits_on_disk_is_given_up_beside_serving() {
+    let bench = Bench::new();
+    let handler = bench.install(CodeKind::Component, &event_component(SUCCEED)).await;
+    let (shared, digest) = (&bench.execute.shared, &handler.digest);
+    let engine = shared.wasm.fingerprint();
+    let path = shared.cache.compiled(digest, engine).unwrap().unwrap();
+    // What is sealed in the moment of its change is read before it is loaded.
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    let file = FileId::of(&std::fs::metadata(&path).unwrap());
+    shared.cache.seal(digest, engine, &Sealed { bytes: Digest::of(b"as it was"), file }).unwrap();
+
+    shared.wasm.uninstall(digest);
+    let again = bench.execute.reinstall(digest, CodeKind::Component).await.unwrap();
+    assert!(again.is_some(), "it serves at once");
+    while bench.execute.is_installed(digest) || path.exists() {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
