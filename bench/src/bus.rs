@@ -7,6 +7,7 @@
 mod decide;
 mod http;
 mod overload;
+mod peer;
 mod sample;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::http::{BARE_PATH, Door};
 pub use self::overload::Overload;
+pub use self::peer::Peer;
 use self::sample::Sample;
 
 /// How often ours and the bare form take turns.
@@ -34,6 +36,8 @@ const PUBLISHERS: usize = 64;
 /// The handlers' code: answers a call with the call's own body, takes an event, burns time.
 const COMPONENT: &str = include_str!("bus/component.wat");
 const MANIFEST: &str = include_str!("bus/app.toml");
+/// A script of two lines; ours is a fresh instance for each request.
+const PEER: &str = "workerd over HTTP, 1 client";
 /// The handler placed so many tiers above the edge.
 const HANDLERS: [&str; 3] = ["edge", "region", "cloud"];
 
@@ -57,9 +61,13 @@ pub struct Stand {
     pub sites: Vec<Site>,
     /// Connections to the edge: at least one, and as many as there are clients.
     pub clients: Vec<Bus>,
-    /// The edge's own HTTP door, and a bare server that answers with what it is sent.
+    /// The edge's own HTTP door, and a bare server that answers with what it is sent: its door and
+    /// its process.
     pub door: Door,
     pub bare_door: Door,
+    pub bare: u32,
+    /// A peer of the HTTP door, or why there is none.
+    pub peer: Result<Peer, String>,
 }
 
 /// One site of it.
@@ -80,7 +88,7 @@ pub struct Line {
     /// Median and 99th percentile of one, in µs; none where many are done at once.
     pub p50_us: Option<f64>,
     pub p99_us: Option<f64>,
-    /// CPU time that the nodes took for one, in µs.
+    /// CPU time that the nodes, or who stands in their place, took for one, in µs.
     pub node_cpu_us: Option<f64>,
     /// Beside the bare form: how many times its median, and its rate.
     pub beside: Option<Beside>,
@@ -230,15 +238,21 @@ fn nodes(stand: &Stand) -> Vec<u32> {
     stand.sites.iter().map(|site| site.node).collect()
 }
 
-/// The HTTP door beside a bare server, one client each.
-async fn doors(stand: &Stand, budget: Duration) -> Result<[Line; 2], Error> {
+/// The HTTP door beside a bare server and beside a peer, one client each.
+async fn doors(stand: &Stand, budget: Duration) -> Result<Vec<Line>, Error> {
     let away = |e: std::io::Error| Error::local("HTTP", e);
-    let (mut bare, mut ours) = (Sample::default(), Sample::default());
+    let mut doors = vec![
+        ("bare axum, 1 client", &stand.bare_door, vec![stand.bare], Sample::default()),
+        ("call over HTTP, 1 client", &stand.door, nodes(stand), Sample::default()),
+    ];
+    match &stand.peer {
+        Ok(peer) => doors.push((PEER, &peer.door, vec![peer.pid()], Sample::default())),
+        Err(why) => eprintln!("not measured: {PEER}: {why}"),
+    }
     for _ in 0..ROUNDS {
-        for (door, sample) in [(&stand.bare_door, &mut bare), (&stand.door, &mut ours)] {
+        for (_, door, processes, sample) in &mut doors {
             let mut client = door.connect().await.map_err(away)?;
-            let nodes = nodes(stand);
-            let mut turn = sample.begin(&nodes);
+            let mut turn = sample.begin(processes);
             while turn.lasts() < budget / ROUNDS {
                 let started = std::time::Instant::now();
                 client.post(BODY).await.map_err(away)?;
@@ -247,9 +261,11 @@ async fn doors(stand: &Stand, budget: Duration) -> Result<[Line; 2], Error> {
             turn.end();
         }
     }
-    let bare = bare.line("bare axum, 1 client").without_cpu();
-    let ours = ours.line("call over HTTP, 1 client").beside(&bare);
-    Ok([bare, ours])
+    let lines = doors.into_iter().map(|(what, _, _, sample)| sample.line(what));
+    let mut lines: Vec<Line> = lines.collect();
+    let bare = lines[0].clone();
+    lines[1..].iter_mut().for_each(|line| *line = line.clone().beside(&bare));
+    Ok(lines)
 }
 
 /// Events published at the edge until its handler has had all of them.
@@ -298,11 +314,6 @@ impl Line {
             let (p50, rate) = (ours / theirs, self.per_s / bare.per_s);
             self.beside = Some(Beside { p50, rate, extra_us: ours - theirs });
         }
-        self
-    }
-
-    fn without_cpu(mut self) -> Self {
-        self.node_cpu_us = None;
         self
     }
 }

@@ -4,8 +4,10 @@
 //! What runs is [`EdgeExecute`] as a node has it, over a host that does nothing.
 
 mod host;
+pub mod soak;
 
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use self::host::Idle;
-use crate::machine::{cpu, load};
+use crate::machine::{cpu, load, private_bytes};
 
 /// A handler written out by hand: takes an event and does nothing with it.
 const COMPONENT: &str = include_str!("bus/component.wat");
@@ -82,11 +84,13 @@ struct Guest {
 }
 
 /// Measures, with the tools of a folder.
-pub async fn run(options: &Options, tools: &Path) -> Result<Report> {
+///
+/// `program` is this one, for what wants a process of its own.
+pub async fn run(options: &Options, tools: &Path, program: Option<&Path>) -> Result<Report> {
     let folder = TempDir::new().map_err(|e| InvokeError::Node(e.to_string()))?;
     let budget = Duration::from_millis(options.budget_ms);
     let bench = Bench::start(&folder.path().join("code"), tools)?;
-    let guests = guests(options);
+    let guests = guests(&options.guests);
     let mut lines = vec![];
     for guest in &guests {
         lines.extend(fresh(&bench, guest, budget).await?);
@@ -94,7 +98,7 @@ pub async fn run(options: &Options, tools: &Path) -> Result<Report> {
     for guest in &guests {
         lines.push(cold_start(&folder.path().join("code"), tools, guest).await?);
     }
-    lines.extend(many(options.handlers, tools, &folder.path().join("many")).await?);
+    lines.extend(many(options.handlers, tools, &folder.path().join("many"), program).await?);
     let warm = "warm invocation of a stock Python Lambda function, p50";
     lines.push(lambda(&bench, tools, budget, warm, None, 300.0).await?);
     let forked = "Python event in a process forked from a zygote, p50";
@@ -104,11 +108,11 @@ pub async fn run(options: &Options, tools: &Path) -> Result<Report> {
     Ok(Report { threads, load: load(), lines })
 }
 
-fn guests(options: &Options) -> [Guest; 3] {
+fn guests(folder: &Path) -> [Guest; 3] {
     let built = |file: &str| {
-        let path = options.guests.join(file);
+        let path = folder.join(file);
         std::fs::read(&path).map(Bytes::from).map_err(|e| {
-            let folder = options.guests.display();
+            let folder = folder.display();
             format!("{}: {e}; run handlers/guests/build.sh {folder} js py", path.display())
         })
     };
@@ -257,8 +261,14 @@ async fn cold_start(cache: &Path, tools: &Path, guest: &Guest) -> Result<Line> {
     Ok(Line::at_most(&what, guest.cold_goal_us, quantile(times, 0.5)))
 }
 
-/// Many handlers, loaded from compiled code on disk.
-async fn many(count: usize, tools: &Path, cache: &Path) -> Result<[Line; 2]> {
+/// Many handlers, loaded from compiled code on disk: how long it takes here, and what it takes of a
+/// process that has compiled nothing.
+async fn many(
+    count: usize,
+    tools: &Path,
+    cache: &Path,
+    program: Option<&Path>,
+) -> Result<[Line; 2]> {
     let mut digests = vec![];
     let compiling = Bench::start(cache, tools)?;
     for number in 0..count {
@@ -267,20 +277,57 @@ async fn many(count: usize, tools: &Path, cache: &Path) -> Result<[Line; 2]> {
         compiling.install(CodeKind::Component, code).await?;
     }
     drop(compiling);
+    let loaded = load_all(tools, cache, &digests).await?;
+    let share = count as f64 / 1_000.0;
+    let what = format!("load {count} handlers from compiled code on disk");
+    let load = Line::at_most(&what, 250_000.0 * share, loaded.took());
+    let (what, goal_mb) = (format!("private memory of {count} handlers"), 80.0 * share);
+    let goal = format!("{goal_mb:.0} MB");
+    let memory = match program.map(|program| elsewhere(program, cache, &digests)) {
+        None => Line::without(&what, &goal, "it wants a process of its own"),
+        Some(Err(e)) => Line::without(&what, &goal, &e.to_string()),
+        Some(Ok(loaded)) => {
+            let mb = loaded.private_bytes as f64 / 1e6;
+            let measured = format!("{mb:.0} MB");
+            Line { what, goal, measured, reached: Some(goal_mb / mb.max(0.001)) }
+        }
+    };
+    Ok([load, memory])
+}
+
+/// What it took to load handlers.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Loaded {
+    pub took_us: u64,
+    pub private_bytes: u64,
+}
+
+impl Loaded {
+    fn took(self) -> Duration {
+        Duration::from_micros(self.took_us)
+    }
+}
+
+/// Loads handlers whose compiled code is in a folder.
+pub async fn load_all(tools: &Path, cache: &Path, digests: &[Digest]) -> Result<Loaded> {
     let bench = Bench::start(cache, tools)?;
-    let started = Instant::now();
-    for digest in &digests {
+    let (before, started) = (private_bytes(), Instant::now());
+    for digest in digests {
         bench.execute.reinstall(digest, CodeKind::Component).await?;
     }
-    let took = started.elapsed();
-    let share = count as f64 / 1_000.0;
-    let memory = Line::without(
-        &format!("private memory of {count} handlers"),
-        &format!("{:.0} MB", 80.0 * share),
-        "they are compiled in this process before, and what that freed is used again",
-    );
-    let load = format!("load {count} handlers from compiled code on disk");
-    Ok([Line::at_most(&load, 250_000.0 * share, took), memory])
+    let took_us = started.elapsed().as_micros() as u64;
+    Ok(Loaded { took_us, private_bytes: private_bytes().saturating_sub(before) })
+}
+
+/// The same in another process: `program bench load FOLDER`, told the digests on its stdin.
+fn elsewhere(program: &Path, cache: &Path, digests: &[Digest]) -> std::io::Result<Loaded> {
+    let mut command = Command::new(program);
+    command.args(["bench", "load"]).arg(cache).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn()?;
+    if let Some(stdin) = child.stdin.take() {
+        serde_json::to_writer(stdin, digests)?;
+    }
+    Ok(serde_json::from_slice(&child.wait_with_output()?.stdout)?)
 }
 
 /// Processes of the stock Lambda client, each of which serves `reuse` events.

@@ -1,6 +1,7 @@
 //! `edgescale bench …`: what the crate `bench` measures, on what it needs for it.
 
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use ::bench::bus::{Door, Stand};
 use ::bus::Bus;
 use anyhow::{Context as _, Result};
 use clap::Subcommand;
+use handlers::Digest;
 use tempfile::TempDir;
 
 use super::Global;
@@ -27,13 +29,18 @@ pub enum Bench {
     Kernels(::bench::kernels::Options),
     /// Tables beside the disk they stand on and beside SQLite
     Store(::bench::store::Options),
-    /// Calls, events and the HTTP door beside bare NATS and a bare server, on a tree of three tiers
+    /// Calls, events and the HTTP door beside bare NATS, a bare server and workerd, on three tiers
     Bus(::bench::bus::Options),
     /// Fresh instances, cold starts, many handlers, processes and runaways, beside their goals
     Handlers(::bench::handlers::Options),
+    /// Handlers of every kind for minutes on end: memory, files and processes must stay flat
+    Soak(::bench::handlers::soak::Options),
     /// Answer what is not ours, for `bench bus`
     #[command(hide = true)]
     Echo,
+    /// Load the handlers named on stdin, for `bench handlers`
+    #[command(hide = true)]
+    Load { folder: PathBuf },
 }
 
 /// Measures and prints.
@@ -51,8 +58,20 @@ pub async fn run(command: Bench, global: &Global, out: Output) -> Result<()> {
         }
         Bench::Handlers(options) => {
             let tools = std::path::absolute(&global.tools)?;
-            let report = ::bench::handlers::run(&options, &tools).await?;
+            let program = std::env::current_exe()?;
+            let report = ::bench::handlers::run(&options, &tools, Some(&program)).await?;
             out.show(&report, ::bench::handlers::table)
+        }
+        Bench::Soak(options) => {
+            let tools = std::path::absolute(&global.tools)?;
+            let report = ::bench::handlers::soak::run(&options, &tools).await?;
+            out.show(&report, ::bench::handlers::soak::table)
+        }
+        Bench::Load { folder } => {
+            let digests: Vec<Digest> = serde_json::from_reader(std::io::stdin())?;
+            let loaded = ::bench::handlers::load_all(&global.tools, &folder, &digests).await?;
+            println!("{}", serde_json::to_string(&loaded)?);
+            Ok(())
         }
         Bench::Echo => echo(&Context::load(&global.dir)?).await,
     }
@@ -96,7 +115,10 @@ impl Ground {
             path: "/call/bench/edge".into(),
             token: token.map(|token| token.trim().to_owned()),
         };
-        let stand = Stand { sites, clients: connections, door, bare_door: bare };
+        let peer = ::bench::bus::Peer::start(&plan.tools);
+        let bare_door = bare;
+        let bare = echo.0.id();
+        let stand = Stand { sites, clients: connections, door, bare_door, bare, peer };
         Ok(Self { stand, _echo: echo, _tree: tree, _folder: folder })
     }
 }

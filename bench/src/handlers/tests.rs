@@ -20,9 +20,19 @@ async fn what_needs_no_tools_is_measured() {
     let nothing = TempDir::new().unwrap();
     let guests = nothing.path().to_owned();
     let options = Options { budget_ms: 20, handlers: 3, guests };
-    let report = run(&options, nothing.path()).await.unwrap();
+    let report = run(&options, nothing.path(), None).await.unwrap();
     let (measured, left): (Vec<_>, Vec<_>) =
         report.lines.iter().partition(|line| line.reached.is_some());
     assert_eq!(measured.len(), 5, "{}", table(&report));
     assert!(left.iter().all(|line| line.measured.starts_with("not measured: ")), "{left:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_short_soak_counts_what_is_held_and_meets_no_surprise() {
+    let nothing = TempDir::new().unwrap();
+    let options = soak::Options { seconds: 1, guests: nothing.path().to_owned() };
+    let report = soak::run(&options, nothing.path()).await.unwrap();
+    assert_eq!((report.astray, report.windows.len()), (0, 10), "{}", soak::table(&report));
+    let last = report.windows.last().unwrap();
+    assert!(last.invocations > 0 && last.held.private_bytes > 0 && last.held.files > 0);
 }

@@ -1,0 +1,221 @@
+//! Handlers of every kind for minutes on end, well-behaved and not: what must stay flat is the
+//! memory, the open files, the threads and the processes.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use ::handlers::Digest;
+use ::handlers::execute::{InvokeError, Target};
+use ::handlers::manifest::CodeKind;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
+
+use super::{Bench, COMPONENT, FUNCTION, Guest, PATIENCE, Result, component, guests};
+use crate::machine::{Held, held};
+
+/// Invocations that are under way at once.
+const CLIENTS: usize = 4;
+/// How long a runaway may run.
+const SHORT: Duration = Duration::from_millis(20);
+/// How often code that nobody had before comes and goes.
+const CHURN: Duration = Duration::from_millis(250);
+/// Parts of the time after each of which is counted what is held.
+const WINDOWS: u32 = 10;
+/// A Lambda function that ends its process.
+const QUITTER: &[u8] = b"import os\ndef handler(event, context):\n    os._exit(3)\n";
+
+/// What to run.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// For how long, in seconds
+    #[arg(long, default_value_t = 600)]
+    pub seconds: u64,
+    /// Folder with js.wasm and py.wasm, as handlers/guests/build.sh makes them
+    #[arg(long, default_value = "target/guests")]
+    pub guests: std::path::PathBuf,
+}
+
+/// What was held at the end of a part of the time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Window {
+    pub after_s: f64,
+    pub invocations: u64,
+    pub held: Held,
+}
+
+/// What came out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// What ran, and what could not.
+    pub parts: Vec<String>,
+    pub windows: Vec<Window>,
+    /// Invocations that ended otherwise than they should, and the first of them.
+    pub astray: u64,
+    pub first: Option<String>,
+}
+
+/// How an invocation has to end.
+#[derive(Clone, Copy)]
+enum Ends {
+    Well,
+    Trapped,
+    OutOfTime,
+}
+
+struct Part {
+    name: &'static str,
+    target: Arc<Target>,
+    calls: bool,
+    ends: Ends,
+}
+
+#[derive(Default)]
+struct Tally {
+    done: AtomicU64,
+    astray: AtomicU64,
+    first: std::sync::OnceLock<String>,
+    is_over: AtomicBool,
+}
+
+/// Runs everything for the time that is asked for.
+pub async fn run(options: &Options, tools: &Path) -> Result<Report> {
+    let folder = TempDir::new().map_err(|e| InvokeError::Node(e.to_string()))?;
+    let bench = Arc::new(Bench::start(&folder.path().join("code"), tools)?);
+    let (parts, mut names) = parts(&bench, options, tools).await?;
+    names.extend(parts.iter().map(|part| part.name.to_owned()));
+    let (parts, tally) = (Arc::new(parts), Arc::new(Tally::default()));
+    let mut tasks = vec![tokio::spawn(churn(bench.clone(), tally.clone()))];
+    for first in 0..CLIENTS {
+        let (bench, parts, tally) = (bench.clone(), parts.clone(), tally.clone());
+        tasks.push(tokio::spawn(async move {
+            for part in parts.iter().cycle().skip(first * parts.len() / CLIENTS) {
+                if tally.is_over.load(Ordering::Relaxed) {
+                    break;
+                }
+                tally.note(part.name, part.ends, part.invoke(&bench).await);
+            }
+        }));
+    }
+    let began = Instant::now();
+    let mut windows = vec![];
+    for _ in 0..WINDOWS {
+        tokio::time::sleep(Duration::from_secs(options.seconds) / WINDOWS).await;
+        let invocations = tally.done.load(Ordering::Relaxed);
+        let after_s = began.elapsed().as_secs_f64();
+        windows.push(Window { after_s, invocations, held: held() });
+    }
+    tally.is_over.store(true, Ordering::Relaxed);
+    for task in tasks {
+        task.await.map_err(|e| InvokeError::Node(e.to_string()))?;
+    }
+    let (astray, first) = (tally.astray.load(Ordering::Relaxed), tally.first.get().cloned());
+    Ok(Report { parts: names, windows, astray, first })
+}
+
+/// Everything that can run here, and words for what cannot.
+async fn parts(bench: &Bench, options: &Options, tools: &Path) -> Result<(Vec<Part>, Vec<String>)> {
+    let (mut parts, mut missing) = (vec![], vec![]);
+    for Guest { name, code, calls, .. } in guests(&options.guests) {
+        match code {
+            Ok(code) => {
+                let target = bench.install(CodeKind::Component, code).await?;
+                parts.push(Part { name, target, calls, ends: Ends::Well });
+            }
+            Err(why) => missing.push(format!("not {name}: {why}")),
+        }
+    }
+    for (name, body, ends) in [
+        ("a trap", "unreachable", Ends::Trapped),
+        ("a runaway", "(loop $e (br $e))", Ends::OutOfTime),
+    ] {
+        let text = COMPONENT.replacen("(if (i32.eq", &format!("{body}\n      (if (i32.eq"), 1);
+        let code = wat::parse_str(text).map_err(|e| InvokeError::Node(e.to_string()))?;
+        let target = bench.install(CodeKind::Component, code.into()).await?;
+        parts.push(Part { name, target, calls: true, ends });
+    }
+    if !tools.join("py/awslambdaric").exists() {
+        missing.push("no Lambda functions: no awslambdaric; run ./tools.sh".to_owned());
+        return Ok((parts, missing));
+    }
+    for (name, code, reuse, ends) in [
+        ("a Lambda function", FUNCTION, None, Ends::Well),
+        ("a fork of it for each event", FUNCTION, Some(1), Ends::Well),
+        ("one that ends its process", QUITTER, None, Ends::Trapped),
+    ] {
+        let mut target = bench.install(CodeKind::Python, Bytes::from_static(code)).await?;
+        let process = Arc::make_mut(&mut target);
+        (process.limits.reuse, process.handler) = (reuse, name.to_owned());
+        parts.push(Part { name, target, calls: true, ends });
+    }
+    Ok((parts, missing))
+}
+
+impl Part {
+    async fn invoke(&self, bench: &Bench) -> Result<()> {
+        let limit = match self.ends {
+            Ends::OutOfTime => SHORT,
+            _ => PATIENCE,
+        };
+        bench.invoke(&self.target, self.calls, limit).await
+    }
+}
+
+impl Tally {
+    fn note(&self, name: &str, ends: Ends, found: Result<()>) {
+        self.done.fetch_add(1, Ordering::Relaxed);
+        let is_meant = matches!(
+            (ends, &found),
+            (Ends::Well, Ok(()))
+                | (Ends::Trapped, Err(InvokeError::GuestTrap { .. }))
+                | (Ends::OutOfTime, Err(InvokeError::Timeout { .. }))
+        );
+        if !is_meant {
+            self.astray.fetch_add(1, Ordering::Relaxed);
+            self.first.get_or_init(|| format!("{name}: {found:?}"));
+        }
+    }
+}
+
+/// Code that is installed, runs once, and is removed.
+async fn churn(bench: Arc<Bench>, tally: Arc<Tally>) {
+    for number in 0.. {
+        if tally.is_over.load(Ordering::Relaxed) {
+            break;
+        }
+        tally.note("code that comes and goes", Ends::Well, come_and_go(&bench, number).await);
+        tokio::time::sleep(CHURN).await;
+    }
+}
+
+async fn come_and_go(bench: &Bench, number: usize) -> Result<()> {
+    let code = component(number + 1).map_err(|e| InvokeError::Node(e.to_string()))?;
+    let digest = Digest::of(&code);
+    let target = bench.install(CodeKind::Component, code).await?;
+    bench.invoke(&target, false, PATIENCE).await?;
+    bench.execute.uninstall(&digest)
+}
+
+/// The report as a table.
+pub fn table(report: &Report) -> String {
+    let mut table = comfy_table::Table::new();
+    table.load_preset(comfy_table::presets::ASCII_MARKDOWN);
+    let head = ["after", "invocations", "resident", "private", "files", "threads", "processes"];
+    table.set_header(head);
+    for Window { after_s, invocations, held } in &report.windows {
+        table.add_row([
+            format!("{after_s:.0} s"),
+            invocations.to_string(),
+            format!("{:.0} MB", held.resident_bytes as f64 / 1e6),
+            format!("{:.0} MB", held.private_bytes as f64 / 1e6),
+            held.files.to_string(),
+            held.threads.to_string(),
+            held.processes.to_string(),
+        ]);
+    }
+    let first = report.first.as_ref().map_or(String::new(), |first| format!("; first: {first}"));
+    let astray = format!("{} invocations ended otherwise than they should{first}", report.astray);
+    format!("{}\n\n{table}\n\n{astray}", report.parts.join(", "))
+}
