@@ -11,15 +11,32 @@ pub struct BufferId(pub u64);
 pub enum Command {
     /// Runs a kernel.
     Launch(Launch),
+    /// Runs two kernels, the second of which alone reads what the first writes. A device may leave
+    /// out what lies between them: a buffer that only the first writes holds anything afterwards.
+    Pair { first: Launch, second: Launch },
     /// Copies the first `bytes` bytes of one buffer to the start of another.
     Copy { from: BufferId, to: BufferId, bytes: usize },
 }
 
 impl Command {
+    /// The launches that this is made of, in order.
+    pub fn launches(&self) -> impl Iterator<Item = &Launch> {
+        let launches = match self {
+            Command::Launch(launch) => [Some(launch), None],
+            Command::Pair { first, second } => [Some(first), Some(second)],
+            Command::Copy { .. } => [None, None],
+        };
+        launches.into_iter().flatten()
+    }
+
     /// The same command over other buffers.
     pub fn map_buffers(&self, mut map: impl FnMut(BufferId) -> BufferId) -> Command {
         match self {
             Command::Launch(launch) => Command::Launch(launch.map_buffers(map)),
+            Command::Pair { first, second } => Command::Pair {
+                first: first.map_buffers(&mut map),
+                second: second.map_buffers(map),
+            },
             Command::Copy { from, to, bytes } => {
                 Command::Copy { from: map(*from), to: map(*to), bytes: *bytes }
             }
@@ -164,6 +181,19 @@ pub struct Kernel {
     /// Bytes each buffer parameter must hold, in order, for these integer arguments;
     /// `None` when the integers make no sense together.
     pub bytes_needed: fn(&[u32]) -> Option<Vec<usize>>,
+    /// The native form of a pair that ends in this kernel, where there is one.
+    pub joined: Option<Joined>,
+}
+
+/// Two kernels in one go, without what lies between them.
+#[derive(Clone, Copy)]
+pub struct Joined {
+    /// Name of the kernel before.
+    pub first: &'static str,
+    /// The first kernel's arguments, without its outputs, and the second's; its input that the
+    /// first would have written holds anything. Says whether it was done: sizes that it is not
+    /// made for are left to the two kernels.
+    pub cpu: fn(&CpuArgs<'_>, &mut CpuArgs<'_>) -> bool,
 }
 
 impl fmt::Debug for Kernel {

@@ -2,7 +2,7 @@
 //!
 //! It panics at the first difference, naming it.
 
-use crate::command::{Arg, BufferId, Command, CpuArgs, Grid, Kernel, Launch, Param};
+use crate::command::{Arg, BufferId, Command, CpuArgs, Grid, Joined, Kernel, Launch, Param};
 use crate::device::{BUFFER_BYTES_MAX, COMMANDS_PENDING_MAX, Device, Error};
 
 /// Runs the whole suite; leaves no buffer behind.
@@ -13,6 +13,7 @@ pub fn check(device: &dyn Device) {
     refuses_freed_buffers(device);
     refuses_impossible_sizes(device);
     runs_commands_in_order(device);
+    runs_pairs(device);
     runs_every_grid_size(device);
     refuses_bad_launches(device);
     refuses_endless_queues(device);
@@ -30,6 +31,7 @@ pub static SCALE_ADD: Kernel = Kernel {
         let [count, _] = scalars else { return None };
         Some(vec![*count as usize; 2])
     },
+    joined: Some(Joined { first: "scale_add", cpu: scale_add_twice }),
 };
 
 const SCALE_ADD_SOURCE: &str = "
@@ -52,6 +54,15 @@ fn scale_add(args: &mut CpuArgs<'_>) {
     for i in 0..count {
         args.outputs[0][i] = scaled(args.inputs[0][i], factor, i);
     }
+}
+
+/// The buffer between is left as it was; a factor of zero is left to the kernel itself.
+fn scale_add_twice(first: &CpuArgs<'_>, second: &mut CpuArgs<'_>) -> bool {
+    let (count, factors) = (second.scalars[0] as usize, [first.scalars[1], second.scalars[1]]);
+    for i in 0..count {
+        second.outputs[0][i] = scaled(scaled(first.inputs[0][i], factors[0], i), factors[1], i);
+    }
+    !factors.contains(&0)
 }
 
 fn scaled(value: u8, factor: u32, index: usize) -> u8 {
@@ -140,6 +151,35 @@ fn runs_commands_in_order(device: &dyn Device) {
     assert_eq!(device.finish().expect("finish").len(), commands.len(), "a time per command");
     assert_eq!(device.finish().expect("finish").len(), 0, "times are given once");
     for id in [a, b, c] {
+        device.free(id).expect("free");
+    }
+}
+
+fn runs_pairs(device: &dyn Device) {
+    device.finish().expect("finish");
+    let [a, b, c] = [alloc(device, 64), alloc(device, 64), alloc(device, 64)];
+    device.write(a, 0, &[5; 64]).expect("write");
+    let pair = |factors: [u32; 2], to: BufferId| {
+        let launches =
+            (scale_add_launch(a, b, 64, factors[0]), scale_add_launch(b, to, 64, factors[1]));
+        let (Command::Launch(first), Command::Launch(second)) = launches else { unreachable!() };
+        Command::Pair { first, second }
+    };
+    for factors in [[3, 2], [0, 7]] {
+        device.write(c, 0, &[1; 64]).expect("write");
+        device.run(&[pair(factors, c)]).expect("run");
+        let expected: Vec<u8> =
+            (0..64).map(|i| scaled(scaled(5, factors[0], i), factors[1], i)).collect();
+        assert_eq!(read(device, c, 64), expected, "{factors:?}");
+    }
+    assert_eq!(device.finish().expect("finish").len(), 2, "a time per pair");
+    let error = device.run(&[pair([1, 1], b)]).expect_err("the result is its own source");
+    assert!(matches!(error, Error::BadLaunch { .. }), "{error}");
+    device.free(b).expect("free");
+    let error = device.run(&[pair([1, 1], c)]).expect_err("nothing between");
+    assert!(matches!(error, Error::BadLaunch { .. }), "{error}");
+    device.finish().expect("finish");
+    for id in [a, c] {
         device.free(id).expect("free");
     }
 }

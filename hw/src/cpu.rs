@@ -50,27 +50,67 @@ impl CpuDevice {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn launch(&self, state: &mut State, launch: &Launch) -> Result<()> {
-        let bad = |detail: String| Error::BadLaunch {
+    fn check(&self, state: &State, launch: &Launch) -> Result<()> {
+        launch
+            .check(|id| state.buffers.get(&id).map(|data| data.len()))
+            .map_err(|detail| self.bad(launch, &detail))
+    }
+
+    fn bad(&self, launch: &Launch, detail: &str) -> Error {
+        Error::BadLaunch {
             device: self.info.id.clone(),
             kernel: launch.kernel.stem.to_string(),
-            detail,
-        };
-        launch.check(|id| state.buffers.get(&id).map(|data| data.len())).map_err(bad)?;
+            detail: detail.to_string(),
+        }
+    }
+
+    fn launch(&self, state: &mut State, launch: &Launch) -> Result<()> {
+        self.check(state, launch)?;
         let mut written = take_outputs(state, launch);
+        let mut args = self.args(state, launch, &mut written);
+        let ran = catch_unwind(AssertUnwindSafe(|| (launch.kernel.cpu)(&mut args)));
+        state.buffers.extend(written);
+        ran.map_err(|_| self.bad(launch, "the kernel panicked"))
+    }
+
+    fn pair(&self, state: &mut State, first: &Launch, second: &Launch) -> Result<()> {
+        self.check(state, first)?;
+        self.check(state, second)?;
+        let joined = second.kernel.joined.filter(|joined| joined.first == first.kernel.stem);
+        let is_done = match joined {
+            Some(joined) => {
+                let mut written = take_outputs(state, second);
+                let given = self.args(state, first, &mut []);
+                let mut args = self.args(state, second, &mut written);
+                let ran = catch_unwind(AssertUnwindSafe(|| (joined.cpu)(&given, &mut args)));
+                state.buffers.extend(written);
+                ran.map_err(|_| self.bad(second, "the kernel panicked"))?
+            }
+            None => false,
+        };
+        match is_done {
+            true => Ok(()),
+            false => self.launch(state, first).and_then(|()| self.launch(state, second)),
+        }
+    }
+
+    /// What a native form is given. Outputs were taken out of the state.
+    fn args<'a>(
+        &self,
+        state: &'a State,
+        launch: &Launch,
+        written: &'a mut [(BufferId, Memory)],
+    ) -> CpuArgs<'a> {
         let inputs = launch.kernel.params.iter().zip(&launch.args).filter_map(|(p, a)| {
             let (Param::In(_), Arg::Buffer(id)) = (p, a) else { return None };
             state.buffers.get(id).map(|data| &data[..])
         });
-        let mut args = CpuArgs {
+        CpuArgs {
             inputs: inputs.collect(),
             outputs: written.iter_mut().map(|(_, data)| &mut data[..]).collect(),
             scalars: launch.scalars(),
             threads: self.threads,
-        };
-        let ran = catch_unwind(AssertUnwindSafe(|| (launch.kernel.cpu)(&mut args)));
-        state.buffers.extend(written);
-        ran.map_err(|_| bad("the kernel panicked".to_string()))
+        }
     }
 
     fn copy(&self, state: &mut State, from: BufferId, to: BufferId, bytes: usize) -> Result<()> {
@@ -159,6 +199,7 @@ impl Device for CpuDevice {
             let start = Instant::now();
             match command {
                 Command::Launch(launch) => self.launch(&mut state, launch)?,
+                Command::Pair { first, second } => self.pair(&mut state, first, second)?,
                 Command::Copy { from, to, bytes } => self.copy(&mut state, *from, *to, *bytes)?,
             }
             state.times_ns.push(start.elapsed().as_nanos() as u64);

@@ -298,6 +298,10 @@ impl Device for CudaDevice {
         for command in commands {
             let events = match command {
                 Command::Launch(launch) => self.launch(&mut state, launch)?,
+                Command::Pair { first, second } => {
+                    let (before, _) = self.launch(&mut state, first)?;
+                    (before, self.launch(&mut state, second)?.1)
+                }
                 Command::Copy { from, to, bytes } => self.copy(&mut state, *from, *to, *bytes)?,
             };
             state.pending.push(events);

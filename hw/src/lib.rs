@@ -17,7 +17,7 @@ pub mod probe;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use command::{Arg, BufferId, Command, CpuArgs, Grid, Kernel, Launch, Param};
+pub use command::{Arg, BufferId, Command, CpuArgs, Grid, Joined, Kernel, Launch, Param};
 pub use device::{BUFFER_BYTES_MAX, COMMANDS_PENDING_MAX, Device, DeviceInfo, Error, Kind, Result};
 pub use faulty::{Fault, FaultyDevice};
 pub use probe::{Probe, Sleeping};

@@ -94,7 +94,8 @@ pub struct OpenClDevice {
 struct State {
     // Fields are dropped in this order: what was made from the context goes before it.
     kernels: HashMap<&'static str, ClKernel>,
-    pending: Vec<Event>,
+    /// Of each command, the event of each launch or copy.
+    pending: Vec<Vec<Event>>,
     buffers: HashMap<BufferId, Held>,
     pool: Vec<Held>,
     queue: CommandQueue,
@@ -344,11 +345,16 @@ impl Device for OpenClDevice {
         let mut state = self.state();
         check_pending(&self.info, state.pending.len() + commands.len())?;
         for command in commands {
-            let event = match command {
-                Command::Launch(launch) => self.launch(&mut state, launch)?,
-                Command::Copy { from, to, bytes } => self.copy(&mut state, *from, *to, *bytes)?,
+            let events = match command {
+                Command::Launch(launch) => vec![self.launch(&mut state, launch)?],
+                Command::Pair { first, second } => {
+                    vec![self.launch(&mut state, first)?, self.launch(&mut state, second)?]
+                }
+                Command::Copy { from, to, bytes } => {
+                    vec![self.copy(&mut state, *from, *to, *bytes)?]
+                }
             };
-            state.pending.push(event);
+            state.pending.push(events);
         }
         state.queue.flush().map_err(self.failed("flush"))
     }
@@ -356,13 +362,16 @@ impl Device for OpenClDevice {
     fn finish(&self) -> Result<Vec<u64>> {
         let mut state = self.state();
         state.queue.finish().map_err(self.failed("finish"))?;
-        let events = std::mem::take(&mut state.pending);
-        events.iter().map(|event| time_ns(event).map_err(self.failed("finish"))).collect()
+        let commands = std::mem::take(&mut state.pending);
+        let time_ns = |events: &Vec<Event>| events.iter().map(time_ns).sum::<Timed>();
+        commands.iter().map(|events| time_ns(events).map_err(self.failed("finish"))).collect()
     }
 }
 
-/// Time a finished command took on the device; an error if it failed.
-fn time_ns(event: &Event) -> std::result::Result<u64, ClError> {
+type Timed = std::result::Result<u64, ClError>;
+
+/// Time that a finished launch or copy took on the device; an error if it failed.
+fn time_ns(event: &Event) -> Timed {
     let status = event.command_execution_status()?.0;
     if status < 0 {
         return Err(ClError(status));

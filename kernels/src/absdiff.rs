@@ -49,6 +49,7 @@ pub static KERNEL: Kernel = Kernel {
     cuda: include_str!("absdiff.cl"),
     cpu: native,
     bytes_needed,
+    joined: None,
 };
 
 /// Compares two planes of one shape.

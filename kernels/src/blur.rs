@@ -14,6 +14,8 @@
 //! and five taps and a sigma of 0 these are OpenCV's, and so are the results. A factor that all
 //! weights have in common changes no result and is left out: small sums need narrow lanes.
 
+mod both;
+
 use hw::{BufferId, Command, CpuArgs, Grid, Kernel};
 
 use crate::dice::Dice;
@@ -22,8 +24,8 @@ use crate::native::{Rows, long, longs, mirrored, pixels, row, rows, sizes, word}
 use crate::plane::Part;
 use crate::shape::Shape;
 use crate::stem::{
-    Entry, Given, Op, Picture, Sample, Setting, SettingKind, Stage, Stem, Takes, Values, launch,
-    params, portable,
+    Entry, Given, Op, Picture, Sample, Setting, SettingKind, Stage, Stem, Takes, Values, after,
+    launch, pair, params, portable,
 };
 
 /// Most weights of a blur.
@@ -80,12 +82,16 @@ pub static ACROSS: Kernel = portable(
     across_bytes,
 );
 
-pub static DOWN: Kernel = portable(
-    "blur_down",
-    params!(In weights, In src, Out dst; width, height, channels, offset, stride, taps, step),
-    include_str!("blur.cl"),
-    down_native,
-    down_bytes,
+pub static DOWN: Kernel = after(
+    portable(
+        "blur_down",
+        params!(In weights, In src, Out dst; width, height, channels, offset, stride, taps, step),
+        include_str!("blur.cl"),
+        down_native,
+        down_bytes,
+    ),
+    "blur_across",
+    both::native,
 );
 
 /// Weights of sum 256 for a bell of this width.
@@ -368,8 +374,8 @@ fn stepped(
     for (a, b) in from.shape.planes().into_iter().zip(to.shape.planes()) {
         let between = stage.buffer(2 * (b.width * a.height * a.bytes) as usize)?;
         let buffers = [from.buffer, between, to.buffer];
-        let both = commands(table, weights.len(), buffers, a, b, step);
-        both.into_iter().for_each(|command| stage.run(command));
+        let [across, down] = commands(table, weights.len(), buffers, a, b, step);
+        stage.run(pair(across, down));
     }
     Ok(to)
 }

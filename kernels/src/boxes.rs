@@ -81,6 +81,7 @@ pub static KERNEL: Kernel = Kernel {
     cuda: include_str!("boxes.cl"),
     cpu: native,
     bytes_needed,
+    joined: None,
 };
 
 /// A rectangle in samples of the frame: left, top, width, height.

@@ -43,6 +43,7 @@ pub static KERNEL: Kernel = Kernel {
     cuda: include_str!("gray.cl"),
     cpu: native,
     bytes_needed,
+    joined: None,
 };
 
 /// Converts the luma plane at the start of `src`; `limited` tells its range.

@@ -44,6 +44,7 @@ pub static KERNEL: Kernel = Kernel {
     cuda: include_str!("half.cl"),
     cpu: native,
     bytes_needed,
+    joined: None,
 };
 
 /// Halves the plane at the start of `src`.

@@ -28,6 +28,18 @@ pub(crate) fn split3(from: &[u8], a: &mut [u8], b: &mut [u8], c: &mut [u8]) {
     }
 }
 
+/// Every other pixel of three bytes: `to` becomes pixels 0, 2, 4, … of `from`.
+pub(crate) fn every_other3(from: &[u8], to: &mut [u8]) {
+    let mut done = 0;
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("ssse3") {
+        // SAFETY: the feature was just found on this machine.
+        done = unsafe { ssse3::every_other3(from, to) };
+    }
+    let (from, to) = (from[6 * done..].chunks(6), to[3 * done..].chunks_exact_mut(3));
+    to.zip(from).for_each(|(to, from)| to.copy_from_slice(&from[..3]));
+}
+
 #[cfg(target_arch = "x86_64")]
 mod ssse3 {
     use std::arch::x86_64::*;
@@ -86,6 +98,22 @@ mod ssse3 {
     fn picked(from: [__m128i; 3], masks: &[[i8; 16]; 3]) -> __m128i {
         let [a, b, c] = [0, 1, 2].map(|i| _mm_shuffle_epi8(from[i], mask(&masks[i])));
         _mm_or_si128(_mm_or_si128(a, b), c)
+    }
+
+    static EVERY_OTHER: [i8; 16] =
+        [0, 1, 2, 6, 7, 8, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE];
+
+    /// How many pixels were taken.
+    #[target_feature(enable = "ssse3")]
+    pub(super) fn every_other3(from: &[u8], to: &mut [u8]) -> usize {
+        // What is written past two pixels is overwritten by the next ones.
+        let count = (to.len().saturating_sub(10) / 6).min(from.len().saturating_sub(4) / 12);
+        for n in 0..count {
+            let from = from[12 * n..].first_chunk().expect("sixteen are left");
+            let to = to[6 * n..].first_chunk_mut().expect("sixteen are left");
+            store(to, _mm_shuffle_epi8(load(from), mask(&EVERY_OTHER)));
+        }
+        2 * count
     }
 
     /// How many pixels were joined.

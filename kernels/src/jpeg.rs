@@ -71,6 +71,7 @@ pub static KERNEL: Kernel = Kernel {
     cuda: include_str!("jpeg.cu"),
     cpu: native::run,
     bytes_needed,
+    joined: None,
 };
 
 /// Transforms and quantises `frame`; `limited` tells its range.

@@ -65,7 +65,8 @@ sample! {
     i32: s => i32::from(s), u8;
     u16: s => u16::from_le_bytes(s), [u8; 2];
     u32: s => u32::from(u16::from_le_bytes(s)), [u8; 2];
-    i32: s => i32::from(i16::from_le_bytes(s)), [u8; 2]
+    i32: s => i32::from(i16::from_le_bytes(s)), [u8; 2];
+    u16: s => s, u16
 }
 
 /// How a sample joins what was folded before.
@@ -182,6 +183,42 @@ fn many<'a, F: Fold<L>, S: Sample<L> + 'a, L: Lane, T: Copy + Default>(
             }
         }
         to.iter_mut().zip(values).for_each(|(to, value)| *to = finish(value));
+    }
+}
+
+/// Room for a row between two passes, with room for edges before and after it. The row itself
+/// begins where a cache line does.
+pub(crate) struct Between<T> {
+    data: Vec<T>,
+    start: usize,
+    len: usize,
+}
+
+/// Samples of an edge, at most.
+pub(crate) const EDGE: usize = 128;
+
+impl<T: Copy> Between<T> {
+    pub fn new(len: usize, value: T) -> Self {
+        let line = 64 / size_of::<T>();
+        let data = vec![value; len + 2 * EDGE + 2 * line];
+        let start = EDGE + data.as_ptr().align_offset(64).min(line);
+        Self { data, start, len }
+    }
+
+    #[inline(always)]
+    pub fn row(&mut self) -> &mut [T] {
+        &mut self.data[self.start..][..self.len]
+    }
+
+    /// `len` samples from `at` on, which may lie before the row.
+    #[inline(always)]
+    pub fn from(&self, at: isize, len: usize) -> &[T] {
+        &self.data[self.start.wrapping_add_signed(at)..][..len]
+    }
+
+    #[inline(always)]
+    pub fn set(&mut self, at: isize, value: T) {
+        self.data[self.start.wrapping_add_signed(at)] = value;
     }
 }
 

@@ -6,7 +6,8 @@
 use hw::{BufferId, CpuArgs, Grid, Kernel};
 
 use crate::dice::Dice;
-use crate::native::{Rows, pixels, row, rows, sizes};
+use crate::lanes::Between;
+use crate::native::{Band, Rows, bands, pixels, sizes, threads_for};
 use crate::plane::Part;
 use crate::stem::{
     Entry, Given, Op, Sample, Setting, SettingKind, Stage, Stem, Takes, Values, launch, params,
@@ -65,82 +66,87 @@ fn reference(args: &mut CpuArgs<'_>) {
 
 fn native(args: &mut CpuArgs<'_>) {
     let s: [usize; 7] = sizes(args);
-    rows(args, area(&s), if s[6] == 3 { 6 } else { 40 }, row!(7, row));
+    let area = area(&s);
+    let weight = if s[6] == 3 { 6 } else { 40 };
+    let threads = threads_for(args, area.count * area.bytes * weight);
+    let (src, dst) = (args.inputs[0], &mut args.outputs[0][area.range()]);
+    bands(dst, area.stride, threads, Medians { src, s });
 }
 
-/// Samples that are compared at once.
-const BLOCK: usize = 64;
-type Block = [u8; BLOCK];
+struct Medians<'a> {
+    src: &'a [u8],
+    s: [usize; 7],
+}
 
-#[inline(always)]
-fn row(inputs: &[&[u8]], s: &[usize; 7], y: usize, to: &mut [u8]) {
-    if s[6] == 3 {
-        median::<3, 9>(inputs[0], s, y, to, sort3, middle_of_9);
-    } else {
-        median::<5, 25>(inputs[0], s, y, to, sort5, middle_of_25);
+impl Band for Medians<'_> {
+    #[inline(always)]
+    fn fill(&self, first: usize, band: &mut [u8]) {
+        if self.s[6] == 3 {
+            self.rows::<3, 9>(first, band, sort3, middle_of_9);
+        } else {
+            self.rows::<5, 25>(first, band, sort5, middle_of_25);
+        }
     }
 }
 
-/// `sort` sorts a column; `middle` finds the median of `SIDE` sorted columns, given as `SIDE` rows.
+impl Medians<'_> {
+    /// `sort` sorts a column; `middle` finds the median of `SIDE` sorted columns, given as `SIDE`
+    /// rows.
+    #[inline(always)]
+    fn rows<const SIDE: usize, const AREA: usize>(
+        &self,
+        first: usize,
+        band: &mut [u8],
+        sort: impl Fn([u8; SIDE]) -> [u8; SIDE],
+        middle: impl Fn([u8; AREA]) -> u8,
+    ) {
+        let [width, height, channels, offset, stride, dst_stride, _] = self.s;
+        let len = width * channels;
+        let mut sorted: [Between<u8>; SIDE] = std::array::from_fn(|_| Between::new(len, 0));
+        for (y, to) in band.chunks_mut(dst_stride).enumerate() {
+            let rows: [&[u8]; SIDE] = std::array::from_fn(|n| {
+                let from = (first + y + n).saturating_sub(SIDE / 2).min(height - 1);
+                &self.src[offset + from * stride..][..len]
+            });
+            sort_columns(rows, &mut sorted, &sort);
+            for row in &mut sorted {
+                repeat_ends(row, len, channels, SIDE / 2);
+            }
+            let windows: [&[u8]; AREA] = std::array::from_fn(|n| {
+                let moved = (n % SIDE) as isize - (SIDE / 2) as isize;
+                sorted[n / SIDE].from(moved * channels as isize, len)
+            });
+            for (i, to) in to[..len].iter_mut().enumerate() {
+                *to = middle(std::array::from_fn(|n| windows[n][i]));
+            }
+        }
+    }
+}
+
+/// Rows of the least, the next, … of each column.
 #[inline(always)]
-fn median<const SIDE: usize, const AREA: usize>(
-    src: &[u8],
-    s: &[usize; 7],
-    y: usize,
-    to: &mut [u8],
+fn sort_columns<const SIDE: usize>(
+    rows: [&[u8]; SIDE],
+    sorted: &mut [Between<u8>; SIDE],
     sort: impl Fn([u8; SIDE]) -> [u8; SIDE],
-    middle: impl Fn([u8; AREA]) -> u8,
 ) {
-    let [width, height, channels, offset, stride, _, _] = *s;
-    let len = width * channels;
-    let columns: [&[u8]; SIDE] = std::array::from_fn(|n| {
-        let from = (y + n).saturating_sub(SIDE / 2).min(height - 1);
-        &src[offset + from * stride..][..len]
-    });
-    // Each row has room for the edges at its ends, and for whole blocks.
-    let (edge, row_len) = (SIDE / 2 * channels, len + (SIDE - 1) * channels + 2 * BLOCK);
-    let mut sorted = vec![0; SIDE * row_len];
-    for first in (0..len).step_by(BLOCK) {
-        let mut ends = [[0; BLOCK]; SIDE];
-        let mut ends = ends.iter_mut();
-        let columns = columns.map(|row| block(&row[first..], ends.next().expect("one each")));
-        let mut blocks = [[0; BLOCK]; SIDE];
-        for i in 0..BLOCK {
-            let column = sort(std::array::from_fn(|n| columns[n][i]));
-            (0..SIDE).for_each(|n| blocks[n][i] = column[n]);
+    let len = rows[0].len();
+    let mut sorted = sorted.each_mut().map(|row| &mut row.row()[..len]);
+    for i in 0..len {
+        let column = sort(std::array::from_fn(|n| rows[n][i]));
+        for (row, value) in sorted.iter_mut().zip(column) {
+            row[i] = value;
         }
-        for (row, block) in sorted.chunks_exact_mut(row_len).zip(&blocks) {
-            row[edge + first..][..BLOCK].copy_from_slice(block);
-        }
-    }
-    for row in sorted.chunks_exact_mut(row_len) {
-        for i in 0..SIDE / 2 {
-            row.copy_within(edge..edge + channels, i * channels);
-            row.copy_within(edge + len - channels..edge + len, edge + len + i * channels);
-        }
-    }
-    for (number, to) in to.chunks_mut(BLOCK).enumerate() {
-        let windows: [&Block; AREA] = std::array::from_fn(|n| {
-            let at = n / SIDE * row_len + number * BLOCK + n % SIDE * channels;
-            sorted[at..].first_chunk().expect("rows have room for a block")
-        });
-        let mut found = [0u8; BLOCK];
-        for (i, found) in found.iter_mut().enumerate() {
-            *found = middle(std::array::from_fn(|n| windows[n][i]));
-        }
-        to.copy_from_slice(&found[..to.len()]);
     }
 }
 
-/// The first samples of a row; where it is shorter, `end` with what there is.
+/// The first and the last pixel stand `radius` times more past the ends.
 #[inline(always)]
-fn block<'a>(row: &'a [u8], end: &'a mut Block) -> &'a Block {
-    match row.first_chunk() {
-        Some(block) => block,
-        None => {
-            end[..row.len()].copy_from_slice(row);
-            end
-        }
+fn repeat_ends(row: &mut Between<u8>, len: usize, channels: usize, radius: usize) {
+    for at in 0..radius * channels {
+        let (first, last) = (row.row()[at % channels], row.row()[len - channels + at % channels]);
+        row.set(at as isize - (radius * channels) as isize, first);
+        row.set((len + at) as isize, last);
     }
 }
 
@@ -156,7 +162,8 @@ fn middle_of_3(a: u8, b: u8, c: u8) -> u8 {
 
 #[inline(always)]
 fn sort3([a, b, c]: [u8; 3]) -> [u8; 3] {
-    [a.min(b).min(c), middle_of_3(a, b, c), a.max(b).max(c)]
+    let (b, c) = sort2(b, c);
+    [a.min(b), b.max(a.min(c)), a.max(c)]
 }
 
 #[inline(always)]

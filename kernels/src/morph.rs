@@ -5,12 +5,12 @@ use hw::{BufferId, CpuArgs, Grid, Kernel};
 
 use crate::blur::odd;
 use crate::dice::Dice;
-use crate::lanes::{Largest, Least, fold};
-use crate::native::{Rows, pixels, row, rows, sizes};
+use crate::lanes::{Between, Largest, Least, fold};
+use crate::native::{Band, Rows, bands, pixels, row, rows, sizes, threads_for};
 use crate::plane::Part;
 use crate::stem::{
-    Entry, Given, Op, Picture, Sample, Setting, SettingKind, Stage, Stem, Takes, Values, launch,
-    params, portable,
+    Entry, Given, Op, Picture, Sample, Setting, SettingKind, Stage, Stem, Takes, Values, after,
+    launch, pair, params, portable,
 };
 
 pub static STEM: Stem = Stem {
@@ -64,12 +64,16 @@ pub static ACROSS: Kernel = portable(
     bytes_needed,
 );
 
-pub static DOWN: Kernel = portable(
-    "morph_down",
-    params!(In src, Out dst; width, height, src_stride, dst_stride, radius, largest),
-    include_str!("morph.cl"),
-    |args| rows(args, area(&sizes(args)), 3, row!(6, down_row)),
-    bytes_needed,
+pub static DOWN: Kernel = after(
+    portable(
+        "morph_down",
+        params!(In src, Out dst; width, height, src_stride, dst_stride, radius, largest),
+        include_str!("morph.cl"),
+        |args| rows(args, area(&sizes(args)), 3, row!(6, down_row)),
+        bytes_needed,
+    ),
+    "morph_across",
+    both_native,
 );
 
 fn area(s: &[usize; 6]) -> Rows {
@@ -137,6 +141,38 @@ fn best_of<'a>(count: usize, row: impl Fn(usize) -> &'a [u8], largest: usize, to
     }
 }
 
+fn both_native(first: &CpuArgs<'_>, second: &mut CpuArgs<'_>) -> bool {
+    let (a, s): ([usize; 6], [usize; 6]) = (sizes(first), sizes(second));
+    if [a[0], a[1], a[3], a[4], a[5]] != [s[0], s[1], s[2], s[4], s[5]] {
+        return false;
+    }
+    let area = area(&s);
+    let threads = threads_for(second, 3 * area.count * area.bytes);
+    let (src, s) = (first.inputs[0], [a[0], a[1], a[2], s[3], s[4], s[5]]);
+    bands(&mut second.outputs[0][area.range()], area.stride, threads, Both { src, s });
+    true
+}
+
+/// Both passes, down first: a row between them stays in the nearest cache.
+struct Both<'a> {
+    src: &'a [u8],
+    s: [usize; 6],
+}
+
+impl Band for Both<'_> {
+    #[inline(always)]
+    fn fill(&self, first: usize, band: &mut [u8]) {
+        let [width, _, _, dst_stride, radius, largest] = self.s;
+        let none = if largest == 0 { 255 } else { 0 };
+        let mut between = Between::new(width, none);
+        for (y, to) in band.chunks_mut(dst_stride).enumerate() {
+            down_row(&[self.src], &self.s, first + y, between.row());
+            let moved = |n: usize| between.from(n as isize - radius as isize, width);
+            best_of(2 * radius + 1, moved, largest, &mut to[..width]);
+        }
+    }
+}
+
 fn across_sample(dice: &mut Dice, width: u32, height: u32) -> Sample {
     sample(&ACROSS, dice, width, height)
 }
@@ -164,13 +200,16 @@ fn morph(
     let radius = odd(values)? as u32 / 2;
     let (width, height) = (picture.shape.width, picture.shape.height);
     for largest in turns {
-        for kernel in [&ACROSS, &DOWN] {
-            let to = stage.picture(picture.shape)?;
-            let scalars = [width, height, width, width, radius, u32::from(*largest)];
-            let rows = Grid::Rows(height as usize);
-            stage.run(launch(kernel, &[picture.buffer, to.buffer], &scalars, rows));
-            picture = to;
-        }
+        let [between, to] = [stage.picture(picture.shape)?, stage.picture(picture.shape)?];
+        let scalars = [width, height, width, width, radius, u32::from(*largest)];
+        let rows = Grid::Rows(height as usize);
+        let across = launch(&ACROSS, &[picture.buffer, between.buffer], &scalars, rows);
+        let down = launch(&DOWN, &[between.buffer, to.buffer], &scalars, rows);
+        stage.run(pair(across, down));
+        picture = to;
     }
     Ok(Given::Picture(picture))
 }
+
+#[cfg(test)]
+mod tests;

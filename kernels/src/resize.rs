@@ -4,23 +4,28 @@
 //! weights of sum 2^14. Samples before the first or after the last repeat the edge.
 //!
 //! ```text
-//! t[y][x]   = (sum over i of wx[x][i] s[y][x0[x] + i] + 2^7)  >> 8      6 fractional bits
-//! dst[y][x] = clamp((sum over i of wy[y][i] t[y0[y] + i][x] + 2^19) >> 20)
+//! t[y][x]   = (sum over i of wy[y][i] s[y0[y] + i][x] + 2^7)  >> 8      6 fractional bits
+//! dst[y][x] = clamp((sum over i of wx[x][i] t[y][x0[x] + i] + 2^19) >> 20)
 //! ```
+//!
+//! Down comes first: whole rows are weighed without looking for samples, and a picture that gets
+//! smaller has fewer of them afterwards.
 //!
 //! Centres of samples fall on centres: place `x` of the result lies at `(x + 1/2) scale - 1/2`.
 //! `bilinear` and `bicubic` (a = -3/4) take two and four samples whatever the scale, as OpenCV's
 //! do; `area` and `lanczos` widen with the scale when a picture gets smaller.
+
+mod both;
 
 use hw::{BufferId, Command, CpuArgs, Grid, Kernel};
 
 use crate::dice::Dice;
 use crate::native::{Rows, long, longs, pixels, row, rows, sizes, word};
 use crate::plane::Part;
-use crate::shape::{PixelFormat, Shape};
+use crate::shape::Shape;
 use crate::stem::{
-    Entry, Given, Op, Picture, Sample, Setting, SettingKind, Stage, Stem, Takes, Values, launch,
-    params, portable,
+    Entry, Given, Op, Picture, Sample, Setting, SettingKind, Stage, Stem, Takes, Values, after,
+    launch, pair, params, portable,
 };
 
 /// Most weights of one place.
@@ -29,8 +34,8 @@ const ONE: i64 = 1 << 14;
 
 pub static STEM: Stem = Stem {
     entries: &[
-        Entry { kernel: &ACROSS, reference: across_reference, sample: across_sample },
         Entry { kernel: &DOWN, reference: down_reference, sample: down_sample },
+        Entry { kernel: &ACROSS, reference: across_reference, sample: across_sample },
     ],
     ops: &[Op {
         name: "resize",
@@ -57,20 +62,25 @@ pub static STEM: Stem = Stem {
     }],
 };
 
-pub static ACROSS: Kernel = portable(
-    "resize_across",
-    params!(In table, In src, Out dst; width, height, channels, offset, stride, dst_width, taps),
-    include_str!("resize.cl"),
-    |args| rows(args, across_area(&sizes(args)), 6, row!(7, across_row)),
-    across_bytes,
-);
-
 pub static DOWN: Kernel = portable(
     "resize_down",
     params!(In table, In src, Out dst; width, height, channels, offset, stride, dst_height, taps),
     include_str!("resize.cl"),
     |args| rows(args, down_area(&sizes(args)), 6, row!(7, down_row)),
     down_bytes,
+);
+
+pub static ACROSS: Kernel = after(
+    portable(
+        "resize_across",
+        params!(In table, In src, Out dst; width, height, channels, offset, stride, dst_width,
+            taps),
+        include_str!("resize.cl"),
+        |args| rows(args, across_area(&sizes(args)), 6, row!(7, across_row)),
+        across_bytes,
+    ),
+    "resize_down",
+    both::native,
 );
 
 /// How samples are weighed.
@@ -173,121 +183,8 @@ fn near(first: i32, i: usize, n: usize) -> usize {
     (i64::from(first) + i as i64).clamp(0, n as i64 - 1) as usize
 }
 
-fn across_area(s: &[usize; 7]) -> Rows {
-    let [_, height, channels, _, _, dst_width, _] = *s;
-    let bytes = 2 * dst_width * channels;
-    Rows::of(0, bytes, bytes, height)
-}
-
-fn across_reference(args: &mut CpuArgs<'_>) {
-    let s: [usize; 7] = sizes(args);
-    pixels(args, across_area(&s), 2, |inputs, s: &[usize; 7], x, y, to| {
-        let [width, _, channels, offset, stride, _, taps] = *s;
-        let entry = |i: usize| long(inputs[0], x / channels * (taps + 1) + i) as i32;
-        let sum = (0..taps).fold(1i32 << 7, |sum, i| {
-            let at = near(entry(0), i, width) * channels + x % channels;
-            let sample = i32::from(inputs[1][offset + y * stride + at]);
-            sum.wrapping_add(entry(1 + i).wrapping_mul(sample))
-        });
-        to.copy_from_slice(&((sum >> 8) as i16).to_le_bytes());
-    });
-}
-
-#[inline(always)]
-fn across_row(inputs: &[&[u8]], s: &[usize; 7], y: usize, to: &mut [u8]) {
-    let [width, _, channels, offset, stride, _, taps] = *s;
-    let from = &inputs[1][offset + y * stride..][..width * channels];
-    match (taps, channels) {
-        (2, 1) => weigh::<2, 1>(inputs[0], from, width, to),
-        (2, 2) => weigh::<2, 2>(inputs[0], from, width, to),
-        (2, 3) => weigh::<2, 3>(inputs[0], from, width, to),
-        (4, 1) => weigh::<4, 1>(inputs[0], from, width, to),
-        (4, 2) => weigh::<4, 2>(inputs[0], from, width, to),
-        (4, 3) => weigh::<4, 3>(inputs[0], from, width, to),
-        (_, 1) => weigh_any::<1>(inputs[0], from, width, taps, to),
-        (_, 2) => weigh_any::<2>(inputs[0], from, width, taps, to),
-        (_, 3) => weigh_any::<3>(inputs[0], from, width, taps, to),
-        _ => weigh_any::<4>(inputs[0], from, width, taps, to),
-    }
-}
-
-#[inline(always)]
-fn weigh<const TAPS: usize, const CHANNELS: usize>(
-    table: &[u8],
-    from: &[u8],
-    width: usize,
-    to: &mut [u8],
-) {
-    let entries = table.chunks_exact(4 * (TAPS + 1));
-    for (entry, to) in entries.zip(to.chunks_exact_mut(2 * CHANNELS)) {
-        let first = long(entry, 0) as i32;
-        let mut sums = [1i32 << 7; CHANNELS];
-        if first >= 0 && first as usize + TAPS <= width {
-            let samples = &from[first as usize * CHANNELS..][..TAPS * CHANNELS];
-            for (i, pixel) in samples.chunks_exact(CHANNELS).enumerate() {
-                let weight = long(entry, 1 + i) as i32;
-                for (sum, sample) in sums.iter_mut().zip(pixel) {
-                    *sum = sum.wrapping_add(weight.wrapping_mul(i32::from(*sample)));
-                }
-            }
-        } else {
-            for i in 0..TAPS {
-                let weight = long(entry, 1 + i) as i32;
-                let pixel = &from[near(first, i, width) * CHANNELS..][..CHANNELS];
-                for (sum, sample) in sums.iter_mut().zip(pixel) {
-                    *sum = sum.wrapping_add(weight.wrapping_mul(i32::from(*sample)));
-                }
-            }
-        }
-        for (to, sum) in to.chunks_exact_mut(2).zip(sums) {
-            to.copy_from_slice(&((sum >> 8) as i16).to_le_bytes());
-        }
-    }
-}
-
-#[inline(always)]
-fn weigh_any<const CHANNELS: usize>(
-    table: &[u8],
-    from: &[u8],
-    width: usize,
-    taps: usize,
-    to: &mut [u8],
-) {
-    let entries = table.chunks_exact(4 * (taps + 1));
-    for (entry, to) in entries.zip(to.chunks_exact_mut(2 * CHANNELS)) {
-        let first = long(entry, 0) as i32;
-        let weights = entry[4..].chunks_exact(4).map(|weight| long(weight, 0) as i32);
-        let mut sums = [1i32 << 7; CHANNELS];
-        if first >= 0 && first as usize + taps <= width {
-            let pixels = from[first as usize * CHANNELS..].chunks_exact(CHANNELS);
-            for (pixel, weight) in pixels.zip(weights) {
-                for (sum, sample) in sums.iter_mut().zip(pixel) {
-                    *sum = sum.wrapping_add(weight.wrapping_mul(i32::from(*sample)));
-                }
-            }
-        } else {
-            for (i, weight) in weights.enumerate() {
-                let pixel = &from[near(first, i, width) * CHANNELS..][..CHANNELS];
-                for (sum, sample) in sums.iter_mut().zip(pixel) {
-                    *sum = sum.wrapping_add(weight.wrapping_mul(i32::from(*sample)));
-                }
-            }
-        }
-        for (to, sum) in to.chunks_exact_mut(2).zip(sums) {
-            to.copy_from_slice(&((sum >> 8) as i16).to_le_bytes());
-        }
-    }
-}
-
-fn across_bytes(scalars: &[u32]) -> Option<Vec<usize>> {
-    let &[width, height, bytes, offset, stride, dst_width, taps] = scalars else { return None };
-    let part = Part { offset, stride, width, height, bytes }.end()?;
-    let dst = Part::tight(0, dst_width, height, 2 * bytes).end()?;
-    possible(bytes, taps).then(|| vec![table_bytes(dst_width, taps), part, dst])
-}
-
 fn possible(channels: u32, taps: u32) -> bool {
-    channels <= 4 && (1..=TAPS_MAX as u32).contains(&taps)
+    (1..=4).contains(&channels) && (1..=TAPS_MAX as u32).contains(&taps)
 }
 
 fn table_bytes(places: u32, taps: u32) -> usize {
@@ -295,21 +192,21 @@ fn table_bytes(places: u32, taps: u32) -> usize {
 }
 
 fn down_area(s: &[usize; 7]) -> Rows {
-    let [width, _, channels, offset, stride, dst_height, _] = *s;
-    Rows::of(offset, stride, width * channels, dst_height)
+    let [width, _, channels, _, _, dst_height, _] = *s;
+    let bytes = 2 * width * channels;
+    Rows::of(0, bytes, bytes, dst_height)
 }
 
 fn down_reference(args: &mut CpuArgs<'_>) {
     let s: [usize; 7] = sizes(args);
-    pixels(args, down_area(&s), 1, |inputs, s: &[usize; 7], x, y, to| {
-        let [width, height, channels, _, _, _, taps] = *s;
+    pixels(args, down_area(&s), 2, |inputs, s: &[usize; 7], x, y, to| {
+        let [_, height, _, offset, stride, _, taps] = *s;
         let entry = |i: usize| long(inputs[0], y * (taps + 1) + i) as i32;
-        let sum = (0..taps).fold(1i32 << 19, |sum, i| {
-            let at = near(entry(0), i, height) * width * channels + x;
-            let sample = i32::from(word(inputs[1], at) as i16);
-            sum.wrapping_add(entry(1 + i).wrapping_mul(sample))
+        let sum = (0..taps).fold(1i32 << 7, |sum, i| {
+            let at = offset + near(entry(0), i, height) * stride + x;
+            sum.wrapping_add(entry(1 + i).wrapping_mul(i32::from(inputs[1][at])))
         });
-        to[0] = (sum >> 20).clamp(0, 255) as u8;
+        to.copy_from_slice(&((sum >> 8) as i16).to_le_bytes());
     });
 }
 
@@ -317,70 +214,130 @@ const CHUNK: usize = 128;
 
 #[inline(always)]
 fn down_row(inputs: &[&[u8]], s: &[usize; 7], y: usize, to: &mut [u8]) {
-    let [width, height, channels, _, _, _, taps] = *s;
-    let len = width * channels;
+    let [_, height, _, offset, stride, _, taps] = *s;
     let entry = |i: usize| long(inputs[0], y * (taps + 1) + i) as i32;
-    for (number, to) in to.chunks_mut(CHUNK).enumerate() {
-        let mut sums = [1i32 << 19; CHUNK];
+    for (number, to) in to.as_chunks_mut::<2>().0.chunks_mut(CHUNK).enumerate() {
+        let mut sums = [1i32 << 7; CHUNK];
         for i in 0..taps {
-            let weight = entry(1 + i);
-            if weight == 0 {
-                continue;
-            }
-            let at = near(entry(0), i, height) * len + number * CHUNK;
-            let row = inputs[1][2 * at..][..2 * to.len()].chunks_exact(2);
-            for (sum, bytes) in sums.iter_mut().zip(row) {
-                let sample = i32::from(i16::from_le_bytes([bytes[0], bytes[1]]));
-                *sum = sum.wrapping_add(weight.wrapping_mul(sample));
+            let (weight, from) = (entry(1 + i), near(entry(0), i, height));
+            let row = &inputs[1][offset + from * stride + number * CHUNK..][..to.len()];
+            for (sum, sample) in sums.iter_mut().zip(row) {
+                *sum = sum.wrapping_add(weight.wrapping_mul(i32::from(*sample)));
             }
         }
-        to.iter_mut().zip(&sums).for_each(|(to, sum)| *to = (*sum >> 20).clamp(0, 255) as u8);
+        to.iter_mut().zip(&sums).for_each(|(to, sum)| *to = ((*sum >> 8) as i16).to_le_bytes());
     }
 }
 
 fn down_bytes(scalars: &[u32]) -> Option<Vec<usize>> {
     let &[width, height, bytes, offset, stride, dst_height, taps] = scalars else { return None };
-    let src = Part::tight(0, width, height, 2 * bytes).end()?;
-    let dst = Part { offset, stride, width, height: dst_height, bytes }.end()?;
+    let src = Part { offset, stride, width, height, bytes }.end()?;
+    let dst = Part::tight(0, width, dst_height, 2 * bytes).end()?;
     possible(bytes, taps).then(|| vec![table_bytes(dst_height, taps), src, dst])
+}
+
+fn across_area(s: &[usize; 7]) -> Rows {
+    let [_, height, channels, offset, stride, dst_width, _] = *s;
+    Rows::of(offset, stride, dst_width * channels, height)
+}
+
+fn across_reference(args: &mut CpuArgs<'_>) {
+    let s: [usize; 7] = sizes(args);
+    pixels(args, across_area(&s), 1, |inputs, s: &[usize; 7], x, y, to| {
+        let [width, _, channels, _, _, _, taps] = *s;
+        let entry = |i: usize| long(inputs[0], x / channels * (taps + 1) + i) as i32;
+        let sum = (0..taps).fold(1i32 << 19, |sum, i| {
+            let at = near(entry(0), i, width) * channels + x % channels;
+            let sample = i32::from(word(inputs[1], y * width * channels + at) as i16);
+            sum.wrapping_add(entry(1 + i).wrapping_mul(sample))
+        });
+        to[0] = (sum >> 20).clamp(0, 255) as u8;
+    });
+}
+
+#[inline(always)]
+fn across_row(inputs: &[&[u8]], s: &[usize; 7], y: usize, to: &mut [u8]) {
+    let [width, _, channels, _, _, _, taps] = *s;
+    let row = &inputs[1].as_chunks::<2>().0[y * width * channels..][..width * channels];
+    match channels {
+        1 => weigh::<1>(inputs[0], row, width, taps, to),
+        2 => weigh::<2>(inputs[0], row, width, taps, to),
+        3 => weigh::<3>(inputs[0], row, width, taps, to),
+        _ => weigh::<4>(inputs[0], row, width, taps, to),
+    }
+}
+
+#[inline(always)]
+fn weigh<const CHANNELS: usize>(
+    table: &[u8],
+    from: &[[u8; 2]],
+    width: usize,
+    taps: usize,
+    to: &mut [u8],
+) {
+    let entries = table.chunks_exact(4 * (taps + 1));
+    for (entry, to) in entries.zip(to.chunks_exact_mut(CHANNELS)) {
+        let first = long(entry, 0) as i32;
+        let mut sums = [1i32 << 19; CHANNELS];
+        for i in 0..taps {
+            let weight = long(entry, 1 + i) as i32;
+            let pixel = &from[near(first, i, width) * CHANNELS..][..CHANNELS];
+            for (sum, sample) in sums.iter_mut().zip(pixel) {
+                let sample = i32::from(i16::from_le_bytes(*sample));
+                *sum = sum.wrapping_add(weight.wrapping_mul(sample));
+            }
+        }
+        to.iter_mut().zip(sums).for_each(|(to, sum)| *to = (sum >> 20).clamp(0, 255) as u8);
+    }
+}
+
+fn across_bytes(scalars: &[u32]) -> Option<Vec<usize>> {
+    let &[width, height, bytes, offset, stride, dst_width, taps] = scalars else { return None };
+    let src = Part::tight(0, width, height, 2 * bytes).end()?;
+    let dst = Part { offset, stride, width: dst_width, height, bytes }.end()?;
+    possible(bytes, taps).then(|| vec![table_bytes(dst_width, taps), src, dst])
 }
 
 const FILTERS: [Filter; 5] =
     [Filter::Bilinear, Filter::Nearest, Filter::Bicubic, Filter::Area, Filter::Lanczos];
 
-fn across_sample(dice: &mut Dice, width: u32, height: u32) -> Sample {
-    let to = width.div_ceil(2) + dice.below(2 * width);
-    let table = Table::new(width, to, dice.pick(&FILTERS));
-    let bytes = dice.pick(&[3, 1, 2, 4]);
-    let stride = width * bytes + dice.below(9);
-    let part = Part { offset: dice.below(70), stride, width, height, bytes };
-    let command = across([0, 1, 2].map(BufferId), part, to, table.taps);
-    let src = dice.bytes((part.offset + stride * height) as usize, width);
-    Sample { command, inputs: vec![table.bytes(), src] }
-}
-
 fn down_sample(dice: &mut Dice, width: u32, height: u32) -> Sample {
     let to = height.div_ceil(2) + dice.below(2 * height);
     let table = Table::new(height, to, dice.pick(&FILTERS));
-    let bytes = dice.pick(&[3, 1, 2, 4]);
-    let stride = width * bytes + dice.below(9);
-    let part = Part { offset: dice.below(70), stride, width, height: to, bytes };
-    let command = down([0, 1, 2].map(BufferId), part, height, table.taps);
-    let samples = dice.bytes((width * height * bytes) as usize, width);
+    let part = sample_part(dice, width, height);
+    let command = down([0, 1, 2].map(BufferId), part, to, table.taps);
+    let src = dice.bytes((part.offset + part.stride * height) as usize, width);
+    Sample { command, inputs: vec![table.bytes(), src] }
+}
+
+fn across_sample(dice: &mut Dice, width: u32, height: u32) -> Sample {
+    let to = width.div_ceil(2) + dice.below(2 * width);
+    let table = Table::new(width, to, dice.pick(&FILTERS));
+    let part = sample_part(dice, to, height);
+    let command = across([0, 1, 2].map(BufferId), part, width, table.taps);
+    let samples = dice.bytes((width * height * part.bytes) as usize, width);
     let between = samples.iter().flat_map(|s| (i16::from(*s) * 64 - 700).to_le_bytes()).collect();
     Sample { command, inputs: vec![table.bytes(), between] }
 }
 
-fn across(buffers: [BufferId; 3], from: Part, dst_width: u32, taps: usize) -> Command {
-    let Part { offset, stride, width, height, bytes } = from;
-    let scalars = [width, height, bytes, offset, stride, dst_width, taps as u32];
-    launch(&ACROSS, &buffers, &scalars, Grid::Rows(height as usize))
+fn sample_part(dice: &mut Dice, width: u32, height: u32) -> Part {
+    let bytes = dice.pick(&[3, 1, 2, 4]);
+    let stride = width * bytes + dice.below(9);
+    Part { offset: dice.below(70), stride, width, height, bytes }
 }
 
-fn down(buffers: [BufferId; 3], to: Part, src_height: u32, taps: usize) -> Command {
+/// Other rows: `from` becomes `dst_height` rows of 16 bits a sample.
+fn down(buffers: [BufferId; 3], from: Part, dst_height: u32, taps: usize) -> Command {
+    let Part { offset, stride, width, height, bytes } = from;
+    let scalars = [width, height, bytes, offset, stride, dst_height, taps as u32];
+    launch(&DOWN, &buffers, &scalars, Grid::Rows(dst_height as usize))
+}
+
+/// Other columns: rows of `src_width` pixels of 16 bits a sample become `to`.
+fn across(buffers: [BufferId; 3], to: Part, src_width: u32, taps: usize) -> Command {
     let Part { offset, stride, width, height, bytes } = to;
-    let scalars = [width, src_height, bytes, offset, stride, height, taps as u32];
-    launch(&DOWN, &buffers, &scalars, Grid::Rows(height as usize))
+    let scalars = [src_width, height, bytes, offset, stride, width, taps as u32];
+    launch(&ACROSS, &buffers, &scalars, Grid::Rows(height as usize))
 }
 
 /// Brings a picture to another size, plane by plane.
@@ -393,13 +350,13 @@ pub(crate) fn picture(
 ) -> Result<Picture, String> {
     let to = stage.picture(Shape { width, height, ..from.shape })?;
     for (a, b) in from.shape.planes().into_iter().zip(to.shape.planes()) {
-        let horizontal = Table::new(a.width, b.width, filter);
         let vertical = Table::new(a.height, b.height, filter);
-        let between = stage.buffer(2 * (b.width * a.height * a.bytes) as usize)?;
-        let table = stage.constant(horizontal.bytes())?;
-        stage.run(across([table, from.buffer, between], a, b.width, horizontal.taps));
-        let table = stage.constant(vertical.bytes())?;
-        stage.run(down([table, between, to.buffer], b, a.height, vertical.taps));
+        let horizontal = Table::new(a.width, b.width, filter);
+        let between = stage.buffer(2 * (a.width * b.height * a.bytes) as usize)?;
+        let tables = [stage.constant(vertical.bytes())?, stage.constant(horizontal.bytes())?];
+        let down = down([tables[0], from.buffer, between], a, b.height, vertical.taps);
+        let across = across([tables[1], between, to.buffer], b, a.width, horizontal.taps);
+        stage.run(pair(down, across));
     }
     Ok(to)
 }
@@ -429,8 +386,6 @@ fn resize(stage: &mut dyn Stage, given: &[Given], values: &Values<'_>) -> Result
     if 6 * widest as usize >= TAPS_MAX - 2 {
         return Err(format!("{width} x {height} from {from_width} x {from_height}: too small"));
     }
-    // Chroma of NV12 and I420 is resized like the planes it lies in.
-    debug_assert!(from.shape.format != PixelFormat::Yuyv);
     picture(stage, from, width, height, filter).map(Given::Picture)
 }
 

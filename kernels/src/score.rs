@@ -39,6 +39,7 @@ pub static KERNEL: Kernel = Kernel {
     cuda: include_str!("score.cl"),
     cpu: native,
     bytes_needed,
+    joined: None,
 };
 
 /// Counts in the plane at the start of `mask`.

@@ -1,7 +1,7 @@
 //! What a stem offers: kernels, each with its reference and a way to make typical launches, and the
 //! operations that pipelines use, described as data.
 
-use hw::{Arg, BufferId, Command, CpuArgs, Grid, Kernel, Launch, Param};
+use hw::{Arg, BufferId, Command, CpuArgs, Grid, Joined, Kernel, Launch, Param};
 
 use crate::dice::Dice;
 use crate::shape::{PixelFormat, Shape};
@@ -236,7 +236,24 @@ pub(crate) const fn portable(
     cpu: fn(&mut CpuArgs<'_>),
     bytes_needed: fn(&[u32]) -> Option<Vec<usize>>,
 ) -> Kernel {
-    Kernel { stem, params, opencl: source, cuda: source, cpu, bytes_needed }
+    Kernel { stem, params, opencl: source, cuda: source, cpu, bytes_needed, joined: None }
+}
+
+/// Such a kernel, with a native form of it together with the kernel `first`, which it reads.
+pub(crate) const fn after(
+    kernel: Kernel,
+    first: &'static str,
+    cpu: fn(&CpuArgs<'_>, &mut CpuArgs<'_>) -> bool,
+) -> Kernel {
+    Kernel { joined: Some(Joined { first, cpu }), ..kernel }
+}
+
+/// Two launches as a pair.
+pub(crate) fn pair(first: Command, second: Command) -> Command {
+    match (first, second) {
+        (Command::Launch(first), Command::Launch(second)) => Command::Pair { first, second },
+        _ => unreachable!("pairs are made of launches"),
+    }
 }
 
 /// The parameters of a kernel: buffers by what is done with them, then integers.

@@ -79,6 +79,85 @@ pub(crate) fn check(command: impl Fn(&[BufferId]) -> Command, inputs: &[Vec<u8>]
     }
 }
 
+/// Checks a pair on all devices against the references of its two kernels. The buffers are those
+/// that `inputs` fill, what lies between, and the result; the ids are in that order.
+pub(crate) fn check_pair(command: impl Fn(&[BufferId]) -> Command, inputs: &[Vec<u8>]) {
+    let ids: Vec<BufferId> = (0..inputs.len() as u64 + 2).map(BufferId).collect();
+    let Command::Pair { first, second } = command(&ids) else { panic!("a pair") };
+    let mut contents = inputs.to_vec();
+    contents.resize(ids.len(), Vec::new());
+    for (id, needed) in [&first, &second].into_iter().flat_map(sizes_of) {
+        let data = &mut contents[id.0 as usize];
+        data.resize(data.len().max(needed + GUARD_BYTES), POISON);
+    }
+    let mut expected = contents.clone();
+    [&first, &second].into_iter().for_each(|launch| refer(launch, &mut expected));
+    for device in DEVICES.iter() {
+        let got = run_pair(&**device, &command, &contents);
+        for (number, (got, expected)) in got.iter().zip(&expected).enumerate() {
+            if number != inputs.len() {
+                compare(&device.info().id, &second, number, got, expected);
+            }
+        }
+    }
+}
+
+/// The buffers of a launch, with the bytes that each must have.
+fn sizes_of(launch: &Launch) -> Vec<(BufferId, usize)> {
+    let needed = (launch.kernel.bytes_needed)(&launch.scalars()).expect("possible sizes");
+    let ids = launch.args.iter().filter_map(|arg| match arg {
+        Arg::Buffer(id) => Some(*id),
+        Arg::U32(_) => None,
+    });
+    ids.zip(needed).collect()
+}
+
+/// Runs the reference of a launch over buffers numbered by their ids.
+fn refer(launch: &Launch, buffers: &mut [Vec<u8>]) {
+    let entry = crate::entries().find(|e| e.kernel == launch.kernel).expect("a listed kernel");
+    let params = launch.kernel.params.iter().filter(|p| !matches!(p, Param::U32(_)));
+    let sizes = sizes_of(launch);
+    let used: Vec<Vec<u8>> =
+        sizes.iter().map(|(id, needed)| buffers[id.0 as usize][..*needed].to_vec()).collect();
+    let mut outputs = used.clone();
+    let (mut read, mut written) = (Vec::new(), Vec::new());
+    for ((param, data), out) in params.clone().zip(&used).zip(&mut outputs) {
+        match param {
+            Param::In(_) => read.push(&data[..]),
+            _ => written.push(&mut out[..]),
+        }
+    }
+    let scalars = launch.scalars();
+    (entry.reference)(&mut CpuArgs { inputs: read, outputs: written, scalars, threads: 1 });
+    for ((param, (id, needed)), out) in params.zip(sizes).zip(outputs) {
+        if !matches!(param, Param::In(_)) {
+            buffers[id.0 as usize][..needed].copy_from_slice(&out);
+        }
+    }
+}
+
+fn run_pair(
+    device: &dyn Device,
+    command: &impl Fn(&[BufferId]) -> Command,
+    contents: &[Vec<u8>],
+) -> Vec<Vec<u8>> {
+    let fill = |data: &Vec<u8>| {
+        let id = device.alloc(data.len()).expect("alloc");
+        device.write(id, 0, data).expect("write");
+        id
+    };
+    let ids: Vec<BufferId> = contents.iter().map(fill).collect();
+    device.run(&[command(&ids)]).expect("run");
+    device.finish().expect("finish");
+    let take = |(id, data): (&BufferId, &Vec<u8>)| {
+        let mut got = vec![0; data.len()];
+        device.read(*id, 0, &mut got).expect("read");
+        device.free(*id).expect("free");
+        got
+    };
+    ids.iter().zip(contents).map(take).collect()
+}
+
 fn compare(device: &str, launch: &Launch, number: usize, got: &[u8], expected: &[u8]) {
     let Some(at) = got.iter().zip(expected).position(|(g, e)| g != e) else { return };
     panic!(

@@ -46,6 +46,7 @@ pub static KERNEL: Kernel = Kernel {
     cuda: include_str!("threshold.cl"),
     cpu: native,
     bytes_needed,
+    joined: None,
 };
 
 /// Masks the plane at the start of `src`.

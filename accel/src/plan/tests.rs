@@ -9,6 +9,9 @@ fn shape(width: u32, height: u32) -> Shape {
 fn sketch(plan: &Plan) -> Vec<String> {
     let name = |command: &Command| match command {
         Command::Launch(launch) => launch.kernel.stem.to_string(),
+        Command::Pair { first, second } => {
+            format!("{} and {}", first.kernel.stem, second.kernel.stem)
+        }
         Command::Copy { bytes, .. } => format!("copy {bytes}"),
     };
     let line = |action: &Action| match action {
@@ -56,8 +59,7 @@ fn every_launch_of_a_plan_is_within_its_buffers() {
         let plan = plan(&road(), shape(width, height)).unwrap();
         for action in &plan.actions {
             let Action::Run { commands, .. } = action else { continue };
-            for command in commands {
-                let Command::Launch(launch) = command else { continue };
+            for launch in commands.iter().flat_map(Command::launches) {
                 launch
                     .check(|id| plan.buffers.get(id.0 as usize).copied())
                     .unwrap_or_else(|e| panic!("{width} x {height}: {:?}: {e}", launch.kernel));
@@ -191,8 +193,7 @@ fn one_step(spec: &kernels::Op) -> Pipeline {
 fn check_launches(plan: &Plan, name: &str) {
     for action in &plan.actions {
         let Action::Run { commands, .. } = action else { continue };
-        for command in commands {
-            let Command::Launch(launch) = command else { continue };
+        for launch in commands.iter().flat_map(Command::launches) {
             launch
                 .check(|id| plan.buffers.get(id.0 as usize).copied())
                 .unwrap_or_else(|e| panic!("{name} of {:?}: {:?}: {e}", plan.shape, launch.kernel));

@@ -37,6 +37,7 @@ fn a_panic_in_a_kernel_is_an_error_and_loses_nothing() {
         cuda: "",
         cpu: |_| panic!("as the test wants"),
         bytes_needed: |_| Some(vec![1]),
+        joined: None,
     };
     let device = CpuDevice::new(&Config::default());
     let dst = device.alloc(4).unwrap();

@@ -54,6 +54,7 @@ fn a_kernel_that_does_not_build_says_why() {
         cuda: "",
         cpu: |_| {},
         bytes_needed: |_| Some(Vec::new()),
+        joined: None,
     };
     for device in devices(&Config::default()).into_iter().take(1) {
         let error = device.prepare(&[&BROKEN]).unwrap_err();

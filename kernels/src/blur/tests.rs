@@ -1,4 +1,5 @@
 use super::*;
+use crate::testing::check_pair;
 
 #[test]
 fn weights_are_symmetric_and_sum_up() {
@@ -31,4 +32,23 @@ fn common_factors_are_left_out() {
     assert_eq!(reduced(&gaussian(5, 0.0)), [1, 4, 6, 4, 1]);
     assert_eq!(reduced(&[1, 3, 1]), [1, 3, 1]);
     assert_eq!(reduced(&[7]), [1]);
+}
+
+#[test]
+fn both_passes_in_one_give_the_same() {
+    for seed in 1..150 {
+        let mut dice = Dice::new(seed);
+        let (width, height) = (1 + dice.below(150), 1 + dice.below(40));
+        let (weights, from, to, step) = parts(&mut dice, width, height);
+        let source = dice.bytes((from.offset + from.stride * height) as usize, width);
+        let table = longs(weights.iter().map(|w| i64::from(*w)));
+        check_pair(
+            |ids| {
+                let buffers = [ids[1], ids[2], ids[3]];
+                let [across, down] = commands(ids[0], weights.len(), buffers, from, to, step);
+                pair(across, down)
+            },
+            &[table, source],
+        );
+    }
 }

@@ -15,3 +15,14 @@ fn joining_and_splitting_are_each_others_reverse() {
         assert_eq!(parts, [a, b, c], "{len} pixels");
     }
 }
+
+#[test]
+fn every_other_pixel_is_taken() {
+    for pixels in (1..60).step_by(2).chain([101, 202]) {
+        let from: Vec<u8> = (0..3 * pixels).map(|i| (i * 7) as u8).collect();
+        let expected: Vec<u8> = from.chunks(6).flat_map(|two| two[..3].to_vec()).collect();
+        let mut to = vec![0; expected.len()];
+        every_other3(&from, &mut to);
+        assert_eq!(to, expected, "{pixels} pixels");
+    }
+}

@@ -20,54 +20,131 @@ pub(super) fn is_turn(s: &[usize; 19]) -> bool {
         && from_end(y0, ay, src_height)
 }
 
-/// Columns of bytes become rows, a square of 16 x 16 at a time.
+/// Columns of bytes become rows, squares of 16 x 16 at a time.
 pub(super) struct Turn<'a> {
     pub src: &'a [u8],
     pub s: [usize; 19],
 }
 
 const SIDE: usize = 16;
-type Square = [[u8; SIDE]; SIDE];
+/// Rows of the result that are filled together: their columns of the source fill a cache line.
+const TOGETHER: usize = 64;
 
 impl Band for Turn<'_> {
     #[inline(always)]
     fn fill(&self, first: usize, band: &mut [u8]) {
         let [_, _, _, _, _, _, stride, width, ..] = self.s;
         let height = band.len().div_ceil(stride);
-        for y in (0..height).step_by(SIDE) {
-            for x in (0..width).step_by(SIDE) {
-                let (wide, high) = (SIDE.min(width - x), SIDE.min(height - y));
-                if (wide, high) == (SIDE, SIDE) {
-                    let square = self.square(x, first + y);
-                    for (n, row) in square.iter().enumerate() {
-                        band[(y + n) * stride + x..][..SIDE].copy_from_slice(row);
+        let (whole, wide) = (width / SIDE * SIDE, 2 * SIDE);
+        for y in (0..height).step_by(TOGETHER) {
+            let end = (y + TOGETHER).min(height);
+            for x in (0..whole).step_by(SIDE) {
+                let mut next = y;
+                while next < end {
+                    let left = end - next;
+                    if left >= wide && turn32(self, [x, first + next], &mut band[next * stride..]) {
+                        next += wide;
+                    } else if left >= SIDE {
+                        self.turn16([x, first + next], &mut band[next * stride..]);
+                        next += SIDE;
+                    } else {
+                        let to = &mut band[next * stride..];
+                        self.one_by_one([x, first + next], [SIDE, left], to);
+                        next = end;
                     }
-                    continue;
-                }
-                for (dx, dy) in (0..high).flat_map(|dy| (0..wide).map(move |dx| (dx, dy))) {
-                    let at = source(&self.s, x + dx, first + y + dy).expect("turned whole");
-                    band[(y + dy) * stride + x + dx] = self.src[at];
                 }
             }
+            let rest = [width - whole, end - y];
+            self.one_by_one([whole, first + y], rest, &mut band[y * stride..]);
         }
     }
 }
 
 impl Turn<'_> {
-    /// The rows of the result whose first sample is `(x, y)`.
+    fn is_backward(&self) -> bool {
+        signed(self.s[13]) < 0
+    }
+
+    /// The rows of the source, from its first byte on, that become columns `x`, `x + 1`, … of the
+    /// result; `last` is the row of the result whose byte comes first.
     #[inline(always)]
-    fn square(&self, x: usize, y: usize) -> Square {
-        let is_backward = signed(self.s[13]) < 0;
-        let left = if is_backward { y + SIDE - 1 } else { y };
-        let rows = std::array::from_fn(|n| {
-            let at = source(&self.s, x + n, left).expect("turned whole");
-            *self.src[at..].first_chunk().expect("a square lies within the source")
-        });
-        let mut turned = turned_square(rows);
-        if is_backward {
-            turned.reverse();
+    fn rows<const LEN: usize>(&self, x: usize, last: usize) -> [&[u8; LEN]; SIDE] {
+        let at = source(&self.s, x, last).expect("turned whole");
+        let step = self.s[1] as isize * signed(self.s[15]) as isize;
+        std::array::from_fn(|n| {
+            let row = &self.src[at.wrapping_add_signed(n as isize * step)..];
+            row.first_chunk().expect("a square lies within the source")
+        })
+    }
+
+    #[inline(always)]
+    fn turn16(&self, [x, y]: [usize; 2], to: &mut [u8]) {
+        let last = if self.is_backward() { y + SIDE - 1 } else { y };
+        let turned = turned_square(self.rows(x, last).map(|row| *row));
+        for (n, row) in turned.iter().enumerate() {
+            let to_row = if self.is_backward() { SIDE - 1 - n } else { n };
+            to[to_row * self.s[6] + x..][..SIDE].copy_from_slice(row);
         }
-        turned
+    }
+
+    #[inline(always)]
+    fn one_by_one(&self, [x, y]: [usize; 2], [wide, high]: [usize; 2], to: &mut [u8]) {
+        for (dx, dy) in (0..high).flat_map(|dy| (0..wide).map(move |dx| (dx, dy))) {
+            let at = source(&self.s, x + dx, y + dy).expect("turned whole");
+            to[dy * self.s[6] + x + dx] = self.src[at];
+        }
+    }
+}
+
+/// Two squares, one above the other; whether there is a vector unit for that.
+#[inline(always)]
+fn turn32(turn: &Turn<'_>, place: [usize; 2], to: &mut [u8]) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the feature was just found on this machine.
+        unsafe { avx2::turn(turn, place, to) };
+        return true;
+    }
+    false
+}
+
+type Square = [[u8; SIDE]; SIDE];
+
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use std::arch::x86_64::*;
+
+    use super::{SIDE, Turn};
+
+    /// As [`super::turned_square`] does, for one square in each half of the registers.
+    #[target_feature(enable = "avx2")]
+    pub(super) fn turn(turn: &Turn<'_>, [x, y]: [usize; 2], to: &mut [u8]) {
+        let last = if turn.is_backward() { y + 2 * SIDE - 1 } else { y };
+        let rows: [&[u8; 2 * SIDE]; SIDE] = turn.rows(x, last);
+        // SAFETY: each row has the bytes that are read.
+        let mut rows = rows.map(|row| unsafe { _mm256_loadu_si256(row.as_ptr().cast()) });
+        for _ in 0..4 {
+            let before = rows;
+            for n in 0..SIDE / 2 {
+                rows[2 * n] = _mm256_unpacklo_epi8(before[n], before[n + SIDE / 2]);
+                rows[2 * n + 1] = _mm256_unpackhi_epi8(before[n], before[n + SIDE / 2]);
+            }
+        }
+        for (n, row) in rows.into_iter().enumerate() {
+            for (n, half) in [(n, _mm256_castsi256_si128(row)), (n + SIDE, upper(row))] {
+                let n = if turn.is_backward() { 2 * SIDE - 1 - n } else { n };
+                let to = to[n * turn.s[6] + x..].first_chunk_mut::<SIDE>();
+                let to = to.expect("a square lies within the result");
+                // SAFETY: there is room for sixteen bytes.
+                unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), half) };
+            }
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn upper(row: __m256i) -> __m128i {
+        _mm256_extracti128_si256(row, 1)
     }
 }
 
