@@ -7,7 +7,9 @@ use crate::dice::Dice;
 use crate::native::{long, sizes};
 use crate::plane::Part;
 use crate::shape::{PixelFormat, Shape};
-use crate::stem::{Entry, Given, Op, Sample, Stage, Stem, Takes, Values, launch, params, portable};
+use crate::stem::{
+    Entry, Given, Op, Sample, Stage, Stem, Takes, Values, after, launch, pair, params, portable,
+};
 
 pub static STEM: Stem = Stem {
     entries: &[
@@ -35,15 +37,19 @@ pub static ROWS: Kernel = portable(
     },
 );
 
-pub static COLUMNS: Kernel = portable(
-    "integral_columns",
-    params!(InOut sums; width, height),
-    include_str!("integral.cl"),
-    columns_native,
-    |scalars| {
-        let &[width, height] = scalars else { return None };
-        Some(vec![sums_bytes(width, height)?])
-    },
+pub static COLUMNS: Kernel = after(
+    portable(
+        "integral_columns",
+        params!(InOut sums; width, height),
+        include_str!("integral.cl"),
+        columns_native,
+        |scalars| {
+            let &[width, height] = scalars else { return None };
+            Some(vec![sums_bytes(width, height)?])
+        },
+    ),
+    "integral_rows",
+    both_native,
 );
 
 fn sums_bytes(width: u32, height: u32) -> Option<usize> {
@@ -104,6 +110,41 @@ fn columns_native(args: &mut CpuArgs<'_>) {
     }
 }
 
+/// Each row on top of the one above it.
+fn both_native(first: &CpuArgs<'_>, second: &mut CpuArgs<'_>) -> bool {
+    let ([width, height, stride], sides): ([usize; 3], [usize; 2]) = (sizes(first), sizes(second));
+    if [width, height] != sides {
+        return false;
+    }
+    let row_bytes = 4 * (width + 1);
+    second.outputs[0][..row_bytes].fill(0);
+    for y in 0..height {
+        let (above, row) = second.outputs[0][y * row_bytes..].split_at_mut(row_bytes);
+        add_row(&first.inputs[0][y * stride..][..width], above, &mut row[..row_bytes]);
+    }
+    true
+}
+
+/// The sums of a row of samples on top of those above it.
+fn add_row(from: &[u8], above: &[u8], to: &mut [u8]) {
+    let (above, to) = (above.as_chunks::<4>().0, to.as_chunks_mut::<4>().0);
+    to[0] = [0; 4];
+    let (mut done, mut sum) = (0, 0);
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the feature was just found on this machine.
+        (done, sum) = unsafe { avx2::add(from, &above[1..], &mut to[1..]) };
+    }
+    let rest = from[done..].iter().zip(&above[1 + done..]);
+    for (to, (sample, above)) in to[1 + done..].iter_mut().zip(rest) {
+        sum += u32::from(*sample);
+        *to = u32::from_le_bytes(*above).wrapping_add(sum).to_le_bytes();
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+
 fn rows_sample(dice: &mut Dice, width: u32, height: u32) -> Sample {
     let stride = width + dice.below(9);
     let src = dice.bytes((stride * height) as usize, width);
@@ -126,8 +167,11 @@ fn integral(stage: &mut dyn Stage, given: &[Given], _: &Values<'_>) -> Result<Gi
     let to = stage.picture(Shape::full(width + 1, height + 1, PixelFormat::Gray32))?;
     let buffers = [from.buffer, to.buffer];
     let rows = Grid::Items(height as usize + 1);
-    stage.run(launch(&ROWS, &buffers, &[width, height, width], rows));
+    let rows = launch(&ROWS, &buffers, &[width, height, width], rows);
     let columns = Grid::Items(width as usize + 1);
-    stage.run(launch(&COLUMNS, &[to.buffer], &[width, height], columns));
+    stage.run(pair(rows, launch(&COLUMNS, &[to.buffer], &[width, height], columns)));
     Ok(Given::Picture(to))
 }
+
+#[cfg(test)]
+mod tests;

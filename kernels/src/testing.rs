@@ -82,7 +82,17 @@ pub(crate) fn check(command: impl Fn(&[BufferId]) -> Command, inputs: &[Vec<u8>]
 /// Checks a pair on all devices against the references of its two kernels. The buffers are those
 /// that `inputs` fill, what lies between, and the result; the ids are in that order.
 pub(crate) fn check_pair(command: impl Fn(&[BufferId]) -> Command, inputs: &[Vec<u8>]) {
-    let ids: Vec<BufferId> = (0..inputs.len() as u64 + 2).map(BufferId).collect();
+    check_launches(command, inputs, &[inputs.len() + 1]);
+}
+
+/// The same for pairs over any buffers; those at `results` are compared.
+pub(crate) fn check_launches(
+    command: impl Fn(&[BufferId]) -> Command,
+    inputs: &[Vec<u8>],
+    results: &[usize],
+) {
+    let count = results.iter().max().map_or(0, |last| last + 1).max(inputs.len());
+    let ids: Vec<BufferId> = (0..count as u64).map(BufferId).collect();
     let Command::Pair { first, second } = command(&ids) else { panic!("a pair") };
     let mut contents = inputs.to_vec();
     contents.resize(ids.len(), Vec::new());
@@ -95,7 +105,7 @@ pub(crate) fn check_pair(command: impl Fn(&[BufferId]) -> Command, inputs: &[Vec
     for device in DEVICES.iter() {
         let got = run_pair(&**device, &command, &contents);
         for (number, (got, expected)) in got.iter().zip(&expected).enumerate() {
-            if number != inputs.len() {
+            if results.contains(&number) {
                 compare(&device.info().id, &second, number, got, expected);
             }
         }
