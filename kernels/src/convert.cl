@@ -3,12 +3,12 @@ KERNEL void yuv_rgb(GLOBAL const uchar *restrict src, GLOBAL uchar *restrict dst
                     uint height, uint luma_stride, uint luma_step, uint cb_offset, uint cr_offset,
                     uint chroma_stride, uint chroma_step, uint chroma_shift, uint dst_stride,
                     uint dst_step, uint red_at, uint black, int cy, int cvr, int cvg, int cug,
-                    int cub)
+                    int cub, uint luma_at)
 {
     uint y = ROW;
     if (y >= height)
         return;
-    GLOBAL const uchar *luma = src + (size_t)y * luma_stride;
+    GLOBAL const uchar *luma = src + luma_at + (size_t)y * luma_stride;
     GLOBAL const uchar *chroma = src + (size_t)(y >> chroma_shift) * chroma_stride;
     GLOBAL uchar *row = dst + (size_t)y * dst_stride;
     COLUMNS(x, width) {

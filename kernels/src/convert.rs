@@ -1,5 +1,5 @@
-//! Colour: between NV12, I420, YUYV, RGB24, BGR24, RGBA and gray, by the matrices of ITU-R BT.601
-//! and BT.709, in limited and full range.
+//! Colour: between NV12, NV21, I420, YUYV, UYVY, RGB24, BGR24, RGBA and gray, by the matrices of
+//! ITU-R BT.601 and BT.709, in limited and full range.
 //!
 //! All arithmetic has 20 fractional bits, rounded half up and clamped to 0..=255:
 //!
@@ -41,7 +41,7 @@ pub static STEM: Stem = Stem {
                 name: "to",
                 about: "The format",
                 kind: SettingKind::Choice(&[
-                    "rgb24", "bgr24", "rgba", "nv12", "i420", "yuyv", "gray8",
+                    "rgb24", "bgr24", "rgba", "nv12", "i420", "yuyv", "gray8", "nv21", "uyvy",
                 ]),
             },
             Setting {
@@ -63,7 +63,7 @@ pub static YUV_RGB: Kernel = portable(
     "yuv_rgb",
     params!(In src, Out dst; width, height, luma_stride, luma_step, cb_offset, cr_offset,
         chroma_stride, chroma_step, chroma_shift, dst_stride, dst_step, red_at, black, cy, cvr,
-        cvg, cug, cub),
+        cvg, cug, cub, luma_at),
     include_str!("convert.cl"),
     yuv_rgb_native,
     yuv_rgb_bytes,
@@ -120,6 +120,7 @@ const GRAY: [i32; 3] = [9798 << 5, 19235 << 5, 3735 << 5];
 /// How a Y'CbCr format lies in its buffer.
 #[derive(Clone, Copy)]
 struct Yuv {
+    luma: u32,
     luma_stride: u32,
     luma_step: u32,
     cb: u32,
@@ -134,16 +135,18 @@ fn yuv(shape: Shape) -> Option<Yuv> {
     let planes = shape.planes();
     let (luma, last) = (planes[0], planes[planes.len() - 1]);
     Some(match shape.format {
-        PixelFormat::Nv12 => Yuv {
+        PixelFormat::Nv12 | PixelFormat::Nv21 => Yuv {
+            luma: 0,
             luma_stride: luma.stride,
             luma_step: 1,
-            cb: last.offset,
-            cr: last.offset + 1,
+            cb: last.offset + u32::from(shape.format == PixelFormat::Nv21),
+            cr: last.offset + u32::from(shape.format == PixelFormat::Nv12),
             stride: last.stride,
             step: 2,
             shift: 1,
         },
         PixelFormat::I420 => Yuv {
+            luma: 0,
             luma_stride: luma.stride,
             luma_step: 1,
             cb: planes[1].offset,
@@ -152,11 +155,12 @@ fn yuv(shape: Shape) -> Option<Yuv> {
             step: 1,
             shift: 1,
         },
-        PixelFormat::Yuyv => Yuv {
+        PixelFormat::Yuyv | PixelFormat::Uyvy => Yuv {
+            luma: u32::from(shape.format == PixelFormat::Uyvy),
             luma_stride: luma.stride,
             luma_step: 2,
-            cb: 1,
-            cr: 3,
+            cb: u32::from(shape.format == PixelFormat::Yuyv),
+            cr: 2 + u32::from(shape.format == PixelFormat::Yuyv),
             stride: luma.stride,
             step: 4,
             shift: 0,
@@ -175,20 +179,20 @@ fn rgb(format: PixelFormat) -> Option<(u32, u32)> {
     }
 }
 
-fn yuv_rgb_rows(s: &[usize; 18]) -> Rows {
-    let [width, height, .., dst_stride, dst_step, _, _, _, _, _, _, _] = *s;
+fn yuv_rgb_rows(s: &[usize; 19]) -> Rows {
+    let [width, height, .., dst_stride, dst_step, _, _, _, _, _, _, _, _] = *s;
     Rows::of(0, dst_stride, width * dst_step, height)
 }
 
 fn yuv_rgb_reference(args: &mut CpuArgs<'_>) {
-    let s: [usize; 18] = sizes(args);
-    pixels(args, yuv_rgb_rows(&s), s[10], |inputs, s: &[usize; 18], x, y, to| {
+    let s: [usize; 19] = sizes(args);
+    pixels(args, yuv_rgb_rows(&s), s[10], |inputs, s: &[usize; 19], x, y, to| {
         let [_, _, luma_stride, luma_step, cb, cr, stride, step, shift, _, _, red_at, black, ..] =
             *s;
         let [cy, cvr, cvg, cug, cub] = std::array::from_fn(|i| signed(s[13 + i]));
         let at = (y >> shift) * stride + x / 2 * step;
         let (u, v) = (i32::from(inputs[0][cb + at]) - 128, i32::from(inputs[0][cr + at]) - 128);
-        let luma = i32::from(inputs[0][y * luma_stride + x * luma_step]);
+        let luma = i32::from(inputs[0][s[18] + y * luma_stride + x * luma_step]);
         let luma = cy * (luma - black as i32).max(0) + (1 << 19);
         let byte = |v: i32| (v >> 20).clamp(0, 255) as u8;
         to[red_at] = byte(luma + cvr * v);
@@ -201,15 +205,15 @@ fn yuv_rgb_reference(args: &mut CpuArgs<'_>) {
 }
 
 fn yuv_rgb_native(args: &mut CpuArgs<'_>) {
-    let s: [usize; 18] = sizes(args);
-    rows(args, yuv_rgb_rows(&s), 2, row!(18, yuv_rgb_row));
+    let s: [usize; 19] = sizes(args);
+    rows(args, yuv_rgb_rows(&s), 2, row!(19, yuv_rgb_row));
 }
 
 /// Pixels of a row that are converted before they are joined.
 const CHUNK: usize = 256;
 
 #[inline(always)]
-fn yuv_rgb_row(inputs: &[&[u8]], s: &[usize; 18], y: usize, to: &mut [u8]) {
+fn yuv_rgb_row(inputs: &[&[u8]], s: &[usize; 19], y: usize, to: &mut [u8]) {
     let [
         width,
         _,
@@ -234,7 +238,7 @@ fn yuv_rgb_row(inputs: &[&[u8]], s: &[usize; 18], y: usize, to: &mut [u8]) {
         let count = (width - first).min(CHUNK);
         let pairs = count.div_ceil(2);
         let (mut luma, mut cbs, mut crs) = ([0u8; CHUNK], [0u8; CHUNK / 2], [0u8; CHUNK / 2]);
-        gather(&src[y * luma_stride + first * luma_step..], luma_step, &mut luma[..count]);
+        gather(&src[s[18] + y * luma_stride + first * luma_step..], luma_step, &mut luma[..count]);
         gather(&src[cb + chroma + first / 2 * step..], step, &mut cbs[..pairs]);
         gather(&src[cr + chroma + first / 2 * step..], step, &mut crs[..pairs]);
         let mut planes = [[0u8; CHUNK]; 3];
@@ -319,11 +323,17 @@ fn yuv_rgb_bytes(scalars: &[u32]) -> Option<Vec<usize>> {
         red_at,
         black,
         ..,
+        luma_at,
     ] = scalars
     else {
         return None;
     };
-    if shift > 1 || ![0, 2].contains(&red_at) || !(3..=4).contains(&dst_step) || black > 16 {
+    if shift > 1
+        || ![0, 2].contains(&red_at)
+        || !(3..=4).contains(&dst_step)
+        || black > 16
+        || luma_at > 1
+    {
         return None;
     }
     let half = width.div_ceil(2);
@@ -339,14 +349,20 @@ fn yuv_rgb_bytes(scalars: &[u32]) -> Option<Vec<usize>> {
         })
     };
     Part::tight(0, width, height, 1).end()?;
-    let luma = end(0, luma_stride, width, height, luma_step)?;
+    let luma = end(luma_at, luma_stride, width, height, luma_step)?;
     let chroma = end(cb.max(cr), stride, half, rows, step)?;
     let dst = Part { offset: 0, stride: dst_stride, width, height, bytes: dst_step };
     Some(vec![luma.max(chroma), dst.end()?])
 }
 
 fn yuv_rgb_sample(dice: &mut Dice, width: u32, height: u32) -> Sample {
-    let format = dice.pick(&[PixelFormat::Nv12, PixelFormat::I420, PixelFormat::Yuyv]);
+    let format = dice.pick(&[
+        PixelFormat::Nv12,
+        PixelFormat::I420,
+        PixelFormat::Yuyv,
+        PixelFormat::Nv21,
+        PixelFormat::Uyvy,
+    ]);
     let to = dice.pick(&[PixelFormat::Rgb24, PixelFormat::Bgr24, PixelFormat::Rgba]);
     let range = dice.pick(&[Range::Limited, Range::Full]);
     let shape = Shape { range, ..Shape::full(width, height, format) };
@@ -387,6 +403,7 @@ fn yuv_rgb_command(
         cvg,
         cug,
         cub,
+        from.luma,
     ];
     Some(launch(&YUV_RGB, &[src, dst], &scalars, Grid::Rows(height as usize)))
 }

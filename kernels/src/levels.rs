@@ -212,9 +212,8 @@ fn counts(stage: &mut dyn Stage, from: Picture) -> Result<BufferId, String> {
 fn apply(stage: &mut dyn Stage, from: Picture, table: BufferId) -> Result<Given, String> {
     let to = stage.picture(from.shape)?;
     // Chroma has other levels than luma: it stays.
-    let is_yuv = matches!(from.shape.format, PixelFormat::Nv12 | PixelFormat::I420);
     for (number, part) in from.shape.planes().into_iter().enumerate() {
-        if is_yuv && number > 0 {
+        if from.shape.format.is_halved() && number > 0 {
             let lane = crate::rearrange::Lane::whole(part);
             let same = crate::rearrange::Map::SAME;
             let copy = crate::rearrange::command(from.buffer, lane, to.buffer, lane, same, 0);

@@ -347,7 +347,7 @@ pub(crate) fn planes(
     map: impl Fn(Part, Part, i32) -> Map,
 ) -> Result<Given, String> {
     let to = stage.picture(shape)?;
-    let halved = matches!(shape.format, PixelFormat::Nv12 | PixelFormat::I420);
+    let halved = shape.format.is_halved();
     let pairs = from.shape.planes().into_iter().zip(to.shape.planes());
     for (number, (a, b)) in pairs.enumerate() {
         let smaller = if halved && number > 0 { 2 } else { 1 };
@@ -359,17 +359,16 @@ pub(crate) fn planes(
 }
 
 /// The bytes of a colour in a plane, lowest first.
-fn colour_of(format: PixelFormat, plane: usize, colour: &[i64]) -> u32 {
-    let byte = |i: usize| colour.get(i).copied().unwrap_or(255) as u32 & 255;
-    match (format, plane) {
-        (PixelFormat::Nv12, 1) => byte(1) | byte(2) << 8,
-        (PixelFormat::I420, plane) => byte(plane),
-        _ => byte(0) | byte(1) << 8 | byte(2) << 16 | 255 << 24,
-    }
+pub(crate) fn colour_of(format: PixelFormat, plane: usize, colour: &[i64]) -> u32 {
+    let byte = |i: usize| {
+        let component = colour.get(format.component(plane, i));
+        component.copied().unwrap_or(255) as u32 & 255
+    };
+    byte(0) | byte(1) << 8 | byte(2) << 16 | 255 << 24
 }
 
 fn even(shape: Shape, values: &[(&str, i64)]) -> Result<(), String> {
-    let halved = matches!(shape.format, PixelFormat::Nv12 | PixelFormat::I420);
+    let halved = shape.format.is_halved();
     match values.iter().find(|(_, value)| halved && value % 2 == 1) {
         Some((name, value)) => Err(format!(
             "{name} {value}: give an even number for a picture of {}",

@@ -11,7 +11,6 @@ use crate::boxes::{LIST_BYTES, Rect, decode_list, encode_list};
 use crate::dice::Dice;
 use crate::native::sizes;
 use crate::plane::Part;
-use crate::shape::PixelFormat;
 use crate::stem::{
     Entry, Given, Op, Picture, Sample, Setting, SettingKind, Stage, Stem, Takes, Values, launch,
     params, portable,
@@ -222,7 +221,7 @@ fn cover_command(buffers: [BufferId; 3], part: Part, halvings: u32) -> hw::Comma
 
 /// The planes of a picture, and by how often their sides are halved.
 fn parts(picture: Picture) -> impl Iterator<Item = (Part, u32)> {
-    let is_halved = matches!(picture.shape.format, PixelFormat::Nv12 | PixelFormat::I420);
+    let is_halved = picture.shape.format.is_halved();
     let planes = picture.shape.planes().into_iter().enumerate();
     planes.map(move |(number, part)| (part, u32::from(is_halved && number > 0)))
 }

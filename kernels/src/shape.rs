@@ -19,12 +19,16 @@ pub struct Shape {
 pub enum PixelFormat {
     /// A luma plane, then a plane of Cb and Cr pairs of half the width and height.
     Nv12,
+    /// The same with Cr before Cb.
+    Nv21,
     /// One byte of gray to a pixel.
     Gray8,
     /// Planes of luma, Cb and Cr; chroma of half the width and height.
     I420,
     /// Y, Cb, Y, Cr for two pixels of a row; chroma of half the width.
     Yuyv,
+    /// Cb, Y, Cr, Y for two pixels of a row.
+    Uyvy,
     /// Red, green, blue.
     Rgb24,
     /// Blue, green, red.
@@ -72,13 +76,15 @@ impl Shape {
         let after = luma.end().unwrap_or(0) as u32;
         match self.format {
             PixelFormat::Gray8 => vec![luma],
-            PixelFormat::Nv12 => vec![luma, Part::tight(after, half_width, half_height, 2)],
+            PixelFormat::Nv12 | PixelFormat::Nv21 => {
+                vec![luma, Part::tight(after, half_width, half_height, 2)]
+            }
             PixelFormat::I420 => {
                 let cb = Part::tight(after, half_width, half_height, 1);
                 let cr = Part { offset: after + half_width * half_height, ..cb };
                 vec![luma, cb, cr]
             }
-            PixelFormat::Yuyv => vec![Part::tight(0, half_width, height, 4)],
+            PixelFormat::Yuyv | PixelFormat::Uyvy => vec![Part::tight(0, half_width, height, 4)],
             PixelFormat::Rgb24 | PixelFormat::Bgr24 => vec![Part::tight(0, width, height, 3)],
             PixelFormat::Rgba | PixelFormat::Gray32 | PixelFormat::Motion => {
                 vec![Part::tight(0, width, height, 4)]
@@ -89,22 +95,42 @@ impl Shape {
 
 impl PixelFormat {
     /// Formats that hold pictures.
-    pub const PICTURES: [PixelFormat; 7] = [
+    pub const PICTURES: [PixelFormat; 9] = [
         PixelFormat::Gray8,
         PixelFormat::Nv12,
+        PixelFormat::Nv21,
         PixelFormat::I420,
         PixelFormat::Yuyv,
+        PixelFormat::Uyvy,
         PixelFormat::Rgb24,
         PixelFormat::Bgr24,
         PixelFormat::Rgba,
     ];
 
+    /// Whether chroma has planes of half the width and height.
+    pub fn is_halved(self) -> bool {
+        matches!(self, PixelFormat::Nv12 | PixelFormat::Nv21 | PixelFormat::I420)
+    }
+
+    /// Which component of a colour, in the order Y Cb Cr or as the bytes of a pixel lie, a byte of
+    /// a plane's pixel is.
+    pub fn component(self, plane: usize, byte: usize) -> usize {
+        match (self, plane) {
+            (PixelFormat::Nv12, 1) => 1 + byte,
+            (PixelFormat::Nv21, 1) => 2 - byte.min(1),
+            (PixelFormat::I420, plane) => plane,
+            _ => byte,
+        }
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             PixelFormat::Nv12 => "nv12",
+            PixelFormat::Nv21 => "nv21",
             PixelFormat::Gray8 => "gray8",
             PixelFormat::I420 => "i420",
             PixelFormat::Yuyv => "yuyv",
+            PixelFormat::Uyvy => "uyvy",
             PixelFormat::Rgb24 => "rgb24",
             PixelFormat::Bgr24 => "bgr24",
             PixelFormat::Rgba => "rgba",

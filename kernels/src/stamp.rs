@@ -10,7 +10,6 @@ use crate::dice::Dice;
 use crate::native::{signed, sizes};
 use crate::plane::Part;
 use crate::rearrange::COLOUR;
-use crate::shape::PixelFormat;
 use crate::stem::{
     Entry, Given, Op, Picture, Sample, Setting, SettingKind, Stage, Stem, Takes, Values, launch,
     params, portable,
@@ -185,7 +184,7 @@ fn overlay_sample(dice: &mut Dice, width: u32, height: u32) -> Sample {
 }
 
 fn is_halved(picture: Picture, plane: usize) -> bool {
-    plane > 0 && matches!(picture.shape.format, PixelFormat::Nv12 | PixelFormat::I420)
+    plane > 0 && picture.shape.format.is_halved()
 }
 
 fn text(stage: &mut dyn Stage, given: &[Given], values: &Values<'_>) -> Result<Given, String> {
@@ -194,12 +193,11 @@ fn text(stage: &mut dyn Stage, given: &[Given], values: &Values<'_>) -> Result<G
     let (mask, mask_width, mask_height) = font::mask(values.text("text"), scale)?;
     let mask = stage.constant(mask)?;
     let [x, y] = ["x", "y"].map(|name| values.number(name) as u32);
-    let mut component = 0;
     for (number, part) in picture.shape.planes().into_iter().enumerate() {
         let halvings = u32::from(is_halved(picture, number));
         for byte in 0..part.bytes {
+            let component = picture.shape.format.component(number, byte as usize);
             let value = values.numbers("colour").get(component).copied().unwrap_or(255) as u32;
-            component += 1;
             let scalars = [
                 mask_width,
                 mask_height,

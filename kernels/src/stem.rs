@@ -60,6 +60,7 @@ impl Takes {
     pub const PLANES: Takes = Takes::Picture(&[
         PixelFormat::Gray8,
         PixelFormat::Nv12,
+        PixelFormat::Nv21,
         PixelFormat::I420,
         PixelFormat::Rgb24,
         PixelFormat::Bgr24,

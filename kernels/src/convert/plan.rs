@@ -36,7 +36,7 @@ pub fn picture(
     if to == PixelFormat::Gray8 {
         return gray(stage, from);
     }
-    if to == PixelFormat::Yuyv && yuv(from.shape).is_none() {
+    if is_packed(to) && yuv(from.shape).is_none() {
         let planar = picture(stage, from, PixelFormat::I420, is_709, range)?;
         return picture(stage, planar, to, is_709, range);
     }
@@ -75,10 +75,9 @@ fn gray(stage: &mut dyn Stage, from: Picture) -> Result<Picture, String> {
     }
     let limited = from.shape.range == Range::Limited;
     let luma = match from.shape.format {
-        PixelFormat::Yuyv => {
+        format if is_packed(format) => {
             let luma = stage.picture(shape)?;
-            let part = Part { width, bytes: 1, ..from.shape.planes()[0] };
-            let lane = Lane { part, step: 2 };
+            let [lane, ..] = lanes(from.shape);
             let to = Lane::whole(luma.shape.planes()[0]);
             stage.run(rearrange::command(from.buffer, lane, luma.buffer, to, Map::SAME, 0));
             luma.buffer
@@ -140,6 +139,11 @@ fn rgb_to_yuv(
     Ok(made)
 }
 
+/// Whether luma lies between chroma of half the width.
+fn is_packed(format: PixelFormat) -> bool {
+    matches!(format, PixelFormat::Yuyv | PixelFormat::Uyvy)
+}
+
 /// Where luma, Cb and Cr lie, a byte to a sample.
 fn lanes(shape: Shape) -> [Lane; 3] {
     let planes = shape.planes();
@@ -147,10 +151,15 @@ fn lanes(shape: Shape) -> [Lane; 3] {
         PixelFormat::Nv12 => {
             [Lane::whole(planes[0]), Lane::byte(planes[1], 0), Lane::byte(planes[1], 1)]
         }
+        PixelFormat::Nv21 => {
+            [Lane::whole(planes[0]), Lane::byte(planes[1], 1), Lane::byte(planes[1], 0)]
+        }
         PixelFormat::I420 => [0, 1, 2].map(|i| Lane::whole(planes[i])),
         _ => {
-            let part = Part { width: shape.width, bytes: 1, ..planes[0] };
-            [Lane { part, step: 2 }, Lane::byte(planes[0], 1), Lane::byte(planes[0], 3)]
+            let at = u32::from(shape.format == PixelFormat::Uyvy);
+            let part = Part { offset: at, width: shape.width, bytes: 1, ..planes[0] };
+            let chroma = |number: u32| Lane::byte(planes[0], 2 * number + 1 - at);
+            [Lane { part, step: 2 }, chroma(0), chroma(1)]
         }
     }
 }
@@ -158,7 +167,7 @@ fn lanes(shape: Shape) -> [Lane; 3] {
 /// Luma is copied; chroma rows are doubled, or every other one is left out.
 fn yuv_to_yuv(stage: &mut dyn Stage, from: Picture, to: PixelFormat) -> Result<Picture, String> {
     let made = stage.picture(Shape { format: to, ..from.shape })?;
-    let rows = |format| if format == PixelFormat::Yuyv { 1 } else { 0 };
+    let rows = |format| i32::from(is_packed(format));
     let chroma = match rows(from.shape.format) - rows(to) {
         0 => Map::SAME,
         1 => Map { x: [0, 1, 0], y: [0, 0, 2], shift: 0 },
@@ -169,7 +178,7 @@ fn yuv_to_yuv(stage: &mut dyn Stage, from: Picture, to: PixelFormat) -> Result<P
         let map = if number == 0 { Map::SAME } else { chroma };
         stage.run(rearrange::command(from.buffer, a, made.buffer, b, map, 0));
     }
-    if to == PixelFormat::Yuyv && from.shape.width % 2 == 1 {
+    if is_packed(to) && from.shape.width % 2 == 1 {
         // The second luma of the last pair has no pixel; it repeats the first.
         let (a, b) = (lanes(from.shape)[0], lanes(made.shape)[0]);
         let last = |lane: Lane, back: u32| Lane {
