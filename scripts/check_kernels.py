@@ -82,6 +82,11 @@ def gray_filters(c):
     c.same("gray | erode", cv2.erode(g, square(3)))
     c.same("gray | dilate size=7", cv2.dilate(g, square(7)))
     c.same("gray | pyramid_down", cv2.pyrDown(g))
+    # OpenCV's operators are scaled by 1 / (4 * 3 * 255), each of four factors.
+    strength = cv2.cornerHarris(g, 3, 3, 1 / 16) * 3060.0**4 / 2**32
+    c.same("gray | corners", np.clip(np.floor(strength), 0, 255), 3)
+    c.same("gray | bilateral", cv2.bilateralFilter(g, 5, 30, 2), 1)
+    c.same("gray | bilateral size=9 alike=60 near=3", cv2.bilateralFilter(g, 9, 60, 3), 1)
     blurred = cv2.GaussianBlur(g, (5, 5), 0)
     c.same("gray | unsharp", cv2.addWeighted(g, 2, blurred, -1, 0))
     c.same("gray | absdiff", cv2.absdiff(g, before))
@@ -109,6 +114,12 @@ def geometry(c):
     c.same("gray | crop x=3 y=5 width=40 height=30", g[5:35, 3:43])
     padded = cv2.copyMakeBorder(g, 2, 1, 3, 4, cv2.BORDER_CONSTANT, value=16)
     c.same("gray | pad left=3 top=2 right=4 bottom=1", padded)
+    whole = [62000, 9000, -120000, -9000, 62000, 300000]
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    matrix = np.array(whole, np.float64).reshape(2, 3) / 65536
+    turned = cv2.warpAffine(g, matrix, (c.width, c.height), flags=flags, borderValue=16)
+    # Places are rounded to 1/32 of a sample; OpenCV's newest form does not round them.
+    c.same("gray | warp map=" + ",".join(map(str, whole)), turned, 10)
     half = (c.width // 2, c.height // 2)
     for size in [(150, 90), (61, 41), half]:
         to = f"gray | resize width={size[0]} height={size[1]} filter="
@@ -130,6 +141,11 @@ def colours(c):
     c.same("convert to=i420 | convert to=rgba", cv2.cvtColor(rgb, cv2.COLOR_RGB2RGBA))
     yuyv = c.run("convert to=yuyv")[-c.width * c.height * 2 :].reshape(c.height, c.width, 2)
     c.same("convert to=yuyv | convert to=rgb24", cv2.cvtColor(yuyv, cv2.COLOR_YUV2RGB_YUYV))
+    c.same("convert to=uyvy", yuyv[:, :, ::-1])
+    c.same("convert to=uyvy | convert to=rgb24", cv2.cvtColor(yuyv, cv2.COLOR_YUV2RGB_YUYV))
+    nv21 = np.concatenate([y, np.stack([v, u], -1).reshape(u.shape[0], -1)])
+    c.same("convert to=nv21", nv21)
+    c.same("convert to=nv21 | convert to=rgb24", cv2.cvtColor(nv21, cv2.COLOR_YUV2RGB_NV21))
     c.same("convert to=rgb24 | convert to=gray8", cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))
     luma = cv2.cvtColor(rgb, cv2.COLOR_RGB2YUV_I420)[: c.height]
     got = c.run("convert to=rgb24 | convert to=i420")[-c.width * c.height * 3 // 2 :]

@@ -10,9 +10,11 @@
 //! Cb and Cr (ITU-R BT.601 sampling 4:2:0).
 
 pub mod absdiff;
+pub mod bilateral;
 pub mod blur;
 pub mod boxes;
 pub mod convert;
+pub mod corners;
 mod dice;
 pub mod edges;
 pub mod gray;
@@ -42,6 +44,7 @@ pub mod temporal;
 #[cfg(test)]
 mod testing;
 pub mod threshold;
+pub mod warp;
 
 use hw::Kernel;
 
@@ -51,7 +54,7 @@ pub use shape::{PixelFormat, Range, Shape};
 pub use stem::{Entry, Op, Stem};
 
 /// Every stem there is.
-pub static STEMS: [&Stem; 24] = [
+pub static STEMS: [&Stem; 27] = [
     &gray::STEM,
     &half::STEM,
     &absdiff::STEM,
@@ -76,6 +79,9 @@ pub static STEMS: [&Stem; 24] = [
     &motion::STEM,
     &mog2::STEM,
     &h264::STEM,
+    &bilateral::STEM,
+    &corners::STEM,
+    &warp::STEM,
 ];
 
 /// Every kernel with its reference.
