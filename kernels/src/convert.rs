@@ -471,13 +471,10 @@ fn rgb_plane_row(inputs: &[&[u8]], s: &[usize; 13], y: usize, to: &mut [u8]) {
         let [a, green_sums, c] = &sums;
         let (red_sums, blue_sums) = if red_at == 0 { (a, c) } else { (c, a) };
         let mut values = [0u8; CHUNK];
-        let shift = 20 + 2 * halvings as u32;
-        let round = (offset << (2 * halvings)).wrapping_shl(20).wrapping_add(1 << (shift - 1));
-        for (i, value) in values.iter_mut().enumerate() {
-            let sum = red * i32::from(red_sums[i])
-                + green * i32::from(green_sums[i])
-                + blue * i32::from(blue_sums[i]);
-            *value = (sum.wrapping_add(round) >> shift).clamp(0, 255) as u8;
+        let colours = [red_sums, green_sums, blue_sums];
+        match narrow([red, green, blue]) {
+            Some(factors) => weigh_narrow(colours, factors, offset, halvings as u32, &mut values),
+            None => weigh(colours, [red, green, blue], offset, halvings as u32, &mut values),
         }
         let made = count.div_ceil(1 << halvings);
         let to = &mut to[(first >> halvings) * dst_step..];
@@ -489,6 +486,47 @@ fn rgb_plane_row(inputs: &[&[u8]], s: &[usize; 13], y: usize, to: &mut [u8]) {
             }
         }
         first += count;
+    }
+}
+
+/// Factors of fifteen fractional bits, where no more are needed: they fit vector units that
+/// multiply 16 bits.
+#[inline(always)]
+fn narrow(factors: [i32; 3]) -> Option<[i16; 3]> {
+    let fits = |factor: &i32| factor % 32 == 0 && (0..1 << 20).contains(factor);
+    factors.iter().all(fits).then(|| factors.map(|factor| (factor >> 5) as i16))
+}
+
+#[inline(always)]
+fn weigh_narrow(
+    sums: [&[u16; CHUNK]; 3],
+    factors: [i16; 3],
+    offset: i32,
+    halvings: u32,
+    values: &mut [u8; CHUNK],
+) {
+    let shift = 15 + 2 * halvings;
+    let round = (offset << shift) + (1 << (shift - 1));
+    for (i, value) in values.iter_mut().enumerate() {
+        let product = |k: usize| i32::from(factors[k]) * i32::from(sums[k][i] as i16);
+        *value = ((product(0) + product(1) + product(2) + round) >> shift).clamp(0, 255) as u8;
+    }
+}
+
+#[inline(always)]
+fn weigh(
+    sums: [&[u16; CHUNK]; 3],
+    factors: [i32; 3],
+    offset: i32,
+    halvings: u32,
+    values: &mut [u8; CHUNK],
+) {
+    let shift = 20 + 2 * halvings;
+    let round = (offset << (2 * halvings)).wrapping_shl(20).wrapping_add(1 << (shift - 1));
+    for (i, value) in values.iter_mut().enumerate() {
+        let product = |k: usize| factors[k] * i32::from(sums[k][i]);
+        let sum = product(0) + product(1) + product(2);
+        *value = (sum.wrapping_add(round) >> shift).clamp(0, 255) as u8;
     }
 }
 
@@ -534,7 +572,8 @@ fn rgb_plane_sample(dice: &mut Dice, width: u32, height: u32) -> Sample {
     let factors = from_rgb(dice.below(2) == 1, dice.pick(&[Range::Limited, Range::Full]));
     let component = dice.below(3) as usize;
     let offset = if component > 0 { 128 } else { dice.pick(&[16, 0]) };
-    let [r, g, b] = factors[component].map(|factor| factor as u32);
+    let factors = if dice.below(3) == 1 { GRAY } else { factors[component] };
+    let [r, g, b] = factors.map(|factor| factor as u32);
     let (w, h) = (width.div_ceil(1 << halvings), height.div_ceil(1 << halvings));
     let stride = width * step + gap;
     let scalars = [

@@ -73,6 +73,10 @@ fn native(args: &mut CpuArgs<'_>) {
     bands(dst, area.stride, threads, Medians { src, s });
 }
 
+/// Samples that are compared at once.
+const BLOCK: usize = 64;
+type Block = [u8; BLOCK];
+
 struct Medians<'a> {
     src: &'a [u8],
     s: [usize; 7],
@@ -112,12 +116,17 @@ impl Medians<'_> {
             for row in &mut sorted {
                 repeat_ends(row, len, channels, SIDE / 2);
             }
-            let windows: [&[u8]; AREA] = std::array::from_fn(|n| {
-                let moved = (n % SIDE) as isize - (SIDE / 2) as isize;
-                sorted[n / SIDE].from(moved * channels as isize, len)
-            });
-            for (i, to) in to[..len].iter_mut().enumerate() {
-                *to = middle(std::array::from_fn(|n| windows[n][i]));
+            for (number, to) in to[..len].chunks_mut(BLOCK).enumerate() {
+                let windows: [&Block; AREA] = std::array::from_fn(|n| {
+                    let moved = (n % SIDE) as isize - (SIDE / 2) as isize;
+                    let at = (number * BLOCK) as isize + moved * channels as isize;
+                    sorted[n / SIDE].from(at, BLOCK).first_chunk().expect("a block")
+                });
+                let mut found = [0u8; BLOCK];
+                for (i, found) in found.iter_mut().enumerate() {
+                    *found = middle(std::array::from_fn(|n| windows[n][i]));
+                }
+                to.copy_from_slice(&found[..to.len()]);
             }
         }
     }
@@ -131,11 +140,30 @@ fn sort_columns<const SIDE: usize>(
     sort: impl Fn([u8; SIDE]) -> [u8; SIDE],
 ) {
     let len = rows[0].len();
-    let mut sorted = sorted.each_mut().map(|row| &mut row.row()[..len]);
-    for i in 0..len {
-        let column = sort(std::array::from_fn(|n| rows[n][i]));
-        for (row, value) in sorted.iter_mut().zip(column) {
-            row[i] = value;
+    for first in (0..len).step_by(BLOCK) {
+        let mut ends = [[0; BLOCK]; SIDE];
+        let mut ends = ends.iter_mut();
+        let columns = rows.map(|row| block(&row[first..], ends.next().expect("one each")));
+        let mut blocks = [[0; BLOCK]; SIDE];
+        for i in 0..BLOCK {
+            let column = sort(std::array::from_fn(|n| columns[n][i]));
+            (0..SIDE).for_each(|n| blocks[n][i] = column[n]);
+        }
+        for (row, block) in sorted.iter_mut().zip(&blocks) {
+            let room = BLOCK.min(len - first);
+            row.row()[first..][..room].copy_from_slice(&block[..room]);
+        }
+    }
+}
+
+/// The first samples of a row; where it is shorter, `end` with what there is.
+#[inline(always)]
+fn block<'a>(row: &'a [u8], end: &'a mut Block) -> &'a Block {
+    match row.first_chunk() {
+        Some(block) => block,
+        None => {
+            end[..row.len()].copy_from_slice(row);
+            end
         }
     }
 }

@@ -89,9 +89,15 @@ impl Turn<'_> {
 
     #[inline(always)]
     fn one_by_one(&self, [x, y]: [usize; 2], [wide, high]: [usize; 2], to: &mut [u8]) {
-        for (dx, dy) in (0..high).flat_map(|dy| (0..wide).map(move |dx| (dx, dy))) {
-            let at = source(&self.s, x + dx, y + dy).expect("turned whole");
-            to[dy * self.s[6] + x + dx] = self.src[at];
+        if wide == 0 {
+            return;
+        }
+        let step = self.s[1] as isize * signed(self.s[15]) as isize;
+        for dy in 0..high {
+            let at = source(&self.s, x, y + dy).expect("turned whole");
+            for dx in 0..wide {
+                to[dy * self.s[6] + x + dx] = self.src[at.wrapping_add_signed(dx as isize * step)];
+            }
         }
     }
 }
@@ -120,9 +126,12 @@ mod avx2 {
     #[target_feature(enable = "avx2")]
     pub(super) fn turn(turn: &Turn<'_>, [x, y]: [usize; 2], to: &mut [u8]) {
         let last = if turn.is_backward() { y + 2 * SIDE - 1 } else { y };
-        let rows: [&[u8; 2 * SIDE]; SIDE] = turn.rows(x, last);
-        // SAFETY: each row has the bytes that are read.
-        let mut rows = rows.map(|row| unsafe { _mm256_loadu_si256(row.as_ptr().cast()) });
+        let from: [&[u8; 2 * SIDE]; SIDE] = turn.rows(x, last);
+        let mut rows = [_mm256_setzero_si256(); SIDE];
+        for (row, from) in rows.iter_mut().zip(from) {
+            // SAFETY: each row has the bytes that are read.
+            *row = unsafe { _mm256_loadu_si256(from.as_ptr().cast()) };
+        }
         for _ in 0..4 {
             let before = rows;
             for n in 0..SIDE / 2 {
@@ -130,21 +139,25 @@ mod avx2 {
                 rows[2 * n + 1] = _mm256_unpackhi_epi8(before[n], before[n + SIDE / 2]);
             }
         }
+        let (first, step) = match turn.is_backward() {
+            true => (x + (2 * SIDE - 1) * turn.s[6], turn.s[6].wrapping_neg()),
+            false => (x, turn.s[6]),
+        };
         for (n, row) in rows.into_iter().enumerate() {
-            for (n, half) in [(n, _mm256_castsi256_si128(row)), (n + SIDE, upper(row))] {
-                let n = if turn.is_backward() { 2 * SIDE - 1 - n } else { n };
-                let to = to[n * turn.s[6] + x..].first_chunk_mut::<SIDE>();
-                let to = to.expect("a square lies within the result");
-                // SAFETY: there is room for sixteen bytes.
-                unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), half) };
-            }
+            let at = first.wrapping_add(n.wrapping_mul(step));
+            store(to, at, _mm256_castsi256_si128(row));
+            let below = at.wrapping_add(SIDE.wrapping_mul(step));
+            store(to, below, _mm256_extracti128_si256(row, 1));
         }
     }
 
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn upper(row: __m256i) -> __m128i {
-        _mm256_extracti128_si256(row, 1)
+    fn store(to: &mut [u8], at: usize, row: __m128i) {
+        let to: &mut [u8; SIDE] =
+            to[at..].first_chunk_mut().expect("a square lies within the result");
+        // SAFETY: there is room for sixteen bytes.
+        unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), row) };
     }
 }
 
