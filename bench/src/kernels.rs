@@ -4,6 +4,7 @@
 //! those that must be read and written once; GB/s are set beside a plain copy of 64 MiB measured
 //! in the same run, which no cache holds.
 
+mod html;
 mod opencv;
 
 use std::path::PathBuf;
@@ -37,6 +38,9 @@ pub struct Options {
     /// Folder of OpenCV's Python package, to compare with it where it is there
     #[arg(long, default_value = ".tools/opencv")]
     pub opencv: PathBuf,
+    /// Write a page with plots to this file too
+    #[arg(long)]
+    pub html: Option<PathBuf>,
     /// Where compiled kernels are kept
     #[arg(long)]
     pub cache_dir: Option<PathBuf>,
@@ -49,7 +53,15 @@ impl Default for Options {
     fn default() -> Self {
         let sizes = vec![(1280, 720), (1920, 1080)];
         let opencv = PathBuf::from(".tools/opencv");
-        Self { device: None, sizes, budget_ms: 150, opencv, cache_dir: None, json: false }
+        Self {
+            device: None,
+            sizes,
+            budget_ms: 150,
+            opencv,
+            html: None,
+            cache_dir: None,
+            json: false,
+        }
     }
 }
 
@@ -68,6 +80,9 @@ pub enum Error {
     /// Ask for another size.
     #[error("size {0} x {1}: each side must be 1 to {max}", max = road::SIDE_MAX)]
     Size(u32, u32),
+    /// Name another file.
+    #[error("{path}: {detail}")]
+    Write { path: String, detail: String },
     /// The device does not do its work.
     #[error(transparent)]
     Device(#[from] hw::Error),
@@ -147,7 +162,15 @@ pub fn run(options: &Options) -> Result<Report, Error> {
     }
     let operations = operations(options, budget);
     let devices = devices.iter().map(|d| (d.info().id.clone(), d.info().name.clone())).collect();
-    Ok(Report { devices, cpu_threads: config.cpu_threads, memory_gb_per_s, rows, operations })
+    let cpu_threads = config.cpu_threads;
+    let report = Report { devices, cpu_threads, memory_gb_per_s, rows, operations };
+    if let Some(path) = &options.html {
+        std::fs::write(path, html::page(&report)).map_err(|error| Error::Write {
+            path: path.display().to_string(),
+            detail: error.to_string(),
+        })?;
+    }
+    Ok(report)
 }
 
 /// What OpenCV is faster or slower at; nothing where it is not there.

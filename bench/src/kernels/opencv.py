@@ -20,6 +20,7 @@ rgb2 = np.dstack([g2, g, g2])
 out_gray, out_rgb = np.empty_like(g), np.empty_like(rgb)
 square3, square7 = np.ones((3, 3), np.uint8), np.ones((7, 7), np.uint8)
 sharp = np.array([[0, -1, 0], [-1, 5, -1], [0, -1, 0]], np.float32)
+turned = np.array([[62000, 9000, -120000], [-9000, 62000, 300000]], np.float64) / 65536
 half, third = (w // 2, h // 2), (w * 2 // 3, h * 2 // 3)
 
 

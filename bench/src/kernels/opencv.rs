@@ -83,6 +83,16 @@ const PAIRS: &[Pair] = &[
         r#""op": "resize", "width": THIRD_W, "height": THIRD_H, "filter": "lanczos""#,
         "cv2.resize(rgb, third, interpolation=cv2.INTER_LANCZOS4)",
     ),
+    rgb(
+        "resize 2/3 area rgb",
+        r#""op": "resize", "width": THIRD_W, "height": THIRD_H, "filter": "area""#,
+        "cv2.resize(rgb, third, interpolation=cv2.INTER_AREA)",
+    ),
+    gray(
+        "resize 2/3 bilinear",
+        r#""op": "resize", "width": THIRD_W, "height": THIRD_H"#,
+        "cv2.resize(g, third, interpolation=cv2.INTER_LINEAR)",
+    ),
     gray("flip", r#""op": "flip""#, "cv2.flip(g, 1, out_gray)"),
     gray("transpose", r#""op": "transpose""#, "cv2.transpose(g)"),
     gray("gaussian 5", r#""op": "gaussian""#, "cv2.GaussianBlur(g, (5, 5), 0, out_gray)"),
@@ -116,6 +126,13 @@ const PAIRS: &[Pair] = &[
     gray("equalise", r#""op": "equalise""#, "cv2.equalizeHist(g, out_gray)"),
     gray("integral", r#""op": "integral""#, "cv2.integral(g)"),
     gray("pyramid_down", r#""op": "pyramid_down""#, "cv2.pyrDown(g)"),
+    gray("bilateral 5", r#""op": "bilateral""#, "cv2.bilateralFilter(g, 5, 30, 2)"),
+    gray("corners", r#""op": "corners""#, "cv2.cornerHarris(g, 3, 3, 1 / 16)"),
+    rgb(
+        "warp rgb",
+        r#""op": "warp", "map": [62000, 9000, -120000, -9000, 62000, 300000]"#,
+        "cv2.warpAffine(rgb, turned, (w, h), out_rgb, cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)",
+    ),
     gray("psnr", r#""op": "psnr""#, "cv2.PSNR(g, g2)"),
 ];
 

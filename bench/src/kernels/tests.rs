@@ -53,3 +53,28 @@ fn sizes_are_read() {
         assert!(parse_size(bad).is_err(), "{bad}");
     }
 }
+
+#[test]
+fn the_page_has_a_bar_for_each_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("out.html");
+    let options = Options { html: Some(page.clone()), ..quick(Some("cpu0"), &[(64, 48)]) };
+    let mut report = run(&options).unwrap();
+    let written = std::fs::read_to_string(page).unwrap();
+    assert_eq!(written, html::page(&report));
+    let operation = |op: &str, ratio: f64| opencv::OpRow {
+        op: op.to_string(),
+        width: 64,
+        height: 48,
+        ours_us: 1.0,
+        opencv_us: ratio,
+        ratio,
+    };
+    report.operations = vec![operation("fast <b>", 2.0), operation("slow", 0.5)];
+    let page = html::page(&report);
+    assert_eq!(page.matches("<rect").count(), report.rows.len() + 2);
+    assert!(page.contains("fast &lt;b&gt;") && page.contains("0.50 x"), "{page}");
+    let nowhere = Options { html: Some(folder.path().join("no/out.html")), ..options };
+    let error = run(&nowhere).unwrap_err().to_string();
+    assert!(error.contains("out.html: "), "{error}");
+}
