@@ -58,3 +58,32 @@ fn remembered_tenants_are_bounded() {
     }
     assert!(queue.served_us.len() <= TENANTS_MAX);
 }
+
+/// Tenants that always have jobs waiting, long or short ones, many or few: each gets as much device
+/// time as the others, by Jain's index (1984), which is 1 where all are equal.
+#[test]
+fn device_time_is_shared_evenly() {
+    let tenants =
+        [("long", 9_000, 2), ("short", 300, 20), ("middling", 2_400, 6), ("rare", 800, 1)];
+    let mut queue = Queue::default();
+    let (mut had_us, mut waiting) = ([0u64; 4], [0usize; 4]);
+    for turn in 0..4000 {
+        for (number, (name, _, jobs)) in tenants.iter().enumerate() {
+            while waiting[number] < *jobs {
+                push(&mut queue, rank(0, name, u64::MAX), number as u32);
+                waiting[number] += 1;
+            }
+        }
+        let number = queue.pop().expect("all have jobs waiting") as usize;
+        let (name, cost_us, _) = tenants[number];
+        // Costs are never quite alike.
+        let took_us = cost_us * (85 + turn % 31) / 100;
+        queue.charge(name, took_us);
+        (waiting[number], had_us[number]) = (waiting[number] - 1, had_us[number] + took_us);
+    }
+    let shares = had_us.map(|us| us as f64);
+    let index = shares.iter().sum::<f64>().powi(2)
+        / (4.0 * shares.iter().map(|share| share * share).sum::<f64>());
+    println!("Jain's index {index:.4} of {had_us:?}");
+    assert!(index >= 0.95, "{index} of {had_us:?}");
+}

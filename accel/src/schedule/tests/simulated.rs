@@ -177,3 +177,84 @@ fn an_endless_overload_is_refused_at_the_door() {
         assert!(share(run.refused) <= 75.0, "seed {seed}: {:.1} % refused", share(run.refused));
     }
 }
+
+/// Costs as they are on average, known beforehand.
+fn oracle() -> Costs {
+    let mut costs = Costs::default();
+    for (kind, device) in (0..6).flat_map(|kind| (0..DEVICES.len()).map(move |d| (kind, d))) {
+        (0..8).for_each(|_| costs.learn(kind as u64, device, COSTS_US[kind][DEVICES[device]]));
+    }
+    costs
+}
+
+#[test]
+fn learned_costs_cost_little_beside_known_ones() {
+    let oracle = oracle();
+    for seed in [1, 2, 3] {
+        let learned = simulate(seed, 0, None, ours).makespan_us as f64;
+        let known = simulate(seed, 0, None, |views, _, job| ours(views, &oracle, job));
+        let regret = 100.0 * (learned / known.makespan_us as f64 - 1.0);
+        println!("seed {seed}: {regret:.1} % later than with known costs");
+        assert!(regret <= 5.0, "seed {seed}: {regret:.1} %");
+    }
+}
+
+/// The earliest end of all assignments of these jobs; `loads` is what the devices have already.
+fn best_us(jobs: &[usize], loads: [u64; DEVICES.len()], mut best: u64) -> u64 {
+    let Some((kind, rest)) = jobs.split_first() else {
+        return best.min(loads.into_iter().max().unwrap_or(0));
+    };
+    for device in 0..DEVICES.len() {
+        let mut loads = loads;
+        loads[device] += COSTS_US[*kind][DEVICES[device]];
+        // Of devices alike, the first.
+        let is_twin = (0..device).any(|other| {
+            DEVICES[other] == DEVICES[device]
+                && loads[other] + COSTS_US[*kind][DEVICES[device]] == loads[device]
+        });
+        if !is_twin && loads[device] < best {
+            best = best_us(rest, loads, best);
+        }
+    }
+    best
+}
+
+/// When the last of a few jobs ends that are sent one after the other, without knowing the next.
+fn sent_us(jobs: &[usize], costs: &Costs) -> u64 {
+    let mut loads = [0u64; DEVICES.len()];
+    for kind in jobs {
+        let view = |device: usize| DeviceView {
+            is_accelerator: DEVICES[device] > 0,
+            quarantined_us: 0,
+            is_warming: false,
+            backlog_us: loads[device],
+            room: usize::MAX,
+        };
+        let views: Vec<DeviceView> = (0..DEVICES.len()).map(view).collect();
+        let job = JobView { signature: *kind as u64, ..JobView::default() };
+        let device = ours(&views, costs, &job).expect("there is room");
+        loads[device] += COSTS_US[*kind][DEVICES[device]];
+    }
+    loads.into_iter().max().unwrap_or(0)
+}
+
+/// Beside the best of all assignments, which knows all jobs beforehand. Sent in any order, jobs are
+/// 10 % late on average; longest first, 2 %.
+#[test]
+fn a_few_jobs_end_near_the_best_assignment() {
+    let (costs, mut random) = (oracle(), Random(1));
+    let (mut as_they_come, mut longest_first, mut cases) = (0.0, 0.0, 0.0);
+    for case in 0..420 {
+        let mut jobs: Vec<usize> = (0..2 + case % 7).map(|_| random.below(6) as usize).collect();
+        let best = best_us(&jobs, [0; DEVICES.len()], u64::MAX) as f64;
+        let ratio = |jobs: &[usize]| sent_us(jobs, &costs) as f64 / best;
+        as_they_come += ratio(&jobs);
+        jobs.sort_by_key(|kind| std::cmp::Reverse(COSTS_US[*kind].iter().min()));
+        longest_first += ratio(&jobs);
+        cases += 1.0;
+    }
+    let [as_they_come, longest_first] = [as_they_come / cases, longest_first / cases];
+    println!("seed 1: {as_they_come:.3} x the best as they come, {longest_first:.3} x sorted");
+    assert!((1.0..=1.15).contains(&as_they_come), "{as_they_come}");
+    assert!((1.0..=1.1).contains(&longest_first), "{longest_first}");
+}
