@@ -76,6 +76,13 @@ fn pipelines_run_from_the_shell() -> Result<()> {
     let wrong = video(&["run", "gray | score", &path("in.y4m"), &path("out.mp4")])?;
     let complaint = String::from_utf8_lossy(&wrong.stderr);
     assert!(complaint.contains("returns no picture; write a jsonl file"), "{complaint}");
+    let pairs = [("gray | jpeg", "out.mp4"), ("gray | encode", "out.y4m"), ("encode", "out.avi")];
+    for (pipeline, name) in pairs {
+        let wrong = video(&["run", pipeline, &path("in.y4m"), &path(name)])?;
+        let complaint = String::from_utf8_lossy(&wrong.stderr);
+        let mend = "ends in coded pictures: write avi or jpg after jpeg, mp4 or h264 after encode";
+        assert!(complaint.contains(mend), "{pipeline} to {name}: {complaint}");
+    }
     Ok(())
 }
 

@@ -73,7 +73,7 @@ impl Target {
         let has_blob =
             plan.returns.iter().any(|(_, r)| matches!(r, accel::plan::Returned::Blob(_)));
         match (self.kind, returned) {
-            _ if wants_blob && has_blob => {}
+            _ if wants_blob && has_blob && encoded(&plan).is_none() => {}
             (Kind::Avi | Kind::Jpeg, Some((name, _))) => {
                 append(&mut pipeline, "jpeg", json!({ "quality": 92 }), &name)?;
             }
@@ -86,10 +86,15 @@ impl Target {
                 self.begin(head(shape))?;
             }
             (Kind::Raw, Some(_)) | (Kind::Lines, _) => self.begin(String::new())?,
-            (_, None) => {
-                let path = self.path.display();
-                bail!("{path}: the pipeline returns no picture; write a jsonl file")
-            }
+            (_, None) if has_blob => bail!(
+                "{}: the pipeline ends in coded pictures: write avi or jpg after jpeg, mp4 or h264 \
+                 after encode, or leave that step out",
+                self.path.display()
+            ),
+            (_, None) => bail!(
+                "{}: the pipeline returns no picture; write a jsonl file",
+                self.path.display()
+            ),
         }
         if self.kind == Kind::Stream {
             self.shape = encoded(&accel::plan(&pipeline, frame.shape())?);
