@@ -20,14 +20,12 @@ pub use self::compile::{Target, compile, is_available};
 use crate::Config;
 use crate::command::{Arg, BufferId, Command, Kernel, Launch};
 use crate::device::{
-    Device, DeviceInfo, Error, Kind, Result, check_alloc, check_distinct, check_pending,
-    check_range, unknown_buffer,
+    Device, DeviceInfo, Error, Kind, Result, check_distinct, check_pending, check_range,
 };
+use crate::pool::{Held, Pool};
 
 /// Threads of a block.
 pub const GROUP_SIZE: usize = 128;
-/// Buffers are made in multiples of this, so that freed ones fit again.
-const BUFFER_GRAIN_BYTES: usize = 4096;
 /// For devices whose machine code the compiler does not know: they translate this themselves.
 const PTX_CAPABILITY: u32 = 90;
 
@@ -88,26 +86,16 @@ pub struct CudaDevice {
     info: DeviceInfo,
     /// Compute capability, such as 90.
     capability: u32,
-    pool_bytes_max: usize,
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
     kernels: HashMap<&'static str, CudaFunction>,
     /// Before and after each command.
     pending: Vec<(CudaEvent, CudaEvent)>,
-    buffers: HashMap<BufferId, Held>,
-    pool: Vec<CudaSlice<u8>>,
-    next_id: u64,
-}
-
-struct Held {
-    memory: CudaSlice<u8>,
-    /// Size that was asked for.
-    bytes: usize,
+    buffers: Pool<CudaSlice<u8>>,
 }
 
 impl CudaDevice {
@@ -131,8 +119,12 @@ impl CudaDevice {
             compute_units: units.max(1) as u32,
         };
         let capability = (10 * major + minor) as u32;
-        let (pool_bytes_max, state) = (config.pool_bytes_max, Mutex::default());
-        Ok(Self { info, capability, pool_bytes_max, context, stream, state })
+        let state = State {
+            kernels: HashMap::new(),
+            pending: Vec::new(),
+            buffers: Pool::new(config.pool_bytes_max),
+        };
+        Ok(Self { info, capability, context, stream, state: Mutex::new(state) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -143,8 +135,8 @@ impl CudaDevice {
         move |error| failed(&self.info.id, doing, error)
     }
 
-    fn held<'a>(&self, state: &'a State, id: BufferId) -> Result<&'a Held> {
-        state.buffers.get(&id).ok_or_else(|| unknown_buffer(&self.info, id))
+    fn held<'a>(&self, state: &'a State, id: BufferId) -> Result<&'a Held<CudaSlice<u8>>> {
+        state.buffers.held(&self.info, id)
     }
 
     fn load(&self, state: &mut State, kernel: &'static Kernel) -> Result<()> {
@@ -168,12 +160,10 @@ impl CudaDevice {
     }
 
     fn launch(&self, state: &mut State, launch: &Launch) -> Result<(CudaEvent, CudaEvent)> {
-        launch.check(|id| state.buffers.get(&id).map(|held| held.bytes)).map_err(|detail| {
-            Error::BadLaunch {
-                device: self.info.id.clone(),
-                kernel: launch.kernel.stem.to_string(),
-                detail,
-            }
+        launch.check(|id| state.buffers.bytes_of(id)).map_err(|detail| Error::BadLaunch {
+            device: self.info.id.clone(),
+            kernel: launch.kernel.stem.to_string(),
+            detail,
         })?;
         self.load(state, launch.kernel)?;
         let mut builder = self.stream.launch_builder(&state.kernels[launch.kernel.stem]);
@@ -213,11 +203,10 @@ impl CudaDevice {
         let event = || self.stream.record_event(Some(CUevent_flags::CU_EVENT_DEFAULT));
         let before = event().map_err(failed())?;
         if bytes > 0 {
-            let mut target =
-                state.buffers.remove(&to).ok_or_else(|| unknown_buffer(&self.info, to))?;
+            let mut target = state.buffers.take(&self.info, to)?;
             let source = self.held(state, from)?.memory.slice(..bytes);
             let copied = self.stream.memcpy_dtod(&source, &mut target.memory.slice_mut(..bytes));
-            state.buffers.insert(to, target);
+            state.buffers.put_back(to, target);
             copied.map_err(failed())?;
         }
         Ok((before, event().map_err(failed())?))
@@ -230,41 +219,20 @@ impl Device for CudaDevice {
     }
 
     fn alloc(&self, bytes: usize) -> Result<BufferId> {
-        check_alloc(&self.info, bytes)?;
-        let capacity = bytes.next_multiple_of(BUFFER_GRAIN_BYTES);
-        let mut state = self.state();
-        let memory = match state.pool.iter().position(|memory| memory.len() == capacity) {
-            Some(at) => state.pool.swap_remove(at),
-            None => {
-                // SAFETY: content is unspecified until written, as the trait says.
-                let memory = unsafe { self.stream.alloc::<u8>(capacity) };
-                memory.map_err(|error| no_memory(&self.info, bytes, error))?
-            }
-        };
-        let id = BufferId(state.next_id);
-        state.next_id += 1;
-        state.buffers.insert(id, Held { memory, bytes });
-        Ok(id)
+        self.state().buffers.alloc(&self.info, bytes, |capacity| {
+            // SAFETY: content is unspecified until written, as the trait says.
+            let memory = unsafe { self.stream.alloc::<u8>(capacity) };
+            memory.map_err(|error| no_memory(&self.info, bytes, error))
+        })
     }
 
     fn free(&self, buffer: BufferId) -> Result<()> {
-        let mut state = self.state();
-        let held =
-            state.buffers.remove(&buffer).ok_or_else(|| unknown_buffer(&self.info, buffer))?;
-        let pooled: usize = state.pool.iter().map(CudaSlice::len).sum();
-        if pooled + held.memory.len() > self.pool_bytes_max {
-            state.pool.clear();
-        }
-        if held.memory.len() <= self.pool_bytes_max {
-            state.pool.push(held.memory);
-        }
-        Ok(())
+        self.state().buffers.free(&self.info, buffer)
     }
 
     fn write(&self, buffer: BufferId, offset: usize, data: &[u8]) -> Result<()> {
         let mut state = self.state();
-        let held =
-            state.buffers.get_mut(&buffer).ok_or_else(|| unknown_buffer(&self.info, buffer))?;
+        let held = state.buffers.held_mut(&self.info, buffer)?;
         let end = check_range(&self.info, buffer, held.bytes, offset, data.len())?;
         if data.is_empty() {
             return Ok(());

@@ -12,6 +12,7 @@ pub mod cuda;
 pub mod device;
 pub mod faulty;
 pub mod opencl;
+mod pool;
 pub mod probe;
 
 use std::path::PathBuf;

@@ -24,16 +24,14 @@ use self::cache::Cache;
 use crate::Config;
 use crate::command::{Arg, BufferId, Command, Kernel, Launch};
 use crate::device::{
-    Device, DeviceInfo, Error, Kind, Result, check_alloc, check_distinct, check_pending,
-    check_range, unknown_buffer,
+    Device, DeviceInfo, Error, Kind, Result, check_distinct, check_pending, check_range,
 };
+use crate::pool::{Held, Pool};
 
 /// Work-items of a group on a CPU driven through OpenCL: the kernels give each item a whole row.
 const GROUP_SIZE_CPU: usize = 1;
 /// Work-items of a group on any other device.
 const GROUP_SIZE: usize = 64;
-/// Buffers are made in multiples of this, so that freed ones fit again.
-const BUFFER_GRAIN_BYTES: usize = 4096;
 
 /// What every kernel source starts with.
 const PREAMBLE: &str = include_str!("opencl/prelude.cl");
@@ -86,7 +84,6 @@ fn listed() -> Vec<(Platform, cl_device_id)> {
 pub struct OpenClDevice {
     info: DeviceInfo,
     group_size: usize,
-    pool_bytes_max: usize,
     cache: Cache,
     state: Mutex<State>,
 }
@@ -96,19 +93,9 @@ struct State {
     kernels: HashMap<&'static str, ClKernel>,
     /// Of each command, the event of each launch or copy.
     pending: Vec<Vec<Event>>,
-    buffers: HashMap<BufferId, Held>,
-    pool: Vec<Held>,
+    buffers: Pool<Buffer<u8>>,
     queue: CommandQueue,
     context: Context,
-    next_id: u64,
-}
-
-struct Held {
-    memory: Buffer<u8>,
-    /// Size that was asked for.
-    bytes: usize,
-    /// Size that was allocated.
-    capacity: usize,
 }
 
 impl OpenClDevice {
@@ -130,14 +117,11 @@ impl OpenClDevice {
         let state = State {
             kernels: HashMap::new(),
             pending: Vec::new(),
-            buffers: HashMap::new(),
-            pool: Vec::new(),
+            buffers: Pool::new(config.pool_bytes_max),
             queue,
             context,
-            next_id: 0,
         };
-        let pool_bytes_max = config.pool_bytes_max;
-        Ok(Self { info, group_size, pool_bytes_max, cache, state: Mutex::new(state) })
+        Ok(Self { info, group_size, cache, state: Mutex::new(state) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -148,8 +132,8 @@ impl OpenClDevice {
         move |error| failed(&self.info.id, doing, error)
     }
 
-    fn held<'a>(&self, state: &'a State, id: BufferId) -> Result<&'a Held> {
-        state.buffers.get(&id).ok_or_else(|| unknown_buffer(&self.info, id))
+    fn held<'a>(&self, state: &'a State, id: BufferId) -> Result<&'a Held<Buffer<u8>>> {
+        state.buffers.held(&self.info, id)
     }
 
     fn load(&self, state: &mut State, kernel: &'static Kernel) -> Result<()> {
@@ -201,12 +185,10 @@ impl OpenClDevice {
     }
 
     fn launch(&self, state: &mut State, launch: &Launch) -> Result<Event> {
-        launch.check(|id| state.buffers.get(&id).map(|held| held.bytes)).map_err(|detail| {
-            Error::BadLaunch {
-                device: self.info.id.clone(),
-                kernel: launch.kernel.stem.to_string(),
-                detail,
-            }
+        launch.check(|id| state.buffers.bytes_of(id)).map_err(|detail| Error::BadLaunch {
+            device: self.info.id.clone(),
+            kernel: launch.kernel.stem.to_string(),
+            detail,
         })?;
         self.load(state, launch.kernel)?;
         let kernel = &state.kernels[launch.kernel.stem];
@@ -252,7 +234,7 @@ impl OpenClDevice {
         let source = source.memory.get();
         check_range(&self.info, to, self.held(state, to)?.bytes, 0, bytes)?;
         let State { queue, buffers, .. } = state;
-        let target = buffers.get_mut(&to).ok_or_else(|| unknown_buffer(&self.info, to))?;
+        let target = buffers.held_mut(&self.info, to)?;
         let source = std::mem::ManuallyDrop::new(Buffer::<u8>::new(source));
         // SAFETY: both buffers are alive, distinct, and long enough.
         let event =
@@ -267,43 +249,18 @@ impl Device for OpenClDevice {
     }
 
     fn alloc(&self, bytes: usize) -> Result<BufferId> {
-        check_alloc(&self.info, bytes)?;
-        let capacity = bytes.next_multiple_of(BUFFER_GRAIN_BYTES);
         let mut state = self.state();
-        let held = match state.pool.iter().position(|held| held.capacity == capacity) {
-            Some(at) => Held { bytes, ..state.pool.swap_remove(at) },
-            None => {
-                // SAFETY: no host pointer is given, so the flags ask for plain device memory.
-                let memory = unsafe {
-                    Buffer::create(
-                        &state.context,
-                        CL_MEM_READ_WRITE,
-                        capacity,
-                        std::ptr::null_mut(),
-                    )
-                };
-                let memory = memory.map_err(|error| no_memory(&self.info, bytes, error))?;
-                Held { memory, bytes, capacity }
-            }
-        };
-        let id = BufferId(state.next_id);
-        state.next_id += 1;
-        state.buffers.insert(id, held);
-        Ok(id)
+        let State { buffers, context, .. } = &mut *state;
+        buffers.alloc(&self.info, bytes, |capacity| {
+            let none = std::ptr::null_mut();
+            // SAFETY: no host pointer is given, so the flags ask for plain device memory.
+            let memory = unsafe { Buffer::create(context, CL_MEM_READ_WRITE, capacity, none) };
+            memory.map_err(|error| no_memory(&self.info, bytes, error))
+        })
     }
 
     fn free(&self, buffer: BufferId) -> Result<()> {
-        let mut state = self.state();
-        let held =
-            state.buffers.remove(&buffer).ok_or_else(|| unknown_buffer(&self.info, buffer))?;
-        let pooled: usize = state.pool.iter().map(|held| held.capacity).sum();
-        if pooled + held.capacity > self.pool_bytes_max {
-            state.pool.clear();
-        }
-        if held.capacity <= self.pool_bytes_max {
-            state.pool.push(held);
-        }
-        Ok(())
+        self.state().buffers.free(&self.info, buffer)
     }
 
     fn write(&self, buffer: BufferId, offset: usize, data: &[u8]) -> Result<()> {
@@ -313,7 +270,7 @@ impl Device for OpenClDevice {
             return Ok(());
         }
         let State { queue, buffers, .. } = &mut *state;
-        let held = buffers.get_mut(&buffer).ok_or_else(|| unknown_buffer(&self.info, buffer))?;
+        let held = buffers.held_mut(&self.info, buffer)?;
         // SAFETY: the range is inside the buffer, and a blocking write is done with `data` when
         // it returns.
         let written =

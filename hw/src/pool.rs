@@ -1,0 +1,89 @@
+//! The buffers of a device whose memory a driver gives: who has which, and freed ones that wait to
+//! be used again, because drivers take long to give memory.
+
+use std::collections::HashMap;
+
+use crate::command::BufferId;
+use crate::device::{DeviceInfo, Result, check_alloc, unknown_buffer};
+
+/// Buffers are made in multiples of this, so that freed ones fit again.
+const GRAIN_BYTES: usize = 4096;
+
+/// Buffers with memory of a driver's kind.
+pub(crate) struct Pool<M> {
+    held: HashMap<BufferId, Held<M>>,
+    /// Freed memory, with its size: at most `free_bytes_max` of it.
+    free: Vec<(usize, M)>,
+    free_bytes_max: usize,
+    next_id: u64,
+}
+
+/// Memory of a buffer.
+pub(crate) struct Held<M> {
+    pub memory: M,
+    /// Size that was asked for.
+    pub bytes: usize,
+    capacity: usize,
+}
+
+impl<M> Pool<M> {
+    pub fn new(free_bytes_max: usize) -> Self {
+        Self { held: HashMap::new(), free: Vec::new(), free_bytes_max, next_id: 0 }
+    }
+
+    /// A buffer of memory that was freed, or of what `make` gives of the size it is told.
+    pub fn alloc(
+        &mut self,
+        info: &DeviceInfo,
+        bytes: usize,
+        make: impl FnOnce(usize) -> Result<M>,
+    ) -> Result<BufferId> {
+        check_alloc(info, bytes)?;
+        let capacity = bytes.next_multiple_of(GRAIN_BYTES);
+        let memory = match self.free.iter().position(|(size, _)| *size == capacity) {
+            Some(at) => self.free.swap_remove(at).1,
+            None => make(capacity)?,
+        };
+        let id = BufferId(self.next_id);
+        self.next_id += 1;
+        self.held.insert(id, Held { memory, bytes, capacity });
+        Ok(id)
+    }
+
+    /// Takes a buffer back. What does not fit the limit goes, and all that waited before it.
+    pub fn free(&mut self, info: &DeviceInfo, id: BufferId) -> Result<()> {
+        let held = self.take(info, id)?;
+        let waiting: usize = self.free.iter().map(|(size, _)| size).sum();
+        if waiting + held.capacity > self.free_bytes_max {
+            self.free.clear();
+        }
+        if held.capacity <= self.free_bytes_max {
+            self.free.push((held.capacity, held.memory));
+        }
+        Ok(())
+    }
+
+    pub fn bytes_of(&self, id: BufferId) -> Option<usize> {
+        self.held.get(&id).map(|held| held.bytes)
+    }
+
+    pub fn held(&self, info: &DeviceInfo, id: BufferId) -> Result<&Held<M>> {
+        self.held.get(&id).ok_or_else(|| unknown_buffer(info, id))
+    }
+
+    pub fn held_mut(&mut self, info: &DeviceInfo, id: BufferId) -> Result<&mut Held<M>> {
+        self.held.get_mut(&id).ok_or_else(|| unknown_buffer(info, id))
+    }
+
+    /// Takes a buffer out, to be put back: two of them can be borrowed so.
+    pub fn take(&mut self, info: &DeviceInfo, id: BufferId) -> Result<Held<M>> {
+        self.held.remove(&id).ok_or_else(|| unknown_buffer(info, id))
+    }
+
+    pub fn put_back(&mut self, id: BufferId, held: Held<M>) {
+        self.held.insert(id, held);
+    }
+}
+
+#[cfg(test)]
+mod tests;

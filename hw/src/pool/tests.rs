@@ -1,0 +1,66 @@
+use super::*;
+use crate::device::{Error, Kind};
+
+fn info() -> DeviceInfo {
+    DeviceInfo {
+        id: "opencl0".to_string(),
+        kind: Kind::OpenCl,
+        name: "a fake".to_string(),
+        driver: String::new(),
+        memory_bytes: 1 << 20,
+        compute_units: 1,
+    }
+}
+
+/// Allocates; memory is the number of the call that made it.
+fn alloc(pool: &mut Pool<usize>, made: &mut Vec<usize>, bytes: usize) -> BufferId {
+    let id = pool.alloc(&info(), bytes, |capacity| {
+        made.push(capacity);
+        Ok(made.len())
+    });
+    id.unwrap()
+}
+
+#[test]
+fn freed_memory_of_the_same_size_is_used_again() {
+    let (mut pool, mut made) = (Pool::new(3 * GRAIN_BYTES), Vec::new());
+    let first = alloc(&mut pool, &mut made, 10);
+    pool.free(&info(), first).unwrap();
+    let second = alloc(&mut pool, &mut made, 4000);
+    assert_eq!(made, [GRAIN_BYTES], "both fit one grain");
+    assert_ne!(first, second, "ids are not given twice");
+    assert_eq!((pool.bytes_of(first), pool.bytes_of(second)), (None, Some(4000)));
+    let larger = alloc(&mut pool, &mut made, GRAIN_BYTES + 1);
+    assert_eq!(made, [GRAIN_BYTES, 2 * GRAIN_BYTES]);
+    assert_eq!(pool.held(&info(), larger).unwrap().memory, 2);
+}
+
+#[test]
+fn what_waits_is_bounded() {
+    let (mut pool, mut made) = (Pool::new(3 * GRAIN_BYTES), Vec::new());
+    let ids: Vec<BufferId> = (0..5).map(|_| alloc(&mut pool, &mut made, 1)).collect();
+    for id in ids {
+        pool.free(&info(), id).unwrap();
+        assert!(pool.free.len() <= 3);
+    }
+    let huge = alloc(&mut pool, &mut made, 4 * GRAIN_BYTES);
+    pool.free(&info(), huge).unwrap();
+    assert!(pool.free.is_empty(), "all gave way, and it does not fit either");
+}
+
+#[test]
+fn unknown_and_impossible_buffers_are_refused() {
+    let mut pool: Pool<usize> = Pool::new(GRAIN_BYTES);
+    let unknown = pool.free(&info(), BufferId(7)).unwrap_err();
+    assert!(matches!(unknown, Error::BadBuffer { .. }), "{unknown}");
+    let none = pool.alloc(&info(), 0, |_| Ok(1)).unwrap_err();
+    assert!(matches!(none, Error::OutOfMemory { .. }), "{none}");
+    let failed = pool.alloc(&info(), 1, |_| Err(unknown_buffer(&info(), BufferId(9))));
+    assert!(failed.is_err());
+    let (id, mut made) = (BufferId(0), Vec::new());
+    assert_eq!(alloc(&mut pool, &mut made, 1), id);
+    let held = pool.take(&info(), id).unwrap();
+    assert!(pool.held(&info(), id).is_err());
+    pool.put_back(id, held);
+    assert!(pool.held_mut(&info(), id).is_ok());
+}
