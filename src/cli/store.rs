@@ -1,5 +1,7 @@
 //! `edgescale store`: rows and tables.
 
+mod sql;
+
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -98,6 +100,8 @@ pub enum Store {
         #[arg(long)]
         reverse: bool,
     },
+    /// Answer a question in SQL over the tables of the site
+    Sql(sql::Sql),
     /// Write a whole table as a file: *.parquet, *.arrow (Arrow IPC), *.csv, else JSON lines
     Export {
         /// APP/TABLE
@@ -174,7 +178,7 @@ impl Store {
             | Self::Scan { table, .. }
             | Self::Export { table, .. }
             | Self::Import { table, .. } => Some(table),
-            Self::Tables | Self::Blob { .. } => None,
+            Self::Sql(_) | Self::Tables | Self::Blob { .. } => None,
         }
     }
 }
@@ -227,6 +231,7 @@ async fn carry_out(site: &Site, command: Store, out: Output) -> Result<()> {
             let answer = client::ask(&bus, Kind::St, "scan", body.to_string()).await?;
             out.show(&client::json::<Scanned>(&answer)?, rows_text)
         }
+        Store::Sql(query) => sql::run(&bus, query, out).await,
         Store::Export { table, out: file } => {
             let bar = out.bar("{wide_bar} {percent}% {eta}");
             let told = |done, total| tell(&bar, done, total);

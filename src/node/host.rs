@@ -227,6 +227,28 @@ impl Host for Doors {
         Ok(found.rows.iter().map(json_row).collect())
     }
 
+    async fn store_sql(
+        &self,
+        caller: &Caller,
+        sql: String,
+    ) -> Result<serde_json::Value, HostError> {
+        let (behind, app) = self.app(caller)?;
+        let own = app.manifest.tables.iter().map(|own| deploy::table_name(app.name(), &own.name));
+        let granted = app.manifest.grants.tables.iter().map(|granted| {
+            let (owner, name) = granted.split_once('/').unwrap_or((app.name(), granted));
+            deploy::table_name(owner, name)
+        });
+        let sql = store::Sql {
+            sql,
+            app: Some(app.name().to_owned()),
+            tables: Some(own.chain(granted).collect()),
+            limit: Some(SCAN_ROWS_MAX as usize),
+            options: store::ReadOptions::default(),
+        };
+        let work = async { behind.store.sql(sql).await.and_then(|a| a.json()).map_err(of_store) };
+        behind.in_store(caller, "store sql", "", work).await
+    }
+
     async fn put_blob(&self, caller: &Caller, content: Bytes) -> Result<String, HostError> {
         let behind = self.behind()?;
         let work = async { behind.store.put_blob(content).await.map_err(of_store) };

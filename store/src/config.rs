@@ -23,6 +23,8 @@ pub struct Config {
     pub segments_max: usize,
     /// Bytes of decoded segments kept in memory.
     pub cache_bytes: usize,
+    /// Bytes that one query in SQL may have in memory, what it reads included.
+    pub sql_memory_bytes: usize,
     /// What to do with a damaged log.
     pub on_rot: OnRot,
     /// Milliseconds to wait for an answer from another site.
@@ -48,6 +50,7 @@ impl Config {
             memory_bytes: 128 << 20,
             segments_max: 8,
             cache_bytes: 128 << 20,
+            sql_memory_bytes: 256 << 20,
             on_rot: OnRot::Refuse,
             request_timeout_ms: 5_000,
             compare_interval_ms: 1_000,

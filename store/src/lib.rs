@@ -29,6 +29,7 @@ mod schema;
 mod segment;
 mod serve;
 mod spec;
+mod sql;
 mod status;
 mod tree;
 mod value;
@@ -40,6 +41,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 pub use blob::{BLOB_BYTES_MAX, BlobKey};
@@ -53,6 +55,10 @@ pub use link::{Link, LinkError, PAYLOAD_BYTES_MAX};
 pub use read::{Found, GET_KEYS_MAX, ReadOptions, SCAN_ROWS_MAX};
 pub use scan::{Compare, Coverage, Filter, Scan, Scanned};
 pub use spec::{ColumnKind, ColumnSpec, Merge, TTL_SECONDS_MAX, TableSpec, Ttl};
+pub use sql::{
+    SQL_AT_ONCE, SQL_DEADLINE_MS, SQL_DEADLINE_MS_MAX, SQL_OPERATORS_MAX, SQL_ROWS_MAX,
+    SQL_TEXT_BYTES_MAX, SQL_TOKENS_MAX, Sql, SqlAnswer, SqlColumn,
+};
 pub use status::{Status, TableStatus};
 pub use tree::wire::op;
 pub use value::{Row, Value, row_from_json, row_to_json};
@@ -77,6 +83,8 @@ struct Inner {
     tree: OnceLock<Arc<Tree>>,
     flusher: Mutex<Option<JoinHandle<()>>>,
     closing: Arc<AtomicBool>,
+    /// Turns of queries in SQL.
+    queries: Arc<Semaphore>,
 }
 
 impl EdgeStore {
@@ -95,7 +103,8 @@ impl EdgeStore {
         let closing = Arc::new(AtomicBool::new(false));
         let flusher = tokio::spawn(flush_when_due(engine.clone(), closing.clone()));
         let flusher = Mutex::new(Some(flusher));
-        let inner = Inner { engine, tree: OnceLock::new(), flusher, closing };
+        let queries = Arc::new(Semaphore::new(SQL_AT_ONCE));
+        let inner = Inner { engine, tree: OnceLock::new(), flusher, closing, queries };
         EdgeStore { inner: Arc::new(inner) }
     }
 
@@ -196,8 +205,8 @@ impl EdgeStore {
 
     /// Answers a request that has come in for this site: the operations of [`op`] from other
     /// stores (whose errors are part of the answer), and the JSON operations of clients, `get`,
-    /// `scan`, `put`, `patch`, `delete`, `increment`, `create`, `tables`, `status`. `from` is the
-    /// path of the asking site, as the network vouches for it.
+    /// `scan`, `sql`, `put`, `patch`, `delete`, `increment`, `create`, `tables`, `status`. `from`
+    /// is the path of the asking site, as the network vouches for it.
     pub async fn serve(&self, op: &str, from: &str, payload: Bytes) -> Result<Bytes> {
         serve::serve(self, op, from, payload).await
     }

@@ -201,11 +201,58 @@ impl EdgeStore {
         Ok((rows, self.own_coverage(read.table, complete)))
     }
 
+    /// The rows of a part of a table, at one moment where they are here, up to about `limit`.
+    pub(crate) async fn read_part(
+        &self,
+        table: &str,
+        part: &Part,
+        reverse: bool,
+        limit: Option<usize>,
+        bytes_max: usize,
+        options: ReadOptions,
+    ) -> Result<(Vec<Slice>, Coverage)> {
+        let scan = Scan { limit, reverse, ..Scan::default() };
+        let enough = |schema: &Schema, slices: &[Slice]| match weight(slices) > bytes_max {
+            true => Err(Error::TooLarge {
+                what: format!(
+                    "what the query reads of table {table:?} (bound the key in WHERE): it"
+                ),
+                bytes: weight(slices) as u64,
+                max: bytes_max as u64,
+            }),
+            false => scan.is_exceeded(schema, slices),
+        };
+        let end = if reverse { End::Last } else { End::First };
+        let rows_max = match limit {
+            Some(_) => scan.page_rows(),
+            None => usize::MAX,
+        };
+        let Part { extent, range } = part.clone();
+        let read = Reading { table, extent, range, end, rows_max, enough: &enough };
+        let (rows, coverage) = self.read(read, options).await?;
+        Ok((rows.slices, coverage))
+    }
+
     fn own_coverage(&self, table: &str, complete: bool) -> Coverage {
         let tree = self.inner.tree.get().filter(|_| complete);
         let age_ms = tree.map_or(0, |tree| tree.age_ms(table));
         Coverage { complete, source: self.inner.engine.config.site.clone(), age_ms }
     }
+}
+
+/// A part of a table that is read at a time.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    pub extent: Extent,
+    pub range: KeyRange,
+}
+
+/// Bytes of the runs that slices are of.
+pub(crate) fn weight(slices: &[Slice]) -> usize {
+    let mut runs: Vec<&Arc<Run>> = slices.iter().map(|slice| &slice.run).collect();
+    runs.sort_unstable_by_key(|run| Arc::as_ptr(run));
+    runs.dedup_by_key(|run| Arc::as_ptr(run));
+    runs.iter().map(|run| run.weight()).sum()
 }
 
 /// Rows in key order, deleted ones included.

@@ -157,6 +157,17 @@ impl Schema {
         &self.spec.columns[number as usize]
     }
 
+    /// True if rows lie in partitions.
+    pub fn is_partitioned(&self) -> bool {
+        !self.partition.is_empty()
+    }
+
+    /// True if the key begins with the partition columns, so that partitions in order have their
+    /// rows in order.
+    pub fn partition_leads(&self) -> bool {
+        self.key.starts_with(&self.partition)
+    }
+
     /// True if any column merges by this rule.
     pub fn merges_by(&self, merge: Merge) -> bool {
         self.spec.columns.iter().any(|c| c.merge == merge)

@@ -18,7 +18,7 @@ use crate::scan::Scan;
 use crate::spec::TableSpec;
 use crate::tree::wire::{CHUNK_BYTES, op, seal};
 use crate::value::{Row, row_from_json, row_to_json};
-use crate::{EdgeStore, ReadOptions};
+use crate::{EdgeStore, ReadOptions, Sql, SqlAnswer};
 
 /// Rows that a scan of a client returns unless it asks for another limit.
 const CLIENT_ROWS: usize = 1_000;
@@ -36,6 +36,7 @@ pub async fn serve(store: &EdgeStore, op: &str, from: &str, payload: Bytes) -> R
             };
             Ok(seal(tree.answer(op, from, &payload).await))
         }
+        "sql" => sql(store, &payload).await,
         _ => {
             let answer = client(store, op, &payload).await?;
             Ok(answer.to_string().into())
@@ -276,6 +277,32 @@ async fn scan(store: &EdgeStore, payload: &[u8]) -> Result<Json> {
     let columns = wanted.unwrap_or_else(|| spec.in_reading_order());
     Ok(json!({"columns": columns, "rows": rows, "coverage": scanned.coverage,
               "truncated": truncated, "next": next}))
+}
+
+/// The fields of [`Sql`], and `format`: `rows`, or `arrow` for an Arrow IPC stream. The answer is
+/// cut to what fits a message.
+async fn sql(store: &EdgeStore, payload: &[u8]) -> Result<Bytes> {
+    let mut fields: serde_json::Map<String, Json> = parse("sql", payload)?;
+    let format = fields.remove("format").unwrap_or_else(|| "rows".into());
+    let mut asked: Sql = from_json("sql", Json::Object(fields))?;
+    let limit = *asked.limit.get_or_insert(CLIENT_ROWS);
+    crate::scan::check_limit(limit, CLIENT_ROWS_MAX)?;
+    match format.as_str() {
+        Some("rows") => Ok(store.sql(asked).await?.json()?.to_string().into()),
+        Some("arrow") => sql_arrow(&store.sql(asked).await?),
+        _ => Err(Error::BadRequest(format!("sql: format {format}; there are rows and arrow"))),
+    }
+}
+
+fn sql_arrow(answer: &SqlAnswer) -> Result<Bytes> {
+    let mut rows = answer.len();
+    loop {
+        let bytes = answer.arrow(rows)?;
+        if bytes.len() <= PAYLOAD_BYTES_MAX || rows == 0 {
+            return Ok(bytes);
+        }
+        rows = (rows as u64 * PAYLOAD_BYTES_MAX as u64 * 9 / 10 / bytes.len() as u64) as usize;
+    }
 }
 
 fn rows_of(rows: &[Json]) -> Result<Vec<Row>> {

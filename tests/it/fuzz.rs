@@ -369,6 +369,8 @@ fn store_requests() {
         r#"increment {"table":"app_t","key":{"k":"a","n":1},"by":{"c":-9223372036854775808}}"#,
         r#"commit {"table":"app_t","if":[{"key":{"k":"a","n":1},"absent":true}],
            "do":[{"put":{"k":"a","n":1}},{"increment":{"key":{"k":"a","n":1},"by":{"c":1}}}]}"#,
+        r#"sql {"sql":"SELECT k, sum(v) FROM app.t WHERE k = 'a' GROUP BY k","limit":9}"#,
+        r#"sql {"sql":"EXPLAIN SELECT * FROM t ORDER BY n","app":"app","format":"arrow"}"#,
         r#"changes {"table":"app_t","after":"","limit":3}"#,
         r#"create {"name":"app_u","columns":[{"name":"k","kind":"utf8"}],"key":["k"]}"#,
         r#"table {"table":"app_t"}"#,

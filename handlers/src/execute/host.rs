@@ -166,6 +166,16 @@ pub trait Host: Send + Sync + 'static {
         scan: Scan,
     ) -> Result<Vec<Row>, HostError>;
 
+    /// Answers a question in SQL over the app's own tables and those that it was granted:
+    /// `columns`, `rows`, whether they are `truncated`, and the `coverage`.
+    async fn store_sql(
+        &self,
+        _caller: &Caller,
+        _sql: String,
+    ) -> Result<serde_json::Value, HostError> {
+        Err(HostError::Unavailable("no questions in SQL are answered here".into()))
+    }
+
     /// Stores bytes by content; the answer is their key.
     async fn put_blob(&self, caller: &Caller, content: Bytes) -> Result<String, HostError>;
 

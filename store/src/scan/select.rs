@@ -72,13 +72,7 @@ impl Scan {
             if rows > limit {
                 break;
             }
-            let columns = wanted.iter().map(|n| column(slice, *n)).collect();
-            let options = RecordBatchOptions::new().with_row_count(Some(slice.len()));
-            let part = RecordBatch::try_new_with_options(arrow_schema.clone(), columns, &options);
-            let mut part = part.map_err(failed)?;
-            if let Some(mask) = self.admitted(schema, slice)? {
-                part = filter_record_batch(&part, &mask.into()).map_err(failed)?;
-            }
+            let part = self.part(schema, slice, &wanted, &arrow_schema)?;
             rows += part.num_rows();
             parts.push(part);
         }
@@ -94,6 +88,25 @@ impl Scan {
             batch = take_record_batch(&batch, &backwards).map_err(failed)?;
         }
         Ok((batch.slice(0, rows.min(limit)), rows > limit))
+    }
+
+    /// The columns of those rows of a slice that a reader sees and that meet all conditions.
+    pub(crate) fn part(
+        &self,
+        schema: &Schema,
+        slice: &Slice,
+        wanted: &[u16],
+        arrow_schema: &SchemaRef,
+    ) -> Result<RecordBatch> {
+        let failed = |e| arrow_error(&schema.name, e);
+        let columns = wanted.iter().map(|n| column(slice, *n)).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(slice.len()));
+        let part = RecordBatch::try_new_with_options(arrow_schema.clone(), columns, &options);
+        let part = part.map_err(failed)?;
+        match self.admitted(schema, slice)? {
+            Some(mask) => filter_record_batch(&part, &mask.into()).map_err(failed),
+            None => Ok(part),
+        }
     }
 
     fn in_order<'a>(&self, slices: &'a [Slice]) -> Vec<&'a Slice> {

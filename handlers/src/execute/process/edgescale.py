@@ -50,6 +50,13 @@ def scan(table, prefix=None, limit=None, reverse=False):
     return _post("store/scan", body)["rows"]
 
 
+def sql(question):
+    """The rows that answer a SELECT over the app's tables, as dicts."""
+    answer = _post("store/sql", {"sql": question})
+    names = [column["name"] for column in answer["columns"]]
+    return [dict(zip(names, row)) for row in answer["rows"]]
+
+
 def put_blob(content):
     """Stores bytes and returns their key."""
     return _post("blob/put", {"base64": _encode(content)})["key"]

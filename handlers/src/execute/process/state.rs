@@ -30,6 +30,7 @@ pub(super) fn router() -> Router<Arc<Shared>> {
         .route("/store/put", post(put))
         .route("/store/increment", post(increment))
         .route("/store/scan", post(scan))
+        .route("/store/sql", post(sql))
         .route("/blob/put", post(put_blob))
         .route("/blob/get", post(get_blob))
         .route("/publish", post(publish))
@@ -91,6 +92,16 @@ async fn scan(State(shared): Site, By(caller): By, Json(body): Json<ScanBody>) -
     let scan = Scan { prefix, limit, reverse, ..Scan::default() };
     let rows = shared.host.store_scan(&caller, &table, scan).await?;
     Ok(Json(json!({ "rows": rows })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SqlBody {
+    sql: String,
+}
+
+async fn sql(State(shared): Site, By(caller): By, Json(body): Json<SqlBody>) -> Reply {
+    Ok(Json(shared.host.store_sql(&caller, body.sql).await?))
 }
 
 #[derive(Deserialize)]

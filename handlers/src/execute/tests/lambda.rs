@@ -53,6 +53,8 @@ def handler(event, context):
                 list(edgescale.get_blob(key)), edgescale.get_blob("sha256-none"),
                 edgescale.call("other", [1]).decode(), edgescale.config("greeting"),
                 edgescale.config("nothing", "usual")]
+    if name == "sql":
+        return edgescale.sql("SELECT 1")
     if name == "refused":
         try:
             edgescale.get("secret", {"id": 1})
@@ -84,6 +86,14 @@ pub(super) async fn ask(
 ) -> serde_json::Value {
     let reply = bench.invoke(target, request(name, body)).await.unwrap();
     serde_json::from_slice(&reply.body).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_in_sql_is_answered_in_rows_with_names() {
+    let bench = Bench::new();
+    let Some(target) = python(&bench).await else { return };
+    let answer = ask(&bench, &target, "sql", "").await;
+    assert_eq!(answer, serde_json::json!([{"app": "shop", "asked": "SELECT 1"}]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
