@@ -246,6 +246,23 @@ async fn salvage_keeps_both_sides_of_the_damage() {
     assert_eq!(again.entries, expected);
 }
 
+/// An earlier program wrote `ESWAL001`: nothing in it is taken for an unfinished write, nothing is
+/// salvaged, and the file stays.
+#[tokio::test]
+async fn a_log_of_the_older_format_is_refused_by_name() {
+    let (name, mut bytes) = only_file(&written(3).await);
+    bytes[..8].copy_from_slice(b"ESWAL001");
+    for on_rot in [OnRot::Refuse, OnRot::Salvage] {
+        let disk = MemDisk::with_file(&name, &bytes);
+        let error = Wal::recover(&disk, on_rot).unwrap_err();
+        assert_eq!(error.code(), "corrupt");
+        let text = error.to_string();
+        assert!(text.contains(&name) && text.contains("format 1"), "{text}");
+        assert!(text.contains("export its tables"), "{text}");
+        assert_eq!(only_file(&disk), (name.clone(), bytes.clone()));
+    }
+}
+
 #[tokio::test]
 async fn files_go_only_when_everything_in_them_may() {
     let disk = MemDisk::default();
