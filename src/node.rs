@@ -9,6 +9,7 @@ mod feeds;
 mod gossip;
 pub(crate) mod host;
 pub mod link;
+pub mod objects;
 pub mod otlp;
 pub mod report;
 pub mod tenants;
@@ -77,6 +78,9 @@ pub struct Settings {
     /// Where traces go.
     #[serde(default)]
     pub trace: otlp::Settings,
+    /// The bucket with the store's objects; none is the folder `data`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objects: Option<store::Bucket>,
 }
 
 impl Settings {
@@ -420,6 +424,7 @@ impl Node {
 async fn open_store(settings: &Settings, bus: &Bus, places: &Places) -> Result<Arc<EdgeStore>> {
     let mut config = store::Config::new(settings.data.join("store"), settings.site.as_str());
     config.former = places.former().iter().map(TierPath::to_string).collect();
+    config.objects = objects::bucket(settings)?;
     let store = EdgeStore::open(config).await.context("the store did not open")?;
     store.attach(Arc::new(link::BusLink::new(bus.clone(), places.clone())))?;
     Ok(Arc::new(store))

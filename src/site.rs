@@ -71,7 +71,7 @@ impl RunningSite {
             log: folder.file("node.log"),
         };
         let file = folder.file(node::CONFIG_FILE);
-        let (http, trace) = own_parts(&file)?;
+        let OwnParts { http, trace, objects } = own_parts(&file)?;
         let settings = node::Settings {
             site: record.site.clone(),
             class: record.class,
@@ -84,6 +84,7 @@ impl RunningSite {
             former: record.former.clone(),
             http,
             trace,
+            objects,
         };
         settings.save(&file)?;
         let (dir, programs) = (folder.dir().to_owned(), programs.clone());
@@ -141,7 +142,7 @@ impl RunningSite {
 
     fn start_tenant(&self, folder: &SiteFolder, name: &str) -> Result<Child> {
         let file = folder.tenant_file(name, node::CONFIG_FILE);
-        let (http, trace) = own_parts(&file)?;
+        let OwnParts { http, trace, objects } = own_parts(&file)?;
         let settings = node::Settings {
             site: self.record.site.clone(),
             class: self.record.class,
@@ -154,6 +155,7 @@ impl RunningSite {
             former: self.record.former.clone(),
             http,
             trace,
+            objects,
         };
         settings.save(&file)?;
         let mut command = Command::new(&self.programs.node);
@@ -246,11 +248,19 @@ impl RunningSite {
 }
 
 /// The parts of a node's configuration that are an operator's own.
-fn own_parts(file: &Path) -> Result<(gateway::Settings, node::otlp::Settings)> {
-    match file.exists() {
-        true => node::Settings::load(file).map(|settings| (settings.http, settings.trace)),
-        false => Ok(Default::default()),
+#[derive(Default)]
+struct OwnParts {
+    http: gateway::Settings,
+    trace: node::otlp::Settings,
+    objects: Option<store::Bucket>,
+}
+
+fn own_parts(file: &Path) -> Result<OwnParts> {
+    if !file.exists() {
+        return Ok(OwnParts::default());
     }
+    let node::Settings { http, trace, objects, .. } = node::Settings::load(file)?;
+    Ok(OwnParts { http, trace, objects })
 }
 
 /// The address of a door of the server; empty when it is shut.

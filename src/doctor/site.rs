@@ -11,7 +11,7 @@ use bus::{Bus, Credentials, Headers};
 use serde::Deserialize;
 
 use super::{Check, Verdict, lacking, ok};
-use crate::monitor;
+use crate::{monitor, node};
 
 /// How long a message to oneself may take.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -79,7 +79,13 @@ pub async fn checks(dir: &Path) -> Vec<Check> {
         Err(e) => return vec![lacking("site", Verdict::Missing, e.to_string(), "mend the file")],
     };
     let found = format!("{} in {}", folder.record.site, dir.display());
-    vec![ok("site", found), server(&folder).await, settings(&folder), link(&folder)]
+    vec![
+        ok("site", found),
+        server(&folder).await,
+        settings(&folder),
+        link(&folder),
+        objects(&folder).await,
+    ]
 }
 
 /// Connects as a node does, and sends itself a message by a short subject.
@@ -166,6 +172,29 @@ fn differences(settings: &Settings, folder: &SiteFolder) -> Vec<String> {
         }
     }
     wrong
+}
+
+/// Where the store's objects are, and whether that place is honest.
+async fn objects(folder: &SiteFolder) -> Check {
+    let name = "store's objects";
+    let file = folder.file(node::CONFIG_FILE);
+    let here = || ok(name, format!("in {}", folder.file("data").display()));
+    if !file.exists() {
+        return here();
+    }
+    let bucket = node::Settings::load(&file).and_then(|settings| node::objects::bucket(&settings));
+    let bucket = match bucket {
+        Ok(Some(bucket)) => bucket,
+        Ok(None) => return here(),
+        Err(e) => return lacking(name, Verdict::Missing, format!("{e:#}"), "mend node.toml"),
+    };
+    match bucket.prove().await {
+        Ok(()) => ok(name, format!("{bucket}; it keeps to conditions")),
+        Err(e) => {
+            let mend = "mend [objects] of node.toml, or the server; until then no node starts here";
+            lacking(name, Verdict::Missing, e.to_string(), mend)
+        }
+    }
 }
 
 fn link(folder: &SiteFolder) -> Check {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::objects::Bucket;
 use crate::wal::OnRot;
 
 /// Settings of one store. [`Config::new`] fills in what seldom changes.
@@ -15,6 +16,8 @@ pub struct Config {
     pub site: String,
     /// The paths that this site had before it was moved in the tree.
     pub former: Vec<String>,
+    /// The bucket that keeps segments, manifests and blobs; none is the folder.
+    pub objects: Option<Bucket>,
     /// Bytes of changed rows in memory that cause a flush to segments.
     pub flush_bytes: usize,
     /// Bytes of changed rows in memory at which writers wait for flushes to catch up.
@@ -46,6 +49,7 @@ impl Config {
             dir: dir.into(),
             site: site.into(),
             former: Vec::new(),
+            objects: None,
             flush_bytes: 32 << 20,
             memory_bytes: 128 << 20,
             segments_max: 8,

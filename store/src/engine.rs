@@ -24,7 +24,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use crate::config::{Config, is_root, is_site_path};
 use crate::error::{Error, Result};
 use crate::hlc;
-use crate::manifest;
+use crate::manifest::{self, Found};
 use crate::objects::Objects;
 use crate::record::{self, Batch, Body, Entry, Extent, Snapshot, Source};
 use crate::schema::Schema;
@@ -114,9 +114,14 @@ impl Engine {
         if !is_site_path(&site) {
             return Err(Error::BadRequest(format!("site {site:?} is not a path of the tree")));
         }
-        let former = config.former.clone();
-        let ground = tokio::task::spawn_blocking(move || ground_in(&dir, &site, &former)).await;
+        let (former, bucket) = (config.former.clone(), config.objects.clone());
+        let opening = move || ground_in(&dir, &site, &former, bucket.as_ref());
+        let ground = tokio::task::spawn_blocking(opening).await;
         let ground = ground.map_err(|e| Error::io("store", std::io::Error::other(e)))??;
+        if let Some(bucket) = &config.objects {
+            ground.objects.prove(&bucket.to_string()).await?;
+            ground::note_place(&config.dir, bucket)?;
+        }
         Engine::open_on(config, ground).await
     }
 
@@ -124,10 +129,8 @@ impl Engine {
     pub async fn open_on(config: Config, ground: Ground) -> Result<Self> {
         let Ground { disk, objects, id, lock } = ground;
         let mut state = State::default();
-        for manifest in manifest::newest(&objects).await? {
-            manifest::remove_leftovers(&objects, &manifest).await?;
-            state.adopt(&manifest)?;
-        }
+        let found = manifest::newest(&objects).await?;
+        found.iter().try_for_each(|found| state.adopt(&found.manifest))?;
         let recovered = Wal::recover(&*disk, config.on_rot)?;
         for bytes in &recovered.entries {
             let entry: Entry = record::decode("log entry", bytes)
@@ -139,7 +142,7 @@ impl Engine {
         let first = snapshot_entry(&state);
         let acked = watch::Sender::new(state.acked);
         let wal = Wal::start(disk, &recovered, state.seq, first)?;
-        Ok(Engine {
+        let engine = Engine {
             config,
             id,
             opened_at,
@@ -157,7 +160,38 @@ impl Engine {
             flushed: AtomicU64::new(0),
             acked,
             lock: Mutex::new(lock),
-        })
+        };
+        engine.clear_up(found).await?;
+        Ok(engine)
+    }
+
+    /// Removes the segments that crashes left behind. Where others could write, a manifest of this
+    /// opening comes first: whoever was about to list one of them cannot any more.
+    async fn clear_up(&self, found: Vec<Found>) -> Result<()> {
+        for Found { mut manifest, leftovers } in
+            found.into_iter().filter(|f| !f.leftovers.is_empty())
+        {
+            if self.objects.is_shared() {
+                manifest.number += 1;
+                manifest.writer = self.writer();
+                manifest.commit(&self.objects).await?;
+                let mut state = self.write();
+                let table = state.tables.get_mut(&manifest.spec.name);
+                let key = manifest.partition_key()?;
+                if let Some(partition) = table.and_then(|t| t.partitions.get_mut(&key)) {
+                    partition.manifest = manifest.number;
+                }
+            }
+            for name in leftovers {
+                self.objects.remove(&name).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Who writes manifests: this store, and this opening of it.
+    fn writer(&self) -> String {
+        format!("{:016x}-{}", self.id, self.opened_at)
     }
 
     /// Creates a table or adds columns to it; an equal definition changes nothing.

@@ -52,6 +52,7 @@ pub use engine::{Ack, Level};
 pub use error::{Error, Result};
 pub use import::{FileFormat, RowFile};
 pub use link::{Link, LinkError, PAYLOAD_BYTES_MAX};
+pub use objects::{Bucket, BucketKeys};
 pub use read::{Found, GET_KEYS_MAX, ReadOptions, SCAN_ROWS_MAX};
 pub use scan::{Compare, Coverage, Filter, Scan, Scanned};
 pub use spec::{ColumnKind, ColumnSpec, Merge, TTL_SECONDS_MAX, TableSpec, Ttl};

@@ -3,6 +3,8 @@
 //! Each is a whole snapshot under a rising number, created only if absent. The highest number is
 //! the truth; a few older ones stay. Objects that no manifest lists are leftovers of a crash.
 
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -13,6 +15,8 @@ use crate::spec::TableSpec;
 
 /// Manifests of a partition that are kept.
 const KEPT: usize = 3;
+/// Manifests that are read at a time.
+const MANIFESTS_AT_ONCE: usize = 16;
 
 /// One manifest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,6 +47,19 @@ impl Manifest {
         })
     }
 
+    async fn remove_leftovers(&self, objects: &Objects, folder: &str) -> Result<()> {
+        for name in objects.list(&format!("{folder}/s")).await? {
+            if !self.lists(&name) {
+                objects.remove(&name).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn lists(&self, segment: &str) -> bool {
+        self.segments.iter().any(|s| s.name == segment)
+    }
+
     /// Writes the manifest under its number, or the first free one after it. A number is taken
     /// where an earlier attempt succeeded and its answer was lost: then this one follows it, being
     /// whole like any. A number that another writer took ends it.
@@ -54,18 +71,29 @@ impl Manifest {
             let mut bytes = format!("{:08x}\n", crc32c::crc32c(&body)).into_bytes();
             bytes.extend(body);
             if objects.create(&name, bytes.into()).await? == Created::New {
-                break;
+                return self.is_newest(objects, &folder, &name).await;
             }
             let theirs = load(objects, &name).await?.writer;
             if theirs != self.writer {
-                return Err(Error::corrupt(
-                    name,
-                    format!("was made by another writer, {theirs:?}: two stores use one folder"),
-                ));
+                return Err(two_writers(name, &theirs));
             }
             self.number += 1;
         }
-        Ok(())
+    }
+
+    /// A number can be free because it was removed as too old: then there are newer ones, and this
+    /// one counts for nothing.
+    async fn is_newest(&self, objects: &Objects, folder: &str, name: &str) -> Result<()> {
+        if !objects.is_shared() {
+            return Ok(());
+        }
+        let names = objects.list(&format!("{folder}/m")).await?;
+        match names.last() {
+            Some(newest) if *newest != name => {
+                Err(two_writers(newest.clone(), &load(objects, newest).await?.writer))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Removes older manifests, and segments that this one does not list if `and_segments`. What
@@ -77,7 +105,7 @@ impl Manifest {
             for name in old.iter().rev().skip(KEPT) {
                 objects.remove(name).await?;
             }
-            if and_segments { remove_leftovers(objects, self).await } else { Ok(()) }
+            if and_segments { self.remove_leftovers(objects, &folder).await } else { Ok(()) }
         };
         if let Err(error) = tidied.await {
             tracing::debug!(table = self.spec.name, %error, "old objects stay for now");
@@ -85,30 +113,40 @@ impl Manifest {
     }
 }
 
-/// The newest manifest of each partition of each table.
-pub async fn newest(objects: &Objects) -> Result<Vec<Manifest>> {
-    let names = objects.list("t").await?;
-    let mut manifests: Vec<Manifest> = Vec::new();
-    let is_manifest = |n: &&String| n.rsplit('/').nth(1) == Some("m");
-    let names: Vec<&String> = names.iter().filter(is_manifest).collect();
-    for (i, name) in names.iter().enumerate() {
-        let is_newest = names.get(i + 1).is_none_or(|next| folder_of(next) != folder_of(name));
-        if is_newest {
-            manifests.push(load(objects, name).await?);
-        }
-    }
-    Ok(manifests)
+/// A partition as it was found.
+#[derive(Debug)]
+pub struct Found {
+    /// Its newest manifest.
+    pub manifest: Manifest,
+    /// Segments that the manifest does not list.
+    pub leftovers: Vec<String>,
 }
 
-/// Removes segments that `manifest` does not list; none may be under way.
-pub async fn remove_leftovers(objects: &Objects, manifest: &Manifest) -> Result<()> {
-    let folder = folder(&manifest.spec.name, &manifest.partition_key()?);
-    for name in objects.list(&format!("{folder}/s")).await? {
-        if !manifest.segments.iter().any(|s| s.name == name) {
-            objects.remove(&name).await?;
-        }
-    }
-    Ok(())
+/// Each partition of each table.
+pub async fn newest(objects: &Objects) -> Result<Vec<Found>> {
+    let names = objects.list("t").await?;
+    let partition = |name: &String| folder_of(name).and_then(folder_of).map(str::to_owned);
+    let found: Vec<BoxFuture<'_, _>> = names
+        .chunk_by(|a, b| partition(a) == partition(b))
+        .map(|names| found(objects, names).boxed())
+        .collect();
+    let found = futures::stream::iter(found).buffered(MANIFESTS_AT_ONCE).try_collect::<Vec<_>>();
+    Ok(found.await?.into_iter().flatten().collect())
+}
+
+/// The partition with these objects; none before its first manifest.
+async fn found(objects: &Objects, names: &[String]) -> Result<Option<Found>> {
+    let is = |name: &&String, what: &str| name.rsplit('/').nth(1) == Some(what);
+    let Some(newest) = names.iter().rfind(|name| is(name, "m")) else { return Ok(None) };
+    let manifest = load(objects, newest).await?;
+    let segments = names.iter().filter(|name| is(name, "s"));
+    let leftovers = segments.filter(|name| !manifest.lists(name)).cloned().collect();
+    Ok(Some(Found { manifest, leftovers }))
+}
+
+fn two_writers(name: String, theirs: &str) -> Error {
+    let reason = format!("was made by another writer, {theirs:?}: two stores use one place");
+    Error::corrupt(name, reason)
 }
 
 /// Object name prefix of a partition.

@@ -4,6 +4,8 @@
 //! so there objects are written here: to a side file, synced, then linked to their name, which
 //! fails if the name exists. A name therefore never shows half an object, even after power loss.
 
+mod bucket;
+
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path as FsPath, PathBuf};
@@ -16,6 +18,8 @@ use object_store::path::Path;
 use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
 use crate::error::{Error, Result};
+
+pub use bucket::{Bucket, BucketKeys};
 
 /// Objects by slash-separated names.
 #[derive(Clone, Debug)]
@@ -46,10 +50,14 @@ impl Objects {
         Ok(Objects { store: Arc::new(store), folder: Some(folder) })
     }
 
-    /// Objects of any other store.
-    #[cfg(test)]
-    pub fn of(store: Arc<dyn ObjectStore>) -> Self {
+    /// Objects of a store that others could write to as well.
+    pub fn shared(store: Arc<dyn ObjectStore>) -> Self {
         Objects { store, folder: None }
+    }
+
+    /// True if no lock keeps others from writing here.
+    pub fn is_shared(&self) -> bool {
+        self.folder.is_none()
     }
 
     /// Writes an object if its name is free; durable on return.

@@ -1,5 +1,6 @@
 //! The store of one site, through its public interface, on files and on a disk that forgets.
 
+mod bucket;
 mod evolution;
 mod interop;
 mod life;
@@ -24,7 +25,7 @@ pub struct Machine {
 
 impl Machine {
     pub fn new(id: u64) -> Self {
-        let objects = Objects::of(Arc::new(InMemory::new()));
+        let objects = Objects::shared(Arc::new(InMemory::new()));
         Machine { disk: MemDisk::default(), objects, id }
     }
 
@@ -362,7 +363,7 @@ async fn a_full_disk_takes_no_writes_and_recovers_by_itself() {
 #[tokio::test]
 async fn writers_wait_when_memory_is_full_and_flushes_catch_up() {
     let faulty = Arc::new(Faulty::new(7));
-    let machine = Machine { objects: Objects::of(faulty.clone()), ..Machine::new(1) };
+    let machine = Machine { objects: Objects::shared(faulty.clone()), ..Machine::new(1) };
     let config = Config {
         flush_bytes: 4_000,
         memory_bytes: 16_000,

@@ -133,7 +133,7 @@ impl Engine {
         let mut manifest = Manifest {
             format: manifest::FORMAT,
             number: job.manifest + 1,
-            writer: format!("{:016x}-{}", self.id, self.opened_at),
+            writer: self.writer(),
             spec: (**job.schema).clone(),
             partition: segment::hex(&job.partition),
             segments: segments.iter().map(|s| s.meta.clone()).collect(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
-use crate::objects::Objects;
+use crate::objects::{Bucket, Objects};
 use crate::wal::disk::{Disk, Folder};
 
 /// What an engine stands on; tests put other things there.
@@ -21,7 +21,12 @@ pub struct Ground {
 /// Locks the folder and reads or draws the store's identity.
 ///
 /// A store belongs to one site; one that was moved had another of the `former` paths.
-pub fn ground_in(dir: &Path, site: &str, former: &[String]) -> Result<Ground> {
+pub fn ground_in(
+    dir: &Path,
+    site: &str,
+    former: &[String],
+    bucket: Option<&Bucket>,
+) -> Result<Ground> {
     let io = |what: &str| {
         let what = format!("{what} in {}", dir.display());
         move |e| Error::io(what, e)
@@ -35,10 +40,61 @@ pub fn ground_in(dir: &Path, site: &str, former: &[String]) -> Result<Ground> {
         }
         Err(std::fs::TryLockError::Error(e)) => return Err(io("lock")(e)),
     }
-    let objects = Objects::folder(dir.join("objects"))?;
     let id = identity(dir, site, former)?;
+    stay_at(dir, bucket)?;
+    let objects = match bucket {
+        Some(bucket) => bucket.objects(&format!("{id:016x}"))?,
+        None => Objects::folder(dir.join("objects"))?,
+    };
     let disk = Folder::open(dir.join("wal")).map_err(io("log"))?;
     Ok(Ground { disk: Arc::new(disk), objects, id, lock: Some(lock) })
+}
+
+/// Where the place of the objects is noted, if it is not the folder.
+const PLACE: &str = "objects-at";
+const FOLDER: &str = "its own folder";
+
+/// Refuses to look for objects elsewhere than they are.
+fn stay_at(dir: &Path, bucket: Option<&Bucket>) -> Result<()> {
+    let file = dir.join(PLACE);
+    let was = match std::fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            let objects = dir.join("objects");
+            match ["t", "b"].iter().any(|part| objects.join(part).exists()) {
+                true => FOLDER.to_owned(),
+                false => return Ok(()),
+            }
+        }
+        Err(e) => return Err(Error::io(file.display().to_string(), e)),
+    };
+    let now = bucket.map_or(FOLDER.to_owned(), Bucket::to_string);
+    if was == now {
+        return Ok(());
+    }
+    let renamed = match file.exists() {
+        true => format!(", or, if it is one place with two names, remove {}", file.display()),
+        false => String::new(),
+    };
+    Err(Error::BadRequest(format!(
+        "store {} has its objects in {was}, not in {now}; set [objects] as it was, or export the \
+         tables and begin with an empty folder{renamed}",
+        dir.display()
+    )))
+}
+
+/// Notes that the objects are in a bucket, now that it has proved to be fit.
+pub fn note_place(dir: &Path, bucket: &Bucket) -> Result<()> {
+    let (file, side) = (dir.join(PLACE), dir.join("objects-at.unfinished"));
+    let io = |e| Error::io(file.display().to_string(), e);
+    if file.exists() {
+        return Ok(());
+    }
+    let mut made = File::create(&side).map_err(io)?;
+    std::io::Write::write_all(&mut made, bucket.to_string().as_bytes()).map_err(io)?;
+    made.sync_all().map_err(io)?;
+    std::fs::rename(&side, &file).map_err(io)?;
+    File::open(dir).and_then(|d| d.sync_all()).map_err(io)
 }
 
 fn identity(dir: &Path, site: &str, former: &[String]) -> Result<u64> {

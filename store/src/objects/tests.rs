@@ -25,12 +25,12 @@ async fn a_folder_conforms() {
 
 #[tokio::test]
 async fn memory_conforms() {
-    conforms(Objects::of(Arc::new(InMemory::new()))).await;
+    conforms(Objects::shared(Arc::new(InMemory::new()))).await;
 }
 
 #[tokio::test]
 async fn a_faulty_store_without_faults_conforms() {
-    conforms(Objects::of(Arc::new(faulty::Faulty::new(1)))).await;
+    conforms(Objects::shared(Arc::new(faulty::Faulty::new(1)))).await;
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ struct Life {
 impl Life {
     async fn begin(seed: u64) -> Self {
         let faulty = Arc::new(Faulty::new(seed));
-        let machine = Machine { objects: Objects::of(faulty.clone()), ..Machine::new(seed) };
+        let machine = Machine { objects: Objects::shared(faulty.clone()), ..Machine::new(seed) };
         let config =
             Config { segments_max: 3, request_timeout_ms: 60_000, ..Config::new("", "cloud") };
         let store = machine.open(config.clone()).await.unwrap();
@@ -258,7 +258,7 @@ async fn damaged_files_never_panic_a_store() {
     };
     let mut refused = 0;
     for round in 0..300 {
-        let objects = Objects::of(Arc::new(InMemory::new()));
+        let objects = Objects::shared(Arc::new(InMemory::new()));
         for (i, name) in names.iter().enumerate() {
             let mut bytes = machine.objects.read(name).await.unwrap().unwrap().to_vec();
             if round % (names.len() + 1) == i {
