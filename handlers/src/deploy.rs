@@ -196,6 +196,7 @@ fn target(manifest: &Manifest, revision: u64, handler: &Handler) -> Option<Targe
         kind: handler.kind,
         entry: handler.entry.clone(),
         limits: handler.limits.clone(),
+        bindings: handler.bindings.clone(),
     })
 }
 

@@ -5,6 +5,7 @@
 //!
 //! Knows no subjects, tables or tiers: it is given an [`Invocation`] and answers it.
 
+mod bound;
 mod cache;
 pub mod conformance;
 mod gate;
@@ -26,12 +27,14 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::{Handle, Runtime};
 use tokio::task::JoinError;
 
+use self::bound::{Before, Inputs};
 use self::gate::Gate;
 pub use self::host::{Caller, Host, HostError, Level, Publication, Row, Scan};
 use self::http::{HttpHead, HttpRequest};
 pub use self::process::{FenceRow, Hold, fence_report};
 use self::turn::{AbortOnDrop, Turn};
 use crate::Digest;
+use crate::binding::Bindings;
 use crate::manifest::{CodeKind, Limits};
 use crate::settings::Settings;
 
@@ -133,6 +136,8 @@ pub struct Target {
     pub entry: Option<String>,
     /// Memory, time and concurrency.
     pub limits: Limits,
+    /// Rows that it is given, and what becomes of its result.
+    pub bindings: Bindings,
 }
 
 /// One thing to handle.
@@ -457,16 +462,46 @@ impl Shared {
         let settings = self.host.settings(&invocation.target);
         let settings = settings.map_err(|error| InvokeError::Node(error.to_string()))?;
         let caller = invocation.caller(time, Arc::clone(&settings));
-        let answer = match invocation.target.kind {
-            CodeKind::Component => self.wasm.invoke(invocation, caller, time).await,
-            _ => self.processes.invoke(invocation, caller, time).await,
+        let answer = match invocation.target.bindings.is_empty() {
+            true => self.run(invocation, caller, time, Inputs::new()).await,
+            false => self.run_bound(invocation, caller, time).await,
         };
         drop(pass);
-        let Answered { content_type, body, http } =
+        let Answered { content_type, body, http, .. } =
             answer.map_err(|error| error.without(&settings))?;
         let queue_us = started.duration_since(arrived).as_micros() as u64;
         let run_us = started.elapsed().as_micros() as u64;
         Ok(Reply { content_type, body, http, queue_us, run_us })
+    }
+
+    async fn run(
+        &self,
+        invocation: Invocation,
+        caller: Caller,
+        time: Time,
+        inputs: Inputs,
+    ) -> Answer {
+        match invocation.target.kind {
+            CodeKind::Component => self.wasm.invoke(invocation, caller, time).await,
+            _ => self.processes.invoke(invocation, caller, time, inputs).await,
+        }
+    }
+
+    /// Runs a handler that has bindings; its outputs are part of its time, and of its success.
+    async fn run_bound(&self, mut invocation: Invocation, caller: Caller, time: Time) -> Answer {
+        let in_time = |work| tokio::time::timeout_at(time.deadline.into(), work);
+        let host = self.host.as_ref();
+        let before = Before::fetch(host, &caller, &invocation.input);
+        let before = in_time(before).await.map_err(|_| time.out())??;
+        let is_event = matches!(invocation.input, Input::Event(_));
+        if invocation.target.kind == CodeKind::Component && !before.inputs.is_empty() {
+            before.wrap(&mut invocation.input);
+        }
+        let inputs = before.inputs.clone();
+        let answered = self.run(invocation, caller.clone(), time, inputs).await?;
+        let done = before.finish(host, &caller, &answered);
+        tokio::time::timeout_at(time.deadline.into(), done).await.map_err(|_| time.out())??;
+        Ok(if is_event { Answered::default() } else { answered })
     }
 }
 
@@ -479,15 +514,17 @@ struct Answered {
     content_type: String,
     body: Bytes,
     http: Option<HttpHead>,
+    /// What a function returned, where that is not the body.
+    returned: Option<Bytes>,
 }
 
 impl Answered {
     fn call(content_type: String, body: Bytes) -> Self {
-        Self { content_type, body, http: None }
+        Self { content_type, body, ..Self::default() }
     }
 
     fn http(head: HttpHead, body: Bytes) -> Self {
-        Self { content_type: String::new(), body, http: Some(head) }
+        Self { body, http: Some(head), ..Self::default() }
     }
 }
 

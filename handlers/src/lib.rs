@@ -1,8 +1,10 @@
 //! Handlers: what an app is (`manifest`), what they are set up with (`settings`), how their code
-//! runs (`execute`) and gets to a site (`deploy`), what starts them: events and calls (`trigger`),
-//! connections (`stream`), and what they may reach outside (`outbound`).
+//! runs (`execute`), what it is given and what becomes of its result (`binding`), how it gets to
+//! a site (`deploy`), what starts it: events and calls (`trigger`), connections (`stream`), and
+//! what it may reach outside (`outbound`).
 #![deny(unsafe_code)]
 
+pub mod binding;
 pub mod cron;
 pub mod deploy;
 pub mod digest;

@@ -4,6 +4,7 @@
 //!
 //! Does not look at code, tiers or tables that exist: that is EdgeDeploy's.
 
+mod bindings;
 mod grants;
 pub mod http;
 mod parse;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use store::{ColumnKind, ColumnSpec, Merge, TTL_SECONDS_MAX, TableSpec, Ttl};
 
 use crate::Digest;
+pub use crate::binding::Bindings;
 pub use crate::cron::{Missed, Schedule};
 use crate::outbound::HostGrant;
 
@@ -85,6 +87,9 @@ pub struct Handler {
     /// Secrets of the site that it reads by name.
     #[serde(default)]
     pub secrets: Vec<String>,
+    /// Rows that it is given, and what becomes of its result.
+    #[serde(default)]
+    pub bindings: Bindings,
     /// Line of `source` in the text, from 1.
     pub source_line: usize,
 }

@@ -288,6 +288,11 @@ async fn check(node: &Node, registry: &Registry, text: &str) -> Result<Manifest,
         let fits = node.store.check_table(&spec);
         fits.map_err(|e| Refusal::bad(format!("manifest: table {:?}: {e}", table.name)))?;
     }
+    let table = |app: &str, table: &str| {
+        let app = node.deploy.known(app)?;
+        Some(app.manifest.tables.iter().find(|own| own.name == table).cloned())
+    };
+    manifest.check_bindings(table).map_err(|e| Refusal::bad(format!("manifest: {e}")))?;
     for (at, handler) in manifest.handlers.iter().enumerate() {
         take_code(node, registry, at, handler).await?;
     }

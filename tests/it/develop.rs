@@ -86,7 +86,7 @@ fn every_example_passes_its_own_tests() -> Result<()> {
         return Ok(());
     }
     let examples = std::path::absolute(root().join("examples"))?;
-    for name in ["doorcam", "guestbook", "hello", "shortlinks", "thermostat"] {
+    for name in ["doorcam", "guestbook", "hello", "parcels", "shortlinks", "thermostat"] {
         let text = succeeds(&examples, &["test", name])?;
         assert!(text.contains(&format!("ok      {name}/tests/")), "{name}: {text}");
     }

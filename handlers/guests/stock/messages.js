@@ -9,6 +9,7 @@ import logging from "wasi:logging/logging@0.1.0-draft";
 
 const SUBJECTS = {
   echo: (message) => text(message.body),
+  bound: (message) => JSON.parse(text(message.body)),
   fail() {
     throw "failed on purpose";
   },

@@ -32,8 +32,8 @@ use self::spawn::Spawner;
 use self::worker::Worker;
 use super::cache::Cache;
 use super::{
-    Answer, Answered, Caller, Code, Config, Event, Host, Input, Invocation, InvokeError, Request,
-    Time,
+    Answer, Answered, Caller, Code, Config, Event, Host, Input, Inputs, Invocation, InvokeError,
+    Request, Time,
 };
 use crate::Digest;
 use crate::manifest::CodeKind;
@@ -123,12 +123,13 @@ impl Processes {
         invocation: Invocation,
         caller: Caller,
         time: Time,
+        inputs: Inputs,
     ) -> Answer {
         let target = Arc::clone(&invocation.target);
         if !self.is_installed(&target.digest) {
             return Err(InvokeError::NotInstalled(target.digest.clone()));
         }
-        let payload = payload(&invocation)?;
+        let payload = payload(&invocation, inputs)?;
         let key = WarmKey::of(&caller);
         let mut worker = match self.take_warm(&key) {
             Some(worker) => worker,
@@ -139,14 +140,15 @@ impl Processes {
             lock(&self.warm).entry(key).or_default().push(worker);
         }
         let done = answer?;
-        match invocation.input {
+        let answered = match invocation.input {
             Input::Call(_) => {
                 let usual = || "application/json".into();
-                Ok(Answered::call(done.content_type.unwrap_or_else(usual), done.body))
+                Answered::call(done.content_type.unwrap_or_else(usual), done.body.clone())
             }
-            Input::Http(_) => gateway::answer(done.content_type.as_deref(), &done.body),
-            _ => Ok(Answered::default()),
-        }
+            Input::Http(_) => gateway::answer(done.content_type.as_deref(), &done.body)?,
+            _ => Answered::default(),
+        };
+        Ok(Answered { returned: Some(done.body), ..answered })
     }
 
     fn take_warm(&self, key: &WarmKey) -> Option<Worker> {
@@ -231,12 +233,18 @@ async fn sweep(warm: Arc<Mutex<Warm>>, idle: Duration) {
 }
 
 /// The JSON document a function gets as its event.
-fn payload(invocation: &Invocation) -> Result<Bytes, InvokeError> {
+fn payload(invocation: &Invocation, inputs: Inputs) -> Result<Bytes, InvokeError> {
     let target = &invocation.target;
     let mut document = match &invocation.input {
         Input::Event(event) => event_document(event),
         Input::Call(request) => call_document(request),
-        Input::Http(request) => return Ok(gateway::event(&target.app, request).to_string().into()),
+        Input::Http(request) => {
+            let mut event = gateway::event(&target.app, request);
+            if !inputs.is_empty() {
+                event["inputs"] = inputs.into();
+            }
+            return Ok(event.to_string().into());
+        }
         Input::Frame(..) => {
             let (handler, export) = (target.handler.clone(), "a function for frames".to_owned());
             return Err(InvokeError::NoExport { handler, export });
@@ -245,6 +253,9 @@ fn payload(invocation: &Invocation) -> Result<Bytes, InvokeError> {
     document["app"] = json!(target.app);
     document["handler"] = json!(target.handler);
     document["attempt"] = json!(invocation.attempt);
+    if !inputs.is_empty() {
+        document["inputs"] = inputs.into();
+    }
     Ok(document.to_string().into())
 }
 
@@ -273,7 +284,7 @@ fn call_document(request: &Request) -> serde_json::Value {
 }
 
 /// `data` holds JSON or text; `data_base64` holds anything else.
-fn put_data(document: &mut serde_json::Value, content_type: &str, body: &[u8]) {
+pub(super) fn put_data(document: &mut serde_json::Value, content_type: &str, body: &[u8]) {
     if body.is_empty() {
         document["data"] = serde_json::Value::Null;
         return;

@@ -1,6 +1,7 @@
 //! Guests of every kind against a host in memory. Components written out by hand need no tool;
 //! those made from JavaScript and Python, and Lambda functions, want `.tools`.
 
+mod bound;
 mod components;
 mod doorcam;
 mod host;
@@ -60,6 +61,7 @@ fn target(digest: Digest, kind: CodeKind) -> Target {
         kind,
         entry: None,
         limits: Limits::default(),
+        bindings: Default::default(),
     }
 }
 

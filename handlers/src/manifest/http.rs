@@ -94,6 +94,11 @@ impl Route {
             && self.segments.iter().zip(&other.segments).all(alike)
     }
 
+    /// Names of its parameters.
+    pub fn parameters(&self) -> impl Iterator<Item = &str> {
+        self.segments.iter().filter_map(Segment::name)
+    }
+
     fn takes_method(&self, method: &str) -> bool {
         self.method == "ANY" || self.method == method
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::bindings::{Ground, bindings};
 use super::grants::{devices, grants};
 use super::reader::{Field, Node, document};
 use super::tables::tables;
@@ -39,8 +40,8 @@ pub(super) fn manifest(text: &str) -> Result<Manifest> {
     root.only(&["app", "handler", "table", "grants"])?;
     let tables = tables(&root)?;
     let grants = grants(&root)?;
-    let manifest =
-        Manifest { app: app(&root)?, handlers: handlers(&root, &tables)?, tables, grants };
+    let handlers = handlers(&root, &tables, &grants)?;
+    let manifest = Manifest { app: app(&root)?, handlers, tables, grants };
     if manifest.has_routes() && GATEWAY_PATHS.contains(&manifest.app.name.as_str()) {
         let field = root.need("app", "")?.table()?.need("name", "")?;
         return Err(field.wrong("the gateway itself answers there; give the app another name"));
@@ -59,12 +60,12 @@ fn app(root: &Node<'_>) -> Result<App> {
     Ok(App { name, version })
 }
 
-fn handlers(root: &Node<'_>, tables: &[TableSpec]) -> Result<Vec<Handler>> {
+fn handlers(root: &Node<'_>, tables: &[TableSpec], grants: &Grants) -> Result<Vec<Handler>> {
     let mut handlers: Vec<Handler> = Vec::new();
     let mut calls = BTreeSet::new();
     let mut routes: Vec<http::Route> = Vec::new();
     for node in root.tables("handler", HANDLERS_MAX)? {
-        let handler = handler(&node, tables)?;
+        let handler = handler(&node, tables, grants)?;
         if handlers.iter().any(|other| other.name == handler.name) {
             let problem = format!("a second handler \"{}\"; give it another name", handler.name);
             return Err(field_of(&node, "name").wrong(problem));
@@ -90,7 +91,7 @@ fn handlers(root: &Node<'_>, tables: &[TableSpec]) -> Result<Vec<Handler>> {
     Ok(handlers)
 }
 
-fn handler(node: &Node<'_>, tables: &[TableSpec]) -> Result<Handler> {
+fn handler(node: &Node<'_>, tables: &[TableSpec], grants: &Grants) -> Result<Handler> {
     let mut known = vec![
         "name",
         "entry",
@@ -101,6 +102,8 @@ fn handler(node: &Node<'_>, tables: &[TableSpec]) -> Result<Handler> {
         "retry",
         "config",
         "secrets",
+        "input",
+        "output",
     ];
     known.extend(CODE.map(CodeKind::name));
     node.only(&known)?;
@@ -110,6 +113,9 @@ fn handler(node: &Node<'_>, tables: &[TableSpec]) -> Result<Handler> {
     check_kind_takes(node, kind, entry.as_deref(), &triggers)?;
     let placement = placement(node, tables)?;
     let order = order(node, &placement)?;
+    let has_result = !entry.as_deref().is_some_and(is_application);
+    let ground = Ground { tables, grants, triggers: &triggers, has_result };
+    let bindings = bindings(node, &ground)?;
     Ok(Handler {
         name: name(&node.need("name", "write name = \"my-handler\"")?)?,
         kind,
@@ -123,6 +129,7 @@ fn handler(node: &Node<'_>, tables: &[TableSpec]) -> Result<Handler> {
         order,
         config: settings(node)?,
         secrets: secrets(node)?,
+        bindings,
     })
 }
 
@@ -344,7 +351,7 @@ fn near(node: &Node<'_>, tables: &[TableSpec]) -> Result<Option<String>> {
     node.field("near").map(|field| own_table(&field, tables)).transpose()
 }
 
-fn own_table(field: &Field<'_>, tables: &[TableSpec]) -> Result<String> {
+pub(super) fn own_table(field: &Field<'_>, tables: &[TableSpec]) -> Result<String> {
     let text = field.text()?;
     if tables.iter().any(|table| table.name == text) {
         return Ok(text.to_owned());

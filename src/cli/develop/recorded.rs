@@ -317,5 +317,6 @@ async fn install(
         kind: handler.kind,
         entry: handler.entry.clone(),
         limits: handler.limits.clone(),
+        bindings: handler.bindings.clone(),
     }))
 }

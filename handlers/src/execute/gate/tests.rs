@@ -13,6 +13,7 @@ fn target(concurrency: u32, revision: u64) -> Target {
         kind: CodeKind::Component,
         entry: None,
         limits: Limits { concurrency, timeout_ms: 1_000, ..Limits::default() },
+        bindings: Default::default(),
     }
 }
 

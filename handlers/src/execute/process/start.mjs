@@ -95,10 +95,11 @@ function run(handler, event, context) {
   });
 }
 
-// OpenWhisk's arguments are the data; what is no object has the key `value`.
+// OpenWhisk's arguments are the data, and the rows of inputs; what is no object has the key `value`.
 function argumentsOf(event) {
   const data = event?.data ?? {};
-  return typeof data === "object" && !Array.isArray(data) ? data : { value: data };
+  const isObject = typeof data === "object" && !Array.isArray(data);
+  return { ...(isObject ? data : { value: data }), ...event?.inputs };
 }
 
 function stream(handler, event, context, id) {

@@ -24,13 +24,16 @@ def takes_one(function):
 
 
 def openwhisk(function):
-    """Arguments are the data of the event or call; what is no object has the key `value`."""
+    """Arguments are the data of the event or call, and the rows of its inputs; what is no object
+    has the key `value`."""
 
     def handler(event, context):
-        data = event.get("data") if isinstance(event, dict) else event
+        event = event if isinstance(event, dict) else {"data": event}
+        data = event.get("data")
         if data is None:
             data = {}
-        return function(data if isinstance(data, dict) else {"value": data})
+        data = data if isinstance(data, dict) else {"value": data}
+        return function({**data, **event.get("inputs", {})})
 
     return handler
 

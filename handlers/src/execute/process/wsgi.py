@@ -56,6 +56,7 @@ def environ(event):
         "wsgi.multithread": False,
         "wsgi.multiprocess": True,
         "wsgi.run_once": False,
+        "edgescale.inputs": event.get("inputs", {}),
     }
     for name, value in headers.items():
         key = UNPREFIXED.get(name, "HTTP_" + name.upper().replace("-", "_"))

@@ -131,8 +131,13 @@ impl Module {
         input: Input,
         attempt: u32,
     ) -> wasmtime::Result<Answer> {
+        // Only some of the functions have a result.
+        let has_result = !store.data().caller().target.bindings.outputs.is_empty();
         let wanted = match &input {
-            Input::Event(_) => [Entrance::Event, Entrance::Message, Entrance::Web].as_slice(),
+            Input::Event(_) if has_result => {
+                [Entrance::Call, Entrance::Message, Entrance::Web].as_slice()
+            }
+            Input::Event(_) => &[Entrance::Event, Entrance::Message, Entrance::Web],
             Input::Call(_) => &[Entrance::Call, Entrance::Message, Entrance::Web],
             Input::Http(_) => &[Entrance::Http, Entrance::Web],
             Input::Frame(..) => &[Entrance::Frame],
@@ -147,6 +152,10 @@ impl Module {
         let started = match *instance {
             Some(instance) => instance,
             None => *instance.insert(self.pre.instantiate_async(&mut *store).await?),
+        };
+        let input = match input {
+            Input::Event(event) if has_result && *entrance != Entrance::Web => as_call(event),
+            input => input,
         };
         match entrance {
             Entrance::Web => serve(store, started, index, input).await,
@@ -256,6 +265,12 @@ where
     let function: TypedFunc<P, (R,)> = instance.get_typed_func(&mut *store, index)?;
     let (result,) = function.call_async(&mut *store, params).await?;
     Ok(result)
+}
+
+/// An event whose handler has a result.
+fn as_call(event: Event) -> Input {
+    let Event { id, subject, content_type, body, .. } = event;
+    Input::Call(Request { id, name: subject, content_type, body })
 }
 
 fn nothing(result: Result<(), String>) -> Answer {
