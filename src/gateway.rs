@@ -10,6 +10,7 @@ pub mod events;
 mod metrics;
 mod problem;
 mod routes;
+mod streamed;
 mod trace;
 
 use std::collections::BTreeMap;

@@ -163,7 +163,7 @@ impl Bench {
         let deadline = Instant::now() + limit;
         let input = if calls { call("ok") } else { event() };
         let (target, trace) = (Arc::clone(target), Default::default());
-        let invocation = Invocation { target, input, deadline, attempt: 1, trace };
+        let invocation = Invocation { target, input, deadline, attempt: 1, trace, outlet: None };
         self.execute.invoke(invocation).await.map(drop)
     }
 

@@ -12,6 +12,7 @@ mod gate;
 mod host;
 pub mod http;
 mod lines;
+mod outlet;
 mod process;
 mod seal;
 mod turn;
@@ -27,10 +28,11 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::{Handle, Runtime};
 use tokio::task::JoinError;
 
-use self::bound::{Before, Inputs};
+use self::bound::Inputs;
 use self::gate::Gate;
 pub use self::host::{Caller, Host, HostError, Level, Publication, Row, Scan};
 use self::http::{HttpHead, HttpRequest};
+pub use self::outlet::{Outlet, Streamed};
 pub use self::process::{FenceRow, Hold, fence_report};
 use self::turn::{AbortOnDrop, Turn};
 use crate::Digest;
@@ -153,6 +155,9 @@ pub struct Invocation {
     pub attempt: u32,
     /// The trace that this is part of.
     pub trace: Trace,
+    /// Where the answer to an HTTP request may go while the handler still runs. The reply has
+    /// only its head then.
+    pub outlet: Option<Outlet>,
 }
 
 /// What a handler is given.
@@ -485,23 +490,6 @@ impl Shared {
             CodeKind::Component => self.wasm.invoke(invocation, caller, time).await,
             _ => self.processes.invoke(invocation, caller, time, inputs).await,
         }
-    }
-
-    /// Runs a handler that has bindings; its outputs are part of its time, and of its success.
-    async fn run_bound(&self, mut invocation: Invocation, caller: Caller, time: Time) -> Answer {
-        let in_time = |work| tokio::time::timeout_at(time.deadline.into(), work);
-        let host = self.host.as_ref();
-        let before = Before::fetch(host, &caller, &invocation.input);
-        let before = in_time(before).await.map_err(|_| time.out())??;
-        let is_event = matches!(invocation.input, Input::Event(_));
-        if invocation.target.kind == CodeKind::Component && !before.inputs.is_empty() {
-            before.wrap(&mut invocation.input);
-        }
-        let inputs = before.inputs.clone();
-        let answered = self.run(invocation, caller.clone(), time, inputs).await?;
-        let done = before.finish(host, &caller, &answered);
-        tokio::time::timeout_at(time.deadline.into(), done).await.map_err(|_| time.out())??;
-        Ok(if is_event { Answered::default() } else { answered })
     }
 }
 

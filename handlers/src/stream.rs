@@ -354,6 +354,7 @@ impl EdgeStream {
             deadline: started + limit,
             attempt: 1,
             trace,
+            outlet: None,
         };
         let result = self.triggers.invoke(&job.app, &job.handler, invocation).await;
         self.triggers.metrics.time("frame", started.elapsed());

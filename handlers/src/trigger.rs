@@ -28,7 +28,7 @@ use bus::trace::Trace;
 use bus::{EdgeRoute, EventLog, Refusal, RefusalKind, Request, Response, Subject, TierPath};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use self::asked::Asked;
+use self::asked::{Asked, execute_event, refusal_of_invoke};
 pub use self::asked::{HTTP_FUNCTION, head_of, head_text};
 use self::known::Known;
 pub use self::load::Load;
@@ -37,7 +37,7 @@ use self::plan::Plan;
 use self::progress::Progress;
 use crate::EdgeExecute;
 use crate::deploy::{self, App, EdgeDeploy};
-use crate::execute::{self, Input, Invocation, InvokeError};
+use crate::execute::{self, Input, Invocation, InvokeError, Outlet};
 use crate::logs::Logs;
 use crate::manifest::Handler;
 use crate::metrics::Metrics;
@@ -366,6 +366,7 @@ impl Triggers {
                     deadline: Instant::now() + limit + TURN_PATIENCE,
                     attempt,
                     trace: Trace::of(&event.headers),
+                    outlet: None,
                 };
                 match self.invoke(app, handler, invocation).await {
                     Ok(_) => return Outcome::Done,
@@ -420,13 +421,23 @@ impl Triggers {
     /// Answers a call: runs it here, passes it on, or refuses it. A call whose idempotency key was
     /// answered lately gets that answer.
     pub async fn answer(&self, request: Request) -> Result<Response, Refusal> {
+        self.answer_into(request, None).await
+    }
+
+    /// The same; an answer to an HTTP request may go to `outlet` while its handler runs, when that
+    /// is here. What is returned has no body then.
+    pub async fn answer_into(
+        &self,
+        request: Request,
+        outlet: Option<Outlet>,
+    ) -> Result<Response, Refusal> {
         let subject = Subject::parse(&request.subject).map_err(|e| Refusal::bad(e.to_string()))?;
         if subject.app() == body::APP {
             return self.route.bodies.serve(subject.rest(), request);
         }
         let request = self.route.bodies.whole(request)?;
         let Some(key) = request.key() else {
-            return self.route_call(&request, &subject, None).await;
+            return self.route_call(&request, &subject, None, outlet).await;
         };
         if key.len() > KEY_BYTES_MAX {
             let text = format!("the idempotency key is longer than {KEY_BYTES_MAX} bytes");
@@ -440,7 +451,7 @@ impl Triggers {
             self.metrics.count("calls answered again", 1);
             return Ok(first.clone());
         }
-        let answer = self.route_call(&request, &subject, Some(&mut held)).await;
+        let answer = self.route_call(&request, &subject, Some(&mut held), None).await;
         if let Ok(response) = &answer {
             self.once.note(held, Course::Answered(response.clone()));
         }
@@ -452,6 +463,7 @@ impl Triggers {
         request: &Request,
         subject: &Subject,
         mut held: Option<&mut Held>,
+        outlet: Option<Outlet>,
     ) -> Result<Response, Refusal> {
         let (name, function) = (subject.app(), subject.rest());
         let app = tokio::time::timeout_at(request.deadline().into(), self.deploy.app(name)).await;
@@ -471,7 +483,7 @@ impl Triggers {
         if let (Decision::Run | Decision::InstallThenRun, Some(app), Some(handler)) =
             (&decision, &app, handler)
         {
-            match self.call(app, handler, &asked, request).await {
+            match self.call(app, handler, &asked, request, outlet).await {
                 Err(refusal) if refusal.kind == RefusalKind::Overloaded => {
                     decision = self.spill(request, &view, refusal);
                 }
@@ -544,6 +556,7 @@ impl Triggers {
         handler: &Handler,
         asked: &Asked,
         request: &Request,
+        outlet: Option<Outlet>,
     ) -> Result<Response, Refusal> {
         let (deadline, site) = (request.deadline(), self.route.site().as_str());
         let install = self.deploy.install(app, &handler.name);
@@ -552,7 +565,7 @@ impl Triggers {
         let target = target.map_err(|e| e.refusal())?;
         let input = asked.input(&app.manifest, request);
         let trace = Trace::of(&request.headers);
-        let invocation = Invocation { target, input, deadline, attempt: 1, trace };
+        let invocation = Invocation { target, input, deadline, attempt: 1, trace, outlet };
         let reply = self.invoke(app, handler, invocation).await.map_err(refusal_of_invoke)?;
         Ok(asked::response(reply).with(SITE_HEADER, site))
     }
@@ -569,31 +582,4 @@ fn unless_away(error: deploy::Error) -> Result<Option<Arc<App>>, Refusal> {
         deploy::Error::Away(_) => Ok(None),
         other => Err(other.refusal()),
     }
-}
-
-fn execute_event(event: &bus::Event) -> execute::Event {
-    execute::Event {
-        id: event.id.clone(),
-        source: event.source.clone(),
-        subject: event.topic().to_owned(),
-        time: event.time.clone(),
-        content_type: event.content_type.clone(),
-        body: event.data.clone(),
-    }
-}
-
-fn refusal_of_invoke(error: InvokeError) -> Refusal {
-    let mut refusal = Refusal::new(RefusalKind::HandlerFailed, error.to_string());
-    match error {
-        InvokeError::Overloaded { retry_after_ms } => {
-            refusal.kind = RefusalKind::Overloaded;
-            refusal.retry_after_ms = Some(retry_after_ms);
-        }
-        InvokeError::Timeout { .. } => refusal.kind = RefusalKind::DeadlineExceeded,
-        InvokeError::NotInstalled(_) | InvokeError::Node(_) | InvokeError::Stopped => {
-            refusal.kind = RefusalKind::Unavailable;
-        }
-        _ => {}
-    }
-    refusal
 }

@@ -8,7 +8,7 @@ use axum::http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version,
 };
 use axum::http::{header, request};
-use bus::message::{HTTP_HEADER, KEY_HEADER};
+use bus::message::{HTTP_HEADER, KEY_HEADER, TIMEOUT_HEADER, TIMEOUT_MS_DEFAULT};
 use bus::{Kind, RefusalKind, Subject};
 use handlers::deploy::{self, App};
 use handlers::execute::http::{HttpHead, HttpRequest, is_hop_by_hop};
@@ -16,6 +16,7 @@ use handlers::manifest::http::{NoRoute, decode};
 use handlers::trigger::{HTTP_FUNCTION, head_of, head_text};
 use hyper::body::Incoming;
 
+use super::streamed::{self, Answered};
 use super::{Answer, Door, Problem, authority, bus_request, first_segment, only, sign};
 
 /// The media type of a browser's form, and of curl's `-d` unless it is told another.
@@ -68,8 +69,8 @@ impl Door {
     ) -> Answer {
         let found = self.app(app).await?;
         let path = if path.is_empty() { "/" } else { path };
-        match found.manifest.route(request.method().as_str(), path) {
-            Ok(_) => {}
+        let own_limit_ms = match found.manifest.route(request.method().as_str(), path) {
+            Ok(matched) => matched.handler.limits.timeout_ms,
             Err(NoRoute::Method(allowed)) if *request.method() == Method::OPTIONS => {
                 return Ok(options(&allowed));
             }
@@ -82,19 +83,35 @@ impl Door {
             Err(NoRoute::BadPath) => {
                 return Err(Problem::bad("the path is not percent-encoded UTF-8"));
             }
-        }
-        let _place = self.enter()?;
+        };
+        let place = self.enter()?;
         let authority = authority(&request).to_owned();
         let (head, body) = request.into_parts();
         let held = self.take_body(&head.headers, body, self.settings.body_bytes_max).await?;
         let name = format!("{app}.{HTTP_FUNCTION}");
         let subject = Subject::new(Kind::Call, self.node.bus.site(), name).to_string();
         let mut asked = bus_request(subject, &head.headers, held.bytes.clone())?;
+        if u64::from(own_limit_ms) > TIMEOUT_MS_DEFAULT {
+            let usual = || own_limit_ms.to_string();
+            asked.headers.entry(TIMEOUT_HEADER.into()).or_insert_with(usual);
+        }
         // No idempotency key: one visitor's must never fetch another's answer. The handler sees it.
         let http = http_request(&head, path, authority, client);
         asked.headers.insert(HTTP_HEADER.into(), head_text(&http));
-        let answer = match self.node.triggers.answer(asked).await {
-            Ok(answer) => answer,
+        // Who asks for the head alone reads no body, which would stop the handler.
+        let answer = match head.method == Method::HEAD {
+            true => self.node.triggers.answer(asked).await.map(Answered::Whole),
+            false => self.answer_in_parts(asked).await,
+        };
+        let answer = match answer {
+            Ok(Answered::Whole(answer)) => answer,
+            Ok(Answered::Begun(mut streamed, work, headers)) => {
+                let said = std::mem::take(&mut streamed.head);
+                let body = streamed::body(streamed, work, (place, held));
+                let mut response = http_response(said, body)?;
+                sign(&mut response, &headers);
+                return Ok(response);
+            }
             Err(mut refusal) if refusal.kind == RefusalKind::HandlerFailed => {
                 // What a handler says in its distress is for its author, not for its visitors.
                 refusal.message = format!("app {app:?} failed; `edgescale logs` has the reason");
@@ -105,7 +122,7 @@ impl Door {
         let said = head_of(&answer).ok_or_else(|| {
             Problem::new(StatusCode::BAD_GATEWAY, "internal", "the answer has no HTTP head")
         })?;
-        let mut response = http_response(said, answer.payload)?;
+        let mut response = http_response(said, Body::from(answer.payload))?;
         sign(&mut response, &answer.headers);
         Ok(response)
     }
@@ -176,12 +193,12 @@ fn end_to_end(headers: &HeaderMap) -> Vec<(String, String)> {
 }
 
 /// Whoever answered checked the head already; a tier of another version may see it otherwise.
-fn http_response(head: HttpHead, body: bytes::Bytes) -> Result<Response<Body>, Problem> {
+fn http_response(head: HttpHead, body: Body) -> Result<Response<Body>, Problem> {
     let bad = |what: &str| {
         let text = format!("the answer's {what} cannot be passed on");
         Problem::new(StatusCode::BAD_GATEWAY, "internal", text)
     };
-    let mut response = Response::new(Body::from(body));
+    let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(head.status).map_err(|_| bad("status"))?;
     for (name, value) in head.headers {
         let name = HeaderName::try_from(name).map_err(|_| bad("header name"))?;

@@ -17,6 +17,7 @@ mod proxy;
 mod road;
 mod security;
 mod spill;
+mod streamed;
 mod tenants;
 mod tidy;
 mod trace;

@@ -32,6 +32,8 @@ class IncomingHandler(exports.IncomingHandler):
             return ResponseOutparam.set(response_out, Ok(self.kept))
         while path == "/loop":
             pass
+        if path == "/slow":
+            return slow(request, response_out)
         status, answer = 200, None
         try:
             answer = PATHS[path](request, read(request.consume()).decode())
@@ -50,6 +52,18 @@ class IncomingHandler(exports.IncomingHandler):
             for at in range(0, len(whole), 4096):
                 stream.blocking_write_and_flush(whole[at : at + 4096])
         OutgoingBody.finish(body, None)
+
+
+def slow(request, response_out):
+    """Gives the first part of its answer before it asks another host."""
+    response = OutgoingResponse(Fields())
+    body = response.body()
+    ResponseOutparam.set(response_out, Ok(response))
+    with body.write() as stream:
+        stream.blocking_write_and_flush(b"one ")
+        fetch(header(request, "x-url"))
+        stream.blocking_write_and_flush(b"two")
+    OutgoingBody.finish(body, None)
 
 
 class Refused(Exception):

@@ -5,25 +5,51 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::process::put_data;
-use super::{Answered, Caller, Host, HostError, Input, InvokeError, Publication};
+use super::{
+    Answer, Answered, Caller, Host, HostError, Input, Invocation, InvokeError, Publication, Shared,
+    Time,
+};
 use crate::binding::{Effect, Given};
+use crate::manifest::CodeKind;
 
 /// Rows by the names of their inputs.
 pub(super) type Inputs = Map<String, Value>;
 
+impl Shared {
+    /// Runs a handler that has bindings; its outputs are part of its time, and of its success.
+    pub(super) async fn run_bound(
+        &self,
+        mut invocation: Invocation,
+        caller: Caller,
+        time: Time,
+    ) -> Answer {
+        // Outputs want the whole result.
+        invocation.outlet.take_if(|_| !caller.target.bindings.outputs.is_empty());
+        let host = self.host.as_ref();
+        let before = Before::fetch(host, &caller, &invocation.input);
+        let before = tokio::time::timeout_at(time.deadline.into(), before).await;
+        let before = before.map_err(|_| time.out())??;
+        let is_event = matches!(invocation.input, Input::Event(_));
+        if invocation.target.kind == CodeKind::Component && !before.inputs.is_empty() {
+            before.wrap(&mut invocation.input);
+        }
+        let inputs = before.inputs.clone();
+        let answered = self.run(invocation, caller.clone(), time, inputs).await?;
+        let done = before.finish(host, &caller, &answered);
+        tokio::time::timeout_at(time.deadline.into(), done).await.map_err(|_| time.out())??;
+        Ok(if is_event { Answered::default() } else { answered })
+    }
+}
+
 /// What was known before the handler ran.
-pub(super) struct Before {
+struct Before {
     given: Given,
-    pub(super) inputs: Inputs,
+    inputs: Inputs,
 }
 
 impl Before {
     /// Fetches the rows of the inputs. A key that the input does not hold gives no row.
-    pub(super) async fn fetch(
-        host: &dyn Host,
-        caller: &Caller,
-        input: &Input,
-    ) -> Result<Self, InvokeError> {
+    async fn fetch(host: &dyn Host, caller: &Caller, input: &Input) -> Result<Self, InvokeError> {
         let given = given(input);
         let mut inputs = Inputs::new();
         for binding in &caller.target.bindings.inputs {
@@ -38,7 +64,7 @@ impl Before {
     }
 
     /// Components have no event document: they find `{"data": …, "inputs": …}` as their body.
-    pub(super) fn wrap(&self, input: &mut Input) {
+    fn wrap(&self, input: &mut Input) {
         let (content_type, body) = match input {
             Input::Event(event) => (&mut event.content_type, &mut event.body),
             Input::Call(request) => (&mut request.content_type, &mut request.body),
@@ -65,7 +91,7 @@ impl Before {
 
     /// Makes the outputs of a result: blobs first, whose keys the others may hold. Nothing else
     /// is begun while anything in the result is wrong.
-    pub(super) async fn finish(
+    async fn finish(
         mut self,
         host: &dyn Host,
         caller: &Caller,

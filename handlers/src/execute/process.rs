@@ -9,6 +9,7 @@
 mod fence;
 mod gateway;
 mod lambda;
+mod pieces;
 mod program;
 mod spawn;
 mod state;
@@ -135,7 +136,7 @@ impl Processes {
             Some(worker) => worker,
             None => self.spawn(&caller, time).await?,
         };
-        let answer = worker.invoke(caller, payload, time).await;
+        let answer = worker.invoke(caller, payload, time, invocation.outlet).await;
         if worker.is_reusable() {
             lock(&self.warm).entry(key).or_default().push(worker);
         }
@@ -145,7 +146,10 @@ impl Processes {
                 let usual = || "application/json".into();
                 Answered::call(done.content_type.unwrap_or_else(usual), done.body.clone())
             }
-            Input::Http(_) => gateway::answer(done.content_type.as_deref(), &done.body)?,
+            Input::Http(_) => match done.streamed {
+                Some(head) => Answered::http(head, Bytes::new()),
+                None => gateway::answer(done.content_type.as_deref(), &done.body)?,
+            },
             _ => Answered::default(),
         };
         Ok(Answered { returned: Some(done.body), ..answered })

@@ -12,6 +12,7 @@ mod outside;
 mod runtimes;
 mod secrets;
 mod stock;
+mod streamed;
 
 use std::path::PathBuf;
 
@@ -72,6 +73,7 @@ fn invocation(target: &Target, input: Input) -> Invocation {
         deadline: Instant::now() + Duration::from_secs(60),
         attempt: 1,
         trace: Default::default(),
+        outlet: None,
     }
 }
 

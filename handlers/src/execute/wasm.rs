@@ -180,9 +180,9 @@ impl Wasm {
                 (self.store(Guest::new(Arc::clone(&self.host), caller)), None, 0, slot)
             }
         };
-        let (attempt, input) = (invocation.attempt, invocation.input);
+        let Invocation { attempt, input, outlet, .. } = invocation;
         let answer = self.run(&mut store, time, async |store: &mut Store<Guest>| {
-            module.handle(store, &mut instance, input, attempt).await
+            module.handle(store, &mut instance, input, attempt, outlet).await
         });
         let answer = answer.await;
         let served = served + 1;

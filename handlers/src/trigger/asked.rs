@@ -2,10 +2,10 @@
 //! headers, which every tier on the way up matches against the manifest it has.
 
 use bus::message::HTTP_HEADER;
-use bus::{Refusal, Request, Response};
+use bus::{Refusal, RefusalKind, Request, Response};
 
 use crate::execute::http::{HttpHead, HttpRequest};
-use crate::execute::{self, Input, Reply};
+use crate::execute::{self, Input, InvokeError, Reply};
 use crate::manifest::{Handler, Manifest};
 
 /// Where a function's name stands in a subject, when a route is asked for; no function is named so.
@@ -84,4 +84,33 @@ pub fn head_text(head: &impl serde::Serialize) -> String {
 /// The head of an answer to a request for a route.
 pub fn head_of(response: &Response) -> Option<HttpHead> {
     serde_json::from_str(response.headers.get(HTTP_HEADER)?).ok()
+}
+
+/// An event, as handlers know it.
+pub(super) fn execute_event(event: &bus::Event) -> execute::Event {
+    execute::Event {
+        id: event.id.clone(),
+        source: event.source.clone(),
+        subject: event.topic().to_owned(),
+        time: event.time.clone(),
+        content_type: event.content_type.clone(),
+        body: event.data.clone(),
+    }
+}
+
+/// Why a handler gave no answer, as it travels.
+pub(super) fn refusal_of_invoke(error: InvokeError) -> Refusal {
+    let mut refusal = Refusal::new(RefusalKind::HandlerFailed, error.to_string());
+    match error {
+        InvokeError::Overloaded { retry_after_ms } => {
+            refusal.kind = RefusalKind::Overloaded;
+            refusal.retry_after_ms = Some(retry_after_ms);
+        }
+        InvokeError::Timeout { .. } => refusal.kind = RefusalKind::DeadlineExceeded,
+        InvokeError::NotInstalled(_) | InvokeError::Node(_) | InvokeError::Stopped => {
+            refusal.kind = RefusalKind::Unavailable;
+        }
+        _ => {}
+    }
+    refusal
 }

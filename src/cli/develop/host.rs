@@ -116,6 +116,7 @@ impl Host for LocalHost {
             deadline: caller.deadline,
             attempt: 1,
             trace: Default::default(),
+            outlet: None,
         };
         let reply = execute.invoke(invocation).await;
         reply.map(|reply| reply.body).map_err(|e| HostError::Failed(e.to_string()))

@@ -207,6 +207,7 @@ impl Ground {
             deadline: Instant::now() + limit,
             attempt: 1,
             trace: Default::default(),
+            outlet: None,
         };
         match (self.execute.invoke(invocation).await, &step.error) {
             (Err(e), Some(wanted)) if e.to_string().contains(wanted) => Ok(()),

@@ -104,17 +104,29 @@ const HEAD_END: [u8; 8] = [0; 8];
 
 /// What a function returned, as an answer. A document without a `statusCode` is the body itself.
 pub(super) fn answer(content_type: Option<&str>, body: &Bytes) -> Result<Answered, InvokeError> {
-    match content_type {
-        None => document(body),
-        Some(WITH_HEAD) => {
-            let bad = || InvokeError::GuestError("answer to an HTTP request: no head".into());
-            let end = body.windows(HEAD_END.len()).position(|part| part == HEAD_END);
-            let end = end.ok_or_else(bad)?;
-            let head = document(&body.slice(..end))?.http.ok_or_else(bad)?;
-            Ok(Answered::http(head, body.slice(end + HEAD_END.len()..)))
-        }
-        Some(kind) => Ok(plain(kind, body)),
+    let Some(kind) = content_type else { return document(body) };
+    let head = begin(kind, body)?;
+    let (head, body) = head.ok_or_else(|| bad("no head".to_owned()))?;
+    Ok(Answered::http(head, body))
+}
+
+/// The head of a streamed answer and the first of its body; nothing while more is to come.
+pub(super) fn begin(
+    content_type: &str,
+    start: &Bytes,
+) -> Result<Option<(HttpHead, Bytes)>, InvokeError> {
+    if content_type != WITH_HEAD {
+        return Ok(plain(content_type, start).http.map(|head| (head, start.clone())));
     }
+    let end = start.windows(HEAD_END.len()).position(|part| part == HEAD_END);
+    let Some(end) = end else { return Ok(None) };
+    let head = document(&start.slice(..end))?.http.filter(|_| end > 0);
+    let head = head.ok_or_else(|| bad("no head".to_owned()))?;
+    Ok(Some((head, start.slice(end + HEAD_END.len()..))))
+}
+
+fn bad(problem: String) -> InvokeError {
+    InvokeError::GuestError(format!("answer to an HTTP request: {problem}"))
 }
 
 fn plain(content_type: &str, body: &Bytes) -> Answered {
@@ -123,8 +135,6 @@ fn plain(content_type: &str, body: &Bytes) -> Answered {
 }
 
 fn document(document: &Bytes) -> Result<Answered, InvokeError> {
-    let bad =
-        |problem: String| InvokeError::GuestError(format!("answer to an HTTP request: {problem}"));
     let parsed: Option<Map<String, Value>> = serde_json::from_slice(document).ok();
     let Some(mut parts) = parsed.filter(|parts| parts.contains_key("statusCode")) else {
         return Ok(plain("application/json", document));

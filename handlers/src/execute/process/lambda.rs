@@ -15,18 +15,16 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::ListenerExt;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Limited};
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{lock, state};
-use crate::execute::{AbortOnDrop, Caller, Host, Target};
+use super::{lock, pieces, state};
+use crate::execute::http::{self, HttpHead};
+use crate::execute::{AbortOnDrop, Caller, Host, Outlet, Target};
 
-/// Largest response of a function (AWS allows 6 MB as well).
+/// Largest response of a function that is no stream (AWS allows 6 MB as well).
 const BODY_BYTES_MAX: usize = 6 << 20;
 
 /// What a function answered.
@@ -35,13 +33,22 @@ pub(super) struct Done {
     /// Media type, where the function chose one.
     pub(super) content_type: Option<String>,
     pub(super) body: Bytes,
+    /// The head, where all of the answer has gone out already.
+    pub(super) streamed: Option<HttpHead>,
 }
 
 /// One invocation for the process.
 pub(super) struct Job {
     pub(super) caller: Caller,
     pub(super) payload: Bytes,
+    pub(super) waiting: Waiting,
+}
+
+/// Who waits for the answer of an invocation.
+pub(super) struct Waiting {
     pub(super) reply: oneshot::Sender<Result<Done, Failure>>,
+    /// Takes an answer that comes in pieces.
+    pub(super) outlet: Option<Outlet>,
 }
 
 /// The function, or the client that runs it, reported an error.
@@ -69,7 +76,7 @@ pub(super) struct Shared {
     /// Events published by the invocation that runs.
     pub(super) published: AtomicU64,
     jobs: tokio::sync::Mutex<mpsc::Receiver<Job>>,
-    open: Mutex<HashMap<String, oneshot::Sender<Result<Done, Failure>>>>,
+    open: Mutex<HashMap<String, Waiting>>,
     count: AtomicU64,
 }
 
@@ -131,7 +138,7 @@ async fn next(State(shared): State<Arc<Shared>>) -> Response {
     let headers = headers(&id, &job.caller);
     shared.published.store(0, Ordering::Relaxed);
     *lock(&shared.caller) = job.caller;
-    lock(&shared.open).insert(id, job.reply);
+    lock(&shared.open).insert(id, job.waiting);
     (headers, job.payload).into_response()
 }
 
@@ -144,30 +151,18 @@ async fn response(
 ) -> StatusCode {
     let streams = text(&headers, "lambda-runtime-function-response-mode") == Some("streaming");
     let content_type = text(&headers, "content-type").filter(|_| streams).map(str::to_owned);
-    let collected = match Limited::new(body, BODY_BYTES_MAX).collect().await {
-        Ok(collected) => collected,
-        Err(error) => {
-            let message =
-                format!("the response ends early or is over {BODY_BYTES_MAX} bytes: {error}");
-            let kind = "ResponseSizeTooLarge".to_owned();
-            shared.finish(&id, Err(Failure { kind, message, ..Failure::default() }));
-            return StatusCode::PAYLOAD_TOO_LARGE;
-        }
+    let outlet = lock(&shared.open).get(&id).and_then(|waiting| waiting.outlet.clone());
+    let (bytes_max, outlet) = match streams {
+        true => (http::BODY_BYTES_MAX, outlet),
+        false => (BODY_BYTES_MAX, None),
     };
-    if let Some(failure) = collected.trailers().and_then(failure_in_trailers) {
-        return shared.finish(&id, Err(failure));
-    }
-    shared.finish(&id, Ok(Done { content_type, body: collected.to_bytes() }))
+    let result = pieces::take(content_type, body, bytes_max, outlet).await;
+    let is_too_large = result.as_ref().is_err_and(|failure| failure.kind == pieces::TOO_LARGE);
+    let status = shared.finish(&id, result);
+    if is_too_large { StatusCode::PAYLOAD_TOO_LARGE } else { status }
 }
 
-fn failure_in_trailers(trailers: &HeaderMap) -> Option<Failure> {
-    let kind = text(trailers, "lambda-runtime-function-error-type")?.to_owned();
-    let body = text(trailers, "lambda-runtime-function-error-body").unwrap_or_default();
-    let body = BASE64.decode(body).unwrap_or_default();
-    Some(Failure { kind, ..failure(&body) })
-}
-
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
@@ -184,16 +179,16 @@ async fn init_error(State(shared): State<Arc<Shared>>, body: Bytes) -> StatusCod
     let failure = Failure { at_start: true, ..failure(&body) };
     let job = shared.jobs.lock().await.recv().await;
     if let Some(job) = job {
-        let _ = job.reply.send(Err(failure));
+        let _ = job.waiting.reply.send(Err(failure));
     }
     StatusCode::ACCEPTED
 }
 
 impl Shared {
     fn finish(&self, id: &str, result: Result<Done, Failure>) -> StatusCode {
-        let Some(reply) = lock(&self.open).remove(id) else { return StatusCode::BAD_REQUEST };
+        let Some(waiting) = lock(&self.open).remove(id) else { return StatusCode::BAD_REQUEST };
         // Nobody may wait any more: the time limit struck in between.
-        let _ = reply.send(result);
+        let _ = waiting.reply.send(result);
         StatusCode::ACCEPTED
     }
 }
@@ -208,7 +203,7 @@ struct ErrorBody {
 }
 
 /// An error body as the clients post it; anything else is taken as its message.
-fn failure(body: &[u8]) -> Failure {
+pub(super) fn failure(body: &[u8]) -> Failure {
     let parsed: ErrorBody = serde_json::from_slice(body).unwrap_or_else(|_| ErrorBody {
         error_message: String::from_utf8_lossy(body).chars().take(1024).collect(),
         ..ErrorBody::default()

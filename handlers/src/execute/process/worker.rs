@@ -11,11 +11,11 @@ use tokio::process::Child;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use super::fence::PORT;
-use super::lambda::{self, Done, Failure, Job, Server};
+use super::lambda::{self, Done, Failure, Job, Server, Waiting};
 use super::lock;
 use super::spawn::{Program, Spawned, Spawner, kill_group};
 use crate::execute::lines::{Lines, Log};
-use crate::execute::{AbortOnDrop, Caller, Host, InvokeError, Level, Target, Time};
+use crate::execute::{AbortOnDrop, Caller, Host, InvokeError, Level, Outlet, Target, Time};
 use crate::manifest::CodeKind;
 use crate::settings::Settings;
 
@@ -89,12 +89,13 @@ impl Worker {
         caller: Caller,
         payload: Bytes,
         time: Time,
+        outlet: Option<Outlet>,
     ) -> Result<Done, InvokeError> {
         self.is_broken = true;
         self.served = self.served.saturating_add(1);
         self.log.turn_to(caller.clone());
         let (reply, answer) = oneshot::channel();
-        let job = Job { caller, payload, reply };
+        let job = Job { caller, payload, waiting: Waiting { reply, outlet } };
         if self.server.give(job).await.is_err() {
             return Err(InvokeError::Node("a process' server has ended".into()));
         }

@@ -17,7 +17,7 @@ fn has_program(name: &str) -> bool {
 }
 
 /// A handler of a JavaScript file, or `None` said aloud.
-async fn js(bench: &Bench, code: &[u8], entry: &str) -> Option<Target> {
+pub(super) async fn js(bench: &Bench, code: &[u8], entry: &str) -> Option<Target> {
     let own = tools().join("bin/node").exists();
     if !own && !has_program("node") {
         return None;
@@ -389,7 +389,7 @@ async fn a_rust_function_runs_under_the_stock_client() {
 }
 
 /// An archive of a function and the stock client for JavaScript, or `None` said aloud.
-fn js_with_stock_client(dir: &Path) -> Option<Vec<u8>> {
+pub(super) fn js_with_stock_client(dir: &Path, function: &str) -> Option<Vec<u8>> {
     if !has_tool("lambdajs/node_modules/aws-lambda-ric/rapid-client.node") {
         return None;
     }
@@ -405,10 +405,6 @@ for package in ["aws-lambda-ric", "@aws"]:
 archive.close()
 "#;
     let file = dir.join("app.zip");
-    let function = "exports.handler = async (event, context) => {
-        if (event.name === 'raise') throw new RangeError('on purpose');
-        return [event.name, context.functionName, process.argv[1].includes('aws-lambda-ric')];
-    };";
     let packed = Command::new(tools().join("bin/python3"))
         .args(["-c", PACK])
         .args([&file, &tools().join("lambdajs")])
@@ -422,7 +418,11 @@ archive.close()
 async fn an_archive_may_bring_the_stock_client_for_javascript() {
     let bench = Bench::new();
     let dir = tempfile::tempdir().unwrap();
-    let Some(code) = js_with_stock_client(dir.path()) else { return };
+    let function = "exports.handler = async (event, context) => {
+        if (event.name === 'raise') throw new RangeError('on purpose');
+        return [event.name, context.functionName, process.argv[1].includes('aws-lambda-ric')];
+    };";
+    let Some(code) = js_with_stock_client(dir.path(), function) else { return };
     let Some(target) = js(&bench, &code, "app.handler").await else { return };
     for _ in 0..2 {
         let answer = ask(&bench, &target, "sum", "{}").await;

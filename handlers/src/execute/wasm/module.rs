@@ -11,7 +11,7 @@ use super::guest::{Guest, Picture, inputs};
 use super::messaging::{self, BrokerMessage};
 use super::web;
 use crate::execute::http::{HttpHead, HttpRequest};
-use crate::execute::{Answer, Answered, Connection, Event, Input, InvokeError, Request};
+use crate::execute::{Answer, Answered, Connection, Event, Input, InvokeError, Outlet, Request};
 
 /// A function that starts a component.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -130,6 +130,7 @@ impl Module {
         instance: &mut Option<Instance>,
         input: Input,
         attempt: u32,
+        outlet: Option<Outlet>,
     ) -> wasmtime::Result<Answer> {
         // Only some of the functions have a result.
         let has_result = !store.data().caller().target.bindings.outputs.is_empty();
@@ -158,7 +159,7 @@ impl Module {
             input => input,
         };
         match entrance {
-            Entrance::Web => serve(store, started, index, input).await,
+            Entrance::Web => serve(store, started, index, input, outlet).await,
             Entrance::Message => receive(store, started, index, input).await,
             _ => own(store, started, index, input, attempt).await,
         }
@@ -234,6 +235,7 @@ async fn serve(
     instance: Instance,
     index: &ComponentExportIndex,
     input: Input,
+    outlet: Option<Outlet>,
 ) -> wasmtime::Result<Answer> {
     let is_http = matches!(input, Input::Http(_));
     let request = match input {
@@ -247,7 +249,7 @@ async fn serve(
         Err(error) => return Ok(Err(error)),
     };
     let handle: web::Handle = instance.get_typed_func(&mut *store, index)?;
-    let answer = web::serve(store, &handle, request).await?;
+    let answer = web::serve(store, &handle, request, outlet.filter(|_| is_http)).await?;
     Ok(if is_http { answer } else { answer.and_then(web::plain) })
 }
 

@@ -6,8 +6,9 @@ use std::pin::pin;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Request as WebRequest, Response, header};
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use bytes::{Bytes, BytesMut};
+use futures::FutureExt as _;
+use http_body_util::{BodyExt, Full};
 use tokio::sync::oneshot;
 use wasmtime::Store;
 use wasmtime::component::{Resource, TypedFunc};
@@ -18,7 +19,8 @@ use wasmtime_wasi_http::p2::types::{HostIncomingRequest, HostResponseOutparam};
 
 use super::guest::Guest;
 use crate::execute::http::{BODY_BYTES_MAX, HttpHead, HttpRequest};
-use crate::execute::{Answer, Answered, Event, InvokeError, Request};
+use crate::execute::outlet::Flow;
+use crate::execute::{Answer, Answered, Event, InvokeError, Outlet, Request};
 
 /// How long the end of an answer is waited for after the guest has returned: all of it is here by
 /// then, unless the guest forgot to finish its body.
@@ -37,6 +39,7 @@ pub(super) async fn serve(
     store: &mut Store<Guest>,
     handle: &Handle,
     request: WebRequest<Bytes>,
+    outlet: Option<Outlet>,
 ) -> wasmtime::Result<Answer> {
     let (sender, receiver) = oneshot::channel();
     let request = request.map(Full::new);
@@ -44,7 +47,7 @@ pub(super) async fn serve(
     let request = http.new_incoming_request(Scheme::Http, request)?;
     let out = http.new_response_outparam(sender)?;
     // The answer is taken while the guest runs: it may write more than is kept in between.
-    let mut answer = pin!(collect(receiver));
+    let mut answer = pin!(collect(receiver, outlet));
     let mut early = None;
     {
         let mut call = pin!(handle.call_async(&mut *store, (request, out)));
@@ -64,16 +67,51 @@ pub(super) async fn serve(
     Ok(late.unwrap_or_else(|_| Err(InvokeError::GuestError(unfinished.to_owned()))))
 }
 
-async fn collect(receiver: oneshot::Receiver<Given>) -> Answer {
+/// Takes the answer in, or passes it on as it comes: once a guest waits with its answer half done,
+/// what is there goes out.
+async fn collect(receiver: oneshot::Receiver<Given>, outlet: Option<Outlet>) -> Answer {
     let failed = |text: String| InvokeError::GuestError(text);
     let given = receiver.await.map_err(|_| failed("it gave no answer".to_owned()))?;
     let response = given.map_err(|code| failed(format!("it answered with {code:?}")))?;
-    let (parts, body) = response.into_parts();
-    let body = Limited::new(body, BODY_BYTES_MAX).collect().await;
-    let body = body.map_err(|error| failed(format!("body of its answer: {error}")))?.to_bytes();
+    let (parts, mut body) = response.into_parts();
     let head = HttpHead::checked(parts.status.as_u16(), pairs(&parts.headers))
         .map_err(|problem| failed(format!("answer: {problem}")))?;
-    Ok(Answered::http(head, body))
+    let broken = |problem: String| failed(format!("body of its answer: {problem}"));
+    let mut whole = BytesMut::new();
+    loop {
+        let frame = match (body.frame().now_or_never(), &outlet) {
+            (Some(frame), _) => frame,
+            (None, Some(outlet)) => match outlet.begin(head.clone()) {
+                Some(flow) => return pass_on(head, whole.freeze(), body, flow).await,
+                None => return Err(broken("its reader has gone away".to_owned())),
+            },
+            (None, None) => body.frame().await,
+        };
+        let Some(frame) = frame else { return Ok(Answered::http(head, whole.freeze())) };
+        let frame = frame.map_err(|error| broken(error.to_string()))?;
+        whole.extend_from_slice(frame.data_ref().unwrap_or(&Bytes::new()));
+        if whole.len() > BODY_BYTES_MAX {
+            return Err(broken(format!("over {BODY_BYTES_MAX} bytes")));
+        }
+    }
+}
+
+async fn pass_on(
+    head: HttpHead,
+    first: Bytes,
+    mut body: HyperOutgoingBody,
+    mut flow: Flow,
+) -> Answer {
+    let broken =
+        |problem: String| InvokeError::GuestError(format!("body of its answer: {problem}"));
+    flow.send(first).await.map_err(broken)?;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| broken(error.to_string()))?;
+        if let Ok(part) = frame.into_data() {
+            flow.send(part).await.map_err(broken)?;
+        }
+    }
+    Ok(Answered::http(head, Bytes::new()))
 }
 
 fn pairs(headers: &HeaderMap) -> Vec<(String, String)> {
