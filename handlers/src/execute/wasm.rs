@@ -169,7 +169,7 @@ impl Wasm {
             .module(&target.digest)
             .ok_or_else(|| InvokeError::NotInstalled(target.digest.clone()))?;
         let serves_max = target.limits.reuse.unwrap_or(1);
-        let kept = if serves_max > 1 { self.waiting.take(&target) } else { None };
+        let kept = if serves_max > 1 { self.waiting.take(&caller) } else { None };
         let (mut store, mut instance, served, slot) = match kept {
             Some(mut kept) => {
                 kept.store.data_mut().turn_to(caller);
@@ -189,7 +189,7 @@ impl Wasm {
         // Only who came back to its caller can be called again.
         let came_back = matches!(answer, Ok(_) | Err(InvokeError::GuestError(_)));
         if let Some(instance) = instance.filter(|_| came_back && served < serves_max) {
-            self.waiting.put(&target, Kept { store, instance, served, slot });
+            self.waiting.put(Kept { store, instance, served, slot });
         }
         answer
     }

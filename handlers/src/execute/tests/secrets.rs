@@ -2,6 +2,7 @@
 
 use super::lambda::ask;
 use super::languages::{guest, shared_cache};
+use super::stock::http;
 use super::*;
 
 const FUNCTION: &str = r#"
@@ -92,4 +93,19 @@ async fn a_component_has_them_by_wasi_config() {
     assert_eq!(failed, InvokeError::GuestError("my key is [secret]".into()));
     bench.invoke(&target, event("log", "")).await.unwrap();
     assert!(bench.host.log_text().ends_with("key is [secret]"), "{}", bench.host.log_text());
+}
+
+/// Python reads its environment when it starts: an instance that serves several invocations must
+/// not go on with a secret that was rotated.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_component_that_is_kept_has_a_rotated_secret_at_once() {
+    let Some(code) = guest("web", "componentize/bin/componentize-py") else { return };
+    let bench = Bench::with(shared_cache);
+    let mut target = bench.install(CodeKind::Component, &code).await;
+    target.limits.reuse = Some(100);
+    for key in ["tiger-7f31c0", "tiger-7f31c0", "zebra-99ab1e"] {
+        bench.host.state().secrets.insert("greeting".into(), key.into());
+        let reply = bench.invoke(&target, http("GET", "/settings", "")).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&reply.body), format!("\"{key}\""));
+    }
 }

@@ -11,7 +11,7 @@ use wasmtime::component::Instance;
 
 use super::guest::Guest;
 use crate::Digest;
-use crate::execute::Target;
+use crate::execute::{Caller, Target};
 
 /// An instance between two invocations.
 pub(super) struct Kept {
@@ -32,18 +32,26 @@ struct Key {
     handler: String,
     revision: u64,
     digest: Digest,
+    /// Of the secrets that the instance began with: most languages read their environment once.
+    secrets: u64,
 }
 
 impl Waiting {
-    /// One that serves this handler.
-    pub(super) fn take(&self, target: &Target) -> Option<Kept> {
-        let kept = self.lock().get_mut(&key(target))?.pop();
-        kept.map(|(_, kept)| kept)
+    /// One that serves this handler, and began with the secrets of now; those with others end.
+    pub(super) fn take(&self, caller: &Caller) -> Option<Kept> {
+        let key = key(&caller.target, caller.settings.version());
+        let mut waiting = self.lock();
+        if !waiting.contains_key(&key) {
+            waiting.retain(|other, _| !other.is_outdated(&key));
+        }
+        waiting.get_mut(&key)?.pop().map(|(_, kept)| kept)
     }
 
     /// Lets one wait.
-    pub(super) fn put(&self, target: &Target, kept: Kept) {
-        self.lock().entry(key(target)).or_default().push((Instant::now(), kept));
+    pub(super) fn put(&self, kept: Kept) {
+        let caller = kept.store.data().caller();
+        let key = key(&caller.target, caller.settings.version());
+        self.lock().entry(key).or_default().push((Instant::now(), kept));
     }
 
     /// Ends the one that waits longest.
@@ -66,11 +74,21 @@ impl Waiting {
     }
 }
 
-fn key(target: &Target) -> Key {
+impl Key {
+    /// Whether it is the same handler with secrets of another time.
+    fn is_outdated(&self, now: &Self) -> bool {
+        self.secrets != now.secrets
+            && (&self.app, &self.handler, self.revision) == (&now.app, &now.handler, now.revision)
+            && self.digest == now.digest
+    }
+}
+
+fn key(target: &Target, secrets: u64) -> Key {
     Key {
         app: target.app.clone(),
         handler: target.handler.clone(),
         revision: target.revision,
         digest: target.digest.clone(),
+        secrets,
     }
 }
