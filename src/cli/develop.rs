@@ -30,6 +30,7 @@ pub enum Language {
     Js,
     Java,
     Rust,
+    C,
 }
 
 #[derive(Args)]
@@ -57,6 +58,25 @@ impl Language {
             Self::Rust => files!(
                 "rust": "app.toml", "src/lib.rs", "Cargo.toml", "build.sh", "tests/greet.json"
             ),
+            Self::C => {
+                files!("c": "app.toml", "app.c", "edgescale.h", "build.sh", "tests/greet.json")
+            }
+        }
+    }
+
+    /// What a component's bindings are made from, below `wit/`.
+    fn worlds(self) -> &'static [Template] {
+        const CONTRACT: &str = include_str!("../../handlers/wit/app.wit");
+        match self {
+            Self::Rust => &[
+                ("world.wit", include_str!("../../examples/new/rust/world.wit")),
+                ("deps/edgescale/app.wit", CONTRACT),
+            ],
+            Self::C => &[
+                ("world.wit", include_str!("../../examples/new/c/world.wit")),
+                ("app.wit", CONTRACT),
+            ],
+            _ => &[],
         }
     }
 }
@@ -74,11 +94,8 @@ pub fn new(new: &New, out: Output) -> Result<()> {
     for (name, text) in files {
         write(&folder.join(name), &named(text))?;
     }
-    if let Language::Rust = new.language {
-        let world = include_str!("../../examples/new/rust/world.wit");
-        write(&folder.join("wit/world.wit"), world)?;
-        let contract = include_str!("../../handlers/wit/app.wit");
-        write(&folder.join("wit/deps/edgescale/app.wit"), contract)?;
+    for (name, text) in new.language.worlds() {
+        write(&folder.join("wit").join(name), text)?;
     }
     let names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
     out.show(&serde_json::json!({ "folder": folder, "files": names }), |_| {

@@ -78,6 +78,48 @@ fn a_java_project_builds_and_passes() -> Result<()> {
     if is_there("javac", &["-version"]) { begins("java") } else { Ok(()) }
 }
 
+#[test]
+fn a_c_project_builds_and_says_what_is_missing() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    succeeds(dir.path(), &["new", "c", "bare"])?;
+    let mut build = Command::new(binary());
+    build.current_dir(dir.path()).args(["--tools", "nowhere", "build", "bare"]);
+    let said = build.output()?;
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.contains("pip install --target") && said.contains("ziglang"), "{said}");
+    if !tools().join("zig/ziglang/zig").exists() {
+        eprintln!("skipped: no ziglang; run ./tools.sh test");
+        return Ok(());
+    }
+    begins("c")
+}
+
+/// A guest that uses all of `edgescale.h`, in one instance over and over.
+#[test]
+fn c_reaches_every_import_and_every_entrance() -> Result<()> {
+    if !tools().join("zig/ziglang/zig").exists() {
+        eprintln!("skipped: no ziglang; run ./tools.sh test");
+        return Ok(());
+    }
+    let dir = tempfile::tempdir()?;
+    succeeds(dir.path(), &["new", "c", "probe"])?;
+    let (guest, probe) = (root().join("handlers/guests/c"), dir.path().join("probe"));
+    std::fs::remove_file(probe.join("tests/greet.json"))?;
+    let files = [
+        ("probe.c", "app.c"),
+        ("app.toml", "app.toml"),
+        ("world.wit", "wit/world.wit"),
+        ("all.json", "tests/all.json"),
+    ];
+    for (from, to) in files {
+        std::fs::copy(guest.join(from), probe.join(to))?;
+    }
+    succeeds(dir.path(), &["build", "probe"])?;
+    let text = succeeds(dir.path(), &["test", "probe"])?;
+    assert!(text.contains("ok      probe/tests/all.json, 9 steps"), "{text}");
+    Ok(())
+}
+
 /// Each of the examples plays its recordings; a copy, because a run leaves things behind.
 #[test]
 fn every_example_passes_its_own_tests() -> Result<()> {

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Makes app.wasm. Needs Zig's C compiler and jco. The first build compiles the C library, which
+# takes half a minute.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+readonly TOOLS="${EDGESCALE_TOOLS:?is set by edgescale build}"
+readonly ZIG="$TOOLS/zig/ziglang/zig" JCO="$TOOLS/node/node_modules/@bytecodealliance"
+node=node
+[[ -x "$TOOLS/bin/node" ]] && node="$TOOLS/bin/node"
+
+main() {
+    need "$ZIG" "python3 -m pip install --target $TOOLS/zig ziglang==0.17.0"
+    need "$JCO/jco" "./tools.sh of EdgeScale"
+    mkdir -p target
+    "$ZIG" cc -target wasm32-wasi -mexec-model=reactor -Os -s -Wall -Wextra app.c \
+        -o target/core.wasm
+    cat wit/app.wit wit/world.wit >target/all.wit
+    embed target/core.wasm target/all.wit target/embedded.wasm
+    "$node" "$JCO/jco/dist/jco.js" new target/embedded.wasm --wasi-reactor -o target/app.wasm >&2
+    # Whoever looks meanwhile sees the old component or the whole new one.
+    mv target/app.wasm app.wasm
+}
+
+need() {
+    [[ -e "$1" ]] || { echo "no $1; run $2" >&2; exit 1; }
+}
+
+# embed CORE WIT OUT: notes the types of the world `mine` in a core module.
+embed() {
+    "$node" --input-type=module -e '
+        import { readFile, writeFile } from "node:fs/promises";
+        const [tools, core, wit, out] = process.argv.slice(1);
+        const { componentEmbed } = await import(tools);
+        const [binary, witSource] = [await readFile(core), await readFile(wit, "utf8")];
+        await writeFile(out, await componentEmbed({ binary, witSource, world: "mine" }));
+    ' "$JCO/jco-transpile/dist/wasm-tools.js" "$@"
+}
+
+main
