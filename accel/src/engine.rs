@@ -7,13 +7,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use hw::{BufferId, Device};
-use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::history::{Histories, Remembered};
 use crate::plan::{Plan, plan};
 use crate::queue::{Queue, Rank};
 use crate::schedule::{Costs, Decision, DeviceView, JobView, Prefer, schedule};
+use crate::share::{Seat, Turns};
+use crate::status::{DeviceState, DeviceStatus};
 use crate::worker::{Carried, Scratch, carry_out};
 use crate::{Error, Job, Output, Result, Timing};
 
@@ -35,6 +36,8 @@ pub struct Config {
     pub cpu_threads: Option<usize>,
     /// Where compiled kernels are kept between runs.
     pub cache_dir: Option<PathBuf>,
+    /// How this process comes to its turns, where others use the devices as well.
+    pub turns: Turns,
 }
 
 impl Default for Config {
@@ -45,44 +48,9 @@ impl Default for Config {
             probe: None,
             cpu_threads: None,
             cache_dir: None,
+            turns: Turns::Alone,
         }
     }
-}
-
-/// A device and how it is doing.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct DeviceStatus {
-    /// Such as `cpu0` or `opencl0`.
-    pub id: String,
-    /// `cpu`, `opencl`, `cuda` or `xrt`.
-    pub kind: String,
-    pub name: String,
-    pub driver: String,
-    pub memory_bytes: u64,
-    pub compute_units: u32,
-    pub state: DeviceState,
-    /// How much longer it is set aside.
-    pub quarantined_ms: u64,
-    /// Jobs that wait for it.
-    pub queue_len: usize,
-    pub jobs_done: u64,
-    pub jobs_failed: u64,
-    /// Time it has worked.
-    pub busy_us: u64,
-    pub last_error: Option<String>,
-}
-
-/// What a device is up to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DeviceState {
-    /// Not needed yet: no kernel is compiled, and its driver may not even be loaded.
-    Asleep,
-    /// Compiling its kernels.
-    Warming,
-    Ready,
-    /// Failed lately, and left alone for a while.
-    Quarantined,
 }
 
 /// Runs jobs on the devices of this machine. Dropping it stops its threads; jobs that still wait
@@ -95,6 +63,7 @@ pub struct EdgeAccelerate {
 struct Shared {
     devices: Vec<Arc<dyn Device>>,
     prefer: Prefer,
+    turns: Turns,
     started: Instant,
     state: Mutex<State>,
     /// One for each device: there is work, or it is time to stop.
@@ -157,11 +126,15 @@ impl EdgeAccelerate {
             cache_dir: config.cache_dir,
             ..defaults
         });
-        Self::start_with(devices, config.prefer)
+        Self::start_sharing(devices, config.prefer, config.turns)
     }
 
     /// Starts with these devices, for tests with devices that fail on purpose.
     pub fn start_with(devices: Vec<Arc<dyn Device>>, prefer: Prefer) -> Result<Self> {
+        Self::start_sharing(devices, prefer, Turns::Alone)
+    }
+
+    fn start_sharing(devices: Vec<Arc<dyn Device>>, prefer: Prefer, turns: Turns) -> Result<Self> {
         let units = devices.iter().map(|_| Unit { is_cold: true, ..Unit::default() }).collect();
         let state = State {
             units,
@@ -174,6 +147,7 @@ impl EdgeAccelerate {
             wake: devices.iter().map(|_| Condvar::new()).collect(),
             devices,
             prefer,
+            turns,
             started: Instant::now(),
             state: Mutex::new(state),
         });
@@ -333,8 +307,9 @@ impl Shared {
     fn work(&self, index: usize) {
         self.warm(index);
         let mut scratch = Scratch::default();
+        let mut seat = Seat::new(self.turns.clone(), self.devices[index].info().id.clone());
         while let Some(work) = self.next(index) {
-            self.serve(index, work, &mut scratch);
+            self.serve(index, work, &mut seat, &mut scratch);
         }
     }
 
@@ -375,7 +350,8 @@ impl Shared {
         }
     }
 
-    fn serve(&self, index: usize, work: Work, scratch: &mut Scratch) {
+    fn serve(&self, index: usize, work: Work, seat: &mut Seat, scratch: &mut Scratch) {
+        seat.begin();
         let start = Instant::now();
         let key = history_key(&work.job, &work.plan);
         let answer = match refusal(&work, start) {
@@ -387,7 +363,9 @@ impl Shared {
             state.histories.done(key);
         }
         state.book(index, &work, &answer, start);
+        let more = state.units[index].queue.len() > 0;
         drop(state);
+        seat.end(more);
         // Whoever asked may have gone; that is theirs to decide.
         let _ = work.reply.send(answer);
     }

@@ -18,6 +18,8 @@ mod pipeline;
 pub mod plan;
 mod queue;
 pub mod schedule;
+pub mod share;
+mod status;
 #[cfg(test)]
 mod testing;
 pub mod video;
@@ -29,11 +31,12 @@ use std::time::Instant;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-pub use engine::{Config, DeviceState, DeviceStatus, EdgeAccelerate};
+pub use engine::{Config, EdgeAccelerate};
 pub use frame::{Frame, PixelFormat, Range, Shape};
 pub use pipeline::{Op, Pipeline, STEPS_MAX, Step, allowed};
 pub use plan::{Plan, plan};
 pub use schedule::Prefer;
+pub use status::{DeviceState, DeviceStatus};
 
 pub type Result<T> = std::result::Result<T, Error>;
 

@@ -49,6 +49,15 @@ impl<T> Queue<T> {
             return Err(entry);
         }
         self.welcome(&rank.tenant);
+        self.push_again(rank, entry)
+    }
+
+    /// The same for a tenant that was not away: it has just been served, and keeps its place among
+    /// the others.
+    pub fn push_again(&mut self, rank: Rank, entry: T) -> Result<(), T> {
+        if self.room() == 0 {
+            return Err(entry);
+        }
         self.arrivals += 1;
         self.waiting.push((rank, self.arrivals, entry));
         Ok(())
@@ -64,10 +73,29 @@ impl<T> Queue<T> {
         Some(self.waiting.swap_remove(next).2)
     }
 
+    /// What waits, in no order.
+    pub fn waiting(&self) -> impl Iterator<Item = &T> {
+        self.waiting.iter().map(|(_, _, entry)| entry)
+    }
+
+    /// Drops what is not to wait any longer.
+    pub fn retain(&mut self, keep: impl Fn(&T) -> bool) {
+        self.waiting.retain(|(_, _, entry)| keep(entry));
+    }
+
     /// Books device time that a tenant has had.
     pub fn charge(&mut self, tenant: &str, took_us: u64) {
         if let Some(served) = self.served_us.get_mut(tenant) {
             *served += took_us;
+        }
+    }
+
+    /// Where nobody waits, a tenant that comes (back) starts level with the one that is served now.
+    pub fn level_with(&mut self, tenant: &str, served: &str) {
+        if self.waiting.is_empty() {
+            let level = self.served_us.get(served).copied().unwrap_or(0);
+            let own = self.served_us.entry(tenant.to_string()).or_insert(0);
+            *own = (*own).max(level);
         }
     }
 

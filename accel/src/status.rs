@@ -1,0 +1,39 @@
+//! What is told of a device.
+
+use serde::{Deserialize, Serialize};
+
+/// A device and how it is doing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeviceStatus {
+    /// Such as `cpu0` or `opencl0`.
+    pub id: String,
+    /// `cpu`, `opencl`, `cuda` or `xrt`.
+    pub kind: String,
+    pub name: String,
+    pub driver: String,
+    pub memory_bytes: u64,
+    pub compute_units: u32,
+    pub state: DeviceState,
+    /// How much longer it is set aside.
+    pub quarantined_ms: u64,
+    /// Jobs that wait for it.
+    pub queue_len: usize,
+    pub jobs_done: u64,
+    pub jobs_failed: u64,
+    /// Time it has worked.
+    pub busy_us: u64,
+    pub last_error: Option<String>,
+}
+
+/// What a device is up to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceState {
+    /// Not needed yet: no kernel is compiled, and its driver may not even be loaded.
+    Asleep,
+    /// Compiling its kernels.
+    Warming,
+    Ready,
+    /// Failed lately, and left alone for a while.
+    Quarantined,
+}
