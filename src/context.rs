@@ -22,7 +22,7 @@ pub struct Context {
 pub struct Site {
     pub path: TierPath,
     pub class: TierClass,
-    /// `nats://host:port`.
+    /// `nats://host:port`, or several with commas between.
     pub server: String,
     /// The server's monitoring address, `host:port`.
     pub monitor: String,

@@ -13,16 +13,18 @@ pub mod objects;
 pub mod otlp;
 pub mod report;
 pub mod tenants;
+pub mod turns;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use accel::EdgeAccelerate;
+use accel::share::Turns;
 use anyhow::{Context as _, Result};
 use async_trait::async_trait;
-use bus::event::Reader;
+use bus::event::{Keeper, Reader};
 use bus::route::policy::ParentView;
 use bus::{
     Bus, Credentials, EdgeRoute, EventLog, Headers, Kind, Places, Refusal, RefusalKind, Registry,
@@ -56,8 +58,11 @@ const ABOVE_TIMEOUT: Duration = Duration::from_secs(3);
 pub struct Settings {
     pub site: TierPath,
     pub class: TierClass,
-    /// `nats://host:port` of the site's server.
+    /// `nats://host:port` of the site's server, or of several with commas between.
     pub server: String,
+    /// How often the site keeps its streams: as many times as it has servers.
+    #[serde(default = "one")]
+    pub replicas: usize,
     /// The file with the seed of the node's nkey.
     pub nkey: PathBuf,
     /// Where tables, blobs, code and manifests are kept.
@@ -81,6 +86,13 @@ pub struct Settings {
     /// The bucket with the store's objects; none is the folder `data`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub objects: Option<store::Bucket>,
+    /// How devices are shared with the nodes of other tenants.
+    #[serde(default)]
+    pub devices: turns::Settings,
+}
+
+const fn one() -> usize {
+    1
 }
 
 impl Settings {
@@ -122,6 +134,10 @@ pub struct Node {
     /// Where sites are that were moved.
     places: Places,
     children: gossip::Children,
+    /// The servers of the site, where there are several.
+    servers: Mutex<Vec<Keeper>>,
+    /// Who gives turns at the devices of the host, at the owner's node.
+    turns: Option<turns::Open>,
     family: Option<Arc<family::Family>>,
     registering: tokio::sync::Mutex<()>,
     started: Instant,
@@ -176,6 +192,9 @@ pub async fn start(settings: Settings, http: gateway::Place) -> Result<Started> 
     node.serving.store(true, Ordering::Release);
     family::reopen_door(&node).await;
     tasks.spawn(gossip::keep_looking(node.clone()));
+    if settings.replicas > 1 {
+        tasks.spawn(gossip::watch_servers(node.clone()));
+    }
     tasks.spawn(tenants::expire_keys(node.clone()));
     tasks.spawn(family::call_after(node.clone()));
     tasks.spawn(node.triggers.clone().run_events());
@@ -219,10 +238,12 @@ async fn open(
         .with_context(|| format!("the key {} cannot be read", settings.nkey.display()))?;
     let credentials = Credentials { seed: seed.trim().to_owned() };
     let bus = Bus::connect(&settings.server, site, &credentials, "edgescale-node").await?;
+    let bus = bus.with_replicas(settings.replicas);
     let logs = Arc::new(Logs::start(&bus));
     let places = Places::new(site.clone(), settings.former.clone());
     let store = open_store(settings, &bus, &places).await?;
-    let accelerate = Arc::new(open_accelerate(settings)?);
+    let (turns, opened) = turns::open(&settings.devices);
+    let accelerate = Arc::new(open_accelerate(settings, turns)?);
     let doors = Arc::new(host::Doors::default());
     let config = handlers::execute::Config::new(settings.data.join("code"), &settings.tools);
     let execute = Arc::new(EdgeExecute::start(config, doors.clone())?);
@@ -274,6 +295,8 @@ async fn open(
         monitor: settings.monitor.clone(),
         places,
         children: gossip::Children::default(),
+        servers: Mutex::default(),
+        turns: opened,
         family: settings.folder.as_deref().map(family::Family::open).transpose()?.map(Arc::new),
         registering: tokio::sync::Mutex::new(()),
         started,
@@ -337,6 +360,15 @@ impl Node {
         self.serving.load(Ordering::Acquire)
     }
 
+    /// Asks how the site's servers are. While they agree on no leader, what was last heard stands.
+    async fn look_at_servers(&self) {
+        if let Ok(seen) = self.events.keepers().await
+            && seen.len() > 1
+        {
+            *self.servers.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+        }
+    }
+
     fn parent_up(&self) -> bool {
         matches!(self.route.view().parent, ParentView::Near { .. })
     }
@@ -356,6 +388,7 @@ impl Node {
             }
             _ => LinkReport { parent, up: false, rtt_us: 0 },
         });
+        let servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Brief {
             path: self.bus.site().clone(),
             class: self.class,
@@ -369,6 +402,7 @@ impl Node {
             offers: gossip::offers(self),
             http: self.http.url.clone(),
             former: self.places.former().to_vec(),
+            servers,
             heard_ms_ago: 0,
             children: self.children.briefs().await,
         }
@@ -383,6 +417,7 @@ impl Node {
             ready: self.is_serving() && self.heard_parent.load(Ordering::Acquire),
             http: self.http.clone(),
             devices: self.accelerate.devices(),
+            device_time: self.turns.as_ref().map_or(vec![], |open| open.referee.served()),
             apps: self.deploy.apps().iter().map(|app| self.app_report(app)).collect(),
             streams: self.streams.list(),
             tables: self.store.tables(),
@@ -435,10 +470,11 @@ pub fn device_probe() -> Result<hw::Probe> {
     Ok(hw::Probe { program: std::env::current_exe()?, arguments: vec!["device-probe".to_owned()] })
 }
 
-fn open_accelerate(settings: &Settings) -> Result<EdgeAccelerate> {
+fn open_accelerate(settings: &Settings, turns: Turns) -> Result<EdgeAccelerate> {
     let config = accel::Config {
         cache_dir: Some(settings.data.join("kernels")),
         probe: Some(device_probe()?),
+        turns,
         ..Default::default()
     };
     EdgeAccelerate::start(config).context("no device could be opened, not even the CPU")

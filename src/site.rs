@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use bus::server::{self, Server};
-use bus::site::{Record, SERVER_FILE, SiteFolder};
+use bus::site::servers::Place;
+use bus::site::{Record, SiteFolder};
+use bus::tree::ACCOUNT;
 
 use crate::context::{Context, FILE, Site};
 use crate::{gateway, node};
@@ -49,7 +51,8 @@ pub struct RunningSite {
     dir: PathBuf,
     record: Record,
     programs: Programs,
-    server: Option<Server>,
+    /// The servers on this machine, by their files.
+    servers: Vec<(Place, Option<Server>)>,
     node: Option<Child>,
     /// The nodes of tenants by name, each with its public key.
     tenants: BTreeMap<String, (String, Child)>,
@@ -71,37 +74,44 @@ impl RunningSite {
             log: folder.file("node.log"),
         };
         let file = folder.file(node::CONFIG_FILE);
-        let OwnParts { http, trace, objects } = own_parts(&file)?;
+        let own = own_parts(&file)?;
         let settings = node::Settings {
             site: record.site.clone(),
             class: record.class,
             server: site.server.clone(),
+            replicas: folder.replicas(),
             nkey: folder.file("node.nk"),
             data: folder.file("data"),
             tools: programs.tools.clone(),
             monitor: Some(site.monitor.clone()),
             folder: Some(folder.dir().to_owned()),
             former: record.former.clone(),
-            http,
-            trace,
-            objects,
+            http: own.http,
+            trace: own.trace,
+            devices: own.devices.of(ACCOUNT, folder.dir()),
+            objects: own.objects,
         };
         settings.save(&file)?;
         let (dir, programs) = (folder.dir().to_owned(), programs.clone());
         let tenants = BTreeMap::new();
-        Ok(Self { site, dir, record, programs, server: None, node: None, tenants })
+        let ours = |place: &Place| place.here && record.operated.is_none();
+        let servers = folder.places().into_iter().filter(ours).map(|place| (place, None)).collect();
+        Ok(Self { site, dir, record, programs, servers, node: None, tenants })
     }
 
-    /// Starts the server, unless an operator runs it; returns when it greets.
+    /// Starts those of the site's servers on this machine that do not run, unless an operator runs
+    /// them; returns when they greet.
     pub fn start_server(&mut self) -> Result<()> {
-        if self.record.operated.is_some() {
-            return Ok(());
+        for (place, server) in &mut self.servers {
+            if server.as_mut().is_some_and(Server::running) {
+                continue;
+            }
+            let port = place.ports.client;
+            let started = Server::start(&self.programs.server, &place.config, &place.log, port);
+            *server = Some(started.with_context(|| {
+                format!("{} of {} did not start", called(place), self.site.path)
+            })?);
         }
-        let (config, log) = (self.dir.join(SERVER_FILE), self.server_log());
-        let port = self.record.ports.client;
-        let server = Server::start(&self.programs.server, &config, &log, port)
-            .with_context(|| format!("the server of {} did not start", self.site.path))?;
-        self.server = Some(server);
         Ok(())
     }
 
@@ -142,20 +152,22 @@ impl RunningSite {
 
     fn start_tenant(&self, folder: &SiteFolder, name: &str) -> Result<Child> {
         let file = folder.tenant_file(name, node::CONFIG_FILE);
-        let OwnParts { http, trace, objects } = own_parts(&file)?;
+        let own = own_parts(&file)?;
         let settings = node::Settings {
             site: self.record.site.clone(),
             class: self.record.class,
             server: self.site.server.clone(),
+            replicas: folder.replicas(),
             nkey: folder.tenant_file(name, "node.nk"),
             data: folder.tenant_file(name, "data"),
             tools: self.programs.tools.clone(),
             monitor: None,
             folder: None,
             former: self.record.former.clone(),
-            http,
-            trace,
-            objects,
+            http: own.http,
+            trace: own.trace,
+            devices: own.devices.of(name, folder.dir()),
+            objects: own.objects,
         };
         settings.save(&file)?;
         let mut command = Command::new(&self.programs.node);
@@ -189,22 +201,24 @@ impl RunningSite {
         }
     }
 
-    /// Stops the server, and with it the links of the site.
+    /// Stops the servers, and with them the links of the site.
     pub fn stop_server(&mut self) {
-        self.server = None;
+        self.servers.iter_mut().for_each(|(_, server)| *server = None);
     }
 
-    /// The process of the server, if it runs here.
+    /// The process of the first server, if it runs here.
     pub fn server_pid(&self) -> Option<u32> {
-        self.server.as_ref().map(Server::pid)
+        self.servers.first().and_then(|(_, server)| server.as_ref()).map(Server::pid)
     }
 
     /// Names the first process that ended by itself, and why.
     pub fn casualty(&mut self) -> Option<String> {
         let path = &self.site.path;
-        if self.server.as_mut().is_some_and(|server| !server.running()) {
-            let tail = server::tail(&self.server_log());
-            return Some(format!("the nats-server of {path} ended: {tail}"));
+        for (place, server) in &mut self.servers {
+            if server.as_mut().is_some_and(|server| !server.running()) {
+                let tail = server::tail(&place.log);
+                return Some(format!("{} of {path} ended: {tail}", called(place)));
+            }
         }
         match self.node.as_mut()?.try_wait() {
             Ok(Some(status)) => {
@@ -213,10 +227,6 @@ impl RunningSite {
             }
             _ => None,
         }
-    }
-
-    fn server_log(&self) -> PathBuf {
-        self.dir.join("nats.log")
     }
 
     fn start(&mut self) -> Result<()> {
@@ -231,7 +241,8 @@ impl RunningSite {
 
     /// Starts again whichever process ended; true when one had.
     fn mend(&mut self) -> Result<bool> {
-        if self.server.as_mut().is_some_and(|server| !server.running()) || self.lacks_server() {
+        let down = |server: &mut Option<Server>| !server.as_mut().is_some_and(Server::running);
+        if self.servers.iter_mut().any(|(_, server)| down(server)) {
             self.start_server()?;
             return Ok(true);
         }
@@ -241,9 +252,13 @@ impl RunningSite {
         }
         Ok(false)
     }
+}
 
-    fn lacks_server(&self) -> bool {
-        self.server.is_none() && self.record.operated.is_none()
+/// What a server is called in messages.
+fn called(place: &Place) -> String {
+    match place.number {
+        1 => "the nats-server".to_owned(),
+        number => format!("nats-server {number}"),
     }
 }
 
@@ -253,14 +268,15 @@ struct OwnParts {
     http: gateway::Settings,
     trace: node::otlp::Settings,
     objects: Option<store::Bucket>,
+    devices: node::turns::Settings,
 }
 
 fn own_parts(file: &Path) -> Result<OwnParts> {
     if !file.exists() {
         return Ok(OwnParts::default());
     }
-    let node::Settings { http, trace, objects, .. } = node::Settings::load(file)?;
-    Ok(OwnParts { http, trace, objects })
+    let node::Settings { http, trace, objects, devices, .. } = node::Settings::load(file)?;
+    Ok(OwnParts { http, trace, objects, devices })
 }
 
 /// The address of a door of the server; empty when it is shut.

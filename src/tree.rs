@@ -207,7 +207,7 @@ fn folders(plan: &Plan) -> Result<Vec<SiteFolder>> {
     let mut folders: Vec<SiteFolder> = vec![];
     for (site, ports) in plan.sites.iter().zip(ports.chunks(5)) {
         let [client, monitor, leaf, websocket, mqtt] = ports[..] else { continue };
-        let ports = Ports { client, monitor, leaf, join: 0, websocket, mqtt };
+        let ports = Ports { client, monitor, leaf, join: 0, websocket, mqtt, route: 0 };
         let mut folder = folder(&site_dir(&plan.dir, site), site, ports)?;
         let parent = site.parent();
         let parent = folders.iter_mut().find(|up| Some(&up.record.site) == parent.as_ref());
@@ -244,7 +244,7 @@ fn link(parent: &mut SiteFolder, child: &mut SiteFolder, address: String) -> Res
         let answer = parent.admit(&child.request(&token)?, now_s)?;
         child.adopt(&answer)?;
     }
-    child.record.parent = Some(Parent { address });
+    child.record.parent = Some(Parent { address, others: vec![] });
     Ok(child.save_place()?)
 }
 

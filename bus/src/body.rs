@@ -24,6 +24,8 @@ pub const BODY_HEADER: &str = "Es-Body";
 pub const FETCHES_HEADER: &str = "Es-Fetches-Body";
 /// Where a part belongs: the number of its body and its own.
 const PART_HEADER: &str = "Es-Part";
+/// The request to keep a part of an event's data.
+pub const KEEP: &str = "keep";
 /// In place of an app, in the subjects of parts.
 pub const APP: &str = "@body";
 
@@ -40,10 +42,10 @@ pub const KEPT: Duration = Duration::from_secs(60);
 
 /// Which body is meant, and what it must be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Reference {
-    id: String,
-    bytes: usize,
-    sha256: String,
+pub(crate) struct Reference {
+    pub id: String,
+    pub bytes: usize,
+    pub sha256: String,
 }
 
 impl Reference {
@@ -51,7 +53,12 @@ impl Reference {
         Self { id: crate::event::unique_id(), bytes: body.len(), sha256: digest(body) }
     }
 
-    fn read(headers: &mut Headers) -> Result<Option<Self>, Refusal> {
+    /// What headers refer to, whether or not it may travel.
+    pub fn peek(headers: &Headers) -> Option<Self> {
+        serde_json::from_str(headers.get(BODY_HEADER)?).ok()
+    }
+
+    pub fn read(headers: &mut Headers) -> Result<Option<Self>, Refusal> {
         let Some(text) = headers.remove(BODY_HEADER) else { return Ok(None) };
         let found: Self = serde_json::from_str(&text)
             .map_err(|e| Refusal::bad(format!("header {BODY_HEADER}: {e}")))?;
@@ -59,19 +66,19 @@ impl Reference {
         Ok(Some(found))
     }
 
-    fn write(&self, headers: &mut Headers) {
+    pub fn write(&self, headers: &mut Headers) {
         let text = serde_json::to_string(self).expect("a reference holds text and a number only");
         headers.insert(BODY_HEADER.into(), text);
     }
 
-    fn check(&self, body: &Bytes) -> Result<(), Refusal> {
+    pub fn check(&self, body: &Bytes) -> Result<(), Refusal> {
         match body.len() == self.bytes && digest(body) == self.sha256 {
             true => Ok(()),
             false => Err(gone(format!("body {}: its bytes are not what was sent", self.id))),
         }
     }
 
-    fn parts(&self) -> usize {
+    pub fn parts(&self) -> usize {
         self.bytes.div_ceil(PART_BYTES)
     }
 }
@@ -93,16 +100,13 @@ struct Held {
 impl Bodies {
     /// Answers `@body.<verb>`.
     pub fn serve(self: &Arc<Self>, verb: &str, request: Request) -> Result<Response, Refusal> {
-        let named = request.headers.get(PART_HEADER).and_then(|text| text.split_once(' '));
-        let bad = || Refusal::bad(format!("header {PART_HEADER}: say a body and a number"));
-        let (id, number) = named.ok_or_else(bad)?;
-        let number: usize = number.parse().map_err(|_| bad())?;
-        let now = Instant::now();
+        let (id, number) = part_of(&request)?;
+        let (id, now) = (id.as_str(), Instant::now());
         match verb {
             "put" => {
                 let mut headers = request.headers.clone();
                 let body = Reference::read(&mut headers)?.filter(|body| body.id == id);
-                if self.put(&body.ok_or_else(bad)?, number, request.payload, now)? {
+                if self.put(&body.ok_or_else(bad_part)?, number, request.payload, now)? {
                     self.forget_later(id.to_owned());
                 }
                 Ok(Response::default())
@@ -112,7 +116,9 @@ impl Bodies {
                 self.lock().remove(id);
                 Ok(Response::default())
             }
-            _ => Err(Refusal::bad(format!("no request {APP}.{verb}; there are put, get and drop"))),
+            _ => Err(Refusal::bad(format!(
+                "no request {APP}.{verb}; there are put, get, drop and keep"
+            ))),
         }
     }
 
@@ -262,6 +268,23 @@ impl Way<'_> {
             .await
     }
 
+    /// Brings the data of an event, to be kept there until the event is done.
+    pub async fn keep(
+        &self,
+        reference: &Reference,
+        data: &Bytes,
+        timeout: Duration,
+    ) -> Result<(), Error> {
+        let send = |number| async move {
+            let headers = part_headers(&reference.id, number);
+            self.ask(KEEP, headers, slice(data, number), timeout).await.map(|_| ())
+        };
+        futures::stream::iter((0..reference.parts()).map(send))
+            .buffered(PARTS_AT_ONCE)
+            .try_collect()
+            .await
+    }
+
     /// Says that the body is not needed any more; if that is lost, it is forgotten later.
     pub async fn forget(&self, ahead: &Ahead) {
         if let Some(body) = &ahead.reference {
@@ -303,11 +326,22 @@ impl Way<'_> {
     }
 }
 
+/// Which body a request is about, and which part of it.
+pub(crate) fn part_of(request: &Request) -> Result<(String, usize), Refusal> {
+    let named = request.headers.get(PART_HEADER).and_then(|text| text.split_once(' '));
+    let (id, number) = named.ok_or_else(bad_part)?;
+    Ok((id.to_owned(), number.parse().map_err(|_| bad_part())?))
+}
+
+fn bad_part() -> Refusal {
+    Refusal::bad(format!("header {PART_HEADER}: say a body and a number"))
+}
+
 fn part_headers(id: &str, number: usize) -> Headers {
     Headers::from([(PART_HEADER.to_owned(), format!("{id} {number}"))])
 }
 
-fn slice(body: &Bytes, number: usize) -> Bytes {
+pub(crate) fn slice(body: &Bytes, number: usize) -> Bytes {
     let start = number * PART_BYTES;
     body.slice(start..body.len().min(start + PART_BYTES))
 }
@@ -320,7 +354,7 @@ fn join(body: &Reference, parts: Vec<Bytes>) -> Bytes {
     whole.freeze()
 }
 
-fn digest(bytes: &[u8]) -> String {
+pub(crate) fn digest(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -23,6 +23,10 @@ use crate::{Error, Headers, Refusal, RefusalKind, Request, Response};
 pub const IN_FLIGHT_MAX: usize = 1024;
 /// How long the first connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long servers that route to each other may take to agree who leads.
+const ELECTION_PATIENCE: Duration = Duration::from_secs(30);
+/// The pause before they are asked again.
+const ELECTION_PAUSE: Duration = Duration::from_millis(200);
 /// What an overloaded subscription tells its callers to wait, in ms.
 const RETRY_AFTER_MS: u64 = 100;
 
@@ -40,12 +44,15 @@ pub struct Bus {
     site: TierPath,
     server: String,
     connects: Arc<AtomicU64>,
+    /// How often the site keeps its streams.
+    replicas: usize,
     /// What nobody without this connection's key can know.
     secret: String,
 }
 
 impl Bus {
-    /// Connects to a site's server; later losses heal by themselves, for ever.
+    /// Connects to a site's server, or to one of several with commas between; later losses heal by
+    /// themselves, for ever.
     ///
     /// A server that is too old, or whose limits differ from the tree's, is refused.
     pub async fn connect(
@@ -55,6 +62,8 @@ impl Bus {
         name: &str,
     ) -> Result<Self, Error> {
         let connects = Arc::new(AtomicU64::new(0));
+        let addresses = crate::server::addresses(server)?;
+        let replicas = addresses.len();
         let counted = connects.clone();
         let options = ConnectOptions::with_nkey(credentials.seed.clone())
             .name(name)
@@ -68,13 +77,20 @@ impl Bus {
                 async move { debug!(%event, "bus connection") }
             });
         let unreachable = |reason: String| Error::Unreachable { server: server.to_owned(), reason };
-        let client = tokio::time::timeout(CONNECT_TIMEOUT, options.connect(server))
+        let client = tokio::time::timeout(CONNECT_TIMEOUT, options.connect(addresses))
             .await
             .map_err(|_| unreachable("no greeting within 10 s".into()))?
             .map_err(|e| unreachable(e.to_string()))?;
         crate::server::check_greeting(&client.server_info(), server, site)?;
         let secret = crate::pki::fingerprint(format!("names\n{}", credentials.seed).as_bytes());
-        Ok(Self { client, site: site.clone(), server: server.to_owned(), connects, secret })
+        Ok(Self {
+            client,
+            site: site.clone(),
+            server: server.to_owned(),
+            connects,
+            replicas,
+            secret,
+        })
     }
 
     /// The site this connection belongs to.
@@ -85,6 +101,23 @@ impl Bus {
     /// How often the connection was made: more than once means that it was lost in between.
     pub fn connects(&self) -> u64 {
         self.connects.load(Ordering::Relaxed)
+    }
+
+    /// The same for a site that keeps its streams so many times.
+    pub fn with_replicas(mut self, replicas: usize) -> Self {
+        self.replicas = replicas;
+        self
+    }
+
+    /// How often the site keeps its streams.
+    pub(crate) fn replicas(&self) -> usize {
+        self.replicas
+    }
+
+    /// For what servers that route to each other refuse until they agree who leads.
+    pub(crate) fn patience(&self) -> Patience {
+        let several = self.replicas > 1;
+        Patience { until: several.then(|| Instant::now() + ELECTION_PATIENCE) }
     }
 
     /// A name that holders of other keys cannot guess; the same at each start.
@@ -265,6 +298,23 @@ impl Bus {
 
     pub(crate) fn unreachable(&self, reason: impl ToString) -> Error {
         Error::Unreachable { server: self.server.clone(), reason: reason.to_string() }
+    }
+}
+
+/// How long something is tried again.
+pub(crate) struct Patience {
+    until: Option<Instant>,
+}
+
+impl Patience {
+    /// Waits a moment before the next attempt; false when there is to be none.
+    pub async fn more(&self, error: &Error) -> bool {
+        if self.until.is_none_or(|until| Instant::now() > until) {
+            return false;
+        }
+        debug!(%error, "the servers are not ready yet");
+        tokio::time::sleep(ELECTION_PAUSE).await;
+        true
     }
 }
 

@@ -4,6 +4,12 @@
 //! children send up; and one, `DLQ`, for what could not be handled. No subject is captured twice.
 
 pub mod dead;
+mod keepers;
+pub mod large;
+
+pub use keepers::Keeper;
+pub(crate) use keepers::replicas;
+pub use large::publish;
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +28,7 @@ use tracing::debug;
 use crate::client::from_nats;
 use crate::path::{TierPath, clip};
 use crate::subject::{Kind, Subject, check_name};
-use crate::{Bus, Error, Headers, PAYLOAD_BYTES_MAX, Places};
+use crate::{Bus, Error, Headers, Places};
 
 const STREAM: &str = "EV";
 /// How long an event waits for its handler before it is offered again.
@@ -248,6 +254,16 @@ impl Reader {
 impl EventLog {
     /// Opens the log of the bus's own tier, making its streams when they are missing.
     pub async fn open(bus: &Bus) -> Result<Self, Error> {
+        let patience = bus.patience();
+        loop {
+            match Self::try_open(bus).await {
+                Err(e) if patience.more(&e).await => {}
+                done => return done,
+            }
+        }
+    }
+
+    async fn try_open(bus: &Bus) -> Result<Self, Error> {
         let js = jetstream::new(bus.nats().clone());
         let site = bus.site();
         let subjects = vec![Subject::all(Kind::Ev, site), format!("sync.{site}.*._.ev.>")];
@@ -266,8 +282,9 @@ impl EventLog {
             allow_direct: true,
             ..Default::default()
         };
-        for config in [events, dead] {
+        for mut config in [events, dead, large::config(&js, bus).await] {
             let name = config.name.clone();
+            config.num_replicas = replicas(&js, &name, bus).await;
             js.create_or_update_stream(config)
                 .await
                 .map_err(|e| Error::local(format!("stream {name} of {site}"), e))?;
@@ -285,22 +302,14 @@ impl EventLog {
 
     /// Stores an event at this tier; returns when the tier has it.
     pub async fn publish(&self, event: &Event) -> Result<u64, Error> {
-        let bytes = event.data.len();
-        if bytes > PAYLOAD_BYTES_MAX {
-            return Err(Error::Bad(format!(
-                "event {}: {bytes} bytes; at most {PAYLOAD_BYTES_MAX} go: put them in the store as \
-                 a blob, and publish its key",
-                event.name
-            )));
-        }
-        let subject = Subject::checked(Kind::Ev, self.bus.site(), &event.name)?;
-        publish_acked(&self.bus, &subject.to_string(), event, Duration::from_secs(5)).await
+        large::publish(&self.bus, event, Duration::from_secs(5)).await
     }
 
     /// Sends an event to the parent's log; returns when the parent has it.
     pub async fn climb(&self, event: &Event, timeout: Duration) -> Result<u64, Error> {
         let subject = format!("sync.{}._.ev.{}", self.bus.site(), event.name);
-        publish_acked(&self.bus, &subject, event, timeout).await
+        let parent = self.bus.site().parent().unwrap_or_else(|| self.bus.site().clone());
+        self.send(event, &parent, &subject, timeout).await
     }
 
     /// Sends an event to the log of a site below; returns when that site has it.
@@ -310,8 +319,8 @@ impl EventLog {
         to: &TierPath,
         timeout: Duration,
     ) -> Result<u64, Error> {
-        let subject = Subject::checked(Kind::Ev, to, &event.name)?;
-        publish_acked(&self.bus, &subject.to_string(), event, timeout).await
+        let subject = Subject::checked(Kind::Ev, to, &event.name)?.to_string();
+        self.send(event, to, &subject, timeout).await
     }
 
     /// How many events `reader` has not acknowledged yet.
@@ -564,6 +573,11 @@ pub async fn publish_acked(
     timeout: Duration,
 ) -> Result<u64, Error> {
     let reply = bus.request(subject, &event.wire_headers(), event.data.clone(), timeout).await?;
+    read_ack(subject, &reply)
+}
+
+/// Reads what a log answers to a publication.
+fn read_ack(subject: &str, reply: &crate::Response) -> Result<u64, Error> {
     let ack: PublishAck = serde_json::from_slice(&reply.payload)
         .map_err(|e| Error::Bad(format!("{subject}: not an acknowledgement: {e}")))?;
     match ack.error {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use tokio::io::AsyncReadExt;
 
+use crate::event::replicas;
 use crate::{Bus, Error};
 
 /// The largest code object, in bytes.
@@ -33,18 +34,34 @@ pub struct Entry {
 impl Registry {
     /// Opens the buckets of the bus's own site, making what is missing.
     pub async fn open(bus: &Bus) -> Result<Self, Error> {
+        let patience = bus.patience();
+        loop {
+            match Self::try_open(bus).await {
+                Err(e) if patience.more(&e).await => {}
+                done => return done,
+            }
+        }
+    }
+
+    async fn try_open(bus: &Bus) -> Result<Self, Error> {
         let js = jetstream::new(bus.nats().clone());
-        let bucket = |name: &str, history| kv::Config {
+        let bucket = |name: &str, history, num_replicas| kv::Config {
             bucket: name.into(),
             history,
             max_value_size: MANIFEST_BYTES_MAX as i32,
+            num_replicas,
             ..Default::default()
         };
+        let copies = replicas(&js, "KV_apps", bus).await;
         let fail =
             |name: &str, e: &dyn std::fmt::Display| Error::local(format!("bucket {name}"), e);
-        let apps = js.create_or_update_key_value(bucket("apps", 16)).await;
-        let status = js.create_or_update_key_value(bucket("apps-status", 1)).await;
-        let config = object_store::Config { bucket: "code".into(), ..Default::default() };
+        let apps = js.create_or_update_key_value(bucket("apps", 16, copies)).await;
+        let status = js.create_or_update_key_value(bucket("apps-status", 1, copies)).await;
+        let config = object_store::Config {
+            bucket: "code".into(),
+            num_replicas: bus.replicas(),
+            ..Default::default()
+        };
         let code = match js.get_object_store("code").await {
             Ok(code) => Ok(code),
             Err(_) => js.create_object_store(config).await,

@@ -13,10 +13,11 @@ use serde::de::DeserializeOwned;
 use crate::pki::UserKey;
 use crate::{Error, TierPath};
 
-/// The largest message of a server, in bytes: a little over what the project sends, for headers.
+/// The largest message of a server, in bytes: what the project sends, and room for headers. Who
+/// sends more by himself is refused by the server.
 ///
 /// The same at every site: a message too large for the next server ends the whole link.
-pub const MAX_PAYLOAD_BYTES: usize = 1 << 20;
+pub const MAX_PAYLOAD_BYTES: usize = crate::PAYLOAD_BYTES_MAX + (64 << 10);
 /// How often a server asks whether the other side of a connection is there, in seconds.
 pub const PING_INTERVAL_S: u32 = 5;
 /// After how many questions without answer a connection is given up.
@@ -170,12 +171,49 @@ struct System {
     server: String,
 }
 
+/// The servers of a list with commas between.
+pub(crate) fn addresses(list: &str) -> Result<Vec<async_nats::ServerAddr>, Error> {
+    let address = |text: &str| {
+        text.trim().parse().map_err(|e| Error::Bad(format!("{text:?} is no server's address: {e}")))
+    };
+    list.split(',').map(address).collect()
+}
+
+/// What came of asking each server of a site. One that is away reads its configuration when it is
+/// back; all being away is a failure.
+#[derive(Default)]
+struct Asked {
+    reached: usize,
+    away: Option<Error>,
+}
+
+impl Asked {
+    fn note(&mut self, answer: Result<(), Error>) -> Result<(), Error> {
+        match answer {
+            Ok(()) => self.reached += 1,
+            Err(e @ Error::Unreachable { .. }) => self.away = Some(e),
+            Err(e) => return Err(e),
+        }
+        Ok(())
+    }
+
+    fn end(self) -> Result<(), Error> {
+        match self.away {
+            Some(e) if self.reached == 0 => Err(e),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl System {
     async fn connect(server: &str, key: &UserKey) -> Result<Self, Error> {
         let options = async_nats::ConnectOptions::with_nkey(key.seed.clone());
         let client = options.name("edgescale-system").connect(server).await;
-        let client = client.map_err(|e| Error::local(format!("the server at {server}"), e))?;
-        Ok(Self { client, server: server.to_owned() })
+        let away = |e: async_nats::ConnectError| Error::Unreachable {
+            server: server.to_owned(),
+            reason: e.to_string(),
+        };
+        Ok(Self { client: client.map_err(away)?, server: server.to_owned() })
     }
 
     async fn ask<T: DeserializeOwned>(&self, verb: &str, body: String) -> Result<Option<T>, Error> {
@@ -193,8 +231,17 @@ impl System {
     }
 }
 
-/// Has a running server read its configuration again; connections that are still allowed stay.
-pub async fn reload(server: &str, key: &UserKey) -> Result<(), Error> {
+/// Has the running servers of a site read their configurations again; connections that are still
+/// allowed stay.
+pub async fn reload(servers: &str, key: &UserKey) -> Result<(), Error> {
+    let mut asked = Asked::default();
+    for server in servers.split(',') {
+        asked.note(reload_one(server, key).await)?;
+    }
+    asked.end()
+}
+
+async fn reload_one(server: &str, key: &UserKey) -> Result<(), Error> {
     let system = System::connect(server, key).await?;
     system.ask::<serde_json::Value>("RELOAD", String::new()).await.map(|_| ())
 }
@@ -203,7 +250,15 @@ pub async fn reload(server: &str, key: &UserKey) -> Result<(), Error> {
 ///
 /// A server keeps a link whose key it has unlearnt, and names links by what the other side says of
 /// itself. So there is no telling which is whose, and all have to log in again.
-pub async fn drop_links(server: &str, key: &UserKey) -> Result<(), Error> {
+pub async fn drop_links(servers: &str, key: &UserKey) -> Result<(), Error> {
+    let mut asked = Asked::default();
+    for server in servers.split(',') {
+        asked.note(drop_links_at(server, key).await)?;
+    }
+    asked.end()
+}
+
+async fn drop_links_at(server: &str, key: &UserKey) -> Result<(), Error> {
     let system = System::connect(server, key).await?;
     let links: Option<Links> = system.ask("LEAFZ", String::new()).await?;
     let leafs = links.map(|links| links.leafs).unwrap_or_default();
@@ -219,7 +274,8 @@ pub async fn drop_links(server: &str, key: &UserKey) -> Result<(), Error> {
 pub async fn erase_streams(server: &str, key: &UserKey) -> Result<(), Error> {
     let fail = |e: &dyn std::fmt::Display| Error::local(format!("streams at {server}"), e);
     let options = async_nats::ConnectOptions::with_nkey(key.seed.clone());
-    let client = options.name("edgescale-erase").connect(server).await.map_err(|e| fail(&e))?;
+    let client = options.name("edgescale-erase").connect(addresses(server)?).await;
+    let client = client.map_err(|e| fail(&e))?;
     let js = async_nats::jetstream::new(client);
     let names: Vec<String> = js.stream_names().try_collect().await.map_err(|e| fail(&e))?;
     for name in names {

@@ -13,9 +13,13 @@
 //! | `tenants.json` | [`Tenants`]: who shares the site |
 //! | `tenants/NAME/` | `node.nk`, `client.nk`, `link.nk`, `mqtt.nk` of a tenant; its node's data |
 //! | `nats.conf` | the server's configuration, written anew at each change |
+//! | `nats-2.conf`, `nats-3.conf` | those of the second and third server, where there are three |
+//! | `servers.key`, `.pem` | the authority over routes between them |
+//! | `route.key`, `.pem` | their end of these |
 
 pub mod join;
 pub mod roster;
+pub mod servers;
 pub mod tenants;
 
 use std::path::{Path, PathBuf};
@@ -24,10 +28,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::pki::{Authority, LinkKey, TlsFiles, UserKey, read_if_there, write_secret};
 use crate::server::MAX_PAYLOAD_BYTES;
-use crate::tree::{ACCOUNT, Account, ChildLink, ParentLink, SiteServer};
+use crate::tree::{ACCOUNT, Account, ChildLink};
 use crate::{Error, TierClass, TierPath};
 use join::{JoinAnswer, JoinRequest, Token};
 use roster::Roster;
+use servers::Peer;
 use tenants::{LinkRequest, Tenants};
 
 /// The name of the record within a site's folder.
@@ -62,6 +67,9 @@ pub struct Record {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operated: Option<String>,
     pub ports: Ports,
+    /// The second and third server, where the site has three.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<Peer>,
     /// The paths that the site had before it was moved, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub former: Vec<TierPath>,
@@ -80,8 +88,8 @@ fn is_zero(count: &usize) -> bool {
 impl Record {
     /// A site whose server is its own, and that has no parent yet.
     pub fn new(site: TierPath, class: TierClass, address: String, ports: Ports) -> Self {
-        let (operated, former, followed, parent) = Default::default();
-        Self { site, class, address, operated, ports, former, followed, parent }
+        let (operated, peers, former, followed, parent) = Default::default();
+        Self { site, class, address, operated, ports, peers, former, followed, parent }
     }
 
     /// How often the site itself was moved.
@@ -106,6 +114,9 @@ pub struct Ports {
     /// Where clients speak MQTT 3.1.1; 0: nowhere.
     #[serde(default)]
     pub mqtt: u16,
+    /// Where the other servers of the site connect, where there are any.
+    #[serde(default)]
+    pub route: u16,
 }
 
 /// Where the parent is.
@@ -114,12 +125,36 @@ pub struct Ports {
 pub struct Parent {
     /// `host:port` of its listener for children.
     pub address: String,
+    /// Those of its further servers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<String>,
 }
 
 impl Ports {
     /// What a site uses unless told otherwise.
-    pub const USUAL: Self =
-        Self { client: 4222, monitor: 8222, leaf: 7422, join: 7423, websocket: 9222, mqtt: 1883 };
+    pub const USUAL: Self = Self {
+        client: 4222,
+        monitor: 8222,
+        leaf: 7422,
+        join: 7423,
+        websocket: 9222,
+        mqtt: 1883,
+        route: 6222,
+    };
+
+    /// Those of the server of a number on one machine with the first, whose ports these are.
+    pub fn of_server(self, number: usize) -> Self {
+        let shift = |port: u16| if port == 0 { 0 } else { port + 10 * (number as u16 - 1) };
+        Self {
+            client: shift(self.client),
+            monitor: shift(self.monitor),
+            leaf: shift(self.leaf),
+            join: 0,
+            websocket: shift(self.websocket),
+            mqtt: shift(self.mqtt),
+            route: shift(self.route),
+        }
+    }
 }
 
 /// A site's folder, read whole.
@@ -141,6 +176,7 @@ impl SiteFolder {
                 dir.display()
             )));
         }
+        record.check_servers()?;
         let (roster, tenants) = Default::default();
         let folder = Self { dir: dir.to_owned(), record, roster, tenants };
         folder.save()?;
@@ -157,7 +193,8 @@ impl SiteFolder {
                 dir.display()
             ))
         })?;
-        let record = toml::from_str(&text).map_err(|e| damaged(&file, &e))?;
+        let record: Record = toml::from_str(&text).map_err(|e| damaged(&file, &e))?;
+        record.check_servers()?;
         let roster = read_json(&dir.join(ROSTER_FILE))?;
         let tenants = read_json(&dir.join(TENANTS_FILE))?;
         Ok(Self { dir: dir.to_owned(), record, roster, tenants })
@@ -174,21 +211,16 @@ impl SiteFolder {
         self.server()?;
         write_secret(&self.file(ROSTER_FILE), &roster)?;
         write_secret(&self.file(TENANTS_FILE), &tenants)?;
-        self.save_server()
+        self.save_servers()
     }
 
     /// Writes where the site is. The record comes last: until it is there, the site is where it
     /// was, and everything else is made anew from it.
     pub fn save_place(&self) -> Result<(), Error> {
-        self.save_server()?;
+        self.save_servers()?;
         let record = toml::to_string(&self.record)
             .map_err(|e| Error::local(self.dir.display().to_string(), e.to_string()))?;
         write_secret(&self.file(RECORD_FILE), &record)
-    }
-
-    fn save_server(&self) -> Result<(), Error> {
-        self.issue_listener()?;
-        write_secret(&self.file(SERVER_FILE), &self.server()?.render()?)
     }
 
     /// The folder itself.
@@ -219,25 +251,9 @@ impl SiteFolder {
         }
     }
 
-    /// The address of the site's server for clients on this machine.
-    pub fn server_url(&self) -> String {
-        let own = || format!("nats://{LOOPBACK}:{}", self.record.ports.client);
-        self.record.operated.clone().unwrap_or_else(own)
-    }
-
     /// The address of the server's monitor.
     pub fn monitor(&self) -> String {
         format!("{LOOPBACK}:{}", self.record.ports.monitor)
-    }
-
-    /// Where children's servers connect.
-    pub fn leaf_address(&self) -> String {
-        format!("{}:{}", self.record.address, self.record.ports.leaf)
-    }
-
-    /// The address to listen on for children: everywhere, unless they are all on this machine.
-    pub fn listen_host(&self) -> &'static str {
-        if self.record.address == LOOPBACK { LOOPBACK } else { "0.0.0.0" }
     }
 
     /// The key by which a process of this machine is known to the server.
@@ -248,48 +264,6 @@ impl SiteFolder {
     /// The authority over the children's links.
     pub fn authority(&self) -> Result<Authority, Error> {
         Authority::load_or_generate(&self.file("authority.key"), &self.file("authority.pem"))
-    }
-
-    /// This site's end of its children's links.
-    pub fn listener(&self) -> TlsFiles {
-        TlsFiles {
-            certificate: self.file("listen.pem"),
-            key: self.file("listen.key"),
-            authority: self.file("authority.pem"),
-        }
-    }
-
-    fn issue_listener(&self) -> Result<(), Error> {
-        let files = self.listener();
-        let authority = self.authority()?;
-        let key = LinkKey::load_or_generate(&files.key)?;
-        let hosts = [self.record.address.clone(), LOOPBACK.to_owned()];
-        let own = authority.sign(&self.record.site, &hosts, &key.public())?;
-        write_secret(&files.certificate, &(own + authority.pem()))
-    }
-
-    /// Everything that the server's configuration is made of.
-    pub fn server(&self) -> Result<SiteServer, Error> {
-        let record = &self.record;
-        let parent = record.parent.as_ref().map(|parent| ParentLink {
-            address: parent.address.clone(),
-            tls: self.link_files(record.moves()),
-        });
-        let mut accounts = vec![self.owner()?];
-        for tenant in self.tenants.names() {
-            accounts.push(self.account(tenant)?);
-        }
-        Ok(SiteServer {
-            path: record.site.clone(),
-            store_dir: self.file("jetstream"),
-            ports: record.ports,
-            listen_host: self.listen_host(),
-            operated: record.operated.is_some(),
-            listener: self.listener(),
-            system_user: self.key("sys.nk")?.public,
-            parent,
-            accounts,
-        })
     }
 
     fn owner(&self) -> Result<Account, Error> {
@@ -390,13 +364,15 @@ impl SiteFolder {
     }
 
     /// Gives a tenant's clients a new key; the old one is good until `until_s`. The new one is
-    /// written first: whoever reads the file has a key that is good, or is about to be.
+    /// written first: whoever reads the file has a key that is good, or is about to be. MQTT
+    /// clients get a new password, and the old one ends at once: a server knows one for each name.
     pub fn rotate_tenant(&mut self, name: &str, now_s: u64, until_s: u64) -> Result<(), Error> {
         self.tenants.check(name)?;
         let file = self.tenant_file(name, CLIENT_FILE);
         let old = UserKey::load_or_generate(&file)?;
         self.tenants.rotate(name, &old.public, now_s, until_s)?;
         write_secret(&file, &UserKey::generate()?.seed)?;
+        write_secret(&self.tenant_file(name, MQTT_FILE), &UserKey::generate()?.seed)?;
         self.save()
     }
 
@@ -458,9 +434,11 @@ impl SiteFolder {
             )));
         }
         let authority = self.authority()?;
+        let (address, others) = self.leaf_addresses();
         let answer = JoinAnswer {
             class: child.class,
-            address: self.leaf_address(),
+            address,
+            others,
             certificate: authority.sign(&site, &[], &request.tls)?,
             authority: authority.pem().to_owned(),
             payload_bytes_max: MAX_PAYLOAD_BYTES,
@@ -513,7 +491,8 @@ impl SiteFolder {
             self.record.former.push(before);
         }
         self.record.class = answer.class;
-        self.record.parent = Some(Parent { address: answer.address.clone() });
+        self.record.parent =
+            Some(Parent { address: answer.address.clone(), others: answer.others.clone() });
         self.save_place()
     }
 

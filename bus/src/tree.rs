@@ -33,7 +33,7 @@ const OWNER_MB: (u64, u64) = (64, 8 << 10);
 const TENANT_MB: (u64, u64) = (16, 2 << 10);
 /// What the clients of tenants may not do to the streams of their node, by which it knows events,
 /// apps and code.
-const KEPT_STREAMS: [&str; 5] = ["EV", "DLQ", "KV_apps", "KV_apps-status", "OBJ_code"];
+const KEPT_STREAMS: [&str; 6] = ["EV", "DLQ", "LARGE", "KV_apps", "KV_apps-status", "OBJ_code"];
 
 /// What never crosses a link.
 pub const DENIED: [&str; 2] = ["local.>", "_INBOX.>"];
@@ -60,6 +60,19 @@ pub struct SiteServer {
     pub parent: Option<ParentLink>,
     /// The owner's first.
     pub accounts: Vec<Account>,
+    /// The other servers of the site, where there are any.
+    pub routes: Option<Routes>,
+}
+
+/// How one server of a site reaches the others.
+#[derive(Clone, Debug)]
+pub struct Routes {
+    /// What the server is called among them.
+    pub name: String,
+    pub listen_host: &'static str,
+    /// `host:port` of each other one.
+    pub others: Vec<String>,
+    pub tls: TlsFiles,
 }
 
 /// The account of one tenant: its traffic, its streams, its links.
@@ -80,8 +93,8 @@ pub struct Account {
 /// How a site reaches its parent.
 #[derive(Clone, Debug)]
 pub struct ParentLink {
-    /// `host:port` of the parent's leaf listener.
-    pub address: String,
+    /// `host:port` of the leaf listeners of the parent's servers.
+    pub addresses: Vec<String>,
     pub tls: TlsFiles,
 }
 
@@ -118,12 +131,11 @@ impl SiteServer {
             writeln!(out, "http: \"{LOOPBACK}:{}\"", self.ports.monitor)?;
             self.write_doors(out)?;
         }
-        writeln!(out, "server_name: \"{}\"", path.domain())?;
+        let name = self.routes.as_ref().map_or_else(|| path.domain(), |own| own.name.clone());
+        writeln!(out, "server_name: \"{name}\"")?;
         writeln!(out, "max_payload: {MAX_PAYLOAD_BYTES}")?;
         writeln!(out, "ping_interval: \"{PING_INTERVAL_S}s\"\nping_max: {PING_MAX}")?;
-        if let Some(parent) = path.parent() {
-            writeln!(out, "cluster {{ name: \"{}\" }}", kids(&parent))?;
-        }
+        self.write_cluster(out)?;
         let store = quoted(&self.store_dir);
         let domain = path.domain();
         // The same whoever is there: a running server does not change it.
@@ -133,6 +145,28 @@ impl SiteServer {
         writeln!(out, "  max_mem: {memory}MB, max_file: {file}MB, sync_interval: \"1s\" }}")?;
         self.write_accounts(out)?;
         self.write_links(out)
+    }
+
+    /// Siblings share a name, whether they are one server or three: decision 11.
+    fn write_cluster(&self, out: &mut String) -> std::fmt::Result {
+        let parent = self.path.parent();
+        let name = parent.map_or_else(|| format!("site-{}", self.path.domain()), |up| kids(&up));
+        let Some(routes) = &self.routes else {
+            return match self.path.parent() {
+                Some(_) => writeln!(out, "cluster {{ name: \"{name}\" }}"),
+                None => Ok(()),
+            };
+        };
+        writeln!(out, "cluster {{ name: \"{name}\", no_advertise: true")?;
+        writeln!(out, "  listen: \"{}:{}\"", routes.listen_host, self.ports.route)?;
+        let others: Vec<String> = routes.others.iter().map(|to| format!("nats://{to}")).collect();
+        writeln!(out, "  routes: {}", list(&others))?;
+        writeln!(out, "  tls {{ {}, verify: true, timeout: 3 }} }}", tls(&routes.tls))
+    }
+
+    /// A stream that is kept three times counts three times.
+    fn copies(&self) -> u64 {
+        self.routes.as_ref().map_or(1, |routes| 1 + routes.others.len() as u64)
     }
 
     /// Clients other than NATS's own, on this machine only: a proxy in front has the certificates.
@@ -159,6 +193,7 @@ impl SiteServer {
     fn write_account(&self, out: &mut String, account: &Account) -> std::fmt::Result {
         let is_owner = account.name == ACCOUNT;
         let (memory, file) = if is_owner { OWNER_MB } else { TENANT_MB };
+        let (memory, file) = (memory * self.copies(), file * self.copies());
         writeln!(out, "  \"{}\" {{", account.name)?;
         writeln!(out, "    jetstream {{ max_mem: {memory}MB, max_file: {file}MB }}")?;
         writeln!(out, "    mappings: {{")?;
@@ -217,7 +252,8 @@ impl SiteServer {
 /// One link for each tenant that has one: what travels on it is in that tenant's accounts.
 fn write_remote(out: &mut String, parent: &ParentLink, account: &Account) -> std::fmt::Result {
     let Some(seed) = &account.link_seed else { return Ok(()) };
-    writeln!(out, "  {{ url: \"tls://{}\"", parent.address)?;
+    let urls: Vec<String> = parent.addresses.iter().map(|at| format!("tls://{at}")).collect();
+    writeln!(out, "  {{ urls: {}", list(&urls))?;
     writeln!(out, "    account: \"{}\", nkey: \"{seed}\"", account.name)?;
     writeln!(out, "    ignore_discovered_servers: true, compression: s2_fast")?;
     writeln!(out, "    dial_timeout: \"2s\", tls {{ {} }}", tls(&parent.tls))?;
@@ -228,7 +264,8 @@ fn write_remote(out: &mut String, parent: &ParentLink, account: &Account) -> std
 /// The requests that would take away the streams of a node, or what is in its logs of events.
 fn kept() -> Vec<String> {
     let delete = KEPT_STREAMS.iter().map(|stream| format!("$JS.API.STREAM.DELETE.{stream}"));
-    let purge = ["EV", "DLQ"].iter().map(|stream| format!("$JS.API.STREAM.PURGE.{stream}"));
+    let purge =
+        ["EV", "DLQ", "LARGE"].iter().map(|stream| format!("$JS.API.STREAM.PURGE.{stream}"));
     delete.chain(purge).collect()
 }
 

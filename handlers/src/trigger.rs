@@ -8,6 +8,7 @@ mod asked;
 mod climb;
 mod hop;
 mod known;
+mod large;
 mod load;
 mod order;
 mod plan;
@@ -25,7 +26,7 @@ use bus::message::SITE_HEADER;
 use bus::route::once::{Course, Held, KEY_BYTES_MAX, Once};
 use bus::route::{CodeView, Decision, HandlerView};
 use bus::trace::Trace;
-use bus::{EdgeRoute, EventLog, Refusal, RefusalKind, Request, Response, Subject, TierPath};
+use bus::{EdgeRoute, EventLog, Refusal, RefusalKind, Request, Response, Subject};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::asked::{Asked, execute_event, refusal_of_invoke};
@@ -249,7 +250,8 @@ impl Triggers {
             }
         }
         if told.is_ok() {
-            self.leave(delivery.seq, reader);
+            let over = self.leave(delivery.seq, reader);
+            self.forget_data(delivery, reader, over).await;
         }
         told
     }
@@ -286,6 +288,14 @@ impl Triggers {
             Err(_) => return Outcome::Again(PAUSE),
         };
         let plan = self.plan(delivery.seq, &app, event);
+        let whole = match self.whole_for(&plan, event).await {
+            Ok(whole) => whole,
+            Err(bus::Error::Bad(reason) | bus::Error::Refused(Refusal { message: reason, .. })) => {
+                return self.bury(delivery, Failed::unread(&reason)).await;
+            }
+            Err(_) => return Outcome::Again(PAUSE),
+        };
+        let event = &*whole;
         let mut again = None;
         let mut note = |name: &str, outcome| match outcome {
             Outcome::Done => self.progress().done(delivery.seq, name),
@@ -314,35 +324,12 @@ impl Triggers {
         self.progress().plan(seq, || Plan::of(app, event, &view))
     }
 
-    /// Passes on an event that is addressed to a site below.
-    async fn send_to(&self, to: &str, delivery: &Delivery, event: &bus::Event) -> Outcome {
-        let site = self.route.site();
-        let target: Option<TierPath> = to.parse().ok().filter(|to| site.contains(to));
-        match target.filter(|_| delivery.published_here) {
-            Some(target) => self.descend(event, &target).await,
-            None => {
-                let reason = format!("addressed to {to:?}, which is no site below {site}");
-                self.bury(delivery, Failed::unread(&reason)).await
-            }
-        }
-    }
-
-    async fn descend(&self, event: &bus::Event, to: &TierPath) -> Outcome {
-        match self.events.descend(event, to, CLIMB_TIMEOUT).await {
-            Ok(_) => {
-                self.metrics.count("events sent down", 1);
-                Outcome::Done
-            }
-            Err(_) => Outcome::Again(PAUSE),
-        }
-    }
-
     fn is_root(&self) -> bool {
         self.route.site().parent().is_none()
     }
 
-    fn leave(&self, seq: u64, reader: Reader) {
-        self.progress().leave(seq, reader, self.is_root());
+    fn leave(&self, seq: u64, reader: Reader) -> Option<bool> {
+        self.progress().leave(seq, reader, self.is_root())
     }
 
     async fn run_one(
@@ -432,6 +419,9 @@ impl Triggers {
         outlet: Option<Outlet>,
     ) -> Result<Response, Refusal> {
         let subject = Subject::parse(&request.subject).map_err(|e| Refusal::bad(e.to_string()))?;
+        if subject.app() == body::APP && subject.rest() == body::KEEP {
+            return self.events.keep(request).await;
+        }
         if subject.app() == body::APP {
             return self.route.bodies.serve(subject.rest(), request);
         }

@@ -167,6 +167,15 @@ fn tree_rows(brief: &Brief, depth: usize, rows: &mut Vec<Vec<String>>) {
         format!("{} s", brief.uptime_s),
         brief.version.clone(),
     ]);
+    for server in &brief.servers {
+        let state = match (server.up, server.current) {
+            (false, _) => "away",
+            (true, false) => "catching up",
+            (true, true) => "up",
+        };
+        let name = format!("{}- {}", "  ".repeat(depth), server.name);
+        rows.push(vec![name, "server".into(), state.into()]);
+    }
     brief.children.iter().for_each(|child| tree_rows(child, depth + 1, rows));
 }
 
@@ -223,8 +232,7 @@ pub async fn publish(site: &Site, publish: Publish, out: Output) -> Result<()> {
     event.id = publish.id.unwrap_or(event.id);
     let to = publish.to.map(|to| (bus::event::TO_HEADER.to_owned(), to.to_string()));
     event.headers.extend(to);
-    let subject = Subject::checked(Kind::Ev, bus.site(), &event.name)?.to_string();
-    let seq = bus::event::publish_acked(&bus, &subject, &event, client::TIMEOUT).await?;
+    let seq = bus::event::publish(&bus, &event, client::TIMEOUT).await?;
     let answer = json!({"id": event.id, "site": site.path, "seq": seq});
     out.show(&answer, |_| format!("{} stored at {} as {seq}", event.id, site.path))
 }
@@ -395,8 +403,11 @@ pub async fn devices(site: &Site, out: Output) -> Result<()> {
     out.show(&report.devices, |devices| {
         let row = |device: &accel::DeviceStatus| {
             let state = format!("{:?}", device.state).to_lowercase();
-            vec![device.id.clone(), device.kind.clone(), device.name.clone(), state]
+            let of = report.device_time.iter().filter(|served| served.device == device.id);
+            let busy = of.map(|s| format!("{} {:.1} s", s.member, s.busy_us as f64 / 1e6));
+            let busy = busy.collect::<Vec<_>>().join(", ");
+            vec![device.id.clone(), device.kind.clone(), device.name.clone(), state, busy]
         };
-        table(&["DEVICE", "KIND", "NAME", "STATE"], devices.iter().map(row))
+        table(&["DEVICE", "KIND", "NAME", "STATE", "TIME BY TENANT"], devices.iter().map(row))
     })
 }

@@ -1,11 +1,11 @@
 //! The commands that make a tree of sites and change it.
 
 use std::io::{IsTerminal, Read};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use bus::site::join::{self, Token};
+use bus::site::servers::{self, Peer, SERVERS};
 use bus::site::{FORMER_MAX, LOOPBACK, Ports, Record, SiteFolder};
 use bus::{TierClass, TierPath};
 use clap::{Args, Subcommand};
@@ -33,7 +33,8 @@ pub enum Tree {
         /// The token; read from standard input when it is not given
         token: Option<String>,
     },
-    /// Print the server's configuration of the site in --dir, without its secrets
+    /// Print the configuration of each server of the site in --dir, without its secrets, and where
+    /// it belongs
     Config {
         /// Print the secrets as well
         #[arg(long)]
@@ -69,8 +70,13 @@ pub struct Place {
     #[arg(long, value_name = "CLIENT,MONITOR,LEAF,JOIN", default_value = "4222,8222,7422,7423")]
     ports: String,
     /// The address of a nats-server that you run yourself; none is started then
-    #[arg(long, value_name = "nats://HOST:PORT")]
+    #[arg(long, value_name = "nats://HOST:PORT", conflicts_with = "servers")]
     server: Option<String>,
+    /// How many nats-servers the site has, 1 or 3; three route to each other and keep every stream
+    /// three times, and any two go on alone. Three host names instead put them on three machines:
+    /// this one first, and `tree config` says what belongs on the others
+    #[arg(long, value_name = "3|HOST,HOST,HOST", default_value = "1")]
+    servers: String,
 }
 
 #[derive(Args)]
@@ -104,23 +110,73 @@ fn class(text: &str) -> Result<TierClass, String> {
 
 impl Place {
     fn record(&self, site: TierPath, class: TierClass) -> Result<Record> {
-        let mut record = Record::new(site, class, self.address.clone(), self.ports()?);
+        let hosts = self.hosts()?;
+        let ports = self.ports(&hosts)?;
+        let mut record = Record::new(site, class, hosts[0].clone(), ports[0]);
+        let more = hosts.into_iter().zip(ports).skip(1);
+        record.peers = more.map(|(address, ports)| Peer { address, ports }).collect();
         record.operated = self.server.clone();
         Ok(record)
     }
 
-    fn ports(&self) -> Result<Ports> {
-        let ports: Vec<u16> = match self.ports.as_str() {
-            "auto" => bus::server::free_ports(6)?,
-            list => list.split(',').map(str::parse).collect::<Result<_, _>>().unwrap_or_default(),
+    /// The address of each server; the first is the site's own.
+    fn hosts(&self) -> Result<Vec<String>> {
+        let wrong = || {
+            format!(
+                "--servers {:?}: 1, or {SERVERS}, or {SERVERS} host names with commas between (of \
+                 two servers, neither goes on alone)",
+                self.servers
+            )
         };
-        let (websocket, mqtt) = match ports[..] {
+        let hosts: Vec<String> = match self.servers.parse() {
+            Ok(count) => vec![self.address.clone(); count],
+            Err(_) => self.servers.split(',').map(|host| host.trim().to_owned()).collect(),
+        };
+        if ![1, SERVERS].contains(&hosts.len()) || hosts.iter().any(String::is_empty) {
+            bail!(wrong());
+        }
+        let named = self.servers.parse::<usize>().is_err();
+        if named && self.address != LOOPBACK && self.address != hosts[0] {
+            bail!("--address {} is not the first of --servers {}", self.address, self.servers);
+        }
+        Ok(hosts)
+    }
+
+    /// The ports of each server. On one machine those of the second and third are 10 and 20 higher.
+    fn ports(&self, hosts: &[String]) -> Result<Vec<Ports>> {
+        if self.ports == "auto" {
+            let free = bus::server::free_ports(7 * hosts.len())?;
+            return Ok(free.chunks(7).enumerate().map(|(at, free)| of_free(at, free)).collect());
+        }
+        let list: Result<Vec<u16>, _> = self.ports.split(',').map(str::parse).collect();
+        let list = list.unwrap_or_default();
+        let (websocket, mqtt) = match list[..] {
             [_, _, _, _] => (0, 0),
             [_, _, _, _, websocket, mqtt] => (websocket, mqtt),
             _ => bail!("--ports {:?}: four or six numbers with commas, or auto", self.ports),
         };
-        let [client, monitor, leaf, join] = [ports[0], ports[1], ports[2], ports[3]];
-        Ok(Ports { client, monitor, leaf, join, websocket, mqtt })
+        let [client, monitor, leaf, join] = [list[0], list[1], list[2], list[3]];
+        let route = if hosts.len() > 1 { Ports::USUAL.route } else { 0 };
+        let first = Ports { client, monitor, leaf, join, websocket, mqtt, route };
+        let of = |(at, host): (usize, &String)| match at {
+            0 => first,
+            _ if *host == hosts[0] => first.of_server(at + 1),
+            _ => Ports { join: 0, ..first },
+        };
+        Ok(hosts.iter().enumerate().map(of).collect())
+    }
+}
+
+fn of_free(at: usize, free: &[u16]) -> Ports {
+    let port = |of: usize| free.get(of).copied().unwrap_or(0);
+    Ports {
+        client: port(0),
+        monitor: port(1),
+        leaf: port(2),
+        join: if at == 0 { port(3) } else { 0 },
+        websocket: port(4),
+        mqtt: port(5),
+        route: port(6),
     }
 }
 
@@ -208,6 +264,7 @@ async fn join_tree(asked: &Join, global: &Global, out: Output) -> Result<()> {
 async fn move_site(token: Option<&str>, global: &Global, out: Output) -> Result<()> {
     let token = Token::decode(&read_token(token)?)?;
     let mut folder = SiteFolder::open(&global.dir)?;
+    refuse_part_of_up(&folder)?;
     folder.check_move(&token)?;
     check_below(global, &token).await?;
     let before = folder.record.site.clone();
@@ -225,6 +282,23 @@ async fn move_site(token: Option<&str>, global: &Global, out: Output) -> Result<
             before.name()
         )
     })
+}
+
+/// `edgescale up` starts its sites again under the paths that it is told: one that had moved would
+/// be in two places.
+fn refuse_part_of_up(folder: &SiteFolder) -> Result<()> {
+    let site = &folder.record.site;
+    let is_its_folder = folder.dir().file_name().is_some_and(|name| name == site.as_str());
+    if folder.record.ports.join != 0 || !is_its_folder {
+        return Ok(());
+    }
+    let dir = folder.dir().display();
+    bail!(
+        "{site} does not move: it is part of a tree of `edgescale up`, which starts its sites \
+         under their first paths. To move it, stop `up`, write a free port as `join` into \
+         {dir}/site.toml, and into those of the sites above and below it, and run each by \
+         `edgescale --dir {dir} run`"
+    )
 }
 
 /// Those below that answer now must fit under the new place; who does not, sees for itself later.
@@ -261,20 +335,56 @@ fn read_token(given: Option<&str>) -> Result<String> {
 
 /// Seeds are left out unless asked for: this is read over shoulders and pasted into tickets.
 fn config(folder: &SiteFolder, secrets: bool, out: Output) -> Result<()> {
-    let mut text = folder.server()?.render()?;
-    if !secrets {
-        for secret in folder.server()?.secrets() {
+    let mut texts = vec![];
+    for server in folder.servers()? {
+        let mut text = server.render()?;
+        let hidden = server.secrets().filter(|_| !secrets);
+        for secret in hidden {
             text = text.replace(secret, "(in nats.conf; --secrets prints it)");
         }
+        texts.push(text);
     }
-    let file: PathBuf = folder.file(bus::site::SERVER_FILE);
-    out.show(&json!({"file": file, "config": text}), |_| {
-        let file = file.display();
-        format!(
-            "# A server of your own includes this file, which changes when children join:\n\
-             #   include \"{file}\"   (relative to the file that includes it)\n{text}"
-        )
+    let places = folder.places();
+    let show = |(place, text): (&servers::Place, &String)| {
+        json!({
+            "number": place.number, "address": place.address, "here": place.here,
+            "file": place.config, "config": text,
+        })
+    };
+    let servers: Vec<Value> = places.iter().zip(&texts).map(show).collect();
+    let files = folder.shared_files();
+    let whole = json!({
+        "file": places[0].config, "config": texts[0], "servers": servers, "shared_files": files,
+    });
+    out.show(&whole, |_| {
+        let heads = places.iter().map(|place| config_head(folder, place));
+        heads.zip(&texts).map(|(head, text)| head + text).collect::<Vec<_>>().join("\n")
     })
+}
+
+/// What to do with a server's configuration, as its first lines.
+fn config_head(folder: &SiteFolder, place: &servers::Place) -> String {
+    let file = place.config.display();
+    if folder.replicas() == 1 {
+        return format!(
+            "# A server of your own includes this file, which changes when children join:\n\
+             #   include \"{file}\"   (relative to the file that includes it)\n"
+        );
+    }
+    let (number, address) = (place.number, &place.address);
+    if place.here {
+        return format!("# Server {number}, which `edgescale run` starts from {file}:\n");
+    }
+    let shared: Vec<String> =
+        folder.shared_files().iter().map(|file| file.display().to_string()).collect();
+    format!(
+        "# Server {number}, at {address}: bring this file there, to {file}\n\
+         # and to the same places, readable by their owner only:\n#   {}\n\
+         # Then run there:   nats-server -c {file}\n\
+         # When children or tenants have come or gone, bring it again, and:\n\
+         #   nats-server --signal reload\n",
+        shared.join("\n#   ")
+    )
 }
 
 async fn invite(site: &Site, asked: &Invite, out: Output) -> Result<()> {

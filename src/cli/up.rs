@@ -62,9 +62,9 @@ pub async fn run(up: Up, global: &Global) -> Result<()> {
 /// A folder serves one tree at a time.
 fn refuse_second(dir: &std::path::Path) -> Result<()> {
     let Ok(context) = Context::load(dir) else { return Ok(()) };
-    let alive = |server: &str| {
-        let address = server.trim_start_matches("nats://");
-        std::net::TcpStream::connect(address).is_ok()
+    let alive = |servers: &str| {
+        let mut addresses = servers.split(',').map(|url| url.trim_start_matches("nats://"));
+        addresses.any(|address| std::net::TcpStream::connect(address).is_ok())
     };
     if context.sites.iter().any(|site| alive(&site.server)) {
         let dir = dir.display();

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use bus::server::{MAX_PAYLOAD_BYTES, PING_INTERVAL_S, PING_MAX};
-use bus::site::{RECORD_FILE, SiteFolder};
+use bus::site::servers::Place;
+use bus::site::{LOOPBACK, RECORD_FILE, SiteFolder};
 use bus::tree::DENIED;
 use bus::{Bus, Credentials, Headers};
 use serde::Deserialize;
@@ -119,37 +120,40 @@ async fn probe(folder: &SiteFolder) -> Result<()> {
     }
 }
 
-/// Compares what the server says of itself with what the tree needs.
+/// Compares what the servers on this machine say of themselves with what the tree needs.
 fn settings(folder: &SiteFolder) -> Check {
     let name = "server's settings";
-    let monitor = folder.monitor();
-    let read = monitor::get(&monitor, "/varz");
-    let settings = read.and_then(|text| Ok(serde_json::from_str::<Settings>(&text)?));
-    match settings.map(|settings| differences(&settings, folder)) {
-        Ok(wrong) if wrong.is_empty() => ok(name, "as the tree needs them"),
-        Ok(wrong) => {
-            let mend = "let it include the site's nats.conf (`edgescale tree config` prints it), \
-                        and restart it";
-            lacking(name, Verdict::Missing, wrong.join("; "), mend)
-        }
-        Err(e) => {
-            let found = format!("not seen, the monitor is silent: {e:#}");
-            lacking(
-                name,
-                Verdict::Optional,
-                found,
-                "http: \"127.0.0.1:8222\", and the port in site.toml",
-            )
+    let mut wrong = vec![];
+    for place in folder.places().iter().filter(|place| place.here) {
+        let read = monitor::get(&format!("{LOOPBACK}:{}", place.ports.monitor), "/varz");
+        match read.and_then(|text| Ok(serde_json::from_str::<Settings>(&text)?)) {
+            Ok(settings) => wrong.extend(differences(&settings, folder, place)),
+            Err(e) => {
+                let found =
+                    format!("server {} not seen, its monitor is silent: {e:#}", place.number);
+                let mend = "http: \"127.0.0.1:8222\", and the port in site.toml";
+                return lacking(name, Verdict::Optional, found, mend);
+            }
         }
     }
+    if wrong.is_empty() {
+        return ok(name, "as the tree needs them");
+    }
+    let mend = "let it include the site's nats.conf (`edgescale tree config` prints it), and \
+                restart it";
+    lacking(name, Verdict::Missing, wrong.join("; "), mend)
 }
 
-fn differences(settings: &Settings, folder: &SiteFolder) -> Vec<String> {
+fn differences(settings: &Settings, folder: &SiteFolder, place: &Place) -> Vec<String> {
     let site = &folder.record.site;
+    let of = match folder.replicas() {
+        1 => String::new(),
+        _ => format!("server {}: ", place.number),
+    };
     let mut wrong = vec![];
     let mut compare = |name: &str, found: String, needed: String| {
         if found != needed {
-            wrong.push(format!("{name} is {found}, needed is {needed}"));
+            wrong.push(format!("{of}{name} is {found}, needed is {needed}"));
         }
     };
     let bytes = settings.max_payload.to_string();

@@ -5,7 +5,8 @@ use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bus::{Event, Headers, Kind, PAYLOAD_BYTES_MAX, Subject, TierPath};
+use bus::body::BODY_BYTES_MAX;
+use bus::{Event, Headers, Kind, Subject, TierPath};
 use bytes::Bytes;
 use handlers::manifest::http::decode;
 use hyper::body::Incoming;
@@ -28,7 +29,7 @@ impl Door {
         Subject::checked(Kind::Ev, self.node.bus.site(), &name)?;
         let _place = self.enter()?;
         let (head, body) = request.into_parts();
-        let held = self.take_body(&head.headers, body, PAYLOAD_BYTES_MAX).await?;
+        let held = self.take_body(&head.headers, body, BODY_BYTES_MAX).await?;
         let event = self.read_event(&name, &head.headers, held.bytes)?;
         self.check_app(event.app()).await?;
         self.node.events.publish(&event).await?;

@@ -125,6 +125,14 @@ pub async fn keep_looking(node: Arc<Node>) {
     }
 }
 
+/// Keeps what is known of the site's servers up to date, where there are several.
+pub async fn watch_servers(node: Arc<Node>) {
+    loop {
+        node.look_at_servers().await;
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
 /// Takes what this site has and what was heard from below into the router's view.
 pub async fn look(node: &Node) {
     let now = Instant::now();

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bus::event::Keeper;
 use bus::route::policy::Devices;
 use bus::{TierClass, TierPath};
 use handlers::metrics::Snapshot;
@@ -20,6 +21,9 @@ pub struct Report {
     /// The HTTP door, and where its token is.
     pub http: Place,
     pub devices: Vec<accel::DeviceStatus>,
+    /// How much of each device each tenant's node has had, at the owner's node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub device_time: Vec<accel::share::Served>,
     pub apps: Vec<AppReport>,
     pub streams: Vec<handlers::stream::Status>,
     pub tables: Vec<store::TableStatus>,
@@ -53,6 +57,9 @@ pub struct Brief {
     /// The paths that the site had before it was moved, or one above it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub former: Vec<TierPath>,
+    /// The servers of the site, where there are several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<Keeper>,
     /// How long ago the node was last heard, in ms; 0 for the one that answers.
     #[serde(default)]
     pub heard_ms_ago: u64,

@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
-use bus::{Bus, Error, Event, EventLog, Headers, Kind, PAYLOAD_BYTES_MAX, RefusalKind, Subject};
-use bus::{Subscription, body};
+use bus::{Bus, Error, Headers, Kind, PAYLOAD_BYTES_MAX, RefusalKind, Subject, Subscription, body};
 use edgescale::node::client;
 
 use crate::gateway::{curl, echo, has_curl, place};
@@ -17,8 +16,8 @@ const EDGE: &str = "cloud.east.cell1";
 
 /// What passed a server.
 #[derive(Clone, Default)]
-struct Seen {
-    largest: Arc<AtomicUsize>,
+pub struct Seen {
+    pub largest: Arc<AtomicUsize>,
     parts: Arc<Mutex<Vec<Headers>>>,
 }
 
@@ -32,7 +31,7 @@ impl Seen {
     }
 }
 
-async fn watch(bus: &Bus) -> Result<(Seen, Subscription)> {
+pub async fn watch(bus: &Bus) -> Result<(Seen, Subscription)> {
     let seen = Seen::default();
     let heard = seen.clone();
     let hear = move |message: bus::Request| {
@@ -97,18 +96,5 @@ async fn a_large_body_crosses_the_tree_both_ways_in_small_messages() -> Result<(
         assert!(refusal.message.contains("is not here"), "{refusal}");
         assert_eq!(refusal.kind, RefusalKind::Unavailable);
     }
-    Ok(())
-}
-
-#[tokio::test]
-async fn an_event_that_is_too_large_is_refused_with_the_mend() -> Result<()> {
-    let world = World::start_with(&TREE[..1], []).await?;
-    let bus = world.bus("cloud");
-    let log = EventLog::open(bus).await?;
-    let event = |bytes: usize| Event::new("big.go", "cloud", vec![b'x'; bytes]);
-    log.publish(&event(PAYLOAD_BYTES_MAX)?).await?;
-    let refused = log.publish(&event(PAYLOAD_BYTES_MAX + 1)?).await;
-    let Err(Error::Bad(text)) = refused else { anyhow::bail!("{refused:?}") };
-    assert!(text.contains("as a blob, and publish its key"), "{text}");
     Ok(())
 }

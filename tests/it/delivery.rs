@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 use crate::handlers::{component, dead_letter, publish};
 use crate::world::{PATIENCE, World, binary, eventually};
 
-const TREE: [&str; 3] = ["cloud", "cloud.east", "cloud.east.cell1"];
+pub const TREE: [&str; 3] = ["cloud", "cloud.east", "cloud.east.cell1"];
 const EDGE: &str = "cloud.east.cell1";
 
 /// A component that runs `work` and answers a call with the request's own body.
-fn call_component(work: &str) -> Vec<u8> {
+pub fn call_component(work: &str) -> Vec<u8> {
     let text = format!(
         r#"(component
           (import "edgescale:app/inputs@0.1.0" (instance $inputs
@@ -51,7 +51,7 @@ fn call_component(work: &str) -> Vec<u8> {
 }
 
 /// One handler of a manifest; `more` is whatever else stands in it.
-fn handler(name: &str, code: &str, trigger: &str, more: &str) -> String {
+pub fn handler(name: &str, code: &str, trigger: &str, more: &str) -> String {
     format!(
         "[[handler]]\nname = \"{name}\"\ncomponent = \"{{{code}}}\"\n{more}\n\
          [[handler.trigger]]\n{trigger}\n\
@@ -59,11 +59,11 @@ fn handler(name: &str, code: &str, trigger: &str, more: &str) -> String {
     )
 }
 
-fn app(name: &str, handlers: &[String]) -> String {
+pub fn app(name: &str, handlers: &[String]) -> String {
     format!("[app]\nname = \"{name}\"\nversion = \"1\"\n{}", handlers.concat())
 }
 
-async fn call(bus: &Bus, name: &str, headers: &[(&str, &str)]) -> Result<Response, Error> {
+pub async fn call(bus: &Bus, name: &str, headers: &[(&str, &str)]) -> Result<Response, Error> {
     let subject = Subject::new(Kind::Call, bus.site(), name).to_string();
     let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     bus.request(&subject, &Headers::from_iter(headers), "[1]", PATIENCE).await

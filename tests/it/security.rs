@@ -132,7 +132,7 @@ async fn a_stranger_with_a_sites_keys_can_do_only_what_the_site_may() -> Result<
     let mut world = World::start().await?;
     let east = world.tree.dir().join("cloud.east");
     let cell = world.tree.dir().join("cloud.east.cell1");
-    let parent = bus::site::SiteFolder::open(&east)?.leaf_address();
+    let parent = bus::site::SiteFolder::open(&east)?.leaf_addresses().0;
     world.tree.kill_node("cloud.east.cell1")?;
     world.tree.stop_server("cloud.east.cell1")?;
 

@@ -112,7 +112,7 @@ async fn attack(world: &World, acme: &Bus, bolt: &Bus) -> Result<()> {
     assert_eq!(second, first + 1, "another tenant's event is in the log");
 
     // The streams of a node, its own tenant's as little as another's.
-    for stream in ["EV", "DLQ"] {
+    for stream in ["EV", "DLQ", "LARGE"] {
         for verb in ["DELETE", "PURGE"] {
             let subject = format!("$JS.API.STREAM.{verb}.{stream}");
             let answer = bolt.request(&subject, &Headers::new(), "", SHORT).await;

@@ -1,174 +1,22 @@
 //! Sites that join a tree one by one, as on machines of their own: each in a folder of its own,
 //! each run by `edgescale run`.
 
-use std::fs::File;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use bus::server::Server;
 use bus::site::SiteFolder;
 use bus::{Bus, Credentials, Headers, Kind, Subject};
-use edgescale::context::Context;
 use edgescale::node::client;
-use edgescale::node::report::{Brief, Report};
+use edgescale::node::report::Brief;
 use edgescale::upload;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::world::{World, binary, eventually, tools};
-
-/// Folders of sites, and those that run.
-struct Sites {
-    folder: TempDir,
-    running: Vec<(String, Child)>,
-}
-
-impl Sites {
-    fn new() -> Result<Self> {
-        Ok(Self { folder: tempfile::tempdir()?, running: vec![] })
-    }
-
-    fn dir(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn command(&self, name: &str, arguments: &[&str]) -> Command {
-        let mut command = Command::new(binary());
-        command.arg("--dir").arg(self.dir(name)).arg("--tools").arg(tools()).args(arguments);
-        command.stdin(Stdio::null());
-        command
-    }
-
-    fn output(&self, name: &str, arguments: &[&str], stdin: &str) -> Result<Output> {
-        let mut command = self.command(name, &[&["--json"], arguments].concat());
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn()?;
-        child.stdin.take().context("no standard input")?.write_all(stdin.as_bytes())?;
-        Ok(child.wait_with_output()?)
-    }
-
-    /// Runs a command that must succeed, and reads its JSON.
-    fn json(&self, name: &str, arguments: &[&str], stdin: &str) -> Result<Value> {
-        let output = self.output(name, arguments, stdin)?;
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "{arguments:?}: {complaint}");
-        serde_json::from_slice(&output.stdout).with_context(|| format!("{arguments:?}: no JSON"))
-    }
-
-    /// Runs a command that must fail, and returns its complaint.
-    fn complaint(&self, name: &str, arguments: &[&str], stdin: &str) -> Result<String> {
-        let output = self.output(name, arguments, stdin)?;
-        ensure!(!output.status.success(), "{arguments:?} succeeded");
-        Ok(String::from_utf8_lossy(&output.stderr).into_owned())
-    }
-
-    fn start(&mut self, name: &str) -> Result<()> {
-        let log = File::create(self.dir(name).join("run.log"))?;
-        let child = self.command(name, &["run"]).stdout(log.try_clone()?).stderr(log).spawn()?;
-        self.running.push((name.to_owned(), child));
-        Ok(())
-    }
-
-    fn stop(&mut self, name: &str) -> Result<()> {
-        let at = self.running.iter().position(|(running, _)| running == name);
-        let (_, mut child) = self.running.remove(at.context("it does not run")?);
-        let pid = child.id().to_string();
-        ensure!(Command::new("kill").args(["-TERM", &pid]).status()?.success(), "kill failed");
-        child.wait()?;
-        Ok(())
-    }
-
-    /// Kills everything of a site at once: its runner, its server, its nodes.
-    fn kill(&mut self, name: &str) -> Result<()> {
-        let at = self.running.iter().position(|(running, _)| running == name);
-        let (_, mut child) = self.running.remove(at.context("it does not run")?);
-        let below = children_of(child.id())?;
-        child.kill()?;
-        child.wait()?;
-        for pid in below {
-            // It may have ended with the one that started it.
-            let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).output()?;
-        }
-        Ok(())
-    }
-
-    /// Invites a child and joins as it; the folder is named like the site.
-    fn join(&self, parent: &str, name: &str) -> Result<String> {
-        let invited = self.json(parent, &["tree", "invite", name], "")?;
-        let token = invited["token"].as_str().context("no token")?.to_owned();
-        let join = ["tree", "join", "--ports", "auto", "--no-run"];
-        let joined = self.json(name, &join, &format!("{token}\n"))?;
-        assert_eq!(joined["site"], invited["site"]);
-        Ok(token)
-    }
-
-    async fn bus(&self, name: &str) -> Result<Bus> {
-        let probe = async || Ok(Some(Context::load(&self.dir(name))?.site(None)?.connect().await?));
-        eventually(&format!("the server of {name}"), probe).await
-    }
-
-    async fn report(&self, name: &str) -> Result<Report> {
-        let bus = self.bus(name).await?;
-        eventually(&format!("the node of {name}"), async || Ok(client::report(&bus).await.ok()))
-            .await
-    }
-
-    fn log(&self, name: &str, file: &str) -> String {
-        std::fs::read_to_string(self.dir(name).join(file)).unwrap_or_default()
-    }
-}
-
-/// The processes that a process has started and that run.
-fn children_of(parent: u32) -> Result<Vec<u32>> {
-    let mut children = vec![];
-    for entry in std::fs::read_dir("/proc")?.flatten() {
-        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        let Some((head, rest)) = stat.rsplit_once(')') else { continue };
-        let is_child = rest.split_whitespace().nth(1) == Some(&parent.to_string());
-        if is_child && let Some(pid) = head.split(' ').next().and_then(|pid| pid.parse().ok()) {
-            children.push(pid);
-        }
-    }
-    Ok(children)
-}
-
-impl Drop for Sites {
-    fn drop(&mut self) {
-        for (name, child) in &mut self.running {
-            let _ = child.kill();
-            let _ = child.wait();
-            if std::thread::panicking() {
-                let dir = self.folder.path().join(name.as_str());
-                for file in ["run.log", "node.log", "nats.log"] {
-                    let text = std::fs::read_to_string(dir.join(file)).unwrap_or_default();
-                    eprintln!("--- {name} {file}\n{text}");
-                }
-            }
-        }
-    }
-}
-
-async fn children(bus: &Bus) -> Result<Vec<Brief>> {
-    let tree: Brief = client::json(&client::control(bus, "tree", "").await?)?;
-    Ok(tree.children)
-}
-
-async fn seen(bus: &Bus, path: &str, up: bool) -> Result<()> {
-    eventually(
-        &format!("{path} below {}, {}", bus.site(), if up { "up" } else { "gone" }),
-        async || {
-            let children = children(bus).await?;
-            let child = children.iter().find(|child| child.path.as_str() == path);
-            let is_up = child.is_some_and(|child| child.link.as_ref().is_some_and(|link| link.up));
-            Ok((is_up == up && (up || child.is_none())).then_some(()))
-        },
-    )
-    .await
-}
+use crate::sites::{Sites, children, seen};
+use crate::world::{World, eventually, tools};
 
 #[tokio::test]
 async fn sites_join_by_a_token_and_leave_when_told() -> Result<()> {
@@ -292,7 +140,7 @@ fn no_secret_is_shown(sites: &Sites, tokens: &[String]) -> Result<()> {
     }
     let config = sites.json("east", &["tree", "config"], "")?.to_string();
     let seed = std::fs::read_to_string(Path::new(&sites.dir("east")).join("link.nk"))?;
-    assert!(config.contains("max_payload: 1048576") && !config.contains(seed.trim()), "{config}");
+    assert!(config.contains("max_payload: 589824") && !config.contains(seed.trim()), "{config}");
     Ok(())
 }
 
@@ -527,7 +375,7 @@ async fn an_operator_runs_the_server_himself() -> Result<()> {
     let init = ["tree", "init", "cloud", "--ports", &list.join(","), "--server", &url];
     sites.json("cloud", &init, "")?;
     // His own file says where the server listens, and takes the rest from the site's.
-    let (own, log) = (sites.folder.path().join("own.conf"), sites.folder.path().join("own.log"));
+    let (own, log) = (sites.dir("own.conf"), sites.dir("own.log"));
     let config = sites.json("cloud", &["tree", "config", "--secrets"], "")?;
     let printed = config["config"].as_str().context("no configuration")?;
     assert_eq!(printed, sites.log("cloud", "nats.conf"));
@@ -548,11 +396,11 @@ async fn an_operator_runs_the_server_himself() -> Result<()> {
 
     // Wrong limits are refused, and named; with the right ones everything is back.
     drop(server);
-    let wrong = printed.replace("max_payload: 1048576", "max_payload: 65536");
+    let wrong = printed.replace("max_payload: 589824", "max_payload: 65536");
     std::fs::write(&own, format!("{listen}{wrong}"))?;
     let server = Server::start(&binary, &own, &log, ports[0])?;
     let found = settings_of(&sites, "cloud")?;
-    assert!(found.contains("max_payload is 65536, needed is 1048576"), "{found}");
+    assert!(found.contains("max_payload is 65536, needed is 589824"), "{found}");
     sites.stop("cloud")?;
     sites.start("cloud")?;
     eventually("the node to say what it lacks", async || {
@@ -575,7 +423,7 @@ async fn a_server_that_does_not_fit_is_refused_with_the_mend() -> Result<()> {
     let folder = SiteFolder::open(&sites.dir("cloud"))?;
     let (file, log) = (folder.file("own.conf"), folder.file("own.log"));
     let text = std::fs::read_to_string(folder.file("nats.conf"))?;
-    let text = text.replace("max_payload: 1048576", "max_payload: 8388608");
+    let text = text.replace("max_payload: 589824", "max_payload: 8388608");
     std::fs::write(&file, text.replace("ping_interval: \"5s\"", "ping_interval: \"2m\""))?;
     let binary = bus::server::find(None, &tools())?;
     let server = Server::start(&binary, &file, &log, folder.record.ports.client)?;
@@ -592,7 +440,7 @@ async fn a_server_that_does_not_fit_is_refused_with_the_mend() -> Result<()> {
     let checks: Vec<Value> = serde_json::from_slice(&output.stdout)?;
     let settings = checks.iter().find(|check| check["name"] == "server's settings");
     let found = settings.context("no such check")?["found"].to_string();
-    assert!(found.contains("max_payload is 8388608, needed is 1048576"), "{found}");
+    assert!(found.contains("max_payload is 8388608, needed is 589824"), "{found}");
     assert!(found.contains("ping_interval is 120 s, needed is 5 s"), "{found}");
     drop(server);
 
@@ -601,7 +449,7 @@ async fn a_server_that_does_not_fit_is_refused_with_the_mend() -> Result<()> {
     let url = format!("nats://{}", listener.local_addr()?);
     let old = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await?;
-        let info = r#"{"server_id":"X","version":"2.9.10","max_payload":1048576,"jetstream":true}"#;
+        let info = r#"{"server_id":"X","version":"2.9.10","max_payload":589824,"jetstream":true}"#;
         stream.write_all(format!("INFO {info}\r\n").as_bytes()).await?;
         let mut heard = vec![0; 4096];
         while stream.read(&mut heard).await? > 0 {
@@ -612,5 +460,63 @@ async fn a_server_that_does_not_fit_is_refused_with_the_mend() -> Result<()> {
     let reason = refused(&url).await?;
     assert!(reason.contains("nats-server 2.9.10 is too old: 2.12 or newer"), "{reason}");
     old.abort();
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_site_of_up_does_not_move_and_says_why() -> Result<()> {
+    let world = World::start_with(&["cloud", "cloud.east", "cloud.west"], []).await?;
+    let invited = client::control(world.bus("cloud.west"), "tree.invite", r#"{"name":"east"}"#);
+    let invited: Value = client::json(&invited.await?)?;
+    let token = invited["token"].as_str().context("no token")?;
+    let dir = world.tree.dir().join("cloud.east");
+    let mut command = Command::new(crate::world::binary());
+    command.arg("--dir").arg(&dir).args(["tree", "move", token]);
+    let output = tokio::task::spawn_blocking(move || command.output()).await??;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        !output.status.success() && text.contains("part of a tree of `edgescale up`"),
+        "{text}"
+    );
+    assert!(text.contains("write a free port as `join`"), "{text}");
+    assert_eq!(SiteFolder::open(&dir)?.record.site.as_str(), "cloud.east");
+    Ok(())
+}
+
+/// As a server does that was configured before calls went straight to who serves them.
+#[tokio::test]
+async fn a_call_that_may_not_go_straight_goes_by_the_parent() -> Result<()> {
+    use crate::delivery::{TREE, app, call, call_component, handler};
+    let world = World::start_with(&TREE, []).await?;
+    let top = handler("top", "echo", "call = \"top\"", "placement = { min_tier = \"cloud\" }");
+    world.apply(&app("app", &[top]), &[("echo", call_component(""))]).await?;
+    let edge = world.bus(TREE[2]);
+    let route = async || {
+        let answer = call(edge, "app.top", &[]).await?;
+        anyhow::Ok(answer.headers[bus::message::ROUTE_HEADER].clone())
+    };
+    let by = async |wanted: &str| {
+        let route = route().await?;
+        ensure!(route == wanted, "by {route}");
+        Ok(Some(()))
+    };
+    eventually("a call that goes straight", async || by("cloud.east.cell1,cloud").await).await?;
+
+    let dir = world.tree.dir().join("cloud.east");
+    let folder = SiteFolder::open(&dir)?;
+    let text = std::fs::read_to_string(dir.join("nats.conf"))?;
+    let narrow = text.replace("\"call.cloud._.>\", ", "");
+    ensure!(narrow != text, "{text}");
+    std::fs::write(dir.join("nats.conf"), narrow)?;
+    let key = folder.key("sys.nk")?;
+    bus::server::reload(&folder.server_url(), &key).await?;
+    bus::server::drop_links(&folder.server_url(), &key).await?;
+    let whole = "cloud.east.cell1,cloud.east,cloud";
+    eventually("the same by way of the parent", async || by(whole).await).await?;
+    for _ in 0..20 {
+        // The link was cut a moment ago: the parent may count as away for a while.
+        let route = eventually("an answer", async || route().await.map(Some)).await?;
+        ensure!(route == whole, "by {route}");
+    }
     Ok(())
 }

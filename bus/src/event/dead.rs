@@ -5,8 +5,10 @@ use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 
-use super::{EventLog, ONLY_HEADER, REDRIVE_HEADER, rfc3339};
+use super::{Event, EventLog, ONLY_HEADER, REDRIVE_HEADER, rfc3339};
+use crate::body::BODY_HEADER;
 use crate::client::{headers_of, to_nats};
 use crate::{Error, Headers, Kind, Subject, TierPath};
 
@@ -61,6 +63,13 @@ impl EventLog {
     /// Puts aside what cannot be handled, with the reason.
     pub async fn bury(&self, letter: &DeadLetter<'_>) -> Result<(), Error> {
         let subject = format!("tel.{}._.dlq.{}", self.bus.site(), letter.name);
+        if let Some(event) = self.referring(letter.name, letter.headers)
+            && let Err(e) = self.copy_for_dead(&event, letter.handler).await
+        {
+            // What is gone already cannot be put aside; the rest is tried again.
+            let Error::Bad(text) = e else { return Err(e) };
+            tracing::warn!(event = %letter.name, "a dead letter without its data: {text}");
+        }
         let mut headers = letter.headers.clone();
         headers.remove("Nats-Msg-Id");
         let mut put = |name: &str, value: String| headers.insert(name.into(), value);
@@ -107,22 +116,36 @@ impl EventLog {
     pub async fn give_back(&self, letter: Dead) -> Result<(), Error> {
         let seq = letter.seq;
         let subject = Subject::checked(Kind::Ev, self.bus.site(), &letter.name)?.to_string();
-        let mut headers = letter.headers;
-        if !letter.handler.is_empty() {
-            headers.insert(ONLY_HEADER.into(), letter.handler);
+        let before = self.referring(&letter.name, &letter.headers);
+        let (mut headers, handler) = (letter.headers, letter.handler);
+        if !handler.is_empty() {
+            headers.insert(ONLY_HEADER.into(), handler.clone());
         }
         headers.insert(REDRIVE_HEADER.into(), seq.to_string());
+        if let Some(event) = before {
+            let data = self.whole_of_dead(&event, &handler).await?.data;
+            self.lay_down(&letter.name, &mut headers, data).await?;
+        }
         headers.insert("Nats-Msg-Id".into(), format!("{}/redrive/{seq}", self.bus.site()));
         self.store(subject, &headers, letter.data).await
     }
 
     /// Removes a dead letter; false when there is none of that number.
     pub async fn drop_dead(&self, seq: u64) -> Result<bool, Error> {
-        if self.dead(seq).await?.is_none() {
-            return Ok(false);
-        }
+        let Some(letter) = self.dead(seq).await? else { return Ok(false) };
         let dead = self.dead_stream().await?;
-        dead.delete_message(seq).await.map_err(|e| self.bus.unreachable(e))
+        let dropped = dead.delete_message(seq).await.map_err(|e| self.bus.unreachable(e))?;
+        if let Some(event) = self.referring(&letter.name, &letter.headers) {
+            self.forget_dead(&event, &letter.handler).await?;
+        }
+        Ok(dropped)
+    }
+
+    /// The event of some headers, where its data is kept beside the log.
+    fn referring(&self, name: &str, headers: &Headers) -> Option<Event> {
+        headers.get(BODY_HEADER)?;
+        let (site, now) = (self.bus.site(), OffsetDateTime::UNIX_EPOCH);
+        Event::read(name, headers.clone(), Bytes::new(), site, "", now).ok()
     }
 
     async fn store(&self, subject: String, headers: &Headers, data: Bytes) -> Result<(), Error> {

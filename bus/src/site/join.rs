@@ -143,6 +143,9 @@ pub struct JoinAnswer {
     pub class: TierClass,
     /// `host:port` of the parent's listener for children.
     pub address: String,
+    /// Those of its further servers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<String>,
     /// The child's certificate, in PEM.
     pub certificate: String,
     /// The parent's authority, in PEM.

@@ -53,7 +53,7 @@ fn what_is_the_same_everywhere_is_written_the_same_everywhere() {
     }
     let text = |site: &SiteFolder| std::fs::read_to_string(site.file(SERVER_FILE)).expect("text");
     let texts: Vec<String> = [&cloud].into_iter().chain(&sites).map(text).collect();
-    for same in ["max_payload: 1048576", "ping_interval: \"5s\"", "ping_max: 2"] {
+    for same in ["max_payload: 589824", "ping_interval: \"5s\"", "ping_max: 2"] {
         assert!(texts.iter().all(|text| text.contains(same)), "{same}");
     }
     for (site, text) in sites.iter().zip(&texts[1..]) {
@@ -161,4 +161,69 @@ fn who_changes_the_roster_does_not_undo_a_move() {
     let there = SiteFolder::open(folder.path()).expect("the folder");
     assert_eq!(there.record.site.as_str(), "c.north.east");
     assert!(there.tenants().has("acme"));
+}
+
+#[test]
+fn a_rotation_changes_the_password_of_mqtt_clients_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut record = record("c");
+    record.ports = Ports::USUAL;
+    let mut site = SiteFolder::create(folder.path(), record).expect("a site");
+    site.add_tenant("acme").expect("a tenant");
+    for tenant in ["acme", ACCOUNT] {
+        let password = || {
+            let file = site.tenant_file(tenant, MQTT_FILE);
+            std::fs::read_to_string(file).expect("a password").trim().to_owned()
+        };
+        let before = password();
+        let text = || std::fs::read_to_string(site.file(SERVER_FILE)).expect("text");
+        assert!(text().contains(&before));
+        SiteFolder::open(folder.path())
+            .expect("the folder")
+            .rotate_tenant(tenant, NOW, NOW + 60)
+            .expect("rotated");
+        let after = password();
+        assert!(after != before && text().contains(&after) && !text().contains(&before));
+    }
+}
+
+#[test]
+fn three_servers_differ_in_names_ports_and_places_and_in_nothing_else() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut cloud = SiteFolder::create(&folder.path().join("up"), record("cloud")).expect("a root");
+    let mut three = record("cloud.east");
+    three.peers = [2, 3]
+        .map(|number| Peer { address: LOOPBACK.to_owned(), ports: three.ports.of_server(number) })
+        .to_vec();
+    let mut east = SiteFolder::create(&folder.path().join("down"), three.clone()).expect("a site");
+    join(&mut cloud, &mut east);
+    let texts: Vec<String> = east
+        .places()
+        .iter()
+        .map(|place| std::fs::read_to_string(&place.config).expect("text"))
+        .collect();
+    assert_eq!(texts.len(), 3);
+    for (at, text) in texts.iter().enumerate() {
+        assert!(text.contains(&format!("server_name: \"cloud-east_{}\"", at + 1)), "{text}");
+        assert!(text.contains("cluster { name: \"kids-cloud\", no_advertise: true"), "{text}");
+        assert!(text.contains(&format!("listen: \"127.0.0.1:{}\"", 6222 + 10 * at)), "{text}");
+        assert!(text.contains("domain: \"cloud-east\""), "{text}");
+        assert_eq!(text.matches("nats://127.0.0.1:62").count(), 2, "{text}");
+    }
+    let differing = |a: &str, b: &str| a.lines().zip(b.lines()).filter(|(a, b)| a != b).count();
+    assert!(differing(&texts[0], &texts[1]) <= 9, "{}", differing(&texts[0], &texts[1]));
+    assert_eq!(east.server_url().split(',').count(), 3);
+    // Who signs children opens no route.
+    let routes = std::fs::read_to_string(east.file("servers.pem")).expect("an authority");
+    assert_ne!(routes, std::fs::read_to_string(east.file("authority.pem")).expect("another"));
+
+    // A move changes where the site is, and what its servers are called among themselves not.
+    east.follow(&"cloud.north.east".parse().expect("a path")).expect("it follows");
+    let text = std::fs::read_to_string(&east.places()[1].config).expect("text");
+    assert!(text.contains("server_name: \"cloud-east_2\""), "{text}");
+    assert!(text.contains("cluster { name: \"kids-cloud-north\""), "{text}");
+
+    three.peers.pop();
+    let error = SiteFolder::create(&folder.path().join("two"), three).err().expect("refused");
+    assert!(error.to_string().contains("of two, neither goes on alone"), "{error}");
 }

@@ -6,9 +6,9 @@ use bus::message::{SITE_HEADER, WAY_HEADER};
 use bus::route::HandlerView;
 use bus::route::policy::Fit;
 use bus::trace::Trace;
-use bus::{Event, Refusal, Request, Response, TierPath};
+use bus::{Delivery, Event, Refusal, Request, Response, TierPath};
 
-use super::{CLIMB_TIMEOUT, Triggers};
+use super::{CLIMB_TIMEOUT, Failed, Outcome, PAUSE, Triggers};
 use crate::execute::{Input, Invocation};
 use crate::trace::{Open, Role};
 
@@ -78,6 +78,29 @@ impl Triggers {
         }
         self.metrics.count("events sent up", 1);
         Ok(())
+    }
+
+    /// Passes on an event that is addressed to a site below.
+    pub(super) async fn send_to(&self, to: &str, delivery: &Delivery, event: &Event) -> Outcome {
+        let site = self.route.site();
+        let target: Option<TierPath> = to.parse().ok().filter(|to| site.contains(to));
+        match target.filter(|_| delivery.published_here) {
+            Some(target) => self.descend(event, &target).await,
+            None => {
+                let reason = format!("addressed to {to:?}, which is no site below {site}");
+                self.bury(delivery, Failed::unread(&reason)).await
+            }
+        }
+    }
+
+    pub(super) async fn descend(&self, event: &Event, to: &TierPath) -> Outcome {
+        match self.events.descend(event, to, CLIMB_TIMEOUT).await {
+            Ok(_) => {
+                self.metrics.count("events sent down", 1);
+                Outcome::Done
+            }
+            Err(_) => Outcome::Again(PAUSE),
+        }
     }
 
     /// The span of one run of a handler, which the handler then sees as the one above it.

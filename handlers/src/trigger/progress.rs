@@ -93,12 +93,15 @@ impl Progress {
     }
 
     /// The server knows that one reader is done with the event; `last` when there is no other.
-    pub fn leave(&mut self, seq: u64, reader: Reader, last: bool) {
-        let Some(course) = self.events.get_mut(&seq) else { return };
+    /// Says whether both are; nothing when the event is not remembered.
+    pub fn leave(&mut self, seq: u64, reader: Reader, last: bool) -> Option<bool> {
+        let Some(course) = self.events.get_mut(&seq) else { return last.then_some(true) };
         *course.stage(reader) = Stage::Gone;
-        if last || (course.run, course.climb) == (Stage::Gone, Stage::Gone) {
+        let over = last || (course.run, course.climb) == (Stage::Gone, Stage::Gone);
+        if over {
             self.events.remove(&seq);
         }
+        Some(over)
     }
 
     /// At the limit the oldest event is forgotten.

@@ -61,6 +61,7 @@ async fn a_child_speaks_to_none_but_the_parent_of_its_token() {
                 certificate: String::new(),
                 authority,
                 payload_bytes_max: MAX_PAYLOAD_BYTES,
+                others: vec![],
             })
         }
     }));
