@@ -260,12 +260,9 @@ impl Way<'_> {
         let send = |number| async move {
             let mut headers = part_headers(&body.id, number);
             body.write(&mut headers);
-            self.ask("put", headers, slice(&ahead.payload, number), timeout).await.map(|_| ())
+            self.ask("put", headers, slice(&ahead.payload, number), timeout).await
         };
-        futures::stream::iter((0..body.parts()).map(send))
-            .buffered(PARTS_AT_ONCE)
-            .try_collect()
-            .await
+        each_part(body, send).await.map(|_| ())
     }
 
     /// Brings the data of an event, to be kept there until the event is done.
@@ -277,12 +274,9 @@ impl Way<'_> {
     ) -> Result<(), Error> {
         let send = |number| async move {
             let headers = part_headers(&reference.id, number);
-            self.ask(KEEP, headers, slice(data, number), timeout).await.map(|_| ())
+            self.ask(KEEP, headers, slice(data, number), timeout).await
         };
-        futures::stream::iter((0..reference.parts()).map(send))
-            .buffered(PARTS_AT_ONCE)
-            .try_collect()
-            .await
+        each_part(reference, send).await.map(|_| ())
     }
 
     /// Says that the body is not needed any more; if that is lost, it is forgotten later.
@@ -300,8 +294,7 @@ impl Way<'_> {
             let part = self.ask("get", part_headers(id, number), Bytes::new(), timeout).await;
             part.map(|part| part.payload)
         };
-        let parts = futures::stream::iter((0..body.parts()).map(get)).buffered(PARTS_AT_ONCE);
-        answer.payload = join(&body, parts.try_collect::<Vec<_>>().await?);
+        answer.payload = join(&body, each_part(&body, get).await?);
         self.drop_body(id).await;
         body.check(&answer.payload)?;
         Ok(answer)
@@ -326,6 +319,17 @@ impl Way<'_> {
     }
 }
 
+/// Does something with each part of a body, a few at a time; the results are in their order.
+pub(crate) async fn each_part<T, F>(
+    body: &Reference,
+    part: impl FnMut(usize) -> F,
+) -> Result<Vec<T>, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    futures::stream::iter((0..body.parts()).map(part)).buffered(PARTS_AT_ONCE).try_collect().await
+}
+
 /// Which body a request is about, and which part of it.
 pub(crate) fn part_of(request: &Request) -> Result<(String, usize), Refusal> {
     let named = request.headers.get(PART_HEADER).and_then(|text| text.split_once(' '));
@@ -346,7 +350,7 @@ pub(crate) fn slice(body: &Bytes, number: usize) -> Bytes {
     body.slice(start..body.len().min(start + PART_BYTES))
 }
 
-fn join(body: &Reference, parts: Vec<Bytes>) -> Bytes {
+pub(crate) fn join(body: &Reference, parts: Vec<Bytes>) -> Bytes {
     let mut whole = BytesMut::with_capacity(body.bytes);
     for part in parts {
         whole.extend_from_slice(&part);

@@ -282,7 +282,7 @@ impl EventLog {
             allow_direct: true,
             ..Default::default()
         };
-        for mut config in [events, dead, large::config(&js, bus).await] {
+        for mut config in [events, dead, large::config()] {
             let name = config.name.clone();
             config.num_replicas = replicas(&js, &name, bus).await;
             js.create_or_update_stream(config)

@@ -15,6 +15,7 @@ mod lines;
 mod outlet;
 mod process;
 mod seal;
+mod started;
 mod turn;
 mod wasm;
 

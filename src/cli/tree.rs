@@ -121,22 +121,19 @@ impl Place {
 
     /// The address of each server; the first is the site's own.
     fn hosts(&self) -> Result<Vec<String>> {
-        let wrong = || {
-            format!(
+        let count: Option<usize> = self.servers.parse().ok();
+        let hosts: Vec<String> = match count {
+            Some(count) => vec![self.address.clone(); count.min(SERVERS + 1)],
+            None => self.servers.split(',').map(|host| host.trim().to_owned()).collect(),
+        };
+        if ![1, SERVERS].contains(&hosts.len()) || hosts.iter().any(String::is_empty) {
+            bail!(
                 "--servers {:?}: 1, or {SERVERS}, or {SERVERS} host names with commas between (of \
                  two servers, neither goes on alone)",
                 self.servers
-            )
-        };
-        let hosts: Vec<String> = match self.servers.parse() {
-            Ok(count) => vec![self.address.clone(); count],
-            Err(_) => self.servers.split(',').map(|host| host.trim().to_owned()).collect(),
-        };
-        if ![1, SERVERS].contains(&hosts.len()) || hosts.iter().any(String::is_empty) {
-            bail!(wrong());
+            );
         }
-        let named = self.servers.parse::<usize>().is_err();
-        if named && self.address != LOOPBACK && self.address != hosts[0] {
+        if count.is_none() && self.address != LOOPBACK && self.address != hosts[0] {
             bail!("--address {} is not the first of --servers {}", self.address, self.servers);
         }
         Ok(hosts)

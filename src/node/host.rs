@@ -59,8 +59,7 @@ impl Doors {
             return Ok((behind, deploy::table_name(app.name(), table)));
         }
         if app.manifest.grants.tables.iter().any(|granted| granted == table) {
-            let (owner, name) = table.split_once('/').unwrap_or((app.name(), table));
-            return Ok((behind, deploy::table_name(owner, name)));
+            return Ok((behind, granted_table(&app, table)));
         }
         let own: Vec<&str> = app.manifest.tables.iter().map(|t| t.name.as_str()).collect();
         let text = match table.contains('/') {
@@ -95,6 +94,12 @@ impl Behind {
         span.end(&done);
         done
     }
+}
+
+/// The store's name of a table that an app's grants name.
+fn granted_table(app: &App, table: &str) -> String {
+    let (owner, name) = table.split_once('/').unwrap_or((app.name(), table));
+    deploy::table_name(owner, name)
 }
 
 /// The whole name of an event or a function: within the app, or `app/name` of another one that
@@ -234,10 +239,7 @@ impl Host for Doors {
     ) -> Result<serde_json::Value, HostError> {
         let (behind, app) = self.app(caller)?;
         let own = app.manifest.tables.iter().map(|own| deploy::table_name(app.name(), &own.name));
-        let granted = app.manifest.grants.tables.iter().map(|granted| {
-            let (owner, name) = granted.split_once('/').unwrap_or((app.name(), granted));
-            deploy::table_name(owner, name)
-        });
+        let granted = app.manifest.grants.tables.iter().map(|table| granted_table(&app, table));
         let sql = store::Sql {
             sql,
             app: Some(app.name().to_owned()),

@@ -36,6 +36,22 @@ impl Machine {
     }
 }
 
+/// Random numbers (xorshift64).
+pub struct Dice(pub u64);
+
+impl Dice {
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % n
+    }
+
+    pub fn of<T: Clone>(&mut self, values: &[T]) -> T {
+        values[self.below(values.len() as u64) as usize].clone()
+    }
+}
+
 pub fn spec(text: &str) -> TableSpec {
     let spec: TableSpec = serde_json::from_str(text).unwrap();
     spec.validate().unwrap();

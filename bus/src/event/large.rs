@@ -9,12 +9,11 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use async_nats::jetstream::{self, stream};
-use bytes::{Bytes, BytesMut};
-use futures::{StreamExt, TryStreamExt};
+use async_nats::jetstream::stream;
+use bytes::Bytes;
 use time::OffsetDateTime;
 
-use super::{Event, EventLog, ONLY_HEADER, WAS_HEADER, replicas};
+use super::{Event, EventLog, ONLY_HEADER, WAS_HEADER};
 use crate::body::{self, BODY_BYTES_MAX, BODY_HEADER, PART_BYTES, Reference, Way};
 use crate::{
     Bus, Error, Headers, Kind, PAYLOAD_BYTES_MAX, Refusal, RefusalKind, Request, Response, Subject,
@@ -29,14 +28,12 @@ const SUBJECT: &str = "local._.large";
 const BYTES_MAX: i64 = 512 << 20;
 /// How long a part is kept at most.
 pub const AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
-/// How many parts of one event are on their way at once.
-const PARTS_AT_ONCE: usize = 8;
 /// How long one part may take.
 const PART_TIMEOUT: Duration = Duration::from_secs(10);
 /// What keeps a copy for dead letters apart from that of the log.
 const DEAD: &str = "dead";
 
-pub(super) async fn config(js: &jetstream::Context, bus: &Bus) -> stream::Config {
+pub(super) fn config() -> stream::Config {
     stream::Config {
         name: STREAM.into(),
         subjects: vec![format!("{SUBJECT}.>")],
@@ -45,7 +42,6 @@ pub(super) async fn config(js: &jetstream::Context, bus: &Bus) -> stream::Config
         discard: stream::DiscardPolicy::New,
         // The same part sent again replaces the first.
         max_messages_per_subject: 1,
-        num_replicas: replicas(js, STREAM, bus).await,
         ..Default::default()
     }
 }
@@ -81,6 +77,13 @@ impl Event {
                 self.name
             ))),
         }
+    }
+
+    /// The event with its data in place of a reference.
+    fn with_data(&self, data: Bytes) -> Self {
+        let mut event = Self { data, ..self.clone() };
+        event.headers.remove(BODY_HEADER);
+        event
     }
 
     /// The event with a reference in place of its data, and which; nothing when the data fits.
@@ -127,10 +130,10 @@ pub async fn publish(bus: &Bus, event: &Event, timeout: Duration) -> Result<u64,
 
 /// Stores all parts of some data.
 async fn put(bus: &Bus, reference: &Reference, data: &Bytes) -> Result<(), Error> {
-    let parts = (0..reference.parts()).map(|number| async move {
+    let put = |number| async move {
         put_part(bus, &reference.id, number, body::slice(data, number)).await
-    });
-    futures::stream::iter(parts).buffered(PARTS_AT_ONCE).try_collect().await
+    };
+    body::each_part(reference, put).await.map(|_| ())
 }
 
 async fn put_part(bus: &Bus, key: &str, number: usize, part: Bytes) -> Result<(), Error> {
@@ -157,10 +160,7 @@ impl EventLog {
     /// The event with its data, wherever that was.
     pub async fn whole(&self, event: &Event) -> Result<Event, Error> {
         let Some(reference) = event.reference()? else { return Ok(event.clone()) };
-        let data = self.fetch(&reference).await?;
-        let mut event = Event { data, ..event.clone() };
-        event.headers.remove(BODY_HEADER);
-        Ok(event)
+        Ok(event.with_data(self.fetch(&reference).await?))
     }
 
     /// Sends an event to another tier's log, its data first; returns when that tier has it.
@@ -197,10 +197,7 @@ impl EventLog {
     /// An event with the data that its dead letter kept.
     pub(super) async fn whole_of_dead(&self, event: &Event, handler: &str) -> Result<Event, Error> {
         let Some(reference) = event.reference()? else { return Ok(event.clone()) };
-        let data = self.fetch(&of_dead(event, &reference, handler)).await?;
-        let mut event = Event { data, ..event.clone() };
-        event.headers.remove(BODY_HEADER);
-        Ok(event)
+        Ok(event.with_data(self.fetch(&of_dead(event, &reference, handler)).await?))
     }
 
     /// Stores data for an event of these headers, which get its reference.
@@ -231,7 +228,7 @@ impl EventLog {
     async fn fetch(&self, reference: &Reference) -> Result<Bytes, Error> {
         let stream = self.js.get_stream(STREAM).await.map_err(|e| self.bus.unreachable(e))?;
         let (stream, key) = (&stream, &reference.id);
-        let parts = (0..reference.parts()).map(|number| async move {
+        let get = |number| async move {
             let subject = format!("{SUBJECT}.{key}.{number}");
             match stream.get_last_raw_message_by_subject(&subject).await {
                 Ok(message) => Ok(message.payload),
@@ -240,12 +237,8 @@ impl EventLog {
                 }
                 Err(e) => Err(self.bus.unreachable(e)),
             }
-        });
-        let parts = futures::stream::iter(parts).buffered(PARTS_AT_ONCE);
-        let parts: Vec<Bytes> = parts.try_collect().await?;
-        let mut whole = BytesMut::with_capacity(reference.bytes);
-        parts.iter().for_each(|part| whole.extend_from_slice(part));
-        let whole = whole.freeze();
+        };
+        let whole = body::join(reference, body::each_part(reference, get).await?);
         reference.check(&whole)?;
         Ok(whole)
     }

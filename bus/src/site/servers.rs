@@ -159,13 +159,13 @@ impl SiteFolder {
     /// Everything that the configurations of the site's servers are made of, one after the other.
     pub fn servers(&self) -> Result<Vec<SiteServer>, Error> {
         let first = self.server()?;
-        let server = |at: usize| SiteServer {
-            ports: self.places()[at].ports,
+        let server = |(at, (_, ports)): (usize, (&str, Ports))| SiteServer {
+            ports,
             store_dir: self.file(&numbered("jetstream", at, "")),
             routes: self.routes(at),
             ..first.clone()
         };
-        Ok((0..self.replicas()).map(server).collect())
+        Ok(self.record.seats().enumerate().map(server).collect())
     }
 
     fn routes(&self, at: usize) -> Option<Routes> {

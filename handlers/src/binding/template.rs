@@ -120,8 +120,7 @@ impl Template {
             };
             let token = source.value(given).and_then(plain);
             let token = token.ok_or_else(|| format!("{{{source}}} is not there"))?;
-            let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-            if token.is_empty() || !token.chars().all(is_part) {
+            if !is_word(&token) {
                 return Err(format!(
                     "{{{source}}} is {token:?}, no word of an event's name; letters, digits, - \
                      and _ are"
@@ -159,11 +158,7 @@ impl From<Template> for String {
 impl Source {
     fn parse(text: &str) -> Result<Self, String> {
         let unknown = || format!("\"{{{text}}}\" is no expression; use one of {FORMS}");
-        let is_name = |name: &str| {
-            let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-            !name.is_empty() && name.chars().all(is_part)
-        };
-        let named = |name: &str| is_name(name).then(|| name.to_owned()).ok_or_else(unknown);
+        let named = |name: &str| is_word(name).then(|| name.to_owned()).ok_or_else(unknown);
         match text {
             "id" => return Ok(Self::Id),
             "source" => return Ok(Self::Origin),
@@ -225,6 +220,11 @@ impl fmt::Display for Source {
             Self::Blob(name) => write!(f, "blob.{name}"),
         }
     }
+}
+
+fn is_word(text: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    !text.is_empty() && text.chars().all(is_part)
 }
 
 fn there(value: &Value, pointer: &str) -> Option<Value> {

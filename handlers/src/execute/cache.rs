@@ -88,8 +88,10 @@ impl Cache {
         let sealed = self.sealed(digest, engine)?;
         let settled = fs::metadata(seal_path(&path)).is_ok_and(|seal| is_settled(&found, &seal));
         if !settled || sealed.file != FileId::of(&found) {
+            // As it was before it was read: what changes meanwhile is another file.
+            let sealed = Sealed { file: FileId::of(&found), ..sealed };
             self.check_compiled(digest, engine)?;
-            self.seal_compiled(digest, engine).map_err(|error| error.to_string())?;
+            self.seal(digest, engine, &sealed).map_err(|error| error.to_string())?;
         }
         Ok(Some(path))
     }

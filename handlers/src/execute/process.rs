@@ -32,6 +32,7 @@ use self::program::{Programs, check_form};
 use self::spawn::Spawner;
 use self::worker::Worker;
 use super::cache::Cache;
+use super::started::StartedFor;
 use super::{
     Answer, Answered, Caller, Code, Config, Event, Host, Input, Inputs, Invocation, InvokeError,
     Request, Time,
@@ -54,17 +55,7 @@ pub(super) struct Processes {
 }
 
 /// Workers that wait, by handler and code.
-type Warm = HashMap<WarmKey, Vec<Worker>>;
-
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct WarmKey {
-    app: String,
-    handler: String,
-    revision: u64,
-    digest: Digest,
-    /// Of the secrets that the process was started with.
-    secrets: u64,
-}
+type Warm = HashMap<StartedFor, Vec<Worker>>;
 
 impl Processes {
     pub(super) fn start(
@@ -131,7 +122,7 @@ impl Processes {
             return Err(InvokeError::NotInstalled(target.digest.clone()));
         }
         let payload = payload(&invocation, inputs)?;
-        let key = WarmKey::of(&caller);
+        let key = StartedFor::of(&caller);
         let mut worker = match self.take_warm(&key) {
             Some(worker) => worker,
             None => self.spawn(&caller, time).await?,
@@ -155,7 +146,7 @@ impl Processes {
         Ok(Answered { returned: Some(done.body), ..answered })
     }
 
-    fn take_warm(&self, key: &WarmKey) -> Option<Worker> {
+    fn take_warm(&self, key: &StartedFor) -> Option<Worker> {
         let mut warm = lock(&self.warm);
         if !warm.contains_key(key) {
             warm.retain(|other, _| !other.is_outdated(key));
@@ -195,24 +186,6 @@ impl Processes {
         if let Some(workers) = workers.min_by_key(|workers| workers[0].last_used()) {
             workers.remove(0);
         }
-    }
-}
-
-impl WarmKey {
-    fn of(caller: &Caller) -> Self {
-        let target = &caller.target;
-        Self {
-            app: target.app.clone(),
-            handler: target.handler.clone(),
-            revision: target.revision,
-            digest: target.digest.clone(),
-            secrets: caller.settings.version(),
-        }
-    }
-
-    /// Whether it is the same handler with secrets of another time.
-    fn is_outdated(&self, now: &Self) -> bool {
-        self.secrets != now.secrets && Self { secrets: now.secrets, ..self.clone() } == *now
     }
 }
 

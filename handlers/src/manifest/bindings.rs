@@ -136,11 +136,8 @@ impl Ground<'_> {
             }
         };
         let names: BTreeSet<&str> = columns.iter().map(|column| column.name.as_str()).collect();
-        match spec {
-            Some(spec) if spec.key.iter().map(String::as_str).collect::<BTreeSet<_>>() != names => {
-                let key = spec.key.join(", ");
-                Err(field.wrong(format!("the key of table \"{table}\" is {key}; give each of it")))
-            }
+        match spec.and_then(|spec| other_key(spec, table, &names)) {
+            Some(problem) => Err(field.wrong(problem)),
             _ if columns.is_empty() => Err(field.wrong("empty; give each column of the key")),
             _ => Ok(columns),
         }
@@ -217,6 +214,14 @@ impl Ground<'_> {
         }
         Ok(template)
     }
+}
+
+/// Says what the key of a table is, unless it is these columns.
+fn other_key(spec: &TableSpec, table: &str, columns: &BTreeSet<&str>) -> Option<String> {
+    let key: BTreeSet<&str> = spec.key.iter().map(String::as_str).collect();
+    let problem =
+        || format!("the key of table \"{table}\" is {}; give each of it", spec.key.join(", "));
+    (key != *columns).then(problem)
 }
 
 /// Why an expression would find nothing in what a trigger brings.
@@ -313,10 +318,8 @@ fn check_foreign(
     let Some((app, short)) = name.split_once('/') else { return Ok(()) };
     let Some(found) = table(app, short) else { return Ok(()) };
     let spec = found.ok_or_else(|| format!("app \"{app}\" has no table \"{short}\""))?;
-    let key: BTreeSet<&str> = spec.key.iter().map(String::as_str).collect();
-    if is_key && key != columns {
-        let key = spec.key.join(", ");
-        return Err(format!("the key of table \"{name}\" is {key}; give each of it"));
+    if let Some(problem) = other_key(&spec, name, &columns).filter(|_| is_key) {
+        return Err(problem);
     }
     let is_known = |name: &&&str| spec.columns.iter().any(|column| column.name == **name);
     match columns.iter().find(|name| !is_known(name)) {

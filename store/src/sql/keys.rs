@@ -164,7 +164,7 @@ fn comparison(schema: &Schema, condition: usize, expr: &Expr) -> Option<Comparis
 /// A literal as a value of a key. Zeros of floats have two forms, and comparisons of DataFusion
 /// decide whether they are equal.
 fn value_of(literal: &ScalarValue, kind: ColumnKind) -> Option<Value> {
-    use ColumnKind::{Binary, Bool, Float32, Float64, Int32, Int64, Json, TimestampUs, Utf8};
+    use ColumnKind::{Binary, Bool, Float32, Float64, Int32, Int64, TimestampUs, Utf8};
     Some(match (kind, literal) {
         (Int64 | Int32, ScalarValue::Int64(Some(i))) => Value::Int(*i),
         (Float64 | Float32, ScalarValue::Float64(Some(f))) if *f != 0.0 && !f.is_nan() => {
@@ -176,7 +176,6 @@ fn value_of(literal: &ScalarValue, kind: ColumnKind) -> Option<Value> {
         (Binary, ScalarValue::Binary(Some(b))) => Value::Bytes(b.clone()),
         (Bool, ScalarValue::Boolean(Some(b))) => Value::Bool(*b),
         (TimestampUs, ScalarValue::TimestampMicrosecond(Some(us), Some(_))) => Value::Time(*us),
-        (Json, _) => return None,
         _ => return None,
     })
 }

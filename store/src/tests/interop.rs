@@ -12,21 +12,6 @@ use crate::FileFormat;
 const ROUNDS: u64 = 6;
 const ROWS: u64 = 300;
 
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % n
-    }
-
-    fn of<T: Clone>(&mut self, values: &[T]) -> T {
-        values[self.below(values.len() as u64) as usize].clone()
-    }
-}
-
 fn table(dice: &mut Dice) -> TableSpec {
     use ColumnKind::{Binary, Bool, Float32, Float64, Int32, Int64, Json, TimestampUs, Utf8};
     let column = |name: String, kind, merge| ColumnSpec { name, kind, merge, nullable: true };

@@ -11,7 +11,8 @@ use wasmtime::component::Instance;
 
 use super::guest::Guest;
 use crate::Digest;
-use crate::execute::{Caller, Target};
+use crate::execute::Caller;
+use crate::execute::started::StartedFor;
 
 /// An instance between two invocations.
 pub(super) struct Kept {
@@ -24,22 +25,12 @@ pub(super) struct Kept {
 
 /// All of them, by handler and code.
 #[derive(Default)]
-pub(super) struct Waiting(Mutex<HashMap<Key, Vec<(Instant, Kept)>>>);
-
-#[derive(PartialEq, Eq, Hash)]
-struct Key {
-    app: String,
-    handler: String,
-    revision: u64,
-    digest: Digest,
-    /// Of the secrets that the instance began with: most languages read their environment once.
-    secrets: u64,
-}
+pub(super) struct Waiting(Mutex<HashMap<StartedFor, Vec<(Instant, Kept)>>>);
 
 impl Waiting {
     /// One that serves this handler, and began with the secrets of now; those with others end.
     pub(super) fn take(&self, caller: &Caller) -> Option<Kept> {
-        let key = key(&caller.target, caller.settings.version());
+        let key = StartedFor::of(caller);
         let mut waiting = self.lock();
         if !waiting.contains_key(&key) {
             waiting.retain(|other, _| !other.is_outdated(&key));
@@ -49,8 +40,7 @@ impl Waiting {
 
     /// Lets one wait.
     pub(super) fn put(&self, kept: Kept) {
-        let caller = kept.store.data().caller();
-        let key = key(&caller.target, caller.settings.version());
+        let key = StartedFor::of(kept.store.data().caller());
         self.lock().entry(key).or_default().push((Instant::now(), kept));
     }
 
@@ -69,26 +59,7 @@ impl Waiting {
         self.lock().retain(|key, _| key.digest != *digest);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Vec<(Instant, Kept)>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<StartedFor, Vec<(Instant, Kept)>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Key {
-    /// Whether it is the same handler with secrets of another time.
-    fn is_outdated(&self, now: &Self) -> bool {
-        self.secrets != now.secrets
-            && (&self.app, &self.handler, self.revision) == (&now.app, &now.handler, now.revision)
-            && self.digest == now.digest
-    }
-}
-
-fn key(target: &Target, secrets: u64) -> Key {
-    Key {
-        app: target.app.clone(),
-        handler: target.handler.clone(),
-        revision: target.revision,
-        digest: target.digest.clone(),
-        secrets,
     }
 }

@@ -1,24 +1,10 @@
 //! Whatever is asked is answered or refused: no text and no expression breaks a query's thread.
 
 use super::*;
+use crate::tests::Dice;
 
 /// Texts of each sort; `EDGESCALE_FUZZ_SECONDS` goes on for longer.
 const ROUNDS: u64 = 150;
-
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % n
-    }
-
-    fn of<'a>(&mut self, words: &[&'a str]) -> &'a str {
-        words[self.below(words.len() as u64) as usize]
-    }
-}
 
 const LEAVES: &[&str] = &[
     "name",
