@@ -2,9 +2,10 @@
 //! and how sources look. A rule is a plain function from text to findings, so that `tidy/tests.rs`
 //! can show that each one does find what it forbids.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 #[cfg(test)]
 mod tests;
@@ -146,6 +147,13 @@ fn guarantees_are_shown_by_tests() {
 #[test]
 fn links_between_pages_lead_somewhere() {
     report(files(&["md"]).iter().flat_map(|(path, text)| link_findings(path, text)));
+}
+
+/// A feature that only a test's crate asks for would have all crates below it compiled twice: for
+/// the program, and once more for the tests.
+#[test]
+fn tests_are_built_on_the_crates_of_the_program() {
+    report(twice_findings(&packages("no-dev"), &packages("all")).into_iter());
 }
 
 // ---- rules ----
@@ -312,6 +320,22 @@ fn link_findings(path: &str, text: &str) -> Vec<String> {
 }
 
 /// Folders of one person's machine, and hosts that a registry's own client knows by itself.
+fn twice_findings(program: &BTreeSet<String>, with_tests: &BTreeSet<String>) -> Vec<String> {
+    let only = program.difference(with_tests);
+    only.map(|line| format!("{line}: tests have it with other features; ask for them here too"))
+        .collect()
+}
+
+/// Package, version and features, one line each, over these edges of the graph.
+fn packages(edges: &str) -> BTreeSet<String> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["tree", "--workspace", "--locked", "--offline", "--prefix=none", "-f={p} {f}"]);
+    let output = cargo.args(["-e", edges]).current_dir(root()).output().expect("cargo starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("cargo writes UTF-8");
+    text.lines().map(|line| line.trim_end_matches(" (*)").to_string()).collect()
+}
+
 fn machine_words() -> Vec<String> {
     let halves = [
         ("/wo", "rk/"),
