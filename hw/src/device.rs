@@ -67,6 +67,8 @@ pub enum Kind {
     OpenCl,
     Cuda,
     Xrt,
+    /// The interpreter of tests, see [`ptx`](crate::ptx).
+    Ptx,
 }
 
 impl Kind {
@@ -77,6 +79,7 @@ impl Kind {
             Kind::OpenCl => "opencl",
             Kind::Cuda => "cuda",
             Kind::Xrt => "xrt",
+            Kind::Ptx => "ptx",
         }
     }
 

@@ -14,6 +14,7 @@ pub mod faulty;
 pub mod opencl;
 mod pool;
 pub mod probe;
+pub mod ptx;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! The harness of the kernels' tests: every form on every device against the reference, on random
 //! shapes, with poisoned outputs and guard bands.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use hw::{Arg, BufferId, Command, Config, CpuArgs, Device, Launch, Param};
@@ -11,16 +12,37 @@ use proptest::test_runner::TestRunner;
 const GUARD_BYTES: usize = 64;
 const POISON: u8 = 0xA5;
 
-/// The devices that forms are checked on: native with one thread and with three, and OpenCL.
+/// The most bytes of a launch that the interpreter of PTX is given: it is slow.
+const PTX_BYTES_MAX: usize = 1 << 17;
+
+/// The devices that forms are checked on: native with one thread and with three, OpenCL, and the
+/// CUDA form in an interpreter.
 static DEVICES: LazyLock<Vec<Arc<dyn Device>>> = LazyLock::new(|| {
     let one = Config { cpu_threads: 1, opencl: false, ..Config::default() };
     let all = Config { cpu_threads: 3, ..Config::default() };
-    let devices: Vec<_> = hw::discover(&one).into_iter().chain(hw::discover(&all)).collect();
+    let mut devices: Vec<_> = hw::discover(&one).into_iter().chain(hw::discover(&all)).collect();
     if devices.len() == 2 {
         eprintln!("skipped: no OpenCL device");
     }
+    match hw::ptx::device(&Config { nvrtc_dir: Some(nvrtc()), ..Config::default() }) {
+        Some(device) => devices.push(Arc::new(device)),
+        None => eprintln!("skipped: no NVRTC; install it with ./tools.sh test"),
+    }
     devices
 });
+
+/// Where the compiler of CUDA is, if it is.
+pub(crate) fn nvrtc() -> PathBuf {
+    let tools = std::env::var_os("EDGESCALE_TOOLS").map(PathBuf::from);
+    let tools = tools.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools"));
+    tools.join("nvrtc/nvidia/cu13/lib")
+}
+
+/// The devices for a launch over so many bytes.
+fn devices_for(bytes: usize) -> impl Iterator<Item = &'static Arc<dyn Device>> {
+    let is_slow = |device: &Arc<dyn Device>| device.info().kind == hw::Kind::Ptx;
+    DEVICES.iter().filter(move |device| bytes <= PTX_BYTES_MAX || !is_slow(device))
+}
 
 /// Runs `check` on a few hundred random cases; a failure prints the case and how to repeat it.
 pub(crate) fn cases<S: Strategy>(strategy: S, check: impl Fn(S::Value)) {
@@ -71,7 +93,7 @@ pub(crate) fn check(command: impl Fn(&[BufferId]) -> Command, inputs: &[Vec<u8>]
     let ids: Vec<BufferId> = (0..8).map(BufferId).collect();
     let Command::Launch(launch) = command(&ids) else { panic!("a launch") };
     let expected = run_reference(&launch, inputs);
-    for device in DEVICES.iter() {
+    for device in devices_for(expected.iter().map(Vec::len).sum()) {
         let got = run_device(&**device, &command, &launch, inputs);
         for (number, (got, expected)) in got.iter().zip(&expected).enumerate() {
             compare(&device.info().id, &launch, number, got, expected);
@@ -102,7 +124,7 @@ pub(crate) fn check_launches(
     }
     let mut expected = contents.clone();
     [&first, &second].into_iter().for_each(|launch| refer(launch, &mut expected));
-    for device in DEVICES.iter() {
+    for device in devices_for(contents.iter().map(Vec::len).sum()) {
         let got = run_pair(&**device, &command, &contents);
         for (number, (got, expected)) in got.iter().zip(&expected).enumerate() {
             if results.contains(&number) {

@@ -1,10 +1,9 @@
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
 
 use hw::cuda;
 
 use super::*;
-use crate::testing::check;
+use crate::testing::{check, nvrtc};
 
 /// Sides that go wrong first.
 const SIDES: [u32; 10] = [1, 2, 3, 7, 15, 16, 17, 33, 64, 101];
@@ -44,9 +43,7 @@ fn check_sample(entry: &Entry, dice: &mut Dice, width: u32, height: u32) {
 /// Without a GPU: every source compiles to what the oldest and the present devices take.
 #[test]
 fn cuda_forms_compile_to_ptx_and_machine_code() {
-    let tools = std::env::var_os("EDGESCALE_TOOLS").map(PathBuf::from);
-    let tools = tools.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools"));
-    if !cuda::is_available(Some(&tools.join("nvrtc/nvidia/cu13/lib"))) {
+    if !cuda::is_available(Some(&nvrtc())) {
         eprintln!("skipped: no NVRTC; install it with ./tools.sh test");
         return;
     }
