@@ -22,6 +22,7 @@ mod types;
 mod warp;
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -60,6 +61,24 @@ pub fn device(config: &Config) -> Option<PtxDevice> {
     };
     // Freed memory is not kept, so that what was in it is unknown to who gets it next.
     Some(CudaForms::new(info, Interpreter::new(id, STEPS_MAX), 0))
+}
+
+/// The device for the tests of a crate of this checkout, told by the crate's folder; `None` is said
+/// aloud.
+pub fn device_for_tests(crate_folder: &str) -> Option<PtxDevice> {
+    let nvrtc_dir = Some(nvrtc_for_tests(crate_folder));
+    let found = device(&Config { nvrtc_dir, ..Config::default() });
+    if found.is_none() {
+        eprintln!("skipped: no NVRTC; install it with ./tools.sh test");
+    }
+    found
+}
+
+/// Where the tests of a crate find the compiler of CUDA: in the folder of tools that is named, or
+/// in that of the checkout.
+pub fn nvrtc_for_tests(crate_folder: &str) -> PathBuf {
+    let of_checkout = || Path::new(crate_folder).join("../.tools/nvrtc/nvidia/cu13/lib");
+    Config::default().nvrtc_dir.unwrap_or_else(of_checkout)
 }
 
 /// A driver whose device is this program.
@@ -187,7 +206,7 @@ impl Driver for Interpreter {
         Ok(())
     }
 
-    fn load(&self, name: &'static str, code: Vec<u8>) -> Result<Kernel> {
+    fn load(&self, name: &str, code: Vec<u8>) -> Result<Kernel> {
         let module = module::parse(&code);
         let kernel = module.and_then(|module| decode::kernel(&module, name));
         kernel.map_err(|refusal| Error::Build {

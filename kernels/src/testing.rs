@@ -1,7 +1,6 @@
 //! The harness of the kernels' tests: every form on every device against the reference, on random
 //! shapes, with poisoned outputs and guard bands.
 
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use hw::{Arg, BufferId, Command, Config, CpuArgs, Device, Launch, Param};
@@ -24,19 +23,10 @@ static DEVICES: LazyLock<Vec<Arc<dyn Device>>> = LazyLock::new(|| {
     if devices.len() == 2 {
         eprintln!("skipped: no OpenCL device");
     }
-    match hw::ptx::device(&Config { nvrtc_dir: Some(nvrtc()), ..Config::default() }) {
-        Some(device) => devices.push(Arc::new(device)),
-        None => eprintln!("skipped: no NVRTC; install it with ./tools.sh test"),
-    }
+    let interpreter = hw::ptx::device_for_tests(env!("CARGO_MANIFEST_DIR"));
+    devices.extend(interpreter.map(|device| Arc::new(device) as Arc<dyn Device>));
     devices
 });
-
-/// Where the compiler of CUDA is, if it is.
-pub(crate) fn nvrtc() -> PathBuf {
-    let tools = std::env::var_os("EDGESCALE_TOOLS").map(PathBuf::from);
-    let tools = tools.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools"));
-    tools.join("nvrtc/nvidia/cu13/lib")
-}
 
 /// The devices for a launch over so many bytes.
 fn devices_for(bytes: usize) -> impl Iterator<Item = &'static Arc<dyn Device>> {

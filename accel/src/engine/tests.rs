@@ -58,10 +58,12 @@ fn the_road_finds_the_moving_square() {
 
 #[test]
 fn every_device_gives_the_same_bits() {
-    let devices = hw::discover(&hw::Config::default());
+    let mut devices = hw::discover(&hw::Config::default());
     if devices.len() == 1 {
         eprintln!("skipped: no OpenCL device");
     }
+    let interpreter = hw::ptx::device_for_tests(env!("CARGO_MANIFEST_DIR"));
+    devices.extend(interpreter.map(|device| Arc::new(device) as Arc<dyn hw::Device>));
     let expected = run_road(&engine(vec![cpu()]), 3);
     for device in devices {
         let id = device.info().id.clone();

@@ -41,7 +41,7 @@ pub trait Driver: Send + Sync {
     /// Copies the first bytes of one memory to the start of another.
     fn copy(&self, from: &Self::Memory, to: &mut Self::Memory, bytes: usize) -> Result<()>;
     /// Makes the function of that name ready, from what was compiled for a target.
-    fn load(&self, name: &'static str, code: Vec<u8>) -> Result<Self::Function>;
+    fn load(&self, name: &str, code: Vec<u8>) -> Result<Self::Function>;
     /// Hands a launch to the device.
     fn launch(
         &self,
@@ -168,7 +168,7 @@ impl Driver for Vendor {
         copied.map_err(self.failed("copy"))
     }
 
-    fn load(&self, name: &'static str, code: Vec<u8>) -> Result<CudaFunction> {
+    fn load(&self, name: &str, code: Vec<u8>) -> Result<CudaFunction> {
         let module = self.context.load_module(Ptx::from_binary(code));
         let module = module.map_err(self.failed("load kernel"))?;
         module.load_function(name).map_err(self.failed("load kernel"))

@@ -442,12 +442,12 @@ fn mad<const B: u32>(a: &Lanes, b: &Lanes, c: &Lanes) -> Lanes {
 }
 
 fn high<const B: u32>(a: &Lanes, b: &Lanes) -> Lanes {
-    map2(a, b, |x, y| cut::<B>((u128::from(x) * u128::from(y) >> B) as u64))
+    map2(a, b, |x, y| cut::<B>(((u128::from(x) * u128::from(y)) >> B) as u64))
 }
 
 fn high_signed<const B: u32>(a: &Lanes, b: &Lanes) -> Lanes {
     map2(a, b, |x, y| {
-        cut::<B>((i128::from(signed::<B>(x)) * i128::from(signed::<B>(y)) >> B) as u64)
+        cut::<B>(((i128::from(signed::<B>(x)) * i128::from(signed::<B>(y))) >> B) as u64)
     })
 }
 

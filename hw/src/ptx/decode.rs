@@ -13,6 +13,10 @@ use super::types::Space;
 
 /// Bytes between variables that belong to nobody, so that a step too far is seen.
 const GAP_BYTES: usize = 256;
+/// The most bytes that all variables of a state space may have.
+const LAYOUT_BYTES_MAX: usize = 4 << 20;
+/// The most registers, constants included.
+const REGISTERS_MAX: u32 = 64 << 10;
 
 /// Makes the kernel of that name ready.
 pub fn kernel(module: &Module<'_>, name: &str) -> Result<Kernel, Refusal> {
@@ -23,9 +27,9 @@ pub fn kernel(module: &Module<'_>, name: &str) -> Result<Kernel, Refusal> {
         let of_both = module.variables.iter().chain(&source.variables);
         layout(of_both.filter(|variable| variable.space == space), space, &mut symbols)
     };
-    let (shared, dynamic_shared) = laid(Space::Shared);
-    let (local, _) = laid(Space::Local);
-    let (constant, _) = laid(Space::Const);
+    let (shared, dynamic_shared) = laid(Space::Shared)?;
+    let (local, _) = laid(Space::Local)?;
+    let (constant, _) = laid(Space::Const)?;
     for param in &source.params {
         symbols.insert(param.name, (Space::Param, param.offset as u64));
     }
@@ -46,6 +50,10 @@ pub fn kernel(module: &Module<'_>, name: &str) -> Result<Kernel, Refusal> {
     let mut code = Vec::with_capacity(source.statements.len() + 1);
     for statement in &source.statements {
         code.push(decoder.instruction(statement)?);
+    }
+    if decoder.registers > REGISTERS_MAX {
+        let detail = format!("{} registers, {REGISTERS_MAX} at most", decoder.registers);
+        return Err(Refusal::new(1, detail));
     }
     let end = Operation::Exit;
     code.push(Instruction { operation: end, guard: None, line: 0, opcode: "the end".into() });
@@ -72,7 +80,7 @@ fn layout<'v, 'a: 'v>(
     variables: impl Iterator<Item = &'v Variable<'a>>,
     space: Space,
     symbols: &mut Symbols<'a>,
-) -> (Layout, Option<usize>) {
+) -> Result<(Layout, Option<usize>), Refusal> {
     let (mut layout, mut dynamic, mut end) = (Layout::default(), None, 0);
     for variable in variables {
         let start = (end + GAP_BYTES).next_multiple_of(variable.align.max(1));
@@ -81,6 +89,10 @@ fn layout<'v, 'a: 'v>(
             dynamic = Some(start);
         }
         end = start + variable.bytes;
+        if end > LAYOUT_BYTES_MAX {
+            let detail = format!("more than {LAYOUT_BYTES_MAX} bytes of {} memory", space.name());
+            return Err(Refusal::new(1, detail));
+        }
         layout.content.resize(start, 0);
         layout.content.extend(&variable.content);
         layout.content.resize(end, 0);
@@ -88,7 +100,7 @@ fn layout<'v, 'a: 'v>(
         layout.spans.push(Span { name, start, bytes: variable.bytes });
     }
     layout.bytes = end;
-    (layout, dynamic)
+    Ok((layout, dynamic))
 }
 
 /// A kernel at work.

@@ -427,15 +427,14 @@ fn region(regions: &mut [Region], reach: Reach) -> Result<(&mut Region, usize), 
     let address = reach.address;
     let is_own = |region: &Region| address / GLOBAL_STEP == region.base / GLOBAL_STEP;
     let Some(found) = regions.iter().position(is_own) else {
-        let behind =
-            regions.iter().find(|region| region.base / GLOBAL_STEP == address / GLOBAL_STEP + 1);
-        return outside(
-            reach,
-            match behind {
-                Some(region) => format!("{} bytes before {}", region.base - address, region.name),
-                None => "in no buffer of the launch".to_string(),
-            },
-        );
+        let is_near = |region: &&Region| {
+            region.base.checked_sub(address).is_some_and(|bytes| bytes < WINDOW_BYTES)
+        };
+        let place = match regions.iter().find(is_near) {
+            Some(region) => format!("{} bytes before {}", region.base - address, region.name),
+            None => "in no buffer of the launch".to_string(),
+        };
+        return outside(reach, place);
     };
     let region = &mut regions[found];
     let from = Reach { address: address - region.base, ..reach };
