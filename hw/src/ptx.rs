@@ -1,7 +1,7 @@
 //! A device for tests that carries out the PTX of CUDA kernels on the CPU, and looks at every
 //! access of every thread.
 //!
-//! It is a [`Driver`] under the same device as a GPU's: what is compiled, launched and copied is
+//! It is a driver under the same device as a GPU's: what is compiled, launched and copied is
 //! decided by the same code. What PTX leaves open (the order of threads, approximations, what a
 //! division by zero gives) is refused or reported, never guessed. It is slow, and never found by
 //! [`discover`](crate::discover).

@@ -54,6 +54,14 @@ pub(super) enum Next {
     Apart,
 }
 
+/// One value that a thread loads or stores.
+struct Element {
+    register: usize,
+    lane: usize,
+    reach: Reach,
+    who: Who,
+}
+
 /// The lanes of a mask.
 pub fn lanes(mut mask: u32) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
@@ -485,6 +493,30 @@ impl Warp {
         }
     }
 
+    /// Does `f` for every element of every thread's access.
+    fn for_elements(
+        &mut self,
+        machine: &mut Machine<'_>,
+        instruction: &Instruction,
+        active: u32,
+        access: &Access,
+        f: impl Fn(&mut Self, &mut Machine<'_>, Element) -> Result<(), Wrong>,
+    ) -> Outcome<()> {
+        for lane in lanes(active) {
+            let who = self.who(machine, lane);
+            let mut reach = self
+                .first_reach(access, lane)
+                .map_err(|wrong| self.fault(machine, instruction, 1 << lane, wrong))?;
+            for register in &access.registers {
+                let element = Element { register: *register as usize, lane, reach, who };
+                f(self, machine, element)
+                    .map_err(|wrong| self.fault(machine, instruction, 1 << lane, wrong))?;
+                reach.address = reach.address.wrapping_add(access.bytes as u64);
+            }
+        }
+        Ok(())
+    }
+
     fn load(
         &mut self,
         machine: &mut Machine<'_>,
@@ -493,26 +525,18 @@ impl Warp {
         access: &Access,
     ) -> Outcome<()> {
         let unused = 64 - 8 * access.bytes as u32;
-        for lane in lanes(active) {
-            let who = self.who(machine, lane);
-            let mut reach = self
-                .first_reach(access, lane)
-                .map_err(|wrong| self.fault(machine, instruction, 1 << lane, wrong))?;
-            for to in &access.registers {
-                let loaded = machine.memory.load(reach, access.is_constant, who);
-                let (value, is_written) =
-                    loaded.map_err(|wrong| self.fault(machine, instruction, 1 << lane, wrong))?;
-                let value = match access.is_signed {
-                    true => ((value << unused) as i64 >> unused) as u64 & access.mask,
-                    false => value,
-                };
-                self.registers[*to as usize][lane] = value;
-                let known = &mut self.defined[*to as usize];
-                *known = *known & !(1 << lane) | u32::from(is_written) << lane;
-                reach.address = reach.address.wrapping_add(access.bytes as u64);
-            }
-        }
-        Ok(())
+        let load = |warp: &mut Self, machine: &mut Machine<'_>, of: Element| {
+            let (value, is_written) = machine.memory.load(of.reach, access.is_constant, of.who)?;
+            let value = match access.is_signed {
+                true => ((value << unused) as i64 >> unused) as u64 & access.mask,
+                false => value,
+            };
+            warp.registers[of.register][of.lane] = value;
+            let known = &mut warp.defined[of.register];
+            *known = *known & !(1 << of.lane) | u32::from(is_written) << of.lane;
+            Ok(())
+        };
+        self.for_elements(machine, instruction, active, access, load)
     }
 
     fn store(
@@ -522,22 +546,12 @@ impl Warp {
         active: u32,
         access: &Access,
     ) -> Outcome<()> {
-        for lane in lanes(active) {
-            let who = self.who(machine, lane);
-            let mut reach = self
-                .first_reach(access, lane)
-                .map_err(|wrong| self.fault(machine, instruction, 1 << lane, wrong))?;
-            for from in &access.registers {
-                let value = self.registers[*from as usize][lane];
-                let is_written = self.defined[*from as usize] >> lane & 1 == 1;
-                machine
-                    .memory
-                    .store(reach, value, is_written, who)
-                    .map_err(|wrong| self.fault(machine, instruction, 1 << lane, wrong))?;
-                reach.address = reach.address.wrapping_add(access.bytes as u64);
-            }
-        }
-        Ok(())
+        let store = |warp: &mut Self, machine: &mut Machine<'_>, of: Element| {
+            let value = warp.registers[of.register][of.lane];
+            let is_written = warp.defined[of.register] >> of.lane & 1 == 1;
+            machine.memory.store(of.reach, value, is_written, of.who)
+        };
+        self.for_elements(machine, instruction, active, access, store)
     }
 
     fn change(

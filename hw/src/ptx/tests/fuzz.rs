@@ -1,5 +1,7 @@
 //! Texts of real kernels, bent at random: they run, are refused or end in a fault, and never panic.
 
+use std::time::Duration;
+
 use super::*;
 
 /// What every machine has, with NVRTC or without.
@@ -58,8 +60,8 @@ $L2:
 }
 ";
 
-/// How often each text is bent.
-const TRIES: u32 = 400;
+/// How often each text is bent; `EDGESCALE_FUZZ_SECONDS` goes on for longer.
+const TRIES: u64 = 400;
 
 #[test]
 fn bent_texts_never_panic() {
@@ -68,14 +70,19 @@ fn bent_texts_never_panic() {
     let mut texts = vec![("t".to_string(), OWN.as_bytes().to_vec())];
     texts.extend(real());
     let (mut well, mut refused, mut faults) = (0, 0, 0);
-    for (number, (name, text)) in texts.iter().enumerate() {
-        let mut random = Random(number as u64 * 1000 + 1);
-        for _ in 0..TRIES {
+    let longer = std::env::var("EDGESCALE_FUZZ_SECONDS").ok().and_then(|s| s.parse().ok());
+    let until = Instant::now() + Duration::from_secs(longer.unwrap_or(0));
+    for seed in 1.. {
+        let mut random = Random(seed);
+        for (name, text) in &texts {
             match bent_run(&bend(text, &mut random), name) {
                 Ran::Well => well += 1,
                 Ran::Refused => refused += 1,
                 Ran::Fault(_) => faults += 1,
             }
+        }
+        if seed >= TRIES && Instant::now() > until {
+            break;
         }
     }
     println!("{} texts: {well} ran, {refused} were refused, {faults} faults", texts.len());
@@ -143,7 +150,7 @@ fn bend(text: &[u8], random: &mut Random) -> Vec<u8> {
     let mut text = text.to_vec();
     for _ in 0..=random.below(3) {
         let at = random.below(text.len());
-        match random.below(5) {
+        match random.below(9) {
             0 => text[at] = random.below(256) as u8,
             1 => drop(text.remove(at)),
             2 => text.truncate(text.len() - random.below(40).min(text.len() - 1)),
@@ -152,6 +159,13 @@ fn bend(text: &[u8], random: &mut Random) -> Vec<u8> {
                 let (from, to) = (random.below(lines.len()), random.below(lines.len()));
                 lines[to] = lines[from];
                 text = lines.join(&b'\n');
+            }
+            // Other registers, numbers and labels, which are mostly still some.
+            4..8 => {
+                let digit = text[at..].iter().position(u8::is_ascii_digit);
+                if let Some(digit) = digit {
+                    text[at + digit] = b'0' + random.below(10) as u8;
+                }
             }
             _ => {
                 let words: Vec<&[u8]> = text.split(|byte| b" \t,;".contains(byte)).collect();
