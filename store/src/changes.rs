@@ -131,9 +131,9 @@ impl crate::engine::Engine {
         until: u64,
     ) -> Result<BTreeMap<(u64, Arc<[u8]>), Vec<u8>>> {
         let mut last: BTreeMap<(Vec<u8>, Arc<[u8]>), u64> = BTreeMap::new();
-        let mut note = |partition: &[u8], key: &Arc<[u8]>, seq: u64| {
+        let mut note = |partition: &[u8], key: &[u8], seq: u64| {
             if seq > since {
-                let at = last.entry((partition.to_vec(), key.clone())).or_default();
+                let at = last.entry((partition.to_vec(), key.into())).or_default();
                 *at = (*at).max(seq);
             }
         };
@@ -143,7 +143,7 @@ impl crate::engine::Engine {
             let mut segments = Vec::new();
             for (partition, layers) in &table.partitions {
                 for layer in layers.frozen.as_deref().into_iter().chain([&layers.active]) {
-                    layer.iter().for_each(|(key, row)| note(partition, key, row.seq));
+                    layer.iter().for_each(|row| note(partition, row.key(), row.seq()));
                 }
                 let news = layers.segments.iter().filter(|s| s.meta.max_seq > since);
                 segments.extend(news.map(|s| (partition.clone(), s.clone())));
@@ -157,7 +157,7 @@ impl crate::engine::Engine {
             };
             for run in runs {
                 let news = (0..run.len()).filter(|i| run.seq(*i) > since);
-                news.for_each(|i| note(&partition, &run.key(i).into(), run.seq(i)));
+                news.for_each(|i| note(&partition, run.key(i), run.seq(i)));
             }
         }
         let durable = last.into_iter().filter(|(_, seq)| *seq <= until);

@@ -15,7 +15,7 @@ mod state;
 mod write;
 
 use std::fs::File;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -98,6 +98,8 @@ pub struct Engine {
     pub flush_due: Notify,
     /// Set when a flush has made room in memory.
     room_made: Notify,
+    /// Bytes of changes in memory, roughly.
+    bytes: AtomicUsize,
     flush_failures: AtomicU64,
     acked: watch::Sender<u64>,
     /// Entries up to here are in segments.
@@ -156,11 +158,13 @@ impl Engine {
             cache: Mutex::default(),
             flush_due: Notify::new(),
             room_made: Notify::new(),
+            bytes: AtomicUsize::new(0),
             flush_failures: AtomicU64::new(0),
             flushed: AtomicU64::new(0),
             acked,
             lock: Mutex::new(lock),
         };
+        engine.note_bytes(&engine.read());
         engine.clear_up(found).await?;
         Ok(engine)
     }
@@ -239,15 +243,15 @@ impl Engine {
 
     /// Waits until memory has room for changes: flushes are behind, so whoever writes waits, too.
     pub async fn room(&self) -> Result<()> {
+        let has_room = || self.bytes.load(Ordering::Acquire) <= self.config.memory_bytes;
+        if has_room() {
+            return Ok(());
+        }
         let patience = Duration::from_millis(self.config.request_timeout_ms);
         let waiting = async {
             loop {
                 let made = self.room_made.notified();
-                let used = {
-                    let state = self.read();
-                    state.active_bytes + state.frozen_bytes
-                };
-                if used <= self.config.memory_bytes {
+                if has_room() {
                     return;
                 }
                 self.flush_due.notify_one();
@@ -348,6 +352,10 @@ impl Engine {
         }
     }
 
+    fn note_bytes(&self, state: &State) {
+        self.bytes.store(state.active_bytes + state.frozen_bytes, Ordering::Release);
+    }
+
     fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
@@ -381,7 +389,7 @@ impl Engine {
     /// Numbers, applies and queues entries. A body that is refused changes nothing and ends the
     /// list; those before it count.
     fn log(&self, state: &mut State, source: Source, bodies: Vec<Body>) -> Result<u64> {
-        if let Some(reason) = &self.wal.durable().borrow().failed {
+        if let Some(reason) = self.wal.failed() {
             return Err(Error::ReadOnly(reason.to_string()));
         }
         let mut queued = Vec::with_capacity(bodies.len());
@@ -401,6 +409,7 @@ impl Engine {
             queued.push(bytes);
         }
         self.wal.append(state.seq, queued);
+        self.note_bytes(state);
         if state.active_bytes > self.config.flush_bytes {
             self.flush_due.notify_one();
         }

@@ -66,6 +66,14 @@ pub fn skip(kind: ColumnKind, bytes: &mut &[u8]) -> Result<()> {
     }
 }
 
+/// Takes a text or bytes off the front, if they are there as they are.
+pub fn take_unescaped<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let end = bytes.iter().position(|b| *b == 0)?;
+    let (text, rest) = bytes.split_at(end);
+    *bytes = rest.strip_prefix(&[0, 0])?;
+    Some(text)
+}
+
 /// The smallest byte string greater than every string that starts with `prefix`; `None` if
 /// there is no such string.
 pub fn successor(prefix: &[u8]) -> Option<Vec<u8>> {

@@ -109,7 +109,9 @@ pub struct TableState {
 
 /// Encodes any message or entry.
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    postcard::to_allocvec(value).expect("encoding to memory of plain data cannot fail")
+    // Most are a row or two; growing to that step by step costs more than the encoding.
+    postcard::to_extend(value, Vec::with_capacity(256))
+        .expect("encoding to memory of plain data cannot fail")
 }
 
 /// Decodes bytes from outside; `what` names them in the error.

@@ -5,16 +5,14 @@
 //! store's history that changed it last, and its whole state where columns and stamp do not say
 //! everything. A run has every column of its schema.
 
+mod build;
 pub mod column;
 mod merge;
+pub mod pack;
 
-use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanArray, BooleanBuilder,
-    UInt64Array, UInt64Builder, new_null_array,
-};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BooleanArray, UInt64Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::interleave;
 use arrow::datatypes::TimestampMicrosecondType;
@@ -26,8 +24,10 @@ use crate::record;
 use crate::row::{Cell, RowState, Stamp};
 use crate::schema::Schema;
 use crate::value::{Row, Value};
-use column::{Builder, data_type, value_at};
+use column::value_at;
+use pack::Packed;
 
+pub use build::RunBuilder;
 pub use merge::{Slice, kept, merge};
 
 /// A row state and the last entry of this store's history that changed it.
@@ -55,7 +55,15 @@ pub struct Run {
     pub hidden: Hidden,
     /// No stamp in the run is newer than this clock reading.
     pub newest_hlc: u64,
-    index: OnceLock<HashTable<u32>>,
+    index: OnceLock<Index>,
+}
+
+/// Where the rows are, by the hash of their keys.
+#[derive(Debug)]
+struct Index {
+    rows: HashTable<u32>,
+    /// The length of all keys, if they have one: a key is then found without its offset.
+    key_bytes: Option<usize>,
 }
 
 /// The columns of a run beside the table's.
@@ -79,48 +87,11 @@ impl Run {
         schema: &Arc<Schema>,
         rows: impl ExactSizeIterator<Item = (&'a [u8], &'a Versioned)>,
     ) -> Result<Run> {
-        let count = rows.len();
-        let mut keys = BinaryBuilder::with_capacity(count, count * 16);
-        let mut columns: Vec<Builder> =
-            schema.columns.iter().map(|c| Builder::new(c, count)).collect();
-        let mut hlc = UInt64Builder::with_capacity(count);
-        let mut origin = UInt64Builder::with_capacity(count);
-        let mut seq = UInt64Builder::with_capacity(count);
-        let mut dead = BooleanBuilder::with_capacity(count);
-        let mut states = BinaryBuilder::new();
-        let mut newest_hlc = 0;
+        let mut run = RunBuilder::new(schema, rows.len());
         for (key, row) in rows {
-            keys.append_value(key);
-            for (number, value) in schema.key.iter().zip(schema.key_values(key)?) {
-                columns[*number as usize].push(&value);
-            }
-            let state = live_cells(schema, &row.state);
-            push_cells(schema, &state, &mut columns);
-            hlc.append_value(row.state.written.hlc);
-            origin.append_value(row.state.written.origin);
-            seq.append_value(row.seq);
-            dead.append_value(!row.state.is_live());
-            match is_plain(schema, &state) {
-                true => states.append_null(),
-                false => states.append_value(record::encode(&*state)),
-            }
-            newest_hlc = newest_hlc.max(row.state.newest_hlc());
+            run.push(key, row.seq, &row.state)?;
         }
-        let hidden = Hidden {
-            hlc: hlc.finish(),
-            origin: origin.finish(),
-            seq: seq.finish(),
-            dead: dead.finish(),
-            states: states.finish(),
-        };
-        let columns = columns.into_iter().zip(&schema.columns).map(|(builder, column)| {
-            let array = builder.finish();
-            match array.len() == count {
-                true => array,
-                false => new_null_array(&data_type(column), count),
-            }
-        });
-        Ok(Run::of_columns(schema, keys.finish(), columns.collect(), hidden, newest_hlc))
+        Ok(run.finish())
     }
 
     /// A run from its parts, which have been checked to fit together.
@@ -147,16 +118,36 @@ impl Run {
 
     /// The row with this key.
     pub fn find(&self, wanted: Hashed<'_>) -> Option<usize> {
-        let index = self.index.get_or_init(|| {
-            let mut index = HashTable::with_capacity(self.len());
-            for i in 0..self.len() {
-                let hash_at = |i: &u32| hash::of(self.key(*i as usize));
-                index.insert_unique(hash::of(self.key(i)), i as u32, hash_at);
+        let index = self.index.get_or_init(|| self.indexed());
+        let found = match index.key_bytes {
+            Some(len) if len == wanted.key.len() => {
+                let keys = self.keys.value_data();
+                let is_key = |i: &u32| {
+                    let from = self.first_key_at() + *i as usize * len;
+                    keys.get(from..from + len) == Some(wanted.key)
+                };
+                index.rows.find(wanted.hash, is_key)
             }
-            index
-        });
-        let found = index.find(wanted.hash, |i| self.key(*i as usize) == wanted.key);
+            Some(_) => None,
+            None => index.rows.find(wanted.hash, |i| self.key(*i as usize) == wanted.key),
+        };
         found.map(|i| *i as usize)
+    }
+
+    fn indexed(&self) -> Index {
+        let mut rows = HashTable::with_capacity(self.len());
+        for i in 0..self.len() {
+            let hash_at = |i: &u32| hash::of(self.key(*i as usize));
+            rows.insert_unique(hash::of(self.key(i)), i as u32, hash_at);
+        }
+        let len = |i: usize| self.keys.value_length(i) as usize;
+        let alike = self.len() > 0 && (1..self.len()).all(|i| len(i) == len(0));
+        Index { rows, key_bytes: alike.then(|| len(0)) }
+    }
+
+    /// Where the first key begins in the bytes of all.
+    fn first_key_at(&self) -> usize {
+        self.keys.value_offsets().first().map_or(0, |first| *first as usize)
     }
 
     /// The first row whose key is not less than `key`.
@@ -202,6 +193,8 @@ impl Run {
 
     /// What a reader sees of a row.
     pub fn row(&self, i: usize) -> Row {
+        // Columns lie far apart; asked for first, they come at the same time.
+        std::hint::black_box(self.columns.iter().fold(0, |sum, c| sum ^ column::touched(c, i)));
         let values = self.schema.shown.iter().map(|n| self.value(*n, i)).collect();
         Row::of(self.schema.shown_names.clone(), values)
     }
@@ -289,9 +282,7 @@ impl Run {
 /// The row as a reader sees it (also if it is deleted: then all but the key is null).
 pub fn visible_row(schema: &Schema, key: &[u8], state: &RowState) -> Result<Row> {
     let mut values = vec![Value::Null; schema.columns.len()];
-    for (number, value) in schema.key.iter().zip(schema.key_values(key)?) {
-        values[*number as usize] = value;
-    }
+    schema.key_values_into(key, &mut values)?;
     for number in &schema.values {
         values[*number as usize] = state.value(*number, schema.column_at(*number).merge);
     }
@@ -301,31 +292,24 @@ pub fn visible_row(schema: &Schema, key: &[u8], state: &RowState) -> Result<Row>
     Ok(Row::of(schema.shown_names.clone(), values))
 }
 
+/// Like [`visible_row`], of a row that is packed.
+pub fn visible_packed(schema: &Schema, key: &[u8], packed: Packed<'_>) -> Result<Row> {
+    if schema.has_dropped() || !packed.is_all_of(schema) {
+        return visible_row(schema, key, &packed.state(Stamp { hlc: 1, origin: 0 }));
+    }
+    let mut values = vec![Value::Null; schema.columns.len()];
+    schema.key_values_into(key, &mut values)?;
+    for (number, value) in packed {
+        values[number as usize] = value.to_value();
+    }
+    Ok(Row::of(schema.shown_names.clone(), values))
+}
+
 /// True if the visible columns and the row's stamp say everything.
 pub fn is_plain(schema: &Schema, state: &RowState) -> bool {
     state.deleted == Stamp::default()
         && state.cells.len() == schema.values.len()
         && state.cells.iter().all(|(_, cell)| matches!(cell, Cell::Fresh(_)))
-}
-
-/// The state without cells of columns that were dropped.
-fn live_cells<'a>(schema: &Schema, state: &'a RowState) -> Cow<'a, RowState> {
-    if !schema.has_dropped() || !state.cells.iter().any(|(n, _)| schema.is_gone(*n)) {
-        return Cow::Borrowed(state);
-    }
-    let mut live = state.clone();
-    live.cells.retain(|(n, _)| !schema.is_gone(*n));
-    Cow::Owned(live)
-}
-
-/// Adds what a reader sees of a row beside its key.
-fn push_cells(schema: &Schema, state: &RowState, columns: &mut [Builder]) {
-    let mut cells = state.cells.iter().peekable();
-    for number in &schema.values {
-        while cells.next_if(|(n, _)| n < number).is_some() {}
-        let cell = cells.next_if(|(n, _)| n == number).map(|(_, cell)| cell);
-        columns[*number as usize].push_cell(cell, schema.column_at(*number).merge);
-    }
 }
 
 /// An array as the type that it has.

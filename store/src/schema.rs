@@ -122,6 +122,11 @@ impl Schema {
         Some((column, first_ms.saturating_mul(1_000)))
     }
 
+    /// True if rows live for a time only.
+    pub fn has_ttl(&self) -> bool {
+        self.ttl.is_some()
+    }
+
     /// True if all keys between these two have the same values before the time of the row.
     pub fn time_orders(&self, min_key: &[u8], max_key: &[u8]) -> bool {
         let Some((column, _)) = self.ttl else { return false };
@@ -236,10 +241,7 @@ impl Schema {
                 partition.extend(&before[..before.len() - rest.len()]);
             }
         }
-        match rest.is_empty() {
-            true => Ok(partition),
-            false => Err(self.too_long(rest)),
-        }
+        self.check_end(rest).map(|()| partition)
     }
 
     /// The values of the key columns, decoded from an encoded key, in the order of the key.
@@ -247,8 +249,23 @@ impl Schema {
         let mut rest = encoded;
         let values = self.key.iter().map(|n| key::decode(self.column_at(*n).kind, &mut rest));
         let values = values.collect::<Result<Vec<_>>>()?;
+        self.check_end(rest).map(|()| values)
+    }
+
+    /// Sets the key columns among the values of all columns, decoded from an encoded key.
+    pub fn key_values_into(&self, encoded: &[u8], values: &mut [Value]) -> Result<()> {
+        let mut rest = encoded;
+        for number in &self.key {
+            let kind = self.column_at(*number).kind;
+            values[*number as usize] = key::decode(kind, &mut rest)?;
+        }
+        self.check_end(rest)
+    }
+
+    /// Nothing if nothing is left of an encoded key.
+    pub fn check_end(&self, rest: &[u8]) -> Result<()> {
         match rest.is_empty() {
-            true => Ok(values),
+            true => Ok(()),
             false => Err(self.too_long(rest)),
         }
     }

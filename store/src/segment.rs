@@ -14,8 +14,8 @@ use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, SchemaRef};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use parquet::basic::Compression;
-use parquet::file::properties::WriterProperties;
+use parquet::basic::{Compression, Encoding};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -23,10 +23,10 @@ use crate::objects::Objects;
 use crate::run::column::{data_type, encoded_keys, field, narrowed, widened};
 use crate::run::{Hidden, Run};
 use crate::schema::Schema;
-use crate::spec::TableSpec;
+use crate::spec::{ColumnKind, ColumnSpec, TableSpec};
 
 const ROW_GROUP_ROWS: usize = 64 * 1024;
-const PAGE_ROWS: usize = 1024;
+const PAGE_ROWS: usize = 8 * 1024;
 
 /// A segment as the manifest lists it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -160,7 +160,7 @@ impl Segment {
 /// Encodes a run (of at least one row) as a segment object of that name.
 pub fn encode(name: String, run: &Run) -> Result<(SegmentMeta, Bytes)> {
     let batch = whole_batch(run)?;
-    let bytes = to_parquet(&batch).map_err(|e| arrow_error(&name, e))?;
+    let bytes = to_parquet(&run.schema, &batch).map_err(|e| arrow_error(&name, e))?;
     let last = run.len().saturating_sub(1);
     let meta = SegmentMeta {
         rows: run.len() as u64,
@@ -183,7 +183,7 @@ pub struct ParquetFile {
 impl ParquetFile {
     /// Begins a file with the columns of a table.
     pub fn begin(file: std::fs::File, spec: &TableSpec) -> std::io::Result<Self> {
-        let writer = ArrowWriter::try_new(file, file_schema(spec), Some(properties()));
+        let writer = ArrowWriter::try_new(file, file_schema(spec), Some(properties(spec)));
         Ok(ParquetFile { writer: writer.map_err(std::io::Error::other)? })
     }
 
@@ -204,22 +204,38 @@ pub fn file_schema(spec: &TableSpec) -> SchemaRef {
     Arc::new(ArrowSchema::new(fields))
 }
 
-fn to_parquet(batch: &RecordBatch) -> Result<Bytes, parquet::errors::ParquetError> {
-    let mut out = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut out, batch.schema(), Some(properties()))?;
+fn to_parquet(
+    spec: &TableSpec,
+    batch: &RecordBatch,
+) -> Result<Bytes, parquet::errors::ParquetError> {
+    let mut out = Vec::with_capacity(batch.get_array_memory_size() / 2);
+    let mut writer = ArrowWriter::try_new(&mut out, batch.schema(), Some(properties(spec)))?;
     writer.write(batch)?;
     writer.close()?;
     Ok(out.into())
 }
 
-fn properties() -> WriterProperties {
-    WriterProperties::builder()
+fn properties(spec: &TableSpec) -> WriterProperties {
+    let properties = WriterProperties::builder()
         .set_compression(Compression::LZ4_RAW)
         .set_dictionary_enabled(false)
+        .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_data_page_row_count_limit(PAGE_ROWS)
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-        .set_created_by("edgescale store 1".into())
-        .build()
+        .set_created_by("edgescale store 1".into());
+    // What rises along a file is written as differences, which is next to nothing.
+    let rises = |column: &&ColumnSpec| {
+        spec.is_key(&column.name)
+            && matches!(column.kind, ColumnKind::Int64 | ColumnKind::TimestampUs)
+    };
+    let keys = spec.columns.iter().filter(rises).map(|column| column.name.as_str());
+    let properties = keys.chain(["_hlc", "_origin", "_seq"]).fold(properties, |all, name| {
+        all.set_column_encoding(vec![name.to_owned()].into(), Encoding::DELTA_BINARY_PACKED)
+    });
+    let hidden = hidden_fields();
+    let hidden = hidden.iter().map(|field| vec![field.name().clone()].into());
+    let none = EnabledStatistics::None;
+    hidden.fold(properties, |all, path| all.set_column_statistics_enabled(path, none)).build()
 }
 
 /// All columns of a run, hidden ones included.

@@ -7,6 +7,7 @@
 
 pub mod disk;
 mod format;
+mod waiting;
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 use crate::error::{Error, Result};
 use disk::{Disk, DiskFile};
 use format::{End, Tip};
+use waiting::{Announcer, Waiting};
 
 /// Bytes of one group; more waits for the next.
 const GROUP_TARGET_BYTES: usize = 4 << 20;
@@ -65,6 +67,7 @@ pub struct Durable {
 pub struct Wal {
     tx: Sender<Command>,
     durable: watch::Receiver<Durable>,
+    waiting: Arc<Waiting>,
     files: Arc<Mutex<VecDeque<LogFile>>>,
     disk: Arc<dyn Disk>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -122,11 +125,13 @@ impl Wal {
         };
         let (tx, rx) = channel();
         let (durable_tx, durable) = watch::channel(Durable { seq: first_seq, failed: None });
+        let waiting = Arc::new(Waiting::new(first_seq));
+        let announcer = Announcer { waiting: waiting.clone(), durable: durable_tx };
         let thread = std::thread::Builder::new()
             .name("store-wal".into())
-            .spawn(move || writer.run(&rx, &durable_tx))
+            .spawn(move || writer.run(&rx, &announcer))
             .map_err(|e| Error::io("log thread", e))?;
-        Ok(Wal { tx, durable, files, disk, thread: Mutex::new(Some(thread)) })
+        Ok(Wal { tx, durable, waiting, files, disk, thread: Mutex::new(Some(thread)) })
     }
 
     /// Queues entries that become durable together; `seq` is the number of the last. Callers
@@ -143,15 +148,12 @@ impl Wal {
 
     /// Waits until the entry is durable.
     pub async fn wait(&self, seq: u64) -> Result<()> {
-        let mut durable = self.durable.clone();
-        match durable.wait_for(|d| d.seq >= seq || d.failed.is_some()).await {
-            Ok(d) if d.seq >= seq => Ok(()),
-            Ok(d) => {
-                let reason = d.failed.as_deref().unwrap_or("log failed");
-                Err(Error::Unknown(format!("log: {reason}")))
-            }
-            Err(_) => Err(Error::Stopped("log is closed".into())),
-        }
+        std::future::poll_fn(|context| self.waiting.poll(seq, context)).await
+    }
+
+    /// Why the disk refuses the log for now, if it does.
+    pub fn failed(&self) -> Option<Arc<str>> {
+        self.waiting.failed()
     }
 
     /// The durable position, to watch.
@@ -247,19 +249,19 @@ enum GoOn {
 }
 
 impl Writer {
-    fn run(mut self, rx: &Receiver<Command>, durable: &watch::Sender<Durable>) {
+    fn run(mut self, rx: &Receiver<Command>, told: &Announcer) {
         let mut sealed = true;
         while let Some(first) = self.next(rx, sealed) {
             sealed = matches!(first, Command::Seal);
             let mut work = self.gather(first, rx);
-            while let Err(error) = self.carry_out(&mut work, durable) {
-                if self.pause(&error, rx, durable) == GoOn::Ends {
+            while let Err(error) = self.carry_out(&mut work, told) {
+                if self.pause(&error, rx, told) == GoOn::Ends {
                     return;
                 }
             }
-            if durable.borrow().failed.is_some() {
+            if told.has_failed() {
                 tracing::info!("log is written again");
-                durable.send_modify(|d| d.failed = None);
+                told.fail(None);
             }
             if matches!(work.then, Some(Command::Close)) {
                 return;
@@ -304,15 +306,11 @@ impl Writer {
     }
 
     /// Writes and syncs. What is done is taken out of `work`, so that the rest can be tried again.
-    fn carry_out(
-        &mut self,
-        work: &mut Work,
-        durable: &watch::Sender<Durable>,
-    ) -> std::io::Result<()> {
+    fn carry_out(&mut self, work: &mut Work, told: &Announcer) -> std::io::Result<()> {
         if !work.entries.is_empty() {
             self.append_group(&work.entries)?;
             work.entries.clear();
-            durable.send_modify(|d| d.seq = work.last_seq);
+            told.advance(work.last_seq);
         }
         match &work.then {
             Some(Command::Rotate { first_seq, snapshot }) => {
@@ -322,7 +320,7 @@ impl Writer {
                     begin_file(&*self.disk, number, *first_seq, &[&**snapshot])?;
                 (self.file, self.tip, self.number, self.synced) = (file, tip, number, synced);
                 lock(&self.files).push_back(LogFile { number, first_seq: *first_seq });
-                durable.send_modify(|d| d.seq = *first_seq);
+                told.advance(*first_seq);
             }
             Some(Command::Seal) => self.append_group(&[])?,
             Some(Command::Close) => self.end_file()?,
@@ -349,15 +347,10 @@ impl Writer {
 
     /// Tells everyone that the disk refuses, waits a little, and cuts the file back to what is
     /// known to be synced: behind that, anything may have got to the disk.
-    fn pause(
-        &mut self,
-        error: &std::io::Error,
-        rx: &Receiver<Command>,
-        durable: &watch::Sender<Durable>,
-    ) -> GoOn {
-        if durable.borrow().failed.is_none() {
+    fn pause(&mut self, error: &std::io::Error, rx: &Receiver<Command>, told: &Announcer) -> GoOn {
+        if !told.has_failed() {
             tracing::error!(%error, "log cannot be written, no writes are taken until it can");
-            durable.send_modify(|d| d.failed = Some(error.to_string().into()));
+            told.fail(Some(error.to_string().into()));
         }
         loop {
             match rx.recv_timeout(Duration::from_millis(RETRY_AFTER_MS)) {

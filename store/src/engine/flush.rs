@@ -11,7 +11,7 @@ use crate::schema::Schema;
 use crate::segment::{self, Segment};
 
 use super::state::Segments;
-use super::{Engine, Memtable, snapshot_entry};
+use super::{End, Engine, Memtable, snapshot_entry};
 
 /// Bytes of segments that are merged into one: columns of a run stay well below 2 GiB.
 const MERGE_BYTES_MAX: u64 = 256 << 20;
@@ -91,7 +91,10 @@ impl Engine {
         for job in self.jobs() {
             self.flush_partition(job).await?;
         }
-        self.write().frozen_bytes = 0;
+        let mut state = self.write();
+        state.frozen_bytes = 0;
+        self.note_bytes(&state);
+        drop(state);
         self.room_made.notify_waiters();
         Ok(())
     }
@@ -156,9 +159,8 @@ impl Engine {
         let (schema, frozen) = (job.schema.clone(), job.frozen.clone());
         let now_ms = self.now_ms();
         let encoding = tokio::task::spawn_blocking(move || -> Result<_> {
-            let changes = frozen.sorted();
-            let changes = changes.iter().map(|(key, row)| (&**key, &**row));
-            let changes = Run::of_rows(&schema, changes)?;
+            let places = frozen.range(&[], None, End::First, usize::MAX);
+            let changes = frozen.run(&schema, &places)?;
             let slices = runs.into_iter().chain([Arc::new(changes)]).map(Slice::whole);
             let merged = merge(&schema, slices.collect())?;
             let living = kept(merged, |slice| slice.living(&schema, now_ms))?;

@@ -1,80 +1,278 @@
 //! Changes in memory: rows by key, and the keys in order.
+//!
+//! Keys and rows lie one behind the other in one stretch of bytes. A row that is plain values of
+//! one write is there as it is ([`pack`]); only one that is more has a state of its own. So a
+//! change costs no allocation, and a flush reads memory from front to back.
 
-use std::collections::BTreeSet;
-use std::ops::Bound;
-use std::sync::Arc;
+mod order;
 
 use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
 
+use crate::error::Result;
 use crate::hash::{self, Hashed};
-use crate::row::RowState;
-use crate::run::{KeyedRow, Versioned};
+use crate::row::{RowState, Stamp};
+use crate::run::pack::{Packed, pack};
+use crate::run::{Run, RunBuilder, Versioned, is_plain, visible_packed, visible_row};
+use crate::schema::Schema;
+use crate::value::Row;
+use order::Order;
+
+use super::End;
 
 /// Rows of one partition.
 #[derive(Default)]
 pub struct Memtable {
-    rows: HashTable<KeyedRow>,
-    order: BTreeSet<Arc<[u8]>>,
+    /// Places in `slots`.
+    index: HashTable<u32>,
+    slots: Vec<Slot>,
+    /// Keys and packed rows.
+    bytes: Vec<u8>,
+    order: Order,
     /// No stamp in here is newer than this clock reading.
     pub newest_hlc: u64,
 }
 
+/// One row.
+struct Slot {
+    /// Where the key is in the bytes.
+    key: Span,
+    /// Last entry that changed the row here.
+    seq: u64,
+    held: Held,
+}
+
+#[derive(Clone, Copy)]
+struct Span {
+    from: usize,
+    len: u32,
+}
+
+enum Held {
+    /// Plain values of one write.
+    Packed { written: Stamp, at: Span },
+    /// Anything else.
+    Whole(Box<RowState>),
+}
+
+/// A row in memory.
+#[derive(Clone, Copy)]
+pub struct Remembered<'a> {
+    table: &'a Memtable,
+    slot: &'a Slot,
+}
+
 impl Memtable {
     /// What is known of a row.
-    pub fn get(&self, wanted: Hashed<'_>) -> Option<&Arc<Versioned>> {
-        let found = self.rows.find(wanted.hash, |(key, _)| **key == *wanted.key);
-        found.map(|(_, row)| row)
+    pub fn get(&self, wanted: Hashed<'_>) -> Option<Remembered<'_>> {
+        let found = self.index.find(wanted.hash, |at| self.key_at(*at) == wanted.key)?;
+        Some(self.row(*found))
     }
 
     /// Rows.
     pub fn len(&self) -> usize {
-        self.rows.len()
+        self.slots.len()
     }
 
     /// True if nothing has changed.
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.slots.is_empty()
     }
 
     /// All rows, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = &KeyedRow> {
-        self.rows.iter()
+    pub fn iter(&self) -> impl Iterator<Item = Remembered<'_>> {
+        self.slots.iter().map(|slot| Remembered { table: self, slot })
     }
 
-    /// All rows in key order.
-    pub fn sorted(&self) -> Vec<&KeyedRow> {
-        self.range(&[], None).collect()
+    /// The places of the rows in `[from, to)` in key order, up to `max` at one end of the range; no
+    /// `to` is no end.
+    pub fn range(&self, from: &[u8], to: Option<&[u8]>, end: End, max: usize) -> Vec<u32> {
+        self.order.range(self.slots.len(), |at| self.key_at(at), (from, to), end, max)
     }
 
-    /// The rows in `[from, to)` in key order; no `to` is no end.
-    pub fn range<'a>(
-        &'a self,
-        from: &[u8],
-        to: Option<&[u8]>,
-    ) -> impl DoubleEndedIterator<Item = &'a KeyedRow> {
-        let bounds = (Bound::Included(from), to.map_or(Bound::Unbounded, Bound::Excluded));
-        let keys = self.order.range::<[u8], _>(bounds);
-        keys.filter_map(|key| self.rows.find(hash::of(key), |(k, _)| k == key))
+    /// The row at a place.
+    pub fn row(&self, at: u32) -> Remembered<'_> {
+        Remembered { table: self, slot: &self.slots[at as usize] }
+    }
+
+    /// The rows at these places, which are in key order.
+    pub fn run(&self, schema: &std::sync::Arc<Schema>, places: &[u32]) -> Result<Run> {
+        let mut run = RunBuilder::new(schema, places.len());
+        for at in places {
+            let row = self.row(*at);
+            match &row.slot.held {
+                Held::Packed { written, at } => {
+                    let packed = Packed::of(self.span(*at));
+                    run.push_packed(row.key(), row.slot.seq, *written, packed)?;
+                }
+                Held::Whole(state) => run.push(row.key(), row.slot.seq, state)?,
+            }
+        }
+        Ok(run.finish())
     }
 
     /// Merges a change; returns its bytes, roughly. Overwrites count as well, because this bounds
     /// the log that a crash makes us read.
-    pub fn merge(&mut self, key: Arc<[u8]>, state: RowState, seq: u64) -> usize {
-        let added = key.len() + state.weight() + 96;
+    pub fn merge(&mut self, key: &[u8], state: RowState, seq: u64) -> usize {
         self.newest_hlc = self.newest_hlc.max(state.newest_hlc());
-        let is_key = |(k, _): &KeyedRow| *k == key;
-        match self.rows.entry(hash::of(&key), is_key, |(k, _)| hash::of(k)) {
-            Entry::Occupied(mut known) => {
-                let row = Arc::make_mut(&mut known.get_mut().1);
-                row.state.merge(&state);
-                row.seq = seq;
+        let hash = hash::of(key);
+        let known = self.index.find(hash, |at| self.key_at(*at) == key).copied();
+        let before = self.bytes.len();
+        let weight = match known {
+            Some(at) => self.change(at as usize, state, seq),
+            None => self.add(hash, key, state, seq),
+        };
+        size_of::<Slot>() + size_of::<u64>() + weight.max(self.bytes.len() - before)
+    }
+
+    /// Adds a row; returns the bytes that its state has on its own.
+    fn add(&mut self, hash: u64, key: &[u8], state: RowState, seq: u64) -> usize {
+        let at = Span { from: self.bytes.len(), len: key.len() as u32 };
+        self.bytes.extend(key);
+        let held = self.hold(state);
+        let weight = held.weight();
+        let place = self.slots.len() as u32;
+        self.slots.push(Slot { key: at, seq, held });
+        let (slots, bytes) = (&self.slots, &self.bytes);
+        let hash_at = |at: &u32| hash::of(of_span(bytes, slots[*at as usize].key));
+        self.index.insert_unique(hash, place, hash_at);
+        weight
+    }
+
+    /// Merges a change into a row; returns the bytes of what it is now.
+    fn change(&mut self, place: usize, state: RowState, seq: u64) -> usize {
+        let held = match &self.slots[place].held {
+            // A newer write of the same columns replaces the row, where it is if it has the room.
+            Held::Packed { written, at } if self.replaces(&state, *written, *at) => {
+                let old = *at;
+                let from = self.bytes.len();
+                match pack(&state, &mut self.bytes) {
+                    true if self.bytes.len() - from == old.len as usize => {
+                        self.bytes.copy_within(from.., old.from);
+                        self.bytes.truncate(from);
+                        Held::Packed { written: state.written, at: old }
+                    }
+                    true => {
+                        let at = Span { from, len: (self.bytes.len() - from) as u32 };
+                        Held::Packed { written: state.written, at }
+                    }
+                    false => Held::Whole(Box::new(state)),
+                }
             }
-            Entry::Vacant(free) => {
-                free.insert((key.clone(), Arc::new(Versioned { seq, state })));
-                self.order.insert(key);
+            Held::Packed { written, at } => {
+                let mut known = Packed::of(self.span(*at)).state(*written);
+                known.merge(&state);
+                self.hold(known)
+            }
+            Held::Whole(known) => {
+                let mut known = RowState::clone(known);
+                known.merge(&state);
+                self.hold(known)
+            }
+        };
+        let weight = held.weight();
+        let slot = &mut self.slots[place];
+        (slot.seq, slot.held) = (seq, held);
+        weight
+    }
+
+    /// True if a change is newer than a packed row and has a plain value for each of its columns.
+    fn replaces(&self, change: &RowState, written: Stamp, at: Span) -> bool {
+        let mut cells = change.cells.iter();
+        change.written > written
+            && change.deleted == Stamp::default()
+            && Packed::of(self.span(at)).all(|(number, _)| cells.any(|(n, _)| *n == number))
+            && change.cells.iter().all(|(_, cell)| matches!(cell, crate::row::Cell::Fresh(_)))
+    }
+
+    fn hold(&mut self, state: RowState) -> Held {
+        let from = self.bytes.len();
+        match pack(&state, &mut self.bytes) && self.bytes.len() - from <= u32::MAX as usize {
+            true => {
+                let at = Span { from, len: (self.bytes.len() - from) as u32 };
+                Held::Packed { written: state.written, at }
+            }
+            false => {
+                self.bytes.truncate(from);
+                Held::Whole(Box::new(state))
             }
         }
-        added
+    }
+
+    fn key_at(&self, place: u32) -> &[u8] {
+        self.span(self.slots[place as usize].key)
+    }
+
+    fn span(&self, span: Span) -> &[u8] {
+        of_span(&self.bytes, span)
     }
 }
+
+fn of_span(bytes: &[u8], Span { from, len }: Span) -> &[u8] {
+    &bytes[from..from + len as usize]
+}
+
+impl Held {
+    /// Bytes of a state of its own.
+    fn weight(&self) -> usize {
+        match self {
+            Held::Packed { .. } => 0,
+            Held::Whole(state) => state.weight(),
+        }
+    }
+}
+
+impl<'a> Remembered<'a> {
+    /// Its key.
+    pub fn key(self) -> &'a [u8] {
+        self.table.span(self.slot.key)
+    }
+
+    /// Last entry that changed it here.
+    pub fn seq(self) -> u64 {
+        self.slot.seq
+    }
+
+    /// Its newest write.
+    pub fn written(self) -> Stamp {
+        match &self.slot.held {
+            Held::Packed { written, .. } => *written,
+            Held::Whole(state) => state.written,
+        }
+    }
+
+    /// True if the visible columns and the row's stamp say everything.
+    pub fn is_plain(self, schema: &Schema) -> bool {
+        match &self.slot.held {
+            Held::Packed { at, .. } => {
+                Packed::of(self.table.span(*at)).cells() == schema.values.len()
+            }
+            Held::Whole(state) => is_plain(schema, state),
+        }
+    }
+
+    /// What a reader sees of it.
+    pub fn visible(self, schema: &Schema) -> Result<Row> {
+        match &self.slot.held {
+            Held::Packed { at, .. } => {
+                visible_packed(schema, self.key(), Packed::of(self.table.span(*at)))
+            }
+            Held::Whole(state) => visible_row(schema, self.key(), state),
+        }
+    }
+
+    /// Its state.
+    pub fn state(self) -> RowState {
+        match &self.slot.held {
+            Held::Packed { written, at } => Packed::of(self.table.span(*at)).state(*written),
+            Held::Whole(state) => RowState::clone(state),
+        }
+    }
+
+    /// Its state and last entry.
+    pub fn versioned(self) -> Versioned {
+        Versioned { seq: self.seq(), state: self.state() }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::hash::Hashed;
 use crate::row::RowState;
-use crate::run::{KeyedRow, Run, Slice, Versioned, is_plain, kept, merge, visible_row};
+use crate::run::{KeyedRow, Run, Slice, Versioned, kept, merge, visible_row};
 use crate::schema::Schema;
 use crate::segment::Segment;
 use crate::value::Row;
 
-use super::memtable::Memtable;
+use super::memtable::{Memtable, Remembered};
 use super::state::{Partition, Segments, Table, merge_versions};
 use super::{Engine, Work};
 
@@ -92,8 +92,10 @@ impl Page {
 /// One consistent look at the layers of a range.
 struct Look {
     schema: Arc<Schema>,
-    /// What is in memory, each in key order.
-    memory: Vec<Vec<KeyedRow>>,
+    /// Changes being flushed; nothing changes them any more.
+    frozen: Vec<Arc<Memtable>>,
+    /// What is in memory.
+    memory: Vec<Arc<Run>>,
     segments: Vec<Arc<Segment>>,
     end: End,
     /// Rows of each layer that are needed at most.
@@ -113,7 +115,7 @@ pub enum End {
 
 /// A row in one of the layers.
 enum Hit<'a> {
-    Memory(&'a Arc<Versioned>),
+    Memory(Remembered<'a>),
     Segment(Arc<Run>, usize),
 }
 
@@ -124,7 +126,7 @@ impl Engine {
         let table = state.table(table)?;
         let schema = &table.schema;
         let encoded = schema.key_of(key)?;
-        if schema.is_expired(&encoded, self.now_ms()) {
+        if schema.has_ttl() && schema.is_expired(&encoded, self.now_ms()) {
             return Ok(Some(None));
         }
         let partition = schema.partition_of(key)?.unwrap_or_default();
@@ -231,6 +233,7 @@ impl Engine {
         let table = state.table(table)?;
         let mut look = Look {
             schema: table.schema.clone(),
+            frozen: Vec::new(),
             memory: Vec::new(),
             segments: Vec::new(),
             end,
@@ -238,8 +241,10 @@ impl Engine {
             left_out: None,
         };
         match &range.partition {
-            Some(one) => table.partitions.get(one).into_iter().for_each(|p| look.add(p, range)),
-            None => table.partitions.values().for_each(|p| look.add(p, range)),
+            Some(one) => {
+                table.partitions.get(one).into_iter().try_for_each(|p| look.add(p, range))?;
+            }
+            None => table.partitions.values().try_for_each(|p| look.add(p, range))?,
         }
         Ok(look)
     }
@@ -255,9 +260,8 @@ impl Partition {
             let Some(row) = layer.and_then(|layer| layer.get(key)) else { continue };
             let older = memory[i + 1..].iter().flatten().map(|layer| layer.newest_hlc);
             let older = older.chain(self.segments.iter().map(|s| s.newest_hlc()));
-            if hits.is_empty() && is_plain(schema, &row.state) && covers(&row.state, older) {
-                let row = &row.state;
-                return Ok(Some(Some(visible_row(schema, key.key, row)?)));
+            if hits.is_empty() && row.is_plain(schema) && covers(row, older) {
+                return row.visible(schema).map(|row| Some(Some(row)));
             }
             hits.push(Hit::Memory(row));
         }
@@ -286,7 +290,7 @@ fn shown(schema: &Schema, key: &[u8], hits: &[Hit<'_>]) -> Result<Option<Row>> {
     let mut known = RowState::default();
     for hit in hits {
         match hit {
-            Hit::Memory(row) => known.merge(&row.state),
+            Hit::Memory(row) => known.merge(&row.state()),
             Hit::Segment(run, at) => known.merge(&run.state(*at)?),
         };
     }
@@ -296,44 +300,38 @@ fn shown(schema: &Schema, key: &[u8], hits: &[Hit<'_>]) -> Result<Option<Row>> {
     }
 }
 
-fn covers(state: &RowState, mut older: impl Iterator<Item = u64>) -> bool {
-    older.all(|hlc| state.written.hlc > hlc)
+fn covers(row: Remembered<'_>, mut older: impl Iterator<Item = u64>) -> bool {
+    older.all(|hlc| row.written().hlc > hlc)
 }
 
 impl Look {
-    fn add(&mut self, partition: &Partition, range: &KeyRange) {
+    fn add(&mut self, partition: &Partition, range: &KeyRange) -> Result<()> {
         let to = range.to.as_deref();
         if to.is_some_and(|to| *to <= *range.from) {
-            return;
+            return Ok(());
         }
-        for table in partition.frozen.as_deref().into_iter().chain([&partition.active]) {
-            self.add_memory(table, range);
-        }
+        self.frozen.extend(partition.frozen.clone());
+        self.add_memory(&partition.active, range)?;
         // Segments with nothing new are read as well: a new change may be part of an old row.
         let segments = partition.segments.iter();
         self.segments.extend(segments.filter(|s| s.overlaps(&range.from, to)).cloned());
+        Ok(())
     }
 
-    fn add_memory(&mut self, table: &Memtable, range: &KeyRange) {
-        let mut rows = table.range(&range.from, range.to.as_deref());
-        let mut taken: Vec<KeyedRow> = Vec::new();
-        let left_out = match self.end {
-            End::First => {
-                taken.extend(rows.by_ref().take(self.rows_max).cloned());
-                rows.next()
-            }
-            End::Last => {
-                taken.extend(rows.by_ref().rev().take(self.rows_max).cloned());
-                taken.reverse();
-                rows.next_back()
-            }
-        };
-        if let Some((key, _)) = left_out {
-            self.leave_out(key.clone());
+    fn add_memory(&mut self, table: &Memtable, range: &KeyRange) -> Result<()> {
+        let one_more = self.rows_max.saturating_add(1);
+        let mut places = table.range(&range.from, range.to.as_deref(), self.end, one_more);
+        if places.len() > self.rows_max {
+            let left_out = match self.end {
+                End::First => places.pop(),
+                End::Last => Some(places.remove(0)),
+            };
+            left_out.into_iter().for_each(|at| self.leave_out(table.row(at).key().into()));
         }
-        if !taken.is_empty() {
-            self.memory.push(taken);
+        if !places.is_empty() {
+            self.memory.push(Arc::new(table.run(&self.schema, &places)?));
         }
+        Ok(())
     }
 
     fn leave_out(&mut self, key: Arc<[u8]>) {
@@ -364,10 +362,10 @@ impl Look {
             }
             slices.push(slice);
         }
-        for rows in std::mem::take(&mut self.memory) {
-            let rows = rows.iter().map(|(key, row)| (&**key, &**row));
-            slices.push(Slice::whole(Arc::new(Run::of_rows(&self.schema, rows)?)));
+        for frozen in std::mem::take(&mut self.frozen) {
+            self.add_memory(&frozen, range)?;
         }
+        slices.extend(std::mem::take(&mut self.memory).into_iter().map(Slice::whole));
         let left = self.left_out.map(|left_out| {
             for slice in &mut slices {
                 let at = slice.run.lower_bound(&left_out).clamp(slice.from, slice.to);

@@ -15,7 +15,7 @@ use crate::schema::Schema;
 use crate::segment::Segment;
 use crate::spec::TableSpec;
 
-use super::memtable::Memtable;
+use super::memtable::{Memtable, Remembered};
 
 /// Everything of a store that is not on disk only.
 #[derive(Default)]
@@ -56,7 +56,7 @@ pub struct Table {
 pub type Segments = Arc<Vec<Arc<Segment>>>;
 
 /// Partition, key and state of a row in this store's column numbers.
-pub type LocalRow = (Vec<u8>, Arc<[u8]>, RowState);
+pub type LocalRow = (Vec<u8>, Vec<u8>, RowState);
 
 /// One partition. A row's state is the merge of what the three layers know of it.
 #[derive(Default)]
@@ -167,7 +167,7 @@ impl State {
         for (partition, key, state) in table.localize(batch)? {
             newest = newest.max(state.newest_hlc());
             let partition = table.partitions.entry(partition).or_default();
-            self.active_bytes += partition.active.merge(key, state, seq);
+            self.active_bytes += partition.active.merge(&key, state, seq);
         }
         table.last_seq = table.last_seq.max(seq);
         if let Source::Parent { store, seq } = source {
@@ -214,7 +214,7 @@ impl Table {
     pub fn localize(&self, batch: Batch) -> Result<Vec<LocalRow>> {
         if batch.columns.is(&self.schema.names) {
             let place = |(key, state): (Vec<u8>, RowState)| {
-                Ok((self.schema.partition_of_key(&key)?, key.into(), state))
+                Ok((self.schema.partition_of_key(&key)?, key, state))
             };
             return batch.rows.into_iter().map(place).collect();
         }
@@ -262,7 +262,7 @@ impl Table {
         state.cells.dedup_by_key(|(number, _)| *number);
         state.normalize();
         // Finding the partition also proves that the key is one.
-        Ok((schema.partition_of_key(&key)?, key.into(), state))
+        Ok((schema.partition_of_key(&key)?, key, state))
     }
 
     /// Takes another specification, unless it is the same.
@@ -296,8 +296,16 @@ impl Partition {
     /// What memory knows of a row; segments may know more.
     pub fn in_memory(&self, key: &[u8]) -> Option<Versioned> {
         let key = Hashed::of(key);
-        let frozen = self.frozen.as_ref().and_then(|f| f.get(key));
-        merge_versions(frozen.into_iter().chain(self.active.get(key)))
+        let active = self.active.get(key).map(Remembered::versioned);
+        let frozen = self.frozen.as_ref().and_then(|f| f.get(key)).map(Remembered::versioned);
+        match (frozen, active) {
+            (Some(mut known), Some(newer)) => {
+                known.state.merge(&newer.state);
+                known.seq = known.seq.max(newer.seq);
+                Some(known)
+            }
+            (frozen, active) => frozen.or(active),
+        }
     }
 
     /// True if merging `state` would change what memory knows of the row.

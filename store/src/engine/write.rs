@@ -83,15 +83,18 @@ impl Engine {
         }
         let _turn = self.turn().await?;
         self.room().await?;
+        let mut prior = None;
         let outcome = loop {
-            let prior = self.prior(work).await?;
-            let mut state = self.write();
-            match self.try_change(&mut state, work, &prior) {
-                Ok(Some(done)) => break Ok(done),
-                Ok(None) => {}
-                Err(conflict @ Error::Conflict { .. }) => break Err((state.seq, conflict)),
-                Err(error) => return Err(error),
+            {
+                let mut state = self.write();
+                match self.try_change(&mut state, work, prior.as_ref()) {
+                    Ok(Some(done)) => break Ok(done),
+                    Ok(None) => {}
+                    Err(conflict @ Error::Conflict { .. }) => break Err((state.seq, conflict)),
+                    Err(error) => return Err(error),
+                }
             }
+            prior = Some(self.prior(work).await?);
         };
         let (seq, hlc, batch) = match outcome {
             Ok(done) => done,
@@ -107,17 +110,21 @@ impl Engine {
         Ok((Ack { level: level.min_local(), hlc, seq }, batch))
     }
 
-    /// Builds and logs the changes; `None` if `prior` is out of date and has to be read again.
+    /// Builds and logs the changes; `None` if `prior` is needed and lacking, or out of date.
     fn try_change(
         &self,
         state: &mut State,
         work: &Work<'_>,
-        prior: &Prior,
+        prior: Option<&Prior>,
     ) -> Result<Option<(u64, u64, Batch)>> {
-        if !prior.is_current(state.table(work.table)?) {
-            return Ok(None);
-        }
-        let spec = state.table(work.table)?.schema.clone();
+        let table = state.table(work.table)?;
+        let spec = table.schema.clone();
+        let nothing = Prior::default();
+        let prior = match prior {
+            Some(prior) if prior.is_current(table) => prior,
+            None if work.rows_to_read(&spec).next().is_none() => &nothing,
+            _ => return Ok(None),
+        };
         work.check(&spec)?;
         let now_ms = self.now_ms();
         for condition in work.conditions {

@@ -19,6 +19,8 @@ use crate::schema::Schema;
 use crate::spec::{ColumnKind, ColumnSpec, Merge, TableSpec};
 use crate::value::Value;
 
+use super::pack::Plain;
+
 /// Metadata of a field whose type alone does not tell the column's kind.
 const KIND: &str = "edgescale.kind";
 const JSON: &str = "json";
@@ -99,6 +101,17 @@ pub fn value_at(column: &ColumnSpec, array: &ArrayRef, i: usize) -> Value {
     }
     let items = array.as_list::<i32>().value(i);
     Value::List((0..items.len()).map(|i| element_at(column.kind, &items, i)).collect())
+}
+
+/// Something of where a value lies, for the sake of having read it.
+pub fn touched(array: &ArrayRef, i: usize) -> u64 {
+    match array.data_type() {
+        DataType::Int64 => array.as_primitive::<Int64Type>().values()[i] as u64,
+        DataType::Float64 => array.as_primitive::<Float64Type>().values()[i].to_bits(),
+        DataType::Utf8 => array.as_string::<i32>().value_offsets()[i] as u64,
+        DataType::Binary => array.as_binary::<i32>().value_offsets()[i] as u64,
+        _ => 0,
+    }
 }
 
 fn element_at(kind: ColumnKind, array: &ArrayRef, i: usize) -> Value {
@@ -231,6 +244,36 @@ impl Builder {
             (Builder::Set { ends, valid, len, .. }, _) => {
                 ends.push(*len);
                 valid.push(false);
+            }
+        }
+    }
+
+    /// Adds a value that lies elsewhere.
+    pub fn push_plain(&mut self, value: Plain<'_>) -> Result<()> {
+        match (self, value) {
+            (Builder::Int(b), Plain::Int(i)) => b.append_value(i),
+            (Builder::Float(b), Plain::Float(f)) => b.append_value(f),
+            (Builder::Bool(b), Plain::Bool(v)) => b.append_value(v),
+            (Builder::Time(b), Plain::Time(us)) => b.append_value(us),
+            (Builder::Bytes(b), Plain::Bytes(v)) => b.append_value(v),
+            (Builder::Text(b), Plain::Text(s) | Plain::Json(s)) => {
+                let text = std::str::from_utf8(s);
+                b.append_value(text.map_err(|e| Error::BadRequest(format!("text: {e}")))?);
+            }
+            (builder, value) => builder.push(&value.to_value()),
+        }
+        Ok(())
+    }
+
+    /// Takes the value of a key column off the front of an encoded key.
+    pub fn push_key(&mut self, kind: ColumnKind, key: &mut &[u8]) -> Result<()> {
+        match (&mut *self, kind) {
+            (Builder::Text(_), ColumnKind::Utf8) if let Some(text) = key::take_unescaped(key) => {
+                self.push_plain(Plain::Text(text))
+            }
+            _ => {
+                self.push(&key::decode(kind, key)?);
+                Ok(())
             }
         }
     }

@@ -70,7 +70,8 @@ impl Tree {
         let state = self.engine.read();
         let rows = state.table(&batch.table)?.localize(batch)?;
         let rows = rows.into_iter();
-        Ok(rows.map(|(_, key, state)| (key, Arc::new(Versioned { seq: 0, state }))).collect())
+        let row = |state| Arc::new(Versioned { seq: 0, state });
+        Ok(rows.map(|(_, key, state)| (key.into(), row(state))).collect())
     }
 
     /// Answers another store. `from` is the path of the asking site.

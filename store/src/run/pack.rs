@@ -1,0 +1,170 @@
+//! Rows that are nothing but plain values of one write, as bytes: what memory holds of most rows.
+//!
+//! ```text
+//! row  = cell*
+//! cell = column u16 | tag u8 | 8 bytes of a number, or len u32 | bytes[len], or nothing
+//! ```
+//! Little endian. These bytes never leave the process.
+
+use crate::row::{Cell, RowState, Stamp};
+use crate::schema::Schema;
+use crate::value::Value;
+
+const NULL: u8 = 0;
+const FALSE: u8 = 1;
+const TRUE: u8 = 2;
+const INT: u8 = 3;
+const FLOAT: u8 = 4;
+const TIME: u8 = 5;
+const TEXT: u8 = 6;
+const BYTES: u8 = 7;
+const JSON: u8 = 8;
+
+/// A value that lies in somebody else's memory.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Plain<'a> {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Time(i64),
+    /// UTF-8.
+    Text(&'a [u8]),
+    Bytes(&'a [u8]),
+    /// UTF-8.
+    Json(&'a [u8]),
+}
+
+/// Appends a state as bytes. False, with `out` as before, if it is more than plain values of one
+/// write.
+pub fn pack(state: &RowState, out: &mut Vec<u8>) -> bool {
+    let before = out.len();
+    let Ok(cells) = u16::try_from(state.cells.len()) else { return false };
+    out.extend(cells.to_le_bytes());
+    let packed = state.deleted == Stamp::default()
+        && state.cells.iter().all(|(number, cell)| match cell {
+            Cell::Fresh(value) => push(*number, value, out),
+            _ => false,
+        });
+    if !packed {
+        out.truncate(before);
+    }
+    packed
+}
+
+fn push(number: u16, value: &Value, out: &mut Vec<u8>) -> bool {
+    out.extend(number.to_le_bytes());
+    match value {
+        Value::Null => out.push(NULL),
+        Value::Bool(b) => out.push(if *b { TRUE } else { FALSE }),
+        Value::Int(i) => push_number(INT, i.to_le_bytes(), out),
+        Value::Float(f) => push_number(FLOAT, f.to_le_bytes(), out),
+        Value::Time(us) => push_number(TIME, us.to_le_bytes(), out),
+        Value::Text(s) => return push_bytes(TEXT, s.as_bytes(), out),
+        Value::Bytes(b) => return push_bytes(BYTES, b, out),
+        Value::Json(s) => return push_bytes(JSON, s.as_bytes(), out),
+        Value::List(_) => return false,
+    }
+    true
+}
+
+fn push_number(tag: u8, bytes: [u8; 8], out: &mut Vec<u8>) {
+    out.push(tag);
+    out.extend(bytes);
+}
+
+fn push_bytes(tag: u8, bytes: &[u8], out: &mut Vec<u8>) -> bool {
+    let Ok(len) = u32::try_from(bytes.len()) else { return false };
+    out.push(tag);
+    out.extend(len.to_le_bytes());
+    out.extend(bytes);
+    true
+}
+
+/// A packed row: its columns and values in the order of the columns.
+#[derive(Clone, Copy, Debug)]
+pub struct Packed<'a> {
+    cells: u16,
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Packed<'a> {
+    type Item = (u16, Plain<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (number, rest) = self.rest.split_first_chunk::<2>()?;
+        let (tag, rest) = rest.split_first()?;
+        let (value, rest) = match *tag {
+            NULL => (Plain::Null, rest),
+            FALSE | TRUE => (Plain::Bool(*tag == TRUE), rest),
+            INT | FLOAT | TIME => {
+                let (bytes, rest) = rest.split_first_chunk::<8>()?;
+                let value = match *tag {
+                    INT => Plain::Int(i64::from_le_bytes(*bytes)),
+                    FLOAT => Plain::Float(f64::from_le_bytes(*bytes)),
+                    _ => Plain::Time(i64::from_le_bytes(*bytes)),
+                };
+                (value, rest)
+            }
+            tag => {
+                let (len, rest) = rest.split_first_chunk::<4>()?;
+                let (bytes, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+                let value = match tag {
+                    TEXT => Plain::Text(bytes),
+                    BYTES => Plain::Bytes(bytes),
+                    _ => Plain::Json(bytes),
+                };
+                (value, rest)
+            }
+        };
+        self.rest = rest;
+        Some((u16::from_le_bytes(*number), value))
+    }
+}
+
+impl<'a> Packed<'a> {
+    /// A row that [`pack`] has written.
+    pub fn of(bytes: &'a [u8]) -> Self {
+        match bytes.split_first_chunk::<2>() {
+            Some((cells, rest)) => Packed { cells: u16::from_le_bytes(*cells), rest },
+            None => Packed { cells: 0, rest: &[] },
+        }
+    }
+
+    /// True if these are values for all the columns that a reader sees beside the key.
+    pub fn is_all_of(self, schema: &Schema) -> bool {
+        self.cells as usize == schema.values.len()
+            && (!schema.has_dropped() || self.map(|(n, _)| n).eq(schema.values.iter().copied()))
+    }
+
+    /// How many columns it has.
+    pub fn cells(self) -> usize {
+        self.cells as usize
+    }
+
+    /// The state that was packed.
+    pub fn state(self, written: Stamp) -> RowState {
+        let cells = self.map(|(number, value)| (number, Cell::Fresh(value.to_value()))).collect();
+        RowState { written, deleted: Stamp::default(), cells }
+    }
+}
+
+impl Plain<'_> {
+    /// The value on its own.
+    pub fn to_value(self) -> Value {
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        match self {
+            Plain::Null => Value::Null,
+            Plain::Bool(b) => Value::Bool(b),
+            Plain::Int(i) => Value::Int(i),
+            Plain::Float(f) => Value::Float(f),
+            Plain::Time(us) => Value::Time(us),
+            Plain::Text(bytes) => Value::Text(text(bytes)),
+            Plain::Bytes(bytes) => Value::Bytes(bytes.into()),
+            Plain::Json(bytes) => Value::Json(text(bytes)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
