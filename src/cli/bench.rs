@@ -27,7 +27,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 pub enum Bench {
     /// Every kernel on every device: time, GB/s, share of the memory bandwidth
     Kernels(::bench::kernels::Options),
-    /// Tables beside the disk they stand on and beside SQLite
+    /// Tables beside the disk they stand on and beside other stores
     Store(::bench::store::Options),
     /// Calls, events and the HTTP door beside bare NATS, a bare server and workerd, on three tiers
     Bus(::bench::bus::Options),
