@@ -10,7 +10,7 @@ EDGESCALE := $(TARGET)/debug/edgescale
 VIDEO ?= $(EDGESCALE_TOOLS)/clips/bigbuckbunny.mp4
 
 .NOTPARALLEL:
-.PHONY: help demo test up bench build handlers tools fmt lint doc clean
+.PHONY: help demo test up steps bench build handlers tools fmt lint doc clean
 
 help: ## This list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -21,6 +21,10 @@ demo: tools build handlers ## One video through the whole tree; VIDEO=path, JSON
 
 up: tools build handlers ## The same tree, kept running for you
 	@exec "$(EDGESCALE)" up
+
+steps: ## A million random steps of one store, with crashes, against a model; SEED=n for the same again
+	STORE_STEPS=1000000 STORE_SEED=$(or $(SEED),$(shell date +%s)) cargo test -p edgescale-store --lib \
+		nothing_acknowledged_is_lost -- --nocapture
 
 bench: tools build ## Every kernel on every device of this machine
 	@exec "$(EDGESCALE)" bench kernels $(if $(JSON),--json)

@@ -34,7 +34,7 @@ pub struct Schema {
     partition: Vec<u16>,
     /// True if the partition columns come in the order of the key.
     partition_follows_key: bool,
-    numbers: HashMap<String, u16>,
+    numbers: HashMap<String, u16, ahash::RandomState>,
 }
 
 impl Deref for Schema {
@@ -48,7 +48,7 @@ impl Deref for Schema {
 impl Schema {
     /// Resolves a specification that has been validated.
     pub fn new(spec: TableSpec) -> Self {
-        let numbers: HashMap<String, u16> =
+        let numbers: HashMap<String, u16, ahash::RandomState> =
             spec.columns.iter().zip(0..).map(|(c, number)| (c.name.clone(), number)).collect();
         let positions = |names: &[String]| -> Vec<u16> {
             names.iter().filter_map(|name| numbers.get(name).copied()).collect()

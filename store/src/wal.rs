@@ -28,9 +28,6 @@ const GROUP_TARGET_BYTES: usize = 4 << 20;
 /// told from an unfinished write.
 const SEAL_AFTER_MS: u64 = 20;
 
-/// Time between attempts to write to a disk that refuses.
-const RETRY_AFTER_MS: u64 = 250;
-
 /// What to do with a log file whose middle is damaged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnRot {
@@ -353,7 +350,7 @@ impl Writer {
             told.fail(Some(error.to_string().into()));
         }
         loop {
-            match rx.recv_timeout(Duration::from_millis(RETRY_AFTER_MS)) {
+            match rx.recv_timeout(self.disk.retry_after()) {
                 Ok(Command::Close) | Err(RecvTimeoutError::Disconnected) => return GoOn::Ends,
                 Ok(command) => self.waiting.push_back(command),
                 Err(RecvTimeoutError::Timeout) if self.cut_back().is_ok() => return GoOn::Yes,

@@ -124,7 +124,7 @@ impl Memtable {
         size_of::<Slot>() + size_of::<u64>() + weight.max(self.bytes.len() - before)
     }
 
-    /// Adds a row; returns the bytes that its state has on its own.
+    /// Adds a row; returns the bytes of what it is.
     fn add(&mut self, hash: u64, key: &[u8], state: RowState, seq: u64) -> usize {
         let at = Span { from: self.bytes.len(), len: key.len() as u32 };
         self.bytes.extend(key);
@@ -212,10 +212,10 @@ fn of_span(bytes: &[u8], Span { from, len }: Span) -> &[u8] {
 }
 
 impl Held {
-    /// Bytes of a state of its own.
+    /// Bytes of the row.
     fn weight(&self) -> usize {
         match self {
-            Held::Packed { .. } => 0,
+            Held::Packed { at, .. } => at.len as usize,
             Held::Whole(state) => state.weight(),
         }
     }

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::{Commit, Condition, Expect, Write};
 
-/// Steps of one run, unless `STORE_STEPS` says otherwise (the whole proof is a million).
-const STEPS: u64 = 4_000;
+/// Steps of one run, unless `STORE_STEPS` says otherwise (`make steps` does a million).
+const STEPS: u64 = 150_000;
 const KEYS: u64 = 40;
 
 /// What a row shows: plain value and count, none for no row.

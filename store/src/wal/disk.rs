@@ -4,10 +4,14 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Zeros written behind the end of a file when it grows: as many as it has bytes, within these.
 const AHEAD_BYTES_MIN: u64 = 64 << 10;
 const AHEAD_BYTES_MAX: u64 = 4 << 20;
+
+/// Time between attempts to write to a disk that refuses.
+const RETRY_AFTER: Duration = Duration::from_millis(250);
 
 /// A folder of append-only files.
 pub trait Disk: Send + Sync + 'static {
@@ -23,6 +27,10 @@ pub trait Disk: Send + Sync + 'static {
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file. After a crash it may be there again.
     fn remove(&self, name: &str) -> io::Result<()>;
+    /// How long to let it be when it has refused.
+    fn retry_after(&self) -> Duration {
+        RETRY_AFTER
+    }
 }
 
 /// A file open for appending. Whoever reads it may find zeros behind its end.

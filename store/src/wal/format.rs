@@ -67,8 +67,10 @@ pub fn file_header(number: u64, first_seq: u64, salt: u64) -> (Vec<u8>, Tip) {
 }
 
 /// Frames entries as one group behind `tip`, which moves on.
-pub fn group<'a>(tip: &mut Tip, entries: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
-    let mut bytes = vec![0; GROUP_HEADER_BYTES];
+pub fn group<'a>(tip: &mut Tip, entries: impl Iterator<Item = &'a [u8]> + Clone) -> Vec<u8> {
+    let payload_bytes = entries.clone().map(|entry| 4 + entry.len()).sum::<usize>();
+    let mut bytes = Vec::with_capacity(GROUP_HEADER_BYTES + payload_bytes);
+    bytes.resize(GROUP_HEADER_BYTES, 0);
     for entry in entries {
         bytes.extend((entry.len() as u32).to_le_bytes());
         bytes.extend(entry);

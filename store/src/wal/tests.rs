@@ -117,6 +117,10 @@ impl Disk for MemDisk {
     fn remove(&self, name: &str) -> io::Result<()> {
         lock(&self.files).remove(name).map(|_| ()).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
+
+    fn retry_after(&self) -> Duration {
+        Duration::from_millis(2)
+    }
 }
 
 struct MemHandle {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
+use crate::row::Cell;
 use crate::segment::tests::{rows, spec};
 
 type Model = BTreeMap<Arc<[u8]>, Versioned>;
@@ -63,4 +64,22 @@ proptest! {
             prop_assert_eq!(run.is_plain(i), wanted.is_plain(i));
         }
     }
+}
+
+/// What starts a flush bounds the log as well, to which an overwrite adds as much as a new row.
+#[test]
+fn overwrites_count_though_they_take_no_room() {
+    let (mut table, schema) = (Memtable::default(), spec());
+    let text = "x".repeat(1_000);
+    let row = |hlc| {
+        let cells = schema.values.iter().map(|n| (*n, Cell::Fresh(text.as_str().into())));
+        let written = Stamp { hlc, origin: 1 };
+        RowState { written, deleted: Stamp::default(), cells: cells.collect() }
+    };
+    let first = table.merge(b"key", row(1), 1);
+    let room = table.bytes.len();
+    let second = table.merge(b"key", row(2), 2);
+    assert_eq!((table.bytes.len(), table.len()), (room, 1));
+    assert!(first > 7_000 && second > 7_000, "{first} and {second} bytes");
+    assert_eq!(table.get(Hashed::of(b"key")).unwrap().versioned().seq, 2);
 }
