@@ -1,4 +1,4 @@
-//! redb, fjall and RocksDB on the rows of the store's bench: prints the lines of its report as JSON.
+//! redb, fjall and RocksDB on the rows of the store's bench: prints lines of its report as JSON.
 //!
 //! `edgescale-bench-peers FOLDER ROWS BUDGET_MS`. One client, in process, as the store is measured.
 //! A row is a key of 8 bytes and a value of 42; reads take the value apart, as the store does.

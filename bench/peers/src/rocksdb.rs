@@ -64,6 +64,7 @@ pub fn open(path: &Path) -> Result<Box<dyn Peer>> {
 /// # Safety
 /// The library is RocksDB.
 unsafe fn open_with(library: Library, path: &Path) -> Result<Box<dyn Peer>> {
+    // SAFETY: The caller vouches for the library; the functions are called as its header says.
     unsafe {
         macro_rules! function {
             ($name:literal) => {
@@ -150,14 +151,16 @@ unsafe fn bytes<'a>(at: Bytes, len: usize) -> &'a [u8] {
     }
 }
 
-// In all of these: SAFETY: The handles are those that RocksDB gave and are used by one thread; keys
-// and values live until the call returns, and it copies them.
+// The handles are those that RocksDB gave, and one thread uses them. Keys and values live until the
+// call returns, which copies what it keeps.
 impl Peer for RocksDb {
     fn put(&mut self, rows: Rows<'_>, durable: bool) -> Result<()> {
         let options = if durable { self.synced } else { self.unsynced };
+        // SAFETY: The batch is this one's own.
         unsafe { (self.functions.clear)(self.batch) };
         for (id, value) in rows {
             let (key, len) = (key(id), value.len());
+            // SAFETY: Key and value outlive the call, and the lengths are theirs.
             unsafe {
                 (self.functions.put)(
                     self.batch,
@@ -168,15 +171,18 @@ impl Peer for RocksDb {
                 );
             }
         }
+        // SAFETY: Database, options and batch are this one's own.
         told(|e| unsafe { (self.functions.write)(self.database, options, self.batch, e) })
     }
 
     fn get(&mut self, id: u64, see: &mut dyn FnMut(&[u8])) -> Result<()> {
         let key = key(id);
         let (at, len) = (key.as_ptr().cast(), key.len());
+        // SAFETY: The key outlives the call.
         let found =
             told(|e| unsafe { (self.functions.get)(self.database, self.read, at, len, e) })?;
         if !found.is_null() {
+            // SAFETY: What was found is there until it is given back.
             unsafe {
                 let mut len = 0;
                 let at = (self.functions.pinned)(found, &mut len);
@@ -189,6 +195,7 @@ impl Peer for RocksDb {
 
     fn range(&mut self, from: u64, rows: u64, see: &mut dyn FnMut(&[u8])) -> Result<()> {
         let key = key(from);
+        // SAFETY: A value is there until the iterator moves on; it is given back at the end.
         unsafe {
             let rest = (self.functions.iterate)(self.database, self.read);
             (self.functions.seek)(rest, key.as_ptr().cast(), key.len());
@@ -207,7 +214,9 @@ impl Peer for RocksDb {
     }
 
     fn settle(&mut self) -> Result<()> {
+        // SAFETY: Database and options are this one's own; no key bounds what is compacted.
         told(|e| unsafe { (self.functions.flush)(self.database, self.flush, e) })?;
+        // SAFETY: As above.
         unsafe { (self.functions.compact)(self.database, null(), 0, null(), 0) };
         Ok(())
     }
