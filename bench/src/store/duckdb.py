@@ -9,7 +9,7 @@ import duckdb
 file, budget_s, question = sys.argv[1], int(sys.argv[2]) / 1000, sys.argv[3]
 base = duckdb.connect()
 base.execute("set threads = 1")
-rows = base.sql(f"select count(*) from read_parquet('{file}')").fetchone()[0]
+rows = base.sql(f"select count(*) from read_parquet('{file}')").fetchall()[0][0]
 base.execute(f"create table t as from read_parquet('{file}')")
 arrow = base.sql("from t").to_arrow_table()
 lines = []
