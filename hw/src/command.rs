@@ -163,6 +163,14 @@ pub enum Param {
     U32(&'static str),
 }
 
+impl Param {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Param::In(name) | Param::Out(name) | Param::InOut(name) | Param::U32(name) => name,
+        }
+    }
+}
+
 /// One operation, with the form of it that each kind of device runs.
 ///
 /// All forms give the same bits. Buffers hold bytes; wider elements are little-endian.

@@ -21,7 +21,9 @@ pub fn check(device: &dyn Device) {
 }
 
 /// `dst[i] = src[i] * factor + i`, modulo 256, for `i < count`: a kernel for tests of devices.
-pub static SCALE_ADD: Kernel = Kernel {
+pub static SCALE_ADD: Kernel = SCALE_ADD_KERNEL;
+
+pub(crate) const SCALE_ADD_KERNEL: Kernel = Kernel {
     stem: "scale_add",
     params: &[Param::In("src"), Param::Out("dst"), Param::U32("count"), Param::U32("factor")],
     opencl: SCALE_ADD_SOURCE,

@@ -57,6 +57,17 @@ pub struct DeviceInfo {
     pub driver: String,
     pub memory_bytes: u64,
     pub compute_units: u32,
+    /// The kernels that it has, by stem, where it cannot take others: a circuit is not compiled
+    /// while a job waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernels: Option<Vec<String>>,
+}
+
+impl DeviceInfo {
+    /// Whether the device can run this kernel.
+    pub fn runs(&self, kernel: &Kernel) -> bool {
+        self.kernels.as_ref().is_none_or(|known| known.iter().any(|stem| stem == kernel.stem))
+    }
 }
 
 /// Through which interface a device is driven.
@@ -110,6 +121,12 @@ pub enum Error {
     /// The kernel does not compile for this device.
     #[error("device {device}: kernel {kernel} does not build: {log}")]
     Build { device: String, kernel: String, log: String },
+    /// The device cannot be given this kernel; others have it.
+    #[error("device {device}: its circuit has no kernel {kernel}")]
+    NoKernel { device: String, kernel: String },
+    /// The driver is not one that this program can use.
+    #[error("device {device}: driver: {detail}")]
+    Driver { device: String, detail: String },
 }
 
 impl Error {

@@ -15,6 +15,7 @@ pub mod opencl;
 mod pool;
 pub mod probe;
 pub mod ptx;
+pub mod xrt;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -369,6 +369,7 @@ fn describe(
         driver: format!("{} {}", platform.name()?.trim(), device.driver_version()?.trim()),
         memory_bytes: device.global_mem_size()?,
         compute_units: device.max_compute_units()?,
+        kernels: None,
     })
 }
 

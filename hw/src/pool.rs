@@ -63,6 +63,14 @@ impl<M> Pool<M> {
         Ok(())
     }
 
+    /// Forgets all buffers, as their memory is gone; those made from now on have higher numbers
+    /// than the one returned.
+    pub fn clear(&mut self) -> BufferId {
+        self.held.clear();
+        self.free.clear();
+        BufferId(self.next_id)
+    }
+
     pub fn bytes_of(&self, id: BufferId) -> Option<usize> {
         self.held.get(&id).map(|held| held.bytes)
     }

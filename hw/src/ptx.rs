@@ -58,6 +58,7 @@ pub fn device(config: &Config) -> Option<PtxDevice> {
         driver: format!("PTX for compute capability {}.{}", CAPABILITY / 10, CAPABILITY % 10),
         memory_bytes: 1 << 30,
         compute_units: 1,
+        kernels: None,
     };
     // Freed memory is not kept, so that what was in it is unknown to who gets it next.
     Some(CudaForms::new(info, Interpreter::new(id, STEPS_MAX), 0))

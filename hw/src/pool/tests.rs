@@ -9,6 +9,7 @@ fn info() -> DeviceInfo {
         driver: String::new(),
         memory_bytes: 1 << 20,
         compute_units: 1,
+        kernels: None,
     }
 }
 

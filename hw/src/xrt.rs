@@ -1,0 +1,453 @@
+//! FPGA cards through the vendor's runtime (XRT), each in a worker process of its own.
+//!
+//! A card runs the kernels that are in its circuit, an xclbin file, and no others:
+//! [`DeviceInfo::kernels`] names them. The driver is opened in the worker only, a process group of
+//! its own: the runtime's emulation ends the whole group when its device process dies, and a card
+//! that hangs can only be left by killing who waits for it. Buffers' contents go through shared
+//! memory. A worker that died or was killed is a lost device; the next call starts another.
+//!
+//! What is not here: making circuits (`hw/xilinx` does that with the vendor's compiler).
+
+mod api;
+mod card;
+pub mod emulation;
+mod link;
+pub mod software;
+mod window;
+mod wire;
+mod worker;
+pub mod xclbin;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use self::link::Link;
+use self::window::WINDOW_BYTES;
+use self::wire::{Failure, Fault, Reply, Request, STEPS_MAX, Step, Word};
+use self::worker::Outcome;
+use self::xclbin::metadata::Kernel as Built;
+use self::xclbin::{FILE_BYTES_MAX, Mode, Xclbin};
+use crate::command::{Arg, BufferId, Command, Kernel, Launch};
+use crate::device::{
+    Device, DeviceInfo, Error, Kind, Result, check_distinct, check_pending, check_range,
+};
+use crate::pool::Pool;
+
+/// Most cards that are looked for.
+pub const CARDS_MAX: u32 = 16;
+/// Limits, unless said otherwise.
+const KERNEL_TIMEOUT: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How cards are reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setup {
+    /// A program that calls [`serve_worker`] when started with these arguments.
+    pub program: PathBuf,
+    pub arguments: Vec<String>,
+    /// The circuit that cards are given.
+    pub xclbin: PathBuf,
+    /// What the worker's environment has beside this process's.
+    pub environment: Vec<(String, OsString)>,
+    /// How long a kernel may run before it counts as hung.
+    pub kernel_timeout: Duration,
+    /// How long the worker may take for anything else, except for loading the circuit.
+    pub answer_timeout: Duration,
+}
+
+impl Setup {
+    /// With the file that `EDGESCALE_XCLBIN` names; nothing where it names none.
+    pub fn from_environment(program: PathBuf, arguments: Vec<String>) -> Option<Self> {
+        let xclbin = std::env::var_os("EDGESCALE_XCLBIN").filter(|path| !path.is_empty())?;
+        Some(Self {
+            program,
+            arguments,
+            // The worker stands in a folder of its own.
+            xclbin: std::path::absolute(xclbin).ok()?,
+            environment: Vec::new(),
+            kernel_timeout: KERNEL_TIMEOUT,
+            answer_timeout: ANSWER_TIMEOUT,
+        })
+    }
+}
+
+/// In the worker: serves its host until that ends. Returns only when it could not begin.
+pub fn serve_worker() -> std::io::Result<()> {
+    worker::serve(card::open)
+}
+
+/// Every card that takes the circuit; one that does not is left out with a warning.
+pub fn discover(setup: &Setup) -> Vec<XrtDevice> {
+    let mut found = Vec::new();
+    let circuit = match Circuit::read(setup) {
+        Ok(circuit) => circuit,
+        Err(reason) => {
+            tracing::warn!(%reason, "FPGA cards are not used");
+            return found;
+        }
+    };
+    // Emulation has as many devices as are asked for.
+    let most = if circuit.mode == Mode::Hardware { CARDS_MAX } else { 1 };
+    for card in 0..most {
+        match XrtDevice::open(setup, &circuit, card) {
+            Ok(device) => found.push(device),
+            Err(Failure { fault: Fault::Absent, detail }) => {
+                tracing::debug!(%detail, "no further FPGA card");
+                break;
+            }
+            Err(Failure { detail, .. }) => {
+                tracing::warn!(reason = %detail, "FPGA card {card} cannot be used");
+            }
+        }
+    }
+    found
+}
+
+/// Opens the device that was described so by another process.
+pub fn open(info: &DeviceInfo, setup: &Setup) -> Result<XrtDevice> {
+    let lost = |detail: String| Error::Lost { device: info.id.clone(), detail };
+    let number = info.id.strip_prefix(Kind::Xrt.as_str()).and_then(|n| n.parse::<u32>().ok());
+    let number = number.ok_or_else(|| lost("not the name of an FPGA card".to_string()))?;
+    let circuit = Circuit::read(setup).map_err(lost)?;
+    let opened = XrtDevice::open(setup, &circuit, number);
+    let device = opened.map_err(|failure| error(info, failure, 0))?;
+    match device.info == *info {
+        true => Ok(device),
+        false => Err(lost(format!("{} stands in its place", device.info.name))),
+    }
+}
+
+/// What is known of a circuit without a card.
+#[derive(Debug, Clone)]
+struct Circuit {
+    mode: Mode,
+    platform: String,
+    kernels: Vec<Built>,
+    bank: u32,
+    memory_bytes: u64,
+}
+
+impl Circuit {
+    fn read(setup: &Setup) -> std::result::Result<Self, String> {
+        let path = &setup.xclbin;
+        let named = |reason: String| format!("xclbin {}: {reason}", path.display());
+        let length = std::fs::metadata(path).map_err(|e| named(e.to_string()))?.len();
+        if length > FILE_BYTES_MAX as u64 {
+            return Err(named(format!("{length} bytes, at most {FILE_BYTES_MAX}")));
+        }
+        let bytes = std::fs::read(path).map_err(|e| named(e.to_string()))?;
+        let file = Xclbin::read(&bytes).map_err(|bad| named(bad.to_string()))?;
+        let kernels = file.kernels().map_err(|bad| named(bad.to_string()))?;
+        Ok(Self {
+            mode: file.mode,
+            platform: file.platform.clone(),
+            kernels,
+            bank: file.bank().map_err(|bad| named(bad.to_string()))?,
+            memory_bytes: file.memory_bytes(),
+        })
+    }
+}
+
+/// One card with its circuit.
+pub struct XrtDevice {
+    info: DeviceInfo,
+    setup: Setup,
+    card: u32,
+    bank: u32,
+    kernels: Vec<Built>,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Nothing after the worker was lost, until the next call.
+    link: Option<Link>,
+    buffers: Pool<Slot>,
+    /// Buffers with lower numbers were lost with a worker, if they are not freed.
+    lost_below: BufferId,
+    next_slot: u64,
+    /// Slots that nobody has any more, still to be freed in the worker.
+    dropped: Arc<Mutex<Vec<u64>>>,
+    times_ns: Vec<u64>,
+}
+
+/// A buffer in the worker.
+struct Slot {
+    number: u64,
+    dropped: Arc<Mutex<Vec<u64>>>,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        locked(&self.dropped).push(self.number);
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Bytes of freed buffers that a card keeps for reuse.
+const POOL_BYTES_MAX: usize = 256 << 20;
+
+impl XrtDevice {
+    fn open(setup: &Setup, circuit: &Circuit, card: u32) -> Outcome<Self> {
+        let (link, driver) = Link::open(setup, card, circuit.bank)?;
+        let units = circuit.kernels.iter().map(|kernel| kernel.units.len()).sum::<usize>();
+        let info = DeviceInfo {
+            id: format!("{}{card}", Kind::Xrt.as_str()),
+            kind: Kind::Xrt,
+            name: match circuit.platform.is_empty() {
+                true => "FPGA card".to_string(),
+                false => circuit.platform.clone(),
+            },
+            driver: format!("XRT {driver}").trim_end().to_string(),
+            memory_bytes: circuit.memory_bytes,
+            compute_units: units.max(1) as u32,
+            kernels: Some(circuit.kernels.iter().map(|kernel| kernel.name.clone()).collect()),
+        };
+        let state = State {
+            link: Some(link),
+            buffers: Pool::new(POOL_BYTES_MAX),
+            lost_below: BufferId(0),
+            next_slot: 0,
+            dropped: Arc::default(),
+            times_ns: Vec::new(),
+        };
+        let (setup, kernels) = (setup.clone(), circuit.kernels.clone());
+        Ok(Self { info, setup, card, bank: circuit.bank, kernels, state: Mutex::new(state) })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        locked(&self.state)
+    }
+
+    /// Asks the worker, and starts a new one first where the last was lost.
+    fn ask(&self, state: &mut State, ask: Asking<'_>) -> Result<Reply> {
+        let answer = self.linked(&mut state.link, &state.dropped).and_then(ask);
+        answer.map_err(|failure| self.failed(state, failure, 0))
+    }
+
+    /// A worker that is lost takes all buffers with it.
+    fn failed(&self, state: &mut State, failure: Failure, bytes: usize) -> Error {
+        if failure.fault == Fault::Lost {
+            state.link = None;
+            state.lost_below = state.buffers.clear();
+            state.times_ns.clear();
+            locked(&state.dropped).clear();
+        }
+        error(&self.info, failure, bytes)
+    }
+
+    fn linked<'a>(
+        &self,
+        link: &'a mut Option<Link>,
+        dropped: &Mutex<Vec<u64>>,
+    ) -> Outcome<&'a mut Link> {
+        let open = match link.take() {
+            Some(open) => open,
+            None => Link::open(&self.setup, self.card, self.bank)?.0,
+        };
+        let link = link.insert(open);
+        let slots = std::mem::take(&mut *locked(dropped));
+        if !slots.is_empty() {
+            link.ask_soon(&Request::Free { slots })?;
+        }
+        Ok(link)
+    }
+
+    /// The error for a buffer that is not there: one that was lost is not the caller's fault.
+    fn known(&self, state: &State, id: BufferId) -> Result<()> {
+        match state.buffers.bytes_of(id) {
+            None if id < state.lost_below => Err(Error::Lost {
+                device: self.info.id.clone(),
+                detail: format!("buffer {} went with its worker", id.0),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn slot(&self, state: &State, id: BufferId, offset: usize, bytes: usize) -> Result<u64> {
+        self.known(state, id)?;
+        let held = state.buffers.held(&self.info, id)?;
+        check_range(&self.info, id, held.bytes, offset, bytes)?;
+        Ok(held.memory.number)
+    }
+
+    /// The kernel in the circuit, if it is there and takes what is given to it.
+    fn built(&self, kernel: &Kernel) -> Result<()> {
+        let device = || self.info.id.clone();
+        let stem = kernel.stem.to_string();
+        match self.kernels.iter().find(|built| built.name == kernel.stem) {
+            None => Err(Error::NoKernel { device: device(), kernel: stem }),
+            Some(built) if built.takes(kernel.params) => Ok(()),
+            Some(built) => {
+                let names: Vec<&str> = built.arguments.iter().map(|a| a.name.as_str()).collect();
+                let log =
+                    format!("in {} it takes {names:?}: link it anew", self.setup.xclbin.display());
+                Err(Error::Build { device: device(), kernel: stem, log })
+            }
+        }
+    }
+
+    fn launch(&self, state: &State, launch: &Launch) -> Result<Step> {
+        let buffers = launch.args.iter().filter_map(|arg| match arg {
+            Arg::Buffer(id) => Some(*id),
+            Arg::U32(_) => None,
+        });
+        buffers.into_iter().try_for_each(|id| self.known(state, id))?;
+        launch.check(|id| state.buffers.bytes_of(id)).map_err(|detail| Error::BadLaunch {
+            device: self.info.id.clone(),
+            kernel: launch.kernel.stem.to_string(),
+            detail,
+        })?;
+        self.built(launch.kernel)?;
+        let word = |arg: &Arg| match arg {
+            Arg::U32(number) => Ok(Word::Number(*number)),
+            Arg::Buffer(id) => Ok(Word::Buffer(state.buffers.held(&self.info, *id)?.memory.number)),
+        };
+        let args = launch.args.iter().map(word).collect::<Result<Vec<Word>>>()?;
+        Ok(Step::Launch { kernel: launch.kernel.stem.to_string(), args })
+    }
+
+    /// The steps of commands, and how many each has.
+    fn steps(&self, state: &State, commands: &[Command]) -> Result<(Vec<Step>, Vec<usize>)> {
+        let (mut steps, mut counts) = (Vec::new(), Vec::new());
+        for command in commands {
+            let before = steps.len();
+            match command {
+                Command::Launch(launch) => steps.push(self.launch(state, launch)?),
+                Command::Pair { first, second } => {
+                    steps.push(self.launch(state, first)?);
+                    steps.push(self.launch(state, second)?);
+                }
+                Command::Copy { from, to, bytes } => {
+                    check_distinct(&self.info, *from, *to)?;
+                    let [from, to] =
+                        [self.slot(state, *from, 0, *bytes)?, self.slot(state, *to, 0, *bytes)?];
+                    steps.push(Step::Copy { from, to, bytes: *bytes });
+                }
+            }
+            counts.push(steps.len() - before);
+        }
+        Ok((steps, counts))
+    }
+}
+
+/// A question to a worker.
+type Asking<'a> = &'a mut dyn FnMut(&mut Link) -> Outcome<Reply>;
+
+impl Device for XrtDevice {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn alloc(&self, bytes: usize) -> Result<BufferId> {
+        let mut state = self.state();
+        let (number, dropped) = (state.next_slot, state.dropped.clone());
+        state.next_slot += 1;
+        let State { link, buffers, dropped: waiting, .. } = &mut *state;
+        let mut failure = None;
+        let made = buffers.alloc(&self.info, bytes, |capacity| {
+            let request = Request::Alloc { slot: number, bytes: capacity };
+            let answer = self.linked(link, waiting).and_then(|link| link.ask_soon(&request));
+            answer.map(|_| Slot { number, dropped }).map_err(|why| {
+                failure = Some(why.clone());
+                error(&self.info, why, bytes)
+            })
+        });
+        match failure {
+            Some(failure) => Err(self.failed(&mut state, failure, bytes)),
+            None => made,
+        }
+    }
+
+    fn free(&self, buffer: BufferId) -> Result<()> {
+        let mut state = self.state();
+        match self.known(&state, buffer) {
+            Ok(()) => state.buffers.free(&self.info, buffer),
+            // It is gone already.
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn write(&self, buffer: BufferId, offset: usize, data: &[u8]) -> Result<()> {
+        let mut state = self.state();
+        let slot = self.slot(&state, buffer, offset, data.len())?;
+        for (index, part) in data.chunks(WINDOW_BYTES).enumerate() {
+            let offset = offset + index * WINDOW_BYTES;
+            let request = Request::Write { slot, offset, bytes: part.len() };
+            self.ask(&mut state, &mut |link| {
+                link.window.put(part);
+                link.ask_soon(&request)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn read(&self, buffer: BufferId, offset: usize, data: &mut [u8]) -> Result<()> {
+        let mut state = self.state();
+        let slot = self.slot(&state, buffer, offset, data.len())?;
+        for (index, part) in data.chunks_mut(WINDOW_BYTES).enumerate() {
+            let offset = offset + index * WINDOW_BYTES;
+            let request = Request::Read { slot, offset, bytes: part.len() };
+            self.ask(&mut state, &mut |link| {
+                let reply = link.ask_soon(&request)?;
+                link.window.take(part);
+                Ok(reply)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn prepare(&self, kernels: &[&'static Kernel]) -> Result<()> {
+        kernels.iter().try_for_each(|kernel| self.built(kernel))?;
+        let kernels = kernels.iter().map(|kernel| kernel.stem.to_string()).collect();
+        let request = Request::Prepare { kernels };
+        self.ask(&mut self.state(), &mut |link| link.ask_soon(&request)).map(drop)
+    }
+
+    fn run(&self, commands: &[Command]) -> Result<()> {
+        let mut state = self.state();
+        check_pending(&self.info, state.times_ns.len() + commands.len())?;
+        let (steps, counts) = self.steps(&state, commands)?;
+        let limit = self.setup.kernel_timeout;
+        let mut times = Vec::with_capacity(steps.len());
+        for part in steps.chunks(STEPS_MAX) {
+            let timeout_ms = limit.as_millis().min(u128::from(u32::MAX)) as u32;
+            let request = Request::Run { steps: part.to_vec(), timeout_ms };
+            let kernels = limit.saturating_mul(part.len() as u32);
+            let reply = self.ask(&mut state, &mut |link| link.ask_to_run(&request, kernels))?;
+            match reply {
+                Reply::Times(ns) if ns.len() == part.len() => times.extend(ns),
+                other => {
+                    let detail = format!("{other:?} for the times of {} commands", part.len());
+                    return Err(Error::Failed { device: self.info.id.clone(), detail });
+                }
+            }
+        }
+        let mut times = times.into_iter();
+        let sums = counts.into_iter().map(|count| times.by_ref().take(count).sum::<u64>());
+        state.times_ns.extend(sums);
+        Ok(())
+    }
+
+    fn finish(&self) -> Result<Vec<u64>> {
+        Ok(std::mem::take(&mut self.state().times_ns))
+    }
+}
+
+/// A worker's failure, sorted by what the caller can do.
+fn error(info: &DeviceInfo, failure: Failure, bytes: usize) -> Error {
+    let (device, detail) = (info.id.clone(), failure.detail);
+    match failure.fault {
+        Fault::NoMemory => Error::OutOfMemory { device, bytes },
+        Fault::Driver => Error::Driver { device, detail },
+        Fault::Failed => Error::Failed { device, detail },
+        Fault::Absent | Fault::Lost => Error::Lost { device, detail },
+    }
+}
+
+#[cfg(test)]
+mod tests;

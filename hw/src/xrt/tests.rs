@@ -1,0 +1,372 @@
+//! On XRT itself, in software emulation, with the software FPGA; and on a card that is only a
+//! table, for what goes wrong between host and worker.
+
+mod fake;
+
+use std::sync::LazyLock;
+use std::time::Instant;
+
+use tempfile::TempDir;
+
+use super::emulation::{Prepared, Program, Uncompiled};
+use super::xclbin::metadata::{Described, image};
+use super::*;
+use crate::conformance::{self, SCALE_ADD, SCALE_ADD_KERNEL, scale_add_launch};
+
+/// Set for the processes that are this program again.
+const ROLE: &str = "EDGESCALE_XRT_ROLE";
+
+/// Not a test: the worker, when the host starts this program as one.
+#[test]
+fn worker_process() {
+    match std::env::var(ROLE).as_deref() {
+        Ok("xrt") => serve_worker().unwrap(),
+        Ok("fake") => worker::serve(fake::open).unwrap(),
+        _ => {}
+    }
+}
+
+/// Not a test: the software FPGA, when XRT starts this program as one.
+#[test]
+fn card_process() {
+    if std::env::var_os(ROLE).is_some() {
+        // Nobody reads what the test harness would still say.
+        let code = software::serve().is_err();
+        std::process::exit(i32::from(code));
+    }
+}
+
+fn this_program(test: &str) -> Program {
+    let words = ["--exact", test, "--nocapture", "--test-threads=1"];
+    let path = std::env::current_exe().unwrap();
+    Program { path, arguments: words.map(str::to_string).to_vec() }
+}
+
+fn setup(xclbin: PathBuf, environment: Vec<(String, OsString)>, role: &str) -> Setup {
+    let Program { path, arguments } = this_program("xrt::tests::worker_process");
+    let mut setup = Setup {
+        program: path,
+        arguments,
+        xclbin,
+        environment,
+        kernel_timeout: Duration::from_secs(20),
+        answer_timeout: Duration::from_secs(60),
+    };
+    setup.environment.push((ROLE.to_string(), role.into()));
+    setup
+}
+
+struct Emulated {
+    _folder: TempDir,
+    prepared: Prepared,
+}
+
+/// The folder with the software FPGA and the suite's kernel, once for all tests.
+static EMULATED: LazyLock<Option<Emulated>> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().unwrap();
+    let library = folder.path().join("circuit.so");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src/xrt/tests/scale_add.cpp");
+    match emulation::compile(&[source.into()], &library) {
+        Ok(()) => {}
+        Err(Uncompiled::NoCompiler) => {
+            eprintln!("skipped: no g++; install it with ./tools.sh test");
+            return None;
+        }
+        Err(error) => panic!("{error}"),
+    }
+    let kernels = [Described { name: "scale_add", params: SCALE_ADD.params }];
+    let image = image(&kernels, 4 << 30, std::fs::read(&library).unwrap());
+    let card = this_program("xrt::tests::card_process");
+    let prepared = emulation::prepare(folder.path(), &card, &image).unwrap();
+    if prepared.is_none() {
+        eprintln!("skipped: no XRT (libxrt1); install it with ./tools.sh test");
+    }
+    Some(Emulated { _folder: folder, prepared: prepared? })
+});
+
+/// A setup for the emulated card that behaves so.
+fn emulated(behaviour: &str) -> Option<Setup> {
+    let prepared = &EMULATED.as_ref()?.prepared;
+    let mut setup = setup(prepared.xclbin.clone(), prepared.environment.clone(), "xrt");
+    setup.environment.push(("EDGESCALE_SOFTWARE_FPGA".to_string(), behaviour.into()));
+    Some(setup)
+}
+
+fn only(setup: &Setup) -> XrtDevice {
+    let mut found = discover(setup);
+    assert_eq!(found.len(), 1, "one card");
+    found.remove(0)
+}
+
+#[test]
+fn conforms_on_xrt_with_the_software_fpga() {
+    let Some(setup) = emulated("") else { return };
+    let device = only(&setup);
+    assert!(device.info().driver.starts_with("XRT 2."), "{:?}", device.info());
+    assert_eq!(device.info().kernels.as_deref(), Some(&["scale_add".to_string()][..]));
+    conformance::check(&device);
+}
+
+/// Runs the suite's kernel over 16 bytes.
+fn scale(device: &XrtDevice, factor: u32) -> Result<Vec<u8>> {
+    let [src, dst] = [device.alloc(16)?, device.alloc(16)?];
+    device.write(src, 0, &[3; 16])?;
+    device.run(&[scale_add_launch(src, dst, 16, factor)])?;
+    device.finish()?;
+    let mut data = vec![0; 16];
+    device.read(dst, 0, &mut data)?;
+    device.free(src)?;
+    device.free(dst)?;
+    Ok(data)
+}
+
+fn scaled(factor: u8) -> Vec<u8> {
+    (0..16).map(|i| 3 * factor + i).collect()
+}
+
+fn detail(error: &Error) -> String {
+    assert!(!error.is_callers(), "another device may do it: {error}");
+    error.to_string()
+}
+
+#[test]
+fn a_kernel_that_hangs_is_a_lost_device_in_time() {
+    let Some(mut setup) = emulated("hang=scale_add") else { return };
+    setup.kernel_timeout = Duration::from_millis(300);
+    let device = only(&setup);
+    for _ in 0..2 {
+        let begun = Instant::now();
+        let error = scale(&device, 2).unwrap_err();
+        assert!(matches!(error, Error::Lost { .. }), "{error}");
+        assert!(detail(&error).contains("scale_add has not ended after 300 ms"), "{error}");
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    }
+}
+
+#[test]
+fn a_device_process_that_dies_is_a_lost_device() {
+    let Some(setup) = emulated("die=scale_add") else { return };
+    let device = only(&setup);
+    let error = scale(&device, 2).unwrap_err();
+    assert!(matches!(error, Error::Lost { .. }), "{error}");
+    assert!(detail(&error).contains("its worker has gone"), "{error}");
+    let id = device.alloc(100).expect("a new worker was started");
+    device.write(id, 0, &[1; 100]).unwrap();
+    device.free(id).unwrap();
+}
+
+#[test]
+fn a_circuit_may_take_long_to_load_and_kernels_take_their_time() {
+    let Some(setup) = emulated("load_ms=700,mhz=1") else { return };
+    let begun = Instant::now();
+    let device = only(&setup);
+    assert!(begun.elapsed() >= Duration::from_millis(700));
+    let [src, dst] = [device.alloc(4096).unwrap(), device.alloc(4096).unwrap()];
+    device.write(src, 0, &[3; 4096]).unwrap();
+    device.run(&[scale_add_launch(src, dst, 16, 1)]).unwrap();
+    let times = device.finish().unwrap();
+    assert!(times[0] >= 512_000, "512 clocks of a microsecond: {times:?}");
+}
+
+#[test]
+fn files_that_are_no_circuit_are_no_device() {
+    let Some(setup) = emulated("") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let bent = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        Setup { xclbin: path, ..setup.clone() }
+    };
+    assert!(discover(&bent("empty", b"")).is_empty());
+    assert!(discover(&bent("text", &[b'x'; 5000])).is_empty());
+    assert!(discover(&Setup { xclbin: "/nonexistent".into(), ..setup.clone() }).is_empty());
+    // A circuit that is no library: the card says no, and XRT passes it on.
+    let kernels = [Described { name: "scale_add", params: SCALE_ADD.params }];
+    let wrong = bent("wrong", &image(&kernels, 4 << 30, vec![7; 4096]).write());
+    assert!(discover(&wrong).is_empty());
+    let info = only(&setup).info().clone();
+    let error = open(&info, &wrong).err().unwrap();
+    assert!(detail(&error).contains("wrong"), "{error}");
+    assert!(open(&info, &setup).is_ok());
+}
+
+#[test]
+fn a_circuit_without_the_kernel_says_so_and_lives_on() {
+    let Some(setup) = emulated("") else { return };
+    static OTHER: Kernel = Kernel { stem: "other", ..SCALE_ADD_KERNEL };
+    static WIDER: Kernel = Kernel {
+        params: &[crate::Param::In("src"), crate::Param::Out("dst"), crate::Param::U32("count")],
+        ..SCALE_ADD_KERNEL
+    };
+    let device = only(&setup);
+    assert!(device.info().runs(&SCALE_ADD) && !device.info().runs(&OTHER));
+    let error = device.prepare(&[&OTHER]).unwrap_err();
+    let kernel = "other".to_string();
+    assert_eq!(error, Error::NoKernel { device: "xrt0".to_string(), kernel });
+    let error = device.prepare(&[&WIDER]).unwrap_err();
+    assert!(matches!(error, Error::Build { .. }), "{error}");
+    device.prepare(&[&SCALE_ADD]).unwrap();
+    assert_eq!(scale(&device, 2).unwrap(), scaled(2));
+}
+
+#[test]
+fn in_noop_mode_the_calls_go_through_in_their_order() {
+    let Some(mut setup) = emulated("") else { return };
+    let ini = setup.xclbin.with_file_name("noop.ini");
+    std::fs::write(&ini, "[Runtime]\nnoop_completion_delay_us = 2000\n").unwrap();
+    setup.environment.push(("XCL_EMULATION_MODE".to_string(), "noop".into()));
+    setup.environment.push(("XRT_INI_PATH".to_string(), ini.into()));
+    let device = only(&setup);
+    let [src, dst] = [device.alloc(5000).unwrap(), device.alloc(5000).unwrap()];
+    device.write(src, 10, &[1; 4000]).unwrap();
+    device.prepare(&[&SCALE_ADD]).unwrap();
+    for _ in 0..3 {
+        device.run(&[scale_add_launch(src, dst, 5000, 1)]).unwrap();
+    }
+    device.run(&[Command::Copy { from: src, to: dst, bytes: 5000 }]).unwrap();
+    let times = device.finish().unwrap();
+    assert_eq!(times.len(), 4);
+    assert!(times[..3].iter().all(|ns| *ns >= 1_900_000), "runs are waited for: {times:?}");
+    device.read(dst, 0, &mut [0; 5000]).unwrap();
+    device.free(src).unwrap();
+    device.free(dst).unwrap();
+}
+
+// ---- the worker without XRT: these run everywhere ----
+
+/// A setup for the card that is a table, with an image that nobody loads.
+fn fake(fault: &str) -> (TempDir, Setup) {
+    let folder = tempfile::tempdir().unwrap();
+    let xclbin = folder.path().join("fake.xclbin");
+    let kernels = [Described { name: "scale_add", params: SCALE_ADD.params }];
+    let mut file = image(&kernels, 1 << 30, Vec::new());
+    file.mode = Mode::Hardware;
+    std::fs::write(&xclbin, file.write()).unwrap();
+    let setup = setup(xclbin, vec![("EDGESCALE_XRT_FAKE".to_string(), fault.into())], "fake");
+    (folder, setup)
+}
+
+#[test]
+fn a_device_in_a_process_of_its_own_conforms() {
+    let (_folder, setup) = fake("");
+    let found = discover(&setup);
+    let ids: Vec<&str> = found.iter().map(|device| device.info().id.as_str()).collect();
+    assert_eq!(ids, ["xrt0", "xrt1"], "until one is absent");
+    found.iter().for_each(|device| conformance::check(device));
+}
+
+#[test]
+fn large_contents_cross_in_parts() {
+    let (_folder, setup) = fake("");
+    let device = discover(&setup).remove(0);
+    let data: Vec<u8> = (0..2 * WINDOW_BYTES + 77).map(|i| (i * i >> 7) as u8).collect();
+    let id = device.alloc(data.len() + 5).unwrap();
+    device.write(id, 3, &data).unwrap();
+    let mut got = vec![0; data.len()];
+    device.read(id, 3, &mut got).unwrap();
+    assert!(got == data);
+}
+
+#[test]
+fn a_worker_that_dies_takes_its_buffers_and_is_followed_by_another() {
+    let (_folder, setup) = fake("");
+    let device = discover(&setup).remove(0);
+    let old = device.alloc(16).unwrap();
+    for fault in [fake::DIE, fake::TOO_LATE] {
+        let error = scale(&device, fault).unwrap_err();
+        assert!(matches!(error, Error::Lost { .. }), "{error}");
+        detail(&error);
+        for result in [
+            device.read(old, 0, &mut [0]),
+            device.write(old, 0, &[0]),
+            device.run(&[scale_add_launch(old, old, 1, 1)]),
+        ] {
+            let error = result.expect_err("its buffers are gone");
+            assert!(matches!(error, Error::Lost { .. }), "{error}");
+        }
+        device.free(old).unwrap();
+        assert_eq!(scale(&device, 2).unwrap(), scaled(2), "by another worker");
+    }
+    let error = scale(&device, fake::FAIL).unwrap_err();
+    assert!(matches!(error, Error::Failed { .. }), "{error}");
+    assert_eq!(scale(&device, 5).unwrap(), scaled(5), "by the same worker");
+}
+
+#[test]
+fn a_worker_that_does_not_answer_is_killed() {
+    let (_folder, mut setup) = fake("");
+    setup.kernel_timeout = Duration::from_millis(50);
+    setup.answer_timeout = Duration::from_millis(300);
+    let device = discover(&setup).remove(0);
+    let error = scale(&device, fake::HANG).unwrap_err();
+    assert!(matches!(error, Error::Lost { .. }), "{error}");
+    assert!(detail(&error).contains("has not answered"), "{error}");
+    assert_eq!(scale(&device, 2).unwrap(), scaled(2));
+}
+
+#[test]
+fn a_full_card_says_so_and_has_room_again_after() {
+    let (_folder, setup) = fake("");
+    let device = discover(&setup).remove(0);
+    let half = fake::MEMORY_BYTES / 2;
+    let first = device.alloc(half).unwrap();
+    let error = device.alloc(half + 1).unwrap_err();
+    let device_id = "xrt0".to_string();
+    assert_eq!(error, Error::OutOfMemory { device: device_id, bytes: half + 1 });
+    device.free(first).unwrap();
+    assert_eq!(scale(&device, 2).unwrap(), scaled(2));
+}
+
+#[test]
+fn workers_that_cannot_begin_are_no_devices() {
+    for fault in ["old", "refuses", "dies"] {
+        let (_folder, setup) = fake(fault);
+        assert!(discover(&setup).is_empty(), "{fault}");
+    }
+    let (_folder, setup) = fake("");
+    let info = discover(&setup)[0].info().clone();
+    let with = |fault: &str| {
+        let mut setup = setup.clone();
+        setup.environment.push(("EDGESCALE_XRT_FAKE".to_string(), fault.into()));
+        open(&info, &setup).err().unwrap()
+    };
+    assert!(matches!(with("old"), Error::Driver { .. }), "{}", with("old"));
+    assert!(matches!(with("refuses"), Error::Failed { .. }));
+    let dead = with("dies");
+    assert!(matches!(dead, Error::Lost { .. }), "{dead}");
+    assert!(detail(&dead).contains("it said: "), "what it printed is not lost: {dead}");
+    let nowhere = Setup { program: "/nonexistent/worker".into(), ..setup.clone() };
+    assert!(discover(&nowhere).is_empty());
+    let away = DeviceInfo { id: "xrt7".to_string(), ..info.clone() };
+    assert!(matches!(open(&away, &setup).err().unwrap(), Error::Lost { .. }));
+    let other = DeviceInfo { name: "another".to_string(), ..info.clone() };
+    assert!(matches!(open(&other, &setup).err().unwrap(), Error::Lost { .. }));
+}
+
+/// A process that a test looks for by a word in its environment.
+fn processes_with(word: &str) -> usize {
+    let is_there = |entry: std::io::Result<std::fs::DirEntry>| {
+        let environment = std::fs::read(entry.ok()?.path().join("environ")).ok()?;
+        let found = environment.windows(word.len()).any(|part| part == word.as_bytes());
+        found.then_some(())
+    };
+    std::fs::read_dir("/proc").unwrap().filter_map(is_there).count()
+}
+
+#[test]
+fn nothing_is_left_behind() {
+    let word = format!("only-here-{}", std::process::id());
+    let (_folder, mut setup) = fake("");
+    setup.environment.push(("EDGESCALE_XRT_WORD".to_string(), word.clone().into()));
+    let device = discover(&setup).remove(0);
+    assert_eq!(processes_with(&word), 1);
+    drop(device);
+    assert_eq!(processes_with(&word), 0);
+    let Some(mut setup) = emulated("hang=scale_add") else { return };
+    setup.environment.push(("EDGESCALE_XRT_WORD".to_string(), word.clone().into()));
+    setup.kernel_timeout = Duration::from_millis(50);
+    let device = only(&setup);
+    assert_eq!(processes_with(&word), 2, "the worker and the card");
+    scale(&device, 2).unwrap_err();
+    assert_eq!(processes_with(&word), 0, "all of the group are killed");
+}

@@ -1,0 +1,129 @@
+//! The process beside the host that holds the driver: takes requests from its standard input (a
+//! socket), has the window as its standard output, and does what it is asked on a card.
+//!
+//! It ends when the host does. Whatever the driver does to this process is a lost device there.
+
+use std::fs::File;
+use std::io::{Error, Result};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc;
+
+use super::window::{WINDOW_BYTES, Window};
+use super::wire::{Failure, Fault, Reply, Request, STEPS_MAX, Step, Word, receive, send};
+
+pub(crate) type Outcome<T> = std::result::Result<T, Failure>;
+
+/// What a worker drives. Sizes and arguments were checked by the host.
+pub(crate) trait Card {
+    fn alloc(&mut self, slot: u64, bytes: usize) -> Outcome<()>;
+    fn free(&mut self, slot: u64);
+    /// From the window, where `bytes` bytes may be read, into a buffer.
+    fn write(&mut self, slot: u64, offset: usize, window: &Window, bytes: usize) -> Outcome<()>;
+    /// From a buffer to the window, where `bytes` bytes may be written.
+    fn read(&mut self, slot: u64, offset: usize, window: &Window, bytes: usize) -> Outcome<()>;
+    fn prepare(&mut self, kernel: &str) -> Outcome<()>;
+    /// Nanoseconds it took.
+    fn launch(&mut self, kernel: &str, args: &[Word], timeout_ms: u32) -> Outcome<u64>;
+    fn copy(&mut self, from: u64, to: u64, bytes: usize) -> Outcome<u64>;
+}
+
+/// Opens the card of a request, and says what its driver is.
+pub(crate) type OpenCard =
+    fn(card: u32, xclbin: &str, bank: u32) -> Outcome<(Box<dyn Card>, String)>;
+
+/// The life of a worker process. Returns only when it could not begin.
+pub(crate) fn serve(open: OpenCard) -> Result<()> {
+    let socket = UnixStream::from(moved_away(std::io::stdin(), 0)?);
+    let window = Window::map(&moved_away(std::io::stdout(), 1)?)?;
+    let requests = read_on_a_thread(socket.try_clone()?)?;
+    let mut worker = Worker { window, card: None, open };
+    let mut socket = socket;
+    for request in requests {
+        let reply = worker.answer(request).unwrap_or_else(Reply::Failed);
+        let is_final = matches!(&reply, Reply::Failed(Failure { fault: Fault::Lost, .. }));
+        if send(&mut socket, &reply).is_err() || is_final {
+            break;
+        }
+    }
+    end()
+}
+
+/// Ends at once: drivers wait long, or for ever, when they are closed in order.
+fn end() -> ! {
+    // SAFETY: ends the process, whatever its threads are doing.
+    unsafe { libc::_exit(0) }
+}
+
+/// The file of a standard stream, which others of this process cannot reach any more: vendors'
+/// libraries print. What they print to standard output goes to standard error.
+fn moved_away(stream: impl AsFd, number: i32) -> Result<OwnedFd> {
+    let kept = stream.as_fd().try_clone_to_owned()?;
+    let nothing = File::open("/dev/null")?;
+    let instead = if number == 0 { nothing.as_raw_fd() } else { 2 };
+    // SAFETY: both descriptors are open, and what stood at `number` has been kept.
+    match unsafe { libc::dup2(instead, number) } {
+        -1 => Err(Error::last_os_error()),
+        _ => Ok(kept),
+    }
+}
+
+/// Requests as they come. When the host has gone, the process ends, even if its driver hangs.
+fn read_on_a_thread(mut socket: UnixStream) -> Result<mpsc::Receiver<Request>> {
+    let (sender, requests) = mpsc::sync_channel(1);
+    std::thread::Builder::new().name("requests".to_string()).spawn(move || {
+        while let Ok(request) = receive(&mut socket) {
+            if sender.send(request).is_err() {
+                break;
+            }
+        }
+        end()
+    })?;
+    Ok(requests)
+}
+
+struct Worker {
+    window: Window,
+    card: Option<Box<dyn Card>>,
+    open: OpenCard,
+}
+
+impl Worker {
+    fn answer(&mut self, request: Request) -> Outcome<Reply> {
+        if let Request::Open { card, xclbin, bank } = &request {
+            let (card, driver) = (self.open)(*card, xclbin, *bank)?;
+            self.card = Some(card);
+            return Ok(Reply::Opened { driver });
+        }
+        let Some(card) = &mut self.card else {
+            return Err(Failure::new(Fault::Failed, "no card is open"));
+        };
+        match request {
+            Request::Open { .. } => {}
+            Request::Alloc { slot, bytes } => card.alloc(slot, bytes)?,
+            Request::Free { slots } => slots.into_iter().for_each(|slot| card.free(slot)),
+            Request::Write { slot, offset, bytes } => {
+                card.write(slot, offset, &self.window, bytes.min(WINDOW_BYTES))?;
+            }
+            Request::Read { slot, offset, bytes } => {
+                card.read(slot, offset, &self.window, bytes.min(WINDOW_BYTES))?;
+            }
+            Request::Prepare { kernels } => {
+                kernels.iter().try_for_each(|kernel| card.prepare(kernel))?;
+            }
+            Request::Run { steps, timeout_ms } => {
+                let steps = steps.iter().take(STEPS_MAX);
+                let times = steps.map(|step| run(card.as_mut(), step, timeout_ms));
+                return Ok(Reply::Times(times.collect::<Outcome<Vec<u64>>>()?));
+            }
+        }
+        Ok(Reply::Done)
+    }
+}
+
+fn run(card: &mut dyn Card, step: &Step, timeout_ms: u32) -> Outcome<u64> {
+    match step {
+        Step::Launch { kernel, args } => card.launch(kernel, args, timeout_ms),
+        Step::Copy { from, to, bytes } => card.copy(*from, *to, *bytes),
+    }
+}
