@@ -272,7 +272,7 @@ fn a_worker_that_dies_takes_its_buffers_and_is_followed_by_another() {
     let (_folder, setup) = fake("");
     let device = discover(&setup).remove(0);
     let old = device.alloc(16).unwrap();
-    for fault in [fake::DIE, fake::TOO_LATE] {
+    for fault in [fake::DIE, fake::LOST] {
         let error = scale(&device, fault).unwrap_err();
         assert!(matches!(error, Error::Lost { .. }), "{error}");
         detail(&error);
@@ -294,13 +294,16 @@ fn a_worker_that_dies_takes_its_buffers_and_is_followed_by_another() {
 
 #[test]
 fn a_worker_that_does_not_answer_is_killed() {
-    let (_folder, mut setup) = fake("");
+    let (_folder, mut setup) = fake("sleeps");
     setup.kernel_timeout = Duration::from_millis(50);
     setup.answer_timeout = Duration::from_millis(300);
     let device = discover(&setup).remove(0);
-    let error = scale(&device, fake::HANG).unwrap_err();
+    let error = device.prepare(&[&SCALE_ADD]).unwrap_err();
     assert!(matches!(error, Error::Lost { .. }), "{error}");
     assert!(detail(&error).contains("has not answered"), "{error}");
+    let error = scale(&device, fake::HANG).unwrap_err();
+    assert!(matches!(error, Error::Lost { .. }), "{error}");
+    assert!(detail(&error).contains("scale_add has not ended after 50 ms"), "{error}");
     assert_eq!(scale(&device, 2).unwrap(), scaled(2));
 }
 

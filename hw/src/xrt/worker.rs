@@ -7,7 +7,8 @@ use std::fs::File;
 use std::io::{Error, Result};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::{Duration, Instant};
 
 use super::window::{WINDOW_BYTES, Window};
 use super::wire::{Failure, Fault, Reply, Request, STEPS_MAX, Step, Word, receive, send};
@@ -37,7 +38,8 @@ pub(crate) fn serve(open: OpenCard) -> Result<()> {
     let socket = UnixStream::from(moved_away(std::io::stdin(), 0)?);
     let window = Window::map(&moved_away(std::io::stdout(), 1)?)?;
     let requests = read_on_a_thread(socket.try_clone()?)?;
-    let mut worker = Worker { window, card: None, open };
+    let watch = Watch::on_a_thread(socket.try_clone()?)?;
+    let mut worker = Worker { window, card: None, open, watch };
     let mut socket = socket;
     for request in requests {
         let reply = worker.answer(request).unwrap_or_else(Reply::Failed);
@@ -82,10 +84,68 @@ fn read_on_a_thread(mut socket: UnixStream) -> Result<mpsc::Receiver<Request>> {
     Ok(requests)
 }
 
+/// Ends the process when a kernel takes too long: drivers are known not to keep their own limits.
+struct Watch {
+    /// The kernel that runs, until when it may, and how long that is.
+    running: Mutex<Option<(String, Instant, u32)>>,
+    changed: Condvar,
+}
+
+impl Watch {
+    fn on_a_thread(mut socket: UnixStream) -> Result<Arc<Self>> {
+        let watch = Arc::new(Self { running: Mutex::new(None), changed: Condvar::new() });
+        let watched = watch.clone();
+        std::thread::Builder::new().name("watch".to_string()).spawn(move || {
+            let late = watched.wait();
+            // The host may have gone; then nobody wants to know.
+            let _ = send(&mut socket, &Reply::Failed(Failure::new(Fault::Lost, late)));
+            end()
+        })?;
+        Ok(watch)
+    }
+
+    /// Waits until a kernel is late, and says so.
+    fn wait(&self) -> String {
+        let mut running = self.locked();
+        loop {
+            let now = Instant::now();
+            let woken = match &*running {
+                None => self.changed.wait(running),
+                Some((kernel, until, limit_ms)) if *until <= now => {
+                    return format!("kernel {kernel} has not ended after {limit_ms} ms");
+                }
+                Some((_, until, _)) => {
+                    let left = until.saturating_duration_since(now);
+                    let woken = self.changed.wait_timeout(running, left);
+                    woken
+                        .map(|(running, _)| running)
+                        .map_err(|error| PoisonError::new(error.into_inner().0))
+                }
+            };
+            running = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn begin(&self, kernel: &str, limit_ms: u32) {
+        let until = Instant::now() + Duration::from_millis(u64::from(limit_ms));
+        *self.locked() = Some((kernel.to_string(), until, limit_ms));
+        self.changed.notify_one();
+    }
+
+    fn end(&self) {
+        *self.locked() = None;
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Option<(String, Instant, u32)>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 struct Worker {
     window: Window,
     card: Option<Box<dyn Card>>,
     open: OpenCard,
+    watch: Arc<Watch>,
 }
 
 impl Worker {
@@ -113,7 +173,7 @@ impl Worker {
             }
             Request::Run { steps, timeout_ms } => {
                 let steps = steps.iter().take(STEPS_MAX);
-                let times = steps.map(|step| run(card.as_mut(), step, timeout_ms));
+                let times = steps.map(|step| run(card.as_mut(), &self.watch, step, timeout_ms));
                 return Ok(Reply::Times(times.collect::<Outcome<Vec<u64>>>()?));
             }
         }
@@ -121,9 +181,14 @@ impl Worker {
     }
 }
 
-fn run(card: &mut dyn Card, step: &Step, timeout_ms: u32) -> Outcome<u64> {
+fn run(card: &mut dyn Card, watch: &Watch, step: &Step, timeout_ms: u32) -> Outcome<u64> {
     match step {
-        Step::Launch { kernel, args } => card.launch(kernel, args, timeout_ms),
+        Step::Launch { kernel, args } => {
+            watch.begin(kernel, timeout_ms);
+            let ran = card.launch(kernel, args, timeout_ms);
+            watch.end();
+            ran
+        }
         Step::Copy { from, to, bytes } => card.copy(*from, *to, *bytes),
     }
 }

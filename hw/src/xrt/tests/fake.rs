@@ -13,10 +13,11 @@ pub const MEMORY_BYTES: usize = 64 << 20;
 pub const HANG: u32 = 0xFFFF_0001;
 pub const DIE: u32 = 0xFFFF_0002;
 pub const FAIL: u32 = 0xFFFF_0003;
-pub const TOO_LATE: u32 = 0xFFFF_0004;
+pub const LOST: u32 = 0xFFFF_0004;
 
 #[derive(Default)]
 struct Fake {
+    sleeps: bool,
     buffers: HashMap<u64, Vec<u8>>,
 }
 
@@ -27,7 +28,10 @@ pub fn open(card: u32, xclbin: &str, _bank: u32) -> Outcome<(Box<dyn Card>, Stri
         (_, "old") => Err(Failure::new(Fault::Driver, "XRT 2.1.0 is here, 2.8 is needed")),
         (_, "refuses") => Err(Failure::new(Fault::Failed, "it does not take the circuit")),
         (_, "dies") => std::process::abort(),
-        (0..2, _) => Ok((Box::new(Fake::default()), "fake".to_string())),
+        (0..2, _) => {
+            let sleeps = fault == "sleeps";
+            Ok((Box::new(Fake { sleeps, ..Fake::default() }), "fake".to_string()))
+        }
         _ => Err(Failure::new(Fault::Absent, "no card")),
     }
 }
@@ -65,10 +69,13 @@ impl Card for Fake {
     }
 
     fn prepare(&mut self, _kernel: &str) -> Outcome<()> {
+        if self.sleeps {
+            std::thread::sleep(Duration::from_secs(3600));
+        }
         Ok(())
     }
 
-    fn launch(&mut self, kernel: &str, args: &[Word], timeout_ms: u32) -> Outcome<u64> {
+    fn launch(&mut self, kernel: &str, args: &[Word], _timeout_ms: u32) -> Outcome<u64> {
         assert_eq!(kernel, "scale_add");
         let [Word::Buffer(src), Word::Buffer(dst), Word::Number(count), Word::Number(factor)] =
             *args
@@ -79,10 +86,7 @@ impl Card for Fake {
             HANG => std::thread::sleep(Duration::from_secs(3600)),
             DIE => std::process::abort(),
             FAIL => return Err(Failure::new(Fault::Failed, "as the test wants")),
-            TOO_LATE => {
-                let text = format!("kernel {kernel} has not ended after {timeout_ms} ms");
-                return Err(Failure::new(Fault::Lost, text));
-            }
+            LOST => return Err(Failure::new(Fault::Lost, "as the test wants")),
             _ => {}
         }
         for i in 0..count as usize {
