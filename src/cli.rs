@@ -155,6 +155,9 @@ enum Command {
     /// Look for devices and print them, for a node
     #[command(hide = true)]
     DeviceProbe,
+    /// Hold the driver of an FPGA card, for a node
+    #[command(hide = true)]
+    XrtWorker,
     /// Decode a video to standard output, for a node
     #[command(hide = true)]
     MediaDecode {
@@ -170,6 +173,7 @@ pub fn run() -> ExitCode {
     let result = match cli.command {
         Command::MediaDecode { source } => decode(&source),
         Command::DeviceProbe => probe_devices(),
+        Command::XrtWorker => serve_card(),
         command => runtime().and_then(|runtime| runtime.block_on(dispatch(command, cli.global))),
     };
     match result {
@@ -220,7 +224,7 @@ async fn dispatch(command: Command, global: Global) -> Result<ExitCode> {
         }
         Command::Bench(command) => bench::run(command, &global, out).await?,
         Command::Video(command) => video::run(command, out).await?,
-        Command::MediaDecode { .. } | Command::DeviceProbe => {}
+        Command::MediaDecode { .. } | Command::DeviceProbe | Command::XrtWorker => {}
         command => talk_to_tree(command, &global, out).await?,
     }
     Ok(ExitCode::SUCCESS)
@@ -259,7 +263,13 @@ impl Trace {
 }
 
 fn probe_devices() -> Result<ExitCode> {
-    hw::probe::tell(&hw::Config::default(), std::io::stdout().lock())?;
+    let config = hw::Config { xrt: crate::node::xrt_setup(), ..hw::Config::default() };
+    hw::probe::tell(&config, std::io::stdout().lock())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn serve_card() -> Result<ExitCode> {
+    hw::xrt::serve_worker()?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -111,7 +111,8 @@ fn nats_server(tools: &Path) -> Check {
 
 fn devices() -> Check {
     let probe = crate::node::device_probe().ok();
-    let devices = hw::discover(&hw::Config { probe, ..hw::Config::default() });
+    let xrt = crate::node::xrt_setup();
+    let devices = hw::discover(&hw::Config { probe, xrt, ..hw::Config::default() });
     let names: Vec<String> = devices
         .iter()
         .map(|device| format!("{} ({})", device.info().id, device.info().name))

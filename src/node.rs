@@ -470,10 +470,18 @@ pub fn device_probe() -> Result<hw::Probe> {
     Ok(hw::Probe { program: std::env::current_exe()?, arguments: vec!["device-probe".to_owned()] })
 }
 
+/// This program as the process beside a node that holds the driver of an FPGA card; nothing where
+/// no circuit is named.
+pub fn xrt_setup() -> Option<hw::xrt::Setup> {
+    let program = std::env::current_exe().ok()?;
+    hw::xrt::Setup::from_environment(program, vec!["xrt-worker".to_owned()])
+}
+
 fn open_accelerate(settings: &Settings, turns: Turns) -> Result<EdgeAccelerate> {
     let config = accel::Config {
         cache_dir: Some(settings.data.join("kernels")),
         probe: Some(device_probe()?),
+        xrt: xrt_setup(),
         turns,
         ..Default::default()
     };

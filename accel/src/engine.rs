@@ -30,6 +30,8 @@ pub struct Config {
     pub prefer: Prefer,
     /// Use OpenCL devices where there are some.
     pub opencl: bool,
+    /// How FPGA cards are reached; `None` looks for none.
+    pub xrt: Option<hw::xrt::Setup>,
     /// The child that looks for accelerators; `None` looks in this process.
     pub probe: Option<hw::Probe>,
     /// Threads of one kernel on the CPU device; `None` for as many as there are cores.
@@ -45,6 +47,7 @@ impl Default for Config {
         Self {
             prefer: Prefer::Accelerator,
             opencl: true,
+            xrt: None,
             probe: None,
             cpu_threads: None,
             cache_dir: None,
@@ -122,6 +125,7 @@ impl EdgeAccelerate {
         let devices = hw::discover(&hw::Config {
             cpu_threads: config.cpu_threads.unwrap_or(defaults.cpu_threads),
             opencl: config.opencl,
+            xrt: config.xrt,
             probe: config.probe,
             cache_dir: config.cache_dir,
             ..defaults
@@ -190,8 +194,8 @@ impl EdgeAccelerate {
             ));
         }
         let submitted = Instant::now();
-        let mut excluded = Vec::new();
-        let mut last_error = "there is none".to_string();
+        let (mut excluded, lacking) = self.shared.unfit(&plan);
+        let mut last_error = lacking.unwrap_or_else(|| "there is none".to_string());
         loop {
             let sent = self.shared.submit(&job, &plan, submitted, &excluded)?;
             let Some((device, answer)) = sent else { return Err(Error::NoDevice(last_error)) };
@@ -239,6 +243,19 @@ impl Shared {
             state.awake = true;
             self.wake.iter().for_each(Condvar::notify_all);
         }
+    }
+
+    /// The devices that lack a kernel of the plan, and what the last of them lacks.
+    fn unfit(&self, plan: &Plan) -> (Vec<usize>, Option<String>) {
+        let (mut unfit, mut lacking) = (Vec::new(), None);
+        for (index, device) in self.devices.iter().enumerate() {
+            let info = device.info();
+            if let Some(kernel) = plan.kernels().find(|kernel| !info.runs(kernel)) {
+                unfit.push(index);
+                lacking = Some(format!("{} has no kernel {}", info.id, kernel.stem));
+            }
+        }
+        (unfit, lacking)
     }
 
     /// Queues a job on the device chosen for it; `None` when all have failed on it.
@@ -320,7 +337,10 @@ impl Shared {
         if woken.unwrap_or_else(PoisonError::into_inner).stopping {
             return;
         }
-        let prepared = self.devices[index].prepare(&kernels::common());
+        let device = &self.devices[index];
+        let mut kernels = kernels::common();
+        kernels.retain(|kernel| device.info().runs(kernel));
+        let prepared = device.prepare(&kernels);
         let mut state = self.state();
         state.units[index].is_cold = false;
         if let Err(error) = prepared {

@@ -41,6 +41,15 @@ impl Plan {
     pub fn is_remembering(&self) -> bool {
         !self.kept.is_empty() || self.encoders > 0
     }
+
+    /// The kernels that a device must have to carry it out, some more than once.
+    pub fn kernels(&self) -> impl Iterator<Item = &'static hw::Kernel> {
+        let commands = self.actions.iter().flat_map(|action| match action {
+            Action::Run { commands, .. } => commands.as_slice(),
+            _ => &[],
+        });
+        commands.flat_map(Command::launches).map(|launch| launch.kernel)
+    }
 }
 
 /// A value on the host, by number.

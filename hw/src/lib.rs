@@ -2,8 +2,7 @@
 //!
 //! A job reaches a [`Device`] as [`Command`]s over [`BufferId`]s, so that it can be built, counted
 //! and tested without hardware. Each vendor API lives in a file of its own ([`cpu`], [`opencl`],
-//! [`cuda`])
-//! and nowhere else. What a kernel computes is not known here: that is the `kernels` crate.
+//! [`cuda`], [`xrt`]) and nowhere else. What a kernel computes is not known here: that is the `kernels` crate.
 
 pub mod command;
 pub mod conformance;
@@ -34,6 +33,8 @@ pub struct Config {
     pub opencl: bool,
     /// Look for NVIDIA GPUs.
     pub cuda: bool,
+    /// Look for FPGA cards, and how they are reached; `None` looks for none.
+    pub xrt: Option<xrt::Setup>,
     /// A folder with the NVRTC library, for where the system has none: that of the PyPI package in
     /// the folder that `EDGESCALE_TOOLS` names, unless said otherwise.
     pub nvrtc_dir: Option<PathBuf>,
@@ -52,6 +53,7 @@ impl Default for Config {
             cpu_threads,
             opencl: true,
             cuda: true,
+            xrt: None,
             nvrtc_dir: std::env::var_os("EDGESCALE_TOOLS")
                 .map(|tools| PathBuf::from(tools).join("nvrtc/nvidia/cu13/lib")),
             probe: None,
@@ -61,8 +63,8 @@ impl Default for Config {
     }
 }
 
-/// All devices of this machine: the CPU always, then each NVIDIA GPU and each OpenCL device that
-/// can be opened.
+/// All devices of this machine: the CPU always, then each NVIDIA GPU, each OpenCL device and each
+/// FPGA card that can be opened.
 ///
 /// An absent loader or driver means no such device, never an error; a device that is present but
 /// cannot be opened is left out with a warning.
@@ -87,6 +89,9 @@ fn opened(config: &Config) -> Vec<Arc<dyn Device>> {
         let found = opencl::discover(config).into_iter();
         devices.extend(found.map(|device| Arc::new(device) as Arc<dyn Device>));
     }
+    if let Some(setup) = &config.xrt {
+        devices.extend(xrt::discover(setup).into_iter().map(|d| Arc::new(d) as Arc<dyn Device>));
+    }
     devices
 }
 
@@ -94,7 +99,8 @@ fn is_wanted(info: &DeviceInfo, config: &Config) -> bool {
     match info.kind {
         Kind::Cuda => config.cuda,
         Kind::OpenCl => config.opencl,
-        _ => false,
+        Kind::Xrt => config.xrt.is_some(),
+        Kind::Cpu => false,
     }
 }
 
@@ -104,6 +110,7 @@ fn sleeping(info: DeviceInfo, config: &Config) -> Sleeping {
         info,
         Box::new(move || match described.kind {
             Kind::Cuda => Ok(Arc::new(cuda::open(&described, &config)?)),
+            Kind::Xrt => Ok(Arc::new(xrt::open_described(&described, &config)?)),
             _ => Ok(Arc::new(opencl::open(&described, &config)?)),
         }),
     )

@@ -12,6 +12,7 @@ mod api;
 mod card;
 pub mod emulation;
 mod link;
+pub mod rehearsal;
 pub mod software;
 mod window;
 mod wire;
@@ -97,8 +98,12 @@ pub fn discover(setup: &Setup) -> Vec<XrtDevice> {
                 tracing::debug!(%detail, "no further FPGA card");
                 break;
             }
-            Err(Failure { detail, .. }) => {
+            Err(Failure { fault, detail }) => {
                 tracing::warn!(reason = %detail, "FPGA card {card} cannot be used");
+                if fault == Fault::Driver {
+                    // The next one has the same.
+                    break;
+                }
             }
         }
     }
@@ -116,6 +121,16 @@ pub fn open(info: &DeviceInfo, setup: &Setup) -> Result<XrtDevice> {
     match device.info == *info {
         true => Ok(device),
         false => Err(lost(format!("{} stands in its place", device.info.name))),
+    }
+}
+
+pub(crate) fn open_described(info: &DeviceInfo, config: &crate::Config) -> Result<XrtDevice> {
+    match &config.xrt {
+        Some(setup) => open(info, setup),
+        None => {
+            let detail = "FPGA cards are not used here".to_string();
+            Err(Error::Lost { device: info.id.clone(), detail })
+        }
     }
 }
 

@@ -14,8 +14,8 @@ const POISON: u8 = 0xA5;
 /// The most bytes of a launch that the interpreter of PTX is given: it is slow.
 const PTX_BYTES_MAX: usize = 1 << 17;
 
-/// The devices that forms are checked on: native with one thread and with three, OpenCL, and the
-/// CUDA form in an interpreter.
+/// The devices that forms are checked on: native with one thread and with three, OpenCL, the CUDA
+/// form in an interpreter, and an emulated FPGA card, which has some of them.
 static DEVICES: LazyLock<Vec<Arc<dyn Device>>> = LazyLock::new(|| {
     let one = Config { cpu_threads: 1, opencl: false, ..Config::default() };
     let all = Config { cpu_threads: 3, ..Config::default() };
@@ -25,13 +25,20 @@ static DEVICES: LazyLock<Vec<Arc<dyn Device>>> = LazyLock::new(|| {
     }
     let interpreter = hw::ptx::device_for_tests(env!("CARGO_MANIFEST_DIR"));
     devices.extend(interpreter.map(|device| Arc::new(device) as Arc<dyn Device>));
+    devices.extend(crate::hls::tests::device().map(|card| Arc::new(card) as Arc<dyn Device>));
     devices
 });
 
-/// The devices for a launch over so many bytes.
-fn devices_for(bytes: usize) -> impl Iterator<Item = &'static Arc<dyn Device>> {
+/// The devices that have these kernels, for launches over so many bytes.
+fn devices<'a>(
+    launches: &'a [&'a Launch],
+    bytes: usize,
+) -> impl Iterator<Item = &'a Arc<dyn Device>> {
     let is_slow = |device: &Arc<dyn Device>| device.info().kind == hw::Kind::Ptx;
-    DEVICES.iter().filter(move |device| bytes <= PTX_BYTES_MAX || !is_slow(device))
+    let runs = |device: &Arc<dyn Device>| launches.iter().all(|l| device.info().runs(l.kernel));
+    DEVICES.iter().filter(move |device| {
+        runs(device) && (bytes <= PTX_BYTES_MAX || !is_slow(device))
+    })
 }
 
 /// Runs `check` on a few hundred random cases; a failure prints the case and how to repeat it.
@@ -83,7 +90,8 @@ pub(crate) fn check(command: impl Fn(&[BufferId]) -> Command, inputs: &[Vec<u8>]
     let ids: Vec<BufferId> = (0..8).map(BufferId).collect();
     let Command::Launch(launch) = command(&ids) else { panic!("a launch") };
     let expected = run_reference(&launch, inputs);
-    for device in devices_for(expected.iter().map(Vec::len).sum()) {
+    let bytes = expected.iter().map(Vec::len).sum();
+    for device in devices(&[&launch], bytes) {
         let got = run_device(&**device, &command, &launch, inputs);
         for (number, (got, expected)) in got.iter().zip(&expected).enumerate() {
             compare(&device.info().id, &launch, number, got, expected);
@@ -114,7 +122,8 @@ pub(crate) fn check_launches(
     }
     let mut expected = contents.clone();
     [&first, &second].into_iter().for_each(|launch| refer(launch, &mut expected));
-    for device in devices_for(contents.iter().map(Vec::len).sum()) {
+    let bytes = contents.iter().map(Vec::len).sum();
+    for device in devices(&[&first, &second], bytes) {
         let got = run_pair(&**device, &command, &contents);
         for (number, (got, expected)) in got.iter().zip(&expected).enumerate() {
             if results.contains(&number) {

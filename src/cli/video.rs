@@ -168,6 +168,7 @@ async fn transform(run: Run, out: Output) -> Result<()> {
     let defaults = accel::Config::default();
     let engine = EdgeAccelerate::start(accel::Config {
         opencl: !run.cpu && defaults.opencl,
+        xrt: crate::node::xrt_setup().filter(|_| !run.cpu),
         prefer: accel::Prefer::Fastest,
         ..defaults
     })?;

@@ -1,3 +1,5 @@
+mod card;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -5,8 +7,8 @@ use hw::cpu::CpuDevice;
 use hw::{Fault, FaultyDevice};
 
 use super::*;
-use crate::testing::{moving_square, road};
-use crate::{Frame, Pipeline, Rect, Value};
+use crate::testing::{moving_square, op, road};
+use crate::{Frame, Pipeline, Rect, Step, Value};
 
 fn job(index: u64) -> Job {
     let history = Some("cam".to_string());
@@ -63,7 +65,8 @@ fn every_device_gives_the_same_bits() {
         eprintln!("skipped: no OpenCL device");
     }
     let interpreter = hw::ptx::device_for_tests(env!("CARGO_MANIFEST_DIR"));
-    devices.extend(interpreter.map(|device| Arc::new(device) as Arc<dyn hw::Device>));
+    devices.extend(interpreter.map(|device| Arc::new(device) as Arc<dyn Device>));
+    devices.extend(card::device("").map(|card| Arc::new(card) as Arc<dyn Device>));
     let expected = run_road(&engine(vec![cpu()]), 3);
     for device in devices {
         let id = device.info().id.clone();
@@ -327,4 +330,97 @@ fn a_stream_begins_anew_where_its_device_failed() {
         }
     }
     assert_eq!(keys, [true, false, true, false]);
+}
+
+/// A device whose circuit has these kernels only.
+struct Limited {
+    inner: Arc<dyn Device>,
+    info: hw::DeviceInfo,
+}
+
+impl Limited {
+    fn new(stems: &[&str]) -> Arc<dyn Device> {
+        let kernels = Some(stems.iter().map(|stem| stem.to_string()).collect());
+        let info = hw::DeviceInfo {
+            id: "xrt0".to_string(),
+            kind: hw::Kind::Xrt,
+            kernels,
+            ..cpu().info().clone()
+        };
+        Arc::new(Self { inner: cpu(), info })
+    }
+}
+
+impl Device for Limited {
+    fn info(&self) -> &hw::DeviceInfo {
+        &self.info
+    }
+
+    fn alloc(&self, bytes: usize) -> hw::Result<BufferId> {
+        self.inner.alloc(bytes)
+    }
+
+    fn free(&self, buffer: BufferId) -> hw::Result<()> {
+        self.inner.free(buffer)
+    }
+
+    fn write(&self, buffer: BufferId, offset: usize, data: &[u8]) -> hw::Result<()> {
+        self.inner.write(buffer, offset, data)
+    }
+
+    fn read(&self, buffer: BufferId, offset: usize, data: &mut [u8]) -> hw::Result<()> {
+        self.inner.read(buffer, offset, data)
+    }
+
+    fn prepare(&self, kernels: &[&'static hw::Kernel]) -> hw::Result<()> {
+        match kernels.iter().find(|kernel| !self.info.runs(kernel)) {
+            None => self.inner.prepare(kernels),
+            Some(kernel) => Err(hw::Error::NoKernel {
+                device: self.info.id.clone(),
+                kernel: kernel.stem.to_string(),
+            }),
+        }
+    }
+
+    fn run(&self, commands: &[hw::Command]) -> hw::Result<()> {
+        for launch in commands.iter().flat_map(hw::Command::launches) {
+            self.prepare(&[launch.kernel])?;
+        }
+        self.inner.run(commands)
+    }
+
+    fn finish(&self) -> hw::Result<Vec<u64>> {
+        self.inner.finish()
+    }
+}
+
+/// The device that runs a chain of operations over one frame.
+fn runs(engine: &EdgeAccelerate, ops: &str) -> Result<String> {
+    let (mut steps, mut last) = (Vec::new(), "frame".to_string());
+    for (index, name) in ops.split(" | ").enumerate() {
+        let output = format!("step{index}");
+        steps.push(Step::new(op(name, "{}"), &[&last], &output));
+        last = output;
+    }
+    let pipeline = Pipeline { steps, returns: vec![last] };
+    let job = Job::new(pipeline, moving_square(64, 48, 0));
+    block_on(engine.run(job)).map(|output| output.device)
+}
+
+#[test]
+fn a_job_goes_past_a_card_that_lacks_a_kernel_of_it() {
+    let engine = engine(vec![cpu(), Limited::new(&["gray", "half_size"])]);
+    assert_eq!(runs(&engine, "gray").unwrap(), "xrt0");
+    assert_eq!(runs(&engine, "gray | half").unwrap(), "xrt0");
+    assert_eq!(runs(&engine, "gray | half | sobel").unwrap(), "cpu0");
+    let card = &engine.devices()[1];
+    assert_eq!((card.state, card.jobs_failed), (DeviceState::Ready, 0), "it is not to blame");
+    assert_eq!(card.jobs_done, 2);
+}
+
+#[test]
+fn where_every_device_lacks_a_kernel_the_error_names_it() {
+    let engine = engine(vec![Limited::new(&["gray"])]);
+    let error = runs(&engine, "gray | half").unwrap_err().to_string();
+    assert!(error.contains("xrt0 has no kernel half_size"), "{error}");
 }

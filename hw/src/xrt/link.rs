@@ -34,7 +34,8 @@ pub(crate) struct Link {
     socket: UnixStream,
     pub window: Window,
     printed: Arc<Mutex<VecDeque<u8>>>,
-    folder: Folder,
+    /// Goes after the processes that stand in it.
+    _folder: Folder,
     answer_timeout: Duration,
 }
 
@@ -44,7 +45,7 @@ impl Link {
         let xclbin = setup.xclbin.to_string_lossy().into_owned();
         let failed = |error: std::io::Error| {
             let text = format!("start {}: {error}", setup.program.display());
-            Failure::new(Fault::Failed, text)
+            Failure::new(Fault::Driver, text)
         };
         let mut link = Self::start(setup).map_err(failed)?;
         match link.ask(&Request::Open { card, xclbin, bank }, OPEN_TIMEOUT)? {
@@ -79,7 +80,7 @@ impl Link {
             std::thread::spawn(move || keep_last(stderr, &printed));
         }
         let answer_timeout = setup.answer_timeout;
-        Ok(Self { child, socket, window, printed, folder, answer_timeout })
+        Ok(Self { child, socket, window, printed, _folder: folder, answer_timeout })
     }
 
     /// Asks, and waits for the answer. After a failure that is [`Fault::Lost`] the link is useless.
@@ -140,7 +141,6 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         self.end();
-        self.folder.remove();
     }
 }
 
@@ -174,6 +174,9 @@ fn keep_last(mut from: impl Read, printed: &Mutex<VecDeque<u8>>) {
     }
 }
 
+/// How the names of workers' folders begin.
+pub(super) const FOLDER_PREFIX: &str = "edgescale-xrt-";
+
 /// A folder that is the worker's own: drivers write files where they stand.
 struct Folder(PathBuf);
 
@@ -181,13 +184,15 @@ impl Folder {
     fn create() -> std::io::Result<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("edgescale-xrt-{}-{number}", std::process::id());
+        let name = format!("{FOLDER_PREFIX}{}-{number}", std::process::id());
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir(&path)?;
         Ok(Self(path))
     }
+}
 
-    fn remove(&self) {
+impl Drop for Folder {
+    fn drop(&mut self) {
         if let Err(error) = std::fs::remove_dir_all(&self.0) {
             tracing::debug!(%error, folder = %self.0.display(), "a worker's folder stays");
         }

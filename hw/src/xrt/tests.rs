@@ -8,63 +8,33 @@ use std::time::Instant;
 
 use tempfile::TempDir;
 
-use super::emulation::{Prepared, Program, Uncompiled};
+use super::emulation::{Program, Uncompiled};
+use super::rehearsal::{Names, ROLE};
 use super::xclbin::metadata::{Described, image};
 use super::*;
 use crate::conformance::{self, SCALE_ADD, SCALE_ADD_KERNEL, scale_add_launch};
 
-/// Set for the processes that are this program again.
-const ROLE: &str = "EDGESCALE_XRT_ROLE";
-
 /// Not a test: the worker, when the host starts this program as one.
 #[test]
 fn worker_process() {
-    match std::env::var(ROLE).as_deref() {
-        Ok("xrt") => serve_worker().unwrap(),
-        Ok("fake") => worker::serve(fake::open).unwrap(),
-        _ => {}
+    rehearsal::worker();
+    if std::env::var(ROLE).as_deref() == Ok("fake") {
+        worker::serve(fake::open).unwrap();
     }
 }
 
 /// Not a test: the software FPGA, when XRT starts this program as one.
 #[test]
 fn card_process() {
-    if std::env::var_os(ROLE).is_some() {
-        // Nobody reads what the test harness would still say.
-        let code = software::serve().is_err();
-        std::process::exit(i32::from(code));
-    }
+    rehearsal::card();
 }
 
-fn this_program(test: &str) -> Program {
-    let words = ["--exact", test, "--nocapture", "--test-threads=1"];
-    let path = std::env::current_exe().unwrap();
-    Program { path, arguments: words.map(str::to_string).to_vec() }
-}
+const NAMES: Names =
+    Names { worker: "xrt::tests::worker_process", card: "xrt::tests::card_process" };
 
-fn setup(xclbin: PathBuf, environment: Vec<(String, OsString)>, role: &str) -> Setup {
-    let Program { path, arguments } = this_program("xrt::tests::worker_process");
-    let mut setup = Setup {
-        program: path,
-        arguments,
-        xclbin,
-        environment,
-        kernel_timeout: Duration::from_secs(20),
-        answer_timeout: Duration::from_secs(60),
-    };
-    setup.environment.push((ROLE.to_string(), role.into()));
-    setup
-}
-
-struct Emulated {
-    _folder: TempDir,
-    prepared: Prepared,
-}
-
-/// The folder with the software FPGA and the suite's kernel, once for all tests.
-static EMULATED: LazyLock<Option<Emulated>> = LazyLock::new(|| {
-    let folder = tempfile::tempdir().unwrap();
-    let library = folder.path().join("circuit.so");
+/// How to reach the software FPGA with the suite's kernel, made ready once for all tests.
+static EMULATED: LazyLock<Option<Setup>> = LazyLock::new(|| {
+    let library = rehearsal::folder().unwrap().with_extension("so");
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src/xrt/tests/scale_add.cpp");
     match emulation::compile(&[source.into()], &library) {
         Ok(()) => {}
@@ -75,19 +45,12 @@ static EMULATED: LazyLock<Option<Emulated>> = LazyLock::new(|| {
         Err(error) => panic!("{error}"),
     }
     let kernels = [Described { name: "scale_add", params: SCALE_ADD.params }];
-    let image = image(&kernels, 4 << 30, std::fs::read(&library).unwrap());
-    let card = this_program("xrt::tests::card_process");
-    let prepared = emulation::prepare(folder.path(), &card, &image).unwrap();
-    if prepared.is_none() {
-        eprintln!("skipped: no XRT (libxrt1); install it with ./tools.sh test");
-    }
-    Some(Emulated { _folder: folder, prepared: prepared? })
+    rehearsal::setup(&image(&kernels, 4 << 30, std::fs::read(&library).unwrap()), NAMES)
 });
 
 /// A setup for the emulated card that behaves so.
 fn emulated(behaviour: &str) -> Option<Setup> {
-    let prepared = &EMULATED.as_ref()?.prepared;
-    let mut setup = setup(prepared.xclbin.clone(), prepared.environment.clone(), "xrt");
+    let mut setup = EMULATED.clone()?;
     setup.environment.push(("EDGESCALE_SOFTWARE_FPGA".to_string(), behaviour.into()));
     Some(setup)
 }
@@ -242,7 +205,16 @@ fn fake(fault: &str) -> (TempDir, Setup) {
     let mut file = image(&kernels, 1 << 30, Vec::new());
     file.mode = Mode::Hardware;
     std::fs::write(&xclbin, file.write()).unwrap();
-    let setup = setup(xclbin, vec![("EDGESCALE_XRT_FAKE".to_string(), fault.into())], "fake");
+    let Program { path, arguments } = rehearsal::this_program(NAMES.worker).unwrap();
+    let environment = [(ROLE, "fake"), ("EDGESCALE_XRT_FAKE", fault)];
+    let setup = Setup {
+        program: path,
+        arguments,
+        xclbin,
+        environment: environment.map(|(name, value)| (name.to_string(), value.into())).to_vec(),
+        kernel_timeout: Duration::from_secs(20),
+        answer_timeout: Duration::from_secs(60),
+    };
     (folder, setup)
 }
 

@@ -10,6 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
+use super::link::FOLDER_PREFIX;
 use super::window::{WINDOW_BYTES, Window};
 use super::wire::{Failure, Fault, Reply, Request, STEPS_MAX, Step, Word, receive, send};
 
@@ -57,6 +58,18 @@ fn end() -> ! {
     unsafe { libc::_exit(0) }
 }
 
+/// Removes the folder that the host made for this process: a host that has gone does not.
+fn leave_folder() {
+    let own = std::env::current_dir().ok().filter(|path| {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+        name.is_some_and(|name| name.starts_with(FOLDER_PREFIX))
+    });
+    if let Some(folder) = own {
+        // What cannot be removed stays among other temporary files.
+        let _ = std::fs::remove_dir_all(folder);
+    }
+}
+
 /// The file of a standard stream, which others of this process cannot reach any more: vendors'
 /// libraries print. What they print to standard output goes to standard error.
 fn moved_away(stream: impl AsFd, number: i32) -> Result<OwnedFd> {
@@ -79,6 +92,7 @@ fn read_on_a_thread(mut socket: UnixStream) -> Result<mpsc::Receiver<Request>> {
                 break;
             }
         }
+        leave_folder();
         end()
     })?;
     Ok(requests)

@@ -39,10 +39,14 @@ template <int W> class ap_uint {
         for (int i = 0; i < W / 8; i++)
             bytes[i] = i < 8 ? (unsigned char)(value >> 8 * i) : 0;
     }
+    range_ref range(int high, int low) const
+    {
+        return const_cast<ap_uint *>(this)->range(high, low);
+    }
     range_ref range(int high, int low) { return range_ref(bytes + low / 8, (high - low + 1) / 8); }
     unsigned long long to_uint64() const
     {
-        return const_cast<ap_uint *>(this)->range(W < 64 ? W - 1 : 63, 0).to_uint64();
+        return range(W < 64 ? W - 1 : 63, 0).to_uint64();
     }
     unsigned to_uint() const { return (unsigned)to_uint64(); }
     operator unsigned long long() const { return to_uint64(); }

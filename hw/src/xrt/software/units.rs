@@ -21,6 +21,8 @@ const REGISTERS_BYTES: usize = 4096;
 const UNIT_RANGE: u64 = 0x1_0000;
 /// Longer descriptions are not read.
 const DESCRIPTION_BYTES_MAX: u64 = 16 << 20;
+/// Kernels keep on the stack what is block memory of a circuit.
+const STACK_BYTES: usize = 64 << 20;
 /// Bytes that a circuit reads in a clock, in the model of time.
 const BYTES_PER_CLOCK: u64 = 8;
 
@@ -152,7 +154,7 @@ impl Unit {
             .mhz
             .map(|mhz| Duration::from_nanos(longest.div_ceil(BYTES_PER_CLOCK) * 1000 / mhz));
         let control = self.control.clone();
-        std::thread::spawn(move || {
+        let kernel = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(move || {
             let begun = Instant::now();
             call(function, &words);
             if let Some(least) = least {
@@ -162,6 +164,9 @@ impl Unit {
             drop(blocks);
             control.store(DONE | IDLE, Ordering::SeqCst);
         });
+        if let Err(error) = kernel {
+            eprintln!("software FPGA: no thread for {}: {error}", self.kernel.name);
+        }
     }
 }
 
@@ -192,5 +197,9 @@ fn call(function: Function, words: &[u64]) {
         16: a b c d e f g h i j k l m n o p; 17: a b c d e f g h i j k l m n o p q;
         18: a b c d e f g h i j k l m n o p q r; 19: a b c d e f g h i j k l m n o p q r s;
         20: a b c d e f g h i j k l m n o p q r s t;
+        21: a b c d e f g h i j k l m n o p q r s t u;
+        22: a b c d e f g h i j k l m n o p q r s t u v;
+        23: a b c d e f g h i j k l m n o p q r s t u v w;
+        24: a b c d e f g h i j k l m n o p q r s t u v w x;
     }
 }

@@ -1,0 +1,73 @@
+//! The emulated FPGA card under the engine: what it lacks, and how it fails.
+
+use hw::xrt::emulation::Uncompiled;
+use hw::xrt::rehearsal::{self, Names};
+use hw::xrt::{Setup, XrtDevice, discover};
+
+use super::*;
+
+/// Not a test: the process with the driver, when XRT's emulation is rehearsed.
+#[test]
+fn worker() {
+    rehearsal::worker();
+}
+
+/// Not a test: the software FPGA.
+#[test]
+fn process() {
+    rehearsal::card();
+}
+
+static EMULATED: std::sync::LazyLock<Option<Setup>> = std::sync::LazyLock::new(|| {
+    let library = rehearsal::folder().unwrap().with_extension("so");
+    let image = match kernels::hls::emulated(&library) {
+        Ok(image) => image,
+        Err(Uncompiled::NoCompiler) => {
+            eprintln!("skipped: no g++; install it with ./tools.sh test");
+            return None;
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let names =
+        Names { worker: "engine::tests::card::worker", card: "engine::tests::card::process" };
+    rehearsal::setup(&image, names)
+});
+
+/// The card that behaves so; `None`, said aloud, where there is no XRT.
+pub(super) fn device(behaviour: &str) -> Option<XrtDevice> {
+    let mut setup = EMULATED.clone()?;
+    setup.environment.push(("EDGESCALE_SOFTWARE_FPGA".to_string(), behaviour.into()));
+    setup.kernel_timeout = Duration::from_millis(500);
+    let mut found = discover(&setup);
+    assert_eq!(found.len(), 1, "XRT is here, so there is a card");
+    found.pop()
+}
+
+#[test]
+fn a_card_takes_what_it_has_kernels_for() {
+    let Some(card) = device("") else { return };
+    let engine = engine(vec![cpu(), Arc::new(card)]);
+    assert_eq!(runs(&engine, "gray | half | sobel | threshold").unwrap(), "xrt0");
+    assert_eq!(runs(&engine, "gray | equalise").unwrap(), "cpu0");
+    let status = &engine.devices()[1];
+    assert_eq!((status.kind.as_str(), status.jobs_done, status.jobs_failed), ("xrt", 1, 0));
+}
+
+#[test]
+fn a_job_on_a_card_that_hangs_or_dies_runs_elsewhere_and_the_card_is_set_aside() {
+    for (behaviour, reason) in
+        [("hang=sobel", "sobel has not ended after 500 ms"), ("die=sobel", "its worker has gone")]
+    {
+        let Some(card) = device(behaviour) else { return };
+        let engine = engine(vec![cpu(), Arc::new(card)]);
+        assert_eq!(runs(&engine, "gray | sobel").unwrap(), "cpu0", "{behaviour}");
+        let status = &engine.devices()[1];
+        assert_eq!(status.state, DeviceState::Quarantined, "{behaviour}");
+        let error = status.last_error.clone().unwrap();
+        assert!(error.contains("lost") && error.contains(reason), "{error}");
+        // A new worker takes what the card can do, once it is let.
+        std::thread::sleep(Duration::from_millis(status.quarantined_ms + 50));
+        assert_eq!(runs(&engine, "gray | half").unwrap(), "xrt0", "{behaviour}");
+        assert_eq!(engine.devices()[1].state, DeviceState::Ready);
+    }
+}

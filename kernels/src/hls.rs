@@ -1,0 +1,48 @@
+//! The forms of kernels for FPGA cards: HLS sources that the vendor's compiler makes a circuit of,
+//! and a compiler of this machine the library that stands for one in emulation.
+//!
+//! `foo.cpp` beside `foo.cl` has the same kernels, with the same bits; what they share is in
+//! `rows.hpp`. Not every kernel has such a form: a card says which it has.
+
+use std::path::{Path, PathBuf};
+
+use hw::Kernel;
+use hw::xrt::emulation::{Uncompiled, compile};
+use hw::xrt::xclbin::Xclbin;
+use hw::xrt::xclbin::metadata::{Described, image};
+
+/// Sources, by file name, and the kernels in each.
+pub static SOURCES: &[(&str, &[&str])] = &[
+    ("absdiff.cpp", &["absdiff"]),
+    ("boxes.cpp", &["boxes"]),
+    ("edges.cpp", &["sobel"]),
+    ("gray.cpp", &["gray"]),
+    ("half.cpp", &["half_size"]),
+    ("jpeg.cpp", &["jpeg"]),
+    ("score.cpp", &["score"]),
+    ("threshold.cpp", &["threshold"]),
+];
+
+/// Memory of the software FPGA.
+const MEMORY_BYTES: u64 = 4 << 30;
+
+/// The kernels that have such a form.
+pub fn kernels() -> impl Iterator<Item = &'static Kernel> {
+    let stems = || SOURCES.iter().flat_map(|(_, stems)| *stems);
+    crate::entries().map(|entry| entry.kernel).filter(move |k| stems().any(|s| *s == k.stem))
+}
+
+/// Compiles all of them with the compiler of this machine, to an image for the software FPGA.
+/// `library` is where the circuit's code goes in between. Needs the sources of this checkout.
+pub fn emulated(library: &Path) -> Result<Xclbin, Uncompiled> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let sources: Vec<PathBuf> = SOURCES.iter().map(|(name, _)| folder.join(name)).collect();
+    compile(&sources, library)?;
+    let code = std::fs::read(library).map_err(|e| Uncompiled::Refused(e.to_string()))?;
+    let kernels: Vec<Described<'_>> =
+        kernels().map(|kernel| Described { name: kernel.stem, params: kernel.params }).collect();
+    Ok(image(&kernels, MEMORY_BYTES, code))
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
