@@ -50,7 +50,10 @@ readonly TOOLS LOGS="$TOOLS/log" STAMPS="$TOOLS/stamp"
 main() {
     case "${1:-demo}" in
         demo) install_all ;;
-        test) install_all readers nvrtc opencv lambda_js seaweedfs zig ;;
+        test)
+            for_tests=1
+            install_all readers nvrtc opencv lambda_js seaweedfs zig
+            ;;
         bench) install_all readers opencv workerd peers ;;
         doctor) doctor ;;
         -h | --help | help) sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" ;;
@@ -374,6 +377,19 @@ readonly NEEDS=(
     "mosquitto|mosquitto-clients|better|the MQTT door is not tested"
 )
 
+# The same, for tests only.
+readonly TEST_NEEDS=(
+    "xrt|libxrt1|better|the FPGA backend is not tested on XRT"
+    "cxx|g++|better|the HLS kernels are not compiled"
+)
+for_tests=0
+
+# Fills `needs` with what is wanted here.
+gather_needs() {
+    needs=("${NEEDS[@]}")
+    [[ $for_tests == 0 ]] || needs+=("${TEST_NEEDS[@]}")
+}
+
 have() {
     case "$1" in
         compiler) command -v cc >/dev/null ;;
@@ -387,6 +403,8 @@ have() {
         opencl) any_file /etc/OpenCL/vendors/*.icd && any_file /usr/lib{,64,/*}/libOpenCL.so.1 ;;
         curl) command -v curl >/dev/null ;;
         mosquitto) command -v mosquitto_pub >/dev/null ;;
+        xrt) any_file /usr/lib{,64,/*}/libxrt_swemu.so.2 ;;
+        cxx) command -v g++ >/dev/null ;;
         ffmpeg) command -v ffmpeg >/dev/null && command -v ffprobe >/dev/null ;;
         rust) at_least "$RUST_MIN" "$(cargo --version 2>/dev/null | cut -d' ' -f2)" ;;
     esac
@@ -402,15 +420,24 @@ any_file() {
 }
 
 system_packages() {
-    local need name packages weight missing=()
-    for need in "${NEEDS[@]}"; do
+    local need name packages weight package missing=() needs=()
+    gather_needs
+    for need in "${needs[@]}"; do
         IFS='|' read -r name packages weight _ <<<"$need"
         have "$name" || missing+=($packages)
     done
     [[ ${#missing[@]} -eq 0 ]] && return 0
-    apt_install "${missing[@]}" || true
+    # Where one package is unknown, apt installs none: what only tests want goes by itself.
+    local own=() extra=()
+    for package in "${missing[@]}"; do
+        [[ " ${TEST_NEEDS[*]//|/ } " == *" $package "* ]] && extra+=("$package") || own+=("$package")
+    done
+    [[ ${#own[@]} -eq 0 ]] || apt_install "${own[@]}" || true
+    for package in "${extra[@]}"; do
+        apt_install "$package" || true
+    done
     local lacking=0 loss kind
-    for need in "${NEEDS[@]}"; do
+    for need in "${needs[@]}"; do
         IFS='|' read -r name packages weight loss <<<"$need"
         have "$name" && continue
         kind=skip
@@ -457,7 +484,7 @@ doctor() {
         lacking=1
         say "MISS  rust: nothing can be built; mend: rustup toolchain install $RUST_MIN"
     fi
-    for need in "${NEEDS[@]}"; do
+    for need in "${NEEDS[@]}" "${TEST_NEEDS[@]}"; do
         IFS='|' read -r name packages weight loss <<<"$need"
         if have "$name"; then
             say "  ok  $name"

@@ -14,11 +14,16 @@ use hw::xrt::xclbin::metadata::{Described, image};
 /// Sources, by file name, and the kernels in each.
 pub static SOURCES: &[(&str, &[&str])] = &[
     ("absdiff.cpp", &["absdiff"]),
+    ("blur.cpp", &["blur_across", "blur_down"]),
     ("boxes.cpp", &["boxes"]),
+    ("convert.cpp", &["yuv_rgb"]),
     ("edges.cpp", &["sobel"]),
     ("gray.cpp", &["gray"]),
     ("half.cpp", &["half_size"]),
     ("jpeg.cpp", &["jpeg"]),
+    ("levels.cpp", &["lookup"]),
+    ("mix.cpp", &["mix_bytes"]),
+    ("morph.cpp", &["morph_across", "morph_down"]),
     ("score.cpp", &["score"]),
     ("threshold.cpp", &["threshold"]),
 ];

@@ -1,8 +1,8 @@
 // What the HLS forms of kernels share: rows of bytes to and from memory as streams of words.
 //
 // A kernel is a dataflow, as in the second level of Vitis Vision: it reads rows from memory, works
-// on a group of PTR_WIDTH / 8 samples each clock, and writes rows back. A row begins at any byte; in
-// a stream it begins with the first byte of a word, and its last word is filled up with anything.
+// on a group of PTR_WIDTH / 8 samples each clock where it can, and writes rows back. A row begins
+// at any byte; in a stream it begins with the first byte of a word, and its last word is filled up.
 #ifndef EDGESCALE_ROWS_HPP
 #define EDGESCALE_ROWS_HPP
 
@@ -44,46 +44,69 @@ static inline uchar lane_of_two(const Word &first, const Word &second, unsigned 
     return i < NPC ? lane(first, i) : lane(second, i - NPC);
 }
 
-static inline uchar clamped(int value) { return (uchar)(value < 0 ? 0 : value > 255 ? 255 : value); }
+static inline uchar clamped(int value)
+{
+    return (uchar)(value < 0 ? 0 : value > 255 ? 255 : value);
+}
 
-// Sample i of n, mirrored at the ends without repeating the last one, for i in -n < i < 2n - 1.
+// Sample i of n, mirrored at the ends without repeating the last one.
 static inline int mirrored(int i, int n)
 {
     if (n == 1)
         return 0;
-    i = i < 0 ? -i : i;
-    return i < n ? i : 2 * n - 2 - i;
+    int period = 2 * n - 2;
+    i = (i < 0 ? -i : i) % period;
+    return i < n ? i : period - i;
 }
 
-// Rows of `bytes` bytes, `stride` apart, the first of them `first` bytes after the start.
-static void read_rows(const Word *from, Words &out, unsigned first, unsigned bytes, unsigned rows,
-                      unsigned stride)
+typedef hls::stream<unsigned> Numbers;
+
+// Numbers of so many bytes each, one behind the other, as words.
+template <unsigned BYTES> static void pack(Numbers &in, Words &out, unsigned count)
 {
-    for (unsigned y = 0; y < rows; y++) {
-        unsigned start = first + y * stride, at = start / NPC, shift = start % NPC;
-        unsigned last = (start + bytes - 1) / NPC;
-        Word here = from[at];
-        for (unsigned g = 0; g < words(bytes); g++) {
+    Word to = 0;
+    for (unsigned i = 0; i < count; i++) {
 #pragma HLS PIPELINE II = 1
-            Word next = here;
-            // Nothing is read behind the word with the last byte.
-            if (at + g + 1 <= last)
-                next = from[at + g + 1];
-            Word group = 0;
-            for (unsigned l = 0; l < NPC; l++) {
-#pragma HLS UNROLL
-                set_lane(group, l, lane_of_two(here, next, l + shift));
-            }
-            out.write(group);
-            here = next;
-        }
+        unsigned at = i % (NPC / BYTES), low = 8 * BYTES * at;
+        to.range(low + 8 * BYTES - 1, low) = in.read();
+        if (at + 1 == NPC / BYTES || i + 1 == count)
+            out.write(to);
     }
+}
+
+// A row of `bytes` bytes that begins at any byte of memory.
+static inline void read_row(const Word *from, Words &out, unsigned start, unsigned bytes)
+{
+    unsigned at = start / NPC, shift = start % NPC, last = (start + bytes - 1) / NPC;
+    Word here = from[at];
+    for (unsigned g = 0; g < words(bytes); g++) {
+#pragma HLS PIPELINE II = 1
+        Word next = here;
+        // Nothing is read behind the word with the last byte.
+        if (at + g + 1 <= last)
+            next = from[at + g + 1];
+        Word group = 0;
+        for (unsigned l = 0; l < NPC; l++) {
+#pragma HLS UNROLL
+            set_lane(group, l, lane_of_two(here, next, l + shift));
+        }
+        out.write(group);
+        here = next;
+    }
+}
+
+// Rows `stride` bytes apart, the first of them `first` bytes after the start.
+static inline void read_rows(const Word *from, Words &out, unsigned first, unsigned bytes,
+                             unsigned rows, unsigned stride)
+{
+    for (unsigned y = 0; y < rows; y++)
+        read_row(from, out, first + y * stride, bytes);
 }
 
 // Writes rows; the bytes around them keep what they hold. A word in which a row ends is held back,
 // because the next row may begin in it.
-static void write_rows(Words &in, Word *to, unsigned first, unsigned bytes, unsigned rows,
-                       unsigned stride)
+static inline void write_rows(Words &in, Word *to, unsigned first, unsigned bytes, unsigned rows,
+                              unsigned stride)
 {
     Word held = 0;
     unsigned held_at = NONE;

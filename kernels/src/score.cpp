@@ -2,7 +2,6 @@
 #include "rows.hpp"
 
 static const unsigned BLOCK = 16;
-typedef hls::stream<unsigned> Numbers;
 
 static void count(Words &in, Numbers &out, unsigned width, unsigned height)
 {
@@ -34,19 +33,6 @@ static void count(Words &in, Numbers &out, unsigned width, unsigned height)
     }
 }
 
-// Numbers of 32 bits one behind the other, in words.
-static void pack(Numbers &in, Words &out, unsigned count)
-{
-    Word to = 0;
-    for (unsigned i = 0; i < count; i++) {
-#pragma HLS PIPELINE II = 1
-        unsigned at = i % (NPC / 4);
-        to.range(32 * at + 31, 32 * at) = in.read();
-        if (at + 1 == NPC / 4 || i + 1 == count)
-            out.write(to);
-    }
-}
-
 extern "C" void score(const Word *mask, Word *grid, unsigned width, unsigned height,
                       unsigned stride)
 {
@@ -65,6 +51,6 @@ extern "C" void score(const Word *mask, Word *grid, unsigned width, unsigned hei
     unsigned blocks = ((width + BLOCK - 1) / BLOCK) * ((height + BLOCK - 1) / BLOCK);
     read_rows(mask, in, 0, width, height, stride);
     count(in, counts, width, height);
-    pack(counts, out, blocks);
+    pack<4>(counts, out, blocks);
     write_rows(out, grid, 0, 4 * blocks, 1, 0);
 }

@@ -105,7 +105,7 @@ fn sources_keep_to_the_house_style() {
 
 #[test]
 fn lines_fit_the_screen() {
-    let sources = files(&["rs", "cl", "cu", "wit", "py", "js", "sh"]);
+    let sources = files(&["rs", "cl", "cu", "cpp", "hpp", "h", "wit", "py", "js", "sh"]);
     report(sources.iter().flat_map(|(path, text)| column_findings(path, text)));
 }
 

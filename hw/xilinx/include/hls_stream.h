@@ -1,6 +1,6 @@
-// As much of the vendor's hls::stream as the HLS kernels use, for compilers of this machine: a queue
-// without end, because the parts of a dataflow run one after the other here. Vitis HLS brings its
-// own header of this name.
+// As much of the vendor's hls::stream as the HLS kernels use, for compilers of this machine: a
+// queue without end, because the parts of a dataflow run one after the other here. Vitis HLS brings
+// its own header of this name.
 #ifndef EDGESCALE_HLS_STREAM_H
 #define EDGESCALE_HLS_STREAM_H
 
