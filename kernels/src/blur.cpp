@@ -92,8 +92,9 @@ static void down_strip(const unsigned *weights, const Word *src, Word *dst, unsi
 #pragma HLS STREAM variable = in depth = 64
 #pragma HLS STREAM variable = sums depth = 64
 #pragma HLS STREAM variable = out depth = 64
-    unsigned rows = (height + step - 1) / step;
-    read_rows(src, in, 2 * at, 2 * samples, height, 2 * row);
+    // Rows behind the last that is wanted do not come: who reads none of them would be waited for.
+    unsigned rows = (height + step - 1) / step, wanted = (rows - 1) * step + taps / 2 + 1;
+    read_rows(src, in, 2 * at, 2 * samples, wanted < height ? wanted : height, 2 * row);
     down(weights, in, sums, samples, height, taps, step);
     pack_rows(sums, out, samples, rows);
     write_rows(out, dst, offset + at, samples, rows, stride);
