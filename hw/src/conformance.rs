@@ -14,6 +14,7 @@ pub fn check(device: &dyn Device) {
     refuses_impossible_sizes(device);
     runs_commands_in_order(device);
     runs_pairs(device);
+    writes_beside_what_kernels_wrote(device);
     runs_every_grid_size(device);
     refuses_bad_launches(device);
     refuses_endless_queues(device);
@@ -184,6 +185,23 @@ fn runs_pairs(device: &dyn Device) {
     for id in [a, c] {
         device.free(id).expect("free");
     }
+}
+
+/// Devices that keep a copy on the host must not bring back an old one.
+fn writes_beside_what_kernels_wrote(device: &dyn Device) {
+    let [src, dst] = [alloc(device, 300), alloc(device, 300)];
+    device.write(src, 0, &[3; 300]).expect("write");
+    device.write(dst, 0, &[0xEE; 300]).expect("write");
+    device.run(&[scale_add_launch(src, dst, 300, 2)]).expect("run");
+    let mut expected: Vec<u8> = (0..300).map(|i| scaled(3, 2, i)).collect();
+    for (offset, len) in [(70, 3), (0, 1), (127, 2), (64, 64), (299, 1)] {
+        device.write(dst, offset, &vec![0x11; len]).expect("write a part");
+        expected[offset..offset + len].fill(0x11);
+    }
+    assert_eq!(read(device, dst, 300), expected);
+    device.finish().expect("finish");
+    device.free(src).expect("free");
+    device.free(dst).expect("free");
 }
 
 fn runs_every_grid_size(device: &dyn Device) {

@@ -13,6 +13,9 @@ const NORMAL: u64 = 0;
 /// Emulation copies through its stack, so copies are made of parts.
 const COPY_BYTES_MAX: usize = 256 << 10;
 
+/// Cards are written and read by whole lines of this many bytes: not all engines take others.
+const LINE_BYTES: usize = 64;
+
 pub(crate) struct XrtCard {
     api: Api,
     device: Handle,
@@ -66,6 +69,16 @@ impl XrtCard {
         match offset.checked_add(bytes).is_some_and(|end| end <= buffer.bytes) {
             true => Ok(buffer),
             false => Err(Failure::new(Fault::Failed, format!("{bytes} bytes pass buffer {slot}"))),
+        }
+    }
+
+    /// Brings lines of a buffer to the card or from it.
+    fn sync(&self, handle: Handle, way: i32, offset: usize, bytes: usize) -> Outcome<()> {
+        // SAFETY: buffers are whole pages, so lines that a range inside touches are inside too.
+        match unsafe { (self.api.bo_sync)(handle, way, bytes, offset) } {
+            0 => Ok(()),
+            _ if way == TO_DEVICE => Err(failed("bring a buffer to the card")),
+            _ => Err(failed("bring a buffer from the card")),
         }
     }
 
@@ -124,6 +137,12 @@ impl XrtCard {
     }
 }
 
+/// The lines that a range touches: where the first begins and the last ends.
+fn lines(offset: usize, bytes: usize) -> (usize, usize) {
+    let first = offset - offset % LINE_BYTES;
+    (first, (offset + bytes).next_multiple_of(LINE_BYTES).max(first + LINE_BYTES))
+}
+
 impl Card for XrtCard {
     fn alloc(&mut self, slot: u64, bytes: usize) -> Outcome<()> {
         // SAFETY: the device is open; null means that there is no memory.
@@ -146,23 +165,25 @@ impl Card for XrtCard {
 
     fn write(&mut self, slot: u64, offset: usize, window: &Window, bytes: usize) -> Outcome<()> {
         let handle = self.range(slot, offset, bytes)?.handle;
+        let (first, end) = lines(offset, bytes);
+        // What lies around the range in its first and last line may have been changed by a kernel.
+        for (is_cut, line) in [(first != offset, first), (end != offset + bytes, end - LINE_BYTES)]
+        {
+            if is_cut {
+                self.sync(handle, FROM_DEVICE, line, LINE_BYTES)?;
+            }
+        }
         // SAFETY: the range is inside the buffer, and the window holds as many bytes.
         if unsafe { (self.api.bo_write)(handle, window.start().cast(), bytes, offset) } != 0 {
             return Err(failed("write"));
         }
-        // SAFETY: the range is inside the buffer.
-        match unsafe { (self.api.bo_sync)(handle, TO_DEVICE, bytes, offset) } {
-            0 => Ok(()),
-            _ => Err(failed("bring a buffer to the card")),
-        }
+        self.sync(handle, TO_DEVICE, first, end - first)
     }
 
     fn read(&mut self, slot: u64, offset: usize, window: &Window, bytes: usize) -> Outcome<()> {
         let handle = self.range(slot, offset, bytes)?.handle;
-        // SAFETY: the range is inside the buffer.
-        if unsafe { (self.api.bo_sync)(handle, FROM_DEVICE, bytes, offset) } != 0 {
-            return Err(failed("bring a buffer from the card"));
-        }
+        let (first, end) = lines(offset, bytes);
+        self.sync(handle, FROM_DEVICE, first, end - first)?;
         // SAFETY: the range is inside the buffer, and the window has room for as many bytes.
         match unsafe { (self.api.bo_read)(handle, window.start().cast(), bytes, offset) } {
             0 => Ok(()),

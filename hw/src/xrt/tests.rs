@@ -231,7 +231,7 @@ fn a_device_in_a_process_of_its_own_conforms() {
 fn large_contents_cross_in_parts() {
     let (_folder, setup) = fake("");
     let device = discover(&setup).remove(0);
-    let data: Vec<u8> = (0..2 * WINDOW_BYTES + 77).map(|i| (i * i >> 7) as u8).collect();
+    let data: Vec<u8> = (0..2 * WINDOW_BYTES + 77).map(|i| ((i * i) >> 7) as u8).collect();
     let id = device.alloc(data.len() + 5).unwrap();
     device.write(id, 3, &data).unwrap();
     let mut got = vec![0; data.len()];
