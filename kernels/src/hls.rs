@@ -7,7 +7,9 @@
 use std::path::{Path, PathBuf};
 
 use hw::Kernel;
+use hw::xrt::Setup;
 use hw::xrt::emulation::{Uncompiled, compile};
+use hw::xrt::rehearsal::{self, Names};
 use hw::xrt::xclbin::Xclbin;
 use hw::xrt::xclbin::metadata::{Described, image};
 
@@ -47,6 +49,20 @@ pub fn emulated(library: &Path) -> Result<Xclbin, Uncompiled> {
     let kernels: Vec<Described<'_>> =
         kernels().map(|kernel| Described { name: kernel.stem, params: kernel.params }).collect();
     Ok(image(&kernels, MEMORY_BYTES, code))
+}
+
+/// For tests: how to reach an emulated card with all of them; `None`, said aloud, where there is no
+/// XRT or no compiler.
+pub fn rehearsed(names: Names) -> Option<Setup> {
+    let folder = rehearsal::folder().unwrap_or_else(|error| panic!("no folder: {error}"));
+    match emulated(&folder.with_extension("so")) {
+        Ok(image) => rehearsal::setup(&image, names),
+        Err(Uncompiled::NoCompiler) => {
+            eprintln!("skipped: no g++; install it with ./tools.sh test");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
 }
 
 #[cfg(test)]

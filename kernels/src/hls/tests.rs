@@ -1,8 +1,6 @@
 use std::sync::LazyLock;
 
-use hw::xrt::emulation::Uncompiled;
-use hw::xrt::rehearsal::{self, Names};
-use hw::xrt::{Setup, XrtDevice, discover};
+use hw::xrt::{XrtDevice, discover};
 
 use super::*;
 
@@ -19,19 +17,8 @@ fn card() {
 }
 
 /// How to reach the emulated card, made ready once for all tests.
-static EMULATED: LazyLock<Option<Setup>> = LazyLock::new(|| {
-    let library = rehearsal::folder().unwrap().with_extension("so");
-    let image = match emulated(&library) {
-        Ok(image) => image,
-        Err(Uncompiled::NoCompiler) => {
-            eprintln!("skipped: no g++; install it with ./tools.sh test");
-            return None;
-        }
-        Err(error) => panic!("{error}"),
-    };
-    let names = Names { worker: "hls::tests::worker", card: "hls::tests::card" };
-    rehearsal::setup(&image, names)
-});
+static EMULATED: LazyLock<Option<Setup>> =
+    LazyLock::new(|| rehearsed(Names { worker: "hls::tests::worker", card: "hls::tests::card" }));
 
 /// The emulated card with all kernels that have a form for it; `None`, said aloud, without XRT.
 pub(crate) fn device() -> Option<XrtDevice> {

@@ -1,6 +1,5 @@
 //! The emulated FPGA card under the engine: what it lacks, and how it fails.
 
-use hw::xrt::emulation::Uncompiled;
 use hw::xrt::rehearsal::{self, Names};
 use hw::xrt::{Setup, XrtDevice, discover};
 
@@ -19,18 +18,10 @@ fn process() {
 }
 
 static EMULATED: std::sync::LazyLock<Option<Setup>> = std::sync::LazyLock::new(|| {
-    let library = rehearsal::folder().unwrap().with_extension("so");
-    let image = match kernels::hls::emulated(&library) {
-        Ok(image) => image,
-        Err(Uncompiled::NoCompiler) => {
-            eprintln!("skipped: no g++; install it with ./tools.sh test");
-            return None;
-        }
-        Err(error) => panic!("{error}"),
-    };
-    let names =
-        Names { worker: "engine::tests::card::worker", card: "engine::tests::card::process" };
-    rehearsal::setup(&image, names)
+    kernels::hls::rehearsed(Names {
+        worker: "engine::tests::card::worker",
+        card: "engine::tests::card::process",
+    })
 });
 
 /// The card that behaves so; `None`, said aloud, where there is no XRT.
