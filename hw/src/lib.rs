@@ -2,7 +2,8 @@
 //!
 //! A job reaches a [`Device`] as [`Command`]s over [`BufferId`]s, so that it can be built, counted
 //! and tested without hardware. Each vendor API lives in a file of its own ([`cpu`], [`opencl`],
-//! [`cuda`], [`xrt`]) and nowhere else. What a kernel computes is not known here: that is the `kernels` crate.
+//! [`cuda`], [`xrt`]) and nowhere else. What a kernel computes is not known here: that is the
+//! `kernels` crate.
 
 pub mod command;
 pub mod conformance;
@@ -100,7 +101,7 @@ fn is_wanted(info: &DeviceInfo, config: &Config) -> bool {
         Kind::Cuda => config.cuda,
         Kind::OpenCl => config.opencl,
         Kind::Xrt => config.xrt.is_some(),
-        Kind::Cpu => false,
+        Kind::Cpu | Kind::Ptx => false,
     }
 }
 

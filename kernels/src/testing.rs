@@ -36,9 +36,9 @@ fn devices<'a>(
 ) -> impl Iterator<Item = &'a Arc<dyn Device>> {
     let is_slow = |device: &Arc<dyn Device>| device.info().kind == hw::Kind::Ptx;
     let runs = |device: &Arc<dyn Device>| launches.iter().all(|l| device.info().runs(l.kernel));
-    DEVICES.iter().filter(move |device| {
-        runs(device) && (bytes <= PTX_BYTES_MAX || !is_slow(device))
-    })
+    DEVICES
+        .iter()
+        .filter(move |device| runs(device) && (bytes <= PTX_BYTES_MAX || !is_slow(device)))
 }
 
 /// Runs `check` on a few hundred random cases; a failure prints the case and how to repeat it.
