@@ -430,7 +430,10 @@ system_packages() {
     # Where one package is unknown, apt installs none: what only tests want goes by itself.
     local own=() extra=()
     for package in "${missing[@]}"; do
-        [[ " ${TEST_NEEDS[*]//|/ } " == *" $package "* ]] && extra+=("$package") || own+=("$package")
+        case " ${TEST_NEEDS[*]//|/ } " in
+            *" $package "*) extra+=("$package") ;;
+            *) own+=("$package") ;;
+        esac
     done
     [[ ${#own[@]} -eq 0 ]] || apt_install "${own[@]}" || true
     for package in "${extra[@]}"; do

@@ -1,4 +1,5 @@
-//! The software FPGA with the HLS kernels of this checkout, to try pipelines on "a card" where there
+//! The software FPGA with the HLS kernels of this checkout, to try pipelines on "a card" where
+//! there
 //! is none. Needs XRT (Debian: libxrt1) and g++.
 //!
 //!     cargo build -p edgescale-kernels --example software_fpga

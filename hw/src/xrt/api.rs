@@ -95,7 +95,8 @@ fn mapped() -> String {
     std::fs::read_to_string("/proc/self/maps").unwrap_or_default()
 }
 
-/// The version in the file name of the library: `2.13.0` of `libxrt_coreutil.so.2.13.0`; empty where
+/// The version in the file name of the library: `2.13.0` of `libxrt_coreutil.so.2.13.0`; empty
+/// where
 /// the name has none.
 fn version(maps: &str) -> String {
     let paths = maps.lines().filter_map(|line| line.split('/').next_back());

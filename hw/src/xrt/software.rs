@@ -73,7 +73,8 @@ impl Behaviour {
     }
 }
 
-/// The life of the device process: connects to the host that started it and serves it until it goes.
+/// The life of the device process: connects to the host that started it and serves it until it
+/// goes.
 pub fn serve() -> Result<()> {
     let words = std::env::var("EDGESCALE_SOFTWARE_FPGA").unwrap_or_default();
     let behaviour = Behaviour::parse(&words).map_err(Error::other)?;
