@@ -339,7 +339,7 @@ struct Limited {
 }
 
 impl Limited {
-    fn new(stems: &[&str]) -> Arc<dyn Device> {
+    fn device(stems: &[&str]) -> Arc<dyn Device> {
         let kernels = Some(stems.iter().map(|stem| stem.to_string()).collect());
         let info = hw::DeviceInfo {
             id: "xrt0".to_string(),
@@ -409,7 +409,7 @@ fn runs(engine: &EdgeAccelerate, ops: &str) -> Result<String> {
 
 #[test]
 fn a_job_goes_past_a_card_that_lacks_a_kernel_of_it() {
-    let engine = engine(vec![cpu(), Limited::new(&["gray", "half_size"])]);
+    let engine = engine(vec![cpu(), Limited::device(&["gray", "half_size"])]);
     assert_eq!(runs(&engine, "gray").unwrap(), "xrt0");
     assert_eq!(runs(&engine, "gray | half").unwrap(), "xrt0");
     assert_eq!(runs(&engine, "gray | half | sobel").unwrap(), "cpu0");
@@ -420,7 +420,7 @@ fn a_job_goes_past_a_card_that_lacks_a_kernel_of_it() {
 
 #[test]
 fn where_every_device_lacks_a_kernel_the_error_names_it() {
-    let engine = engine(vec![Limited::new(&["gray"])]);
+    let engine = engine(vec![Limited::device(&["gray"])]);
     let error = runs(&engine, "gray | half").unwrap_err().to_string();
     assert!(error.contains("xrt0 has no kernel half_size"), "{error}");
 }
