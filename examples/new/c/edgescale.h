@@ -1,5 +1,5 @@
-// What a handler in C is given, and what it may ask for: the worlds on-call, on-event and on-http of
-// EdgeScale's handlers/wit/app.wit, by the canonical ABI of WebAssembly components. Include it in
+// What a handler in C is given, and what it may ask for: the worlds on-call, on-event and on-http
+// of EdgeScale's handlers/wit/app.wit, by the canonical ABI of WebAssembly components. Include it in
 // one file. Define EDGESCALE_CALL, EDGESCALE_EVENT or EDGESCALE_HTTP before, for what you handle;
 // wit/world.wit names the same.
 //

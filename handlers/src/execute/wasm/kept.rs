@@ -1,6 +1,6 @@
 //! Instances that wait for their next invocation: those that serve several, for handlers that
-//! allow it, and fresh ones that were made ahead. Each holds a place of the pool; when there is none
-//! left, the one that waits longest makes room.
+//! allow it, and fresh ones that were made ahead. Each holds a place of the pool; when there is
+//! none left, the one that waits longest makes room.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
