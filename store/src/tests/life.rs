@@ -201,21 +201,33 @@ fn int(value: &Value) -> Option<i64> {
     }
 }
 
-/// Two fixed seeds and a new one each time, or the one in `STORE_SEED`.
-#[tokio::test]
-async fn nothing_acknowledged_is_lost_in_a_long_life() {
+/// Two fixed seeds and a new one each time, or the one in `STORE_SEED`. Side by side: a life
+/// mostly waits for its disk.
+#[test]
+fn nothing_acknowledged_is_lost_in_a_long_life() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     let seeds = number("STORE_SEED").map_or(vec![1, 2, crate::entropy() >> 32], |seed| vec![seed]);
     let steps = number("STORE_STEPS").unwrap_or(STEPS);
-    for seed in seeds {
+    let begin = |seed| {
         println!("seed {seed}, {steps} steps");
-        let mut life = Life::begin(seed).await;
-        for _ in 0..steps {
-            life.step().await;
-        }
-        life.crash().await;
-        assert!(life.done > steps / 8, "only {} changes were made", life.done);
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(live(seed, steps));
+        })
+    };
+    let lives: Vec<_> = seeds.into_iter().map(|seed| (seed, begin(seed))).collect();
+    for (seed, life) in lives {
+        life.join().unwrap_or_else(|_| panic!("the life of seed {seed} ended badly"));
     }
+}
+
+async fn live(seed: u64, steps: u64) {
+    let mut life = Life::begin(seed).await;
+    for _ in 0..steps {
+        life.step().await;
+    }
+    life.crash().await;
+    assert!(life.done > steps / 8, "only {} changes were made", life.done);
 }
 
 /// Flips, cuts and doubles bytes of everything that a store reads from its disk and objects: it may
