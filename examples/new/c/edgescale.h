@@ -1,7 +1,7 @@
 // What a handler in C is given, and what it may ask for: the worlds on-call, on-event and on-http
-// of EdgeScale's handlers/wit/app.wit, by the canonical ABI of WebAssembly components. Include it in
-// one file. Define EDGESCALE_CALL, EDGESCALE_EVENT or EDGESCALE_HTTP before, for what you handle;
-// wit/world.wit names the same.
+// of EdgeScale's handlers/wit/app.wit, by the canonical ABI of WebAssembly components. Include it
+// in one file. Define EDGESCALE_CALL, EDGESCALE_EVENT or EDGESCALE_HTTP before, for what you
+// handle; wit/world.wit names the same.
 //
 // Text that comes from here is yours until the handler returns, and is not ended by a zero.
 
