@@ -23,7 +23,7 @@ up: tools build handlers ## The same tree, kept running for you
 	@exec "$(EDGESCALE)" up
 
 steps: ## A million random steps of one store, with crashes, against a model; SEED=n for the same again
-	STORE_STEPS=1000000 STORE_SEED=$(or $(SEED),$(shell date +%s)) cargo test -p edgescale-store --lib \
+	STORE_STEPS=1000000 STORE_SEED=$(or $(SEED),$(shell date +%s)) cargo test --workspace --lib \
 		nothing_acknowledged_is_lost -- --nocapture
 
 bench: tools build ## Every kernel on every device of this machine

@@ -318,7 +318,7 @@ struct Shared {
     host: Arc<dyn Host>,
     cache: Arc<cache::Cache>,
     gates: gate::Gates,
-    wasm: Arc<wasm::Wasm>,
+    wasm: wasm::Wasm,
     processes: process::Processes,
 }
 
@@ -331,7 +331,7 @@ impl EdgeExecute {
         let runtime = guest_runtime(config.workers)?;
         let shared = Shared {
             gates: gate::Gates::new(config.queue_len_max),
-            wasm: Arc::new(wasm::Wasm::start(&config, Arc::clone(&cache), Arc::clone(&host))?),
+            wasm: wasm::Wasm::start(&config, Arc::clone(&cache), Arc::clone(&host))?,
             processes: process::Processes::start(
                 &config,
                 Arc::clone(&cache),

@@ -33,12 +33,6 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// The same handler before its next invocation.
-    pub(super) fn ahead(&self, deadline: Instant) -> Self {
-        let (invocation, trace) = Default::default();
-        Self { invocation, trace, deadline, ..self.clone() }
-    }
-
     /// Id of the `n`-th event an invocation publishes: handling the same input again publishes
     /// the same ids, so that whoever counts by id does not count twice.
     pub(super) fn publication_id(&self, n: u64) -> String {

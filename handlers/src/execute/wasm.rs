@@ -59,9 +59,7 @@ pub(super) struct Wasm {
     ticker: Ticker,
     /// One permit per instance the pool can hold.
     slots: Arc<Semaphore>,
-    /// Permits that must be left for an instance to be made ahead.
-    slots_left_min: usize,
-    /// Instances of handlers that keep theirs for a while, and those made ahead.
+    /// Instances of handlers that keep theirs for a while.
     waiting: Waiting,
     /// Compiling takes all cores; one at a time.
     compiling: tokio::sync::Mutex<()>,
@@ -91,7 +89,6 @@ impl Wasm {
             modules: Modules::default(),
             ticker,
             slots: Arc::new(Semaphore::new(config.instances_max as usize)),
-            slots_left_min: (config.instances_max - config.instances_max / 4) as usize,
             waiting: Waiting::default(),
             compiling: tokio::sync::Mutex::default(),
             reading: Arc::default(),
@@ -102,12 +99,6 @@ impl Wasm {
     #[cfg(test)]
     pub(super) fn fingerprint(&self) -> &str {
         &self.fingerprint
-    }
-
-    /// How many instances wait for an invocation.
-    #[cfg(test)]
-    pub(super) fn waiting(&self) -> usize {
-        self.waiting.len()
     }
 
     pub(super) fn is_installed(&self, digest: &Digest) -> bool {
@@ -166,10 +157,9 @@ impl Wasm {
     }
 
     /// Runs an installed component: in a fresh instance, unless the handler lets one serve
-    /// several invocations. What a fresh one costs is mostly spent when nobody waits for it: the
-    /// old one is taken down after the answer has gone, and the next one is made then.
+    /// several invocations.
     pub(super) async fn invoke(
-        self: &Arc<Self>,
+        &self,
         invocation: Invocation,
         caller: Caller,
         time: Time,
@@ -179,7 +169,8 @@ impl Wasm {
             .module(&target.digest)
             .ok_or_else(|| InvokeError::NotInstalled(target.digest.clone()))?;
         let serves_max = target.limits.reuse.unwrap_or(1);
-        let (mut store, mut instance, served, slot) = match self.waiting.take(&caller) {
+        let kept = if serves_max > 1 { self.waiting.take(&caller) } else { None };
+        let (mut store, mut instance, served, slot) = match kept {
             Some(mut kept) => {
                 kept.store.data_mut().turn_to(caller);
                 (kept.store, Some(kept.instance), kept.served, kept.slot)
@@ -197,44 +188,10 @@ impl Wasm {
         let served = served + 1;
         // Only who came back to its caller can be called again.
         let came_back = matches!(answer, Ok(_) | Err(InvokeError::GuestError(_)));
-        match instance.filter(|_| came_back) {
-            Some(instance) if served < serves_max => {
-                self.waiting.put(Kept { store, instance, served, slot });
-            }
-            Some(_) => self.renew(store, module, slot),
-            None => {}
+        if let Some(instance) = instance.filter(|_| came_back && served < serves_max) {
+            self.waiting.put(Kept { store, instance, served, slot });
         }
         answer
-    }
-
-    /// Takes an instance down and makes one for the next invocation, beside what goes on here.
-    fn renew(
-        self: &Arc<Self>,
-        store: Store<Guest>,
-        module: Arc<Module>,
-        slot: OwnedSemaphorePermit,
-    ) {
-        let wasm = Arc::clone(self);
-        tokio::spawn(async move {
-            let time = trial_time();
-            let caller = store.data().caller().ahead(time.deadline);
-            drop(store);
-            let has_room = wasm.slots.available_permits() >= wasm.slots_left_min;
-            if !has_room || wasm.waiting.has_enough(&caller) {
-                return;
-            }
-            let mut store = wasm.store(Guest::new(Arc::clone(&wasm.host), caller));
-            let mut made = None;
-            let started = wasm.run(&mut store, time, async |store: &mut Store<Guest>| {
-                made = Some(module.pre.instantiate_async(&mut *store).await?);
-                Ok(Ok(Answered::default()))
-            });
-            // One that cannot start says so when it is needed.
-            if let (Ok(_), Some(instance)) = (started.await, made) {
-                wasm.waiting.put(Kept { store, instance, served: 0, slot });
-                Waiting::end_idle_later(&wasm);
-            }
-        });
     }
 
     /// A place for one more instance; when there is none, one that waits makes room.
@@ -319,9 +276,10 @@ impl Wasm {
         component: &Component,
     ) -> Result<Arc<Module>, InvokeError> {
         let module = self.link(digest, component)?;
-        let time = trial_time();
+        let deadline = Instant::now() + Duration::from_millis(TRIAL_MS);
+        let time = Time { deadline, limit_ms: TRIAL_MS };
         let _slot = self.slot(time).await?;
-        let guest = Guest::new(Arc::clone(&self.host), trial_caller(digest, time.deadline));
+        let guest = Guest::new(Arc::clone(&self.host), trial_caller(digest, deadline));
         let mut store = self.store(guest);
         let trial = self.run(&mut store, time, async |store: &mut Store<Guest>| {
             let instance = module.pre.instantiate_async(&mut *store).await?;
@@ -397,12 +355,6 @@ fn cut(mut text: String) -> String {
         text.truncate(end);
     }
     text
-}
-
-/// How long an instance may take to start when no input waits for it.
-fn trial_time() -> Time {
-    let deadline = Instant::now() + Duration::from_millis(TRIAL_MS);
-    Time { deadline, limit_ms: TRIAL_MS }
 }
 
 fn trial_caller(digest: &Digest, deadline: Instant) -> Caller {

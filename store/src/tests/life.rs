@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::{Commit, Condition, Expect, Write};
 
-/// Steps of one run, unless `STORE_STEPS` says otherwise (`make steps` does a million).
-const STEPS: u64 = 150_000;
+/// Steps of one life, unless `STORE_STEPS` says otherwise: a million in all three.
+const STEPS: u64 = 333_334;
 const KEYS: u64 = 40;
 
 /// What a row shows: plain value and count, none for no row.

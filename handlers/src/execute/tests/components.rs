@@ -228,42 +228,6 @@ async fn an_instance_serves_as_often_as_its_handler_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_next_instance_is_made_ahead_and_ends_when_nobody_comes() {
-    let bench = Bench::new();
-    let wait_until = async |some: bool| {
-        let limit = Instant::now() + Duration::from_secs(20);
-        while (bench.execute.shared.wasm.waiting() > 0) != some {
-            assert!(Instant::now() < limit, "{} wait", bench.execute.shared.wasm.waiting());
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    let first = bench.install(CodeKind::Component, &event_component(SUCCEED)).await;
-    let second = Target { handler: "other".into(), ..first.clone() };
-    for _ in 0..10 {
-        bench.invoke(&first, event("x", "")).await.unwrap();
-        bench.invoke(&second, event("x", "")).await.unwrap();
-    }
-    wait_until(true).await;
-    wait_until(false).await;
-    bench.invoke(&first, event("x", "")).await.unwrap();
-    wait_until(true).await;
-    bench.execute.uninstall(&first.digest).unwrap();
-    assert_eq!(bench.execute.shared.wasm.waiting(), 0, "with its code it ends at once");
-
-    // One that breaks down has no follower, and a pool that is in use no idle ones.
-    let trap = bench.install(CodeKind::Component, &event_component("unreachable")).await;
-    bench.invoke(&trap, event("x", "")).await.unwrap_err();
-    let small = Bench::with(|config| config.instances_max = 1);
-    let only = small.install(CodeKind::Component, &event_component(SUCCEED)).await;
-    for n in 0..5 {
-        let other = Target { handler: format!("h{n}"), ..only.clone() };
-        small.invoke(&other, event("x", "")).await.unwrap();
-    }
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    assert_eq!((bench.execute.shared.wasm.waiting(), small.execute.shared.wasm.waiting()), (0, 0));
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn bad_code_is_refused_when_it_comes() {
     let bench = Bench::new();
     let nothing = component("");
