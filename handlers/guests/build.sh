@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the guests that tests run into the folder OUT; what is newer than its sources stays.
 #
-#   handlers/guests/build.sh OUT [js|py|messages|older|fetch|web]...
+#   handlers/guests/build.sh OUT [js|py|messages|older|topics|fetch|web|files]...
 #
 # Needs the tools that ./tools.sh installs (EDGESCALE_TOOLS names their folder).
 # Exit: 0 built, 1 failed, 2 usage.
@@ -18,7 +18,7 @@ main() {
     local out kind
     out="$(cd "$1" && pwd)"
     shift
-    [[ $# -gt 0 ]] || set -- js py messages older fetch web
+    [[ $# -gt 0 ]] || set -- js py messages older topics fetch web files
     for kind in "$@"; do
         "build_$kind" "$out"
     done
@@ -32,6 +32,7 @@ build_js() {
 
 build_messages() { build_stock "$1" messages; }
 build_older() { build_stock "$1" older; }
+build_topics() { build_stock "$1" topics; }
 
 # A component of a world of guests/stock/wit, from the file of the same name.
 build_stock() {
@@ -61,16 +62,35 @@ build_fetch() {
 }
 
 build_web() {
-    local out="$1/web.wasm" partial="$1/web.$$.tmp" wit="$1/web.$$.wit"
+    local out="$1/web.wasm" wit="$1/web.$$.wit"
     is_fresh "$out" "$here/stock/web.py" && return
     standard_wit "$wit" 0.2.12
-    (
-        cd "$here/stock"
-        PYTHONPATH="$TOOLS/componentize" "$(python)" -B "$TOOLS/componentize/bin/componentize-py" \
-            -d "$wit" -w web componentize web -o "$partial" >&2
-    )
+    componentize_py "$here/stock" "$wit" web web "$out"
     rm -rf "$wit"
-    mv "$partial" "$out"
+}
+
+# A component of wasi:blobstore, whose streams are those of wasi:io.
+build_files() {
+    local out="$1/files.wasm" wit="$1/files.$$.wit"
+    is_fresh "$out" "$here/stock/files.py" "$here"/stock/files/*.wit && return
+    standard_wit "$wit" 0.2.12
+    mkdir "$wit/deps/blobstore"
+    cp -r "$WIT" "$wit/deps/edgescale"
+    cp "$here/stock/files/blobstore.wit" "$wit/deps/blobstore/package.wit"
+    cp "$here/stock/files/world.wit" "$wit/world.wit"
+    componentize_py "$here/stock" "$wit" files files "$out"
+    rm -rf "$wit"
+}
+
+# componentize_py FOLDER WIT WORLD MODULE OUT
+componentize_py() {
+    local partial="$5.$$.tmp"
+    (
+        cd "$1"
+        PYTHONPATH="$TOOLS/componentize" "$(python)" -B "$TOOLS/componentize/bin/componentize-py" \
+            -d "$2" -w "$3" componentize "$4" -o "$partial" >&2
+    )
+    mv "$partial" "$5"
 }
 
 # The WIT of wasi:http/proxy, out of the snapshot that jco brings, under a version number of 0.2.
@@ -88,14 +108,9 @@ standard_wit() {
 }
 
 build_py() {
-    local out="$1/py.wasm" partial="$1/py.$$.tmp"
+    local out="$1/py.wasm"
     is_fresh "$out" "$here/python/probe.py" && return
-    (
-        cd "$here/python"
-        PYTHONPATH="$TOOLS/componentize" "$(python)" -B "$TOOLS/componentize/bin/componentize-py" \
-            -d "$WIT" -w on-call componentize probe -o "$partial" >&2
-    )
-    mv "$partial" "$out"
+    componentize_py "$here/python" "$WIT" on-call probe "$out"
 }
 
 node() {
@@ -108,10 +123,11 @@ python() {
 }
 
 is_fresh() {
-    local source
-    [[ -e "$1" ]] || return 1
-    for source in "$2" "$WIT"/*.wit "$here"/stock/wit/*.wit "${BASH_SOURCE[0]}"; do
-        [[ "$1" -nt "$source" ]] || return 1
+    local source out="$1"
+    shift
+    [[ -e "$out" ]] || return 1
+    for source in "$@" "$WIT"/*.wit "$here"/stock/wit/*.wit "${BASH_SOURCE[0]}"; do
+        [[ "$out" -nt "$source" ]] || return 1
     done
 }
 

@@ -36,6 +36,7 @@ use self::http::{HttpHead, HttpRequest};
 pub use self::outlet::{Outlet, Streamed};
 pub use self::process::{FenceRow, Hold, fence_report};
 use self::turn::{AbortOnDrop, Turn};
+pub use self::wasm::Compiler;
 use crate::Digest;
 use crate::binding::Bindings;
 use crate::manifest::{CodeKind, Limits};
@@ -43,6 +44,8 @@ use crate::settings::Settings;
 
 /// Longest code that is accepted.
 pub const CODE_BYTES_MAX: usize = 64 << 20;
+/// Below it, optimising takes a fraction of a second.
+const BASELINE_BYTES_MIN: usize = 1 << 20;
 
 /// How EdgeExecute is set up.
 #[derive(Clone, Debug)]
@@ -53,6 +56,9 @@ pub struct Config {
     pub workers: usize,
     /// Component instances that may live at once.
     pub instances_max: u32,
+    /// Components of at least so many bytes are first compiled in haste, and optimised while
+    /// that form serves.
+    pub baseline_bytes_min: usize,
     /// Invocations of one handler that may wait for a place.
     pub queue_len_max: usize,
     /// Interpreter for `python` handlers, looked up in `PATH` unless absolute.
@@ -85,6 +91,7 @@ impl Config {
             cache_dir: cache_dir.into(),
             workers: cores.max(2),
             instances_max: 128,
+            baseline_bytes_min: BASELINE_BYTES_MIN,
             queue_len_max: 1024,
             python: program("python3"),
             python_packages: tools.join("py"),
@@ -318,7 +325,7 @@ struct Shared {
     host: Arc<dyn Host>,
     cache: Arc<cache::Cache>,
     gates: gate::Gates,
-    wasm: wasm::Wasm,
+    wasm: Arc<wasm::Wasm>,
     processes: process::Processes,
 }
 
@@ -331,7 +338,7 @@ impl EdgeExecute {
         let runtime = guest_runtime(config.workers)?;
         let shared = Shared {
             gates: gate::Gates::new(config.queue_len_max),
-            wasm: wasm::Wasm::start(&config, Arc::clone(&cache), Arc::clone(&host))?,
+            wasm: Arc::new(wasm::Wasm::start(&config, Arc::clone(&cache), Arc::clone(&host))?),
             processes: process::Processes::start(
                 &config,
                 Arc::clone(&cache),
@@ -364,6 +371,17 @@ impl EdgeExecute {
     /// Whether code is ready to run.
     pub fn is_installed(&self, digest: &Digest) -> bool {
         self.shared.wasm.is_installed(digest) || self.shared.processes.is_installed(digest)
+    }
+
+    /// Which compiler made the code of a component that serves now; none if it is not installed
+    /// here, or is no component.
+    pub fn compiler(&self, digest: &Digest) -> Option<Compiler> {
+        self.shared.wasm.compiler(digest)
+    }
+
+    /// How many components serve by code of each compiler.
+    pub fn compiled_by(&self) -> [(Compiler, usize); 2] {
+        self.shared.wasm.compiled_by()
     }
 
     /// Forgets code, in memory and on disk. Invocations that run keep it until they end.

@@ -43,6 +43,10 @@ impl Door {
             out.histogram(family, &labels, &times);
         }
         out.report(&node.report().await);
+        for (compiler, count) in node.execute.compiled_by() {
+            let labels = [("compiler", compiler.name().to_owned())];
+            out.add("gauge", "edgescale_components", &labels, count as f64);
+        }
         let status = node.store.status();
         let waiting = status.seq.saturating_sub(status.parent_seq);
         let climbing = if node.bus.site().parent().is_some() { waiting } else { 0 };

@@ -1,5 +1,6 @@
 //! What a handler may ask of its node: the store, the bus, the accelerators, within its grants.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -261,6 +262,20 @@ impl Host for Doors {
     async fn get_blob(&self, caller: &Caller, key: &str) -> Result<Option<Bytes>, HostError> {
         let (behind, found) = (self.behind()?, key.parse().map_err(of_store)?);
         let work = async { behind.store.get_blob(&found).await.map_err(of_store) };
+        behind.in_store(caller, "blob get", key, work).await
+    }
+
+    async fn get_blob_range(
+        &self,
+        caller: &Caller,
+        key: &str,
+        range: Range<u64>,
+    ) -> Result<Option<Bytes>, HostError> {
+        let (behind, found) = (self.behind()?, key.parse().map_err(of_store)?);
+        let work = async {
+            let Range { start, end } = range;
+            behind.store.get_blob_range(&found, start, end).await.map_err(of_store)
+        };
         behind.in_store(caller, "blob get", key, work).await
     }
 

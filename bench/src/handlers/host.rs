@@ -1,5 +1,6 @@
 //! A node that has nothing: every write succeeds and is forgotten.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use accel::{Frame, Output, Pipeline};
@@ -55,6 +56,10 @@ impl Host for Idle {
     }
 
     async fn get_blob(&self, _: &Caller, _: &str) -> Answer<Option<Bytes>> {
+        Ok(None)
+    }
+
+    async fn get_blob_range(&self, _: &Caller, _: &str, _: Range<u64>) -> Answer<Option<Bytes>> {
         Ok(None)
     }
 

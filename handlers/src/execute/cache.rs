@@ -51,6 +51,11 @@ impl Cache {
         (Digest::of(&bytes) == *digest).then_some(bytes)
     }
 
+    /// Length of the source, in bytes.
+    pub(super) fn source_len(&self, digest: &Digest) -> Option<usize> {
+        Some(fs::metadata(self.source_path(digest)).ok()?.len() as usize)
+    }
+
     /// Keeps the compiled form of a component for the engine named `engine`. It is handed out
     /// again when it is sealed.
     pub(super) fn put_compiled(

@@ -1,6 +1,7 @@
 //! What a handler may ask of its node. Everything outside the sandbox stands behind [`Host`], and
 //! each request names its [`Caller`] first, so that grants are checked in one place.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -181,6 +182,14 @@ pub trait Host: Send + Sync + 'static {
 
     /// The bytes under a key.
     async fn get_blob(&self, caller: &Caller, key: &str) -> Result<Option<Bytes>, HostError>;
+
+    /// Some of the bytes under a key, clipped to its end.
+    async fn get_blob_range(
+        &self,
+        caller: &Caller,
+        key: &str,
+        range: Range<u64>,
+    ) -> Result<Option<Bytes>, HostError>;
 
     /// Publishes an event within the app.
     async fn publish(&self, caller: &Caller, event: Publication) -> Result<(), HostError>;

@@ -2,12 +2,15 @@
 //! those made from JavaScript and Python, and Lambda functions, want `.tools`.
 
 mod bound;
+mod compilers;
 mod components;
 mod doorcam;
+mod files;
 mod host;
 mod hostile;
 mod lambda;
 mod languages;
+mod messages;
 mod outside;
 mod runtimes;
 mod secrets;

@@ -1,6 +1,7 @@
 //! What a handler may ask of its node, where there is no node: a store of its own, published
 //! events that are only noted, and calls within the app.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use async_trait::async_trait;
@@ -91,6 +92,16 @@ impl Host for LocalHost {
     async fn get_blob(&self, _: &Caller, key: &str) -> Result<Option<Bytes>, HostError> {
         let key = key.parse().map_err(of_store)?;
         self.store.get_blob(&key).await.map_err(of_store)
+    }
+
+    async fn get_blob_range(
+        &self,
+        _: &Caller,
+        key: &str,
+        range: Range<u64>,
+    ) -> Result<Option<Bytes>, HostError> {
+        let key = key.parse().map_err(of_store)?;
+        self.store.get_blob_range(&key, range.start, range.end).await.map_err(of_store)
     }
 
     async fn publish(&self, _: &Caller, event: Publication) -> Result<(), HostError> {

@@ -1,6 +1,7 @@
 //! A node in memory: tables are maps, events and log lines are kept in the order they came.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use async_trait::async_trait;
@@ -206,6 +207,19 @@ impl Host for Memory {
         let is_key = key.starts_with("sha256-");
         let missing = || HostError::Invalid(format!("{key:?} is no key of a blob"));
         is_key.then(|| self.state().blobs.get(key).cloned()).ok_or_else(missing)
+    }
+
+    async fn get_blob_range(
+        &self,
+        caller: &Caller,
+        key: &str,
+        range: Range<u64>,
+    ) -> Result<Option<Bytes>, HostError> {
+        let blob = self.get_blob(caller, key).await?;
+        Ok(blob.map(|blob| {
+            let at = |at: u64| (at as usize).min(blob.len());
+            blob.slice(at(range.start)..at(range.end))
+        }))
     }
 
     async fn publish(&self, _: &Caller, event: Publication) -> Result<(), HostError> {

@@ -28,6 +28,7 @@ fn javascript() -> Option<Vec<u8>> {
 /// One code folder for all tests of this file, so that the guest is compiled once.
 pub(super) fn shared_cache(config: &mut Config) {
     config.cache_dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guests/code");
+    config.baseline_bytes_min = usize::MAX;
 }
 
 async fn probe() -> Option<(Bench, Target)> {

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 use wasmtime::Engine;
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -14,9 +15,9 @@ use self::bindings::edgescale::app::{accelerate, bus, config, log, store, types}
 use super::limits::MemoryLimit;
 use super::outgoing::Outgoing;
 use super::output::Output;
-use super::{config as wasi_config, keyvalue, logging, messaging};
+use super::{blobstore, config as wasi_config, keyvalue, logging, messaging, topics};
 use crate::execute::lines::{Lines, Log};
-use crate::execute::{Caller, Host, HostError, Level, Publication, Row, Scan};
+use crate::execute::{Answered, Caller, Host, HostError, Level, Publication, Row, Scan};
 
 pub(super) use self::bindings::edgescale::app::inputs;
 
@@ -40,7 +41,9 @@ pub(super) struct Guest {
     pub(super) table: ResourceTable,
     pub(super) log: Log,
     /// The answer to a call, where it comes as a message of its own.
-    pub(super) reply: Option<Bytes>,
+    pub(super) reply: Option<Answered>,
+    /// A permit for each body of `wasi:blobstore` that may be open.
+    pub(super) bodies: Arc<Semaphore>,
     published: u64,
     /// Made when the guest first asks for it: many never do.
     wasi: Option<WasiCtx>,
@@ -70,6 +73,8 @@ pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
     wasi_config::add_to_linker(&mut linker)?;
     logging::add_to_linker(&mut linker)?;
     messaging::add_to_linker(&mut linker)?;
+    topics::add_to_linker(&mut linker)?;
+    blobstore::add_to_linker(&mut linker)?;
     Ok(linker)
 }
 
@@ -81,6 +86,7 @@ impl Guest {
             host,
             table: ResourceTable::new(),
             reply: None,
+            bodies: Arc::new(Semaphore::new(blobstore::BODIES_MAX)),
             published: 0,
             wasi: None,
             http: WasiHttpCtx::new(),

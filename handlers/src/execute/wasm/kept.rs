@@ -2,7 +2,7 @@
 //! of the pool; when there is none left, the one that waits longest makes room.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -10,6 +10,7 @@ use wasmtime::Store;
 use wasmtime::component::Instance;
 
 use super::guest::Guest;
+use super::module::Module;
 use crate::Digest;
 use crate::execute::Caller;
 use crate::execute::started::StartedFor;
@@ -18,6 +19,8 @@ use crate::execute::started::StartedFor;
 pub(super) struct Kept {
     pub(super) store: Store<Guest>,
     pub(super) instance: Instance,
+    /// What it is an instance of.
+    pub(super) module: Arc<Module>,
     /// Invocations that it has had.
     pub(super) served: u32,
     pub(super) slot: OwnedSemaphorePermit,

@@ -22,6 +22,16 @@ impl MemoryLimit {
         Self { left: (limit_mb as usize) << 20, was_hit: false }
     }
 
+    /// Counts bytes that the host keeps for the guest.
+    pub(super) fn hold(&mut self, bytes: usize) -> wasmtime::Result<()> {
+        self.take(bytes).map(drop)
+    }
+
+    /// They are kept no longer.
+    pub(super) fn release(&mut self, bytes: usize) {
+        self.left = self.left.saturating_add(bytes);
+    }
+
     fn take(&mut self, bytes: usize) -> wasmtime::Result<bool> {
         match self.left.checked_sub(bytes) {
             Some(left) => {

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use wasmtime::component::{ComponentType, Lift, Linker, Lower};
 
 use super::guest::Guest;
@@ -43,12 +42,14 @@ pub(super) fn media_type(body: &[u8]) -> &'static str {
     }
 }
 
-/// What a call gets: the message that went to its reply subject.
-pub(super) fn answer(handled: Result<(), String>, reply: Option<Bytes>) -> Answer {
+/// What a call gets: the message that the guest answered with, or why there is none.
+pub(super) fn answer(
+    handled: Result<(), String>,
+    reply: Option<Answered>,
+    missing: &str,
+) -> Answer {
     handled.map_err(InvokeError::GuestError)?;
-    let missing = || InvokeError::GuestError("it published nothing to reply-to".to_owned());
-    let body = reply.ok_or_else(missing)?;
-    Ok(Answered::call(media_type(&body).to_owned(), body))
+    reply.ok_or_else(|| InvokeError::GuestError(missing.to_owned()))
 }
 
 pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
@@ -86,7 +87,8 @@ impl Guest {
     /// What goes to the subject of answers is the answer; anything else is an event.
     async fn send(&mut self, message: BrokerMessage) -> Result<(), String> {
         if message.subject == REPLY_SUBJECT {
-            self.reply = Some(message.body.into());
+            let kind = media_type(&message.body).to_owned();
+            self.reply = Some(Answered::call(kind, message.body.into()));
             return Ok(());
         }
         let id = self.next_publication();

@@ -1,6 +1,8 @@
 //! What an installed component can be started by: the functions of `wit/app.wit`, or those of
 //! stock worlds. Its own exports say which.
 
+use std::sync::Arc;
+
 use wasmtime::Store;
 use wasmtime::component::{
     Component, ComponentExportIndex, ComponentNamedList, Instance, InstancePre, Lift, Linker,
@@ -9,7 +11,8 @@ use wasmtime::component::{
 
 use super::guest::{Guest, Picture, inputs};
 use super::messaging::{self, BrokerMessage};
-use super::web;
+use super::runner::Runner;
+use super::{topics, web};
 use crate::execute::http::{HttpHead, HttpRequest};
 use crate::execute::{Answer, Answered, Connection, Event, Input, InvokeError, Outlet, Request};
 
@@ -24,15 +27,18 @@ enum Entrance {
     Web,
     /// `wasmcloud:messaging`, for events and calls.
     Message,
+    /// `wasi:messaging`, likewise.
+    Topic,
 }
 
-const ENTRANCES: [Entrance; 6] = [
+const ENTRANCES: [Entrance; 7] = [
     Entrance::Event,
     Entrance::Call,
     Entrance::Frame,
     Entrance::Http,
     Entrance::Web,
     Entrance::Message,
+    Entrance::Topic,
 ];
 
 impl Entrance {
@@ -45,6 +51,7 @@ impl Entrance {
             Self::Http => (None, "handle-http"),
             Self::Web => (Some("wasi:http/incoming-handler@0.2.0"), "handle"),
             Self::Message => (Some("wasmcloud:messaging/handler@0.2.0"), "handle-message"),
+            Self::Topic => (Some("wasi:messaging/incoming-handler@0.2.0-draft"), "handle"),
         }
     }
 
@@ -66,18 +73,24 @@ impl Entrance {
 
 /// A component, ready to be instantiated.
 pub(super) struct Module {
+    /// What compiled it, and runs it.
+    pub(super) runner: Arc<Runner>,
     pub(super) pre: InstancePre<Guest>,
     found: [Option<ComponentExportIndex>; ENTRANCES.len()],
 }
 
 impl Module {
-    pub(super) fn new(linker: &Linker<Guest>, component: &Component) -> wasmtime::Result<Self> {
+    pub(super) fn new(
+        runner: Arc<Runner>,
+        linker: &Linker<Guest>,
+        component: &Component,
+    ) -> wasmtime::Result<Self> {
         let found = ENTRANCES.map(|entrance| entrance.find(component));
         if found.iter().all(Option::is_none) {
             let names = ENTRANCES.map(Entrance::name).join(", ");
             wasmtime::bail!("it exports none of {names}");
         }
-        Ok(Self { pre: linker.instantiate_pre(component)?, found })
+        Ok(Self { runner, pre: linker.instantiate_pre(component)?, found })
     }
 
     /// Names of what it can be started by.
@@ -118,6 +131,9 @@ impl Module {
                 Entrance::Message => {
                     instance.get_typed_func::<(BrokerMessage,), Handled>(&mut *store, index)?;
                 }
+                Entrance::Topic => {
+                    instance.get_typed_func::<TopicParams, TopicResults>(&mut *store, index)?;
+                }
             }
         }
         Ok(())
@@ -136,10 +152,12 @@ impl Module {
         let has_result = !store.data().caller().target.bindings.outputs.is_empty();
         let wanted = match &input {
             Input::Event(_) if has_result => {
-                [Entrance::Call, Entrance::Message, Entrance::Web].as_slice()
+                [Entrance::Call, Entrance::Message, Entrance::Topic, Entrance::Web].as_slice()
             }
-            Input::Event(_) => &[Entrance::Event, Entrance::Message, Entrance::Web],
-            Input::Call(_) => &[Entrance::Call, Entrance::Message, Entrance::Web],
+            Input::Event(_) => {
+                &[Entrance::Event, Entrance::Message, Entrance::Topic, Entrance::Web]
+            }
+            Input::Call(_) => &[Entrance::Call, Entrance::Message, Entrance::Topic, Entrance::Web],
             Input::Http(_) => &[Entrance::Http, Entrance::Web],
             Input::Frame(..) => &[Entrance::Frame],
         };
@@ -161,6 +179,7 @@ impl Module {
         match entrance {
             Entrance::Web => serve(store, started, index, input, outlet).await,
             Entrance::Message => receive(store, started, index, input).await,
+            Entrance::Topic => receive_topic(store, started, index, input).await,
             _ => own(store, started, index, input, attempt).await,
         }
     }
@@ -173,6 +192,8 @@ type HttpParams = (inputs::HttpRequest,);
 type HttpResults = (Result<inputs::HttpResponse, String>,);
 type FrameParams = (inputs::Connection, Resource<Picture>);
 type Handled = (Result<(), String>,);
+type TopicParams = (Resource<topics::Message>,);
+type TopicResults = (Result<(), topics::Error>,);
 
 /// By a function of `wit/app.wit`.
 async fn own(
@@ -223,10 +244,33 @@ async fn receive(
             store.data_mut().reply = None;
             let params = (BrokerMessage::from(request),);
             let handled = call(store, instance, index, params).await?;
-            Ok(messaging::answer(handled, store.data_mut().reply.take()))
+            let missing = "it published nothing to reply-to";
+            Ok(messaging::answer(handled, store.data_mut().reply.take(), missing))
         }
         Input::Http(_) | Input::Frame(..) => Ok(Ok(Answered::default())),
     }
+}
+
+/// By `wasi:messaging/incoming-handler`.
+async fn receive_topic(
+    store: &mut Store<Guest>,
+    instance: Instance,
+    index: &ComponentExportIndex,
+    input: Input,
+) -> wasmtime::Result<Answer> {
+    let (message, is_call) = match input {
+        Input::Event(event) => (topics::Message::from(event), false),
+        Input::Call(request) => (topics::Message::from(request), true),
+        Input::Http(_) | Input::Frame(..) => return Ok(Ok(Answered::default())),
+    };
+    store.data_mut().reply = None;
+    let params: TopicParams = (store.data_mut().table.push(message)?,);
+    let handled: Result<(), topics::Error> = call(store, instance, index, params).await?;
+    let handled = handled.map_err(topics::Error::text);
+    Ok(match is_call {
+        true => messaging::answer(handled, store.data_mut().reply.take(), "it sent no reply"),
+        false => nothing(handled),
+    })
 }
 
 /// By `wasi:http/incoming-handler`.

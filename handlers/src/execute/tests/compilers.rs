@@ -1,0 +1,155 @@
+//! Two compilers, one after the other: what each makes serves, and changing over loses nothing.
+
+use super::components::{SUCCEED, component, echo_component, event_component};
+use super::*;
+
+/// Everything is compiled in haste first.
+fn hasty() -> Bench {
+    Bench::with(|config| config.baseline_bytes_min = 0)
+}
+
+async fn until_optimised(execute: &EdgeExecute, digest: &Digest) {
+    let started = Instant::now();
+    while execute.compiler(digest) != Some(Compiler::Optimising) {
+        assert!(started.elapsed() < Duration::from_secs(60), "it was never optimised");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Names of the files of compiled code.
+fn compiled(dir: &std::path::Path) -> Vec<String> {
+    let files = std::fs::read_dir(dir.join("compiled")).unwrap();
+    let mut names: Vec<String> =
+        files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn optimised_code_takes_over_and_no_invocation_is_lost() {
+    let bench = hasty();
+    // Slow to compile, so that some of the calls surely find the baseline's code.
+    let filler: String = (0..4_000)
+        .map(|n| format!("(func (param i32) (result i32) (i32.mul (local.get 0) (i32.const {n})))"))
+        .collect();
+    let body = format!("{SUCCEED}) {filler} (func {SUCCEED} drop");
+    let bytes = event_component(&body);
+    let mut kept = bench.install(CodeKind::Component, &bytes).await;
+    assert_eq!(bench.execute.compiler(&kept.digest), Some(Compiler::Baseline));
+    kept.limits.reuse = Some(100);
+    let fresh = Target { handler: "fresh".into(), ..kept.clone() };
+    let fresh = Target { limits: Limits::default(), ..fresh };
+    let (mut early, mut late) = (0, 0);
+    while late < 50 {
+        match bench.execute.compiler(&kept.digest) {
+            Some(Compiler::Baseline) => early += 1,
+            _ => late += 1,
+        }
+        for target in [&kept, &fresh] {
+            bench.invoke(target, event("x", "{}")).await.unwrap();
+        }
+    }
+    assert!(early > 0, "no call found the baseline's code");
+    let counts = bench.execute.compiled_by();
+    assert_eq!(counts, [(Compiler::Baseline, 0), (Compiler::Optimising, 1)]);
+    let files = compiled(&bench._dir.path().join("code"));
+    let engine = bench.execute.shared.wasm.fingerprint();
+    assert_eq!(files.len(), 2, "code and seal of the optimising compiler: {files:?}");
+    assert!(files.iter().all(|file| file.contains(engine)), "{files:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_form_is_sealed_and_used_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let host: Arc<dyn Host> = Arc::new(Memory::default());
+    let start = |baseline_bytes_min: usize| {
+        let mut config = Config::new(dir.path(), tools());
+        (config.instances_max, config.baseline_bytes_min) = (4, baseline_bytes_min);
+        EdgeExecute::start(config, Arc::clone(&host)).unwrap()
+    };
+    let bytes = Bytes::from(echo_component());
+    let digest = Digest::of(&bytes);
+    let code = Code { digest: digest.clone(), kind: CodeKind::Component, bytes };
+    let echo = target(digest.clone(), CodeKind::Component);
+    let hold = |execute: &EdgeExecute| Arc::clone(&execute.shared.wasm).hold_behind();
+
+    // Stopped before it was optimised.
+    let execute = start(0);
+    let held = hold(&execute).await;
+    assert!(execute.install(code.clone()).await.unwrap().compiled);
+    drop((execute, held));
+    let baseline = compiled(dir.path());
+    assert_eq!(baseline.len(), 2, "{baseline:?}");
+
+    let execute = start(0);
+    let held = hold(&execute).await;
+    let again = execute.reinstall(&digest, CodeKind::Component).await.unwrap().unwrap();
+    assert!(!again.compiled, "the baseline's code was there");
+    assert_eq!(execute.compiler(&digest), Some(Compiler::Baseline));
+    let reply = execute.invoke(invocation(&echo, request("any", "[1]"))).await.unwrap();
+    assert_eq!(&reply.body[..], b"[1]");
+    drop(held);
+    until_optimised(&execute, &digest).await;
+    let optimised = compiled(dir.path());
+    assert!(optimised.iter().all(|file| !baseline.contains(file)), "{optimised:?}");
+    drop(execute);
+
+    // The baseline's form, under the key of the other engine, is no code of that engine.
+    let execute = start(0);
+    execute.reinstall(&digest, CodeKind::Component).await.unwrap().unwrap();
+    assert_eq!(execute.compiler(&digest), Some(Compiler::Optimising));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_baseline_compiler_cannot_do_is_optimised_at_once() {
+    let bench = hasty();
+    // A tail call, and bytes that are nothing to either.
+    let body = format!("(return_call $self)) (func $self (result i32) {SUCCEED}");
+    let handler = bench.install(CodeKind::Component, &event_component(&body)).await;
+    assert_eq!(bench.execute.compiler(&handler.digest), Some(Compiler::Optimising));
+    bench.invoke(&handler, event("x", "{}")).await.unwrap();
+
+    let nothing = component("");
+    let digest = Digest::of(&nothing);
+    let code = Code { digest, kind: CodeKind::Component, bytes: nothing.into() };
+    let error = bench.execute.install(code).await.unwrap_err();
+    assert!(error.to_string().contains("exports none"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn baseline_guests_are_bounded_like_others() {
+    let bench = hasty();
+    let _held = Arc::clone(&bench.execute.shared.wasm).hold_behind().await;
+    let spin = event_component("(loop $l (br $l)) unreachable");
+    let mut spinner = bench.install(CodeKind::Component, &spin).await;
+    spinner.limits = Limits { timeout_ms: 100, ..Limits::default() };
+    let error = bench.invoke(&spinner, event("x", "")).await.unwrap_err();
+    assert_eq!(error, InvokeError::Timeout { limit_ms: 100 });
+
+    let grow = "(loop $l (drop (memory.grow (i32.const 16))) (br $l)) unreachable";
+    let mut grower = bench.install(CodeKind::Component, &event_component(grow)).await;
+    grower.limits = Limits { memory_mb: 8, ..Limits::default() };
+    let error = bench.invoke(&grower, event("x", "")).await.unwrap_err();
+    assert_eq!(error, InvokeError::OutOfMemory { limit_mb: 8 });
+
+    let bad = bench.install(CodeKind::Component, &event_component("unreachable")).await;
+    match bench.invoke(&bad, event("x", "")).await.unwrap_err() {
+        InvokeError::GuestTrap { message, .. } => assert!(message.contains("unreachable")),
+        other => panic!("{other}"),
+    }
+    let all = [&spinner, &grower, &bad].map(|target| bench.execute.compiler(&target.digest));
+    assert_eq!(all, [Some(Compiler::Baseline); 3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn code_that_goes_while_it_is_optimised_stays_gone() {
+    let bench = hasty();
+    let held = Arc::clone(&bench.execute.shared.wasm).hold_behind().await;
+    let echo = bench.install(CodeKind::Component, &echo_component()).await;
+    bench.execute.uninstall(&echo.digest).unwrap();
+    drop(held);
+    // Its turn comes and ends before this one.
+    drop(Arc::clone(&bench.execute.shared.wasm).hold_behind().await);
+    assert!(!bench.execute.is_installed(&echo.digest));
+    assert_eq!(compiled(&bench._dir.path().join("code")), Vec::<String>::new());
+}

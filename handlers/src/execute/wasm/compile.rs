@@ -1,0 +1,308 @@
+//! How code becomes a module: from an earlier compilation, or by a compiler. What would compile for
+//! long is first made by the baseline compiler, which serves at once, and made again behind it by
+//! the optimising one, at low priority; instances that begin from then on are of that code. Each
+//! form has a file and a seal of its own.
+
+use std::sync::{Arc, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use wasmtime::component::Component;
+use wasmtime::{Engine, Store};
+
+use super::guest::Guest;
+use super::module::Module;
+use super::runner::{Compiler, Runner};
+use super::{Wasm, trial_caller};
+use crate::Digest;
+use crate::execute::{Answered, Code, InvokeError, Time, bad_code};
+
+/// How long a component may take to start when it is installed.
+const TRIAL_MS: u64 = 5_000;
+/// Least priority that Linux knows.
+const NICE: libc::c_int = 19;
+
+impl Wasm {
+    /// Makes code ready; tells what it exports and whether it had to be compiled.
+    pub(in crate::execute) async fn install(
+        self: &Arc<Self>,
+        code: &Code,
+    ) -> Result<(Vec<String>, bool), InvokeError> {
+        if let Some(module) = self.module(&code.digest) {
+            return Ok((module.exports(), false));
+        }
+        let _turn = self.compiling.lock().await;
+        if let Some(exports) = self.load(&code.digest, code.bytes.len())? {
+            return Ok((exports, false));
+        }
+        let quick = self.make_quickly(code).await;
+        let is_quick = quick.is_some();
+        let module = match quick {
+            Some(module) => module,
+            None => self.make(&self.optimising, code, Haste::Now).await?,
+        };
+        let exports = self.take_in(&code.digest, module);
+        if is_quick {
+            self.optimise_behind(code.digest.clone());
+        }
+        Ok((exports, true))
+    }
+
+    /// Makes code ready that was compiled before; tells what it exports, or that it was not.
+    pub(in crate::execute) async fn reinstall(
+        self: &Arc<Self>,
+        digest: &Digest,
+    ) -> Result<Option<Vec<String>>, InvokeError> {
+        if let Some(module) = self.module(digest) {
+            return Ok(Some(module.exports()));
+        }
+        let _turn = self.compiling.lock().await;
+        self.load(digest, self.cache.source_len(digest).unwrap_or(0))
+    }
+
+    fn take_in(&self, digest: &Digest, module: Arc<Module>) -> Vec<String> {
+        let exports = module.exports();
+        let mut modules = self.modules.write().unwrap_or_else(PoisonError::into_inner);
+        modules.insert(digest.clone(), module);
+        exports
+    }
+
+    /// An earlier compilation from disk, the better one if there are two.
+    fn load(
+        self: &Arc<Self>,
+        digest: &Digest,
+        source_len: usize,
+    ) -> Result<Option<Vec<String>>, InvokeError> {
+        if let Some(component) = self.load_of(&self.optimising, digest) {
+            let module = self.optimising.link(digest, &component)?;
+            return Ok(Some(self.take_in(digest, module)));
+        }
+        let Some(baseline) = self.baseline_for(source_len) else { return Ok(None) };
+        let Some(component) = self.load_of(&baseline, digest) else { return Ok(None) };
+        let exports = self.take_in(digest, baseline.link(digest, &component)?);
+        self.optimise_behind(digest.clone());
+        Ok(Some(exports))
+    }
+
+    /// One form of it from disk. Whatever is wrong with it, compiling anew mends it. It serves at
+    /// once, and is read whole beside that: a disk that has lost bits is found out.
+    fn load_of(&self, runner: &Arc<Runner>, digest: &Digest) -> Option<Component> {
+        let refuse = |why: &dyn std::fmt::Display| {
+            tracing::warn!(%digest, "compiled code is refused and made anew: {why:#}");
+            None
+        };
+        match self.cache.compiled(digest, &runner.fingerprint) {
+            Ok(path) => match runner.deserialize(&path?) {
+                Ok(component) => {
+                    self.read_whole(digest.clone(), runner.fingerprint.clone());
+                    Some(component)
+                }
+                Err(error) => refuse(&error),
+            },
+            Err(why) => refuse(&why),
+        }
+    }
+
+    fn read_whole(&self, digest: Digest, engine: String) {
+        let cache = Arc::clone(&self.cache);
+        let (modules, reading) = (Arc::clone(&self.modules), Arc::clone(&self.reading));
+        tokio::spawn(async move {
+            let _turn = reading.lock().await;
+            let read = tokio::task::spawn_blocking(move || {
+                let Err(why) = cache.check_compiled(&digest, &engine) else { return };
+                let mut modules = modules.write().unwrap_or_else(PoisonError::into_inner);
+                // Not if it serves no longer: its file may be gone by now.
+                if modules.get(&digest).is_some_and(|module| module.runner.fingerprint == engine) {
+                    modules.remove(&digest);
+                    tracing::error!(%digest, "compiled code is given up and made anew: {why}");
+                    cache.remove_compiled(&digest, &engine);
+                }
+            });
+            read.await
+        });
+    }
+
+    /// The baseline compiler, for code that is worth it, on machines that it knows. It lives as
+    /// long as code of it is installed.
+    fn baseline_for(&self, source_len: usize) -> Option<Arc<Runner>> {
+        if source_len < self.baseline_bytes_min {
+            return None;
+        }
+        let mut baseline = self.baseline.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(runner) = baseline.upgrade() {
+            return Some(runner);
+        }
+        match Runner::start(Compiler::Baseline, self.instances_max) {
+            Ok(runner) => {
+                let runner = Arc::new(runner);
+                *baseline = Arc::downgrade(&runner);
+                Some(runner)
+            }
+            Err(error) => {
+                tracing::info!("no baseline compiler on this machine: {error}");
+                None
+            }
+        }
+    }
+
+    /// By the baseline compiler, if that is worth it and can be done.
+    async fn make_quickly(&self, code: &Code) -> Option<Arc<Module>> {
+        let runner = self.baseline_for(code.bytes.len())?;
+        let (digest, started) = (&code.digest, Instant::now());
+        match self.make(&runner, code, Haste::Now).await {
+            Ok(module) => {
+                let took_ms = started.elapsed().as_millis() as u64;
+                tracing::info!(%digest, took_ms, "baseline code serves; it is optimised meanwhile");
+                Some(module)
+            }
+            Err(why) => {
+                tracing::info!(%digest, "not for the baseline compiler, optimised at once: {why}");
+                None
+            }
+        }
+    }
+
+    /// Compiles code, tries that it starts, and seals what came of it.
+    async fn make(
+        &self,
+        runner: &Arc<Runner>,
+        code: &Code,
+        haste: Haste,
+    ) -> Result<Arc<Module>, InvokeError> {
+        let engine = &runner.fingerprint;
+        let component = self.compile(runner, code, haste).await?;
+        let tried = self.try_out(runner, &code.digest, &component).await;
+        let module = tried.inspect_err(|_| self.cache.remove_compiled(&code.digest, engine))?;
+        self.cache
+            .seal_compiled(&code.digest, engine)
+            .map_err(|error| InvokeError::Node(format!("code {}: {error}", code.digest)))?;
+        Ok(module)
+    }
+
+    async fn compile(
+        &self,
+        runner: &Runner,
+        code: &Code,
+        haste: Haste,
+    ) -> Result<Component, InvokeError> {
+        let (engine, bytes) = (runner.engine.clone(), code.bytes.clone());
+        let work = tokio::task::spawn_blocking(move || match haste {
+            Haste::Now => engine.precompile_component(&bytes),
+            Haste::Behind => precompile_behind(&engine, &bytes),
+        });
+        let compiled = work
+            .await
+            .map_err(|_| bad_code(&code.digest, "the compiler broke down over it"))?
+            .map_err(|error| bad_code(&code.digest, format!("not a component: {error:#}")))?;
+        let path = self
+            .cache
+            .put_compiled(&code.digest, &runner.fingerprint, &compiled)
+            .map_err(|error| InvokeError::Node(format!("code {}: {error}", code.digest)))?;
+        // Made a moment ago by this engine: what keeps it from being loaded is the code itself.
+        runner
+            .deserialize(&path)
+            .map_err(|error| bad_code(&code.digest, format!("asks for too much: {error:#}")))
+    }
+
+    /// Starts an instance once, so that code which cannot start or whose functions have other
+    /// types is refused when it comes, not when the first event does.
+    async fn try_out(
+        &self,
+        runner: &Arc<Runner>,
+        digest: &Digest,
+        component: &Component,
+    ) -> Result<Arc<Module>, InvokeError> {
+        let module = runner.link(digest, component)?;
+        let deadline = Instant::now() + Duration::from_millis(TRIAL_MS);
+        let time = Time { deadline, limit_ms: TRIAL_MS };
+        let _slot = self.slot(time).await?;
+        let guest = Guest::new(Arc::clone(&self.host), trial_caller(digest, deadline));
+        let mut store = runner.store(guest);
+        let trial = runner.run(&mut store, time, async |store: &mut Store<Guest>| {
+            let instance = module.pre.instantiate_async(&mut *store).await?;
+            module.check_types(&instance, store)?;
+            Ok(Ok(Answered::default()))
+        });
+        match trial.await {
+            Ok(_) => Ok(module),
+            Err(error) => Err(bad_code(digest, format!("does not start: {error}"))),
+        }
+    }
+
+    /// Makes optimised code of what serves already, and lets that serve.
+    fn optimise_behind(self: &Arc<Self>, digest: Digest) {
+        let this = Arc::downgrade(self);
+        let turns = Arc::clone(&self.behind);
+        tokio::spawn(async move {
+            let _turn = turns.lock().await;
+            let started = Instant::now();
+            match optimise(&this, &digest).await {
+                Ok(true) => {
+                    let took_ms = started.elapsed().as_millis() as u64;
+                    tracing::info!(%digest, took_ms, "optimised code serves from now on");
+                }
+                Ok(false) => {}
+                Err(why) => tracing::warn!(%digest, "baseline code goes on to serve: {why}"),
+            }
+        });
+    }
+
+    /// Puts optimised code in place of what serves, unless it was uninstalled meanwhile.
+    fn swap(&self, digest: &Digest, module: Arc<Module>) -> bool {
+        {
+            let mut modules = self.modules.write().unwrap_or_else(PoisonError::into_inner);
+            let Some(place) = modules.get_mut(digest) else {
+                self.cache.remove_compiled(digest, &self.optimising.fingerprint);
+                return false;
+            };
+            let before = std::mem::replace(place, module);
+            self.cache.remove_compiled(digest, &before.runner.fingerprint);
+        }
+        // Instances that wait are of the earlier code.
+        self.waiting.forget(digest);
+        true
+    }
+}
+
+async fn optimise(wasm: &Weak<Wasm>, digest: &Digest) -> Result<bool, InvokeError> {
+    // Gone means that the node stops.
+    let Some(wasm) = wasm.upgrade() else { return Ok(false) };
+    if wasm.module(digest).is_none() {
+        return Ok(false);
+    }
+    let (cache, wanted) = (Arc::clone(&wasm.cache), digest.clone());
+    let read = tokio::task::spawn_blocking(move || cache.source(&wanted)).await;
+    let Ok(Some(bytes)) = read else {
+        return Err(InvokeError::Node("its source is not in the code folder any more".to_owned()));
+    };
+    let kind = crate::manifest::CodeKind::Component;
+    let code = Code { digest: digest.clone(), kind, bytes: Bytes::from(bytes) };
+    let module = wasm.make(&wasm.optimising, &code, Haste::Behind).await?;
+    Ok(wasm.swap(digest, module))
+}
+
+/// Who waits for a compiler.
+#[derive(Clone, Copy)]
+enum Haste {
+    /// Somebody's first request: it may have every core.
+    Now,
+    /// Nobody.
+    Behind,
+}
+
+/// On half of the cores, by threads that let all others go first.
+fn precompile_behind(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Vec<u8>> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = rayon::ThreadPoolBuilder::new()
+        .num_threads((cores / 2).max(1))
+        .thread_name(|_| "optimise".to_owned())
+        .start_handler(|_| go_last())
+        .build();
+    threads.map_err(wasmtime::Error::new)?.install(|| engine.precompile_component(bytes))
+}
+
+#[allow(unsafe_code)]
+fn go_last() {
+    // SAFETY: takes numbers only. On Linux, "process 0" is the calling thread alone.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+}

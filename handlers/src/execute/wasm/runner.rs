@@ -1,0 +1,192 @@
+//! A compiler and what runs its code: the engine with its pool, the linker, the clock. There are
+//! two of them: one compiles fast, the other for speed, and neither can run the other's code.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use wasmtime::component::{Component, Linker};
+use wasmtime::{
+    Config as EngineConfig, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig,
+    Store, Strategy, Trap, UpdateDeadline, WasmBacktrace,
+};
+use wasmtime_wasi::I32Exit;
+
+use super::guest::{self, Guest};
+use super::module::Module;
+use super::ticker::Ticker;
+use crate::Digest;
+use crate::execute::turn::give_way;
+use crate::execute::{Answer, InvokeError, Time, bad_code};
+
+/// Largest memory of one instance, whatever its handler's limit says.
+const MEMORY_BYTES_MAX: usize = 1 << 30;
+/// Memory that stays with a slot between invocations.
+const KEEP_BYTES: usize = 4 << 20;
+/// How much of a trap's text and backtrace is passed on.
+const TRAP_TEXT_MAX: usize = 8 << 10;
+
+/// What made a component's machine code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compiler {
+    /// In one pass, in a quarter of the time; the code runs at less than half the speed.
+    Baseline,
+    /// With all that is known of optimising.
+    Optimising,
+}
+
+impl Compiler {
+    /// Its lower-case name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Baseline => "baseline",
+            Self::Optimising => "optimising",
+        }
+    }
+}
+
+pub(super) struct Runner {
+    pub(super) compiler: Compiler,
+    pub(super) engine: Engine,
+    /// Names the engine's kind of machine code.
+    pub(super) fingerprint: String,
+    linker: Linker<Guest>,
+    ticker: Ticker,
+}
+
+impl Runner {
+    pub(super) fn start(compiler: Compiler, instances_max: u32) -> Result<Self, InvokeError> {
+        let node = |error: wasmtime::Error| {
+            InvokeError::Node(format!("{} wasm engine: {error:#}", compiler.name()))
+        };
+        let engine = Engine::new(&engine_config(compiler, instances_max)).map_err(node)?;
+        let linker = guest::linker(&engine).map_err(node)?;
+        let ticker = Ticker::start(engine.clone())
+            .map_err(|error| InvokeError::Node(format!("guest clock: {error}")))?;
+        Ok(Self { compiler, fingerprint: fingerprint(&engine), linker, engine, ticker })
+    }
+
+    /// Code ready to be instantiated; says why it cannot be.
+    pub(super) fn link(
+        self: &Arc<Self>,
+        digest: &Digest,
+        component: &Component,
+    ) -> Result<Arc<Module>, InvokeError> {
+        let linked = Module::new(Arc::clone(self), &self.linker, component);
+        linked
+            .map(Arc::new)
+            .map_err(|error| bad_code(digest, format!("not a component for edgescale: {error:#}")))
+    }
+
+    pub(super) fn store(&self, guest: Guest) -> Store<Guest> {
+        let mut store = Store::new(&self.engine, guest);
+        store.limiter(|guest| &mut guest.memory);
+        store.epoch_deadline_callback(|context| {
+            if Instant::now() >= context.data().caller().deadline {
+                return Err(wasmtime::Error::new(TimedOut));
+            }
+            Ok(UpdateDeadline::YieldCustom(1, Box::pin(give_way())))
+        });
+        store
+    }
+
+    /// One invocation: bounded, then explained.
+    pub(super) async fn run(
+        &self,
+        store: &mut Store<Guest>,
+        time: Time,
+        body: impl AsyncFnOnce(&mut Store<Guest>) -> wasmtime::Result<Answer>,
+    ) -> Answer {
+        let _running = self.ticker.enter();
+        store.set_epoch_deadline(1);
+        let outcome = tokio::time::timeout_at(time.deadline.into(), body(store)).await;
+        store.data().finish_output();
+        match outcome {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => Err(explain(&error, store.data(), time)),
+            Err(_) => Err(time.out()),
+        }
+    }
+
+    #[allow(unsafe_code)]
+    pub(super) fn deserialize(&self, path: &Path) -> wasmtime::Result<Component> {
+        // SAFETY: the file is one this program wrote with `precompile_component`, in a folder that
+        // only its owner can enter, and its seal was looked at just before.
+        unsafe { Component::deserialize_file(&self.engine, path) }
+    }
+}
+
+/// The guest computed beyond its deadline.
+#[derive(Debug, thiserror::Error)]
+#[error("time limit reached")]
+struct TimedOut;
+
+fn explain(error: &wasmtime::Error, guest: &Guest, time: Time) -> InvokeError {
+    if guest.memory.was_hit {
+        return InvokeError::OutOfMemory { limit_mb: guest.caller().target.limits.memory_mb };
+    }
+    if error.is::<TimedOut>() || error.downcast_ref() == Some(&Trap::Interrupt) {
+        return time.out();
+    }
+    if error.is::<wasmtime::PoolConcurrencyLimitError>() {
+        return InvokeError::Overloaded { retry_after_ms: time.limit_ms };
+    }
+    let mut message = match error.downcast_ref::<I32Exit>() {
+        Some(exit) => format!("exited with status {}", exit.0),
+        None => error.root_cause().to_string(),
+    };
+    let last_words = guest.last_words();
+    if !last_words.is_empty() {
+        message = format!("{message}: {last_words}");
+    }
+    let backtrace = error.downcast_ref::<WasmBacktrace>().map(ToString::to_string);
+    InvokeError::GuestTrap { message: cut(message), backtrace: cut(backtrace.unwrap_or_default()) }
+}
+
+fn cut(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().find(|(at, _)| *at >= TRAP_TEXT_MAX) {
+        text.truncate(end);
+    }
+    text
+}
+
+/// Components may hold many core instances: one made from Python has 68.
+fn engine_config(compiler: Compiler, instances_max: u32) -> EngineConfig {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(instances_max)
+        .total_core_instances(instances_max.saturating_mul(80))
+        .total_memories(instances_max.saturating_mul(2))
+        .total_tables(instances_max.saturating_mul(8))
+        .total_stacks(instances_max)
+        .max_core_instances_per_component(120)
+        .max_tables_per_component(20)
+        .max_memories_per_component(10)
+        .max_component_instance_size(8 << 20)
+        .max_core_instance_size(8 << 20)
+        .max_memory_size(MEMORY_BYTES_MAX)
+        .table_elements(200_000)
+        .linear_memory_keep_resident(KEEP_BYTES)
+        .table_keep_resident(1 << 20)
+        .async_stack_keep_resident(64 << 10)
+        .max_unused_warm_slots(instances_max)
+        .pagemap_scan(Enabled::Auto);
+    let mut config = EngineConfig::new();
+    config
+        .strategy(match compiler {
+            Compiler::Baseline => Strategy::Winch,
+            Compiler::Optimising => Strategy::Cranelift,
+        })
+        .epoch_interruption(true)
+        .memory_init_cow(true)
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    config
+}
+
+fn fingerprint(engine: &Engine) -> String {
+    let mut hasher = DefaultHasher::new();
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}
