@@ -17,6 +17,8 @@ use tokio::net::TcpStream;
 pub use self::address::is_public;
 pub use self::grant::{GRANTS_MAX, HostGrant};
 
+/// Requests of one invocation.
+pub const REQUESTS_MAX: u32 = 64;
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 4;
 /// How long one of them may take to accept.

@@ -9,6 +9,7 @@
 mod fence;
 mod gateway;
 mod lambda;
+mod outside;
 mod pieces;
 mod program;
 mod spawn;

@@ -16,6 +16,7 @@ mod runtimes;
 mod secrets;
 mod stock;
 mod streamed;
+mod ways_out;
 
 use std::path::PathBuf;
 

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -12,15 +12,16 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::ListenerExt;
 use bytes::Bytes;
 use serde::Deserialize;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{lock, pieces, state};
+use super::{lock, outside, pieces, state};
 use crate::execute::http::{self, HttpHead};
 use crate::execute::{AbortOnDrop, Caller, Host, Outlet, Target};
 
@@ -67,6 +68,16 @@ pub(super) struct Server {
     _task: AbortOnDrop<()>,
 }
 
+/// What a process knows its server by.
+pub(super) struct Names {
+    /// Host and port.
+    pub(super) address: String,
+    /// Shown by who asks for the app's tables.
+    pub(super) token: String,
+    /// Shown to the proxy, where others could reach it as well.
+    pub(super) proxy_token: Option<String>,
+}
+
 /// What the routes share.
 pub(super) struct Shared {
     pub(super) host: Arc<dyn Host>,
@@ -75,6 +86,14 @@ pub(super) struct Shared {
     pub(super) caller: Mutex<Caller>,
     /// Events published by the invocation that runs.
     pub(super) published: AtomicU64,
+    /// Requests to other hosts that it has made.
+    pub(super) asked: AtomicU32,
+    /// Changes when an invocation is over.
+    pub(super) ends: watch::Sender<u64>,
+    /// Host and port of this server, as the process knows them.
+    pub(super) address: String,
+    /// What a request to the proxy must show, where others could reach it as well.
+    pub(super) proxy_token: Option<String>,
     jobs: tokio::sync::Mutex<mpsc::Receiver<Job>>,
     open: Mutex<HashMap<String, Waiting>>,
     count: AtomicU64,
@@ -83,7 +102,7 @@ pub(super) struct Shared {
 impl Server {
     pub(super) fn start(
         listener: std::net::TcpListener,
-        token: String,
+        names: Names,
         host: Arc<dyn Host>,
         caller: Caller,
     ) -> io::Result<Self> {
@@ -91,9 +110,13 @@ impl Server {
         let (jobs, receiver) = mpsc::channel(1);
         let shared = Arc::new(Shared {
             host,
-            token,
+            token: names.token,
             caller: Mutex::new(caller),
             published: AtomicU64::new(0),
+            asked: AtomicU32::new(0),
+            ends: watch::Sender::new(0),
+            address: names.address,
+            proxy_token: names.proxy_token,
             jobs: tokio::sync::Mutex::new(receiver),
             open: Mutex::default(),
             count: AtomicU64::new(0),
@@ -127,6 +150,7 @@ fn router(shared: Arc<Shared>) -> Router {
         .nest("/2018-06-01/runtime", runtime)
         .nest("/edgescale/v1", state::router())
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(Arc::clone(&shared), outside::let_out))
         .with_state(shared)
 }
 
@@ -137,6 +161,7 @@ async fn next(State(shared): State<Arc<Shared>>) -> Response {
     let id = format!("{:08x}-{number:08x}", std::process::id());
     let headers = headers(&id, &job.caller);
     shared.published.store(0, Ordering::Relaxed);
+    shared.asked.store(0, Ordering::Relaxed);
     *lock(&shared.caller) = job.caller;
     lock(&shared.open).insert(id, job.waiting);
     (headers, job.payload).into_response()
@@ -187,6 +212,8 @@ async fn init_error(State(shared): State<Arc<Shared>>, body: Bytes) -> StatusCod
 impl Shared {
     fn finish(&self, id: &str, result: Result<Done, Failure>) -> StatusCode {
         let Some(waiting) = lock(&self.open).remove(id) else { return StatusCode::BAD_REQUEST };
+        // What was asked outside of for it goes with it.
+        self.ends.send_modify(|count| *count += 1);
         // Nobody may wait any more: the time limit struck in between.
         let _ = waiting.reply.send(result);
         StatusCode::ACCEPTED

@@ -23,6 +23,8 @@ const JS_PACKAGE: &str =
     "{\"name\": \"edgescale\", \"type\": \"module\", \"main\": \"index.js\"}\n";
 /// Speaks the Runtime API for JavaScript functions that bring no client of their own.
 const JS_START: &str = include_str!("start.mjs");
+/// Lets JavaScript functions ask other hosts.
+const JS_OUTSIDE: &str = include_str!("outside.mjs");
 /// The stock client for JavaScript, in an archive that brings it: its version 4, and those before.
 const JS_STOCK: [&str; 2] =
     ["node_modules/aws-lambda-ric/index.mjs", "node_modules/aws-lambda-ric/bin/index.mjs"];
@@ -45,11 +47,13 @@ pub(super) struct Programs {
 
 impl Programs {
     pub(super) fn new(config: &Config, cache: Arc<Cache>) -> std::io::Result<Self> {
-        let all = [PYTHON_MODULE, PYTHON_START, PYTHON_WSGI, JS_MODULE, JS_START].concat();
+        let python = [PYTHON_MODULE, PYTHON_START, PYTHON_WSGI].concat();
+        let all = [python.as_str(), JS_MODULE, JS_START, JS_OUTSIDE].concat();
         let digest = Digest::of(all.as_bytes());
         cache.unpack(&digest, "edgescale.py", PYTHON_MODULE.as_bytes())?;
         cache.unpack(&digest, "start.py", PYTHON_START.as_bytes())?;
         cache.unpack(&digest, "wsgi.py", PYTHON_WSGI.as_bytes())?;
+        cache.unpack(&digest, "outside.mjs", JS_OUTSIDE.as_bytes())?;
         let own = cache.unpack(&digest, "start.mjs", JS_START.as_bytes())?;
         let js_module = cache.beside_code("node_modules/edgescale")?;
         std::fs::write(js_module.join("package.json"), JS_PACKAGE)?;

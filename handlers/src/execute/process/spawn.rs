@@ -73,6 +73,12 @@ impl Program {
         self
     }
 
+    /// Puts an argument before all others.
+    pub(super) fn with_option(mut self, option: String) -> Self {
+        self.arguments.insert(0, option);
+        self
+    }
+
     /// Whether it has this environment variable, or may not have it.
     pub(super) fn has(&self, name: &str) -> bool {
         let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';

@@ -11,9 +11,9 @@ use tokio::process::Child;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use super::fence::PORT;
-use super::lambda::{self, Done, Failure, Job, Server, Waiting};
-use super::lock;
+use super::lambda::{self, Done, Failure, Job, Names, Server, Waiting};
 use super::spawn::{Program, Spawned, Spawner, kill_group};
+use super::{lock, outside};
 use crate::execute::lines::{Lines, Log};
 use crate::execute::{AbortOnDrop, Caller, Host, InvokeError, Level, Outlet, Target, Time};
 use crate::manifest::CodeKind;
@@ -192,6 +192,11 @@ impl Door {
         address.map_or(PORT, |address| address.port())
     }
 
+    /// What the process shows to its proxy: in a network of its own nobody else can ask.
+    fn proxy_token(&self) -> Option<&str> {
+        self.outside.as_ref().map(|_| self.token.as_str())
+    }
+
     fn serve(
         self,
         inside: Option<TcpListener>,
@@ -199,8 +204,10 @@ impl Door {
         caller: Caller,
     ) -> io::Result<Server> {
         let missing = || io::Error::other("the process has no socket");
+        let proxy_token = self.proxy_token().map(str::to_owned);
         let listener = inside.or(self.outside).ok_or_else(missing)?;
-        Server::start(listener, self.token, host, caller)
+        let names = Names { address: self.address, token: self.token, proxy_token };
+        Server::start(listener, names, host, caller)
     }
 }
 
@@ -209,7 +216,24 @@ fn describe(program: Program, door: &Door, target: &Target, settings: &Settings)
     let program = settings.all().fold(program, |program, (name, value)| {
         if program.has(name) { program } else { program.with(name, value) }
     });
+    let proxy = outside::address(&door.address, door.proxy_token());
+    let program = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"]
+        .into_iter()
+        .fold(program, |program, name| program.with(name, &proxy));
+    let program = match target.kind {
+        // Its virtual machine takes properties and no environment, and no token.
+        CodeKind::Java => ["http", "https"].into_iter().fold(program, |program, scheme| {
+            let (host, port) = door.address.split_once(':').unwrap_or_default();
+            program
+                .with_option(format!("-D{scheme}.proxyHost={host}"))
+                .with_option(format!("-D{scheme}.proxyPort={port}"))
+        }),
+        _ => program,
+    };
     program
+        .with("NO_PROXY", &door.address)
+        .with("no_proxy", &door.address)
+        .with("NODE_USE_ENV_PROXY", "1")
         .with("AWS_LAMBDA_RUNTIME_API", &door.address)
         .with("AWS_LAMBDA_FUNCTION_NAME", &target.handler)
         .with("AWS_LAMBDA_FUNCTION_VERSION", target.revision.to_string())

@@ -9,7 +9,7 @@ use super::*;
 use crate::outbound::tests::{Told, grants};
 
 /// A web server at the loopback whose answers lie by path: a body, or where to look instead.
-async fn server(answers: &'static [(&'static str, &'static str)]) -> u16 {
+pub(super) async fn server(answers: &'static [(&'static str, &'static str)]) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {

@@ -20,10 +20,8 @@ use wasmtime_wasi_http::io::TokioIo;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use crate::execute::{AbortOnDrop, Caller, Host};
-use crate::outbound::Refusal;
+use crate::outbound::{REQUESTS_MAX, Refusal};
 
-/// Requests of one invocation.
-const REQUESTS_MAX: u32 = 64;
 /// How long each wait of a request may take, unless the guest says less.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 

@@ -1,0 +1,261 @@
+//! Processes that ask other hosts, by the libraries that their languages have: let out only where
+//! the grants say, through the one port they have.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+
+use super::lambda::ask;
+use super::outside::server;
+use super::runtimes::js;
+use super::*;
+use crate::outbound::tests::{Told, grants};
+
+const PYTHON: &str = r#"
+import os, socket, ssl, urllib.error, urllib.request
+
+unverified = ssl._create_unverified_context()
+
+def get(url, data=None):
+    try:
+        with urllib.request.urlopen(url, data=data, context=unverified, timeout=10) as answer:
+            return [answer.status, answer.read().decode()]
+    except urllib.error.HTTPError as error:
+        return [error.code, error.read().decode().strip()]
+    except OSError as error:
+        return str(error)
+
+kept = []
+
+def handler(event, context):
+    name, data = event["name"], event.get("data")
+    if name == "get":
+        return get(data)
+    if name == "post":
+        return get(data, b"body")
+    if name == "direct":
+        try:
+            socket.create_connection(tuple(data), timeout=3).close()
+            return "connected"
+        except OSError as error:
+            return type(error).__name__
+    if name == "many":
+        return [get(data)[0] for _ in range(66)]
+    if name == "raw":
+        host, port = os.environ["AWS_LAMBDA_RUNTIME_API"].split(":")
+        kept.append(socket.create_connection((host, int(port)), timeout=10))
+        kept[-1].sendall(data.encode())
+        return kept[-1].recv(4096).decode()
+    if name == "kept":
+        kept[-1].settimeout(10)
+        return kept[-1].recv(10).decode()
+    if name == "proxy":
+        names = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"]
+        return [os.environ[name] for name in names]
+"#;
+
+const NODE: &[u8] = br#"
+import http from "node:http";
+import https from "node:https";
+import net from "node:net";
+
+function get(module, url) {
+  return new Promise((resolve) => {
+    module.get(url, { rejectUnauthorized: false }, (response) => {
+      let text = "";
+      response.on("data", (part) => { text += part; });
+      response.on("end", () => resolve([response.statusCode, text]));
+    }).on("error", (error) => resolve(error.message));
+  });
+}
+
+export const handler = async ({ name, data }) => {
+  process.env.NODE_TLS_REJECT_UNAUTHORIZED = "0";
+  switch (name) {
+    case "http": return get(http, data);
+    case "https": return get(https, data);
+    case "fetch": {
+      try {
+        const answer = await fetch(data);
+        return [answer.status, await answer.text()];
+      } catch (error) {
+        return error.cause?.message ?? error.message;
+      }
+    }
+    case "direct": return new Promise((resolve) => {
+      const socket = net.connect(data[1], data[0], () => resolve("connected"));
+      socket.on("error", (error) => resolve(error.code));
+    });
+  }
+};
+"#;
+
+/// The same over TLS: says "secret" to whoever asks.
+async fn secure_server() -> u16 {
+    let made = rcgen::generate_simple_self_signed(["open.test".to_owned()]).unwrap();
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    tokio::spawn(async move {
+        loop {
+            let stream = listener.accept().await.unwrap().0;
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let mut got = [0; 4096];
+            let _ = stream.read(&mut got).await;
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\nconnection: close\r\n\r\nsecret";
+            let _ = stream.write_all(answer).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    port
+}
+
+fn told() -> Told {
+    Told::default()
+        .answers("open.test", &[&["127.0.0.1"]])
+        .answers("inside.test", &[&["10.0.0.1"]])
+        .answers("closed.test", &[&["127.0.0.1"]])
+}
+
+async fn python(bench: &Bench) -> Option<Target> {
+    if !has_tool("py/awslambdaric") {
+        return None;
+    }
+    let mut target = bench.install(CodeKind::Python, PYTHON.as_bytes()).await;
+    target.entry = Some("main.handler".into());
+    target.limits.timeout_ms = 20_000;
+    Some(target)
+}
+
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn urllib_gets_out_only_where_the_grants_say() {
+    let bench = Bench::new();
+    let Some(target) = python(&bench).await else { return };
+    let _ = bench.host.resolver.set(told());
+    let plain = server(&[("/", "welcome"), ("/away", "-> http://inside.test:PORT/")]).await;
+    let secure = secure_server().await;
+    let get = async |url: &str| ask(&bench, &target, "get", &quoted(url)).await.to_string();
+    let (open, tls) =
+        (format!("http://open.test:{plain}/"), format!("https://open.test:{secure}/"));
+
+    let denied =
+        format!("open.test:{plain} is not granted; write \\\"open.test\\\" under [grants] hosts");
+    assert_eq!(get(&open).await, format!("[403,\"{denied}\"]"));
+    let said = get(&tls).await;
+    let line = format!("403 open.test:{secure} is not granted; write \\\"open.test\\\" under");
+    assert!(said.contains(&line), "{said}");
+    assert!(bench.host.state().refused.iter().all(|kind| *kind == "not granted"));
+
+    let named = [format!("*.test:{plain}"), format!("*.test:{secure}")];
+    bench.host.state().hosts = grants(&named.each_ref().map(String::as_str));
+    let inside = get(&open).await;
+    assert!(inside.starts_with("[403,\"open.test is at 127.0.0.1, which is no public"), "{inside}");
+
+    let net = [format!("127.0.0.1:{plain}"), format!("127.0.0.1:{secure}")];
+    bench.host.state().hosts = grants(&[&named[0], &named[1], &net[0], &net[1]]);
+    assert_eq!(get(&open).await, "[200,\"welcome\"]");
+    assert_eq!(get(&tls).await, "[200,\"secret\"]");
+    let posted = ask(&bench, &target, "post", &quoted(&open)).await;
+    assert_eq!(posted.to_string(), "[200,\"welcome\"]");
+    // A redirect is a request like any other.
+    let away = get(&format!("{open}away")).await;
+    assert!(away.contains("inside.test is at 10.0.0.1, which is no public address"), "{away}");
+    let nowhere = get(&format!("http://nowhere.test:{plain}/")).await;
+    assert!(nowhere.starts_with("[502,\"nowhere.test: no address"), "{nowhere}");
+    let metadata = get("http://169.254.169.254/latest").await;
+    assert!(metadata.starts_with("[403,\"169.254.169.254:80 is not granted"), "{metadata}");
+
+    // The proxy is the only way.
+    for host in ["127.0.0.1", "open.test"] {
+        let direct = serde_json::json!([host, plain]).to_string();
+        let direct = ask(&bench, &target, "direct", &direct).await.to_string();
+        assert!(!direct.contains("connected"), "{host}: {direct}");
+    }
+    let many = ask(&bench, &target, "many", &quoted(&open)).await;
+    let many: Vec<u64> = serde_json::from_value(many).unwrap();
+    assert_eq!(many, [[200; 64].as_slice(), &[403; 2]].concat());
+    assert_eq!(get(&open).await, "[200,\"welcome\"]", "each invocation has its own count");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_ends_with_its_invocation() {
+    let bench = Bench::new();
+    let Some(target) = python(&bench).await else { return };
+    let _ = bench.host.resolver.set(told());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    bench.host.state().hosts =
+        grants(&[&format!("open.test:{port}"), &format!("127.0.0.1:{port}")]);
+    let ask_raw = async |text: String| {
+        let said = ask(&bench, &target, "raw", &quoted(&text)).await;
+        said.as_str().unwrap().to_owned()
+    };
+    let opened = ask_raw(format!("CONNECT open.test:{port} HTTP/1.1\r\nhost: x\r\n\r\n")).await;
+    assert!(opened.starts_with("HTTP/1.1 200"), "{opened}");
+    let mut outside = listener.accept().await.unwrap().0;
+    // Its end is seen from both sides.
+    let read = tokio::time::timeout(Duration::from_secs(10), outside.read(&mut [0; 8])).await;
+    assert!(matches!(read, Ok(Ok(0) | Err(_))), "{read:?}");
+    assert_eq!(ask(&bench, &target, "kept", "").await, "");
+
+    for (request, expected) in [
+        ("GET https://open.test/ HTTP/1.1\r\nhost: x\r\n\r\n", "HTTP/1.1 400"),
+        ("CONNECT 127.0.0.1:1 HTTP/1.1\r\nhost: x\r\n\r\n", "HTTP/1.1 403 127.0.0.1:1 is not"),
+        ("CONNECT / HTTP/1.1\r\nhost: x\r\n\r\n", "HTTP/1.1 404"),
+        // Where the Runtime API of another would be.
+        ("GET http://closed.test/2018-06-01/runtime/invocation/next HTTP/1.1\r\n\r\n", "403"),
+    ] {
+        let said = ask_raw(request.to_owned()).await;
+        assert!(said.contains(expected), "{request}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fetch_and_https_of_node_get_out_only_where_the_grants_say() {
+    let bench = Bench::new();
+    let Some(mut target) = js(&bench, NODE, "main.handler").await else { return };
+    target.limits.timeout_ms = 20_000;
+    let _ = bench.host.resolver.set(told());
+    let plain = server(&[("/", "welcome")]).await;
+    let secure = secure_server().await;
+    let (open, tls) =
+        (format!("http://open.test:{plain}/"), format!("https://open.test:{secure}/"));
+    let cases = [
+        ("http", &open, "[200,\"welcome\"]"),
+        ("fetch", &open, "[200,\"welcome\"]"),
+        ("https", &tls, "[200,\"secret\"]"),
+        ("fetch", &tls, "[200,\"secret\"]"),
+    ];
+    for (how, url, _) in cases {
+        let said = ask(&bench, &target, how, &quoted(url)).await.to_string();
+        assert!(said.contains("is not granted; write \\\"open.test\\\" under"), "{how}: {said}");
+    }
+    let [one, two] =
+        [plain, secure].map(|port| (format!("*.test:{port}"), format!("127.0.0.1:{port}")));
+    bench.host.state().hosts = grants(&[&one.0, &one.1, &two.0, &two.1]);
+    for (how, url, expected) in cases {
+        for _ in 0..2 {
+            assert_eq!(
+                ask(&bench, &target, how, &quoted(url)).await.to_string(),
+                expected,
+                "{how}"
+            );
+        }
+    }
+    let direct = serde_json::json!(["127.0.0.1", plain]).to_string();
+    assert_ne!(ask(&bench, &target, "direct", &direct).await, "connected");
+}
