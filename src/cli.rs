@@ -1,6 +1,7 @@
 //! The command line.
 
 mod bench;
+mod config;
 mod develop;
 mod dlq;
 pub mod output;
@@ -102,6 +103,8 @@ enum Command {
         #[arg(default_value = "app.toml")]
         manifest: PathBuf,
     },
+    /// Show the settings of an app, or change them while it runs
+    Config(config::Config),
     /// Remove an app
     Undeploy {
         /// Its name
@@ -239,6 +242,7 @@ async fn talk_to_tree(command: Command, global: &Global, out: Output) -> Result<
         Command::Top(top) => top::run(site, top, out).await,
         Command::Ls => talk::list(site, out).await,
         Command::Deploy { manifest } => talk::deploy(site, &manifest, out).await,
+        Command::Config(asked) => config::run(&context, global.at.as_deref(), asked, out).await,
         Command::Undeploy { app } => talk::undeploy(site, &app, out).await,
         Command::Publish(publish) => talk::publish(site, publish, out).await,
         Command::Invoke(invoke) => talk::invoke(site, invoke, out).await,

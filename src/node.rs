@@ -1,6 +1,7 @@
 //! A node: one process at one site, joining the six components over the site's server.
 
 pub mod client;
+mod config;
 mod control;
 mod cron;
 mod dlq;
@@ -35,6 +36,7 @@ use handlers::execute::Host;
 use handlers::logs::Logs;
 use handlers::metrics::Metrics;
 use handlers::settings::Secrets;
+use handlers::settings::changes::Changes;
 use handlers::trace::Tracer;
 use handlers::trigger::Triggers;
 use handlers::{EdgeDeploy, EdgeExecute, EdgeStream};
@@ -122,6 +124,8 @@ pub struct Node {
     pub streams: Arc<EdgeStream>,
     /// What handlers see of the node.
     pub host: Arc<dyn Host>,
+    /// Settings of apps that were changed at this site.
+    pub changes: Arc<Changes>,
     pub events: EventLog,
     /// The registry, at the root.
     pub registry: Option<Registry>,
@@ -267,11 +271,12 @@ async fn open(
         metrics.clone(),
         tracer,
     ));
+    let changes = Arc::new(Changes::open(settings.data.join("settings")));
     doors.open(host::Behind {
         store: store.clone(),
         accelerate: accelerate.clone(),
         triggers: triggers.clone(),
-        secrets: Secrets::new(settings.data.join("secrets")),
+        secrets: Secrets::new(settings.data.join("secrets")).and_changes(changes.clone()),
         site: site.clone(),
     });
     let decoder = (std::env::current_exe()?, vec!["media-decode".to_owned()]);
@@ -287,6 +292,7 @@ async fn open(
         triggers,
         streams: Arc::new(streams),
         host: doors,
+        changes,
         events,
         registry,
         logs,

@@ -1,9 +1,11 @@
-//! What a handler is set up with: the manifest's `[handler.config]`, and secrets of the site it
-//! runs at. Secrets are files of the site, one folder per app; they are read whenever an
+//! What a handler is set up with: the manifest's `[handler.config]`, as far as the site has not
+//! changed it ([`changes`]), and secrets of the site it runs at. Secrets are files of the site, one folder per app; they are read whenever an
 //! invocation begins, so a file that is written anew is a secret that is rotated.
 //!
 //! No secret is in a manifest, on the bus, in an argument of a process, or in what `Debug` shows;
 //! [`Settings::hide`] takes them out of what handlers say.
+
+pub mod changes;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -15,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest as _, Sha256};
 
+use self::changes::Changes;
 use crate::manifest::Handler;
 
 /// Most secrets of a handler.
@@ -30,6 +33,8 @@ const HIDDEN: &str = "[secret]";
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Settings {
     config: BTreeMap<String, String>,
+    /// Whether the site has changed some of it.
+    is_changed: bool,
     secrets: BTreeMap<String, String>,
     /// Values that secrets had before, which a process may still hold.
     earlier: Vec<String>,
@@ -58,13 +63,14 @@ impl Settings {
         all.map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// A number that other secrets give another of.
+    /// A number that other secrets, or other changes of the site, give another of.
     pub fn version(&self) -> u64 {
-        if self.secrets.is_empty() {
+        if self.secrets.is_empty() && !self.is_changed {
             return 0;
         }
         let mut hash = Sha256::new();
-        for text in self.secrets.iter().flat_map(|(name, value)| [name, value]) {
+        let config = self.config.iter().filter(|_| self.is_changed);
+        for text in self.secrets.iter().chain(config).flat_map(|(name, value)| [name, value]) {
             hash.update(text.len().to_le_bytes());
             hash.update(text);
         }
@@ -101,6 +107,7 @@ impl fmt::Debug for Settings {
 /// The secrets of a site.
 pub struct Secrets {
     folder: PathBuf,
+    changes: Option<Arc<Changes>>,
     /// The last two values of each, by file.
     seen: Mutex<HashMap<PathBuf, [Option<String>; 2]>>,
 }
@@ -108,12 +115,23 @@ pub struct Secrets {
 impl Secrets {
     /// Those in a folder, `APP/NAME`. It need not be there while nobody wants one.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into(), seen: Mutex::default() }
+        Self { folder: folder.into(), changes: None, seen: Mutex::default() }
+    }
+
+    /// The same, beside settings that the site has changed.
+    pub fn and_changes(mut self, changes: Arc<Changes>) -> Self {
+        self.changes = Some(changes);
+        self
     }
 
     /// What a handler of `app` is set up with now; the error names what is missing, and the mend.
     pub fn settings(&self, app: &str, handler: &Handler) -> Result<Arc<Settings>, String> {
         let mut settings = Settings::plain(handler.config.clone());
+        let changed = self.changes.as_ref().map(|changes| changes.of(app, handler));
+        if let Some(changed) = changed.filter(|changed| !changed.is_empty()) {
+            settings.config.extend(changed);
+            settings.is_changed = true;
+        }
         for name in &handler.secrets {
             let file = self.folder.join(app).join(name);
             let value = read(&file).map_err(|problem| {

@@ -19,7 +19,7 @@ use serde::Deserialize;
 use serde_json::json;
 use store::BlobKey;
 
-use super::{Answer, Node, cron, dlq, family, gossip, tenants};
+use super::{Answer, Node, config, cron, dlq, family, gossip, tenants};
 
 /// The most log lines that are given at once.
 const LINES_MAX: usize = 2_000;
@@ -70,6 +70,8 @@ pub async fn control(node: Arc<Node>, request: Request) -> Answer {
         ["apps", "apply"] => apply(&node, &request).await,
         ["apps", "delete"] => delete(&node, &request).await,
         ["apps", "get"] => get_app(&node, &request).await,
+        ["config", "get"] => config::get(&node, text(&request)?).await,
+        ["config", "set"] => config::set(&node, text(&request)?).await,
         ["apps", "list"] | ["status"] => Response::json(&node.report().await),
         ["tree"] => Response::json(&node.brief().await),
         ["devices"] => Response::json(&node.accelerate.devices()),
@@ -93,8 +95,8 @@ pub async fn control(node: Arc<Node>, request: Request) -> Answer {
         ["site", child, "tenant"] => tenants::link(&node, child, &request).await,
         _ => Err(Refusal::bad(format!(
             "no control request {:?}; there are apps.apply, apps.delete, apps.get, apps.list, \
-             status, tree, tree.invite, tree.remove, tree.children, tree.follow, devices, logs, \
-             dlq.ls, dlq.show, dlq.redrive, dlq.drop, tenant.add, tenant.wait, tenant.rm, \
+             config.get, config.set, status, tree, tree.invite, tree.remove, tree.children, \
+             tree.follow, devices, logs, dlq.ls, dlq.show, dlq.redrive, dlq.drop, tenant.add, tenant.wait, tenant.rm, \
              tenant.rotate, tenant.ls",
             subject.name
         ))),
