@@ -8,6 +8,7 @@
 
 mod cage;
 mod filter;
+mod groups;
 mod landlock;
 mod net;
 mod root;
@@ -16,11 +17,13 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde::Serialize;
 
 pub(super) use self::cage::Cage;
+pub(super) use self::groups::Group;
 pub(super) use self::net::{PORT, receive_listener};
 
 /// First of the user ids that processes get where the node is root. Neither a system nor a
@@ -53,6 +56,14 @@ struct Facts {
     /// 0: none.
     landlock_abi: u32,
     filter: Result<(), String>,
+    groups: Grouped,
+}
+
+/// What control groups count; `Err` holds why there are none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Grouped {
+    by: Result<String, String>,
+    has_all: bool,
 }
 
 /// How well a row of the table holds here.
@@ -78,9 +89,12 @@ pub struct FenceRow {
     pub by: String,
 }
 
+type Walls = (Cage, Option<OwnedFd>, Option<Group>);
+
 /// The walls that this machine permits.
 pub(super) struct Fence {
     facts: Facts,
+    groups: Option<Arc<groups::Groups>>,
     /// Empty folder that a process' root is built on.
     point: PathBuf,
     users: AtomicU32,
@@ -99,9 +113,14 @@ impl Fence {
         #[allow(unsafe_code)]
         let is_root = unsafe { libc::geteuid() } == 0 && plays_user.is_none();
         let landlock_abi = landlock::abi();
-        let facts = Facts { is_root, namespaces: Ok(()), landlock_abi, filter: Ok(()) };
-        let users = AtomicU32::new(0);
-        let mut fence = Self { facts, point: point.to_owned(), users, plays_user };
+        let made = groups::Groups::detect();
+        let groups = Grouped {
+            has_all: made.as_ref().is_ok_and(|groups| groups.has_all()),
+            by: made.as_ref().map(|groups| groups.by()).map_err(Clone::clone),
+        };
+        let facts = Facts { is_root, namespaces: Ok(()), landlock_abi, filter: Ok(()), groups };
+        let (groups, users) = (made.ok(), AtomicU32::new(0));
+        let mut fence = Self { facts, groups, point: point.to_owned(), users, plays_user };
         if let Err(error) = fence.try_out() {
             fence.facts.namespaces = Err(error.to_string());
             if let Err(error) = fence.try_out() {
@@ -115,7 +134,7 @@ impl Fence {
     fn try_out(&self) -> io::Result<()> {
         let folder = PathBuf::from("/");
         let view = View { folder, memory_bytes: 64 << 20, port: 1, ..View::default() };
-        let (cage, _socket) = self.cage(&view)?;
+        let (cage, _socket, _group) = self.cage(&view)?;
         let mut command = Command::new("/bin/true");
         command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         cage.around(&mut command);
@@ -131,8 +150,8 @@ impl Fence {
     }
 
     /// The walls around one process, made before it is forked; and where the socket that the
-    /// process' network has for the node will arrive.
-    pub(super) fn cage(&self, view: &View) -> io::Result<(Cage, Option<OwnedFd>)> {
+    /// process' network has for the node will arrive, and what counts the process with its forks.
+    pub(super) fn cage(&self, view: &View) -> io::Result<Walls> {
         let shown = root::Shown::new(&view.read);
         let mut cage = Cage::new(&view.folder, view.memory_bytes)?;
         cage.start_as = self.plays_user;
@@ -155,7 +174,15 @@ impl Fence {
         if self.facts.filter.is_ok() {
             cage.filters = filter::programs(self.has_own_network())?;
         }
-        Ok((cage, arrives))
+        let group = match &self.groups {
+            Some(groups) => {
+                let (group, doors) = groups.group(view.memory_bytes)?;
+                cage.doors = doors;
+                Some(group)
+            }
+            None => None,
+        };
+        Ok((cage, arrives, group))
     }
 
     fn next_user(&self) -> u32 {
@@ -203,6 +230,11 @@ fn rows(facts: &Facts) -> Vec<FenceRow> {
         Ok(()) => (Hold::Whole, "seccomp".to_owned()),
         Err(why) => (Hold::Open, format!("no seccomp: {why}")),
     };
+    let groups = match &facts.groups {
+        Grouped { by: Ok(by), has_all: true } => (Hold::Whole, by.clone()),
+        Grouped { by: Ok(by), has_all: false } => (Hold::Part, format!("{by} only")),
+        Grouped { by: Err(why), .. } => (Hold::Open, format!("no control groups: {why}")),
+    };
     vec![
         row("files outside its code", files.0, files.1),
         row("network beyond the node's socket", network.0, network.1),
@@ -210,6 +242,7 @@ fn rows(facts: &Facts) -> Vec<FenceRow> {
         row("fork bombs", forks.0, forks.1),
         row("system calls nobody needs", calls.0, calls.1),
         row("memory, descriptors, file sizes", Hold::Whole, "resource limits".into()),
+        row("memory and cores of all it forks", groups.0, groups.1),
     ]
 }
 

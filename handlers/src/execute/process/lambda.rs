@@ -19,7 +19,7 @@ use axum::serve::ListenerExt;
 use bytes::Bytes;
 use serde::Deserialize;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use super::{lock, outside, pieces, state};
 use crate::execute::http::{self, HttpHead};
@@ -88,8 +88,6 @@ pub(super) struct Shared {
     pub(super) published: AtomicU64,
     /// Requests to other hosts that it has made.
     pub(super) asked: AtomicU32,
-    /// Changes when an invocation is over.
-    pub(super) ends: watch::Sender<u64>,
     /// Host and port of this server, as the process knows them.
     pub(super) address: String,
     /// What a request to the proxy must show, where others could reach it as well.
@@ -114,7 +112,6 @@ impl Server {
             caller: Mutex::new(caller),
             published: AtomicU64::new(0),
             asked: AtomicU32::new(0),
-            ends: watch::Sender::new(0),
             address: names.address,
             proxy_token: names.proxy_token,
             jobs: tokio::sync::Mutex::new(receiver),
@@ -212,8 +209,6 @@ async fn init_error(State(shared): State<Arc<Shared>>, body: Bytes) -> StatusCod
 impl Shared {
     fn finish(&self, id: &str, result: Result<Done, Failure>) -> StatusCode {
         let Some(waiting) = lock(&self.open).remove(id) else { return StatusCode::BAD_REQUEST };
-        // What was asked outside of for it goes with it.
-        self.ends.send_modify(|count| *count += 1);
         // Nobody may wait any more: the time limit struck in between.
         let _ = waiting.reply.send(result);
         StatusCode::ACCEPTED

@@ -1,10 +1,9 @@
 //! The way out of a process: an HTTP proxy at the port of the Runtime API, the one that its network
 //! has. Tunnels (CONNECT) and plain requests (absolute form) go where the app's grants let them, by
-//! the same judgement as those of components ([`Host::connect`]), and end with the invocation that
-//! made them.
+//! the same judgement as those of components: [`Host::connect`](crate::execute::Host::connect).
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -22,16 +21,19 @@ use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http1;
 use hyper::ext::ReasonPhrase;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::lambda::Shared;
 use super::lock;
 use crate::execute::{AbortOnDrop, Caller};
 use crate::outbound::{REQUESTS_MAX, Refusal};
 
-/// How long each wait of a request may take.
+/// How long each wait of a request may take, and a tunnel that nothing goes through may stay.
 const WAIT_MAX: Duration = Duration::from_secs(60);
+/// Bytes that a tunnel takes at once.
+const BUFFER_BYTES: usize = 16 << 10;
 /// Who a process says it is to its proxy, where it has to say.
 const USER: &str = "edgescale";
 /// What a proxy keeps to itself (RFC 9110, section 7.6.1), and two that it is spoken to with.
@@ -74,10 +76,9 @@ pub(super) async fn let_out(
         return unknown();
     }
     let caller = lock(&shared.caller).clone();
-    let ends = shared.ends.subscribe();
     let answer = match is_tunnel {
-        true => tunnel(&shared, caller, &authority, ends, request).await,
-        false => forward(&shared, caller, &authority, ends, request).await,
+        true => tunnel(&shared, caller, &authority, request).await,
+        false => forward(&shared, caller, &authority, request).await,
     };
     answer.unwrap_or_else(|refused| refused)
 }
@@ -136,27 +137,60 @@ fn told(status: StatusCode, text: &str) -> Response {
     response
 }
 
-/// Bytes to and fro, until one side has enough or the invocation is over.
+/// Bytes to and fro, until both sides have enough or nothing came for a while. Clients keep tunnels
+/// for the next invocation, so it is not over with the one that opened it.
 async fn tunnel(
     shared: &Shared,
     caller: Caller,
     authority: &Authority,
-    mut ends: watch::Receiver<u64>,
     request: Request,
 ) -> Result<Response, Response> {
-    let mut outside = connect(shared, &caller, authority, 443).await?;
+    let outside = connect(shared, &caller, authority, 443).await?;
     tokio::spawn(async move {
-        let carried = async {
-            let inside = hyper::upgrade::on(request).await.ok()?;
-            tokio::io::copy_bidirectional(&mut TokioIo::new(inside), &mut outside).await.ok()
-        };
-        tokio::select! {
-            _ = carried => {}
-            _ = ends.changed() => {}
-            () = tokio::time::sleep_until(caller.deadline.into()) => {}
+        if let Ok(Ok(inside)) = tokio::time::timeout(WAIT_MAX, hyper::upgrade::on(request)).await {
+            carry(TokioIo::new(inside), outside, WAIT_MAX).await;
         }
     });
     Ok(StatusCode::OK.into_response())
+}
+
+async fn carry(
+    inside: impl AsyncRead + AsyncWrite,
+    outside: impl AsyncRead + AsyncWrite,
+    idle_max: Duration,
+) {
+    let last = Mutex::new(Instant::now());
+    let ((from_in, to_in), (from_out, to_out)) = (split(inside), split(outside));
+    let both = async { tokio::join!(pump(from_in, to_out, &last), pump(from_out, to_in, &last)) };
+    let idle = async {
+        loop {
+            let until = *lock(&last) + idle_max;
+            if Instant::now() >= until {
+                return;
+            }
+            tokio::time::sleep_until(until).await;
+        }
+    };
+    tokio::select! {
+        _ = both => {}
+        () = idle => {}
+    }
+}
+
+/// One direction, until its end, which it passes on.
+async fn pump(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    last: &Mutex<Instant>,
+) {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    while let Ok(count @ 1..) = from.read(&mut buffer).await {
+        *lock(last) = Instant::now();
+        if to.write_all(&buffer[..count]).await.is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown().await;
 }
 
 /// A request in plain HTTP, and its answer as it comes.
@@ -164,7 +198,6 @@ async fn forward(
     shared: &Shared,
     caller: Caller,
     authority: &Authority,
-    ends: watch::Receiver<u64>,
     mut request: Request,
 ) -> Result<Response, Response> {
     if request.uri().scheme() != Some(&Scheme::HTTP) {
@@ -186,25 +219,24 @@ async fn forward(
     let late = |_| told(StatusCode::GATEWAY_TIMEOUT, &format!("{authority}: no answer in time"));
     let mut answer = answer.map_err(late)?.map_err(broken)?;
     HOP_BY_HOP.iter().for_each(|name| drop(answer.headers_mut().remove(name)));
-    Ok(answer.map(|body| carried(body, connection, ends)))
+    Ok(answer.map(|body| carried(body, connection)))
 }
 
 type Connection = AbortOnDrop<Result<(), hyper::Error>>;
 
-/// A body that fails when nothing comes for a while, or its invocation is over.
-fn carried(body: Incoming, connection: Connection, ends: watch::Receiver<u64>) -> Body {
-    let state = Some((body, connection, ends));
-    Body::new(StreamBody::new(stream::unfold(state, async |state| {
-        let (mut body, connection, mut ends) = state?;
-        let frame = tokio::select! {
-            frame = tokio::time::timeout(WAIT_MAX, body.frame()) => frame,
-            _ = ends.changed() => return Some((Err("its invocation is over".to_owned()), None)),
-        };
-        let frame: Result<Frame<Bytes>, String> = match frame {
-            Ok(frame) => frame?.map_err(|error| error.to_string()),
-            Err(_) => Err("nothing more came in time".to_owned()),
-        };
-        let next = frame.is_ok().then_some((body, connection, ends));
+/// A body that fails when nothing comes for a while.
+fn carried(body: Incoming, connection: Connection) -> Body {
+    Body::new(StreamBody::new(stream::unfold(Some((body, connection)), async |state| {
+        let (mut body, connection) = state?;
+        let frame: Result<Frame<Bytes>, String> =
+            match tokio::time::timeout(WAIT_MAX, body.frame()).await {
+                Ok(frame) => frame?.map_err(|error| error.to_string()),
+                Err(_) => Err("nothing more came in time".to_owned()),
+            };
+        let next = frame.is_ok().then_some((body, connection));
         Some((frame, next))
     })))
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::fence::{Fence, View, receive_listener};
+use super::fence::{Fence, Group, View, receive_listener};
 
 /// What to execute.
 #[derive(Clone, Debug)]
@@ -103,6 +103,8 @@ pub(super) struct Spawned {
     pub(super) child: Child,
     /// The node's socket in the network of the process, where it has one of its own.
     pub(super) listener: Option<TcpListener>,
+    /// What counts it with all that it forks, where that can be.
+    pub(super) group: Option<Group>,
 }
 
 struct Order {
@@ -156,7 +158,7 @@ fn start(fence: &Fence, order: &Order) -> io::Result<Spawned> {
         memory_bytes: order.memory_bytes,
         port: order.port,
     };
-    let (cage, socket) = fence.cage(&view)?;
+    let (cage, socket, group) = fence.cage(&view)?;
     let mut command = std::process::Command::new(&program.file);
     command
         .args(&program.arguments)
@@ -170,7 +172,7 @@ fn start(fence: &Fence, order: &Order) -> io::Result<Spawned> {
     cage.around(&mut command);
     let child = Command::from(command).kill_on_drop(true).spawn()?;
     let listener = socket.map(|socket| receive_listener(&socket)).transpose()?;
-    Ok(Spawned { child, listener })
+    Ok(Spawned { child, listener, group })
 }
 
 /// Kills a process group; a group that is gone already is no error.

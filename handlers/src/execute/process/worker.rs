@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Child;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
-use super::fence::PORT;
+use super::fence::{Group, PORT};
 use super::lambda::{self, Done, Failure, Job, Names, Server, Waiting};
 use super::spawn::{Program, Spawned, Spawner, kill_group};
 use super::{lock, outside};
@@ -34,6 +34,7 @@ pub(super) struct Worker {
     is_broken: bool,
     served: u32,
     serves_max: u32,
+    group: Option<Group>,
     _slot: OwnedSemaphorePermit,
 }
 
@@ -59,7 +60,7 @@ impl Worker {
         let memory_mb = target.limits.memory_mb + program.runtime_memory_mb();
         let program = describe(program, &door, target, &caller.settings);
         let started = spawner.spawn(program, u64::from(memory_mb) << 20, door.port()).await;
-        let Spawned { mut child, listener } = started.map_err(|error| node(&name, error))?;
+        let Spawned { mut child, listener, group } = started.map_err(|error| node(&name, error))?;
         let server = door
             .serve(listener, host, caller)
             .map_err(|error| node("runtime API of a process", error))?;
@@ -79,6 +80,7 @@ impl Worker {
             is_broken: false,
             served: 0,
             serves_max: serves_max(target),
+            group,
             _slot: slot,
         })
     }
@@ -149,7 +151,8 @@ impl Worker {
         let _ = tokio::time::timeout(LAST_WORDS, outputs).await;
         let status = self.exit.borrow().clone().unwrap_or_else(|| "ended".into());
         let words = self.stderr.tail();
-        if words.ends_with("MemoryError") {
+        let was_killed = self.group.as_ref().is_some_and(Group::was_out_of_memory);
+        if words.ends_with("MemoryError") || was_killed {
             return InvokeError::OutOfMemory { limit_mb: self.memory_mb };
         }
         let message = match words.as_str() {
@@ -228,12 +231,12 @@ fn describe(program: Program, door: &Door, target: &Target, settings: &Settings)
                 .with_option(format!("-D{scheme}.proxyHost={host}"))
                 .with_option(format!("-D{scheme}.proxyPort={port}"))
         }),
+        CodeKind::Js => program.with("NODE_USE_ENV_PROXY", "1"),
         _ => program,
     };
     program
         .with("NO_PROXY", &door.address)
         .with("no_proxy", &door.address)
-        .with("NODE_USE_ENV_PROXY", "1")
         .with("AWS_LAMBDA_RUNTIME_API", &door.address)
         .with("AWS_LAMBDA_FUNCTION_NAME", &target.handler)
         .with("AWS_LAMBDA_FUNCTION_VERSION", target.revision.to_string())

@@ -302,7 +302,8 @@ async fn the_environment_holds_nothing_of_the_node() {
         let name = name.as_str().unwrap();
         let known = ["PATH", "LANG", "LC_CTYPE", "HOME", "TZ", "_HANDLER", "LAMBDA_TASK_ROOT"];
         let expected = known.contains(&name)
-            || ["AWS_LAMBDA_", "EDGESCALE_", "PYTHON"].iter().any(|p| name.starts_with(p));
+            || ["AWS_LAMBDA_", "EDGESCALE_", "PYTHON"].iter().any(|p| name.starts_with(p))
+            || ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"].contains(&&*name.to_ascii_uppercase());
         assert!(expected, "{name}");
     }
 }

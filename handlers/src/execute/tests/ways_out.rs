@@ -192,7 +192,7 @@ async fn urllib_gets_out_only_where_the_grants_say() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tunnel_ends_with_its_invocation() {
+async fn a_tunnel_ends_with_its_process() {
     let bench = Bench::new();
     let Some(target) = python(&bench).await else { return };
     let _ = bench.host.resolver.set(told());
@@ -207,10 +207,9 @@ async fn a_tunnel_ends_with_its_invocation() {
     let opened = ask_raw(format!("CONNECT open.test:{port} HTTP/1.1\r\nhost: x\r\n\r\n")).await;
     assert!(opened.starts_with("HTTP/1.1 200"), "{opened}");
     let mut outside = listener.accept().await.unwrap().0;
-    // Its end is seen from both sides.
-    let read = tokio::time::timeout(Duration::from_secs(10), outside.read(&mut [0; 8])).await;
-    assert!(matches!(read, Ok(Ok(0) | Err(_))), "{read:?}");
-    assert_eq!(ask(&bench, &target, "kept", "").await, "");
+    // Clients keep it for the next invocation.
+    outside.write_all(b"hello").await.unwrap();
+    assert_eq!(ask(&bench, &target, "kept", "").await, "hello");
 
     for (request, expected) in [
         ("GET https://open.test/ HTTP/1.1\r\nhost: x\r\n\r\n", "HTTP/1.1 400"),
@@ -222,6 +221,9 @@ async fn a_tunnel_ends_with_its_invocation() {
         let said = ask_raw(request.to_owned()).await;
         assert!(said.contains(expected), "{request}: {said}");
     }
+    bench.execute.uninstall(&target.digest).unwrap();
+    let read = tokio::time::timeout(Duration::from_secs(10), outside.read(&mut [0; 8])).await;
+    assert!(matches!(read, Ok(Ok(0) | Err(_))), "{read:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 //! memory is made before; what runs here are system calls on what is there.
 
 use std::ffi::CString;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -13,7 +14,7 @@ use seccompiler::BpfProgram;
 
 use super::landlock::Rules;
 use super::root::Root;
-use super::{filter, net};
+use super::{filter, groups, net};
 
 /// Processes and threads of one handler's process.
 pub(super) const PROCESSES_MAX: u64 = 64;
@@ -30,6 +31,8 @@ pub(in crate::execute::process) struct Cage {
     pub(super) filters: Vec<BpfProgram>,
     /// For root where no other user can be had.
     pub(super) drops_rights: bool,
+    /// Files of the control groups that it joins.
+    pub(super) doors: Vec<File>,
     /// The user that root plays first, in tests.
     pub(super) start_as: Option<u32>,
     folder: CString,
@@ -57,6 +60,7 @@ impl Cage {
             filters: Vec::new(),
             drops_rights: false,
             start_as: None,
+            doors: Vec::new(),
             folder: text(folder)?,
             memory_bytes,
         })
@@ -71,6 +75,7 @@ impl Cage {
     }
 
     fn enter(&self) -> io::Result<()> {
+        groups::join(&self.doors)?;
         if let Some(user) = self.start_as {
             become_user(user)?;
             set_option(libc::PR_SET_DUMPABLE, 1)?;

@@ -62,7 +62,7 @@ impl Ground {
             memory_bytes: 96 << 20,
             port: 1,
         };
-        let (cage, socket) = fence.cage(&view).unwrap();
+        let (cage, socket, _group) = fence.cage(&view).unwrap();
         let mut command = Command::new(&self.python);
         command.args(["-I", "attacks.py"]).args(arguments).env_clear().process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -244,13 +244,16 @@ fn a_process_finds_the_nodes_socket_in_its_network() {
 
 #[test]
 fn what_is_open_is_said() {
-    let whole = Facts { is_root: true, namespaces: Ok(()), landlock_abi: 7, filter: Ok(()) };
+    let groups = Grouped { by: Ok("control groups".into()), has_all: true };
+    let whole =
+        Facts { is_root: true, namespaces: Ok(()), landlock_abi: 7, filter: Ok(()), groups };
     assert!(rows(&whole).iter().all(|row| row.hold == Hold::Whole));
     let bare = Facts {
         is_root: false,
         namespaces: Err("not permitted".into()),
         landlock_abi: 0,
         filter: Err("not built in".into()),
+        groups: Grouped { by: Err("not writable".into()), has_all: false },
     };
     for row in rows(&bare).iter().filter(|row| row.what != "memory, descriptors, file sizes") {
         assert_eq!(row.hold, Hold::Open, "{row:?}");

@@ -1,0 +1,109 @@
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::*;
+
+const MOUNTS: &str = "\
+30 22 0:26 / /sys/fs/cgroup/memory rw,relatime shared:9 - cgroup cgroup rw,memory
+31 22 0:27 /box /sys/fs/cgroup/cpu,cpuacct rw,relatime - cgroup cgroup rw,cpu,cpuacct
+32 22 0:28 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
+33 22 0:29 / /proc rw - proc proc rw
+34 22
+";
+
+#[test]
+fn groups_are_made_below_the_nodes_own() {
+    let own = "5:memory:/user/7\n4:cpuacct,cpu:/box/a\n3:pids:/x\n0::/\n";
+    let expected = [
+        (vec!["memory"], PathBuf::from("/sys/fs/cgroup/memory/user/7")),
+        (vec!["cpu"], PathBuf::from("/sys/fs/cgroup/cpu,cpuacct/a")),
+    ];
+    assert_eq!(places_v1(own, MOUNTS), expected);
+    // A group that this mount does not show, and no text at all.
+    assert_eq!(places_v1("4:cpu:/elsewhere\n", MOUNTS), []);
+    for (own, mounts) in [("", MOUNTS), (own, ""), ("::::\n4", "- - -\n x - y")] {
+        assert_eq!(places_v1(own, mounts), []);
+        assert_eq!(places_v2(own, mounts), []);
+    }
+}
+
+/// A process that forks is counted with its forks.
+fn run(groups: &Arc<Groups>, memory_bytes: u64, script: &str) -> (String, bool) {
+    use std::os::unix::process::CommandExt;
+    let (group, doors) = groups.group(memory_bytes).unwrap();
+    let mut command = Command::new("python3");
+    command.args(["-I", "-c", script]).stdout(Stdio::piped());
+    // SAFETY: between fork and exec it makes system calls on memory that is there already.
+    #[allow(unsafe_code)]
+    unsafe {
+        command.pre_exec(move || join(&doors));
+    }
+    let output = command.spawn().unwrap().wait_with_output().unwrap();
+    (String::from_utf8(output.stdout).unwrap(), group.was_out_of_memory())
+}
+
+#[test]
+fn memory_and_processes_are_counted_over_forks() {
+    let groups = match Groups::detect() {
+        Ok(groups) => groups,
+        Err(why) => return eprintln!("skipped: no control groups here: {why}"),
+    };
+    if !groups.controllers.contains(&"memory") || !groups.controllers.contains(&"pids") {
+        return eprintln!("skipped: {} only", groups.by());
+    }
+    // Each fork stays below a limit of one process; together they do not.
+    let script = "
+import os, time
+pipe = os.pipe()
+for n in range(6):
+    if os.fork() == 0:
+        kept = bytearray(40 << 20)
+        os.write(pipe[1], b'x')
+        time.sleep(60)
+os.close(pipe[1])
+time.sleep(0.2)
+ended = 0
+deadline = time.time() + 5
+while ended == 0 and time.time() < deadline:
+    pid, status = os.waitpid(-1, os.WNOHANG)
+    ended += pid != 0
+    time.sleep(0.01)
+print('ended' if ended else 'all lived', flush=True)
+import signal
+os.killpg(0, signal.SIGKILL)
+";
+    let script = format!("import os\nos.setpgid(0, 0)\n{script}");
+    let (said, was_killed) = run(&groups, 64 << 20, &script);
+    assert!(was_killed, "six times 40 MiB: {said}");
+    let (said, was_killed) = run(&groups, 512 << 20, &script);
+    assert_eq!((said.trim(), was_killed), ("all lived", false));
+
+    let forks = "
+import os, threading, time
+count = 0
+try:
+    for count in range(200):
+        threading.Thread(target=time.sleep, args=(2,), daemon=True).start()
+except RuntimeError:
+    pass
+print(count, flush=True)
+os._exit(0)
+";
+    let (said, _) = run(&groups, 512 << 20, forks);
+    let count: u64 = said.trim().parse().unwrap();
+    assert!((1..=PROCESSES_MAX).contains(&count), "{count} threads");
+
+    // Nothing of it stays behind.
+    let folders = groups.folders.clone();
+    let started = Instant::now();
+    loop {
+        groups.clear();
+        if groups.left.lock().unwrap().is_empty() {
+            break;
+        }
+        assert!(started.elapsed() < Duration::from_secs(10), "groups stay behind");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    drop(groups);
+    assert!(folders.iter().all(|folder| !folder.exists()));
+}
