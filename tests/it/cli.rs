@@ -261,3 +261,61 @@ fn doctor_names_a_missing_server_and_the_mend() -> Result<()> {
     assert!(server["mend"].as_str().is_some_and(|mend| mend.contains("tools.sh")), "{server}");
     Ok(())
 }
+
+const GREETER: &str = r#"
+import os, edgescale
+
+def handler(event, context):
+    return [edgescale.config("greeting"), os.environ["greeting"]]
+"#;
+
+const GREETER_MANIFEST: &str = r#"
+[app]
+name = "greeter"
+
+[[handler]]
+name = "greet"
+python = "greet.py"
+entry = "greet.handler"
+
+[[handler.trigger]]
+call = "greet"
+
+[handler.config]
+greeting = "hello"
+"#;
+
+#[test]
+fn settings_are_changed_while_an_app_runs() -> Result<()> {
+    let up = Up::start()?;
+    let app = up.folder.path().join("app");
+    std::fs::create_dir(&app)?;
+    std::fs::write(app.join("greet.py"), GREETER)?;
+    std::fs::write(app.join("app.toml"), GREETER_MANIFEST)?;
+    let manifest = app.join("app.toml").display().to_string();
+    let deployed = up.json(&["deploy", &manifest])?;
+    let check = |site: &str, expected: &str| -> Result<()> {
+        let said = up.json(&["--at", site, "invoke", "greeter.greet", "{}"])?;
+        ensure!(said == serde_json::json!([expected, expected]), "{site}: {said}");
+        Ok(())
+    };
+    check("cell1", "hello")?;
+    // A warm process does not keep what it began with.
+    let all = up.json(&["config", "greeter", "greet", "greeting=good day"])?;
+    assert_eq!(all.as_array().map(Vec::len), Some(4), "every site: {all}");
+    check("cell1", "good day")?;
+    check("cell2", "good day")?;
+    up.json(&["--at", "cell2", "config", "greeter", "greet", "greeting=moin"])?;
+    check("cell2", "moin")?;
+    check("cell1", "good day")?;
+    let shown = up.json(&["--at", "cell2", "config", "greeter"])?;
+    let setting = serde_json::json!({"name": "greeting", "value": "moin", "manifest": "hello"});
+    assert_eq!(shown[0]["handlers"][0]["settings"][0], setting);
+    assert_eq!(shown[0]["revision"], deployed["revision"], "no other revision");
+    let refused = up.complaint(&["config", "greeter", "greet", "greting=x"])?;
+    assert!(refused.contains("no setting \"greting\"; it has greeting"), "{refused}");
+    let refused = up.complaint(&["config", "nobody"])?;
+    assert!(refused.contains("no app \"nobody\""), "{refused}");
+    up.json(&["config", "greeter", "greet", "--unset", "greeting"])?;
+    check("cell2", "hello")
+}

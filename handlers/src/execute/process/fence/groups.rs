@@ -64,6 +64,7 @@ impl Groups {
         let (mut folders, mut controllers) = (Vec::new(), Vec::new());
         let mut refused = String::new();
         for (wanted, place) in places {
+            remove_stale(place);
             let folder = place.join(&name);
             let made = enable(version, place, wanted)
                 .and_then(|()| fs::create_dir(&folder))
@@ -160,6 +161,24 @@ impl Drop for Group {
         left.append(&mut self.folders);
         drop(left);
         self.groups.clear();
+    }
+}
+
+/// Removes what nodes left behind that are no more; a group that holds somebody stays.
+fn remove_stale(place: &Path) {
+    let folders = |folder: &Path| {
+        let entries = fs::read_dir(folder).into_iter().flatten();
+        let folders = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        folders.filter(|path| path.is_dir()).collect::<Vec<PathBuf>>()
+    };
+    for folder in folders(place) {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let pid = name.strip_prefix("edgescale-").and_then(|rest| rest.split('-').next());
+        let is_stale = pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists());
+        if is_stale {
+            folders(&folder).iter().for_each(|group| drop(fs::remove_dir(group)));
+            let _ = fs::remove_dir(&folder);
+        }
     }
 }
 

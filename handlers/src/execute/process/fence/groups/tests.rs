@@ -93,6 +93,13 @@ os._exit(0)
     let count: u64 = said.trim().parse().unwrap();
     assert!((1..=PROCESSES_MAX).contains(&count), "{count} threads");
 
+    // What a node left that is no more goes when the next one begins.
+    let place = groups.folders[0].parent().unwrap();
+    let stale = place.join(format!("edgescale-{}-0", u32::MAX));
+    fs::create_dir_all(stale.join("7")).unwrap();
+    drop(Groups::detect().unwrap());
+    assert!(!stale.exists());
+
     // Nothing of it stays behind.
     let folders = groups.folders.clone();
     let started = Instant::now();
