@@ -1,6 +1,7 @@
 //! What a handler is set up with: the manifest's `[handler.config]`, as far as the site has not
-//! changed it ([`changes`]), and secrets of the site it runs at. Secrets are files of the site, one folder per app; they are read whenever an
-//! invocation begins, so a file that is written anew is a secret that is rotated.
+//! changed it ([`changes`]), and secrets of the site it runs at. Secrets are files of the site, one
+//! folder per app; they are read whenever an invocation begins, so a file that is written anew is a
+//! secret that is rotated.
 //!
 //! No secret is in a manifest, on the bus, in an argument of a process, or in what `Debug` shows;
 //! [`Settings::hide`] takes them out of what handlers say.

@@ -96,8 +96,8 @@ pub async fn control(node: Arc<Node>, request: Request) -> Answer {
         _ => Err(Refusal::bad(format!(
             "no control request {:?}; there are apps.apply, apps.delete, apps.get, apps.list, \
              config.get, config.set, status, tree, tree.invite, tree.remove, tree.children, \
-             tree.follow, devices, logs, dlq.ls, dlq.show, dlq.redrive, dlq.drop, tenant.add, tenant.wait, tenant.rm, \
-             tenant.rotate, tenant.ls",
+             tree.follow, devices, logs, dlq.ls, dlq.show, dlq.redrive, dlq.drop, tenant.add, \
+             tenant.wait, tenant.rm, tenant.rotate, tenant.ls",
             subject.name
         ))),
     }

@@ -1,7 +1,7 @@
 //! Control groups (Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst of Linux): what limits of
 //! a single process cannot do. All that a handler's process forks has one limit of memory and one
-//! of processes, and all handlers together are given as much of the cores as the node, when both want
-//! them. Used where the node may make groups beside or below its own; else said, and left out.
+//! of processes, and all handlers together are given as much of the cores as the node, when both
+//! want them. Used where the node may make groups below its own; else said, and left out.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
