@@ -186,3 +186,6 @@ fn build(
     let bad = |error| InvokeError::GuestError(format!("request for the handler: {error}"));
     request.body(body).map_err(bad)
 }
+
+#[cfg(test)]
+mod tests;
