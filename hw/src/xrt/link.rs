@@ -10,6 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +23,9 @@ use super::worker::Outcome;
 const OPEN_TIMEOUT: Duration = Duration::from_secs(90);
 /// Of what driver and worker print, the last bytes are kept for errors.
 const PRINTED_BYTES_MAX: usize = 2048;
+/// How long the last words of a worker that has gone are waited for: a process that left its group
+/// may keep them open.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
 /// Where XRT looks for its parts when nobody says otherwise.
 const HOMES: [&str; 2] = ["/opt/xilinx/xrt", "/opt/amd/xrt"];
 /// Where Debian puts the same parts.
@@ -34,6 +38,8 @@ pub(crate) struct Link {
     socket: UnixStream,
     pub window: Window,
     printed: Arc<Mutex<VecDeque<u8>>>,
+    /// Ends when all that the group printed has been read.
+    all_read: Receiver<()>,
     /// Goes after the processes that stand in it.
     _folder: Folder,
     answer_timeout: Duration,
@@ -74,13 +80,17 @@ impl Link {
         command.envs(setup.environment.iter().map(|(name, value)| (name, value)));
         let mut child = command.spawn()?;
         let printed = Arc::new(Mutex::new(VecDeque::new()));
+        let (reading, all_read) = channel();
         if let Some(stderr) = child.stderr.take() {
             let printed = printed.clone();
             // Ends when all of the group have gone.
-            std::thread::spawn(move || keep_last(stderr, &printed));
+            std::thread::spawn(move || {
+                keep_last(stderr, &printed);
+                drop(reading);
+            });
         }
         let answer_timeout = setup.answer_timeout;
-        Ok(Self { child, socket, window, printed, _folder: folder, answer_timeout })
+        Ok(Self { child, socket, window, printed, all_read, _folder: folder, answer_timeout })
     }
 
     /// Asks, and waits for the answer. After a failure that is [`Fault::Lost`] the link is useless.
@@ -97,7 +107,12 @@ impl Link {
                 let silent = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
                 let detail = match silent {
                     true => format!("its worker has not answered for {} s", timeout.as_secs_f32()),
-                    false => format!("its worker has gone ({})", how_it_ended(self.end())),
+                    false => {
+                        let ended = how_it_ended(self.end());
+                        // Nothing is ever sent: this waits for the end.
+                        let _ = self.all_read.recv_timeout(LAST_WORDS_TIMEOUT);
+                        format!("its worker has gone ({ended})")
+                    }
                 };
                 Err(self.with_words(Failure::new(Fault::Lost, detail)))
             }
