@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::EdgeStore;
+use crate::columns::Columns;
 use crate::commit::Version;
 use crate::error::{Error, Result};
 use crate::run::visible_row;
@@ -152,7 +153,7 @@ impl crate::engine::Engine {
         };
         for (partition, segment) in segments {
             // A segment that was merged away meanwhile is read again as part of another one.
-            let Some(runs) = self.runs(&schema, &[segment]).await? else {
+            let Some(runs) = self.runs(&schema, &Columns::only([]), &[segment]).await? else {
                 return Err(Error::Busy(format!("changes of table {table:?}")));
             };
             for run in runs {

@@ -7,6 +7,7 @@
 
 mod blob;
 mod changes;
+mod columns;
 mod commit;
 mod config;
 mod csv;

@@ -9,6 +9,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
 use crate::EdgeStore;
+use crate::columns::Columns;
 use crate::commit::Version;
 use crate::engine::{End, Engine, KeyRange, extent_of};
 use crate::error::{Error, Result};
@@ -85,8 +86,15 @@ impl EdgeStore {
         let extent = extent_of(&schema, key)?;
         let partition = schema.partition_of(key)?.unwrap_or_default();
         let range = KeyRange::of_key(&encoded, partition);
-        let (end, rows_max) = (End::First, usize::MAX);
-        let read = Reading { table, extent, range, end, rows_max, enough: &|_, _| Ok(true) };
+        let read = Reading {
+            table,
+            extent,
+            range,
+            columns: Columns::All,
+            end: End::First,
+            rows_max: usize::MAX,
+            enough: &|_, _| Ok(true),
+        };
         let (rows, coverage) = self.read(read, options).await?;
         let found = rows.slices.iter().find_map(|slice| {
             let at = slice.run.find(Hashed::of(&encoded))?;
@@ -168,11 +176,12 @@ impl EdgeStore {
         scan::check_limit(scan.limit.unwrap_or(0), SCAN_ROWS_MAX)?;
         scan.limit.get_or_insert(SCAN_ROWS_MAX);
         let (range, extent) = scan.range(&schema)?;
+        let columns = scan.columns_read(&schema)?;
         let scan = &*scan;
         let enough = |schema: &Schema, slices: &[Slice]| scan.is_exceeded(schema, slices);
         let end = if scan.reverse { End::Last } else { End::First };
         let rows_max = scan.page_rows();
-        let read = Reading { table, extent, range, end, rows_max, enough: &enough };
+        let read = Reading { table, extent, range, columns, end, rows_max, enough: &enough };
         self.read(read, options).await
     }
 
@@ -201,11 +210,13 @@ impl EdgeStore {
         Ok((rows, self.own_coverage(read.table, complete)))
     }
 
-    /// The rows of a part of a table, at one moment where they are here, up to about `limit`.
+    /// The rows of a part of a table, at one moment where they are here, up to about `limit`; only
+    /// these of their columns are sure.
     pub(crate) async fn read_part(
         &self,
         table: &str,
         part: &Part,
+        columns: Columns,
         reverse: bool,
         limit: Option<usize>,
         bytes_max: usize,
@@ -228,7 +239,7 @@ impl EdgeStore {
             None => usize::MAX,
         };
         let Part { extent, range } = part.clone();
-        let read = Reading { table, extent, range, end, rows_max, enough: &enough };
+        let read = Reading { table, extent, range, columns, end, rows_max, enough: &enough };
         let (rows, coverage) = self.read(read, options).await?;
         Ok((rows.slices, coverage))
     }
@@ -266,6 +277,7 @@ struct Reading<'a> {
     table: &'a str,
     extent: Extent,
     range: KeyRange,
+    columns: Columns,
     end: End,
     /// Rows to read at a time.
     rows_max: usize,
@@ -278,7 +290,7 @@ async fn read_here(engine: &Engine, read: &Reading<'_>) -> Result<Rows> {
     let (mut range, mut rows_max) = (read.range.clone(), read.rows_max);
     let mut slices: Vec<Slice> = Vec::new();
     loop {
-        let page = engine.page(read.table, &range, read.end, rows_max).await?;
+        let page = engine.page(read.table, &range, &read.columns, read.end, rows_max).await?;
         slices = join(&page.schema, slices, page.slices, read.end)?;
         match page.left {
             Some(left) if !(read.enough)(&page.schema, &slices)? => range = left,

@@ -4,6 +4,7 @@ mod select;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::columns::Columns;
 use crate::engine::{KeyRange, extent_of};
 use crate::error::{Error, Result};
 use crate::key;
@@ -154,6 +155,16 @@ impl Scan {
             None => Ok(schema.shown.clone()),
             Some(names) => names.iter().map(|name| schema.number(name)).collect(),
         }
+    }
+
+    /// The columns that it takes to answer.
+    pub(crate) fn columns_read(&self, schema: &Schema) -> Result<Columns> {
+        if self.columns.is_none() {
+            return Ok(Columns::All);
+        }
+        let met = self.filter.iter().map(|filter| schema.number(&filter.column));
+        let met = met.collect::<Result<Vec<_>>>()?;
+        Ok(Columns::only(self.wanted(schema)?.into_iter().chain(met)))
     }
 
     /// Bounds may leave out the columns that the prefix fixes.

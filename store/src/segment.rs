@@ -12,12 +12,13 @@ use arrow::array::{Array, ArrayRef, RecordBatch, new_null_array};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, SchemaRef};
 use bytes::Bytes;
-use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, Encoding};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use serde::{Deserialize, Serialize};
 
+use crate::columns::Columns;
 use crate::error::{Error, Result};
 use crate::objects::Objects;
 use crate::run::column::{data_type, encoded_keys, field, narrowed, widened};
@@ -58,8 +59,8 @@ pub struct Segment {
     pub meta: SegmentMeta,
     min_key: Vec<u8>,
     max_key: Vec<u8>,
-    /// The rows, while they are kept in memory.
-    run: RwLock<Option<Arc<Run>>>,
+    /// The rows with these of their columns, while they are kept in memory.
+    run: RwLock<Option<(Arc<Run>, Columns)>>,
     /// True if the rows were looked at since the cache last asked.
     used: AtomicBool,
     /// Lets one reader decode while the others wait.
@@ -73,7 +74,8 @@ impl Segment {
             unhex(text).ok_or_else(|| Error::corrupt(&meta.name, "key range is not hexadecimal"))
         };
         let (min_key, max_key) = (unhex(&meta.min_key)?, unhex(&meta.max_key)?);
-        let (run, used) = (RwLock::new(run), AtomicBool::new(true));
+        let run = RwLock::new(run.map(|run| (run, Columns::All)));
+        let used = AtomicBool::new(true);
         Ok(Segment { meta, min_key, max_key, run, used, decoding: Default::default() })
     }
 
@@ -98,48 +100,61 @@ impl Segment {
         self.meta.newest_hlc.unwrap_or(u64::MAX)
     }
 
-    /// The rows, if they are in memory as `schema` has them.
-    pub fn in_memory(&self, schema: &Schema) -> Option<Arc<Run>> {
+    /// The rows, if these of their columns are in memory as `schema` has them.
+    pub fn in_memory(&self, schema: &Schema, columns: &Columns) -> Option<Arc<Run>> {
         let run = self.run.read().unwrap_or_else(PoisonError::into_inner);
-        let run = run.as_ref().filter(|run| run.schema.is(schema))?;
+        let (run, held) = run.as_ref()?;
+        if !run.schema.is(schema) || !held.cover(columns) {
+            return None;
+        }
         if !self.used.load(Ordering::Relaxed) {
             self.used.store(true, Ordering::Relaxed);
         }
         Some(run.clone())
     }
 
-    /// The rows, from memory or decoded now; `None` if the object is gone because a merge has
-    /// replaced the segment. `fresh` is told if they were not in memory.
+    /// The rows with these of their columns, the others being null or not, from memory or decoded
+    /// now; `None` if the object is gone because a merge has replaced the segment. `fresh` is told
+    /// if they were not in memory.
     pub async fn run(
         &self,
         schema: &Arc<Schema>,
+        columns: &Columns,
         objects: &Objects,
         fresh: impl FnOnce(),
     ) -> Result<Option<Arc<Run>>> {
-        if let Some(run) = self.in_memory(schema) {
+        if let Some(run) = self.in_memory(schema, columns) {
             return Ok(Some(run));
         }
         let _turn = self.decoding.lock().await;
-        if let Some(run) = self.in_memory(schema) {
+        if let Some(run) = self.in_memory(schema, columns) {
             return Ok(Some(run));
         }
         let Some(bytes) = objects.read(&self.meta.name).await? else { return Ok(None) };
         if bytes.len() as u64 != self.meta.bytes || crc32c::crc32c(&bytes) != self.meta.crc32c {
             return Err(Error::corrupt(&self.meta.name, "checksum differs"));
         }
+        let columns = self.held().map_or(columns.clone(), |held| held.and(columns));
         let (meta, schema) = (self.meta.clone(), schema.clone());
-        let decoding = tokio::task::spawn_blocking(move || decode(&meta, &schema, bytes));
-        let run = decoding.await.map_err(|e| Error::corrupt(&self.meta.name, e.to_string()))??;
-        let run = Arc::new(run);
-        self.replace(Some(run.clone()));
+        let decoding = tokio::task::spawn_blocking(move || {
+            decode(&meta, &schema, &columns, bytes).map(|run| (Arc::new(run), columns))
+        });
+        let decoded = decoding.await.map_err(|e| Error::corrupt(&self.meta.name, e.to_string()))?;
+        let (run, columns) = decoded?;
+        self.replace(Some((run.clone(), columns)));
         fresh();
         Ok(Some(run))
+    }
+
+    fn held(&self) -> Option<Columns> {
+        let run = self.run.read().unwrap_or_else(PoisonError::into_inner);
+        run.as_ref().map(|(_, columns)| columns.clone())
     }
 
     /// Bytes of the rows in memory, roughly.
     pub fn weight(&self) -> usize {
         let run = self.run.read().unwrap_or_else(PoisonError::into_inner);
-        run.as_ref().map_or(0, |run| run.weight())
+        run.as_ref().map_or(0, |(run, _)| run.weight())
     }
 
     /// True if the rows were looked at since this was last asked.
@@ -152,7 +167,7 @@ impl Segment {
         self.replace(None);
     }
 
-    fn replace(&self, run: Option<Arc<Run>>) {
+    fn replace(&self, run: Option<(Arc<Run>, Columns)>) {
         *self.run.write().unwrap_or_else(PoisonError::into_inner) = run;
     }
 }
@@ -266,13 +281,26 @@ fn hidden_fields() -> [Field; 5] {
     ]
 }
 
-fn decode(meta: &SegmentMeta, schema: &Arc<Schema>, bytes: Bytes) -> Result<Run> {
+fn decode(
+    meta: &SegmentMeta,
+    schema: &Arc<Schema>,
+    columns: &Columns,
+    bytes: Bytes,
+) -> Result<Run> {
     let name = &meta.name;
     let broken = |e: parquet::errors::ParquetError| Error::corrupt(name, e.to_string());
     let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(broken)?;
+    let leaves = reader.parquet_schema();
+    let is_wanted = |leaf: &usize| {
+        let column = leaves.column(*leaf);
+        let number = column.path().parts().first().and_then(|name| schema.number(name).ok());
+        number.is_none_or(|number| schema.key.contains(&number) || columns.has(number))
+    };
+    let wanted = (0..leaves.num_columns()).filter(is_wanted);
+    let wanted = ProjectionMask::leaves(leaves, wanted);
     // Row groups that one batch spans are joined as they are read.
     let reader = reader.with_batch_size(meta.rows.clamp(1, 1 << 24) as usize);
-    let reader = reader.build().map_err(broken)?;
+    let reader = reader.with_projection(wanted).build().map_err(broken)?;
     let arrow_schema = arrow::array::RecordBatchReader::schema(&reader);
     let batches = reader.collect::<Result<Vec<_>, _>>();
     let batch = match batches.map_err(|e| Error::corrupt(name, e.to_string()))? {
@@ -280,12 +308,17 @@ fn decode(meta: &SegmentMeta, schema: &Arc<Schema>, bytes: Bytes) -> Result<Run>
         several => concat_batches(&arrow_schema, &several)
             .map_err(|e| Error::corrupt(name, e.to_string()))?,
     };
-    decode_batch(meta, schema, &batch)
+    decode_batch(meta, schema, columns, &batch)
 }
 
-fn decode_batch(meta: &SegmentMeta, schema: &Arc<Schema>, batch: &RecordBatch) -> Result<Run> {
+fn decode_batch(
+    meta: &SegmentMeta,
+    schema: &Arc<Schema>,
+    columns: &Columns,
+    batch: &RecordBatch,
+) -> Result<Run> {
     let name = &meta.name;
-    let (own, columns) = own_part(name, schema, batch)?;
+    let (own, columns) = own_part(name, schema, columns, batch)?;
     let own = Arc::new(Schema::new(own));
     let keys = encoded_keys(&own, &columns).map_err(|e| Error::corrupt(name, e.to_string()))?;
     let hidden = Hidden {
@@ -304,10 +337,11 @@ fn decode_batch(meta: &SegmentMeta, schema: &Arc<Schema>, batch: &RecordBatch) -
 }
 
 /// The part of the table's specification that the file has (it may be older than some columns),
-/// with its columns. Those that were dropped since are nulls.
+/// with its columns. Those that were dropped since, or that nobody wants, are nulls.
 fn own_part(
     name: &str,
     spec: &TableSpec,
+    wanted: &Columns,
     batch: &RecordBatch,
 ) -> Result<(TableSpec, Vec<ArrayRef>)> {
     let (mut own, mut columns) = (spec.clone(), Vec::new());
@@ -315,11 +349,11 @@ fn own_part(
     if spec.key.iter().any(|name| batch.column_by_name(name).is_none()) {
         return Err(Error::corrupt(name, "a key column is missing"));
     }
-    for column in &spec.columns {
+    for (number, column) in (0..).zip(&spec.columns) {
+        let is_wanted =
+            spec.is_key(&column.name) || wanted.has(number) && !spec.is_dropped(&column.name);
         let array = match batch.column_by_name(&column.name) {
-            _ if spec.is_dropped(&column.name) => {
-                new_null_array(&data_type(column), batch.num_rows())
-            }
+            _ if !is_wanted => new_null_array(&data_type(column), batch.num_rows()),
             Some(array) => widened(column, array).ok_or_else(|| {
                 Error::corrupt(name, format!("column {:?} is of another type", column.name))
             })?,

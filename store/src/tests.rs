@@ -4,6 +4,7 @@ mod bucket;
 mod evolution;
 mod interop;
 mod life;
+mod part;
 
 use object_store::memory::InMemory;
 use proptest::prelude::*;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::columns::Columns;
 use crate::error::{Error, Result};
 use crate::manifest::{self, Manifest};
 use crate::record::Body;
@@ -121,7 +122,7 @@ impl Engine {
         let bytes: Vec<u64> = job.segments.iter().map(|s| s.meta.bytes).collect();
         let merged = merged_with(&bytes, self.config.segments_max);
         let (kept, merged) = job.segments.split_at(job.segments.len() - merged);
-        let runs = self.runs(&job.schema, merged).await?.ok_or_else(|| {
+        let runs = self.runs(&job.schema, &Columns::All, merged).await?.ok_or_else(|| {
             Error::corrupt(&job.schema.name, "a segment is listed but does not exist")
         })?;
         let written = self.write_segment(&job, runs).await?.map(Arc::new);

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::columns::Columns;
 use crate::error::{Error, Result};
 use crate::hash::Hashed;
 use crate::row::RowState;
@@ -163,23 +164,24 @@ impl Engine {
         end: End,
         rows_max: usize,
     ) -> Result<(Vec<KeyedRow>, Option<KeyRange>)> {
-        let page = self.page(table, range, end, rows_max).await?;
+        let page = self.page(table, range, &Columns::All, end, rows_max).await?;
         let mut rows = page.keyed_rows()?;
         rows.retain(|(_, row)| row.seq > range.since);
         Ok((rows, page.left))
     }
 
-    /// The rows at one end of a range, about `rows_max`.
+    /// The rows at one end of a range, about `rows_max`; only these of their columns are sure.
     pub async fn page(
         &self,
         table: &str,
         range: &KeyRange,
+        columns: &Columns,
         end: End,
         rows_max: usize,
     ) -> Result<Page> {
         for _ in 0..RESTARTS_MAX {
             let look = self.look(table, range, end, rows_max.max(1))?;
-            if let Some(runs) = self.runs(&look.schema, &look.segments).await? {
+            if let Some(runs) = self.runs(&look.schema, columns, &look.segments).await? {
                 return look.page(range, runs, self.now_ms());
             }
         }
@@ -211,16 +213,17 @@ impl Engine {
         Ok(prior)
     }
 
-    /// The rows of segments; `None` if one has been merged away.
+    /// The rows of segments, with these columns; `None` if one has been merged away.
     pub async fn runs(
         &self,
         schema: &Arc<Schema>,
+        columns: &Columns,
         segments: &[Arc<Segment>],
     ) -> Result<Option<Vec<Arc<Run>>>> {
         let mut runs = Vec::with_capacity(segments.len());
         for segment in segments {
             let keep = || crate::lock(&self.cache).keep(segment, self.config.cache_bytes);
-            match segment.run(schema, &self.objects, keep).await? {
+            match segment.run(schema, columns, &self.objects, keep).await? {
                 Some(run) => runs.push(run),
                 None => return Ok(None),
             }
@@ -269,7 +272,7 @@ impl Partition {
             if !segment.spans(key.key) {
                 continue;
             }
-            let Some(run) = segment.in_memory(schema) else { return Ok(None) };
+            let Some(run) = segment.in_memory(schema, &Columns::All) else { return Ok(None) };
             let Some(at) = run.find(key) else { continue };
             let newest_older = self.segments[..i].iter().map(|s| s.newest_hlc()).max();
             let is_all = run.is_plain(at) && newest_older.is_none_or(|o| run.written(at).hlc > o);

@@ -83,16 +83,29 @@ pub fn rows() -> impl Strategy<Value = Vec<KeyedRow>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn rows_survive_parquet(rows in rows()) {
+    fn rows_survive_parquet(rows in rows(), some in prop::collection::vec(2u16..9, 0..4)) {
         let (meta, bytes) = encoded(&spec(), &rows);
-        let run = decode(&meta, &spec(), bytes.clone()).unwrap();
+        let run = decode(&meta, &spec(), &Columns::All, bytes.clone()).unwrap();
         for (i, (key, row)) in rows.iter().enumerate() {
             prop_assert_eq!(run.find(crate::hash::Hashed::of(key)), Some(i));
             prop_assert_eq!(run.row(i), visible_row(&spec(), key, &row.state).unwrap());
         }
         prop_assert_eq!(rows_of(run), rows.clone());
+        let some = Columns::only(some);
+        let part = decode(&meta, &spec(), &some, bytes.clone()).unwrap();
+        for (i, (key, row)) in rows.iter().enumerate() {
+            prop_assert_eq!(part.key(i), &**key);
+            prop_assert_eq!((part.seq(i), part.written(i)), (row.seq, row.state.written));
+            prop_assert_eq!(part.is_dead(i), row.state.cells.is_empty() && !row.state.is_live());
+            let whole = visible_row(&spec(), key, &row.state).unwrap();
+            for number in spec().shown.iter().copied() {
+                let sure = number < 2 || some.has(number);
+                let expected = if sure { whole[&*spec().column_at(number).name].clone() } else { Value::Null };
+                prop_assert_eq!(part.value(number, i), expected);
+            }
+        }
         let old = SegmentMeta { newest_hlc: None, ..meta.clone() };
-        prop_assert_eq!(rows_of(decode(&old, &spec(), bytes).unwrap()), rows.clone());
+        prop_assert_eq!(rows_of(decode(&old, &spec(), &Columns::All, bytes).unwrap()), rows.clone());
         prop_assert_eq!(meta.rows, rows.len() as u64);
         let newest = rows.iter().map(|(_, row)| row.state.newest_hlc()).max();
         prop_assert_eq!(meta.newest_hlc, newest);
@@ -110,7 +123,7 @@ proptest! {
         let at = at % bytes.len();
         bytes[at] ^= 1 << bit;
         // Damage is found by the checksum; here it only must not take the process down.
-        let _ = std::panic::catch_unwind(|| decode(&meta, &spec(), bytes.into()).map(rows_of));
+        let _ = std::panic::catch_unwind(|| decode(&meta, &spec(), &Columns::All, bytes.into()).map(rows_of));
     }
 }
 
@@ -131,7 +144,7 @@ fn merged_columns_survive_and_show_their_values() {
     let key: Arc<[u8]> = spec.key_of(&Row::from([("k".into(), Value::Int(1))])).unwrap().into();
     let rows = vec![(key, Arc::new(Versioned { seq: 1, state }))];
     let (meta, bytes) = encoded(&spec, &rows);
-    assert_eq!(rows_of(decode(&meta, &spec, bytes.clone()).unwrap()), rows);
+    assert_eq!(rows_of(decode(&meta, &spec, &Columns::All, bytes.clone()).unwrap()), rows);
     let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap().build().unwrap();
     let batch = reader.into_iter().next().unwrap().unwrap();
     let column = |name: &str| batch.column_by_name(name).unwrap().clone();
@@ -154,11 +167,11 @@ fn an_older_segment_lacks_the_newer_columns() {
     let key: Arc<[u8]> = old.key_of(&Row::from([("k".into(), Value::Int(1))])).unwrap().into();
     let rows = vec![(key.clone(), Arc::new(Versioned { seq: 1, state: state.clone() }))];
     let (meta, bytes) = encoded(&old, &rows);
-    let run = decode(&meta, &new, bytes).unwrap();
+    let run = decode(&meta, &new, &Columns::All, bytes).unwrap();
     assert_eq!(run.row(0), visible_row(&new, &key, &state).unwrap());
     assert_eq!((&run.row(0)["note"], &run.row(0)["count"]), (&Value::Null, &Value::Int(0)));
     assert_eq!(run.row(0)["tags"], Value::Null, "no set is not an empty one");
     assert_eq!(rows_of(run), rows);
-    let damaged = decode(&meta, &whole, encoded(&new, &rows).1).unwrap_err();
+    let damaged = decode(&meta, &whole, &Columns::All, encoded(&new, &rows).1).unwrap_err();
     assert!(damaged.to_string().contains("a key column is missing"), "{damaged}");
 }

@@ -24,6 +24,7 @@ use datafusion::physical_plan::{
     ReplaceChildrenOptions, SortOrderPushdownResult,
 };
 
+use crate::columns::Columns;
 use crate::engine::KeyRange;
 use crate::error::{Error, Result};
 use crate::lock;
@@ -310,12 +311,12 @@ impl Reading {
     async fn read(&mut self, part: Part) -> DfResult<()> {
         let (query, schema) = (self.scan.reads.query.clone(), self.scan.reads.schema.clone());
         let (limit, reverse) = (self.left, self.scan.reverse);
+        let columns = Columns::only(self.scan.columns.iter().copied());
         let task = self.scan.reads.query.runtime.spawn(async move {
             let bytes_max = query.store.inner.engine.config.sql_memory_bytes;
             let options = query.sql.options;
-            let read =
-                query.store.read_part(&schema.table, &part, reverse, limit, bytes_max, options);
-            read.await
+            let (store, table) = (&query.store, &schema.table);
+            store.read_part(table, &part, columns, reverse, limit, bytes_max, options).await
         });
         let _ended = Ended(task.abort_handle());
         let query = &self.scan.reads.query;

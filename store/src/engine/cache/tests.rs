@@ -1,4 +1,5 @@
 use super::*;
+use crate::columns::Columns;
 use crate::run::Run;
 use crate::schema::Schema;
 use crate::segment;
@@ -25,7 +26,7 @@ fn who_is_looked_at_stays_and_others_go_in_turn() {
         cache.keep(segment, room);
         segment.was_used();
     }
-    assert!(all[0].in_memory(&schema).is_some());
+    assert!(all[0].in_memory(&schema, &Columns::All).is_some());
     cache.keep(&all[3], room);
     assert_eq!(kept(&all[..4]), [0, 2, 3], "the first was looked at, the second goes");
     cache.keep(&all[3], room);
