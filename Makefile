@@ -7,10 +7,11 @@ MAKEFLAGS += --no-print-directory
 export EDGESCALE_TOOLS := $(abspath $(or $(EDGESCALE_TOOLS),.tools))
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 EDGESCALE := $(TARGET)/debug/edgescale
+OPTIMISED := $(TARGET)/release/edgescale
 VIDEO ?= $(EDGESCALE_TOOLS)/clips/bigbuckbunny.mp4
 
 .NOTPARALLEL:
-.PHONY: help demo test up steps bench build handlers tools fmt lint doc clean
+.PHONY: help demo test up steps bench build release handlers tools fmt lint doc clean
 
 help: ## This list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -26,13 +27,16 @@ steps: ## A million random steps of one store, with crashes, against a model; SE
 	STORE_STEPS=1000000 STORE_SEED=$(or $(SEED),$(shell date +%s)) cargo test --workspace --lib \
 		nothing_acknowledged_is_lost -- --nocapture
 
-bench: tools build ## Every kernel on every device of this machine
-	@exec "$(EDGESCALE)" bench kernels $(if $(JSON),--json)
+bench: tools release ## Every kernel on every device of this machine
+	@exec "$(OPTIMISED)" bench kernels $(if $(JSON),--json)
+
+release: ## The program for a site, optimised, under target/release
+	@cargo build --release >&2
 
 test: ## Unit, conformance and integration tests on real servers
 	@./tools.sh test
 	@$(MAKE) build handlers
-	cargo test --workspace
+	cargo test --workspace --no-fail-fast
 
 # Everything before the last program speaks on stderr: stdout belongs to the result.
 tools:
