@@ -1,9 +1,11 @@
-//! What the host reads from a grid of counts: the motion score, and the moving areas.
+//! What the host reads from a grid of counts: the motion score, and the moving areas; and from a
+//! table of components.
 //!
 //! A grid has a 32-bit little-endian count for each block of 16 x 16 samples of a mask, as
 //! [`kernels::score`] makes it.
 
 use kernels::boxes::RECTS_MAX;
+use kernels::component_table;
 use kernels::score::{BLOCK, grid_sides};
 use kernels::stem::Reduce;
 
@@ -31,6 +33,25 @@ pub(crate) fn boxes(grid: &[u8], mask: &MaskShape, min_count: u32) -> Vec<Rect> 
             rects.push(take_group(&mut moving, columns as usize, start).scaled(mask));
         }
     }
+    largest(rects)
+}
+
+/// Rectangles, in samples of the frame, around components of at least `min_area` samples of the
+/// mask. The largest come first; at most [`RECTS_MAX`].
+pub(crate) fn component_boxes(table: &[u8], mask: &MaskShape, min_area: u32) -> Vec<Rect> {
+    let across = Scale::new(mask.width, mask.frame_width);
+    let down = Scale::new(mask.height, mask.frame_height);
+    let rows = component_table::decode(table).into_iter().skip(1);
+    let rects = rows.filter(|row| row.area >= min_area.max(1)).map(|row| {
+        let kernels::boxes::Rect { x, y, width, height } = row.rect;
+        let (left, top) = (across.scaled(x), down.scaled(y));
+        let (width, height) = (across.scaled(x + width) - left, down.scaled(y + height) - top);
+        Rect { x: left, y: top, width, height }
+    });
+    largest(rects.collect())
+}
+
+fn largest(mut rects: Vec<Rect>) -> Vec<Rect> {
     rects.sort_by_key(|r| (std::cmp::Reverse(u64::from(r.width) * u64::from(r.height)), r.y, r.x));
     rects.truncate(RECTS_MAX);
     rects

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use hw::{BufferId, Command};
 use kernels::boxes::{LIST_BYTES, Pen};
 use kernels::stem::{Given, Picture, Reduce, Stage, Takes, Values};
-use kernels::{Nv12, Plane, boxes, convert, jpeg, score};
+use kernels::{Nv12, Plane, boxes, component_table, convert, jpeg, score};
 
 use crate::frame::bytes_of;
 use crate::grid;
@@ -86,6 +86,8 @@ pub enum HostWork {
     Number { from: Slot, reduce: &'static Reduce, of: [u64; 2] },
     /// Rectangles around connected blocks of the grid of a mask.
     Boxes { grid: Slot, mask: MaskShape, min_count: u32 },
+    /// Rectangles around components of a table.
+    ComponentBoxes { table: Slot, mask: MaskShape, min_area: u32 },
     /// Rectangles as the drawing kernel reads them.
     List { rects: Slot },
     /// The next picture of a stream, by the encoder of this number.
@@ -172,6 +174,7 @@ fn wanted(takes: Takes) -> String {
         Takes::Mask | Takes::GRAY => "a gray frame (use the op \"gray\" first)".to_string(),
         Takes::NV12 => "an nv12 frame".to_string(),
         Takes::Boxes => "boxes".to_string(),
+        Takes::LABELS => "labels (use the op \"components\" first)".to_string(),
         Takes::Picture(formats) => {
             let names: Vec<&str> = formats.iter().map(|format| format.as_str()).collect();
             format!("a frame of {} (use the op \"convert\" first)", names.join(", "))
@@ -220,6 +223,7 @@ impl<'a> Planner<'a> {
             (None, "boxes") => {
                 self.boxes(given[0].picture()?, values.number("min_count") as u32)?
             }
+            (None, "component_boxes") => self.component_boxes(given[0].picture()?, &values)?,
             (None, "draw_boxes") => self.draw(&given, &values)?,
             (None, "jpeg") => self.jpeg(given[0].picture()?, values.number("quality") as u8)?,
             (None, "encode") => self.encode(given[0].picture()?, &values)?,
@@ -238,13 +242,27 @@ impl<'a> Planner<'a> {
 
     fn boxes(&mut self, mask: Picture, min_count: u32) -> StepResult<Given> {
         let grid = self.grid(mask)?;
-        let mask = MaskShape {
-            width: mask.shape.width,
-            height: mask.shape.height,
+        let mask = self.placed(mask.shape);
+        Ok(Given::Boxes { slot: self.host(HostWork::Boxes { grid, mask, min_count }) })
+    }
+
+    fn component_boxes(&mut self, labels: Picture, values: &Values<'_>) -> StepResult<Given> {
+        let table = component_table::table(self, labels, values.number("most") as u32)?;
+        let table = self.download(Some(self.index), table.buffer);
+        let mask = self.placed(labels.shape);
+        let min_area = values.number("min_area") as u32;
+        let work = HostWork::ComponentBoxes { table, mask, min_area };
+        Ok(Given::Boxes { slot: self.host(work) })
+    }
+
+    /// How a mask of this shape lies over the frame.
+    fn placed(&self, mask: Shape) -> MaskShape {
+        MaskShape {
+            width: mask.width,
+            height: mask.height,
             frame_width: self.plan.shape.width,
             frame_height: self.plan.shape.height,
-        };
-        Ok(Given::Boxes { slot: self.host(HostWork::Boxes { grid, mask, min_count }) })
+        }
     }
 
     fn draw(&mut self, given: &[Given], values: &Values<'_>) -> StepResult<Given> {

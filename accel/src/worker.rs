@@ -221,6 +221,9 @@ impl<'a> Run<'a> {
             HostWork::Boxes { grid, mask, min_count } => {
                 Host::Boxes(grid::boxes(self.bytes(*grid), mask, *min_count))
             }
+            HostWork::ComponentBoxes { table, mask, min_area } => {
+                Host::Boxes(grid::component_boxes(self.bytes(*table), mask, *min_area))
+            }
             HostWork::List { rects } => {
                 let rects: Vec<draw::Rect> = self.boxes(*rects).iter().map(to_kernel).collect();
                 Host::Bytes(draw::encode_list(&rects))

@@ -14,6 +14,8 @@ pub mod absdiff;
 pub mod bilateral;
 pub mod blur;
 pub mod boxes;
+pub mod component_table;
+pub mod components;
 pub mod convert;
 pub mod corners;
 mod dice;
@@ -38,6 +40,7 @@ pub mod quality;
 pub mod rearrange;
 pub mod regions;
 pub mod resize;
+pub mod scene;
 pub mod score;
 mod shape;
 pub mod stamp;
@@ -56,7 +59,7 @@ pub use shape::{PixelFormat, Range, Shape};
 pub use stem::{Entry, Op, Stem};
 
 /// Every stem there is.
-pub static STEMS: [&Stem; 27] = [
+pub static STEMS: [&Stem; 30] = [
     &gray::STEM,
     &half::STEM,
     &absdiff::STEM,
@@ -84,6 +87,9 @@ pub static STEMS: [&Stem; 27] = [
     &bilateral::STEM,
     &corners::STEM,
     &warp::STEM,
+    &scene::STEM,
+    &components::STEM,
+    &component_table::STEM,
 ];
 
 /// Every kernel with its reference.

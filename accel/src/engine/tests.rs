@@ -1,4 +1,6 @@
 mod card;
+mod components;
+mod scene;
 
 use std::collections::BTreeMap;
 

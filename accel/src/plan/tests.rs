@@ -21,6 +21,7 @@ fn sketch(plan: &Plan) -> Vec<String> {
         Action::Host { work, .. } => match work {
             HostWork::Number { reduce, .. } => reduce.name.to_string(),
             HostWork::Boxes { .. } => "boxes".to_string(),
+            HostWork::ComponentBoxes { .. } => "component_boxes".to_string(),
             HostWork::List { .. } => "list".to_string(),
             HostWork::Jfif { .. } => "jfif".to_string(),
             HostWork::Encode { .. } => "encode".to_string(),

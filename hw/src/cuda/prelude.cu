@@ -14,6 +14,8 @@ typedef unsigned long long ulong;
 #define LANE threadIdx.x
 #define COLUMNS(x, count) for (uint x = LANE; x < (count); x += GROUP)
 #define ATOMIC_ADD(to, value) atomicAdd(to, value)
+#define ATOMIC_MIN(to, value) atomicMin(to, value)
+#define ATOMIC_MAX(to, value) atomicMax(to, value)
 #define BYTE(v) ((uchar)MIN(MAX((int)(v), 0), 255))
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 #define MAX(a, b) ((a) > (b) ? (a) : (b))

@@ -9,6 +9,8 @@
 #define LANE ((uint)get_local_id(0))
 #define COLUMNS(x, count) for (uint x = LANE; x < (count); x += GROUP)
 #define ATOMIC_ADD(to, value) atomic_add(to, value)
+#define ATOMIC_MIN(to, value) atomic_min(to, value)
+#define ATOMIC_MAX(to, value) atomic_max(to, value)
 #define BYTE(v) ((uchar)clamp((int)(v), 0, 255))
 #define MIN(a, b) min(a, b)
 #define MAX(a, b) max(a, b)

@@ -2,8 +2,8 @@
 
 use super::alu;
 use super::code::{
-    Access, Atomic, Change, Compare, Guard, Logic, Operation, Place, Register, Shuffle, Slow, Vote,
-    Warp,
+    Access, Atomic, Change, Compare, Guard, Logic, Operation, Place, Predicate, Register, Shuffle,
+    Slow, Vote, Warp,
 };
 use super::convert::{Convert, Video};
 use super::decode::Decoder;
@@ -119,6 +119,9 @@ impl<'a, 'o> Opcode<'_, '_, 'a, 'o> {
         let [to, from] = self.operands([0, 1])?;
         if of.kind == Kind::Predicate {
             let to = self.decoder.predicate(name(to)?)?;
+            if let Operand::Number(_) = from {
+                return self.settles(to, from);
+            }
             let from = [self.decoder.truth(from)?; 2];
             return Ok(Operation::Logic { logic: Logic::Same, to, from });
         }
@@ -145,6 +148,15 @@ impl<'a, 'o> Opcode<'_, '_, 'a, 'o> {
                 Ok(Operation::Integer { form, to, from, divides: false })
             }
         }
+    }
+
+    /// A predicate that a number says: whether it is not zero.
+    fn settles(&mut self, to: Predicate, number: &Operand<'a>) -> Result<Operation> {
+        let of = type_of("b32").ok_or(UNKNOWN)?;
+        let holds = alu::comparison("ne", of).ok_or(UNKNOWN)?;
+        let from = [self.decoder.source(number, of.bits)?, self.decoder.constant(0)];
+        let to = [to, self.decoder.unwanted_predicate()];
+        Ok(Operation::Compare { compare: Compare::Integer { holds, from }, to, with: None })
     }
 
     fn converts(&mut self) -> Result<Operation> {

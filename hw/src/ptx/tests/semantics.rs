@@ -303,6 +303,13 @@ fn comparisons() {
     assert!(holds("setp.eq.ftz.f32", 32, 3, 0x8000_0000) && !holds("setp.eq.f32", 32, 3, 0));
 }
 
+#[test]
+fn numbers_say_predicates() {
+    let body = "mov.pred %p1, -1;\nmov.pred %p2, 0;\nselp.b32 %r1, 4, 0, %p1;\n\
+                @%p2 add.s32 %r1, %r1, 2;\n@!%p2 add.s32 %r1, %r1, 1;";
+    assert_eq!(words_of(body), [5; 32]);
+}
+
 /// A word from each of 32 threads.
 fn words_of(body: &str) -> Vec<u32> {
     let body = format!(
