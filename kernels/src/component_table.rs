@@ -2,10 +2,10 @@
 //!
 //! Row `i` is about label `i`, 0 (what belongs to no component) included, as in OpenCV's
 //! `connectedComponentsWithStats`: area in samples, left, top, width and height of the rectangle
-//! around it, the sum of its columns and that of its rows (64 bits each, lower half first), from
-//! which divided by the area the centroid comes, and its label. In row 0 the last number
-//! is the largest label of the picture, which tells whether the table has all. A label that does not
-//! occur has zeros. Sums wrap beyond their bits; pictures made by `components` have none such.
+//! around it, the sum of its columns and that of its rows (64 bits each, lower half first), which
+//! divided by the area are the centroid, and its label. In row 0 the last number is the largest
+//! label of the picture, which tells whether the table has all. A label that does not occur has
+//! zeros. Sums wrap beyond their bits; pictures made by `components` have none such.
 
 use hw::{BufferId, CpuArgs, Grid, Kernel};
 

@@ -8,12 +8,12 @@
 //!
 //! On the way, the samples of a component form a tree. `component_runs` makes a tree of each run
 //! within 64 samples of a row, and `component_join` joins the trees of samples that touch, all at
-//! once (union-find, after Playne and Hawick 2018). It ends, whatever the order of threads: a parent is
-//! never larger than its child and only ever gets smaller, so that the way to a root goes down, and
-//! each further turn of a join starts with a smaller sum of its two samples. No thread waits for
-//! another. Which tree comes out depends on the order, its root does not: the least sample of the
-//! component, because that alone can be its own parent. `component_roots` is what makes of any
-//! such tree the same picture; the two are a pair.
+//! once (union-find, after Playne and Hawick 2018). It ends, whatever the order of threads: a
+//! parent is never larger than its child and only ever gets smaller, so that the way to a root goes
+//! down, and each further turn of a join starts with a smaller sum of its two samples. No thread
+//! waits for another. Which tree comes out depends on the order, its root does not: the least
+//! sample of the component, because that alone can be its own parent. `component_roots` is what
+//! makes of any such tree the same picture; the two are a pair.
 
 use hw::{BufferId, CpuArgs, Grid, Kernel};
 
