@@ -112,6 +112,7 @@ fn takes(takes: &Takes) -> String {
         Takes::Mask | Takes::GRAY => "gray".to_string(),
         Takes::NV12 => "nv12".to_string(),
         Takes::Boxes => "boxes".to_string(),
+        Takes::LABELS => "labels".to_string(),
         Takes::Picture(_) => "picture".to_string(),
     }
 }

@@ -92,8 +92,8 @@ fn all_devices_find_the_same_roots() {
 fn long_ways_and_many_components_are_found() {
     for (width, height) in [(1, 1), (1, 90), (90, 1), (61, 47), (131, 67), (200, 33)] {
         let (wide, high) = (width as usize, height as usize);
-        let board = |x: usize, y: usize| u8::from((x + y) % 2 == 0);
-        let comb = |x: usize, y: usize| u8::from(x % 2 == 0 || y + 1 == high);
+        let board = |x: usize, y: usize| u8::from((x + y).is_multiple_of(2));
+        let comb = |x: usize, y: usize| u8::from(x.is_multiple_of(2) || y + 1 == high);
         let places = || (0..high).flat_map(|y| (0..wide).map(move |x| (x, y)));
         check_roots(&spiral(wide, high), width, height);
         check_roots(&vec![255; wide * high], width, height);
