@@ -105,3 +105,32 @@ fn operations_agree_with_opencv_where_it_defines_them() -> Result<()> {
     ensure!(checked.status.success(), "{said}\n{complaint}");
     Ok(())
 }
+
+#[test]
+fn cuts_of_a_film_are_those_that_ffmpeg_finds() -> Result<()> {
+    let film = tools().join("clips/bikes.mp4").display().to_string();
+    let filter = ["-v", "info", "-i", &film, "-vf", "scdet=threshold=10", "-f", "null", "-"];
+    let Ok(theirs) = Command::new("ffmpeg").args(filter).output() else {
+        eprintln!("skipped: no ffmpeg");
+        return Ok(());
+    };
+    let told = String::from_utf8(theirs.stderr)?;
+    let times = told.split("lavfi.scd.time: ").skip(1);
+    let times =
+        times.map(|rest| Ok(rest.split_whitespace().next().unwrap_or("").parse::<f64>()?));
+    let theirs = times.collect::<Result<Vec<f64>>>()?;
+    ensure!(theirs.len() == 5, "the film has five: {told}");
+
+    let folder = tempfile::tempdir()?;
+    let written = folder.path().join("cuts.jsonl").display().to_string();
+    json(&["run", "--cpu", "gray | cut", &film, &written])?;
+    let frames = std::fs::read_to_string(&written)?;
+    let frames = frames.lines().map(|line| Ok(serde_json::from_str(line)?));
+    let frames = frames.collect::<Result<Vec<Value>>>()?;
+    // A cut is told with the frame after it.
+    let ours = frames.windows(2).filter(|pair| pair[1]["cut2"] == 1.0);
+    let ours: Vec<f64> =
+        ours.map(|pair| pair[0]["pts_us"].as_f64().unwrap_or(-1.0) / 1e6).collect();
+    assert_eq!(ours, theirs);
+    Ok(())
+}
