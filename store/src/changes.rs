@@ -152,8 +152,9 @@ impl crate::engine::Engine {
             (table.schema.clone(), segments)
         };
         for (partition, segment) in segments {
-            // A segment that was merged away meanwhile is read again as part of another one.
-            let Some(runs) = self.runs(&schema, &Columns::only([]), &[segment]).await? else {
+            // A segment that was merged away meanwhile is read again as part of another one. All
+            // columns, since the rows that changed are read next.
+            let Some(runs) = self.runs(&schema, &Columns::All, &[segment]).await? else {
                 return Err(Error::Busy(format!("changes of table {table:?}")));
             };
             for run in runs {
