@@ -39,14 +39,10 @@ pub(crate) fn boxes(grid: &[u8], mask: &MaskShape, min_count: u32) -> Vec<Rect> 
 /// Rectangles, in samples of the frame, around components of at least `min_area` samples of the
 /// mask. The largest come first; at most [`RECTS_MAX`].
 pub(crate) fn component_boxes(table: &[u8], mask: &MaskShape, min_area: u32) -> Vec<Rect> {
-    let across = Scale::new(mask.width, mask.frame_width);
-    let down = Scale::new(mask.height, mask.frame_height);
     let rows = component_table::decode(table).into_iter().skip(1);
     let rects = rows.filter(|row| row.area >= min_area.max(1)).map(|row| {
         let kernels::boxes::Rect { x, y, width, height } = row.rect;
-        let (left, top) = (across.scaled(x), down.scaled(y));
-        let (width, height) = (across.scaled(x + width) - left, down.scaled(y + height) - top);
-        Rect { x: left, y: top, width, height }
+        mask.over_frame([x, y], [x + width, y + height])
     });
     largest(rects.collect())
 }
@@ -68,10 +64,21 @@ struct Group {
 impl Group {
     /// The rectangle in the frame, cut at the mask's and the frame's edge.
     fn scaled(&self, mask: &MaskShape) -> Rect {
-        let across = Scale::new(mask.width, mask.frame_width);
-        let down = Scale::new(mask.height, mask.frame_height);
-        let (x, y) = (across.start(self.left), down.start(self.top));
-        Rect { x, y, width: across.end(self.right) - x, height: down.end(self.bottom) - y }
+        let start = |block: usize| block as u32 * BLOCK;
+        let end = |block: usize, side: u32| ((block as u32 + 1) * BLOCK).min(side);
+        let ends = [end(self.right, mask.width), end(self.bottom, mask.height)];
+        mask.over_frame([start(self.left), start(self.top)], ends)
+    }
+}
+
+impl MaskShape {
+    /// The rectangle in the frame between two corners in samples of the mask, the second one just
+    /// outside.
+    fn over_frame(&self, [left, top]: [u32; 2], [right, bottom]: [u32; 2]) -> Rect {
+        let across = Scale::new(self.width, self.frame_width);
+        let down = Scale::new(self.height, self.frame_height);
+        let (x, y) = (across.scaled(left), down.scaled(top));
+        Rect { x, y, width: across.scaled(right) - x, height: down.scaled(bottom) - y }
     }
 }
 
@@ -95,14 +102,6 @@ impl Scale {
             None => u64::from(at) * u64::from(self.frame_side) / u64::from(self.side.max(1)),
         };
         at.min(self.frame_side.into()) as u32
-    }
-
-    fn start(&self, block: usize) -> u32 {
-        self.scaled(block as u32 * BLOCK)
-    }
-
-    fn end(&self, block: usize) -> u32 {
-        self.scaled(((block as u32 + 1) * BLOCK).min(self.side))
     }
 }
 
