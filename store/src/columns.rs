@@ -7,21 +7,45 @@ use std::collections::BTreeSet;
 pub enum Columns {
     /// Every one.
     All,
-    /// The key and these.
-    Only(BTreeSet<u16>),
+    /// The key and some others.
+    Only(Part),
+}
+
+/// Some columns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    numbers: BTreeSet<u16>,
+    /// With the hidden columns that tell which of several rows is the newest.
+    stamps: bool,
 }
 
 impl Columns {
-    /// The key and these.
+    /// The key and these, as rows that may have to be merged need them.
     pub fn only(numbers: impl IntoIterator<Item = u16>) -> Self {
-        Columns::Only(numbers.into_iter().collect())
+        Columns::Only(Part { numbers: numbers.into_iter().collect(), stamps: true })
+    }
+
+    /// The same of rows that meet no others of their key.
+    pub fn unmerged(&self) -> Self {
+        match self {
+            Columns::All => Columns::All,
+            Columns::Only(some) => Columns::Only(Part { stamps: false, ..some.clone() }),
+        }
     }
 
     /// True if a column, which is not of the key, is among them.
     pub fn has(&self, number: u16) -> bool {
         match self {
             Columns::All => true,
-            Columns::Only(numbers) => numbers.contains(&number),
+            Columns::Only(some) => some.numbers.contains(&number),
+        }
+    }
+
+    /// True if the rows can be merged with others.
+    pub fn has_stamps(&self) -> bool {
+        match self {
+            Columns::All => true,
+            Columns::Only(some) => some.stamps,
         }
     }
 
@@ -30,14 +54,19 @@ impl Columns {
         match (self, others) {
             (Columns::All, _) => true,
             (Columns::Only(_), Columns::All) => false,
-            (Columns::Only(numbers), Columns::Only(others)) => others.is_subset(numbers),
+            (Columns::Only(some), Columns::Only(others)) => {
+                others.numbers.is_subset(&some.numbers) && (some.stamps || !others.stamps)
+            }
         }
     }
 
     /// These and `others`.
     pub fn and(&self, others: &Columns) -> Columns {
         match (self, others) {
-            (Columns::Only(numbers), Columns::Only(others)) => Columns::Only(numbers | others),
+            (Columns::Only(some), Columns::Only(others)) => Columns::Only(Part {
+                numbers: &some.numbers | &others.numbers,
+                stamps: some.stamps || others.stamps,
+            }),
             _ => Columns::All,
         }
     }

@@ -11,7 +11,7 @@ use crate::EdgeStore;
 use crate::csv;
 use crate::error::{Error, Result};
 use crate::import::FileFormat;
-use crate::run::column::value_at;
+use crate::run::column::{Values, value_at};
 use crate::scan::Scan;
 use crate::segment::{self, ParquetFile};
 use crate::spec::{ColumnSpec, TableSpec};
@@ -82,17 +82,17 @@ impl Writer {
             Writer::Parquet(file) => file.write(batch),
             Writer::Arrow(file) => file.write(batch).map_err(io::Error::other),
             Writer::Csv(out) => {
-                let columns: Vec<_> = spec.shown().zip(batch.columns()).collect();
+                let columns = values_of(spec, batch);
                 (0..batch.num_rows()).try_for_each(|i| {
-                    let values = columns.iter().map(|(column, array)| value_at(column, array, i));
+                    let values = columns.iter().map(|column| column.at(i));
                     csv::write(out, values.map(|value| csv::text(&value)))
                 })
             }
             Writer::JsonLines(out) => {
                 let names: Names = spec.shown().map(|column| column.name.as_str()).collect();
-                let columns: Vec<_> = spec.shown().zip(batch.columns()).collect();
+                let columns = values_of(spec, batch);
                 (0..batch.num_rows()).try_for_each(|i| {
-                    let values = columns.iter().map(|(column, array)| value_at(column, array, i));
+                    let values = columns.iter().map(|column| column.at(i));
                     writeln!(out, "{}", row_to_json(&Row::of(names.clone(), values.collect())))
                 })
             }
@@ -112,4 +112,8 @@ impl Writer {
         };
         out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
     }
+}
+
+fn values_of<'a>(spec: &TableSpec, batch: &'a RecordBatch) -> Vec<Values<'a>> {
+    spec.shown().zip(batch.columns()).map(|(column, array)| Values::of(column, array)).collect()
 }

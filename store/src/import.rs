@@ -19,7 +19,7 @@ use parquet::errors::ParquetError;
 
 use crate::csv;
 use crate::error::{Error, Result};
-use crate::run::column::{is_json, value_at};
+use crate::run::column::{Values, is_json};
 use crate::spec::{ColumnKind, ColumnSpec, Merge, TableSpec};
 use crate::value::{Names, Row, Value, row_from_json};
 
@@ -299,14 +299,15 @@ fn rows_of(path: &Path, batch: &RecordBatch) -> Result<Vec<Row>> {
         columns.push((column, array, is_json(field)));
     }
     let names: Names = columns.iter().map(|(column, ..)| column.name.as_str()).collect();
+    let values = columns.iter().map(|(column, array, json)| (Values::of(column, array), *json));
+    let values: Vec<(Values<'_>, bool)> = values.collect();
     let value = |i| {
-        move |(column, array, json): &(ColumnSpec, ArrayRef, bool)| match value_at(column, array, i)
-        {
-            Value::Text(text) if *json => Value::Json(text),
+        move |(column, is_json): &(Values<'_>, bool)| match column.at(i) {
+            Value::Text(text) if *is_json => Value::Json(text),
             value => value,
         }
     };
-    let row = |i| Row::of(names.clone(), columns.iter().map(value(i)).collect());
+    let row = |i| Row::of(names.clone(), values.iter().map(value(i)).collect());
     Ok((0..batch.num_rows()).map(row).collect())
 }
 

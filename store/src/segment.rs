@@ -8,7 +8,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use arrow::array::{Array, ArrayRef, RecordBatch, new_null_array};
+use arrow::array::{Array, ArrayRef, RecordBatch, UInt64Array, new_null_array};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, SchemaRef};
 use bytes::Bytes;
@@ -28,6 +28,8 @@ use crate::spec::{ColumnKind, ColumnSpec, TableSpec};
 
 const ROW_GROUP_ROWS: usize = 64 * 1024;
 const PAGE_ROWS: usize = 8 * 1024;
+/// The hidden columns that only merges look at.
+const STAMPS: [&str; 3] = ["_hlc", "_origin", "_seq"];
 
 /// A segment as the manifest lists it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -82,6 +84,16 @@ impl Segment {
     /// True if keys in `[from, to)` may be in the segment; no `to` is no upper end.
     pub fn overlaps(&self, from: &[u8], to: Option<&[u8]>) -> bool {
         *self.max_key >= *from && to.is_none_or(|to| *self.min_key < *to)
+    }
+
+    /// The smallest key.
+    pub fn min_key(&self) -> &[u8] {
+        &self.min_key
+    }
+
+    /// True if all keys are less than those of another segment.
+    pub fn precedes(&self, other: &Segment) -> bool {
+        self.max_key < other.min_key
     }
 
     /// True if the key may be in the segment.
@@ -244,7 +256,7 @@ fn properties(spec: &TableSpec) -> WriterProperties {
             && matches!(column.kind, ColumnKind::Int64 | ColumnKind::TimestampUs)
     };
     let keys = spec.columns.iter().filter(rises).map(|column| column.name.as_str());
-    let properties = keys.chain(["_hlc", "_origin", "_seq"]).fold(properties, |all, name| {
+    let properties = keys.chain(STAMPS).fold(properties, |all, name| {
         all.set_column_encoding(vec![name.to_owned()].into(), Encoding::DELTA_BINARY_PACKED)
     });
     let hidden = hidden_fields();
@@ -293,8 +305,11 @@ fn decode(
     let leaves = reader.parquet_schema();
     let is_wanted = |leaf: &usize| {
         let column = leaves.column(*leaf);
-        let number = column.path().parts().first().and_then(|name| schema.number(name).ok());
-        number.is_none_or(|number| schema.key.contains(&number) || columns.has(number))
+        let Some(name) = column.path().parts().first() else { return true };
+        match schema.number(name) {
+            Ok(number) => schema.key.contains(&number) || columns.has(number),
+            Err(_) => columns.has_stamps() || !STAMPS.contains(&&**name),
+        }
     };
     let wanted = (0..leaves.num_columns()).filter(is_wanted);
     let wanted = ProjectionMask::leaves(leaves, wanted);
@@ -318,21 +333,29 @@ fn decode_batch(
     batch: &RecordBatch,
 ) -> Result<Run> {
     let name = &meta.name;
-    let (own, columns) = own_part(name, schema, columns, batch)?;
+    let (own, arrays) = own_part(name, schema, columns, batch)?;
     let own = Arc::new(Schema::new(own));
-    let keys = encoded_keys(&own, &columns).map_err(|e| Error::corrupt(name, e.to_string()))?;
+    let keys = encoded_keys(&own, &arrays).map_err(|e| Error::corrupt(name, e.to_string()))?;
+    let is_current = own.columns.len() == schema.columns.len() && meta.newest_hlc.is_some();
+    let [hlc, origin, seq] = match columns.has_stamps() {
+        true => STAMPS.map(|column| hidden(name, batch, column)),
+        // Nobody looks at them, but a row without any write would not be there.
+        false => {
+            let any = UInt64Array::new(vec![u64::from(!is_current); batch.num_rows()].into(), None);
+            STAMPS.map(|_| Ok(any.clone()))
+        }
+    };
     let hidden = Hidden {
-        hlc: hidden(name, batch, "_hlc")?,
-        origin: hidden(name, batch, "_origin")?,
-        seq: hidden(name, batch, "_seq")?,
+        hlc: hlc?,
+        origin: origin?,
+        seq: seq?,
         dead: hidden(name, batch, "_dead")?,
         states: hidden(name, batch, "_state")?,
     };
     let newest_hlc = meta.newest_hlc.unwrap_or(u64::MAX);
-    let is_current = own.columns.len() == schema.columns.len() && meta.newest_hlc.is_some();
     match is_current {
-        true => Ok(Run::of_columns(schema, keys, columns, hidden, newest_hlc)),
-        false => Run::of_columns(&own, keys, columns, hidden, newest_hlc).rebuilt(schema),
+        true => Ok(Run::of_columns(schema, keys, arrays, hidden, newest_hlc)),
+        false => Run::of_columns(&own, keys, arrays, hidden, newest_hlc).rebuilt(schema),
     }
 }
 

@@ -180,7 +180,11 @@ impl Engine {
         rows_max: usize,
     ) -> Result<Page> {
         for _ in 0..RESTARTS_MAX {
-            let look = self.look(table, range, end, rows_max.max(1))?;
+            let look = self.look(table, range, columns, end, rows_max.max(1))?;
+            let columns = match look.merges() {
+                true => columns,
+                false => &columns.unmerged(),
+            };
             if let Some(runs) = self.runs(&look.schema, columns, &look.segments).await? {
                 return look.page(range, runs, self.now_ms());
             }
@@ -231,7 +235,14 @@ impl Engine {
         Ok(Some(runs))
     }
 
-    fn look(&self, table: &str, range: &KeyRange, end: End, rows_max: usize) -> Result<Look> {
+    fn look(
+        &self,
+        table: &str,
+        range: &KeyRange,
+        columns: &Columns,
+        end: End,
+        rows_max: usize,
+    ) -> Result<Look> {
         let state = self.read();
         let table = state.table(table)?;
         let mut look = Look {
@@ -243,12 +254,16 @@ impl Engine {
             rows_max,
             left_out: None,
         };
-        match &range.partition {
-            Some(one) => {
-                table.partitions.get(one).into_iter().try_for_each(|p| look.add(p, range))?;
-            }
-            None => table.partitions.values().try_for_each(|p| look.add(p, range))?,
+        if range.to.as_deref().is_some_and(|to| *to <= *range.from) {
+            return Ok(look);
         }
+        let partitions: Vec<&Partition> = match &range.partition {
+            Some(one) => table.partitions.get(one).into_iter().collect(),
+            None => table.partitions.values().collect(),
+        };
+        partitions.iter().for_each(|partition| look.add_segments(partition, range, columns));
+        // Only then it is known how far memory has to be looked at.
+        partitions.iter().try_for_each(|partition| look.add_changes(partition, range))?;
         Ok(look)
     }
 }
@@ -308,22 +323,43 @@ fn covers(row: Remembered<'_>, mut older: impl Iterator<Item = u64>) -> bool {
 }
 
 impl Look {
-    fn add(&mut self, partition: &Partition, range: &KeyRange) -> Result<()> {
-        let to = range.to.as_deref();
-        if to.is_some_and(|to| *to <= *range.from) {
-            return Ok(());
+    /// True if a key may be in more than one layer.
+    fn merges(&self) -> bool {
+        if !self.memory.is_empty() || !self.frozen.is_empty() {
+            return true;
         }
-        self.frozen.extend(partition.frozen.clone());
-        self.add_memory(&partition.active, range)?;
+        let mut segments: Vec<&Segment> = self.segments.iter().map(|s| &**s).collect();
+        segments.sort_by(|a, b| a.min_key().cmp(b.min_key()));
+        !segments.is_sorted_by(|a, b| a.precedes(b))
+    }
+
+    fn add_segments(&mut self, partition: &Partition, range: &KeyRange, columns: &Columns) {
         // Segments with nothing new are read as well: a new change may be part of an old row.
-        let segments = partition.segments.iter();
-        self.segments.extend(segments.filter(|s| s.overlaps(&range.from, to)).cloned());
-        Ok(())
+        let overlaps = |s: &&Arc<Segment>| s.overlaps(&range.from, range.to.as_deref());
+        for segment in partition.segments.iter().filter(overlaps) {
+            if self.rows_max < usize::MAX
+                && let Some(run) = segment.in_memory(&self.schema, columns)
+            {
+                self.cut(&mut Slice::range(run, &range.from, range.to.as_deref()));
+            }
+            self.segments.push(segment.clone());
+        }
+    }
+
+    fn add_changes(&mut self, partition: &Partition, range: &KeyRange) -> Result<()> {
+        self.frozen.extend(partition.frozen.clone());
+        self.add_memory(&partition.active, range)
     }
 
     fn add_memory(&mut self, table: &Memtable, range: &KeyRange) -> Result<()> {
         let one_more = self.rows_max.saturating_add(1);
-        let mut places = table.range(&range.from, range.to.as_deref(), self.end, one_more);
+        let (mut from, mut to) = (range.from.clone(), range.to.clone());
+        match (&self.left_out, self.end) {
+            (None, _) => {}
+            (Some(left_out), End::First) => to = Some(left_out.to_vec()),
+            (Some(left_out), End::Last) => from = [&left_out[..], &[0]].concat(),
+        }
+        let mut places = table.range(&from, to.as_deref(), self.end, one_more);
         if places.len() > self.rows_max {
             let left_out = match self.end {
                 End::First => places.pop(),
@@ -335,6 +371,22 @@ impl Look {
             self.memory.push(Arc::new(table.run(&self.schema, &places)?));
         }
         Ok(())
+    }
+
+    /// Cuts off what is beyond the rows that are needed at most.
+    fn cut(&mut self, slice: &mut Slice) {
+        if slice.len() <= self.rows_max {
+            return;
+        }
+        let left_out = match self.end {
+            End::First => slice.from + self.rows_max,
+            End::Last => slice.to - self.rows_max - 1,
+        };
+        self.leave_out(slice.run.key(left_out).into());
+        match self.end {
+            End::First => slice.to = left_out,
+            End::Last => slice.from = left_out + 1,
+        }
     }
 
     fn leave_out(&mut self, key: Arc<[u8]>) {
@@ -352,17 +404,7 @@ impl Look {
         let mut slices = Vec::with_capacity(runs.len() + self.memory.len());
         for run in runs {
             let mut slice = Slice::range(run, &range.from, range.to.as_deref());
-            if slice.len() > self.rows_max {
-                let left_out = match self.end {
-                    End::First => slice.from + self.rows_max,
-                    End::Last => slice.to - self.rows_max - 1,
-                };
-                self.leave_out(slice.run.key(left_out).into());
-                match self.end {
-                    End::First => slice.to = left_out,
-                    End::Last => slice.from = left_out + 1,
-                }
-            }
+            self.cut(&mut slice);
             slices.push(slice);
         }
         for frozen in std::mem::take(&mut self.frozen) {

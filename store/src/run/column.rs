@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanBuilder, Float64Builder,
-    Int64Builder, ListArray, StringBuilder, TimestampMicrosecondBuilder,
+    Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanArray, BooleanBuilder,
+    Float64Builder, Int64Builder, ListArray, StringArray, StringBuilder,
+    TimestampMicrosecondBuilder,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::cast;
@@ -91,16 +92,78 @@ fn element_type(kind: ColumnKind) -> DataType {
     }
 }
 
-/// The value of a column whose type has been checked.
+/// The values of a column whose type has been checked, looked up once for many rows.
+pub struct Values<'a> {
+    nulls: Option<&'a NullBuffer>,
+    of: Of<'a>,
+}
+
+enum Of<'a> {
+    Int(&'a [i64]),
+    Float(&'a [f64]),
+    Bool(&'a BooleanArray),
+    Text(&'a StringArray),
+    Json(&'a StringArray),
+    Bytes(&'a BinaryArray),
+    Time(&'a [i64]),
+    Set(&'a ListArray, ColumnKind),
+}
+
+impl<'a> Values<'a> {
+    /// The values of an array of that column.
+    pub fn of(column: &ColumnSpec, array: &'a ArrayRef) -> Self {
+        match column.merge {
+            Merge::Set => {
+                Values { nulls: array.nulls(), of: Of::Set(array.as_list(), column.kind) }
+            }
+            _ => Values::of_kind(column.kind, array),
+        }
+    }
+
+    fn of_kind(kind: ColumnKind, array: &'a ArrayRef) -> Self {
+        let of = match kind {
+            ColumnKind::Int64 | ColumnKind::Int32 => {
+                Of::Int(array.as_primitive::<Int64Type>().values())
+            }
+            ColumnKind::Float64 | ColumnKind::Float32 => {
+                Of::Float(array.as_primitive::<Float64Type>().values())
+            }
+            ColumnKind::Bool => Of::Bool(array.as_boolean()),
+            ColumnKind::Utf8 => Of::Text(array.as_string()),
+            ColumnKind::Json => Of::Json(array.as_string()),
+            ColumnKind::Binary => Of::Bytes(array.as_binary()),
+            ColumnKind::TimestampUs => {
+                Of::Time(array.as_primitive::<TimestampMicrosecondType>().values())
+            }
+        };
+        Values { nulls: array.nulls(), of }
+    }
+
+    /// One of them.
+    pub fn at(&self, i: usize) -> Value {
+        if self.nulls.is_some_and(|nulls| nulls.is_null(i)) {
+            return Value::Null;
+        }
+        match &self.of {
+            Of::Int(ints) => Value::Int(ints[i]),
+            Of::Float(floats) => Value::Float(floats[i]),
+            Of::Bool(bools) => Value::Bool(bools.value(i)),
+            Of::Text(texts) => Value::Text(texts.value(i).into()),
+            Of::Json(texts) => Value::Json(texts.value(i).into()),
+            Of::Bytes(bytes) => Value::Bytes(bytes.value(i).into()),
+            Of::Time(times) => Value::Time(times[i]),
+            Of::Set(lists, kind) => {
+                let items = lists.value(i);
+                let values = Values::of_kind(*kind, &items);
+                Value::List((0..items.len()).map(|i| values.at(i)).collect())
+            }
+        }
+    }
+}
+
+/// One value of a column whose type has been checked.
 pub fn value_at(column: &ColumnSpec, array: &ArrayRef, i: usize) -> Value {
-    if column.merge != Merge::Set {
-        return element_at(column.kind, array, i);
-    }
-    if array.is_null(i) {
-        return Value::Null;
-    }
-    let items = array.as_list::<i32>().value(i);
-    Value::List((0..items.len()).map(|i| element_at(column.kind, &items, i)).collect())
+    Values::of(column, array).at(i)
 }
 
 /// Something of where a value lies, for the sake of having read it.
@@ -114,64 +177,46 @@ pub fn touched(array: &ArrayRef, i: usize) -> u64 {
     }
 }
 
-fn element_at(kind: ColumnKind, array: &ArrayRef, i: usize) -> Value {
-    if array.is_null(i) {
-        return Value::Null;
-    }
-    match kind {
-        ColumnKind::Int64 | ColumnKind::Int32 => {
-            Value::Int(array.as_primitive::<Int64Type>().value(i))
-        }
-        ColumnKind::Float64 | ColumnKind::Float32 => {
-            Value::Float(array.as_primitive::<Float64Type>().value(i))
-        }
-        ColumnKind::Bool => Value::Bool(array.as_boolean().value(i)),
-        ColumnKind::Utf8 => Value::Text(array.as_string::<i32>().value(i).into()),
-        ColumnKind::Json => Value::Json(array.as_string::<i32>().value(i).into()),
-        ColumnKind::Binary => Value::Bytes(array.as_binary::<i32>().value(i).into()),
-        ColumnKind::TimestampUs => {
-            Value::Time(array.as_primitive::<TimestampMicrosecondType>().value(i))
-        }
-    }
-}
-
 /// The encoded keys of rows whose columns have been checked; a null or NaN in a key has none.
 pub fn encoded_keys(schema: &Schema, columns: &[ArrayRef]) -> Result<BinaryArray> {
     let rows = columns.first().map_or(0, |column| column.len());
-    let parts: Vec<(ColumnKind, &ArrayRef)> = schema
-        .key
-        .iter()
-        .map(|number| (schema.column_at(*number).kind, &columns[*number as usize]))
-        .collect();
-    if let Some((_, _)) = parts.iter().find(|(_, array)| array.null_count() > 0) {
+    let key = schema.key.iter().map(|n| (schema.column_at(*n).kind, &columns[*n as usize]));
+    let parts: Vec<(ColumnKind, Values<'_>)> =
+        key.map(|(kind, array)| (kind, Values::of_kind(kind, array))).collect();
+    if parts.iter().any(|(_, part)| part.nulls.is_some_and(|nulls| nulls.null_count() > 0)) {
         return Err(Error::BadRequest("a key column holds a null".into()));
+    }
+    if let [(_, Values { of: Of::Int(ints) | Of::Time(ints), .. })] = &parts[..] {
+        return keys_of_ints(ints);
     }
     let mut bytes = Vec::with_capacity(rows * 8 * parts.len());
     let mut offsets: Vec<i32> = Vec::with_capacity(rows + 1);
     offsets.push(0);
     for i in 0..rows {
-        for (kind, array) in &parts {
-            match kind {
-                ColumnKind::Int64 | ColumnKind::Int32 => {
-                    bytes.extend(key::int_bytes(array.as_primitive::<Int64Type>().value(i)));
-                }
-                ColumnKind::TimestampUs => {
-                    let us = array.as_primitive::<TimestampMicrosecondType>().value(i);
-                    bytes.extend(key::int_bytes(us));
-                }
-                ColumnKind::Utf8 => {
-                    key::escape(array.as_string::<i32>().value(i).as_bytes(), &mut bytes);
-                }
-                ColumnKind::Binary => {
-                    key::escape(array.as_binary::<i32>().value(i), &mut bytes);
-                }
-                kind => key::encode(&element_at(*kind, array, i), &mut bytes)?,
+        for (_, part) in &parts {
+            match &part.of {
+                Of::Int(ints) | Of::Time(ints) => bytes.extend(key::int_bytes(ints[i])),
+                Of::Text(texts) => key::escape(texts.value(i).as_bytes(), &mut bytes),
+                Of::Bytes(all) => key::escape(all.value(i), &mut bytes),
+                _ => key::encode(&part.at(i), &mut bytes)?,
             }
         }
         let end = i32::try_from(bytes.len()).map_err(|_| too_much("keys"))?;
         offsets.push(end);
     }
     let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
+    Ok(BinaryArray::new(offsets, bytes.into(), None))
+}
+
+/// Keys of one whole number each: all of the same length.
+fn keys_of_ints(ints: &[i64]) -> Result<BinaryArray> {
+    const LEN: usize = size_of::<i64>();
+    let mut bytes = vec![0; ints.len() * LEN];
+    for (key, int) in bytes.as_chunks_mut::<LEN>().0.iter_mut().zip(ints) {
+        *key = key::int_bytes(*int);
+    }
+    i32::try_from(bytes.len()).map_err(|_| too_much("keys"))?;
+    let offsets = OffsetBuffer::from_repeated_length(LEN, ints.len());
     Ok(BinaryArray::new(offsets, bytes.into(), None))
 }
 

@@ -2,8 +2,6 @@
 //! are; where they do, rows are picked column by column; only a key that is in several runs, and
 //! whose rows say different things, is merged by its states.
 
-use std::cmp::{Ordering, Reverse};
-use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use arrow::buffer::BooleanBuffer;
@@ -15,6 +13,8 @@ use super::{KeyedRow, Run, Versioned};
 
 /// Rows in one piece from which they are handed on as they are.
 const PIECE_ROWS: usize = 256;
+/// Pieces that are handed on as they are however short they are.
+const PIECES_FEW: usize = 8;
 
 /// Part of a run.
 #[derive(Clone, Debug)]
@@ -82,32 +82,48 @@ impl Slice {
     }
 }
 
-/// The next row of a run in a merge.
+/// The next row of a slice in a merge.
 struct Head<'a> {
     key: &'a [u8],
     slice: usize,
     at: usize,
 }
 
-impl Ord for Head<'_> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (self.key, self.slice).cmp(&(other.key, other.slice))
-    }
+/// The next rows of all slices that have any left, the one with the smallest key last. There are
+/// few slices, so a place is found by walking.
+struct Heads<'a> {
+    slices: &'a [Slice],
+    heads: Vec<Head<'a>>,
 }
 
-impl PartialOrd for Head<'_> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
+impl<'a> Heads<'a> {
+    fn new(slices: &'a [Slice]) -> Self {
+        let mut heads = Heads { slices, heads: Vec::with_capacity(slices.len()) };
+        (0..slices.len()).for_each(|slice| heads.add(slice, slices[slice].from));
+        heads
+    }
+
+    /// The row with the smallest key.
+    fn pop(&mut self) -> Option<Head<'a>> {
+        self.heads.pop()
+    }
+
+    /// The row with the next key.
+    fn peek(&self) -> Option<&Head<'a>> {
+        self.heads.last()
+    }
+
+    /// Goes on with a slice at this row, if it has it.
+    fn add(&mut self, slice: usize, at: usize) {
+        let Slice { run, to, .. } = &self.slices[slice];
+        if at >= *to {
+            return;
+        }
+        let key = run.key(at);
+        let place = self.heads.iter().rposition(|head| head.key >= key).map_or(0, |p| p + 1);
+        self.heads.insert(place, Head { key, slice, at });
     }
 }
-
-impl PartialEq for Head<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Head<'_> {}
 
 /// Rows of one slice that follow one another in the merged order.
 struct Piece {
@@ -137,15 +153,10 @@ fn pieces(slices: &[Slice]) -> Result<(Vec<Piece>, Vec<KeyedRow>)> {
         Some(last) if last.slice == slice && last.to == from => last.to = to,
         _ => pieces.push(Piece { slice, from, to }),
     };
-    let head = |slice: usize, at: usize| -> Option<Reverse<Head<'_>>> {
-        let Slice { run, to, .. } = &slices[slice];
-        (at < *to).then(|| Reverse(Head { key: run.key(at), slice, at }))
-    };
-    let mut heads: BinaryHeap<_> =
-        (0..slices.len()).filter_map(|s| head(s, slices[s].from)).collect();
+    let mut heads = Heads::new(slices);
     let mut same: Vec<(usize, usize)> = Vec::new();
-    while let Some(Reverse(first)) = heads.pop() {
-        let Some(Reverse(next)) = heads.peek() else {
+    while let Some(first) = heads.pop() {
+        let Some(next) = heads.peek() else {
             add(first.slice, first.at, slices[first.slice].to);
             break;
         };
@@ -153,27 +164,55 @@ fn pieces(slices: &[Slice]) -> Result<(Vec<Piece>, Vec<KeyedRow>)> {
             let Slice { run, to, .. } = &slices[first.slice];
             let end = gallop(run, next.key, first.at + 1, *to);
             add(first.slice, first.at, end);
-            heads.extend(head(first.slice, end));
+            heads.add(first.slice, end);
             continue;
         }
         same.clear();
         same.push((first.slice, first.at));
-        while let Some(Reverse(other)) = heads.peek()
+        while let Some(other) = heads.peek()
             && other.key == first.key
         {
             same.push((other.slice, other.at));
             heads.pop();
         }
+        let mut rows = 1;
         match newest(slices, &same) {
-            Some((slice, at)) => add(slice, at, at + 1),
+            Some((slice, at)) => {
+                rows = replaced(slices, &same, slice, heads.peek());
+                add(slice, at, at + rows);
+            }
             None => {
                 add(slices.len(), met.len(), met.len() + 1);
                 met.push(merged(slices, first.key, &same)?);
             }
         }
-        heads.extend(same.iter().filter_map(|(slice, at)| head(*slice, at + 1)));
+        same.iter().for_each(|(slice, at)| heads.add(*slice, at + rows));
     }
     Ok((pieces, met))
+}
+
+/// How many rows from here on, the first among them, two slices have of the same keys, those of
+/// slice `newer` saying all that the other's do: tables are often written again as a whole.
+fn replaced(
+    slices: &[Slice],
+    same: &[(usize, usize)],
+    newer: usize,
+    next: Option<&Head<'_>>,
+) -> usize {
+    let [a, b] = same else { return 1 };
+    let ((new, at), (old, before)) = if a.0 == newer { (*a, *b) } else { (*b, *a) };
+    let (new, old) = (&slices[new], &slices[old]);
+    let most = (new.to - at).min(old.to - before);
+    let is_replaced = |i: &usize| {
+        let (at, before) = (at + i, before + i);
+        new.run.key(at) == old.run.key(before)
+            && next.is_none_or(|next| new.run.key(at) < next.key)
+            && new.run.is_plain(at)
+            && old.run.is_plain(before)
+            && new.run.written(at) > old.run.written(before)
+            && new.run.seq(at) >= old.run.seq(before)
+    };
+    (1..most).find(|i| !is_replaced(i)).unwrap_or(most)
 }
 
 /// The rows of slices that `keep` says of each; none means all.
@@ -249,7 +288,7 @@ fn gather(runs: &[Arc<Run>], pieces: &[Piece]) -> Result<Vec<Slice>> {
         Ok(())
     };
     for piece in pieces {
-        if piece.to - piece.from < PIECE_ROWS {
+        if piece.to - piece.from < PIECE_ROWS && pieces.len() > PIECES_FEW {
             picks.extend((piece.from..piece.to).map(|i| (piece.slice, i)));
             continue;
         }

@@ -12,7 +12,7 @@ use arrow::datatypes::{Schema as ArrowSchema, SchemaRef};
 
 use crate::error::Result;
 use crate::run::Slice;
-use crate::run::column::{Builder, field, value_at};
+use crate::run::column::{Builder, Values, field};
 use crate::schema::Schema;
 use crate::segment::arrow_error;
 use crate::spec::{ColumnSpec, Merge};
@@ -48,12 +48,16 @@ impl Scan {
             if self.reverse {
                 places.reverse();
             }
-            for at in places {
-                if rows.len() >= limit {
-                    return Ok((rows, true));
-                }
-                let values = wanted.iter().map(|n| slice.run.value(*n, at)).collect();
-                rows.push(Row::of(names.clone(), values));
+            let exceeded = places.len() > limit - rows.len();
+            places.truncate(limit - rows.len());
+            let values =
+                |n: &u16| Values::of(schema.column_at(*n), &slice.run.columns[*n as usize]);
+            let columns: Vec<Values<'_>> = wanted.iter().map(values).collect();
+            rows.extend(places.into_iter().map(|at| {
+                Row::of(names.clone(), columns.iter().map(|column| column.at(at)).collect())
+            }));
+            if exceeded {
+                return Ok((rows, true));
             }
         }
         Ok((rows, false))
@@ -138,7 +142,8 @@ impl Filter {
         array: &ArrayRef,
     ) -> Result<BooleanBuffer, arrow::error::ArrowError> {
         if column.merge == Merge::Set || self.value.is_null() {
-            let admits = |i| self.admits(&value_at(column, array, i));
+            let values = Values::of(column, array);
+            let admits = |i| self.admits(&values.at(i));
             return Ok(BooleanBuffer::collect_bool(array.len(), admits));
         }
         let mut one = Builder::new(column, 1);
