@@ -11,6 +11,8 @@
 //! Cb and Cr (ITU-R BT.601 sampling 4:2:0).
 
 pub mod absdiff;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 pub mod bilateral;
 pub mod blur;
 pub mod boxes;
