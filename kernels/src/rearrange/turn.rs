@@ -1,7 +1,7 @@
 //! Bytes whose rows become columns: a transposed picture, or one turned by a quarter.
 
 use super::source;
-use crate::native::{Band, signed};
+use crate::native::{Band, Unit, signed, unit};
 
 /// Whether rows of bytes are whole columns of the source, from either end.
 pub(super) fn is_turn(s: &[usize; 19]) -> bool {
@@ -106,7 +106,7 @@ impl Turn<'_> {
 #[inline(always)]
 fn turn32(turn: &Turn<'_>, place: [usize; 2], to: &mut [u8]) -> bool {
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") {
+    if unit() >= Unit::Avx2 {
         // SAFETY: the feature was just found on this machine.
         unsafe { avx2::turn(turn, place, to) };
         return true;
@@ -121,16 +121,21 @@ mod avx2 {
     use std::arch::x86_64::*;
 
     use super::{SIDE, Turn};
+    use crate::avx2::{load32, store16};
+    use crate::native::signed;
 
     /// As [`super::turned_square`] does, for one square in each half of the registers.
     #[target_feature(enable = "avx2")]
     pub(super) fn turn(turn: &Turn<'_>, [x, y]: [usize; 2], to: &mut [u8]) {
         let last = if turn.is_backward() { y + 2 * SIDE - 1 } else { y };
         let from: [&[u8; 2 * SIDE]; SIDE] = turn.rows(x, last);
+        let step = turn.s[1] as isize * signed(turn.s[15]) as isize;
         let mut rows = [_mm256_setzero_si256(); SIDE];
         for (row, from) in rows.iter_mut().zip(from) {
-            // SAFETY: each row has the bytes that are read.
-            *row = unsafe { _mm256_loadu_si256(from.as_ptr().cast()) };
+            *row = load32(from);
+            // The row that is read next in these columns, far away in memory.
+            let next = from.as_ptr().wrapping_offset(SIDE as isize * step);
+            _mm_prefetch::<_MM_HINT_T0>(next.cast());
         }
         for _ in 0..4 {
             let before = rows;
@@ -145,19 +150,10 @@ mod avx2 {
         };
         for (n, row) in rows.into_iter().enumerate() {
             let at = first.wrapping_add(n.wrapping_mul(step));
-            store(to, at, _mm256_castsi256_si128(row));
+            store16(&mut to[at..], _mm256_castsi256_si128(row));
             let below = at.wrapping_add(SIDE.wrapping_mul(step));
-            store(to, below, _mm256_extracti128_si256(row, 1));
+            store16(&mut to[below..], _mm256_extracti128_si256(row, 1));
         }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn store(to: &mut [u8], at: usize, row: __m128i) {
-        let to: &mut [u8; SIDE] =
-            to[at..].first_chunk_mut().expect("a square lies within the result");
-        // SAFETY: there is room for sixteen bytes.
-        unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), row) };
     }
 }
 
