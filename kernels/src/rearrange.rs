@@ -468,3 +468,6 @@ fn transpose(stage: &mut dyn Stage, given: &[Given], _: &Values<'_>) -> Result<G
     let sides = Shape { width: from.shape.height, height: from.shape.width, ..from.shape };
     planes(stage, from, sides, &[], |_, _, _| Map { x: [0, 0, 1], y: [0, 1, 0], shift: 0 })
 }
+
+#[cfg(test)]
+mod tests;
