@@ -39,7 +39,7 @@ const fn repeats(pixel: usize) -> [i8; 16] {
 
 static REPEATS: [[i8; 16]; 4] = [repeats(0), repeats(1), repeats(2), repeats(3)];
 
-/// Where eight pixels come from.
+/// Where eight pixels come from that lie inside.
 struct Places {
     /// The first byte of each.
     at: [i32; TOGETHER],
@@ -84,23 +84,26 @@ pub(super) fn row<const CHANNELS: usize>(
         offset: set(src_offset as i32),
         at_max: set(src.len() as i32 - src_stride as i32 - 8),
     };
+    let fill: [u8; 4 * TOGETHER] = std::array::from_fn(|i| (s[9] >> (8 * (i % CHANNELS))) as u8);
+    let fill = &fill[..TOGETHER * CHANNELS];
     let are_two = src_width > 1 && src_height > 1;
     let mut x = 0;
     while x < width {
         let count = TOGETHER.min(width - x);
-        let places = match are_two && count == TOGETHER {
+        let found = match are_two && count == TOGETHER {
             true => places::<CHANNELS>(&table[8 * x..], &source),
-            false => None,
+            false => Found::Mixed,
         };
-        match places {
-            Some(places) => {
+        match found {
+            Found::Inside(places) => {
                 let next = src.as_ptr().wrapping_offset(places.at[0] as isize + source.ahead);
                 _mm_prefetch::<_MM_HINT_T0>(next.cast());
                 // SAFETY: `places` lie within the source, with what is read from them on.
                 let made = unsafe { weighed::<CHANNELS>(src, src_stride, &places) };
                 put::<CHANNELS>(made, &mut to[x * CHANNELS..]);
             }
-            None => {
+            Found::Outside => to[x * CHANNELS..][..fill.len()].copy_from_slice(fill),
+            Found::Mixed => {
                 let to = &mut to[x * CHANNELS..][..count * CHANNELS];
                 pixels_from::<CHANNELS>(inputs, s, [x, y], to);
             }
@@ -109,20 +112,29 @@ pub(super) fn row<const CHANNELS: usize>(
     }
 }
 
-/// From the place of a pixel of row `y` to the lower one of the pixels that the one below it comes
-/// from.
+/// From the place of a pixel of row `y` to where the one below it reads what no pixel of row `y`
+/// does: the lower row of its place, or the upper one where the source is walked upwards.
 fn ahead(table: &[u8], s: &[usize; 10], y: usize) -> isize {
     let [width, height, channels, _, _, _, stride, ..] = *s;
     let entry = |y: usize, i: usize| i64::from(long(table, 2 * (width + y) + i) as i32);
     let next = (y + 1).min(height - 1);
-    let [x, y] = [0, 1].map(|i| ((entry(next, i) - entry(y, i)) >> 10) as isize);
-    (y + 1) * stride as isize + x * channels as isize
+    let [x, y] = [0, 1].map(|i| (entry(next, i) - entry(y, i)) as isize);
+    let rows = if y < 0 { y >> 10 } else { ((y + 1023) >> 10) + 1 };
+    rows * stride as isize + (x >> 10) * channels as isize
 }
 
-/// The places of eight columns, if all lie inside.
+/// Where eight pixels come from.
+enum Found {
+    Inside(Places),
+    /// All from outside, with no sample of the source beside them.
+    Outside,
+    Mixed,
+}
+
+/// The places of eight columns.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn places<const CHANNELS: usize>(columns: &[u8], source: &Source) -> Option<Places> {
+fn places<const CHANNELS: usize>(columns: &[u8], source: &Source) -> Found {
     let a = _mm256_castsi256_ps(load32(columns));
     let b = _mm256_castsi256_ps(load32(&columns[32..]));
     let place = |columns: __m256, row: __m256i| {
@@ -140,7 +152,11 @@ fn places<const CHANNELS: usize>(columns: &[u8], source: &Source) -> Option<Plac
     let beyond = _mm256_cmpgt_epi32(at, source.at_max);
     let inside = _mm256_andnot_si256(beyond, inside);
     if _mm256_movemask_epi8(inside) != -1 {
-        return None;
+        let next = |at| _mm256_add_epi32(at, _mm256_set1_epi32(1));
+        let beside = |at, max| within(next(at), next(next(max)));
+        let beside = _mm256_and_si256(beside(left, source.left_max), beside(top, source.top_max));
+        let is_outside = _mm256_testz_si256(beside, beside) == 1;
+        return if is_outside { Found::Outside } else { Found::Mixed };
     }
     let part = |at| _mm256_and_si256(at, _mm256_set1_epi32(31));
     let (dx, dy) = (part(at_x), part(at_y));
@@ -148,7 +164,7 @@ fn places<const CHANNELS: usize>(columns: &[u8], source: &Source) -> Option<Plac
     let mut places = [0; TOGETHER];
     // SAFETY: there is room for eight numbers, and an unaligned store may write them.
     unsafe { _mm256_storeu_si256(places.as_mut_ptr().cast(), at) };
-    Some(Places {
+    Found::Inside(Places {
         at: places,
         across: _mm256_or_si256(rest(dx), _mm256_slli_epi32(dx, 8)),
         down: _mm256_or_si256(rest(dy), _mm256_slli_epi32(dy, 16)),
