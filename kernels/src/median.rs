@@ -365,3 +365,6 @@ fn median_op(stage: &mut dyn Stage, given: &[Given], values: &Values<'_>) -> Res
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+
+#[cfg(test)]
+mod tests;
