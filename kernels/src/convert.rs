@@ -419,3 +419,6 @@ fn yuv_rgb_command(
     ];
     Some(launch(&YUV_RGB, &[src, dst], &scalars, Grid::Rows(height as usize)))
 }
+
+#[cfg(test)]
+mod tests;

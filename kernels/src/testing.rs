@@ -41,18 +41,23 @@ pub(crate) fn unit_max() -> Unit {
     UNIT_MAX.get()
 }
 
-/// Runs `check` for a device once for each vector unit of this machine; threads that a form starts
-/// take the best one.
-fn with_each_unit(device: &dyn Device, check: impl Fn()) {
-    if device.info().kind == hw::Kind::Cpu {
-        for unit in [Unit::Any, Unit::Avx2].into_iter().filter(|unit| *unit < crate::native::unit())
-        {
-            UNIT_MAX.set(unit);
-            check();
-            UNIT_MAX.set(Unit::Vbmi);
-        }
+/// Runs `check` once for each vector unit of this machine; threads that a form starts take the
+/// best one.
+pub(crate) fn each_unit(check: impl Fn()) {
+    let best = crate::native::unit();
+    for unit in [Unit::Any, Unit::Avx2, Unit::Vbmi].into_iter().filter(|unit| *unit <= best) {
+        UNIT_MAX.set(unit);
+        check();
     }
-    check();
+    UNIT_MAX.set(Unit::Vbmi);
+}
+
+/// Runs `check` for a device; for the CPU with each vector unit.
+fn with_each_unit(device: &dyn Device, check: impl Fn()) {
+    match device.info().kind {
+        hw::Kind::Cpu => each_unit(check),
+        _ => check(),
+    }
 }
 
 /// The devices that have these kernels, for launches over so many bytes.
