@@ -52,7 +52,7 @@ fn every_colour_of_yuv_gives_the_same_bits() {
         let (x, y) = (i % SIDE, i / SIDE);
         ((y / 2 * half + x / 2) % 64 * 4 + y % 2 * 2 + x % 2) as u8
     });
-    let chroma = (0..half * half).flat_map(|i| [(i / 64) as u8, (i / 64 >> 8) as u8]);
+    let chroma = (0..half * half).flat_map(|i| [(i / 64) as u8, (i >> 14) as u8]);
     let source: Vec<u8> = luma.chain(chroma).collect();
     for (is_709, range) in [(false, Range::Limited), (true, Range::Full)] {
         let shape = Shape { range, ..Shape::full(SIDE, SIDE, PixelFormat::Nv12) };

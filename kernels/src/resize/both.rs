@@ -21,7 +21,9 @@ pub(super) fn native(first: &CpuArgs<'_>, second: &mut CpuArgs<'_>) -> bool {
         return false;
     }
     let rows = Table { data: first.inputs[0], taps };
-    let Some(across) = Across::new(second.inputs[0], b[6], width, channels) else { return false };
+    // The buffer may be longer than the table.
+    let columns = &second.inputs[0][..super::table_bytes(b[5] as u32, b[6] as u32)];
+    let Some(across) = Across::new(columns, b[6], width, channels) else { return false };
     if !(0..dst_height).all(|y| rows.weights(y).all(is_narrow)) {
         return false;
     }

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::{Across, Both, EDGE, TAPS_MAX, near};
-use crate::avx2::{NONE, load16, load32, mask, narrows, pairs, store16};
+use crate::avx2::{NONE, load16, mask, narrows, pairs, store16};
 use crate::lanes::Between;
 
 /// A row of the result.
@@ -82,18 +82,52 @@ fn down_two(a: &[u8], b: &[u8], weight: i16, to: &mut [i16]) {
     }
 }
 
-/// The last 32 samples end where the row does.
+/// Two rows, and their weights side by side.
+#[derive(Clone, Copy)]
+struct Two {
+    rows: [*const u8; 2],
+    weights: __m256i,
+}
+
 #[inline]
 #[target_feature(enable = "avx2")]
 fn down_many(rows: &[&[u8]], weights: &[i32], to: &mut [i16]) {
+    assert!(rows.iter().all(|row| row.len() >= to.len()));
+    let mut all = [Two { rows: [rows[0].as_ptr(); 2], weights: pairs(0, 0) }; TAPS_MAX / 2];
+    let count = rows.len().div_ceil(2);
+    for (n, two) in all[..count].iter_mut().enumerate() {
+        // The weight of a row that is not there is nothing.
+        let second = (2 * n + 1).min(rows.len() - 1);
+        two.rows = [rows[2 * n].as_ptr(), rows[second].as_ptr()];
+        two.weights = pairs(weights[2 * n], weights.get(2 * n + 1).copied().unwrap_or(0));
+    }
+    // SAFETY: all rows are as long as the result at least.
+    unsafe {
+        match &all[..count] {
+            [a, b] => down_pairs(&[*a, *b], to),
+            [a, b, c] => down_pairs(&[*a, *b, *c], to),
+            all => down_pairs(all, to),
+        }
+    }
+}
+
+/// The last 32 samples end where the row does.
+///
+/// # Safety
+///
+/// From each address on there must be as many bytes as `to` has samples, 32 or more.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn down_pairs(all: &[Two], to: &mut [i16]) {
     let zero = _mm256_setzero_si256();
-    let both = |i: usize| pairs(weights[i], weights.get(i + 1).copied().unwrap_or(0));
     for x in (0..to.len()).step_by(32) {
         let x = x.min(to.len() - 32);
         let mut sums = [_mm256_set1_epi32(1 << 7); 4];
-        for i in (0..rows.len()).step_by(2) {
-            // The weight of a row that is not there is nothing.
-            let (a, b) = (load32(&rows[i][x..]), load32(&rows[(i + 1).min(rows.len() - 1)][x..]));
+        for two in all {
+            // SAFETY: 32 bytes follow, as the caller promises.
+            let a = unsafe { _mm256_loadu_si256(two.rows[0].add(x).cast()) };
+            // SAFETY: the same.
+            let b = unsafe { _mm256_loadu_si256(two.rows[1].add(x).cast()) };
             let (low, high) = (_mm256_unpacklo_epi8(a, b), _mm256_unpackhi_epi8(a, b));
             let samples = [
                 _mm256_unpacklo_epi8(low, zero),
@@ -101,9 +135,8 @@ fn down_many(rows: &[&[u8]], weights: &[i32], to: &mut [i16]) {
                 _mm256_unpacklo_epi8(high, zero),
                 _mm256_unpackhi_epi8(high, zero),
             ];
-            let weights = both(i);
             for (sum, samples) in sums.iter_mut().zip(samples) {
-                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(samples, weights));
+                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(samples, two.weights));
             }
         }
         let sum = |n: usize| _mm256_srai_epi32(sums[n], 8);
