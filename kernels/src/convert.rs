@@ -235,6 +235,24 @@ fn yuv_rgb_row(inputs: &[&[u8]], s: &[usize; 19], y: usize, to: &mut [u8]) {
     let src = inputs[0];
     let chroma = (y >> shift) * stride;
     let mut first = 0;
+    #[cfg(target_arch = "x86_64")]
+    if unit() >= Unit::Avx2 && luma_step == 1 {
+        use avx2::{BLOCK, Chroma, Piece};
+        let [cb, cr] = [cb, cr].map(|plane| &src[plane + chroma..]);
+        let chroma = match step {
+            1 => Some(Chroma::Planes(cb, cr)),
+            2 if cb.len() == cr.len() + 1 => Some(Chroma::CbCr(cb)),
+            2 if cr.len() == cb.len() + 1 => Some(Chroma::CrCb(cr)),
+            _ => None,
+        };
+        if let Some(chroma) = chroma {
+            let piece = Piece { luma: &src[s[18] + y * luma_stride..], chroma };
+            first = width / BLOCK * BLOCK;
+            let to = &mut to[..first * dst_step];
+            // SAFETY: the feature was just found on this machine.
+            unsafe { avx2::convert(&piece, black as u8, factors, red_at, dst_step, to) };
+        }
+    }
     while first < width {
         let count = (width - first).min(CHUNK);
         let pairs = count.div_ceil(2);
@@ -246,9 +264,10 @@ fn yuv_rgb_row(inputs: &[&[u8]], s: &[usize; 19], y: usize, to: &mut [u8]) {
         first += count;
         #[cfg(target_arch = "x86_64")]
         if unit() >= Unit::Avx2 {
-            let chunk = avx2::Chunk { luma: &luma, cb: &cbs, cr: &crs };
+            let chroma = avx2::Chroma::Planes(&cbs, &crs);
+            let piece = avx2::Piece { luma: &luma, chroma };
             // SAFETY: the feature was just found on this machine.
-            unsafe { avx2::convert(&chunk, black as u8, factors, red_at, dst_step, to) };
+            unsafe { avx2::convert(&piece, black as u8, factors, red_at, dst_step, to) };
             continue;
         }
         let mut planes = [[0u8; CHUNK]; 3];

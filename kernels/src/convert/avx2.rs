@@ -6,22 +6,29 @@
 
 use std::arch::x86_64::*;
 
-use super::CHUNK;
 use crate::avx2::{join3, join4, load16, load32, pairs, store32};
 
-/// Samples of a piece of a row.
-pub(super) struct Chunk<'a> {
-    pub luma: &'a [u8; CHUNK],
-    pub cb: &'a [u8; CHUNK / 2],
-    pub cr: &'a [u8; CHUNK / 2],
+/// Samples of a piece of a row: whole blocks of them.
+pub(super) struct Piece<'a> {
+    pub luma: &'a [u8],
+    pub chroma: Chroma<'a>,
 }
 
-const BLOCK: usize = 32;
+pub(super) enum Chroma<'a> {
+    /// Cb and Cr.
+    Planes(&'a [u8], &'a [u8]),
+    /// Cb before Cr.
+    CbCr(&'a [u8]),
+    CrCb(&'a [u8]),
+}
+
+/// Pixels that are converted at once.
+pub(super) const BLOCK: usize = 32;
 
 /// Fills as many pixels of three or four bytes as there is room for.
 #[target_feature(enable = "avx2")]
 pub(super) fn convert(
-    chunk: &Chunk<'_>,
+    piece: &Piece<'_>,
     black: u8,
     factors: [i32; 5],
     red_at: usize,
@@ -31,7 +38,7 @@ pub(super) fn convert(
     let factors = Factors::new(black, factors);
     let mut end = [0; 4 * BLOCK];
     for (number, to) in to.chunks_mut(BLOCK * step).enumerate() {
-        let [red, green, blue] = colours(chunk, number * BLOCK, &factors);
+        let [red, green, blue] = colours(piece, number * BLOCK, &factors);
         let (a, c) = if red_at == 0 { (red, blue) } else { (blue, red) };
         let is_whole = to.len() == BLOCK * step;
         let whole = if is_whole { &mut *to } else { &mut end[..BLOCK * step] };
@@ -91,8 +98,7 @@ fn luma(words: __m256i, factors: &Factors) -> [__m256i; 2] {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn chroma(samples: &[u8]) -> [__m256i; 2] {
-    let words = _mm256_cvtepu8_epi16(load16(samples));
+fn chroma(words: __m256i) -> [__m256i; 2] {
     let words = _mm256_sub_epi16(words, _mm256_set1_epi16(128));
     beside(words, _mm256_slli_epi16(words, 8))
 }
@@ -100,11 +106,24 @@ fn chroma(samples: &[u8]) -> [__m256i; 2] {
 /// Red, green and blue of the pixels from `x` on.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn colours(chunk: &Chunk<'_>, x: usize, factors: &Factors) -> [__m256i; 3] {
-    let samples = _mm256_subs_epu8(load32(&chunk.luma[x..]), factors.black);
+fn colours(piece: &Piece<'_>, x: usize, factors: &Factors) -> [__m256i; 3] {
+    let samples = _mm256_subs_epu8(load32(&piece.luma[x..]), factors.black);
     let even = luma(_mm256_and_si256(samples, _mm256_set1_epi16(255)), factors);
     let odd = luma(_mm256_srli_epi16(samples, 8), factors);
-    let (cb, cr) = (chroma(&chunk.cb[x / 2..]), chroma(&chunk.cr[x / 2..]));
+    let plane = |samples: &[u8]| _mm256_cvtepu8_epi16(load16(&samples[x / 2..]));
+    let pairs = |samples: &[u8]| {
+        let both = load32(&samples[x..]);
+        (_mm256_and_si256(both, _mm256_set1_epi16(255)), _mm256_srli_epi16(both, 8))
+    };
+    let (cb, cr) = match piece.chroma {
+        Chroma::Planes(cb, cr) => (plane(cb), plane(cr)),
+        Chroma::CbCr(samples) => pairs(samples),
+        Chroma::CrCb(samples) => {
+            let (cr, cb) = pairs(samples);
+            (cb, cr)
+        }
+    };
+    let (cb, cr) = (chroma(cb), chroma(cr));
     let red = |n: usize| _mm256_madd_epi16(cr[n], factors.cr_red);
     let green = |n: usize| {
         let from_cr = _mm256_madd_epi16(cr[n], factors.cr_green);
