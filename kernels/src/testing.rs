@@ -227,7 +227,8 @@ fn run_pair(
 fn compare(device: &str, launch: &Launch, number: usize, got: &[u8], expected: &[u8]) {
     let Some(at) = got.iter().zip(expected).position(|(g, e)| g != e) else { return };
     panic!(
-        "{} on {device} with {:?}, scalars {:?}: buffer {number} differs first at byte {at} of {}: {} for {}",
+        "{} on {device} with {:?}, scalars {:?}: \
+         buffer {number} differs first at byte {at} of {}: {} for {}",
         launch.kernel.stem,
         crate::native::unit(),
         launch.scalars(),

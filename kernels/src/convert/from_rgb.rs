@@ -318,11 +318,10 @@ fn weigh<const N: usize>(
 }
 
 fn yuv_bytes(scalars: &[u32]) -> Option<Vec<usize>> {
-    let &[width, height, stride, step, red_at, luma_stride, cb, cr, chroma_stride, chroma_step, ..] =
-        scalars
-    else {
+    let &[width, height, stride, step, red_at, luma_stride, cb, cr, ref rest @ ..] = scalars else {
         return None;
     };
+    let &[chroma_stride, chroma_step, ref factors @ .., black] = rest else { return None };
     let src = source(width, height, stride, step, red_at)?;
     let luma = Part { offset: 0, stride: luma_stride, width, height, bytes: 1 }.end()?;
     let chroma = |offset: u32| Part {
@@ -340,9 +339,9 @@ fn yuv_bytes(scalars: &[u32]) -> Option<Vec<usize>> {
         _ => (false, 0),
     };
     // Sums of four samples fit 32 bits with such factors.
-    let factors: Vec<i64> = scalars[10..19].iter().map(|v| i64::from(*v as i32).abs()).collect();
+    let factors: Vec<i64> = factors.iter().map(|v| i64::from(*v as i32).abs()).collect();
     let narrow = factors.chunks(3).all(|three| three.iter().sum::<i64>() <= (1 << 20) + 8);
-    (fits && narrow && luma <= first as usize && scalars[19] <= 16).then(|| vec![src, end])
+    (fits && narrow && luma <= first as usize && black <= 16).then(|| vec![src, end])
 }
 
 pub(super) fn gray_command(
