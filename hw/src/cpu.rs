@@ -1,6 +1,7 @@
 //! The CPU as a device: native kernels over plain memory. Always present.
 
 use std::collections::HashMap;
+use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -234,10 +235,33 @@ impl Memory {
     fn zeroed(bytes: usize) -> Option<Self> {
         let mut data: Vec<u8> = Vec::new();
         data.try_reserve_exact(bytes + LINE_BYTES).ok()?;
+        if bytes >= LARGE_BYTES {
+            ask_for_large_pages(data.spare_capacity_mut());
+        }
         let start = data.as_ptr().align_offset(LINE_BYTES).min(LINE_BYTES);
         data.resize(start + bytes, 0);
         Some(Self { data, start })
     }
+}
+
+/// Buffers of so many bytes lie on large pages where the system gives any: frames of colour have
+/// more small ones than a processor remembers the places of.
+const LARGE_BYTES: usize = 4 << 20;
+
+/// Says so for the whole pages within, before they are first touched. It is a wish: nothing
+/// depends on its being heard.
+fn ask_for_large_pages(memory: &mut [MaybeUninit<u8>]) {
+    #[cfg(target_os = "linux")]
+    {
+        const PAGE_BYTES: usize = 4096;
+        let before = memory.as_ptr().align_offset(PAGE_BYTES).min(memory.len());
+        let pages = &mut memory[before..];
+        let bytes = pages.len() / PAGE_BYTES * PAGE_BYTES;
+        // SAFETY: the pages are this buffer's own, and what they hold stays as it is.
+        unsafe { libc::madvise(pages.as_mut_ptr().cast(), bytes, libc::MADV_HUGEPAGE) };
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = memory;
 }
 
 impl Deref for Memory {

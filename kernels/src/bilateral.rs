@@ -15,7 +15,9 @@ use hw::{BufferId, Command, CpuArgs, Grid, Kernel};
 
 use crate::blur::odd;
 use crate::dice::Dice;
-use crate::native::{Rows, long, longs, mirrored, pixels, row, rows, sizes};
+use crate::native::{
+    Band, Rows, Unit, bands, long, longs, mirrored, pixels, sizes, threads_for, unit,
+};
 use crate::plane::Part;
 use crate::stem::{
     Entry, Given, Op, Sample, Setting, SettingKind, Stage, Stem, Takes, Values, launch, params,
@@ -57,10 +59,7 @@ pub static KERNEL: Kernel = portable(
     params!(In weights, In src, Out dst; width, height, channels, offset, src_stride, dst_stride,
         side),
     include_str!("bilateral.cl"),
-    |args| {
-        let s: [usize; 7] = sizes(args);
-        rows(args, area(&s), 4 * s[6] * s[6], row!(7, row));
-    },
+    native,
     |scalars| {
         let &[width, height, bytes, offset, src_stride, dst_stride, side] = scalars else {
             return None;
@@ -110,27 +109,89 @@ fn reference(args: &mut CpuArgs<'_>) {
     });
 }
 
+fn native(args: &mut CpuArgs<'_>) {
+    let s: [usize; 7] = sizes(args);
+    let area = area(&s);
+    let threads = threads_for(args, 4 * s[6] * s[6] * area.count * area.bytes);
+    let [weights, src] = [args.inputs[0], args.inputs[1]];
+    let filter = Filter {
+        weights,
+        src,
+        s,
+        #[cfg(target_arch = "x86_64")]
+        narrow: avx2::Weights::new(weights, s[6]).filter(|_| unit() >= Unit::Avx2),
+    };
+    bands(&mut args.outputs[0][area.range()], area.stride, threads, filter);
+}
+
+struct Filter<'a> {
+    weights: &'a [u8],
+    src: &'a [u8],
+    s: [usize; 7],
+    /// Weights that fit the form for AVX2, where there is that unit.
+    #[cfg(target_arch = "x86_64")]
+    narrow: Option<avx2::Weights>,
+}
+
+impl Band for Filter<'_> {
+    #[inline(always)]
+    fn fill(&self, first: usize, band: &mut [u8]) {
+        let [width, height, channels, offset, stride, dst_stride, side] = self.s;
+        let (radius, len) = (side / 2, width * channels);
+        // Source rows with their edges, each in the place of its number's remainder.
+        let mut held: Vec<(usize, Vec<u8>)> = vec![(usize::MAX, Vec::new()); side];
+        for (y, to) in band.chunks_mut(dst_stride).enumerate() {
+            let around = |n: usize| mirrored((first + y + n) as isize - radius as isize, height);
+            for from in (0..side).map(around) {
+                let (number, row) = &mut held[from % side];
+                if *number != from {
+                    let samples = &self.src[offset + from * stride..][..len];
+                    (*number, *row) = (from, self.edged(samples, channels, radius));
+                }
+            }
+            let rows: Vec<&[u8]> = (0..side).map(|n| &held[around(n) % side].1[..]).collect();
+            self.row(&rows, channels, &mut to[..len]);
+        }
+    }
+}
+
+impl Filter<'_> {
+    /// A row with its edges, as the form for this machine wants it.
+    #[inline(always)]
+    fn edged(&self, samples: &[u8], channels: usize, radius: usize) -> Vec<u8> {
+        let mut row = crate::lanes::padded(samples, channels, radius, mirrored);
+        #[cfg(target_arch = "x86_64")]
+        if self.narrow.is_some() {
+            avx2::prepare(&mut row);
+        }
+        row
+    }
+
+    #[inline(always)]
+    fn row(&self, rows: &[&[u8]], channels: usize, to: &mut [u8]) {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(weights) = &self.narrow {
+            // SAFETY: there are such weights only where there is the feature.
+            return unsafe { avx2::row(weights, rows, channels, to) };
+        }
+        row(self.weights, rows, channels, to);
+    }
+}
+
 /// Samples that are summed at once.
 const BLOCK: usize = 64;
 
+/// A row of the result from those around it, with their edges.
 #[inline(always)]
-fn row(inputs: &[&[u8]], s: &[usize; 7], y: usize, to: &mut [u8]) {
-    let [width, height, channels, offset, stride, _, side] = *s;
-    let (radius, len) = (side / 2, width * channels);
-    let alike: [u16; 256] = std::array::from_fn(|d| (long(inputs[0], d) & 255) as u16);
-    let rows: Vec<Vec<u8>> = (0..side)
-        .map(|n| {
-            let from = mirrored((y + n) as isize - radius as isize, height);
-            let row = &inputs[1][offset + from * stride..][..len];
-            crate::lanes::padded(row, channels, radius, mirrored)
-        })
-        .collect();
+fn row(weights: &[u8], rows: &[&[u8]], channels: usize, to: &mut [u8]) {
+    let (side, radius) = (rows.len(), rows.len() / 2);
+    let alike: [u16; 256] = std::array::from_fn(|d| (long(weights, d) & 255) as u16);
     for (number, to) in to.chunks_mut(BLOCK).enumerate() {
         let first = number * BLOCK;
         let middle = &rows[radius][first + radius * channels..][..to.len()];
         let (mut sums, mut totals) = ([0u32; BLOCK], [0u32; BLOCK]);
         for (n, column) in (0..side).flat_map(|n| (0..side).map(move |column| (n, column))) {
-            let near = long(inputs[0], 256 + n * side + column) & 255;
+            let near = long(weights, 256 + n * side + column) & 255;
             if near == 0 {
                 continue;
             }
@@ -175,3 +236,9 @@ fn bilateral(stage: &mut dyn Stage, given: &[Given], values: &Values<'_>) -> Res
     }
     Ok(Given::Picture(to))
 }
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+
+#[cfg(test)]
+mod tests;

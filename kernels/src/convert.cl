@@ -25,28 +25,43 @@ KERNEL void yuv_rgb(GLOBAL const uchar *restrict src, GLOBAL uchar *restrict dst
     }
 }
 
-KERNEL void rgb_plane(GLOBAL const uchar *restrict src, GLOBAL uchar *restrict dst, uint width,
-                      uint height, uint src_stride, uint src_step, uint red_at, uint halvings,
-                      uint dst_offset, uint dst_stride, uint dst_step, int cr, int cg, int cb,
-                      uint offset)
+KERNEL void rgb_gray(GLOBAL const uchar *restrict src, GLOBAL uchar *restrict dst, uint width,
+                     uint height, uint src_stride, uint src_step, uint red_at, uint dst_stride)
 {
-    uint y = ROW, side = 1 << halvings;
-    if (y >= (height + side - 1) >> halvings)
+    uint y = ROW;
+    if (y >= height)
         return;
-    GLOBAL uchar *row = dst + dst_offset + (size_t)y * dst_stride;
-    uint shift = 20 + 2 * halvings;
-    int round = (int)(offset << shift) + (1 << (shift - 1));
-    COLUMNS(x, (width + side - 1) >> halvings) {
+    COLUMNS(x, width) {
+        GLOBAL const uchar *from = src + (size_t)y * src_stride + (size_t)x * src_step;
+        int sum = 9798 * from[red_at] + 19235 * from[1] + 3735 * from[2 - red_at];
+        dst[(size_t)y * dst_stride + x] = (uchar)((sum + (1 << 14)) >> 15);
+    }
+}
+
+// One group per row of chroma; each item fills the luma of the pixels of its chroma.
+KERNEL void rgb_yuv(GLOBAL const uchar *restrict src, GLOBAL uchar *restrict dst, uint width,
+                    uint height, uint src_stride, uint src_step, uint red_at, uint luma_stride,
+                    uint cb_at, uint cr_at, uint chroma_stride, uint chroma_step, int yr, int yg,
+                    int yb, int ur, int ug, int ub, int vr, int vg, int vb, uint black)
+{
+    uint y = ROW;
+    if (y >= (height + 1) / 2)
+        return;
+    COLUMNS(x, (width + 1) / 2) {
         int red = 0, green = 0, blue = 0;
-        for (uint dy = 0; dy < side; dy++) {
-            for (uint dx = 0; dx < side; dx++) {
-                uint px = MIN(x * side + dx, width - 1), py = MIN(y * side + dy, height - 1);
-                GLOBAL const uchar *from = src + (size_t)py * src_stride + (size_t)px * src_step;
-                red += from[red_at];
-                green += from[1];
-                blue += from[2 - red_at];
-            }
+        for (uint i = 0; i < 4; i++) {
+            uint px = MIN(2 * x + i % 2, width - 1), py = MIN(2 * y + i / 2, height - 1);
+            GLOBAL const uchar *from = src + (size_t)py * src_stride + (size_t)px * src_step;
+            int r = from[red_at], g = from[1], b = from[2 - red_at];
+            int sum = yr * r + yg * g + yb * b + (int)(black << 20) + (1 << 19);
+            dst[(size_t)py * luma_stride + px] = BYTE(sum >> 20);
+            red += r;
+            green += g;
+            blue += b;
         }
-        row[(size_t)x * dst_step] = BYTE((cr * red + cg * green + cb * blue + round) >> shift);
+        GLOBAL uchar *to = dst + (size_t)y * chroma_stride + (size_t)x * chroma_step;
+        int gray = (128 << 22) + (1 << 21);
+        to[cb_at] = BYTE((ur * red + ug * green + ub * blue + gray) >> 22);
+        to[cr_at] = BYTE((vr * red + vg * green + vb * blue + gray) >> 22);
     }
 }

@@ -14,23 +14,36 @@
 //! 2 x 2 pixels it stands for. With BT.601, limited, Y'CbCr to RGB is what OpenCV computes, and so
 //! is luma from RGB; OpenCV takes chroma from the upper left pixel alone.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+mod from_rgb;
 mod plan;
 
 use hw::{BufferId, CpuArgs, Grid, Kernel};
 
 use crate::dice::Dice;
-use crate::interleave::{join3, split3};
-use crate::native::{Rows, pixels, row, rows, signed, sizes};
+use crate::interleave::join3;
+use crate::native::{Rows, Unit, pixels, row, rows, signed, sizes, unit};
 use crate::plane::Part;
 use crate::shape::{PixelFormat, Range, Shape};
 use crate::stem::{Entry, Op, Sample, Setting, SettingKind, Stem, Takes, launch, params, portable};
 
+pub use from_rgb::{RGB_GRAY, RGB_YUV};
 pub use plan::picture;
 
 pub static STEM: Stem = Stem {
     entries: &[
         Entry { kernel: &YUV_RGB, reference: yuv_rgb_reference, sample: yuv_rgb_sample },
-        Entry { kernel: &RGB_PLANE, reference: rgb_plane_reference, sample: rgb_plane_sample },
+        Entry {
+            kernel: &RGB_GRAY,
+            reference: from_rgb::gray_reference,
+            sample: from_rgb::gray_sample,
+        },
+        Entry {
+            kernel: &RGB_YUV,
+            reference: from_rgb::yuv_reference,
+            sample: from_rgb::yuv_sample,
+        },
     ],
     ops: &[Op {
         name: "convert",
@@ -69,15 +82,6 @@ pub static YUV_RGB: Kernel = portable(
     yuv_rgb_bytes,
 );
 
-pub static RGB_PLANE: Kernel = portable(
-    "rgb_plane",
-    params!(In src, Out dst; width, height, src_stride, src_step, red_at, halvings, dst_offset,
-        dst_stride, dst_step, cr, cg, cb, offset),
-    include_str!("convert.cl"),
-    rgb_plane_native,
-    rgb_plane_bytes,
-);
-
 const ONE: f64 = (1 << 20) as f64;
 
 /// `cy, cvr, cvg, cug, cub`.
@@ -91,7 +95,7 @@ fn to_rgb(is_709: bool, range: Range) -> [i32; 5] {
 }
 
 /// The factors of red, green and blue in luma, Cb and Cr.
-fn from_rgb(is_709: bool, range: Range) -> [[i32; 3]; 3] {
+fn rgb_factors(is_709: bool, range: Range) -> [[i32; 3]; 3] {
     if !is_709 && range == Range::Limited {
         return [
             [269_484, 528_482, 102_760],
@@ -113,9 +117,6 @@ fn from_rgb(is_709: bool, range: Range) -> [[i32; 3]; 3] {
     };
     [luma.map(|v| fixed(v * luma_scale)), chroma(2), chroma(0)]
 }
-
-/// What OpenCV makes gray of, with 15 fractional bits brought to 20.
-const GRAY: [i32; 3] = [9798 << 5, 19235 << 5, 3735 << 5];
 
 /// How a Y'CbCr format lies in its buffer.
 #[derive(Clone, Copy)]
@@ -234,6 +235,24 @@ fn yuv_rgb_row(inputs: &[&[u8]], s: &[usize; 19], y: usize, to: &mut [u8]) {
     let src = inputs[0];
     let chroma = (y >> shift) * stride;
     let mut first = 0;
+    #[cfg(target_arch = "x86_64")]
+    if unit() >= Unit::Avx2 && luma_step == 1 {
+        use avx2::{BLOCK, Chroma, Piece};
+        let [cb, cr] = [cb, cr].map(|plane| &src[plane + chroma..]);
+        let chroma = match step {
+            1 => Some(Chroma::Planes(cb, cr)),
+            2 if cb.len() == cr.len() + 1 => Some(Chroma::CbCr(cb)),
+            2 if cr.len() == cb.len() + 1 => Some(Chroma::CrCb(cr)),
+            _ => None,
+        };
+        if let Some(chroma) = chroma {
+            let piece = Piece { luma: &src[s[18] + y * luma_stride..], chroma };
+            first = width / BLOCK * BLOCK;
+            let to = &mut to[..first * dst_step];
+            // SAFETY: the feature was just found on this machine.
+            unsafe { avx2::convert(&piece, black as u8, factors, red_at, dst_step, to) };
+        }
+    }
     while first < width {
         let count = (width - first).min(CHUNK);
         let pairs = count.div_ceil(2);
@@ -241,11 +260,20 @@ fn yuv_rgb_row(inputs: &[&[u8]], s: &[usize; 19], y: usize, to: &mut [u8]) {
         gather(&src[s[18] + y * luma_stride + first * luma_step..], luma_step, &mut luma[..count]);
         gather(&src[cb + chroma + first / 2 * step..], step, &mut cbs[..pairs]);
         gather(&src[cr + chroma + first / 2 * step..], step, &mut crs[..pairs]);
+        let to = &mut to[first * dst_step..][..count * dst_step];
+        first += count;
+        #[cfg(target_arch = "x86_64")]
+        if unit() >= Unit::Avx2 {
+            let chroma = avx2::Chroma::Planes(&cbs, &crs);
+            let piece = avx2::Piece { luma: &luma, chroma };
+            // SAFETY: the feature was just found on this machine.
+            unsafe { avx2::convert(&piece, black as u8, factors, red_at, dst_step, to) };
+            continue;
+        }
         let mut planes = [[0u8; CHUNK]; 3];
         convert_chunk(&luma, &cbs, &crs, black as u8, factors, &mut planes);
         let [red, green, blue] = &planes;
         let (first_plane, last_plane) = if red_at == 0 { (red, blue) } else { (blue, red) };
-        let to = &mut to[first * dst_step..][..count * dst_step];
         if dst_step == 3 {
             join3(&first_plane[..count], &green[..count], &last_plane[..count], to);
         } else {
@@ -254,7 +282,6 @@ fn yuv_rgb_row(inputs: &[&[u8]], s: &[usize; 19], y: usize, to: &mut [u8]) {
                 to.copy_from_slice(&[*a, *b, *c, 255]);
             }
         }
-        first += count;
     }
 }
 
@@ -328,7 +355,11 @@ fn yuv_rgb_bytes(scalars: &[u32]) -> Option<Vec<usize>> {
     else {
         return None;
     };
+    // Sums fit 32 bits, and the parts of factors 16, with such factors.
+    let narrow = scalars[13..18].iter().all(|factor| (*factor as i32).unsigned_abs() < 1 << 22);
     if shift > 1
+        || !narrow
+        || scalars[13] as i32 <= 0
         || ![0, 2].contains(&red_at)
         || !(3..=4).contains(&dst_step)
         || black > 16
@@ -408,190 +439,5 @@ fn yuv_rgb_command(
     Some(launch(&YUV_RGB, &[src, dst], &scalars, Grid::Rows(height as usize)))
 }
 
-fn rgb_plane_rows(s: &[usize; 13]) -> Rows {
-    let [width, height, _, _, _, halvings, offset, stride, step, ..] = *s;
-    let half = |side: usize| (side + (1 << halvings) - 1) >> halvings;
-    Rows::of(offset, stride, (half(width) - 1) * step + 1, half(height))
-}
-
-fn rgb_plane_reference(args: &mut CpuArgs<'_>) {
-    let s: [usize; 13] = sizes(args);
-    let area = rgb_plane_rows(&s);
-    let [width, height, stride, step, red_at, halvings, _, _, dst_step, ..] = s;
-    let [red, green, blue, offset] = std::array::from_fn(|i| i64::from(signed(s[9 + i])));
-    let side = 1 << halvings;
-    for y in 0..area.count {
-        for x in 0..(width + side - 1) >> halvings {
-            let mut sum = 0i64;
-            for (dx, dy) in (0..side).flat_map(|dy| (0..side).map(move |dx| (dx, dy))) {
-                let (px, py) = ((x * side + dx).min(width - 1), (y * side + dy).min(height - 1));
-                let pixel = &args.inputs[0][py * stride + px * step..];
-                let component = |at: usize| i64::from(pixel[at]);
-                sum += red * component(red_at)
-                    + green * component(1)
-                    + blue * component(2 - red_at)
-                    + (offset << 20);
-            }
-            let shift = 20 + 2 * halvings;
-            let value = (sum + (1 << (shift - 1))) >> shift;
-            args.outputs[0][area.offset + y * area.stride + x * dst_step] =
-                value.clamp(0, 255) as u8;
-        }
-    }
-}
-
-fn rgb_plane_native(args: &mut CpuArgs<'_>) {
-    let s: [usize; 13] = sizes(args);
-    rows(args, rgb_plane_rows(&s), 6, row!(13, rgb_plane_row));
-}
-
-#[inline(always)]
-fn rgb_plane_row(inputs: &[&[u8]], s: &[usize; 13], y: usize, to: &mut [u8]) {
-    let [width, height, stride, step, red_at, halvings, _, _, dst_step, ..] = *s;
-    let [red, green, blue, offset] = std::array::from_fn(|i| signed(s[9 + i]));
-    let (upper, lower) = (y << halvings, ((y << halvings) + 1).min(height - 1));
-    let mut first = 0;
-    while first < width {
-        let count = (width - first).min(CHUNK);
-        let mut sums = [[0u16; CHUNK]; 3];
-        add_row(&inputs[0][upper * stride + first * step..], step, count, &mut sums);
-        if halvings == 1 {
-            add_row(&inputs[0][lower * stride + first * step..], step, count, &mut sums);
-            let last = count - 1;
-            for sums in &mut sums {
-                // Past an odd edge the last pixel counts twice.
-                if count % 2 == 1 {
-                    sums[count] = sums[last];
-                }
-                for i in 0..CHUNK / 2 {
-                    sums[i] = sums[2 * i] + sums[2 * i + 1];
-                }
-            }
-        }
-        let [a, green_sums, c] = &sums;
-        let (red_sums, blue_sums) = if red_at == 0 { (a, c) } else { (c, a) };
-        let mut values = [0u8; CHUNK];
-        let colours = [red_sums, green_sums, blue_sums];
-        match narrow([red, green, blue]) {
-            Some(factors) => weigh_narrow(colours, factors, offset, halvings as u32, &mut values),
-            None => weigh(colours, [red, green, blue], offset, halvings as u32, &mut values),
-        }
-        let made = count.div_ceil(1 << halvings);
-        let to = &mut to[(first >> halvings) * dst_step..];
-        if dst_step == 1 {
-            to[..made].copy_from_slice(&values[..made]);
-        } else {
-            for (i, value) in values[..made].iter().enumerate() {
-                to[i * dst_step] = *value;
-            }
-        }
-        first += count;
-    }
-}
-
-/// Factors of fifteen fractional bits, where no more are needed: they fit vector units that
-/// multiply 16 bits.
-#[inline(always)]
-fn narrow(factors: [i32; 3]) -> Option<[i16; 3]> {
-    let fits = |factor: &i32| factor % 32 == 0 && (0..1 << 20).contains(factor);
-    factors.iter().all(fits).then(|| factors.map(|factor| (factor >> 5) as i16))
-}
-
-#[inline(always)]
-fn weigh_narrow(
-    sums: [&[u16; CHUNK]; 3],
-    factors: [i16; 3],
-    offset: i32,
-    halvings: u32,
-    values: &mut [u8; CHUNK],
-) {
-    let shift = 15 + 2 * halvings;
-    let round = (offset << shift) + (1 << (shift - 1));
-    for (i, value) in values.iter_mut().enumerate() {
-        let product = |k: usize| i32::from(factors[k]) * i32::from(sums[k][i] as i16);
-        *value = ((product(0) + product(1) + product(2) + round) >> shift).clamp(0, 255) as u8;
-    }
-}
-
-#[inline(always)]
-fn weigh(
-    sums: [&[u16; CHUNK]; 3],
-    factors: [i32; 3],
-    offset: i32,
-    halvings: u32,
-    values: &mut [u8; CHUNK],
-) {
-    let shift = 20 + 2 * halvings;
-    let round = (offset << (2 * halvings)).wrapping_shl(20).wrapping_add(1 << (shift - 1));
-    for (i, value) in values.iter_mut().enumerate() {
-        let product = |k: usize| factors[k] * i32::from(sums[k][i]);
-        let sum = product(0) + product(1) + product(2);
-        *value = (sum.wrapping_add(round) >> shift).clamp(0, 255) as u8;
-    }
-}
-
-/// Adds the components of a row's pixels to three rows of sums.
-#[inline(always)]
-fn add_row(from: &[u8], step: usize, count: usize, sums: &mut [[u16; CHUNK]; 3]) {
-    let mut parts = [[0u8; CHUNK]; 3];
-    let [a, b, c] = &mut parts;
-    if step == 3 {
-        split3(&from[..3 * count], &mut a[..count], &mut b[..count], &mut c[..count]);
-    } else {
-        for (i, pixel) in from.chunks(4).take(count).enumerate() {
-            (a[i], b[i], c[i]) = (pixel[0], pixel[1], pixel[2]);
-        }
-    }
-    for (sums, part) in sums.iter_mut().zip(&parts) {
-        sums.iter_mut().zip(part).for_each(|(sum, part)| *sum += u16::from(*part));
-    }
-}
-
-fn rgb_plane_bytes(scalars: &[u32]) -> Option<Vec<usize>> {
-    let &[width, height, stride, step, red_at, halvings, offset, dst_stride, dst_step, ..] =
-        scalars
-    else {
-        return None;
-    };
-    if halvings > 1 || ![0, 2].contains(&red_at) || !(3..=4).contains(&step) || dst_step > 4 {
-        return None;
-    }
-    let src = Part { offset: 0, stride, width, height, bytes: step };
-    let half = |side: u32| (side + (1 << halvings) - 1) >> halvings;
-    let (w, h) = (half(width), half(height));
-    let loose =
-        Part { offset, stride: dst_stride.max(w * dst_step), width: w, height: h, bytes: dst_step };
-    let last = ((w - 1) * dst_step + 1) as usize;
-    (loose.end().is_some() && dst_stride as usize >= last).then_some(())?;
-    Some(vec![src.end()?, offset as usize + (h as usize - 1) * dst_stride as usize + last])
-}
-
-fn rgb_plane_sample(dice: &mut Dice, width: u32, height: u32) -> Sample {
-    let (step, red_at) = dice.pick(&[(3, 0), (3, 2), (4, 0)]);
-    let (halvings, gap, dst_step) = (dice.below(2), dice.below(9), 1 + dice.below(2));
-    let factors = from_rgb(dice.below(2) == 1, dice.pick(&[Range::Limited, Range::Full]));
-    let component = dice.below(3) as usize;
-    let offset = if component > 0 { 128 } else { dice.pick(&[16, 0]) };
-    let factors = if dice.below(3) == 1 { GRAY } else { factors[component] };
-    let [r, g, b] = factors.map(|factor| factor as u32);
-    let (w, h) = (width.div_ceil(1 << halvings), height.div_ceil(1 << halvings));
-    let stride = width * step + gap;
-    let scalars = [
-        width,
-        height,
-        stride,
-        step,
-        red_at,
-        halvings,
-        dice.below(9),
-        w * dst_step + gap,
-        dst_step,
-        r,
-        g,
-        b,
-        offset,
-    ];
-    let buffers = [BufferId(0), BufferId(1)];
-    let command = launch(&RGB_PLANE, &buffers, &scalars, Grid::Rows(h as usize));
-    Sample { command, inputs: vec![dice.bytes((stride * height) as usize, width)] }
-}
+#[cfg(test)]
+mod tests;

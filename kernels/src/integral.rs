@@ -4,7 +4,7 @@
 use hw::{BufferId, CpuArgs, Grid, Kernel};
 
 use crate::dice::Dice;
-use crate::native::{long, sizes};
+use crate::native::{Unit, long, sizes, unit};
 use crate::plane::Part;
 use crate::shape::{PixelFormat, Shape};
 use crate::stem::{
@@ -131,7 +131,7 @@ fn add_row(from: &[u8], above: &[u8], to: &mut [u8]) {
     to[0] = [0; 4];
     let (mut done, mut sum) = (0, 0);
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") {
+    if unit() >= Unit::Avx2 {
         // SAFETY: the feature was just found on this machine.
         (done, sum) = unsafe { avx2::add(from, &above[1..], &mut to[1..]) };
     }

@@ -44,19 +44,7 @@ pub(crate) fn every_other3(from: &[u8], to: &mut [u8]) {
 mod ssse3 {
     use std::arch::x86_64::*;
 
-    /// Leaves a byte out.
-    const NONE: i8 = -1;
-
-    /// For each third of 48 bytes and each plane: which byte of the plane goes where.
-    const fn joins() -> [[[i8; 16]; 3]; 3] {
-        let mut masks = [[[NONE; 16]; 3]; 3];
-        let mut at = 0;
-        while at < 48 {
-            masks[at / 16][at % 3][at % 16] = (at / 3) as i8;
-            at += 1;
-        }
-        masks
-    }
+    use crate::avx2::{NONE, joins};
 
     /// For each plane and each third of 48 bytes: which byte of the third goes where.
     const fn splits() -> [[[i8; 16]; 3]; 3] {

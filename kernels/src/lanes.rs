@@ -210,6 +210,12 @@ impl<T: Copy> Between<T> {
         &mut self.data[self.start..][..self.len]
     }
 
+    /// The row and the edge after it.
+    #[inline(always)]
+    pub fn room(&mut self) -> &mut [T] {
+        &mut self.data[self.start..][..self.len + EDGE]
+    }
+
     /// `len` samples from `at` on, which may lie before the row.
     #[inline(always)]
     pub fn from(&self, at: isize, len: usize) -> &[T] {

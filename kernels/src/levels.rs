@@ -7,7 +7,7 @@
 use hw::{BufferId, CpuArgs, Grid, Kernel};
 
 use crate::dice::Dice;
-use crate::native::{Rows, long, longs, pixels, row, rows, sizes};
+use crate::native::{Rows, Unit, long, longs, pixels, row, rows, sizes, unit};
 use crate::plane::Part;
 use crate::shape::{PixelFormat, Shape};
 use crate::stem::{
@@ -111,21 +111,21 @@ fn histogram_reference(args: &mut CpuArgs<'_>) {
     args.outputs[0][..COUNTS_BYTES].copy_from_slice(&counts);
 }
 
-/// Four sets of counts: equal neighbours would wait for each other in one.
+/// Eight sets of counts: equal neighbours would wait for each other in one. Eight samples are read
+/// at once.
 fn histogram_native(args: &mut CpuArgs<'_>) {
     let [width, height, stride] = sizes(args);
-    let mut banks = [[0u32; 256]; 4];
-    let [a, b, c, d] = &mut banks;
+    let mut banks = [[0u32; 256]; 8];
     for y in 0..height {
         let row = &args.inputs[0][y * stride..][..width];
-        let (fours, rest) = row.as_chunks::<4>();
-        for [p, q, r, s] in fours {
-            a[usize::from(*p)] += 1;
-            b[usize::from(*q)] += 1;
-            c[usize::from(*r)] += 1;
-            d[usize::from(*s)] += 1;
+        let (eights, rest) = row.as_chunks::<8>();
+        for eight in eights {
+            let eight = u64::from_le_bytes(*eight);
+            for (n, bank) in banks.iter_mut().enumerate() {
+                bank[(eight >> (8 * n)) as usize & 255] += 1;
+            }
         }
-        rest.iter().for_each(|p| a[usize::from(*p)] += 1);
+        rest.iter().for_each(|sample| banks[0][usize::from(*sample)] += 1);
     }
     for (level, to) in args.outputs[0][..COUNTS_BYTES].chunks_exact_mut(4).enumerate() {
         let sum = banks.iter().fold(long(to, 0), |sum, bank| sum.wrapping_add(bank[level]));
@@ -185,7 +185,16 @@ fn lookup_reference(args: &mut CpuArgs<'_>) {
 fn lookup_row(inputs: &[&[u8]], s: &[usize; 5], y: usize, to: &mut [u8]) {
     let Some(table) = inputs[0].first_chunk::<256>() else { return };
     let from = &inputs[1][s[2] + y * s[3]..][..to.len()];
-    for (to, from) in to.iter_mut().zip(from) {
+    let mut done = 0;
+    #[cfg(target_arch = "x86_64")]
+    if unit() == Unit::Vbmi {
+        // SAFETY: the features were just found on this machine.
+        done = unsafe { simd::lookup_vbmi(table, from, to) };
+    } else if unit() == Unit::Avx2 {
+        // SAFETY: the same.
+        done = unsafe { simd::lookup_avx2(table, from, to) };
+    }
+    for (to, from) in to.iter_mut().zip(from).skip(done) {
         *to = table[usize::from(*from)];
     }
 }
@@ -247,3 +256,6 @@ fn levels(stage: &mut dyn Stage, given: &[Given], values: &Values<'_>) -> Result
     let table = stage.constant(table.collect())?;
     apply(stage, given[0].picture()?, table)
 }
+
+#[cfg(target_arch = "x86_64")]
+mod simd;

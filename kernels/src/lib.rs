@@ -10,7 +10,12 @@
 //! and, `chroma_offset` bytes from its start, a plane of ceil(width/2) x ceil(height/2) pairs of
 //! Cb and Cr (ITU-R BT.601 sampling 4:2:0).
 
+// Other processors have no forms by hand: what only those need is left over there.
+#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, unused_imports, unused_mut))]
+
 pub mod absdiff;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 pub mod bilateral;
 pub mod blur;
 pub mod boxes;

@@ -7,7 +7,7 @@ use hw::{BufferId, CpuArgs, Grid, Kernel};
 
 use crate::dice::Dice;
 use crate::lanes::Between;
-use crate::native::{Band, Rows, bands, pixels, sizes, threads_for};
+use crate::native::{Band, Rows, Unit, bands, pixels, sizes, threads_for, unit};
 use crate::plane::Part;
 use crate::stem::{
     Entry, Given, Op, Sample, Setting, SettingKind, Stage, Stem, Takes, Values, launch, params,
@@ -85,46 +85,58 @@ struct Medians<'a> {
 impl Band for Medians<'_> {
     #[inline(always)]
     fn fill(&self, first: usize, band: &mut [u8]) {
+        #[cfg(target_arch = "x86_64")]
+        if unit() >= Unit::Avx2 {
+            // SAFETY: the feature was just found on this machine.
+            return unsafe { avx2::fill(self, first, band) };
+        }
         if self.s[6] == 3 {
-            self.rows::<3, 9>(first, band, sort3, middle_of_9);
+            self.rows::<3>(first, band, sort3, middle_of_9);
         } else {
-            self.rows::<5, 25>(first, band, sort5, middle_of_25);
+            self.rows::<5>(first, band, sort5, middle_of_25);
         }
     }
 }
 
-impl Medians<'_> {
+impl<'a> Medians<'a> {
+    /// A row of the source; past the last row that one.
+    #[inline(always)]
+    fn near(&self, y: usize) -> &'a [u8] {
+        let [width, height, channels, offset, stride, ..] = self.s;
+        &self.src[offset + y.min(height - 1) * stride..][..width * channels]
+    }
+
     /// `sort` sorts a column; `middle` finds the median of `SIDE` sorted columns, given as `SIDE`
     /// rows.
     #[inline(always)]
-    fn rows<const SIDE: usize, const AREA: usize>(
+    fn rows<const SIDE: usize>(
         &self,
         first: usize,
         band: &mut [u8],
         sort: impl Fn([u8; SIDE]) -> [u8; SIDE],
-        middle: impl Fn([u8; AREA]) -> u8,
+        middle: impl Fn([[u8; SIDE]; SIDE]) -> u8,
     ) {
-        let [width, height, channels, offset, stride, dst_stride, _] = self.s;
+        let [width, _, channels, _, _, dst_stride, _] = self.s;
         let len = width * channels;
         let mut sorted: [Between<u8>; SIDE] = std::array::from_fn(|_| Between::new(len, 0));
         for (y, to) in band.chunks_mut(dst_stride).enumerate() {
-            let rows: [&[u8]; SIDE] = std::array::from_fn(|n| {
-                let from = (first + y + n).saturating_sub(SIDE / 2).min(height - 1);
-                &self.src[offset + from * stride..][..len]
-            });
+            let rows: [&[u8]; SIDE] =
+                std::array::from_fn(|n| self.near((first + y + n).saturating_sub(SIDE / 2)));
             sort_columns(rows, &mut sorted, &sort);
             for row in &mut sorted {
                 repeat_ends(row, len, channels, SIDE / 2);
             }
             for (number, to) in to[..len].chunks_mut(BLOCK).enumerate() {
-                let windows: [&Block; AREA] = std::array::from_fn(|n| {
-                    let moved = (n % SIDE) as isize - (SIDE / 2) as isize;
-                    let at = (number * BLOCK) as isize + moved * channels as isize;
-                    sorted[n / SIDE].from(at, BLOCK).first_chunk().expect("a block")
+                let windows: [[&Block; SIDE]; SIDE] = std::array::from_fn(|row| {
+                    std::array::from_fn(|n| {
+                        let moved = n as isize - (SIDE / 2) as isize;
+                        let at = (number * BLOCK) as isize + moved * channels as isize;
+                        sorted[row].from(at, BLOCK).first_chunk().expect("a block")
+                    })
                 });
                 let mut found = [0u8; BLOCK];
                 for (i, found) in found.iter_mut().enumerate() {
-                    *found = middle(std::array::from_fn(|n| windows[n][i]));
+                    *found = middle(windows.map(|row| row.map(|block| block[i])));
                 }
                 to.copy_from_slice(&found[..to.len()]);
             }
@@ -178,24 +190,86 @@ fn repeat_ends(row: &mut Between<u8>, len: usize, channels: usize, radius: usize
     }
 }
 
-#[inline(always)]
-fn sort2(a: u8, b: u8) -> (u8, u8) {
-    (a.min(b), a.max(b))
+/// What medians are found among: a sample, or a register of them.
+trait Ordered: Copy {
+    fn least(self, other: Self) -> Self;
+    fn largest(self, other: Self) -> Self;
+}
+
+impl Ordered for u8 {
+    #[inline(always)]
+    fn least(self, other: u8) -> u8 {
+        self.min(other)
+    }
+    #[inline(always)]
+    fn largest(self, other: u8) -> u8 {
+        self.max(other)
+    }
 }
 
 #[inline(always)]
-fn middle_of_3(a: u8, b: u8, c: u8) -> u8 {
-    a.min(b).max(a.max(b).min(c))
+fn sort2<T: Ordered>(a: T, b: T) -> (T, T) {
+    (a.least(b), a.largest(b))
 }
 
 #[inline(always)]
-fn sort3([a, b, c]: [u8; 3]) -> [u8; 3] {
+fn middle_of_3<T: Ordered>(a: T, b: T, c: T) -> T {
+    let (a, b) = sort2(a, b);
+    a.largest(b.least(c))
+}
+
+#[inline(always)]
+fn sort3<T: Ordered>([a, b, c]: [T; 3]) -> [T; 3] {
     let (b, c) = sort2(b, c);
-    [a.min(b), b.max(a.min(c)), a.max(c)]
+    put3(a, [b, c])
+}
+
+/// Two that are sorted, and one more.
+#[inline(always)]
+fn put3<T: Ordered>(more: T, [a, b]: [T; 2]) -> [T; 3] {
+    let (a, more) = sort2(a, more);
+    let (b, c) = sort2(b, more);
+    [a, b, c]
 }
 
 #[inline(always)]
-fn sort5([a, b, c, d, e]: [u8; 5]) -> [u8; 5] {
+fn sort4<T: Ordered>([a, b, c, d]: [T; 4]) -> [T; 4] {
+    let ((a, b), (c, d)) = (sort2(a, b), sort2(c, d));
+    let ((a, c), (b, d)) = (sort2(a, c), sort2(b, d));
+    let (b, c) = sort2(b, c);
+    [a, b, c, d]
+}
+
+/// Four that are sorted, and one more.
+#[inline(always)]
+fn put5<T: Ordered>(more: T, [a, b, c, d]: [T; 4]) -> [T; 5] {
+    let (a, more) = sort2(a, more);
+    let (b, more) = sort2(b, more);
+    let (c, more) = sort2(c, more);
+    let (d, e) = sort2(d, more);
+    [a, b, c, d, e]
+}
+
+/// The second largest of five, and the largest.
+#[inline(always)]
+fn largest_two<T: Ordered>([a, b, c, d, e]: [T; 5]) -> (T, T) {
+    let ((a, b), (c, d)) = (sort2(a, b), sort2(c, d));
+    let (b, d) = sort2(b, d);
+    let (e, largest) = sort2(d, e);
+    (a.largest(c).largest(b).largest(e), largest)
+}
+
+/// The least of five, and the next.
+#[inline(always)]
+fn least_two<T: Ordered>([a, b, c, d, e]: [T; 5]) -> (T, T) {
+    let ((a, b), (c, d)) = (sort2(a, b), sort2(c, d));
+    let (a, c) = sort2(a, c);
+    let (least, e) = sort2(a, e);
+    (least, b.least(d).least(c).least(e))
+}
+
+#[inline(always)]
+fn sort5<T: Ordered>([a, b, c, d, e]: [T; 5]) -> [T; 5] {
     let ((a, d), (b, e)) = (sort2(a, d), sort2(b, e));
     let ((a, c), (b, d)) = (sort2(a, c), sort2(b, d));
     let ((a, b), (c, e)) = (sort2(a, b), sort2(c, e));
@@ -207,8 +281,9 @@ fn sort5([a, b, c, d, e]: [u8; 5]) -> [u8; 5] {
 /// The largest of the least, the middle of the middle ones, and the least of the largest have the
 /// median between them.
 #[inline(always)]
-fn middle_of_9([a, b, c, d, e, f, g, h, i]: [u8; 9]) -> u8 {
-    middle_of_3(a.max(b).max(c), middle_of_3(d, e, f), g.min(h).min(i))
+fn middle_of_9<T: Ordered>([[a, b, c], [d, e, f], [g, h, i]]: [[T; 3]; 3]) -> T {
+    let (least, largest) = (a.largest(b).largest(c), g.least(h).least(i));
+    middle_of_3(least, middle_of_3(d, e, f), largest)
 }
 
 /// With the rows sorted as well, sample `(i, j)` is at least as large as all above and to the left
@@ -216,13 +291,12 @@ fn middle_of_9([a, b, c, d, e, f, g, h, i]: [u8; 9]) -> u8 {
 /// all others and four above all others; the least of the first and the largest of the last go,
 /// one is added, and so on until three are left.
 #[inline(always)]
-fn middle_of_25(s: [u8; 25]) -> u8 {
-    let row = |n: usize| sort5([s[5 * n], s[5 * n + 1], s[5 * n + 2], s[5 * n + 3], s[5 * n + 4]]);
-    let [_, _, _, a4, a5] = row(0);
-    let [_, _, b3, b4, b5] = row(1);
-    let [_, c2, c3, c4, _] = row(2);
-    let [d1, d2, d3, _, _] = row(3);
-    let [e1, e2, _, _, _] = row(4);
+fn middle_of_25<T: Ordered>([a, b, c, d, e]: [[T; 5]; 5]) -> T {
+    let (a4, a5) = largest_two(a);
+    let [_, _, b3, b4, b5] = sort5(b);
+    let [_, c2, c3, c4, _] = sort5(c);
+    let [d1, d2, d3, _, _] = sort5(d);
+    let (e1, e2) = least_two(e);
     let (least, a) = sort2(a4, b3);
     let (least, b) = sort2(least, c2);
     let (_, c) = sort2(least, d1);
@@ -238,13 +312,13 @@ fn middle_of_25(s: [u8; 25]) -> u8 {
 
 /// All but the least and the largest.
 #[inline(always)]
-fn inner_of_4([a, b, c, d]: [u8; 4]) -> [u8; 2] {
+fn inner_of_4<T: Ordered>([a, b, c, d]: [T; 4]) -> [T; 2] {
     let ((a, b), (c, d)) = (sort2(a, b), sort2(c, d));
-    [a.max(c), b.min(d)]
+    [a.largest(c), b.least(d)]
 }
 
 #[inline(always)]
-fn inner_of_5([a, b, c, d, e]: [u8; 5]) -> [u8; 3] {
+fn inner_of_5<T: Ordered>([a, b, c, d, e]: [T; 5]) -> [T; 3] {
     let ((a, b), (c, d)) = (sort2(a, b), sort2(c, d));
     let ((least, c), (b, largest)) = (sort2(a, c), sort2(b, d));
     let e = sort2(least, e).1;
@@ -252,14 +326,14 @@ fn inner_of_5([a, b, c, d, e]: [u8; 5]) -> [u8; 3] {
 }
 
 #[inline(always)]
-fn inner_of_6([a, b, c, d, e, f]: [u8; 6]) -> [u8; 4] {
+fn inner_of_6<T: Ordered>([a, b, c, d, e, f]: [T; 6]) -> [T; 4] {
     let ((a, b), (c, d), (e, f)) = (sort2(a, b), sort2(c, d), sort2(e, f));
     let ((least, c), (b, largest)) = (sort2(a, c), sort2(b, d));
     [b, c, sort2(least, e).1, sort2(largest, f).0]
 }
 
 #[inline(always)]
-fn inner_of_7([a, b, c, d, e, f, g]: [u8; 7]) -> [u8; 5] {
+fn inner_of_7<T: Ordered>([a, b, c, d, e, f, g]: [T; 7]) -> [T; 5] {
     let ((a, b), (c, d), (e, f)) = (sort2(a, b), sort2(c, d), sort2(e, f));
     let ((least, c), (b, largest)) = (sort2(a, c), sort2(b, d));
     let ((least, e), (f, largest)) = (sort2(least, e), sort2(f, largest));
@@ -288,3 +362,9 @@ fn median_op(stage: &mut dyn Stage, given: &[Given], values: &Values<'_>) -> Res
     }
     Ok(Given::Picture(to))
 }
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,43 @@ pub(crate) fn threads_for(args: &CpuArgs<'_>, bytes: usize) -> usize {
     args.threads.min(bytes / BAND_BYTES_MIN).max(1)
 }
 
+/// Vector units that some forms are written for by hand. Each has what those before it have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Unit {
+    /// Whatever the compiler makes of plain Rust.
+    Any,
+    Avx2,
+    /// AVX-512 with shuffles of single bytes over a whole register.
+    Vbmi,
+}
+
+/// The best of them on this machine.
+#[inline(always)]
+pub(crate) fn unit() -> Unit {
+    #[cfg(test)]
+    return found_unit().min(crate::testing::unit_max());
+    #[cfg(not(test))]
+    found_unit()
+}
+
+#[inline(always)]
+fn found_unit() -> Unit {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512vbmi")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx2")
+        {
+            return Unit::Vbmi;
+        }
+        if is_x86_feature_detected!("avx2") {
+            return Unit::Avx2;
+        }
+    }
+    Unit::Any
+}
+
 /// Work on a band of rows. Implementations and all they call are `#[inline(always)]`, so that they
 /// are compiled for the vector unit of each caller below.
 pub(crate) trait Band: Sync {

@@ -4,12 +4,14 @@
 //! `((x0 + ax x + bx y) >> shift, (y0 + ay x + by y) >> shift)` of the source (arithmetic shifts),
 //! or the low bytes of `fill` where that lies outside.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod turn;
 
 use hw::{BufferId, Command, CpuArgs, Grid, Kernel};
 
 use crate::dice::Dice;
-use crate::native::{Rows, bands, row, rows, signed, sizes, threads_for};
+use crate::native::{Rows, Unit, bands, row, rows, signed, sizes, threads_for, unit};
 use crate::plane::Part;
 use crate::shape::{PixelFormat, Shape};
 use crate::stem::{
@@ -214,9 +216,14 @@ fn row(inputs: &[&[u8]], s: &[usize; 19], y: usize, to: &mut [u8]) {
     let plain = s[12] == 1 && s[15] == 0 && s[17] == 0 && src_step == bytes && step == bytes;
     match bytes {
         _ if plain => copy_row(inputs[0], s, y, to),
-        1 if is_flip(s, y) => {
+        _ if is_flip(s, y) => {
             let from = &inputs[0][s[0] + row_of(s, y) * s[1]..][..to.len()];
-            to.iter_mut().zip(from.iter().rev()).for_each(|(to, from)| *to = *from);
+            match bytes {
+                1 => mirror::<1>(from, to),
+                2 => mirror::<2>(from, to),
+                3 => mirror::<3>(from, to),
+                _ => mirror::<4>(from, to),
+            }
         }
         1 => spread_row::<1>(inputs[0], s, y, to, step, fill),
         2 => spread_row::<2>(inputs[0], s, y, to, step, fill),
@@ -225,10 +232,24 @@ fn row(inputs: &[&[u8]], s: &[usize; 19], y: usize, to: &mut [u8]) {
     }
 }
 
-/// Whether a row of bytes is one of the source, whole and from its end.
+/// Pixels from the last to the first.
+#[inline(always)]
+fn mirror<const BYTES: usize>(from: &[u8], to: &mut [u8]) {
+    let mut done = 0;
+    #[cfg(target_arch = "x86_64")]
+    if unit() >= Unit::Avx2 {
+        // SAFETY: the feature was just found on this machine.
+        done = unsafe { avx2::mirror::<BYTES>(from, to) };
+    }
+    let rest = from[..from.len() - done].rchunks_exact(BYTES);
+    let to = to[done..].chunks_exact_mut(BYTES);
+    to.zip(rest).for_each(|(to, from)| to.copy_from_slice(from));
+}
+
+/// Whether a row is one of the source, whole and from its end, without gaps between pixels.
 #[inline(always)]
 fn is_flip(s: &[usize; 19], y: usize) -> bool {
-    let is_whole = s[2] == s[7] && s[4] == 1 && s[9] == 1 && s[17] == 0;
+    let is_whole = s[2] == s[7] && s[4] == s[10] && s[9] == s[10] && s[17] == 0;
     let is_mirrored = signed(s[11]) == s[2] as i32 - 1 && signed(s[12]) == -1 && s[13] == 0;
     is_whole && is_mirrored && s[15] == 0 && row_of(s, y) < s[3]
 }
@@ -447,3 +468,6 @@ fn transpose(stage: &mut dyn Stage, given: &[Given], _: &Values<'_>) -> Result<G
     let sides = Shape { width: from.shape.height, height: from.shape.width, ..from.shape };
     planes(stage, from, sides, &[], |_, _, _| Map { x: [0, 0, 1], y: [0, 1, 0], shift: 0 })
 }
+
+#[cfg(test)]
+mod tests;

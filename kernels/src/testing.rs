@@ -1,11 +1,14 @@
 //! The harness of the kernels' tests: every form on every device against the reference, on random
 //! shapes, with poisoned outputs and guard bands.
 
+use std::cell::Cell;
 use std::sync::{Arc, LazyLock};
 
 use hw::{Arg, BufferId, Command, Config, CpuArgs, Device, Launch, Param};
 use proptest::strategy::Strategy;
 use proptest::test_runner::TestRunner;
+
+use crate::native::Unit;
 
 /// Bytes after each buffer that no kernel may touch.
 const GUARD_BYTES: usize = 64;
@@ -28,6 +31,34 @@ static DEVICES: LazyLock<Vec<Arc<dyn Device>>> = LazyLock::new(|| {
     devices.extend(crate::hls::tests::device().map(|card| Arc::new(card) as Arc<dyn Device>));
     devices
 });
+
+thread_local! {
+    static UNIT_MAX: Cell<Unit> = const { Cell::new(Unit::Vbmi) };
+}
+
+/// The best vector unit that forms written by hand may use on this thread.
+pub(crate) fn unit_max() -> Unit {
+    UNIT_MAX.get()
+}
+
+/// Runs `check` once for each vector unit of this machine; threads that a form starts take the
+/// best one.
+pub(crate) fn each_unit(check: impl Fn()) {
+    let best = crate::native::unit();
+    for unit in [Unit::Any, Unit::Avx2, Unit::Vbmi].into_iter().filter(|unit| *unit <= best) {
+        UNIT_MAX.set(unit);
+        check();
+    }
+    UNIT_MAX.set(Unit::Vbmi);
+}
+
+/// Runs `check` for a device; for the CPU with each vector unit.
+fn with_each_unit(device: &dyn Device, check: impl Fn()) {
+    match device.info().kind {
+        hw::Kind::Cpu => each_unit(check),
+        _ => check(),
+    }
+}
 
 /// The devices that have these kernels, for launches over so many bytes.
 fn devices<'a>(
@@ -92,10 +123,12 @@ pub(crate) fn check(command: impl Fn(&[BufferId]) -> Command, inputs: &[Vec<u8>]
     let expected = run_reference(&launch, inputs);
     let bytes = expected.iter().map(Vec::len).sum();
     for device in devices(&[&launch], bytes) {
-        let got = run_device(&**device, &command, &launch, inputs);
-        for (number, (got, expected)) in got.iter().zip(&expected).enumerate() {
-            compare(&device.info().id, &launch, number, got, expected);
-        }
+        with_each_unit(&**device, || {
+            let got = run_device(&**device, &command, &launch, inputs);
+            for (number, (got, expected)) in got.iter().zip(&expected).enumerate() {
+                compare(&device.info().id, &launch, number, got, expected);
+            }
+        });
     }
 }
 
@@ -124,12 +157,14 @@ pub(crate) fn check_launches(
     [&first, &second].into_iter().for_each(|launch| refer(launch, &mut expected));
     let bytes = contents.iter().map(Vec::len).sum();
     for device in devices(&[&first, &second], bytes) {
-        let got = run_pair(&**device, &command, &contents);
-        for (number, (got, expected)) in got.iter().zip(&expected).enumerate() {
-            if results.contains(&number) {
-                compare(&device.info().id, &second, number, got, expected);
+        with_each_unit(&**device, || {
+            let got = run_pair(&**device, &command, &contents);
+            for (number, (got, expected)) in got.iter().zip(&expected).enumerate() {
+                if results.contains(&number) {
+                    compare(&device.info().id, &second, number, got, expected);
+                }
             }
-        }
+        });
     }
 }
 
@@ -192,8 +227,10 @@ fn run_pair(
 fn compare(device: &str, launch: &Launch, number: usize, got: &[u8], expected: &[u8]) {
     let Some(at) = got.iter().zip(expected).position(|(g, e)| g != e) else { return };
     panic!(
-        "{} on {device}, scalars {:?}: buffer {number} differs first at byte {at} of {}: {} for {}",
+        "{} on {device} with {:?}, scalars {:?}: \
+         buffer {number} differs first at byte {at} of {}: {} for {}",
         launch.kernel.stem,
+        crate::native::unit(),
         launch.scalars(),
         expected.len(),
         got[at],

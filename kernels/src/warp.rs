@@ -13,7 +13,7 @@
 use hw::{BufferId, Command, CpuArgs, Grid, Kernel};
 
 use crate::dice::Dice;
-use crate::native::{Rows, long, longs, pixels, row, rows, sizes};
+use crate::native::{Rows, Unit, long, longs, pixels, row, rows, sizes, unit};
 use crate::plane::Part;
 use crate::rearrange::{COLOUR, colour_of};
 use crate::stem::{
@@ -117,21 +117,39 @@ fn reference(args: &mut CpuArgs<'_>) {
 
 #[inline(always)]
 fn row(inputs: &[&[u8]], s: &[usize; 10], y: usize, to: &mut [u8]) {
+    #[cfg(target_arch = "x86_64")]
+    if unit() >= Unit::Avx2 && inputs[1].len() <= i32::MAX as usize {
+        // SAFETY: the feature was just found on this machine.
+        return unsafe {
+            match s[2] {
+                1 => avx2::row::<1>(inputs, s, y, to),
+                2 => avx2::row::<2>(inputs, s, y, to),
+                3 => avx2::row::<3>(inputs, s, y, to),
+                _ => avx2::row::<4>(inputs, s, y, to),
+            }
+        };
+    }
     match s[2] {
-        1 => pixels_of::<1>(inputs, s, y, to),
-        2 => pixels_of::<2>(inputs, s, y, to),
-        3 => pixels_of::<3>(inputs, s, y, to),
-        _ => pixels_of::<4>(inputs, s, y, to),
+        1 => pixels_from::<1>(inputs, s, [0, y], to),
+        2 => pixels_from::<2>(inputs, s, [0, y], to),
+        3 => pixels_from::<3>(inputs, s, [0, y], to),
+        _ => pixels_from::<4>(inputs, s, [0, y], to),
     }
 }
 
-/// Where all four pixels are inside, they are read without a question each.
+/// Pixels of row `y` from `x` on. Where all four pixels are inside, they are read without a
+/// question each, and where none is, there is nothing to weigh.
 #[inline(always)]
-fn pixels_of<const CHANNELS: usize>(inputs: &[&[u8]], s: &[usize; 10], y: usize, to: &mut [u8]) {
-    let [width, _, _, src_width, src_height, src_offset, src_stride, _, _, _] = *s;
+fn pixels_from<const CHANNELS: usize>(
+    inputs: &[&[u8]],
+    s: &[usize; 10],
+    [x, y]: [usize; 2],
+    to: &mut [u8],
+) {
+    let [width, _, _, src_width, src_height, src_offset, src_stride, _, _, fill] = *s;
     let (columns, rest) = inputs[0].as_chunks::<8>().0.split_at(width);
     let [row_x, row_y] = [0, 1].map(|i| long(&rest[y], i) as i32);
-    for (x, (to, column)) in to.chunks_exact_mut(CHANNELS).zip(columns).enumerate() {
+    for (n, (to, column)) in to.chunks_exact_mut(CHANNELS).zip(&columns[x..]).enumerate() {
         let at_x = (long(column, 0) as i32).wrapping_add(row_x) >> 5;
         let at_y = (long(column, 1) as i32).wrapping_add(row_y) >> 5;
         let (left, top, dx, dy) = (at_x >> 5, at_y >> 5, at_x & 31, at_y & 31);
@@ -140,7 +158,12 @@ fn pixels_of<const CHANNELS: usize>(inputs: &[&[u8]], s: &[usize; 10], y: usize,
             && (left as usize) + 1 < src_width
             && (top as usize) + 1 < src_height;
         if !inside {
-            pixel(inputs, s, x, y, to);
+            let beyond = left < -1 || top < -1;
+            if beyond || left >= src_width as i32 || top >= src_height as i32 {
+                to.copy_from_slice(&(fill as u32).to_le_bytes()[..CHANNELS]);
+            } else {
+                pixel(inputs, s, x + n, y, to);
+            }
             continue;
         }
         let at = src_offset + top as usize * src_stride + left as usize * CHANNELS;
@@ -210,3 +233,6 @@ fn warp(stage: &mut dyn Stage, given: &[Given], values: &Values<'_>) -> Result<G
     }
     Ok(Given::Picture(to))
 }
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;

@@ -206,10 +206,20 @@ impl Both<'_> {
         let even = self.taps_of::<TAPS>(sums, 0, count);
         let odd = self.taps_of::<TAPS>(sums, 1, count);
         let (pairs, last) = to.as_chunks_mut::<2>();
-        for (k, to) in pairs.iter_mut().enumerate() {
-            let low = self.divided(self.sum::<TAPS, PLAIN>(|n| even[n][k]));
-            let high = self.divided(self.sum::<TAPS, PLAIN>(|n| odd[n][k]));
-            *to = (low & 255 | high << 8).to_le_bytes();
+        if PLAIN && self.sides[2] == 1 {
+            // All taps of an even byte but the first are those of the odd one but the last.
+            for (k, to) in pairs.iter_mut().enumerate() {
+                let shared = (1..TAPS).fold(0u16, |sum, n| sum.wrapping_add(even[n][k]));
+                let low = self.divided(shared.wrapping_add(even[0][k]));
+                let high = self.divided(shared.wrapping_add(odd[TAPS - 1][k]));
+                *to = (low & 255 | high << 8).to_le_bytes();
+            }
+        } else {
+            for (k, to) in pairs.iter_mut().enumerate() {
+                let low = self.divided(self.sum::<TAPS, PLAIN>(|n| even[n][k]));
+                let high = self.divided(self.sum::<TAPS, PLAIN>(|n| odd[n][k]));
+                *to = (low & 255 | high << 8).to_le_bytes();
+            }
         }
         if let [last] = last {
             *last = self.divided(self.sum::<TAPS, PLAIN>(|n| even[n][count - 1])) as u8;

@@ -1,12 +1,11 @@
 //! Which launches bring a picture from one format to another.
 
-use hw::Grid;
-
-use super::{GRAY, RGB_PLANE, from_rgb, rgb, to_rgb, yuv, yuv_rgb_command};
+use super::from_rgb::{gray_command, yuv_command};
+use super::{rgb, to_rgb, yuv, yuv_rgb_command};
 use crate::plane::Part;
 use crate::rearrange::{self, Lane, Map};
 use crate::shape::{PixelFormat, Range, Shape};
-use crate::stem::{Given, Picture, Stage, Values, launch};
+use crate::stem::{Given, Picture, Stage, Values};
 use crate::{Plane, gray};
 
 pub(super) fn convert(
@@ -59,18 +58,10 @@ pub fn picture(
 fn gray(stage: &mut dyn Stage, from: Picture) -> Result<Picture, String> {
     let Shape { width, height, .. } = from.shape;
     let shape = Shape::full(width, height, PixelFormat::Gray8);
-    if let Some((step, red_at)) = rgb(from.shape.format) {
+    if let Some(layout) = rgb(from.shape.format) {
         let made = stage.picture(shape)?;
-        run_plane(
-            stage,
-            from,
-            (step, red_at),
-            0,
-            made,
-            Lane::whole(made.shape.planes()[0]),
-            GRAY,
-            0,
-        );
+        let buffers = [from.buffer, made.buffer];
+        stage.run(gray_command(buffers, [width, height], layout, [0, 0]));
         return Ok(made);
     }
     let limited = from.shape.range == Range::Limited;
@@ -89,38 +80,6 @@ fn gray(stage: &mut dyn Stage, from: Picture) -> Result<Picture, String> {
     Ok(made)
 }
 
-#[allow(clippy::too_many_arguments)]
-fn run_plane(
-    stage: &mut dyn Stage,
-    from: Picture,
-    (step, red_at): (u32, u32),
-    halvings: u32,
-    to: Picture,
-    lane: Lane,
-    factors: [i32; 3],
-    offset: u32,
-) {
-    let Shape { width, height, .. } = from.shape;
-    let [r, g, b] = factors.map(|factor| factor as u32);
-    let scalars = [
-        width,
-        height,
-        width * step,
-        step,
-        red_at,
-        halvings,
-        lane.part.offset,
-        lane.part.stride,
-        lane.step,
-        r,
-        g,
-        b,
-        offset,
-    ];
-    let rows = Grid::Rows(lane.part.height as usize);
-    stage.run(launch(&RGB_PLANE, &[from.buffer, to.buffer], &scalars, rows));
-}
-
 fn rgb_to_yuv(
     stage: &mut dyn Stage,
     from: Picture,
@@ -130,12 +89,9 @@ fn rgb_to_yuv(
 ) -> Result<Picture, String> {
     let layout = rgb(from.shape.format).ok_or("no such conversion")?;
     let made = stage.picture(Shape { format: to, range, ..from.shape })?;
-    let black = if range == Range::Limited { 16 } else { 0 };
-    for (component, lane) in lanes(made.shape).into_iter().enumerate() {
-        let (halvings, offset) = if component > 0 { (1, 128) } else { (0, black) };
-        let factors = from_rgb(is_709, range)[component];
-        run_plane(stage, from, layout, halvings, made, lane, factors, offset);
-    }
+    let layout_made = yuv(made.shape).ok_or("no such conversion")?;
+    let buffers = [from.buffer, made.buffer];
+    stage.run(yuv_command(buffers, made.shape, layout_made, layout, is_709, 0));
     Ok(made)
 }
 

@@ -8,7 +8,7 @@ use hw::CpuArgs;
 
 use super::{COSINES, MCU_BYTES, ZIGZAG, decode_quantiser, expand_chroma, mcu_sides};
 use crate::gray::expand_luma;
-use crate::native::{Band, bands, sizes, threads_for};
+use crate::native::{Band, Unit, bands, sizes, threads_for, unit};
 
 pub(super) fn run(args: &mut CpuArgs<'_>) {
     let [width, height, stride, chroma_offset, chroma_stride, limited] = sizes(args);
@@ -50,7 +50,7 @@ impl Band for Source<'_> {
         for (i, to) in band.chunks_exact_mut(self.columns * MCU_BYTES).enumerate() {
             samples.fill(self, first + i);
             #[cfg(target_arch = "x86_64")]
-            if is_x86_feature_detected!("avx2") {
+            if unit() >= Unit::Avx2 {
                 // SAFETY: the feature was just found on this machine.
                 unsafe { avx2::transform_row(&samples, &self.quantiser, to) };
                 continue;

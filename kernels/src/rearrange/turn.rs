@@ -1,7 +1,7 @@
 //! Bytes whose rows become columns: a transposed picture, or one turned by a quarter.
 
 use super::source;
-use crate::native::{Band, signed};
+use crate::native::{Band, Unit, signed, unit};
 
 /// Whether rows of bytes are whole columns of the source, from either end.
 pub(super) fn is_turn(s: &[usize; 19]) -> bool {
@@ -27,40 +27,45 @@ pub(super) struct Turn<'a> {
 }
 
 const SIDE: usize = 16;
-/// Rows of the result that are filled together: their columns of the source fill a cache line.
-const TOGETHER: usize = 64;
+/// Rows of the result that are filled together: two squares.
+const TOGETHER: usize = 32;
 
 impl Band for Turn<'_> {
     #[inline(always)]
     fn fill(&self, first: usize, band: &mut [u8]) {
         let [_, _, _, _, _, _, stride, width, ..] = self.s;
         let height = band.len().div_ceil(stride);
-        let (whole, wide) = (width / SIDE * SIDE, 2 * SIDE);
+        if width < SIDE {
+            return self.one_by_one([0, first], [width, height], band);
+        }
         for y in (0..height).step_by(TOGETHER) {
-            let end = (y + TOGETHER).min(height);
-            for x in (0..whole).step_by(SIDE) {
-                let mut next = y;
-                while next < end {
-                    let left = end - next;
-                    if left >= wide && turn32(self, [x, first + next], &mut band[next * stride..]) {
-                        next += wide;
-                    } else if left >= SIDE {
-                        self.turn16([x, first + next], &mut band[next * stride..]);
-                        next += SIDE;
-                    } else {
-                        let to = &mut band[next * stride..];
-                        self.one_by_one([x, first + next], [SIDE, left], to);
-                        next = end;
-                    }
-                }
+            let left = TOGETHER.min(height - y);
+            let to = &mut band[y * stride..];
+            for x in (0..width).step_by(SIDE) {
+                // The last square ends where the rows do.
+                self.squares([x.min(width - SIDE), first + y], left, to);
             }
-            let rest = [width - whole, end - y];
-            self.one_by_one([whole, first + y], rest, &mut band[y * stride..]);
         }
     }
 }
 
 impl Turn<'_> {
+    /// So many rows of the result, as many as two squares have at most, from its row `y` on.
+    #[inline(always)]
+    fn squares(&self, [x, y]: [usize; 2], rows: usize, to: &mut [u8]) {
+        if rows == TOGETHER && turn32(self, [x, y], to) {
+            return;
+        }
+        let whole = rows / SIDE * SIDE;
+        for next in (0..whole).step_by(SIDE) {
+            self.turn16([x, y + next], &mut to[next * self.s[6]..]);
+        }
+        if whole < rows {
+            let to = &mut to[whole * self.s[6]..];
+            self.one_by_one([x, y + whole], [SIDE, rows - whole], to);
+        }
+    }
+
     fn is_backward(&self) -> bool {
         signed(self.s[13]) < 0
     }
@@ -89,9 +94,6 @@ impl Turn<'_> {
 
     #[inline(always)]
     fn one_by_one(&self, [x, y]: [usize; 2], [wide, high]: [usize; 2], to: &mut [u8]) {
-        if wide == 0 {
-            return;
-        }
         let step = self.s[1] as isize * signed(self.s[15]) as isize;
         for dy in 0..high {
             let at = source(&self.s, x, y + dy).expect("turned whole");
@@ -106,7 +108,7 @@ impl Turn<'_> {
 #[inline(always)]
 fn turn32(turn: &Turn<'_>, place: [usize; 2], to: &mut [u8]) -> bool {
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") {
+    if unit() >= Unit::Avx2 {
         // SAFETY: the feature was just found on this machine.
         unsafe { avx2::turn(turn, place, to) };
         return true;
@@ -114,23 +116,33 @@ fn turn32(turn: &Turn<'_>, place: [usize; 2], to: &mut [u8]) -> bool {
     false
 }
 
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
 type Square = [[u8; SIDE]; SIDE];
 
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
     use std::arch::x86_64::*;
 
-    use super::{SIDE, Turn};
+    use super::{LINE, SIDE, Turn, source};
+    use crate::native::signed;
 
     /// As [`super::turned_square`] does, for one square in each half of the registers.
     #[target_feature(enable = "avx2")]
     pub(super) fn turn(turn: &Turn<'_>, [x, y]: [usize; 2], to: &mut [u8]) {
         let last = if turn.is_backward() { y + 2 * SIDE - 1 } else { y };
-        let from: [&[u8; 2 * SIDE]; SIDE] = turn.rows(x, last);
+        let step = turn.s[1] as isize * signed(turn.s[15]) as isize;
+        let from = source(&turn.s, x, last).expect("turned whole");
+        let end = from.wrapping_add_signed((SIDE as isize - 1) * step);
+        assert!(from.max(end) + 2 * SIDE <= turn.src.len());
         let mut rows = [_mm256_setzero_si256(); SIDE];
-        for (row, from) in rows.iter_mut().zip(from) {
-            // SAFETY: each row has the bytes that are read.
-            *row = unsafe { _mm256_loadu_si256(from.as_ptr().cast()) };
+        for (n, row) in rows.iter_mut().enumerate() {
+            // SAFETY: the first and the last row are within the source, and so are those between.
+            *row = unsafe {
+                let from = turn.src.as_ptr().add(from).offset(n as isize * step);
+                _mm256_loadu_si256(from.cast())
+            };
         }
         for _ in 0..4 {
             let before = rows;
@@ -139,25 +151,24 @@ mod avx2 {
                 rows[2 * n + 1] = _mm256_unpackhi_epi8(before[n], before[n + SIDE / 2]);
             }
         }
-        let (first, step) = match turn.is_backward() {
-            true => (x + (2 * SIDE - 1) * turn.s[6], turn.s[6].wrapping_neg()),
-            false => (x, turn.s[6]),
-        };
+        let stride = turn.s[6];
+        assert!(x + (2 * SIDE - 1) * stride + SIDE <= to.len());
+        let to = to.as_mut_ptr();
         for (n, row) in rows.into_iter().enumerate() {
-            let at = first.wrapping_add(n.wrapping_mul(step));
-            store(to, at, _mm256_castsi256_si128(row));
-            let below = at.wrapping_add(SIDE.wrapping_mul(step));
-            store(to, below, _mm256_extracti128_si256(row, 1));
+            let number = |n: usize| if turn.is_backward() { 2 * SIDE - 1 - n } else { n };
+            // SAFETY: the last row is within the result, and so are those before it.
+            let [upper, lower] = [n, n + SIDE].map(|n| unsafe { to.add(x + number(n) * stride) });
+            // SAFETY: the same.
+            unsafe {
+                _mm_storeu_si128(upper.cast(), _mm256_castsi256_si128(row));
+                _mm_storeu_si128(lower.cast(), _mm256_extracti128_si256(row, 1));
+            }
+            if x % LINE == 0 {
+                // Rows are far apart: no cache sees by itself where they go on.
+                _mm_prefetch::<_MM_HINT_ET0>(upper.wrapping_add(LINE).cast());
+                _mm_prefetch::<_MM_HINT_ET0>(lower.wrapping_add(LINE).cast());
+            }
         }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    fn store(to: &mut [u8], at: usize, row: __m128i) {
-        let to: &mut [u8; SIDE] =
-            to[at..].first_chunk_mut().expect("a square lies within the result");
-        // SAFETY: there is room for sixteen bytes.
-        unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), row) };
     }
 }
 

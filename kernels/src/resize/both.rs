@@ -7,7 +7,7 @@ use hw::CpuArgs;
 
 use super::{across_area, near};
 use crate::lanes::{Between, EDGE};
-use crate::native::{Band, bands, long, sizes, threads_for};
+use crate::native::{Band, Unit, bands, long, sizes, threads_for, unit};
 
 /// Weights of a row, most that are weighed here.
 const TAPS_MAX: usize = 16;
@@ -17,11 +17,13 @@ pub(super) fn native(first: &CpuArgs<'_>, second: &mut CpuArgs<'_>) -> bool {
     let (a, b): ([usize; 7], [usize; 7]) = (sizes(first), sizes(second));
     let [width, height, channels, offset, stride, dst_height, taps] = a;
     let fits = [width, dst_height, channels] == [b[0], b[1], b[2]] && taps <= TAPS_MAX;
-    if !fits || !has_unit() {
+    if !fits || unit() < Unit::Avx2 {
         return false;
     }
     let rows = Table { data: first.inputs[0], taps };
-    let Some(across) = Across::new(second.inputs[0], b[6], width, channels) else { return false };
+    // The buffer may be longer than the table.
+    let columns = &second.inputs[0][..super::table_bytes(b[5] as u32, b[6] as u32)];
+    let Some(across) = Across::new(columns, b[6], width, channels) else { return false };
     if !(0..dst_height).all(|y| rows.weights(y).all(is_narrow)) {
         return false;
     }
@@ -34,13 +36,6 @@ pub(super) fn native(first: &CpuArgs<'_>, second: &mut CpuArgs<'_>) -> bool {
         Both { src, stride, height, len, rows, across, is_half, dst_stride, row: area.bytes };
     bands(&mut second.outputs[0][area.range()], dst_stride, threads, both);
     true
-}
-
-fn has_unit() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return is_x86_feature_detected!("avx2");
-    #[cfg(not(target_arch = "x86_64"))]
-    false
 }
 
 fn is_narrow(weight: i32) -> bool {

@@ -3,6 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::{Across, Both, EDGE, TAPS_MAX, near};
+use crate::avx2::{NONE, load16, mask, narrows, pairs, store16};
 use crate::lanes::Between;
 
 /// A row of the result.
@@ -36,14 +37,12 @@ pub(super) fn row(both: &Both<'_>, y: usize, between: &mut Between<i16>, to: &mu
 #[inline]
 #[target_feature(enable = "avx2")]
 fn widened(row: &[u8], x: usize) -> __m256i {
-    let bytes: &[u8; 16] = row[x..].first_chunk().expect("sixteen are left");
-    // SAFETY: sixteen bytes are there, and an unaligned load may read them.
-    _mm256_cvtepu8_epi16(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) })
+    _mm256_cvtepu8_epi16(load16(&row[x..]))
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn store16(to: &mut [i16], x: usize, value: __m256i) {
+fn store_samples(to: &mut [i16], x: usize, value: __m256i) {
     let to: &mut [i16; 16] = to[x..].first_chunk_mut().expect("sixteen are left");
     // SAFETY: there is room for sixteen samples, and an unaligned store may write them.
     unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), value) };
@@ -53,13 +52,15 @@ fn store16(to: &mut [i16], x: usize, value: __m256i) {
 #[inline]
 #[target_feature(enable = "avx2")]
 fn down(rows: &[&[u8]], weights: &[i32], to: &mut [i16]) {
-    let whole = to.len() / 16 * 16;
+    let mut whole = 0;
     if let ([a, b], [first, second]) = (rows, weights)
         && first + second == 1 << 14
     {
+        whole = to.len() / 16 * 16;
         down_two(a, b, *second as i16, &mut to[..whole]);
-    } else {
-        down_many(rows, weights, &mut to[..whole]);
+    } else if to.len() >= 32 {
+        whole = to.len();
+        down_many(rows, weights, to);
     }
     for x in whole..to.len() {
         let pairs = rows.iter().zip(weights);
@@ -77,35 +78,74 @@ fn down_two(a: &[u8], b: &[u8], weight: i16, to: &mut [i16]) {
         let (a, b) = (widened(a, x), widened(b, x));
         let change = _mm256_slli_epi16(_mm256_sub_epi16(b, a), 7);
         let change = _mm256_mulhrs_epi16(change, weight);
-        store16(to, x, _mm256_add_epi16(_mm256_slli_epi16(a, 6), change));
+        store_samples(to, x, _mm256_add_epi16(_mm256_slli_epi16(a, 6), change));
     }
+}
+
+/// Two rows, and their weights side by side.
+#[derive(Clone, Copy)]
+struct Two {
+    rows: [*const u8; 2],
+    weights: __m256i,
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
 fn down_many(rows: &[&[u8]], weights: &[i32], to: &mut [i16]) {
-    let both = |i: usize| {
-        let next = weights.get(i + 1).copied().unwrap_or(0);
-        (weights[i] & 0xFFFF) | next << 16
-    };
-    for x in (0..to.len()).step_by(16) {
-        let [mut low, mut high] = [_mm256_set1_epi32(1 << 7); 2];
-        for i in (0..rows.len()).step_by(2) {
-            let weights = _mm256_set1_epi32(both(i));
-            let a = widened(rows[i], x);
-            // The weight of a row that is not there is nothing.
-            let b = widened(rows[(i + 1).min(rows.len() - 1)], x);
-            let [l, h] = [_mm256_unpacklo_epi16(a, b), _mm256_unpackhi_epi16(a, b)];
-            low = _mm256_add_epi32(low, _mm256_madd_epi16(l, weights));
-            high = _mm256_add_epi32(high, _mm256_madd_epi16(h, weights));
+    assert!(rows.iter().all(|row| row.len() >= to.len()));
+    let mut all = [Two { rows: [rows[0].as_ptr(); 2], weights: pairs(0, 0) }; TAPS_MAX / 2];
+    let count = rows.len().div_ceil(2);
+    for (n, two) in all[..count].iter_mut().enumerate() {
+        // The weight of a row that is not there is nothing.
+        let second = (2 * n + 1).min(rows.len() - 1);
+        two.rows = [rows[2 * n].as_ptr(), rows[second].as_ptr()];
+        two.weights = pairs(weights[2 * n], weights.get(2 * n + 1).copied().unwrap_or(0));
+    }
+    // SAFETY: all rows are as long as the result at least.
+    unsafe {
+        match &all[..count] {
+            [a, b] => down_pairs(&[*a, *b], to),
+            [a, b, c] => down_pairs(&[*a, *b, *c], to),
+            all => down_pairs(all, to),
         }
-        let (low, high) = (_mm256_srai_epi32(low, 8), _mm256_srai_epi32(high, 8));
-        store16(to, x, _mm256_packs_epi32(low, high));
     }
 }
 
-/// Leaves a byte out.
-const NONE: i8 = -1;
+/// The last 32 samples end where the row does.
+///
+/// # Safety
+///
+/// From each address on there must be as many bytes as `to` has samples, 32 or more.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn down_pairs(all: &[Two], to: &mut [i16]) {
+    let zero = _mm256_setzero_si256();
+    for x in (0..to.len()).step_by(32) {
+        let x = x.min(to.len() - 32);
+        let mut sums = [_mm256_set1_epi32(1 << 7); 4];
+        for two in all {
+            // SAFETY: 32 bytes follow, as the caller promises.
+            let a = unsafe { _mm256_loadu_si256(two.rows[0].add(x).cast()) };
+            // SAFETY: the same.
+            let b = unsafe { _mm256_loadu_si256(two.rows[1].add(x).cast()) };
+            let (low, high) = (_mm256_unpacklo_epi8(a, b), _mm256_unpackhi_epi8(a, b));
+            let samples = [
+                _mm256_unpacklo_epi8(low, zero),
+                _mm256_unpackhi_epi8(low, zero),
+                _mm256_unpacklo_epi8(high, zero),
+                _mm256_unpackhi_epi8(high, zero),
+            ];
+            for (sum, samples) in sums.iter_mut().zip(samples) {
+                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(samples, two.weights));
+            }
+        }
+        let sum = |n: usize| _mm256_srai_epi32(sums[n], 8);
+        let low = _mm256_packs_epi32(sum(0), sum(1));
+        let high = _mm256_packs_epi32(sum(2), sum(3));
+        store_samples(to, x, _mm256_permute2x128_si256(low, high, 0x20));
+        store_samples(to, x + 16, _mm256_permute2x128_si256(low, high, 0x31));
+    }
+}
 
 /// Brings the samples of two pixels of so many channels together, channel by channel.
 const fn joins(channels: usize) -> [i8; 16] {
@@ -117,24 +157,6 @@ const fn joins(channels: usize) -> [i8; 16] {
         at += 1;
     }
     mask
-}
-
-/// Of four pixels of four bytes, the first `channels` bytes each.
-const fn narrows(channels: usize) -> [i8; 16] {
-    let mut mask = [NONE; 16];
-    let mut at = 0;
-    while at < 4 * channels {
-        mask[at] = (at / channels * 4 + at % channels) as i8;
-        at += 1;
-    }
-    mask
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn mask(bytes: &[i8; 16]) -> __m256i {
-    // SAFETY: sixteen bytes are there, and an unaligned load may read them.
-    _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) })
 }
 
 /// Samples from `at` on, in the lower half, and from `other` on.
@@ -166,12 +188,18 @@ fn across<const CHANNELS: usize>(across: &Across, from: &[i16], to: &mut [u8]) {
         let places: &[u32; 8] = across.at[x..].first_chunk().expect("eight are left");
         for (k, weights) in across.pairs.iter().enumerate() {
             let weights: &[i32; 8] = weights[x..].first_chunk().expect("eight are left");
-            for (n, sum) in sums.iter_mut().enumerate() {
+            // SAFETY: eight numbers are there, and an unaligned load may read them.
+            let weights = unsafe { _mm256_loadu_si256(weights.as_ptr().cast()) };
+            let of_two = [
+                _mm256_shuffle_epi32(weights, 0x00),
+                _mm256_shuffle_epi32(weights, 0x55),
+                _mm256_shuffle_epi32(weights, 0xAA),
+                _mm256_shuffle_epi32(weights, 0xFF),
+            ];
+            for (n, (sum, weights)) in sums.iter_mut().zip(of_two).enumerate() {
                 let [a, b] = [n, n + 4].map(|n| places[n] as usize + 2 * k * CHANNELS);
                 // SAFETY: `Across` says that all weighed samples and eight more are there.
                 let samples = unsafe { two_pixels(from, a, b) };
-                let weights =
-                    _mm256_setr_m128i(_mm_set1_epi32(weights[n]), _mm_set1_epi32(weights[n + 4]));
                 let products = _mm256_madd_epi16(_mm256_shuffle_epi8(samples, join), weights);
                 *sum = _mm256_add_epi32(*sum, products);
             }
@@ -179,18 +207,10 @@ fn across<const CHANNELS: usize>(across: &Across, from: &[i16], to: &mut [u8]) {
         let [a, b, c, d] = sums.map(|sum| _mm256_srai_epi32(sum, 20));
         let bytes = _mm256_packus_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
         let bytes = _mm256_shuffle_epi8(bytes, narrow);
-        store_bytes(to, x * CHANNELS, _mm256_castsi256_si128(bytes));
-        store_bytes(to, (x + 4) * CHANNELS, _mm256_extracti128_si256(bytes, 1));
+        store16(&mut to[x * CHANNELS..], _mm256_castsi256_si128(bytes));
+        store16(&mut to[(x + 4) * CHANNELS..], _mm256_extracti128_si256(bytes, 1));
     }
     one_by_one(across, from, to, count);
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn store_bytes(to: &mut [u8], at: usize, value: __m128i) {
-    let to: &mut [u8; 16] = to[at..].first_chunk_mut().expect("sixteen are left");
-    // SAFETY: there is room for sixteen bytes, and an unaligned store may write them.
-    unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), value) };
 }
 
 /// Pixels of one sample: two of them are gathered at once.
@@ -217,7 +237,7 @@ fn across_one(across: &Across, from: &[i16], to: &mut [u8]) {
         let [a, b] = sums.map(|sum| _mm256_srai_epi32(sum, 20));
         let words = _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0b11_01_10_00);
         let high = _mm256_extracti128_si256(words, 1);
-        store_bytes(to, x, _mm_packus_epi16(_mm256_castsi256_si128(words), high));
+        store16(&mut to[x..], _mm_packus_epi16(_mm256_castsi256_si128(words), high));
     }
     one_by_one(across, from, to, count);
 }
