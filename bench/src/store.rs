@@ -105,7 +105,9 @@ async fn measure(options: &Options, folder: &Path) -> Result<Report, Error> {
     others.extend(peers::stores(folder, options));
     let home = folder.join("store");
     let store = EdgeStore::open(config(&home)).await?;
-    store.create_table(&spec()).await?;
+    store.create_table(&spec("t")).await?;
+    // A table of their own, so that what comes later is asked of the same rows on any machine.
+    store.create_table(&spec("puts")).await?;
     for clients in [1, 64, 256] {
         let line = durable_puts(&store, clients, budget).await?;
         lines.push(line.beside(Some(("write + fdatasync".to_owned(), disk_per_s))));
@@ -122,8 +124,9 @@ async fn measure(options: &Options, folder: &Path) -> Result<Report, Error> {
     let line = scan(&store, options.rows, filtered, "scan with a condition, rows").await?;
     lines.push(line.beside(found(&others, &["SQLite scan with a condition, rows"])));
     lines.push(scan_columns(&store, options.rows, budget).await?);
-    let status = store.tables().pop();
+    let status = store.tables().into_iter().find(|table| table.spec.name == "t");
     let cached_bytes = status.map_or(0, |table| table.cached_bytes);
+    lines.extend(rewritten(&store, options.rows, budget).await?);
     lines.extend(asked(&store, options, folder, &mut others, &home).await?);
     lines.extend(flushes(&folder.join("flushes"), options.rows).await?);
     // The workloads write, so they come last.
@@ -186,8 +189,8 @@ async fn asked(
     Ok(vec![hot, line])
 }
 
-fn spec() -> TableSpec {
-    let spec = serde_json::json!({"name": "t", "key": ["id"], "columns": [
+fn spec(name: &str) -> TableSpec {
+    let spec = serde_json::json!({"name": name, "key": ["id"], "columns": [
         {"name": "id", "kind": "int64"}, {"name": "v", "kind": "float64"},
         {"name": "n", "kind": "int64"}, {"name": "name", "kind": "utf8"}]});
     serde_json::from_value(spec).expect("the specification is a constant")
@@ -238,7 +241,7 @@ async fn durable_puts(store: &EdgeStore, clients: u64, budget: Duration) -> Resu
                 while start.elapsed() < budget {
                     renumber(&mut row, next.fetch_add(1, Ordering::Relaxed));
                     let before = Instant::now();
-                    store.put("t", std::slice::from_ref(&row)).await?;
+                    store.put("puts", std::slice::from_ref(&row)).await?;
                     times.push(before.elapsed());
                 }
                 Ok::<_, ::store::Error>(times)
@@ -295,13 +298,30 @@ async fn scan_columns(store: &EdgeStore, rows: u64, budget: Duration) -> Result<
     Ok(Line::bulk("scan of two columns with a condition, as Arrow, rows", scanned, start.elapsed()))
 }
 
+/// The same scan where a twentieth of the rows was written again, one here and one there, and lies
+/// in memory, and then in a segment of its own.
+async fn rewritten(store: &EdgeStore, rows: u64, budget: Duration) -> Result<Vec<Line>, Error> {
+    let ids: Vec<u64> = (0..rows / 20).map(|i| i.wrapping_mul(SCATTER) % rows).collect();
+    for ids in ids.chunks(FILL_ROWS as usize) {
+        let changed: Vec<Row> = ids.iter().map(|id| row(*id)).collect();
+        store.put("t", &changed).await?;
+    }
+    let mut lines = Vec::new();
+    for what in ["with changes in memory", "with changes in a segment"] {
+        let line = scan_columns(store, rows, budget).await?;
+        lines.push(Line { what: format!("the same {what}, rows"), ..line });
+        store.flush().await?;
+    }
+    Ok(lines)
+}
+
 /// Rows from memory to a segment, and as many newer ones merged with them.
 async fn flushes(home: &Path, rows: u64) -> Result<Vec<Line>, Error> {
     let (flush_bytes, memory_bytes) = (usize::MAX, usize::MAX);
     let config =
         Config { flush_bytes, memory_bytes, segments_max: 1, ..Config::new(home, "cloud") };
     let store = EdgeStore::open(config).await?;
-    store.create_table(&spec()).await?;
+    store.create_table(&spec("t")).await?;
     let mut lines = Vec::new();
     for (what, times) in [("flush, rows", 1), ("flush and merge, rows", 2)] {
         fill(&store, rows).await?;

@@ -24,6 +24,22 @@ proptest! {
         let joined = Slice::joined(&spec(), &merged).unwrap();
         prop_assert_eq!(rows_of(&[Slice::whole(joined)]), wanted);
     }
+
+    #[test]
+    fn tables_that_are_written_again_in_stretches_are_merged_rows(
+        layers in prop::collection::vec(
+            prop::collection::vec((0..60i64, 1..30i64, 1..6u64), 0..5),
+            2..5,
+        )
+    ) {
+        let layer = |stretches: &Vec<(i64, i64, u64)>| -> Vec<KeyedRow> {
+            let rows = stretches.iter().flat_map(|(from, rows, hlc)| numbered(*from..from + rows, *hlc));
+            rows.collect::<BTreeMap<_, _>>().into_iter().collect()
+        };
+        let layers: Vec<Vec<KeyedRow>> = layers.iter().map(layer).collect();
+        let slices = layers.iter().map(|rows| Slice::whole(run_of(rows))).collect();
+        prop_assert_eq!(rows_of(&merge(&spec(), slices).unwrap()), merge_layers(layers.concat()));
+    }
 }
 
 fn numbered(numbers: impl Iterator<Item = i64>, hlc: u64) -> Vec<KeyedRow> {

@@ -138,8 +138,9 @@ impl Announcer {
 
     /// The disk refuses for this reason, or does so no longer.
     pub fn fail(&self, reason: Option<Arc<str>>) {
-        self.durable.send_modify(|durable| durable.failed.clone_from(&reason));
-        self.waiting.fail(reason);
+        // Whoever watches may write at once, and must not be met by what was.
+        self.waiting.fail(reason.clone());
+        self.durable.send_modify(|durable| durable.failed = reason);
     }
 
     /// True while the disk refuses.

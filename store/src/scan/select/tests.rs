@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::run::Run;
+use crate::run::column::value_at;
 use crate::segment::tests::{rows, spec};
 
 fn filters() -> impl Strategy<Value = Filter> {
