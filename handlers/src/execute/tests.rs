@@ -14,6 +14,7 @@ mod messages;
 mod outside;
 mod runtimes;
 mod secrets;
+mod service;
 mod stock;
 mod streamed;
 mod ways_out;
