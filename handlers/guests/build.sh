@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the guests that tests run into the folder OUT; what is newer than its sources stays.
 #
-#   handlers/guests/build.sh OUT [js|py|messages|older|topics|fetch|web|files|service|servicejs]...
+#   handlers/guests/build.sh OUT [js|py|messages|older|topics|fetch|web|files|service|servicejs|arm]...
 #
 # Needs the tools that ./tools.sh installs (EDGESCALE_TOOLS names their folder).
 # Exit: 0 built, 1 failed, 2 usage.
@@ -136,6 +136,16 @@ standard_wit_03() {
     cp -r "$JCO"/lib/wit/builtin/0.3.0/wasi-{cli,clocks,filesystem,http,random,sockets} "$1/deps"
     sed -i "s/@0\.3\.0/@$2/g" "$1"/deps/*/package.wit
     printf "package edgescale:stock;\nworld web { %s }\n" "$3" >"$1/world.wit"
+}
+
+# Not a guest: runs compiled guests on another machine, in an emulator.
+build_arm() {
+    local out="$1/run-aarch64" lib="$TOOLS/wasmtimearm"
+    is_fresh "$out" "$here/arm/run.c" "$lib/libwasmtime.so" && return
+    ZIG_GLOBAL_CACHE_DIR="$1/zig" ZIG_LOCAL_CACHE_DIR="$1/zig" "$TOOLS/zig/ziglang/zig" cc \
+        -target aarch64-linux-gnu.2.31 -O1 "$here/arm/run.c" -o "$out.$$.tmp" \
+        "-L$lib" -lwasmtime
+    mv "$out.$$.tmp" "$out"
 }
 
 build_py() {

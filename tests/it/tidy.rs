@@ -41,6 +41,7 @@ const KEEPERS: &[(&str, &[&str])] = &[
     ("ffmpeg*", &["edgescale-accel"]),
     ("wasmtime*", &["edgescale-handlers"]),
     ("wasmparser", &["edgescale-handlers"]),
+    ("cranelift*", &["edgescale-handlers"]),
     ("arrow*", &["edgescale-store"]),
     ("parquet", &["edgescale-store"]),
     ("object_store", &["edgescale-store"]),

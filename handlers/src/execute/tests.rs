@@ -6,6 +6,7 @@ mod compilers;
 mod components;
 mod doorcam;
 mod files;
+mod foreign;
 mod host;
 mod hostile;
 mod lambda;

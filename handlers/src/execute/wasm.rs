@@ -4,6 +4,7 @@
 mod blobstore;
 mod compile;
 mod config;
+mod foreign;
 mod guest;
 mod kept;
 mod keyvalue;

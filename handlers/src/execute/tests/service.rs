@@ -79,6 +79,7 @@ async fn code_of_one_engine_is_nothing_to_the_other() {
 
     // Under the name of the other engine: its seal says whose it is.
     let into = named(&serial.digest, &engine);
+    std::fs::remove_file(&into).unwrap();
     std::fs::copy(folder.join(other), &into).unwrap();
     std::fs::copy(folder.join(other).with_extension("seal"), into.with_extension("seal")).unwrap();
     let why = shared.cache.compiled(&serial.digest, &engine).unwrap_err();

@@ -71,7 +71,7 @@ impl Wasm {
         self.load(digest, len, Model::of(source))
     }
 
-    fn take_in(&self, digest: &Digest, module: Arc<Module>) -> Vec<String> {
+    pub(super) fn take_in(&self, digest: &Digest, module: Arc<Module>) -> Vec<String> {
         let exports = module.exports();
         let mut modules = self.modules.write().unwrap_or_else(PoisonError::into_inner);
         modules.insert(digest.clone(), module);
@@ -170,13 +170,23 @@ impl Wasm {
         code: &Code,
         haste: Haste,
     ) -> Result<Arc<Module>, InvokeError> {
-        let engine = &runner.fingerprint;
         let component = self.compile(runner, code, haste).await?;
-        let tried = self.try_out(runner, &code.digest, &component).await;
-        let module = tried.inspect_err(|_| self.cache.remove_compiled(&code.digest, engine))?;
+        self.prove(runner, &code.digest, &component).await
+    }
+
+    /// Tries that code starts which has no seal yet, and seals it.
+    pub(super) async fn prove(
+        &self,
+        runner: &Arc<Runner>,
+        digest: &Digest,
+        component: &Component,
+    ) -> Result<Arc<Module>, InvokeError> {
+        let engine = &runner.fingerprint;
+        let tried = self.try_out(runner, digest, component).await;
+        let module = tried.inspect_err(|_| self.cache.remove_compiled(digest, engine))?;
         self.cache
-            .seal_compiled(&code.digest, engine)
-            .map_err(|error| InvokeError::Node(format!("code {}: {error}", code.digest)))?;
+            .seal_compiled(digest, engine)
+            .map_err(|error| InvokeError::Node(format!("code {digest}: {error}")))?;
         Ok(module)
     }
 
@@ -195,14 +205,26 @@ impl Wasm {
             .await
             .map_err(|_| bad_code(&code.digest, "the compiler broke down over it"))?
             .map_err(|error| bad_code(&code.digest, format!("not a component: {error:#}")))?;
+        // Made a moment ago by this engine: what keeps it from being loaded is the code itself.
+        self.keep(runner, &code.digest, &compiled, "asks for too much")
+    }
+
+    /// Writes compiled code down, and loads it; `unless` says what it is that cannot be loaded.
+    pub(super) fn keep(
+        &self,
+        runner: &Runner,
+        digest: &Digest,
+        compiled: &[u8],
+        unless: &str,
+    ) -> Result<Component, InvokeError> {
         let path = self
             .cache
-            .put_compiled(&code.digest, &runner.fingerprint, &compiled)
-            .map_err(|error| InvokeError::Node(format!("code {}: {error}", code.digest)))?;
-        // Made a moment ago by this engine: what keeps it from being loaded is the code itself.
-        runner
-            .deserialize(&path)
-            .map_err(|error| bad_code(&code.digest, format!("asks for too much: {error:#}")))
+            .put_compiled(digest, &runner.fingerprint, compiled)
+            .map_err(|error| InvokeError::Node(format!("code {digest}: {error}")))?;
+        runner.deserialize(&path).map_err(|error| {
+            self.cache.remove_compiled(digest, &runner.fingerprint);
+            bad_code(digest, format!("{unless}: {error:#}"))
+        })
     }
 
     /// Starts an instance once, so that code which cannot start or whose functions have other
@@ -292,7 +314,7 @@ enum Haste {
 }
 
 /// On half of the cores, by threads that let all others go first.
-fn precompile_behind(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Vec<u8>> {
+pub(super) fn precompile_behind(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Vec<u8>> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = rayon::ThreadPoolBuilder::new()
         .num_threads((cores / 2).max(1))

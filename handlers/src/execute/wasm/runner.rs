@@ -179,8 +179,9 @@ impl Runner {
 
     #[allow(unsafe_code)]
     pub(super) fn deserialize(&self, path: &Path) -> wasmtime::Result<Component> {
-        // SAFETY: the file is one this program wrote with `precompile_component`, in a folder that
-        // only its owner can enter, and its seal was looked at just before.
+        // SAFETY: the file is one that this program wrote, as `precompile_component` made it here or
+        // at a node that is trusted, in a folder that only its owner can enter; its seal was looked
+        // at just before, or it was written just before.
         unsafe { Component::deserialize_file(&self.engine, path) }
     }
 }
@@ -220,7 +221,7 @@ fn cut(mut text: String) -> String {
 }
 
 /// Components may hold many core instances: one made from Python has 68.
-fn engine_config(kind: Kind, instances_max: u32) -> EngineConfig {
+pub(super) fn engine_config(kind: Kind, instances_max: u32) -> EngineConfig {
     let is_concurrent = kind.model == Model::Concurrent;
     let stacks = if is_concurrent { CONCURRENT_STACKS } else { 1 };
     let mut pool = PoolingAllocationConfig::new();
