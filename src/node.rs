@@ -245,6 +245,7 @@ async fn open(
     let seed = std::fs::read_to_string(&settings.nkey)
         .with_context(|| format!("the key {} cannot be read", settings.nkey.display()))?;
     let credentials = Credentials { seed: seed.trim().to_owned() };
+    let compiling = code::set_up(&settings.code, &credentials.seed)?;
     let bus = Bus::connect(&settings.server, site, &credentials, "edgescale-node").await?;
     let bus = bus.with_replicas(settings.replicas);
     let logs = Arc::new(Logs::start(&bus));
@@ -257,7 +258,6 @@ async fn open(
     let execute = Arc::new(EdgeExecute::start(config, doors.clone())?);
     let above = Arc::new(BusAbove::new(bus.clone()));
     let apps = settings.data.join("apps");
-    let compiling = code::set_up(&settings.code, &credentials.seed)?;
     let deploy =
         EdgeDeploy::open(site, &apps, store.clone(), execute.clone(), above, compiling).await?;
     let deploy = Arc::new(deploy);

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Builds the guests that tests run into the folder OUT; what is newer than its sources stays.
 #
-#   handlers/guests/build.sh OUT [js|py|messages|older|topics|fetch|web|files|service|servicejs|arm]...
+#   handlers/guests/build.sh OUT [KIND]...
+#
+# Kinds are js, py, messages, older, topics, fetch, web, files, service, servicejs and arm.
 #
 # Needs the tools that ./tools.sh installs (EDGESCALE_TOOLS names their folder).
 # Exit: 0 built, 1 failed, 2 usage.

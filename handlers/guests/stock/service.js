@@ -6,14 +6,16 @@ export const handler = {
   async handle(request) {
     const path = request.getPathWithQuery();
     if (path.startsWith("/throw")) throw new Error("thrown on purpose");
-    const [body] = Request.consumeBody(request, wit.Future.from({ tag: "ok" }, wit.Future.RESULT_VOID_ERROR_CODE).readable);
+    const read = wit.Future.from({ tag: "ok" }, wit.Future.RESULT_VOID_ERROR_CODE);
+    const [body] = Request.consumeBody(request, read.readable);
     const parts = (async function* () {
       yield encode(`${path}: `);
       for await (const part of body) yield part;
     })();
     const contents = wit.Stream.from(parts, wit.Stream.U8).readable;
-    const trailers = wit.Future.from({ tag: "ok", val: undefined }, wit.Future.RESULT_OPTION_OTHER_ERROR_CODE).readable;
-    const [response] = Response.new(new Fields(), contents, trailers);
+    const none = { tag: "ok", val: undefined };
+    const trailers = wit.Future.from(none, wit.Future.RESULT_OPTION_OTHER_ERROR_CODE);
+    const [response] = Response.new(new Fields(), contents, trailers.readable);
     response.setStatusCode(201);
     return response;
   },

@@ -66,8 +66,8 @@ impl Compiled {
         Ok(Self { site: site.clone(), dir, store, execute, setup, begun })
     }
 
-    /// What this site has, or a site above it. Where this site compiles for such machines, it begins
-    /// to when it has nothing yet.
+    /// What this site has, or a site above it. Where this site compiles for such machines, it
+    /// begins to when it has nothing yet.
     pub(super) async fn offer(
         self: &Arc<Self>,
         code: &Digest,
@@ -111,7 +111,8 @@ impl Compiled {
         match self.take_offer(code, &offer).await {
             Ok(()) => {
                 let took_ms = started.elapsed().as_millis() as u64;
-                tracing::info!(%code, took_ms, "compiled code was taken from {}", offer.blob.site());
+                let from = offer.blob.site();
+                tracing::info!(%code, took_ms, "compiled code was taken from {from}");
                 true
             }
             Err(why) => {

@@ -1,6 +1,6 @@
-//! Compiled code that travels: a node compiles components for the machines of others, and says under
-//! its own signature what it made. Machine code runs unchecked, so it is taken from nodes alone whose
-//! keys the operator named. What was taken is sealed like code that was compiled here.
+//! Compiled code that travels: a node compiles components for the machines of others, and says
+//! under its own signature what it made. Machine code runs unchecked, so it is taken from nodes
+//! alone whose keys the operator named. What was taken is sealed like code that was compiled here.
 //!
 //! Knows neither the bus nor the store: it is given labels and bytes.
 
@@ -106,7 +106,8 @@ impl Label {
         }
         if !self.is_of_now() {
             return Err(format!(
-                "it was compiled by version {}, and this node has {VERSION}; run one version on both",
+                "it was compiled by version {}, and this node has {VERSION}; \
+                 run one version on both",
                 self.version
             ));
         }
@@ -126,10 +127,10 @@ impl Label {
     /// What is signed.
     fn said(&self) -> String {
         let Self { code, machine, version, concurrent, compiled, signer, signature: _ } = self;
-        let machine = machine.name();
-        format!(
-            "edgescale compiled code\n{code}\n{machine}\n{version}\n{concurrent}\n{compiled}\n{signer}"
-        )
+        let (machine, concurrent) = (machine.name(), concurrent.to_string());
+        let parts = ["compiled code", code.as_str(), machine, version, &concurrent];
+        let parts = parts.into_iter().chain([compiled.as_str(), signer]);
+        parts.collect::<Vec<_>>().join("\n")
     }
 }
 

@@ -134,14 +134,16 @@ impl Wasm {
         let serves_max = target.limits.reuse.unwrap_or(1);
         let kept = if serves_max > 1 { self.waiting.take(&caller) } else { None };
         let kept = kept.filter(|kept| Arc::ptr_eq(&kept.module, &module));
-        let (mut store, mut instance, served, slot) = match kept {
+        // The place comes first, so that it is given back last: the instance has left it by then.
+        let (slot, mut store, mut instance, served) = match kept {
             Some(mut kept) => {
                 kept.store.data_mut().turn_to(caller);
-                (kept.store, Some(kept.instance), kept.served, kept.slot)
+                (kept.slot, kept.store, Some(kept.instance), kept.served)
             }
             None => {
                 let slot = self.slot(time).await?;
-                (module.runner.store(Guest::new(Arc::clone(&self.host), caller)), None, 0, slot)
+                let guest = Guest::new(Arc::clone(&self.host), caller);
+                (slot, module.runner.store(guest), None, 0)
             }
         };
         let Invocation { attempt, input, outlet, .. } = invocation;

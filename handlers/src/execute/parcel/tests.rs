@@ -22,25 +22,27 @@ fn what_a_trusted_node_made_for_this_machine_is_taken() {
     assert_eq!(travelled.check(&code, &trusted), Ok(()));
 }
 
+type Bend = fn(&mut Label);
+
 #[test]
 fn anything_else_is_refused_with_the_mend() {
     let (key, other) = (UserKey::generate().unwrap(), UserKey::generate().unwrap());
     let code = Digest::of(b"code");
-    let trusted = [key.public.clone()];
+    let (trusted, strangers) = ([key.public.clone()], [other.public.clone()]);
     let refused = |label: &Label| label.check(&code, &trusted).unwrap_err();
     let why = refused(&label(self::other(), &key));
     let (made, here) = (self::other().name(), here().name());
     let expected = format!(
-        "it was compiled for {made}, and this node is {here}; name \"{here}\" under [code] targets of \
-         the node that compiles"
+        "it was compiled for {made}, and this node is {here}; name \"{here}\" under \
+         [code] targets of the node that compiles"
     );
     assert_eq!(why, expected);
     let whole = label(self::here(), &key);
-    let why = whole.check(&code, &[other.public.clone()]).unwrap_err();
+    let why = whole.check(&code, &strangers).unwrap_err();
     assert!(why.contains(&key.public) && why.contains("[code] trust"), "{why}");
 
     // Every part is under the signature.
-    let bent: [(&str, fn(&mut Label)); 5] = [
+    let bent: [(&str, Bend); 5] = [
         ("is wanted", |label| label.code = Digest::of(b"other")),
         ("run one version", |label| label.version = "0.0.1".into()),
         ("signature", |label| label.concurrent = true),
@@ -55,6 +57,6 @@ fn anything_else_is_refused_with_the_mend() {
     }
     let mut borrowed = whole.clone();
     borrowed.signer = other.public.clone();
-    let why = borrowed.check(&code, &[other.public.clone()]).unwrap_err();
+    let why = borrowed.check(&code, &strangers).unwrap_err();
     assert!(why.contains("signature is not"), "{why}");
 }

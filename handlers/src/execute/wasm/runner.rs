@@ -179,9 +179,9 @@ impl Runner {
 
     #[allow(unsafe_code)]
     pub(super) fn deserialize(&self, path: &Path) -> wasmtime::Result<Component> {
-        // SAFETY: the file is one that this program wrote, as `precompile_component` made it here or
-        // at a node that is trusted, in a folder that only its owner can enter; its seal was looked
-        // at just before, or it was written just before.
+        // SAFETY: the file is one that this program wrote, as `precompile_component` made it here
+        // or at a node that is trusted, in a folder that only its owner can enter; its seal was
+        // looked at just before, or it was written just before.
         unsafe { Component::deserialize_file(&self.engine, path) }
     }
 }
