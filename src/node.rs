@@ -1,6 +1,7 @@
 //! A node: one process at one site, joining the six components over the site's server.
 
 pub mod client;
+pub mod code;
 mod config;
 mod control;
 mod cron;
@@ -31,15 +32,15 @@ use bus::{
     Bus, Credentials, EdgeRoute, EventLog, Headers, Kind, Places, Refusal, RefusalKind, Registry,
     Request, Response, Subject, Subscription, TierClass, TierPath,
 };
-use handlers::deploy::{Above, Registered};
-use handlers::execute::Host;
+use handlers::deploy::{Above, Offer, Registered};
+use handlers::execute::{Host, Machine};
 use handlers::logs::Logs;
 use handlers::metrics::Metrics;
 use handlers::settings::Secrets;
 use handlers::settings::changes::Changes;
 use handlers::trace::Tracer;
 use handlers::trigger::Triggers;
-use handlers::{EdgeDeploy, EdgeExecute, EdgeStream};
+use handlers::{Digest, EdgeDeploy, EdgeExecute, EdgeStream};
 use serde::{Deserialize, Serialize};
 use store::EdgeStore;
 use tokio::task::JoinSet;
@@ -91,6 +92,9 @@ pub struct Settings {
     /// How devices are shared with the nodes of other tenants.
     #[serde(default)]
     pub devices: turns::Settings,
+    /// What is compiled for others, and whose compiled code is run.
+    #[serde(default)]
+    pub code: code::Settings,
 }
 
 const fn one() -> usize {
@@ -241,6 +245,7 @@ async fn open(
     let seed = std::fs::read_to_string(&settings.nkey)
         .with_context(|| format!("the key {} cannot be read", settings.nkey.display()))?;
     let credentials = Credentials { seed: seed.trim().to_owned() };
+    let compiling = code::set_up(&settings.code, &credentials.seed)?;
     let bus = Bus::connect(&settings.server, site, &credentials, "edgescale-node").await?;
     let bus = bus.with_replicas(settings.replicas);
     let logs = Arc::new(Logs::start(&bus));
@@ -253,7 +258,8 @@ async fn open(
     let execute = Arc::new(EdgeExecute::start(config, doors.clone())?);
     let above = Arc::new(BusAbove::new(bus.clone()));
     let apps = settings.data.join("apps");
-    let deploy = EdgeDeploy::open(site, &apps, store.clone(), execute.clone(), above).await?;
+    let deploy =
+        EdgeDeploy::open(site, &apps, store.clone(), execute.clone(), above, compiling).await?;
     let deploy = Arc::new(deploy);
     let class = settings.class;
     let route = Arc::new(EdgeRoute::new(bus.clone(), class));
@@ -519,6 +525,28 @@ impl Above for BusAbove {
                 .map_err(|e| handlers::deploy::Error::Away(format!("app {name}: {e}"))),
             Err(bus::Error::Refused(refusal)) if refusal.kind == RefusalKind::NotFound => Ok(None),
             Err(e) => Err(handlers::deploy::Error::Away(format!("app {name}: {e}"))),
+        }
+    }
+
+    async fn compiled(
+        &self,
+        code: &Digest,
+        machine: Machine,
+    ) -> Result<Option<Offer>, handlers::deploy::Error> {
+        let site = self.bus.site();
+        let Some(parent) = site.parent() else { return Ok(None) };
+        let subject = format!("ctl.{parent}._.site.{}.compiled", site.name());
+        let away = |e: &dyn std::fmt::Display| {
+            handlers::deploy::Error::Away(format!("compiled code {code}: {e}"))
+        };
+        let wanted = code::Wanted { code: code.clone(), machine };
+        let wanted = serde_json::to_vec(&wanted).map_err(|e| away(&e))?;
+        match self.bus.request(&subject, &Headers::new(), wanted, ABOVE_TIMEOUT).await {
+            Ok(response) => {
+                serde_json::from_slice(&response.payload).map(Some).map_err(|e| away(&e))
+            }
+            Err(bus::Error::Refused(refusal)) if refusal.kind == RefusalKind::NotFound => Ok(None),
+            Err(e) => Err(away(&e)),
         }
     }
 

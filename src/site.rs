@@ -90,6 +90,7 @@ impl RunningSite {
             trace: own.trace,
             devices: own.devices.of(ACCOUNT, folder.dir()),
             objects: own.objects,
+            code: own.code,
         };
         settings.save(&file)?;
         let (dir, programs) = (folder.dir().to_owned(), programs.clone());
@@ -168,6 +169,7 @@ impl RunningSite {
             trace: own.trace,
             devices: own.devices.of(name, folder.dir()),
             objects: own.objects,
+            code: own.code,
         };
         settings.save(&file)?;
         let mut command = Command::new(&self.programs.node);
@@ -269,14 +271,15 @@ struct OwnParts {
     trace: node::otlp::Settings,
     objects: Option<store::Bucket>,
     devices: node::turns::Settings,
+    code: node::code::Settings,
 }
 
 fn own_parts(file: &Path) -> Result<OwnParts> {
     if !file.exists() {
         return Ok(OwnParts::default());
     }
-    let node::Settings { http, trace, objects, devices, .. } = node::Settings::load(file)?;
-    Ok(OwnParts { http, trace, objects, devices })
+    let node::Settings { http, trace, objects, devices, code, .. } = node::Settings::load(file)?;
+    Ok(OwnParts { http, trace, objects, devices, code })
 }
 
 /// The address of a door of the server; empty when it is shut.

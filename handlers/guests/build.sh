@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Builds the guests that tests run into the folder OUT; what is newer than its sources stays.
 #
-#   handlers/guests/build.sh OUT [js|py|messages|older|topics|fetch|web|files]...
+#   handlers/guests/build.sh OUT [KIND]...
+#
+# Kinds are js, py, messages, older, topics, fetch, web, files, service, servicejs and arm.
 #
 # Needs the tools that ./tools.sh installs (EDGESCALE_TOOLS names their folder).
 # Exit: 0 built, 1 failed, 2 usage.
@@ -18,7 +20,8 @@ main() {
     local out kind
     out="$(cd "$1" && pwd)"
     shift
-    [[ $# -gt 0 ]] || set -- js py messages older topics fetch web files
+    [[ $# -gt 0 ]] || set -- js py messages older topics fetch web files \
+        service servicejs
     for kind in "$@"; do
         "build_$kind" "$out"
     done
@@ -69,6 +72,28 @@ build_web() {
     rm -rf "$wit"
 }
 
+# A component of wasi:http/service, as Python makes one.
+build_service() {
+    local out="$1/service.wasm" wit="$1/service.$$.wit"
+    is_fresh "$out" "$here/stock/service.py" && return
+    standard_wit_03 "$wit" 0.3.0 "include wasi:http/service@0.3.0;"
+    componentize_py "$here/stock" "$wit" web service "$out"
+    rm -rf "$wit"
+}
+
+# The same in JavaScript, of a later version. Its compiler takes no imported function that is async,
+# so it has no client.
+build_servicejs() {
+    local out="$1/servicejs.wasm" wit="$1/servicejs.$$.wit"
+    is_fresh "$out" "$here/stock/service.js" && return
+    standard_wit_03 "$wit" 0.3.1 \
+        "import wasi:http/types@0.3.1; export wasi:http/handler@0.3.1;"
+    sed "s/@0\.3\.0/@0.3.1/" "$here/stock/service.js" >"$wit/service.js"
+    EDGESCALE_WIT="$wit" EDGESCALE_ASYNC=yes \
+        "$root/handlers/guests/jco.sh" "$wit/service.js" web "$out"
+    rm -rf "$wit"
+}
+
 # A component of wasi:blobstore, whose streams are those of wasi:io.
 build_files() {
     local out="$1/files.wasm" wit="$1/files.$$.wit"
@@ -105,6 +130,24 @@ standard_wit() {
     done
     printf "package edgescale:stock;\nworld web { include wasi:http/proxy@%s; }\n" "$2" \
         >"$1/world.wit"
+}
+
+# The same of WASI 0.3: standard_wit_03 FOLDER VERSION WORLD
+standard_wit_03() {
+    mkdir -p "$1/deps"
+    cp -r "$JCO"/lib/wit/builtin/0.3.0/wasi-{cli,clocks,filesystem,http,random,sockets} "$1/deps"
+    sed -i "s/@0\.3\.0/@$2/g" "$1"/deps/*/package.wit
+    printf "package edgescale:stock;\nworld web { %s }\n" "$3" >"$1/world.wit"
+}
+
+# Not a guest: runs compiled guests on another machine, in an emulator.
+build_arm() {
+    local out="$1/run-aarch64" lib="$TOOLS/wasmtimearm"
+    is_fresh "$out" "$here/arm/run.c" "$lib/libwasmtime.so" && return
+    ZIG_GLOBAL_CACHE_DIR="$1/zig" ZIG_LOCAL_CACHE_DIR="$1/zig" "$TOOLS/zig/ziglang/zig" cc \
+        -target aarch64-linux-gnu.2.31 -O1 "$here/arm/run.c" -o "$out.$$.tmp" \
+        "-L$lib" -lwasmtime
+    mv "$out.$$.tmp" "$out"
 }
 
 build_py() {

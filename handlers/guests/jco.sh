@@ -4,7 +4,7 @@
 #   handlers/guests/jco.sh FILE.js WORLD OUT.wasm
 #
 # Needs the tools that ./tools.sh installs (EDGESCALE_TOOLS names their folder). EDGESCALE_WIT is
-# another folder of worlds.
+# another folder of worlds; EDGESCALE_ASYNC=yes says that they are of WASI 0.3.
 set -euo pipefail
 [[ $# -eq 3 ]] || { echo "usage: jco.sh FILE.js WORLD OUT.wasm" >&2; exit 2; }
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
@@ -13,6 +13,8 @@ out="$(cd "$(dirname "$3")" && pwd)/$(basename "$3")"
 partial="$out.$$.tmp"
 trap 'rm -f "$partial"' EXIT
 node=node
+calls=(--backend-qjs-disable-async)
+[[ "${EDGESCALE_ASYNC:-}" == yes ]] && calls=()
 [[ -x "$TOOLS/bin/node" ]] && node="$TOOLS/bin/node"
 
 # jco looks for the file from the file's own folder.
@@ -20,6 +22,6 @@ cd "$(dirname "$1")"
 jco="$TOOLS/node/node_modules/@bytecodealliance/jco/dist/jco.js"
 "$node" "$jco" componentize "$(basename "$1")" \
     --wit "${EDGESCALE_WIT:-$root/handlers/wit}" -n "$2" -o "$partial" \
-    --backend qjs --backend-qjs-disable-async >&2
+    --backend qjs "${calls[@]}" >&2
 # Whoever looks meanwhile sees the old component or the whole new one.
 mv "$partial" "$out"

@@ -4,6 +4,7 @@
 //! The root's registry is the truth. A site remembers the manifests it was asked about, on disk
 //! too, so that it goes on from the last plan when its parent is away.
 
+mod compiled;
 pub mod conformance;
 
 use std::collections::{BTreeMap, HashMap};
@@ -20,7 +21,9 @@ use serde::{Deserialize, Serialize};
 use store::{BlobKey, EdgeStore, TableSpec};
 use tokio::sync::OnceCell;
 
-use crate::execute::{Code, InvokeError, Target};
+use self::compiled::Compiled;
+pub use self::compiled::{Offer, Setup as Compiling};
+use crate::execute::{Code, InvokeError, Machine, Target};
 use crate::manifest::{self, CodeKind, DeviceClass, Handler, Manifest, Source, Trigger};
 use crate::{Digest, EdgeExecute};
 
@@ -38,6 +41,8 @@ const LOOKUPS_MAX: usize = 8;
 pub trait Above: Send + Sync + 'static {
     /// The manifest of an app, or `None` when no such app is registered.
     async fn app(&self, name: &str) -> Result<Option<Registered>, Error>;
+    /// What the tier above has of a component that is compiled for a machine, if it has it.
+    async fn compiled(&self, code: &Digest, machine: Machine) -> Result<Option<Offer>, Error>;
     /// Called when this site's registry moved on, so that its children may hear of it.
     async fn moved_on(&self, revision: u64);
 }
@@ -147,6 +152,10 @@ impl App {
         self.places.get(handler)?.target.as_ref()
     }
 
+    fn targets(&self) -> impl Iterator<Item = &Arc<Target>> {
+        self.places.values().filter_map(|place| place.target.as_ref())
+    }
+
     /// Where a handler may run, in the router's words.
     pub fn placement(&self, handler: &str) -> Option<&route::Placement> {
         self.places.get(handler).map(|place| &place.placement)
@@ -243,6 +252,7 @@ pub struct EdgeDeploy {
     store: Arc<EdgeStore>,
     execute: Arc<EdgeExecute>,
     above: Arc<dyn Above>,
+    compiled: Arc<Compiled>,
     known: RwLock<Known>,
     unknown: Mutex<HashMap<String, Instant>>,
     installs: Mutex<HashMap<Digest, Arc<OnceCell<()>>>>,
@@ -258,14 +268,17 @@ impl EdgeDeploy {
         store: Arc<EdgeStore>,
         execute: Arc<EdgeExecute>,
         above: Arc<dyn Above>,
+        compiling: Compiling,
     ) -> Result<Self, Error> {
         std::fs::create_dir_all(dir).map_err(|e| disk(dir, e))?;
+        let compiled = Compiled::open(site, dir, store.clone(), execute.clone(), compiling)?;
         let deploy = Self {
             site: site.clone(),
             dir: dir.to_owned(),
             store,
             execute,
             above,
+            compiled: Arc::new(compiled),
             known: RwLock::default(),
             unknown: Mutex::default(),
             installs: Mutex::default(),
@@ -320,6 +333,9 @@ impl EdgeDeploy {
     /// Registers an app at the root, its code already in the store. Replaces an older revision.
     pub async fn register(&self, registered: &Registered) -> Result<Arc<App>, Error> {
         let taken = self.take(registered, None).await?;
+        for target in taken.iter().flat_map(|app| app.targets()) {
+            self.compiled.make_for_others(&target.digest, target.kind);
+        }
         self.move_on(registered.revision).await;
         taken.ok_or_else(|| Error::Away(format!("app {}: overtaken", registered.name)))
     }
@@ -396,8 +412,18 @@ impl EdgeDeploy {
         outcome
     }
 
+    /// A component's compiled form for the machine of a site below, if it is made; where it is to
+    /// be made here, that begins now.
+    pub async fn offer(&self, code: &Digest, machine: Machine) -> Result<Option<Offer>, Error> {
+        self.compiled.offer(code, machine, &*self.above).await
+    }
+
     async fn fetch_and_install(&self, digest: &Digest, kind: CodeKind) -> Result<(), Error> {
-        if self.execute.reinstall(digest, kind).await?.is_some() {
+        let is_component = kind == CodeKind::Component;
+        if self.execute.reinstall(digest, kind).await?.is_some()
+            || (is_component && self.compiled.take(digest, &*self.above).await)
+        {
+            self.compiled.make_for_others(digest, kind);
             return Ok(());
         }
         let key = code_key(&self.site, digest);
@@ -406,6 +432,7 @@ impl EdgeDeploy {
         let bytes = self.store.get_blob(&key).await.map_err(away)?.ok_or_else(missing)?;
         let code = Code { digest: digest.clone(), kind, bytes };
         self.execute.install(code).await?;
+        self.compiled.make_for_others(digest, kind);
         Ok(())
     }
 

@@ -14,6 +14,7 @@ mod host;
 pub mod http;
 mod lines;
 mod outlet;
+mod parcel;
 mod process;
 mod seal;
 mod started;
@@ -23,6 +24,7 @@ mod wasm;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bus::pki::UserKey;
 use bus::trace::Trace;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -35,6 +37,7 @@ use self::gate::Gate;
 pub use self::host::{Caller, Host, HostError, Level, Publication, Row, Scan};
 use self::http::{HttpHead, HttpRequest};
 pub use self::outlet::{Outlet, Streamed};
+pub use self::parcel::{Label, Machine};
 pub use self::process::{FenceRow, Hold, fence_report};
 use self::turn::{AbortOnDrop, Turn};
 pub use self::wasm::Compiler;
@@ -308,6 +311,52 @@ impl EdgeExecute {
     ) -> Result<Option<Installed>, InvokeError> {
         let (shared, digest) = (Arc::clone(&self.shared), digest.clone());
         self.on_guest_threads(async move { shared.reinstall(digest, kind).await }).await
+    }
+
+    /// Compiles a component for a machine, for another node: at low priority, one after the other.
+    /// The compiled code, and what `key` signed of it.
+    pub async fn compile_for(
+        &self,
+        code: Code,
+        machine: Machine,
+        key: &UserKey,
+    ) -> Result<(Label, Bytes), InvokeError> {
+        check_code(&code)?;
+        let wasm = Arc::clone(&self.shared.wasm);
+        let (digest, key) = (code.digest.clone(), key.clone());
+        self.on_guest_threads(async move {
+            let (concurrent, compiled) = wasm.compile_for(&code, machine).await?;
+            let compiled = Bytes::from(compiled);
+            let label = Label::of(digest, machine, concurrent, &compiled, &key);
+            Ok((label.map_err(InvokeError::Node)?, compiled))
+        })
+        .await
+    }
+
+    /// Takes in a component as another node compiled it, if its label is signed by one of `trusted`
+    /// and says that it is for this machine and this version. From then on it is sealed here.
+    pub async fn install_compiled(
+        &self,
+        label: &Label,
+        compiled: Bytes,
+        trusted: &[String],
+    ) -> Result<Installed, InvokeError> {
+        let started = Instant::now();
+        let refused = |why: String| bad_code(&label.code, format!("compiled code: {why}"));
+        label.check(&label.code, trusted).map_err(refused)?;
+        let found = Digest::of(&compiled);
+        if found != label.compiled {
+            let why = format!("its label says {}, and it has {found}", label.compiled);
+            return Err(refused(why));
+        }
+        let (wasm, digest) = (Arc::clone(&self.shared.wasm), label.code.clone());
+        let concurrent = label.concurrent;
+        self.on_guest_threads(async move {
+            let exports = wasm.install_compiled(&digest, concurrent, &compiled).await?;
+            let took_ms = started.elapsed().as_millis() as u64;
+            Ok(Installed { digest, exports, compiled: false, took_ms })
+        })
+        .await
     }
 
     /// Whether code is ready to run.

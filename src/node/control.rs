@@ -19,7 +19,7 @@ use serde::Deserialize;
 use serde_json::json;
 use store::BlobKey;
 
-use super::{Answer, Node, config, cron, dlq, family, gossip, tenants};
+use super::{Answer, Node, code, config, cron, dlq, family, gossip, tenants};
 
 /// The most log lines that are given at once.
 const LINES_MAX: usize = 2_000;
@@ -92,6 +92,7 @@ pub async fn control(node: Arc<Node>, request: Request) -> Answer {
         ["dlq", verb] => dlq::answer(&node.events, verb, &request.payload).await,
         ["tenant", verb] => tenants::answer(&node, verb, &request).await,
         ["site", _, "hello"] => gossip::welcome(&node, &request).await,
+        ["site", _, "compiled"] => code::compiled(&node, &request).await,
         ["site", child, "tenant"] => tenants::link(&node, child, &request).await,
         _ => Err(Refusal::bad(format!(
             "no control request {:?}; there are apps.apply, apps.delete, apps.get, apps.list, \

@@ -2,6 +2,7 @@
 
 mod bodies;
 mod cli;
+mod compiled;
 mod cron;
 mod delivery;
 mod develop;

@@ -3,6 +3,8 @@
 //! The tier above knows one app. The suite panics at the first difference, naming it.
 
 use super::{Above, Registered};
+use crate::Digest;
+use crate::execute::Machine;
 
 /// Runs the whole suite against a tier above that knows `app` and no other.
 pub async fn check(above: &dyn Above, app: &Registered) {
@@ -15,5 +17,7 @@ pub async fn check(above: &dyn Above, app: &Registered) {
         let found = above.app(name).await;
         assert!(matches!(found, Ok(None)), "{name:?}: {found:?}");
     }
+    let compiled = above.compiled(&Digest::of(b"code that nobody has"), Machine::Aarch64).await;
+    assert!(matches!(compiled, Ok(None)), "{compiled:?}");
     above.moved_on(app.revision).await;
 }

@@ -20,6 +20,10 @@ impl Above for Scripted {
         answered.await.map_err(|_| Error::Away("gone".into()))
     }
 
+    async fn compiled(&self, _: &Digest, _: Machine) -> Result<Option<Offer>, Error> {
+        Ok(None)
+    }
+
     async fn moved_on(&self, _revision: u64) {}
 }
 
@@ -46,7 +50,8 @@ impl Parts {
         let (site, dir) = (SITE.parse().unwrap(), self.dir.path().join(folder));
         let (store, execute) = (self.store.clone(), self.execute.clone());
         let above = Arc::new(Scripted { asked });
-        let deploy = EdgeDeploy::open(&site, &dir, store, execute, above).await;
+        let deploy =
+            EdgeDeploy::open(&site, &dir, store, execute, above, Compiling::default()).await;
         (Arc::new(deploy.unwrap()), questions)
     }
 }

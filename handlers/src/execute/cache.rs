@@ -51,9 +51,9 @@ impl Cache {
         (Digest::of(&bytes) == *digest).then_some(bytes)
     }
 
-    /// Length of the source, in bytes.
-    pub(super) fn source_len(&self, digest: &Digest) -> Option<usize> {
-        Some(fs::metadata(self.source_path(digest)).ok()?.len() as usize)
+    /// The source as it lies there, unread.
+    pub(super) fn source_file(&self, digest: &Digest) -> Option<File> {
+        File::open(self.source_path(digest)).ok()
     }
 
     /// Keeps the compiled form of a component for the engine named `engine`. It is handed out

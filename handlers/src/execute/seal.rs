@@ -1,7 +1,7 @@
 //! Seals of compiled code. Machine code is loaded unchecked by the engine, so it is taken only
 //! from where it was made: a seal says by whom, for which engine and machine, which bytes, and in
-//! which file they were written. The key never leaves the node; what another node compiled is
-//! compiled anew.
+//! which file they were written. The key never leaves the node; what a trusted node compiled
+//! ([`super::parcel`]) is sealed here when it has been tried.
 
 use std::fmt;
 use std::fs;

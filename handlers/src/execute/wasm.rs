@@ -4,22 +4,25 @@
 mod blobstore;
 mod compile;
 mod config;
+mod foreign;
 mod guest;
 mod kept;
 mod keyvalue;
 mod limits;
 mod logging;
 mod messaging;
+mod model;
 mod module;
 mod outgoing;
 mod output;
 mod runner;
+mod service;
 mod ticker;
 mod topics;
 mod web;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -29,19 +32,15 @@ use self::guest::Guest;
 use self::kept::{Kept, Waiting};
 use self::module::Module;
 pub use self::runner::Compiler;
-use self::runner::Runner;
+use self::runner::Runners;
 use super::cache::Cache;
 use super::{Answer, Caller, Config, Host, Invocation, InvokeError, Time};
 use crate::Digest;
 
 pub(super) struct Wasm {
-    /// Runs what was compiled with care.
-    optimising: Arc<Runner>,
-    /// Runs what was compiled in haste, while there is such code.
-    baseline: Mutex<Weak<Runner>>,
+    runners: Runners,
     /// Code of at least so many bytes is compiled in haste first.
     baseline_bytes_min: usize,
-    instances_max: u32,
     cache: Arc<Cache>,
     host: Arc<dyn Host>,
     modules: Modules,
@@ -66,10 +65,8 @@ impl Wasm {
         host: Arc<dyn Host>,
     ) -> Result<Self, InvokeError> {
         Ok(Self {
-            optimising: Arc::new(Runner::start(Compiler::Optimising, config.instances_max)?),
-            baseline: Mutex::default(),
+            runners: Runners::start(config.instances_max)?,
             baseline_bytes_min: config.baseline_bytes_min,
-            instances_max: config.instances_max,
             cache,
             host,
             modules: Modules::default(),
@@ -83,21 +80,28 @@ impl Wasm {
 
     /// Which compiler made the code that serves now; none if it is not installed.
     pub(super) fn compiler(&self, digest: &Digest) -> Option<Compiler> {
-        self.module(digest).map(|module| module.runner.compiler)
+        self.module(digest).map(|module| module.runner.kind.compiler)
     }
 
     /// How many components serve by code of each compiler.
     pub(super) fn compiled_by(&self) -> [(Compiler, usize); 2] {
         let modules = self.modules.read().unwrap_or_else(PoisonError::into_inner);
         [Compiler::Baseline, Compiler::Optimising].map(|compiler| {
-            (compiler, modules.values().filter(|m| m.runner.compiler == compiler).count())
+            let is_of = |module: &&Arc<Module>| module.runner.kind.compiler == compiler;
+            (compiler, modules.values().filter(is_of).count())
         })
     }
 
     /// Names the kind of machine code that serves in the end.
     #[cfg(test)]
     pub(super) fn fingerprint(&self) -> &str {
-        &self.optimising.fingerprint
+        &self.runners.usual().fingerprint
+    }
+
+    /// How many engines live.
+    #[cfg(test)]
+    pub(super) fn engines(&self) -> usize {
+        self.runners.count()
     }
 
     /// Keeps code from being optimised until it is dropped.
@@ -130,14 +134,16 @@ impl Wasm {
         let serves_max = target.limits.reuse.unwrap_or(1);
         let kept = if serves_max > 1 { self.waiting.take(&caller) } else { None };
         let kept = kept.filter(|kept| Arc::ptr_eq(&kept.module, &module));
-        let (mut store, mut instance, served, slot) = match kept {
+        // The place comes first, so that it is given back last: the instance has left it by then.
+        let (slot, mut store, mut instance, served) = match kept {
             Some(mut kept) => {
                 kept.store.data_mut().turn_to(caller);
-                (kept.store, Some(kept.instance), kept.served, kept.slot)
+                (kept.slot, kept.store, Some(kept.instance), kept.served)
             }
             None => {
                 let slot = self.slot(time).await?;
-                (module.runner.store(Guest::new(Arc::clone(&self.host), caller)), None, 0, slot)
+                let guest = Guest::new(Arc::clone(&self.host), caller);
+                (slot, module.runner.store(guest), None, 0)
             }
         };
         let Invocation { attempt, input, outlet, .. } = invocation;

@@ -5,10 +5,15 @@ use crate::execute::seal::{FileId, Sealed};
 
 /// A component whose `handle-event` has the given body and locals; memory starts with one page.
 pub(super) fn event_component(body: &str) -> Vec<u8> {
+    component(&event_text(body))
+}
+
+/// What is in it.
+pub(super) fn event_text(body: &str) -> String {
     let fields = ["id", "source", "subject", "time", "content-type"]
         .map(|name| format!("(field \"{name}\" string)"))
         .join(" ");
-    component(&format!(
+    format!(
         r#"(import "edgescale:app/inputs@0.1.0" (instance $inputs
              (type $e (record {fields} (field "body" (list u8)) (field "attempt" u32)))
              (export "event" (type (eq $e)))))
@@ -21,7 +26,7 @@ pub(super) fn event_component(body: &str) -> Vec<u8> {
            (func (export "handle-event") (param "event" $event) (result (result (error string)))
              (canon lift (core func $i "handle") (memory (core memory $i "memory"))
                (realloc (core func $i "realloc"))))"#
-    ))
+    )
 }
 
 /// A component that answers every call with the request's own body.
@@ -330,6 +335,8 @@ async fn compiled_code_is_used_again_and_spoiled_code_is_not() {
     let mut spoiled = std::fs::read(&file).unwrap();
     let middle = spoiled.len() / 2;
     spoiled[middle] ^= 1;
+    // In the place of the file, not into it: what has it mapped may still be about to end.
+    std::fs::remove_file(&file).unwrap();
     std::fs::write(&file, spoiled).unwrap();
     let execute = start();
     assert!(execute.install(code).await.unwrap().compiled, "spoiled code was compiled anew");

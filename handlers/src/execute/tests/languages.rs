@@ -7,6 +7,12 @@ use super::*;
 
 /// Builds a guest of `handlers/guests`, or says aloud that the tools are missing.
 pub(super) fn guest(kind: &str, tool: &str) -> Option<Vec<u8>> {
+    let file = built(kind, &format!("{kind}.wasm"), tool)?;
+    Some(std::fs::read(file).unwrap())
+}
+
+/// Builds what lies in a file of its own; where that is.
+pub(super) fn built(kind: &str, file: &str, tool: &str) -> Option<PathBuf> {
     if !has_tool(tool) {
         return None;
     }
@@ -18,7 +24,7 @@ pub(super) fn guest(kind: &str, tool: &str) -> Option<Vec<u8>> {
     let mut build = Command::new(crate_dir.join("guests/build.sh"));
     let built = build.arg(&out).arg(kind).env("EDGESCALE_TOOLS", tools()).output().unwrap();
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    Some(std::fs::read(out.join(format!("{kind}.wasm"))).unwrap())
+    Some(out.join(file))
 }
 
 fn javascript() -> Option<Vec<u8>> {

@@ -29,15 +29,20 @@ exports.handler = awslambda.streamifyResponse(async (event, plain) => {
 "#;
 
 /// What came, and what became of the invocation.
-struct Came {
-    head: HttpHead,
-    first: String,
-    rest: String,
-    result: Result<Reply, InvokeError>,
+pub(super) struct Came {
+    pub(super) head: HttpHead,
+    pub(super) first: String,
+    pub(super) rest: String,
+    pub(super) result: Result<Reply, InvokeError>,
 }
 
 /// Asks, and lets the handler go on when the first part is there.
-async fn ask(bench: &Bench, target: &Target, input: Input, release: impl FnOnce()) -> Came {
+pub(super) async fn ask(
+    bench: &Bench,
+    target: &Target,
+    input: Input,
+    release: impl FnOnce(),
+) -> Came {
     let (outlet, begun) = Outlet::new();
     let work = Invocation { outlet: Some(outlet), ..invocation(target, input) };
     let read = async {
@@ -131,7 +136,7 @@ async fn a_client_that_goes_away_stops_the_handler() {
 }
 
 /// Answers one request, once it is told to.
-async fn gate() -> (u16, oneshot::Sender<()>) {
+pub(super) async fn gate() -> (u16, oneshot::Sender<()>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let (open, opened) = oneshot::channel();

@@ -3,6 +3,7 @@
 //! the optimising one, at low priority; instances that begin from then on are of that code. Each
 //! form has a file and a seal of its own.
 
+use std::io::Cursor;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -11,8 +12,9 @@ use wasmtime::component::Component;
 use wasmtime::{Engine, Store};
 
 use super::guest::Guest;
+use super::model::Model;
 use super::module::Module;
-use super::runner::{Compiler, Runner};
+use super::runner::{Kind, Runner};
 use super::{Wasm, trial_caller};
 use crate::Digest;
 use crate::execute::{Answered, Code, InvokeError, Time, bad_code};
@@ -32,14 +34,18 @@ impl Wasm {
             return Ok((module.exports(), false));
         }
         let _turn = self.compiling.lock().await;
-        if let Some(exports) = self.load(&code.digest, code.bytes.len())? {
+        let model = Model::of(Cursor::new(&code.bytes));
+        if let Some(exports) = self.load(&code.digest, code.bytes.len(), model)? {
             return Ok((exports, false));
         }
-        let quick = self.make_quickly(code).await;
+        let quick = self.make_quickly(code, model).await;
         let is_quick = quick.is_some();
         let module = match quick {
             Some(module) => module,
-            None => self.make(&self.optimising, code, Haste::Now).await?,
+            None => {
+                let runner = self.runners.of(Kind::optimising(model))?;
+                self.make(&runner, code, Haste::Now).await?
+            }
         };
         let exports = self.take_in(&code.digest, module);
         if is_quick {
@@ -57,10 +63,15 @@ impl Wasm {
             return Ok(Some(module.exports()));
         }
         let _turn = self.compiling.lock().await;
-        self.load(digest, self.cache.source_len(digest).unwrap_or(0))
+        // Without its source it is looked for among what most code is.
+        let Some(source) = self.cache.source_file(digest) else {
+            return self.load(digest, 0, Model::Serial);
+        };
+        let len = source.metadata().map_or(0, |source| source.len() as usize);
+        self.load(digest, len, Model::of(source))
     }
 
-    fn take_in(&self, digest: &Digest, module: Arc<Module>) -> Vec<String> {
+    pub(super) fn take_in(&self, digest: &Digest, module: Arc<Module>) -> Vec<String> {
         let exports = module.exports();
         let mut modules = self.modules.write().unwrap_or_else(PoisonError::into_inner);
         modules.insert(digest.clone(), module);
@@ -72,12 +83,14 @@ impl Wasm {
         self: &Arc<Self>,
         digest: &Digest,
         source_len: usize,
+        model: Model,
     ) -> Result<Option<Vec<String>>, InvokeError> {
-        if let Some(component) = self.load_of(&self.optimising, digest) {
-            let module = self.optimising.link(digest, &component)?;
+        let optimising = self.runners.of(Kind::optimising(model))?;
+        if let Some(component) = self.load_of(&optimising, digest) {
+            let module = optimising.link(digest, &component)?;
             return Ok(Some(self.take_in(digest, module)));
         }
-        let Some(baseline) = self.baseline_for(source_len) else { return Ok(None) };
+        let Some(baseline) = self.baseline_for(source_len, model) else { return Ok(None) };
         let Some(component) = self.load_of(&baseline, digest) else { return Ok(None) };
         let exports = self.take_in(digest, baseline.link(digest, &component)?);
         self.optimise_behind(digest.clone());
@@ -122,32 +135,20 @@ impl Wasm {
         });
     }
 
-    /// The baseline compiler, for code that is worth it, on machines that it knows. It lives as
-    /// long as code of it is installed.
-    fn baseline_for(&self, source_len: usize) -> Option<Arc<Runner>> {
+    /// The baseline compiler, for code that is worth it, on machines that it knows.
+    fn baseline_for(&self, source_len: usize, model: Model) -> Option<Arc<Runner>> {
         if source_len < self.baseline_bytes_min {
             return None;
         }
-        let mut baseline = self.baseline.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(runner) = baseline.upgrade() {
-            return Some(runner);
-        }
-        match Runner::start(Compiler::Baseline, self.instances_max) {
-            Ok(runner) => {
-                let runner = Arc::new(runner);
-                *baseline = Arc::downgrade(&runner);
-                Some(runner)
-            }
-            Err(error) => {
-                tracing::info!("no baseline compiler on this machine: {error}");
-                None
-            }
-        }
+        let no_baseline = |error: &InvokeError| {
+            tracing::info!("no baseline compiler on this machine: {error}");
+        };
+        self.runners.of(Kind::baseline(model)).inspect_err(no_baseline).ok()
     }
 
     /// By the baseline compiler, if that is worth it and can be done.
-    async fn make_quickly(&self, code: &Code) -> Option<Arc<Module>> {
-        let runner = self.baseline_for(code.bytes.len())?;
+    async fn make_quickly(&self, code: &Code, model: Model) -> Option<Arc<Module>> {
+        let runner = self.baseline_for(code.bytes.len(), model)?;
         let (digest, started) = (&code.digest, Instant::now());
         match self.make(&runner, code, Haste::Now).await {
             Ok(module) => {
@@ -169,13 +170,23 @@ impl Wasm {
         code: &Code,
         haste: Haste,
     ) -> Result<Arc<Module>, InvokeError> {
-        let engine = &runner.fingerprint;
         let component = self.compile(runner, code, haste).await?;
-        let tried = self.try_out(runner, &code.digest, &component).await;
-        let module = tried.inspect_err(|_| self.cache.remove_compiled(&code.digest, engine))?;
+        self.prove(runner, &code.digest, &component).await
+    }
+
+    /// Tries that code starts which has no seal yet, and seals it.
+    pub(super) async fn prove(
+        &self,
+        runner: &Arc<Runner>,
+        digest: &Digest,
+        component: &Component,
+    ) -> Result<Arc<Module>, InvokeError> {
+        let engine = &runner.fingerprint;
+        let tried = self.try_out(runner, digest, component).await;
+        let module = tried.inspect_err(|_| self.cache.remove_compiled(digest, engine))?;
         self.cache
-            .seal_compiled(&code.digest, engine)
-            .map_err(|error| InvokeError::Node(format!("code {}: {error}", code.digest)))?;
+            .seal_compiled(digest, engine)
+            .map_err(|error| InvokeError::Node(format!("code {digest}: {error}")))?;
         Ok(module)
     }
 
@@ -194,14 +205,26 @@ impl Wasm {
             .await
             .map_err(|_| bad_code(&code.digest, "the compiler broke down over it"))?
             .map_err(|error| bad_code(&code.digest, format!("not a component: {error:#}")))?;
+        // Made a moment ago by this engine: what keeps it from being loaded is the code itself.
+        self.keep(runner, &code.digest, &compiled, "asks for too much")
+    }
+
+    /// Writes compiled code down, and loads it; `unless` says what it is that cannot be loaded.
+    pub(super) fn keep(
+        &self,
+        runner: &Runner,
+        digest: &Digest,
+        compiled: &[u8],
+        unless: &str,
+    ) -> Result<Component, InvokeError> {
         let path = self
             .cache
-            .put_compiled(&code.digest, &runner.fingerprint, &compiled)
-            .map_err(|error| InvokeError::Node(format!("code {}: {error}", code.digest)))?;
-        // Made a moment ago by this engine: what keeps it from being loaded is the code itself.
-        runner
-            .deserialize(&path)
-            .map_err(|error| bad_code(&code.digest, format!("asks for too much: {error:#}")))
+            .put_compiled(digest, &runner.fingerprint, compiled)
+            .map_err(|error| InvokeError::Node(format!("code {digest}: {error}")))?;
+        runner.deserialize(&path).map_err(|error| {
+            self.cache.remove_compiled(digest, &runner.fingerprint);
+            bad_code(digest, format!("{unless}: {error:#}"))
+        })
     }
 
     /// Starts an instance once, so that code which cannot start or whose functions have other
@@ -252,7 +275,7 @@ impl Wasm {
         {
             let mut modules = self.modules.write().unwrap_or_else(PoisonError::into_inner);
             let Some(place) = modules.get_mut(digest) else {
-                self.cache.remove_compiled(digest, &self.optimising.fingerprint);
+                self.cache.remove_compiled(digest, &module.runner.fingerprint);
                 return false;
             };
             let before = std::mem::replace(place, module);
@@ -267,9 +290,9 @@ impl Wasm {
 async fn optimise(wasm: &Weak<Wasm>, digest: &Digest) -> Result<bool, InvokeError> {
     // Gone means that the node stops.
     let Some(wasm) = wasm.upgrade() else { return Ok(false) };
-    if wasm.module(digest).is_none() {
-        return Ok(false);
-    }
+    let model = wasm.module(digest).map(|module| module.runner.kind.model);
+    let Some(model) = model else { return Ok(false) };
+    let runner = wasm.runners.of(Kind::optimising(model))?;
     let (cache, wanted) = (Arc::clone(&wasm.cache), digest.clone());
     let read = tokio::task::spawn_blocking(move || cache.source(&wanted)).await;
     let Ok(Some(bytes)) = read else {
@@ -277,7 +300,7 @@ async fn optimise(wasm: &Weak<Wasm>, digest: &Digest) -> Result<bool, InvokeErro
     };
     let kind = crate::manifest::CodeKind::Component;
     let code = Code { digest: digest.clone(), kind, bytes: Bytes::from(bytes) };
-    let module = wasm.make(&wasm.optimising, &code, Haste::Behind).await?;
+    let module = wasm.make(&runner, &code, Haste::Behind).await?;
     Ok(wasm.swap(digest, module))
 }
 
@@ -291,7 +314,7 @@ enum Haste {
 }
 
 /// On half of the cores, by threads that let all others go first.
-fn precompile_behind(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Vec<u8>> {
+pub(super) fn precompile_behind(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Vec<u8>> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = rayon::ThreadPoolBuilder::new()
         .num_threads((cores / 2).max(1))

@@ -13,6 +13,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use self::bindings::edgescale::app::{accelerate, bus, config, log, store, types};
 use super::limits::MemoryLimit;
+use super::model::Model;
 use super::outgoing::Outgoing;
 use super::output::Output;
 use super::{blobstore, config as wasi_config, keyvalue, logging, messaging, topics};
@@ -63,11 +64,15 @@ pub struct Picture {
 /// A pipeline's results in a guest's hands.
 pub struct Outcome(accel::Output);
 
-/// A linker that offers every import there is.
-pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
+/// A linker that offers every import there is; those of WASI 0.3 where the engine can call them.
+pub(super) fn linker(engine: &Engine, model: Model) -> wasmtime::Result<Linker<Guest>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    if model == Model::Concurrent {
+        wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+        wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    }
     bindings::Imports::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
     keyvalue::add_to_linker(&mut linker)?;
     wasi_config::add_to_linker(&mut linker)?;

@@ -12,7 +12,7 @@ use wasmtime::component::{
 use super::guest::{Guest, Picture, inputs};
 use super::messaging::{self, BrokerMessage};
 use super::runner::Runner;
-use super::{topics, web};
+use super::{service, topics, web};
 use crate::execute::http::{HttpHead, HttpRequest};
 use crate::execute::{Answer, Answered, Connection, Event, Input, InvokeError, Outlet, Request};
 
@@ -23,7 +23,9 @@ enum Entrance {
     Call,
     Frame,
     Http,
-    /// `wasi:http`, for requests, calls and events.
+    /// `wasi:http` 0.3, for requests, calls and events.
+    Service,
+    /// `wasi:http` 0.2, likewise.
     Web,
     /// `wasmcloud:messaging`, for events and calls.
     Message,
@@ -31,15 +33,23 @@ enum Entrance {
     Topic,
 }
 
-const ENTRANCES: [Entrance; 7] = [
+const ENTRANCES: [Entrance; 8] = [
     Entrance::Event,
     Entrance::Call,
     Entrance::Frame,
     Entrance::Http,
+    Entrance::Service,
     Entrance::Web,
     Entrance::Message,
     Entrance::Topic,
 ];
+
+/// Where events go in: the function made for them, or the nearest one of a stock world.
+const TOLD: &[Entrance] =
+    &[Entrance::Event, Entrance::Message, Entrance::Topic, Entrance::Service, Entrance::Web];
+/// Where what waits for a result goes in.
+const CALLED: &[Entrance] =
+    &[Entrance::Call, Entrance::Message, Entrance::Topic, Entrance::Service, Entrance::Web];
 
 impl Entrance {
     /// The interface that holds the function, if one does, and the function.
@@ -49,6 +59,7 @@ impl Entrance {
             Self::Call => (None, "handle-call"),
             Self::Frame => (None, "handle-frame"),
             Self::Http => (None, "handle-http"),
+            Self::Service => (Some("wasi:http/handler@0.3.0"), "handle"),
             Self::Web => (Some("wasi:http/incoming-handler@0.2.0"), "handle"),
             Self::Message => (Some("wasmcloud:messaging/handler@0.2.0"), "handle-message"),
             Self::Topic => (Some("wasi:messaging/incoming-handler@0.2.0-draft"), "handle"),
@@ -59,6 +70,10 @@ impl Entrance {
         let (interface, function) = self.path();
         let name = interface.unwrap_or(function);
         name.split('@').next().unwrap_or(name)
+    }
+
+    fn is_web(self) -> bool {
+        matches!(self, Self::Service | Self::Web)
     }
 
     fn find(self, component: &Component) -> Option<ComponentExportIndex> {
@@ -125,6 +140,9 @@ impl Module {
                 Entrance::Http => {
                     instance.get_typed_func::<HttpParams, HttpResults>(&mut *store, index)?;
                 }
+                Entrance::Service => {
+                    let _: service::Handle = instance.get_typed_func(&mut *store, index)?;
+                }
                 Entrance::Web => {
                     let _: web::Handle = instance.get_typed_func(&mut *store, index)?;
                 }
@@ -151,14 +169,10 @@ impl Module {
         // Only some of the functions have a result.
         let has_result = !store.data().caller().target.bindings.outputs.is_empty();
         let wanted = match &input {
-            Input::Event(_) if has_result => {
-                [Entrance::Call, Entrance::Message, Entrance::Topic, Entrance::Web].as_slice()
-            }
-            Input::Event(_) => {
-                &[Entrance::Event, Entrance::Message, Entrance::Topic, Entrance::Web]
-            }
-            Input::Call(_) => &[Entrance::Call, Entrance::Message, Entrance::Topic, Entrance::Web],
-            Input::Http(_) => &[Entrance::Http, Entrance::Web],
+            Input::Event(_) if has_result => CALLED,
+            Input::Event(_) => TOLD,
+            Input::Call(_) => CALLED,
+            Input::Http(_) => &[Entrance::Http, Entrance::Service, Entrance::Web],
             Input::Frame(..) => &[Entrance::Frame],
         };
         let mut found =
@@ -173,11 +187,13 @@ impl Module {
             None => *instance.insert(self.pre.instantiate_async(&mut *store).await?),
         };
         let input = match input {
-            Input::Event(event) if has_result && *entrance != Entrance::Web => as_call(event),
+            Input::Event(event) if has_result && !entrance.is_web() => as_call(event),
             input => input,
         };
         match entrance {
-            Entrance::Web => serve(store, started, index, input, outlet).await,
+            Entrance::Service | Entrance::Web => {
+                serve(store, started, *entrance, index, input, outlet).await
+            }
             Entrance::Message => receive(store, started, index, input).await,
             Entrance::Topic => receive_topic(store, started, index, input).await,
             _ => own(store, started, index, input, attempt).await,
@@ -273,10 +289,11 @@ async fn receive_topic(
     })
 }
 
-/// By `wasi:http/incoming-handler`.
+/// By `wasi:http`, of either version.
 async fn serve(
     store: &mut Store<Guest>,
     instance: Instance,
+    entrance: Entrance,
     index: &ComponentExportIndex,
     input: Input,
     outlet: Option<Outlet>,
@@ -292,8 +309,14 @@ async fn serve(
         Ok(request) => request,
         Err(error) => return Ok(Err(error)),
     };
-    let handle: web::Handle = instance.get_typed_func(&mut *store, index)?;
-    let answer = web::serve(store, &handle, request, outlet.filter(|_| is_http)).await?;
+    let outlet = outlet.filter(|_| is_http);
+    let answer = if entrance == Entrance::Service {
+        let handle: service::Handle = instance.get_typed_func(&mut *store, index)?;
+        service::serve(store, handle, request, outlet).await?
+    } else {
+        let handle: web::Handle = instance.get_typed_func(&mut *store, index)?;
+        web::serve(store, &handle, request, outlet).await?
+    };
     Ok(if is_http { answer } else { answer.and_then(web::plain) })
 }
 

@@ -1,6 +1,6 @@
-//! Requests of a guest to hosts outside of the tree, over `wasi:http/outgoing-handler`. Whether a
-//! host may be reached is [`Host::connect`]'s to say, for each request anew: a redirect that the
-//! guest follows is a request like any other.
+//! Requests of a guest to hosts outside of the tree, over `wasi:http/outgoing-handler` of WASI 0.2
+//! or `wasi:http/client` of 0.3. Whether a host may be reached is [`Host::connect`]'s to say, for
+//! each request anew: a redirect that the guest follows is a request like any other.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

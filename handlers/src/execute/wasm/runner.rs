@@ -1,9 +1,11 @@
-//! A compiler and what runs its code: the engine with its pool, the linker, the clock. There are
-//! two of them: one compiles fast, the other for speed, and neither can run the other's code.
+//! A compiler and what runs its code: the engine with its pool, the linker, the clock. Each kind is
+//! another engine, and none can run the code of another. One is always there; the others are made
+//! when code wants them, and go with the last of it.
 
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +17,7 @@ use wasmtime::{
 use wasmtime_wasi::I32Exit;
 
 use super::guest::{self, Guest};
+use super::model::Model;
 use super::module::Module;
 use super::ticker::Ticker;
 use crate::Digest;
@@ -25,11 +28,14 @@ use crate::execute::{Answer, InvokeError, Time, bad_code};
 const MEMORY_BYTES_MAX: usize = 1 << 30;
 /// Memory that stays with a slot between invocations.
 const KEEP_BYTES: usize = 4 << 20;
+/// Stacks of one instance, where its calls wait for each other: one for each call that began, at
+/// most one for each component in it.
+const CONCURRENT_STACKS: u32 = 4;
 /// How much of a trap's text and backtrace is passed on.
 const TRAP_TEXT_MAX: usize = 8 << 10;
 
 /// What made a component's machine code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compiler {
     /// In one pass, in a quarter of the time; the code runs at less than half the speed.
@@ -48,8 +54,67 @@ impl Compiler {
     }
 }
 
-pub(super) struct Runner {
+/// What an engine is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Kind {
     pub(super) compiler: Compiler,
+    pub(super) model: Model,
+}
+
+impl Kind {
+    pub(super) fn optimising(model: Model) -> Self {
+        Self { compiler: Compiler::Optimising, model }
+    }
+
+    pub(super) fn baseline(model: Model) -> Self {
+        Self { compiler: Compiler::Baseline, model }
+    }
+}
+
+/// The engines of a node.
+pub(super) struct Runners {
+    /// Optimises what makes one call at a time, as nearly all code does.
+    usual: Arc<Runner>,
+    /// They live as long as there is code of theirs.
+    others: Mutex<HashMap<Kind, Weak<Runner>>>,
+    instances_max: u32,
+}
+
+impl Runners {
+    pub(super) fn start(instances_max: u32) -> Result<Self, InvokeError> {
+        let usual = Arc::new(Runner::start(Kind::optimising(Model::Serial), instances_max)?);
+        Ok(Self { usual, others: Mutex::default(), instances_max })
+    }
+
+    /// The engine of a kind, made if there is none.
+    pub(super) fn of(&self, kind: Kind) -> Result<Arc<Runner>, InvokeError> {
+        if kind == self.usual.kind {
+            return Ok(Arc::clone(&self.usual));
+        }
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(runner) = others.get(&kind).and_then(Weak::upgrade) {
+            return Ok(runner);
+        }
+        let runner = Arc::new(Runner::start(kind, self.instances_max)?);
+        others.insert(kind, Arc::downgrade(&runner));
+        Ok(runner)
+    }
+
+    #[cfg(test)]
+    pub(super) fn usual(&self) -> &Runner {
+        &self.usual
+    }
+
+    /// How many of them live.
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        let others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        1 + others.values().filter(|runner| runner.strong_count() > 0).count()
+    }
+}
+
+pub(super) struct Runner {
+    pub(super) kind: Kind,
     pub(super) engine: Engine,
     /// Names the engine's kind of machine code.
     pub(super) fingerprint: String,
@@ -58,15 +123,16 @@ pub(super) struct Runner {
 }
 
 impl Runner {
-    pub(super) fn start(compiler: Compiler, instances_max: u32) -> Result<Self, InvokeError> {
+    fn start(kind: Kind, instances_max: u32) -> Result<Self, InvokeError> {
         let node = |error: wasmtime::Error| {
-            InvokeError::Node(format!("{} wasm engine: {error:#}", compiler.name()))
+            InvokeError::Node(format!("{} wasm engine: {error:#}", kind.compiler.name()))
         };
-        let engine = Engine::new(&engine_config(compiler, instances_max)).map_err(node)?;
-        let linker = guest::linker(&engine).map_err(node)?;
+        let engine = Engine::new(&engine_config(kind, instances_max)).map_err(node)?;
+        let linker = guest::linker(&engine, kind.model).map_err(node)?;
         let ticker = Ticker::start(engine.clone())
             .map_err(|error| InvokeError::Node(format!("guest clock: {error}")))?;
-        Ok(Self { compiler, fingerprint: fingerprint(&engine), linker, engine, ticker })
+        let fingerprint = fingerprint(&engine, kind.model);
+        Ok(Self { kind, fingerprint, linker, engine, ticker })
     }
 
     /// Code ready to be instantiated; says why it cannot be.
@@ -113,8 +179,9 @@ impl Runner {
 
     #[allow(unsafe_code)]
     pub(super) fn deserialize(&self, path: &Path) -> wasmtime::Result<Component> {
-        // SAFETY: the file is one this program wrote with `precompile_component`, in a folder that
-        // only its owner can enter, and its seal was looked at just before.
+        // SAFETY: the file is one that this program wrote, as `precompile_component` made it here
+        // or at a node that is trusted, in a folder that only its owner can enter; its seal was
+        // looked at just before, or it was written just before.
         unsafe { Component::deserialize_file(&self.engine, path) }
     }
 }
@@ -154,13 +221,15 @@ fn cut(mut text: String) -> String {
 }
 
 /// Components may hold many core instances: one made from Python has 68.
-fn engine_config(compiler: Compiler, instances_max: u32) -> EngineConfig {
+pub(super) fn engine_config(kind: Kind, instances_max: u32) -> EngineConfig {
+    let is_concurrent = kind.model == Model::Concurrent;
+    let stacks = if is_concurrent { CONCURRENT_STACKS } else { 1 };
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances_max)
         .total_core_instances(instances_max.saturating_mul(80))
         .total_memories(instances_max.saturating_mul(2))
         .total_tables(instances_max.saturating_mul(8))
-        .total_stacks(instances_max)
+        .total_stacks(instances_max.saturating_mul(stacks))
         .max_core_instances_per_component(120)
         .max_tables_per_component(20)
         .max_memories_per_component(10)
@@ -175,18 +244,23 @@ fn engine_config(compiler: Compiler, instances_max: u32) -> EngineConfig {
         .pagemap_scan(Enabled::Auto);
     let mut config = EngineConfig::new();
     config
-        .strategy(match compiler {
+        .strategy(match kind.compiler {
             Compiler::Baseline => Strategy::Winch,
             Compiler::Optimising => Strategy::Cranelift,
         })
         .epoch_interruption(true)
         .memory_init_cow(true)
+        .concurrency_support(is_concurrent)
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     config
 }
 
-fn fingerprint(engine: &Engine) -> String {
+fn fingerprint(engine: &Engine, model: Model) -> String {
     let mut hasher = DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut hasher);
-    format!("{:016x}", hasher.finish())
+    let hash = hasher.finish();
+    match model {
+        Model::Serial => format!("{hash:016x}"),
+        Model::Concurrent => format!("concurrent-{hash:016x}"),
+    }
 }

@@ -1,4 +1,5 @@
-//! `wasi:http/incoming-handler`: stock HTTP components. A call reaches them as `POST /<name>`, an
+//! `wasi:http/incoming-handler` of WASI 0.2: stock HTTP components, and what those of 0.3 have in
+//! common with them. A call reaches them as `POST /<name>`, an
 //! event as `POST /` with the headers of CloudEvents (its HTTP protocol binding, binary mode); a
 //! status of 200 to 299 is success.
 
@@ -7,8 +8,8 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Request as WebRequest, Response, header};
 use bytes::{Bytes, BytesMut};
-use futures::FutureExt as _;
 use http_body_util::{BodyExt, Full};
+use hyper::body::Body;
 use tokio::sync::oneshot;
 use wasmtime::Store;
 use wasmtime::component::{Resource, TypedFunc};
@@ -18,6 +19,7 @@ use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 use wasmtime_wasi_http::p2::types::{HostIncomingRequest, HostResponseOutparam};
 
 use super::guest::Guest;
+use super::service::Lull;
 use crate::execute::http::{BODY_BYTES_MAX, HttpHead, HttpRequest};
 use crate::execute::outlet::Flow;
 use crate::execute::{Answer, Answered, Event, InvokeError, Outlet, Request};
@@ -46,8 +48,9 @@ pub(super) async fn serve(
     let mut http = store.data_mut().http();
     let request = http.new_incoming_request(Scheme::Http, request)?;
     let out = http.new_response_outparam(sender)?;
-    // The answer is taken while the guest runs: it may write more than is kept in between.
-    let mut answer = pin!(collect(receiver, outlet));
+    // The answer is taken while the guest runs: it may write more than is kept in between. Who
+    // takes it is asked only when the guest waits.
+    let mut answer = pin!(take(receiver, outlet));
     let mut early = None;
     {
         let mut call = pin!(handle.call_async(&mut *store, (request, out)));
@@ -64,31 +67,55 @@ pub(super) async fn serve(
     }
     let unfinished = "it returned without an answer, or without the end of one";
     let late = tokio::time::timeout(REST, answer).await;
-    Ok(late.unwrap_or_else(|_| Err(InvokeError::GuestError(unfinished.to_owned()))))
+    Ok(late.unwrap_or_else(|_| Err(failed(unfinished.to_owned()))))
+}
+
+async fn take(receiver: oneshot::Receiver<Given>, outlet: Option<Outlet>) -> Answer {
+    let given = receiver.await.map_err(|_| failed("it gave no answer".to_owned()))?;
+    match given {
+        Ok(response) => collect(response, outlet, None).await,
+        Err(code) => Err(answered_with(&code)),
+    }
+}
+
+/// The guest's answer is an error code of `wasi:http`.
+pub(super) fn answered_with(code: &dyn std::fmt::Debug) -> InvokeError {
+    failed(format!("it answered with {code:?}"))
+}
+
+fn failed(text: String) -> InvokeError {
+    InvokeError::GuestError(text)
+}
+
+fn broken(problem: impl std::fmt::Display) -> InvokeError {
+    failed(format!("body of its answer: {problem}"))
 }
 
 /// Takes the answer in, or passes it on as it comes: once a guest waits with its answer half done,
-/// what is there goes out.
-async fn collect(receiver: oneshot::Receiver<Given>, outlet: Option<Outlet>) -> Answer {
-    let failed = |text: String| InvokeError::GuestError(text);
-    let given = receiver.await.map_err(|_| failed("it gave no answer".to_owned()))?;
-    let response = given.map_err(|code| failed(format!("it answered with {code:?}")))?;
+/// what is there goes out. A lull tells when it waits; without one, whoever calls polls this only
+/// then.
+pub(super) async fn collect<B>(
+    response: Response<B>,
+    outlet: Option<Outlet>,
+    lull: Option<&Lull>,
+) -> Answer
+where
+    B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin,
+{
     let (parts, mut body) = response.into_parts();
     let head = HttpHead::checked(parts.status.as_u16(), pairs(&parts.headers))
         .map_err(|problem| failed(format!("answer: {problem}")))?;
-    let broken = |problem: String| failed(format!("body of its answer: {problem}"));
     let mut whole = BytesMut::new();
     loop {
-        let frame = match (body.frame().now_or_never(), &outlet) {
-            (Some(frame), _) => frame,
-            (None, Some(outlet)) => match outlet.begin(head.clone()) {
-                Some(flow) => return pass_on(head, whole.freeze(), body, flow).await,
-                None => return Err(broken("its reader has gone away".to_owned())),
-            },
-            (None, None) => body.frame().await,
+        let frame = tokio::select! {
+            biased;
+            frame = body.frame() => frame,
+            begun = begin(&outlet, &head, lull), if outlet.is_some() => {
+                return pass_on(head, whole.freeze(), body, begun?).await;
+            }
         };
         let Some(frame) = frame else { return Ok(Answered::http(head, whole.freeze())) };
-        let frame = frame.map_err(|error| broken(error.to_string()))?;
+        let frame = frame.map_err(broken)?;
         whole.extend_from_slice(frame.data_ref().unwrap_or(&Bytes::new()));
         if whole.len() > BODY_BYTES_MAX {
             return Err(broken(format!("over {BODY_BYTES_MAX} bytes")));
@@ -96,18 +123,26 @@ async fn collect(receiver: oneshot::Receiver<Given>, outlet: Option<Outlet>) -> 
     }
 }
 
-async fn pass_on(
-    head: HttpHead,
-    first: Bytes,
-    mut body: HyperOutgoingBody,
-    mut flow: Flow,
-) -> Answer {
-    let broken =
-        |problem: String| InvokeError::GuestError(format!("body of its answer: {problem}"));
+/// Lets an answer go out bit by bit when the guest waits.
+async fn begin(
+    outlet: &Option<Outlet>,
+    head: &HttpHead,
+    lull: Option<&Lull>,
+) -> Result<Flow, InvokeError> {
+    if let Some(lull) = lull {
+        lull.comes().await;
+    }
+    let flow = outlet.as_ref().and_then(|outlet| outlet.begin(head.clone()));
+    flow.ok_or_else(|| broken("its reader has gone away"))
+}
+
+async fn pass_on<B>(head: HttpHead, first: Bytes, mut body: B, mut flow: Flow) -> Answer
+where
+    B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin,
+{
     flow.send(first).await.map_err(broken)?;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| broken(error.to_string()))?;
-        if let Ok(part) = frame.into_data() {
+        if let Ok(part) = frame.map_err(broken)?.into_data() {
             flow.send(part).await.map_err(broken)?;
         }
     }

@@ -22,7 +22,7 @@ async fn what_is_whole_at_once_is_answered_whole() {
     let body = Full::new(Bytes::from_static(b"short and stout"));
     let body = body.map_err(|never: Infallible| match never {}).boxed_unsync();
     let (outlet, mut begun) = Outlet::new();
-    let answered = collect(given(body), Some(outlet.clone())).await.unwrap();
+    let answered = take(given(body), Some(outlet.clone())).await.unwrap();
     assert_eq!(answered.body, "short and stout");
     assert_eq!(answered.http.unwrap().status, 418);
     assert!(begun.try_recv().is_err(), "no channel was made");
@@ -45,6 +45,6 @@ async fn what_is_half_there_goes_out() {
         assert_eq!(streamed.parts.recv().await.unwrap(), "and stout");
         assert!(streamed.parts.recv().await.is_none());
     };
-    let (answer, ()) = tokio::join!(collect(given(body), Some(outlet)), read);
+    let (answer, ()) = tokio::join!(take(given(body), Some(outlet)), read);
     assert!(answer.unwrap().body.is_empty());
 }
