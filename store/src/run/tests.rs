@@ -33,7 +33,8 @@ proptest! {
         )
     ) {
         let layer = |stretches: &Vec<(i64, i64, u64)>| -> Vec<KeyedRow> {
-            let rows = stretches.iter().flat_map(|(from, rows, hlc)| numbered(*from..from + rows, *hlc));
+            let rows = stretches.iter();
+            let rows = rows.flat_map(|(from, rows, hlc)| numbered(*from..from + rows, *hlc));
             rows.collect::<BTreeMap<_, _>>().into_iter().collect()
         };
         let layers: Vec<Vec<KeyedRow>> = layers.iter().map(layer).collect();

@@ -138,9 +138,16 @@ impl Announcer {
 
     /// The disk refuses for this reason, or does so no longer.
     pub fn fail(&self, reason: Option<Arc<str>>) {
-        // Whoever watches may write at once, and must not be met by what was.
-        self.waiting.fail(reason.clone());
-        self.durable.send_modify(|durable| durable.failed = reason);
+        // Who waits and who watches may act at once. So trouble is watched before it is met, and
+        // met no longer when it is seen to be over.
+        let watched = || self.durable.send_modify(|durable| durable.failed.clone_from(&reason));
+        if reason.is_some() {
+            watched();
+            self.waiting.fail(reason.clone());
+        } else {
+            self.waiting.fail(None);
+            watched();
+        }
     }
 
     /// True while the disk refuses.
