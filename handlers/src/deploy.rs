@@ -426,11 +426,7 @@ impl EdgeDeploy {
             self.compiled.make_for_others(digest, kind);
             return Ok(());
         }
-        let key = code_key(&self.site, digest);
-        let away = |e: store::Error| Error::Away(format!("code {digest}: {e}"));
-        let missing = || Error::Away(format!("code {digest} is not at the root any more"));
-        let bytes = self.store.get_blob(&key).await.map_err(away)?.ok_or_else(missing)?;
-        let code = Code { digest: digest.clone(), kind, bytes };
+        let code = fetched(&self.store, &self.site, digest, kind).await?;
         self.execute.install(code).await?;
         self.compiled.make_for_others(digest, kind);
         Ok(())
@@ -538,6 +534,19 @@ impl EdgeDeploy {
 pub fn code_key(site: &TierPath, digest: &Digest) -> BlobKey {
     let key = format!("{}/{digest}", site.root());
     key.parse().expect("a site and a SHA-256 digest make a key")
+}
+
+/// Code as it was registered.
+async fn fetched(
+    store: &EdgeStore,
+    site: &TierPath,
+    digest: &Digest,
+    kind: CodeKind,
+) -> Result<Code, Error> {
+    let away = |e: store::Error| Error::Away(format!("code {digest}: {e}"));
+    let missing = || Error::Away(format!("code {digest} is not at the root any more"));
+    let bytes = store.get_blob(&code_key(site, digest)).await.map_err(away)?;
+    Ok(Code { digest: digest.clone(), kind, bytes: bytes.ok_or_else(missing)? })
 }
 
 /// The store's spec of an app's table.

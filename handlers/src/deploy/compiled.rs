@@ -12,8 +12,8 @@ use bus::pki::UserKey;
 use serde::{Deserialize, Serialize};
 use store::{BlobKey, EdgeStore};
 
-use super::{Above, Error, code_key, disk};
-use crate::execute::{Code, Label, Machine};
+use super::{Above, Error, disk, fetched};
+use crate::execute::{Label, Machine};
 use crate::manifest::CodeKind;
 use crate::{Digest, EdgeExecute};
 
@@ -166,14 +166,10 @@ impl Compiled {
     async fn make(&self, code: &Digest, machine: Machine) -> Result<usize, Error> {
         let key = self.setup.key.as_ref();
         let key = key.ok_or_else(|| Error::Bad("this site has no key to sign with".into()))?;
-        let away = |e: store::Error| Error::Away(format!("code {code}: {e}"));
-        let source = self.store.get_blob(&code_key(&self.site, code)).await.map_err(away)?;
-        let missing = || Error::Away(format!("code {code} is not at the root any more"));
-        let bytes = source.ok_or_else(missing)?;
-        let kind = CodeKind::Component;
-        let source = Code { digest: code.clone(), kind, bytes };
+        let source = fetched(&self.store, &self.site, code, CodeKind::Component).await?;
         let (label, compiled) = self.execute.compile_for(source, machine, key).await?;
         let len = compiled.len();
+        let away = |e: store::Error| Error::Away(format!("code {code}: {e}"));
         let blob = self.store.put_blob(compiled).await.map_err(away)?;
         let file = self.file(code, machine);
         let fresh = file.with_extension("new");
