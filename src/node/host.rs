@@ -11,10 +11,12 @@ use bus::{Kind, RefusalKind, Request, Subject, TierPath};
 use bytes::Bytes;
 use handlers::deploy::{self, App};
 use handlers::execute::{Caller, Host, HostError, Level, Publication, Row, Scan, Target};
+use handlers::manifest::Manifest;
 use handlers::outbound::{self, Refusal, System};
 use handlers::settings::{Secrets, Settings};
 use handlers::trace::{Open, Role};
 use handlers::trigger::Triggers;
+use serde_json::{Value, json};
 use store::EdgeStore;
 use tokio::net::TcpStream;
 
@@ -119,17 +121,56 @@ fn full_name(app: &App, name: &str) -> Result<String, HostError> {
 }
 
 pub(crate) fn row(row: Row) -> Result<store::Row, HostError> {
-    store::row_from_json(&serde_json::Value::Object(row)).map_err(of_store)
+    store::row_from_json(&Value::Object(row)).map_err(of_store)
 }
 
 pub(crate) fn json_row(row: &store::Row) -> Row {
     match store::row_to_json(row) {
-        serde_json::Value::Object(row) => row,
+        Value::Object(row) => row,
         _ => Row::new(),
     }
 }
 
-pub(crate) fn delta((column, by): (String, serde_json::Value)) -> Result<(String, i64), HostError> {
+/// The table that a request names.
+pub(crate) fn table_of(request: &Row) -> Result<&str, HostError> {
+    let table = request.get("table").and_then(Value::as_str);
+    table.ok_or_else(|| HostError::Invalid("the request names no \"table\"".into()))
+}
+
+/// An operation on the rows of a table, which the store knows by the name `table`.
+pub(crate) async fn ask(
+    store: &EdgeStore,
+    operation: &str,
+    mut request: Row,
+    table: &str,
+) -> Result<Value, HostError> {
+    request.insert("table".into(), table.into());
+    match store.ask(operation, request.into()).await {
+        Err(unmet @ store::Error::Conflict { .. }) => Ok(json!({ "conflict": unmet.to_string() })),
+        answer => answer.map_err(of_store),
+    }
+}
+
+/// Answers a question in SQL of an app's handler, over the app's tables and those `granted`.
+pub(crate) async fn sql(
+    store: &EdgeStore,
+    manifest: &Manifest,
+    granted: impl Iterator<Item = String>,
+    question: String,
+) -> Result<Value, HostError> {
+    let app = &manifest.app.name;
+    let own = manifest.tables.iter().map(|own| deploy::table_name(app, &own.name));
+    let sql = store::Sql {
+        sql: question,
+        app: Some(app.clone()),
+        tables: Some(own.chain(granted).collect()),
+        limit: Some(SCAN_ROWS_MAX as usize),
+        options: store::ReadOptions::default(),
+    };
+    store.sql(sql).await.and_then(|answer| answer.json()).map_err(of_store)
+}
+
+pub(crate) fn delta((column, by): (String, Value)) -> Result<(String, i64), HostError> {
     match by.as_i64() {
         Some(by) => Ok((column, by)),
         None => Err(HostError::Invalid(format!("column {column:?} grows by an integer, not {by}"))),
@@ -233,22 +274,21 @@ impl Host for Doors {
         Ok(found.rows.iter().map(json_row).collect())
     }
 
-    async fn store_sql(
+    async fn store_ask(
         &self,
         caller: &Caller,
-        sql: String,
-    ) -> Result<serde_json::Value, HostError> {
+        operation: &str,
+        request: Row,
+    ) -> Result<Value, HostError> {
+        let (behind, table) = self.table(caller, table_of(&request)?)?;
+        let work = ask(&behind.store, operation, request, &table);
+        behind.in_store(caller, "store ask", &table, work).await
+    }
+
+    async fn store_sql(&self, caller: &Caller, question: String) -> Result<Value, HostError> {
         let (behind, app) = self.app(caller)?;
-        let own = app.manifest.tables.iter().map(|own| deploy::table_name(app.name(), &own.name));
         let granted = app.manifest.grants.tables.iter().map(|table| granted_table(&app, table));
-        let sql = store::Sql {
-            sql,
-            app: Some(app.name().to_owned()),
-            tables: Some(own.chain(granted).collect()),
-            limit: Some(SCAN_ROWS_MAX as usize),
-            options: store::ReadOptions::default(),
-        };
-        let work = async { behind.store.sql(sql).await.and_then(|a| a.json()).map_err(of_store) };
+        let work = sql(&behind.store, &app.manifest, granted, question);
         behind.in_store(caller, "store sql", "", work).await
     }
 

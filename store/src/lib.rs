@@ -205,6 +205,13 @@ impl EdgeStore {
         self.inner.engine.flush().await
     }
 
+    /// An operation on the rows of a table as clients ask for it in JSON, from within the site:
+    /// `get`, `get-many`, `scan`, `put`, `patch`, `delete`, `discard`, `increment`, `commit` or
+    /// `changes`. What it is given and answers is as with [`EdgeStore::serve`].
+    pub async fn ask(&self, op: &str, request: serde_json::Value) -> Result<serde_json::Value> {
+        serve::ask(self, op, request).await
+    }
+
     /// Answers a request that has come in for this site: the operations of [`op`] from other
     /// stores (whose errors are part of the answer), and the JSON operations of clients, `get`,
     /// `scan`, `sql`, `put`, `patch`, `delete`, `increment`, `create`, `tables`, `status`. `from`

@@ -24,6 +24,19 @@ use crate::{EdgeStore, ReadOptions, Sql, SqlAnswer};
 const CLIENT_ROWS: usize = 1_000;
 /// Rows that a client may ask for at once.
 const CLIENT_ROWS_MAX: usize = 10_000;
+/// What [`ask`] does: reading and changing rows, and no more.
+const OF_ROWS: [&str; 10] = [
+    "get",
+    "get-many",
+    "scan",
+    "put",
+    "patch",
+    "delete",
+    "discard",
+    "increment",
+    "commit",
+    "changes",
+];
 /// Milliseconds that a client may wait for changes.
 const WAIT_MS_MAX: u64 = 5_000;
 
@@ -42,6 +55,15 @@ pub async fn serve(store: &EdgeStore, op: &str, from: &str, payload: Bytes) -> R
             Ok(answer.to_string().into())
         }
     }
+}
+
+/// An operation of a client on the rows of a table; see [`EdgeStore::ask`].
+pub async fn ask(store: &EdgeStore, op: &str, request: Json) -> Result<Json> {
+    if !OF_ROWS.contains(&op) {
+        let text = format!("unknown operation {op:?}; there are {}", OF_ROWS.join(", "));
+        return Err(Error::BadRequest(text));
+    }
+    client(store, op, request.to_string().as_bytes()).await
 }
 
 #[derive(Deserialize)]

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use handlers::execute::{Caller, Host, HostError, Level, Publication, Row, Scan, Target};
 use handlers::outbound::Refusal;
 use handlers::settings::Settings;
+use serde_json::Value;
 use tokio::net::TcpStream;
 
 #[derive(Default)]
@@ -49,6 +50,14 @@ impl Host for Idle {
 
     async fn store_scan(&self, _: &Caller, _: &str, _: Scan) -> Answer<Vec<Row>> {
         Ok(vec![])
+    }
+
+    async fn store_ask(&self, _: &Caller, _: &str, _: Row) -> Answer<Value> {
+        Ok(Value::Null)
+    }
+
+    async fn store_sql(&self, _: &Caller, _: String) -> Answer<Value> {
+        Ok(Value::Null)
     }
 
     async fn put_blob(&self, _: &Caller, _: Bytes) -> Answer<String> {

@@ -148,6 +148,15 @@ void es_import_increment(const char *, size_t, const char *, size_t, const char 
 ES_IMPORT("store", "scan")
 void es_import_scan(const char *, size_t, uint32_t, const char *, size_t, uint32_t, uint32_t,
                     uint32_t, es_area *);
+ES_IMPORT("store", "patch")
+void es_import_patch(const char *, size_t, const char *, size_t, es_area *);
+ES_IMPORT("store", "delete")
+void es_import_delete(const char *, size_t, const es_text *, size_t, es_area *);
+ES_IMPORT("store", "put-if")
+void es_import_put_if(const char *, size_t, const char *, size_t, uint32_t, const char *, size_t,
+                      const char *, size_t, es_area *);
+ES_IMPORT("store", "ask") void es_import_ask(const char *, size_t, const char *, size_t, es_area *);
+ES_IMPORT("store", "sql") void es_import_sql(const char *, size_t, es_area *);
 ES_IMPORT("store", "put-blob") void es_import_put_blob(const char *, size_t, es_area *);
 ES_IMPORT("store", "get-blob") void es_import_get_blob(const char *, size_t, es_area *);
 ES_IMPORT("bus", "publish")
@@ -178,6 +187,50 @@ static inline bool es_increment(const char *table, es_text key, es_text deltas, 
   es_area area = {0};
   es_import_increment(table, strlen(table), key.at, key.len, deltas.at, deltas.len, &area);
   return !es_failed(&area, error);
+}
+
+// Writes the columns that `row` names and leaves the others.
+static inline bool es_patch(const char *table, es_text row, es_text *error) {
+  es_area area = {0};
+  es_import_patch(table, strlen(table), row.at, row.len, &area);
+  return !es_failed(&area, error);
+}
+
+// Deletes the rows under `count` keys.
+static inline bool es_delete(const char *table, const es_text *keys, size_t count, es_text *error) {
+  es_area area = {0};
+  es_import_delete(table, strlen(table), keys, count, &area);
+  return !es_failed(&area, error);
+}
+
+// Writes `row` if the row under `key` has the values of `expected`, or is absent when that is
+// nothing. Decided at the root, one after the other.
+static inline bool es_put_if(const char *table, es_text key, es_text expected, es_text row,
+                             bool *written, es_text *error) {
+  es_area area = {0};
+  es_import_put_if(table, strlen(table), key.at, key.len, expected.len != 0, expected.at,
+                   expected.len, row.at, row.len, &area);
+  if (es_failed(&area, error)) return false;
+  *written = area.option.inner & 0xff;
+  return true;
+}
+
+// Any operation on rows as the bus has it, in JSON: get-many, scan with conditions, commit, ...
+static inline bool es_ask(const char *operation, es_text request, es_text *answer, es_text *error) {
+  es_area area = {0};
+  es_import_ask(operation, strlen(operation), request.at, request.len, &area);
+  if (es_failed(&area, error)) return false;
+  *answer = es_taken(area.value.at, area.value.len);
+  return true;
+}
+
+// Answers a SELECT over the app's tables: {"columns": ..., "rows": ...}.
+static inline bool es_sql(es_text question, es_text *answer, es_text *error) {
+  es_area area = {0};
+  es_import_sql(question.at, question.len, &area);
+  if (es_failed(&area, error)) return false;
+  *answer = es_taken(area.value.at, area.value.len);
+  return true;
 }
 
 // Rows in key order whose key begins with `prefix`, a JSON object or nothing.

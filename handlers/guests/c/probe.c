@@ -22,6 +22,22 @@ bool handle_call(const es_request *request, es_response *response, es_text *erro
     response->body = es_format("[%zu, %.*s, %.*s]", count, ES_ARG(rows[0]), ES_ARG(row));
     return true;
   }
+  if (is(request->name, "asked")) {
+    bool first, second, third;
+    es_text none = {0}, added = es_text_of("{\"name\": \"a\", \"count\": 7}"), many;
+    if (!es_delete("visits", &key, 1, error)) return false;
+    if (!es_put_if("visits", key, none, added, &first, error)) return false;
+    if (!es_put_if("visits", key, none, key, &second, error)) return false;
+    if (!es_patch("visits", es_text_of("{\"name\": \"a\", \"count\": 3}"), error)) return false;
+    es_text old = es_text_of("{\"count\": 3}");
+    if (!es_put_if("visits", key, old, added, &third, error)) return false;
+    if (!es_ask("get-many", es_text_of("{\"table\": \"visits\", \"keys\": [{\"name\": \"a\"}]}"),
+                &many, error)) return false;
+    if (!es_sql(es_text_of("SELECT count FROM visits WHERE name = 'a'"), &answer, error)) return false;
+    response->body = es_format("[%d, %d, %d, %.*s, %.*s]", first, second, third,
+                               ES_ARG(es_member(many, "rows")), ES_ARG(es_member(answer, "rows")));
+    return true;
+  }
   if (is(request->name, "blob")) {
     bool found;
     if (!es_put_blob(request->body, &key, error)) return false;

@@ -57,6 +57,21 @@ const CALLS = {
     const key = store.putBlob(request.body);
     return bytes(String(store.getBlob(key).length));
   },
+  // Each of the store's operations that change or look behind conditions, in a row.
+  asked: () => {
+    const row = (id, note) => JSON.stringify({ id, note });
+    const key = '{"id":"asked"}';
+    const seen = [store.putIf("things", key, undefined, row("asked", "new"))];
+    seen.push(store.putIf("things", key, undefined, row("asked", "never")));
+    store.patch("things", row("asked", "patched"));
+    seen.push(store.putIf("things", key, '{"note":"patched"}', row("asked", "last")));
+    const many = JSON.parse(store.ask("get-many", '{"table":"things","keys":[{"id":"asked"}]}'));
+    seen.push(many.rows[0].note);
+    store.delete("things", [key]);
+    seen.push(store.get("things", key) == null, JSON.parse(store.sql("SELECT 1")).rows[0][1]);
+    seen.push(text(caught(() => store.ask("no-such", '{"table":"things"}'))));
+    return bytes(JSON.stringify(seen));
+  },
   relay: (request) => bus.call("other", request.body),
   denied: () => caught(() => store.get("secret", '{"id":1}')),
   absent: () => caught(() => store.get("absent", '{"id":1}')),

@@ -41,6 +41,7 @@ pub async fn check(host: &dyn Host, caller: &Caller) {
     adds_to_counters(host, caller).await;
     scans_in_key_order(host, caller).await;
     replaces_what_is_as_expected(host, caller).await;
+    does_whatever_clients_may(host, caller).await;
     refuses_what_is_not_the_apps(host, caller).await;
     refuses_rows_without_a_key(host, caller).await;
     keeps_blobs_by_content(host, caller).await;
@@ -124,6 +125,43 @@ async fn replaces_what_is_as_expected(host: &dyn Host, caller: &Caller) {
     assert!(put_if(None, "third").await, "what was deleted is absent");
     let deleted = host.store_delete(caller, "things", vec![row(json!({"id": "c"}))]).await;
     assert_eq!(deleted, Ok(()));
+}
+
+async fn does_whatever_clients_may(host: &dyn Host, caller: &Caller) {
+    let ask = async |operation: &str, request: serde_json::Value| {
+        host.store_ask(caller, operation, row(request)).await
+    };
+    let note =
+        async |id: &str| get(host, caller, id).await.and_then(|row| row.get("note").cloned());
+
+    let patch = json!({"table": "things", "rows": [{"id": "n", "note": "patched"}]});
+    ask("patch", patch).await.expect("a row is patched");
+    assert_eq!(note("n").await, Some("patched".into()));
+    let counted = get(host, caller, "n").await.and_then(|row| row.get("count").cloned());
+    assert_eq!(counted, Some(json!(3)), "what a patch does not name stays");
+
+    let keys = json!({"table": "things", "keys": [{"id": "z"}, {"id": "q"}, {"id": "a"}]});
+    let many = ask("get-many", keys).await.expect("rows are found");
+    let notes: Vec<_> = many["rows"].as_array().unwrap().iter().map(|row| &row["note"]).collect();
+    assert_eq!(notes, ["last".into(), serde_json::Value::Null, json!("three")].each_ref());
+
+    let commit = |expected: &str| {
+        json!({"table": "things", "if": [{"key": {"id": "z"}, "values": {"note": expected}}],
+               "do": [{"put": {"id": "z", "note": "next"}}]})
+    };
+    let unmet = ask("commit", commit("first")).await.expect("a commit is decided");
+    assert!(unmet["conflict"].is_string(), "{unmet}");
+    assert_eq!(note("z").await, Some("last".into()), "nothing was changed");
+    let made = ask("commit", commit("last")).await.expect("a commit is decided");
+    assert_eq!(made.get("conflict"), None, "{made}");
+    assert_eq!(note("z").await, Some("next".into()));
+
+    let invalid = |answer| matches!(answer, Err(HostError::Invalid(_)));
+    assert!(invalid(ask("drop", json!({"table": "things"})).await), "no operation on rows");
+    assert!(invalid(ask("status", json!({"table": "things"})).await), "no operation on rows");
+    assert!(invalid(ask("scan", json!({})).await), "no table");
+    let foreign = ask("scan", json!({"table": "other/secret"})).await;
+    assert!(matches!(foreign, Err(HostError::Denied(_))), "{foreign:?}");
 }
 
 async fn lets_nobody_out(host: &dyn Host, caller: &Caller) {

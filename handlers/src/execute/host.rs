@@ -167,15 +167,18 @@ pub trait Host: Send + Sync + 'static {
         scan: Scan,
     ) -> Result<Vec<Row>, HostError>;
 
+    /// Any operation on rows as clients of the bus have it; `request` names the `table` as the app
+    /// does. A commit whose condition does not hold is answered with `conflict`, which says why.
+    async fn store_ask(
+        &self,
+        caller: &Caller,
+        operation: &str,
+        request: Row,
+    ) -> Result<Value, HostError>;
+
     /// Answers a question in SQL over the app's own tables and those that it was granted:
     /// `columns`, `rows`, whether they are `truncated`, and the `coverage`.
-    async fn store_sql(
-        &self,
-        _caller: &Caller,
-        _sql: String,
-    ) -> Result<serde_json::Value, HostError> {
-        Err(HostError::Unavailable("no questions in SQL are answered here".into()))
-    }
+    async fn store_sql(&self, caller: &Caller, question: String) -> Result<Value, HostError>;
 
     /// Stores bytes by content; the answer is their key.
     async fn put_blob(&self, caller: &Caller, content: Bytes) -> Result<String, HostError>;

@@ -14,10 +14,11 @@ use handlers::execute::{
 use handlers::manifest::Manifest;
 use handlers::outbound::{self, Refusal, System};
 use handlers::settings::{Secrets, Settings};
+use serde_json::Value;
 use store::EdgeStore;
 use tokio::net::TcpStream;
 
-use crate::node::host::{decided, delta, json_row, of_store, put_if, row};
+use crate::node::host::{ask, decided, delta, json_row, of_store, put_if, row, sql, table_of};
 
 pub struct LocalHost {
     pub manifest: Manifest,
@@ -83,6 +84,20 @@ impl Host for LocalHost {
         let scan = store::Scan { prefix, after, limit, reverse, ..Default::default() };
         let found = self.store.scan(&self.table(table)?, scan).await.map_err(of_store)?;
         Ok(found.rows.iter().map(json_row).collect())
+    }
+
+    async fn store_ask(
+        &self,
+        _: &Caller,
+        operation: &str,
+        request: Row,
+    ) -> Result<Value, HostError> {
+        let table = self.table(table_of(&request)?)?;
+        ask(&self.store, operation, request, &table).await
+    }
+
+    async fn store_sql(&self, _: &Caller, question: String) -> Result<Value, HostError> {
+        sql(&self.store, &self.manifest, std::iter::empty(), question).await
     }
 
     async fn put_blob(&self, _: &Caller, content: Bytes) -> Result<String, HostError> {

@@ -33,6 +33,31 @@ export const put = async (table, ...rows) => void (await post("store/put", { tab
 export const increment = async (table, key, deltas) =>
   void (await post("store/increment", { table, key, deltas }));
 
+// Writes the columns that each row names and leaves the others.
+export const patch = async (table, ...rows) => void (await ask("patch", table, { rows }));
+
+// `delete` is a word of the language.
+export const remove = async (table, ...keys) => void (await ask("delete", table, { rows: keys }));
+
+// Writes `row` if the row under `key` has the values of `expected`, or is absent when that is null;
+// resolves to whether it was written. Decided at the root, one after the other.
+export const putIf = async (table, key, expected, row) => {
+  const condition = expected === null ? { key, absent: true } : { key, values: expected };
+  const answer = await ask("commit", table, { if: [condition], do: [{ put: row }] });
+  return answer.conflict === undefined;
+};
+
+// Any operation on rows as the bus has it, and its answer: get-many, scan with conditions, discard,
+// commit, changes and those above.
+export const ask = (operation, table, request = {}) =>
+  post(`store/ask/${operation}`, { table, ...request });
+
+// The rows that answer a SELECT over the app's tables, as objects.
+export const sql = async (question) => {
+  const { columns, rows } = await post("store/sql", { sql: question });
+  return rows.map((row) => Object.fromEntries(columns.map(({ name }, n) => [name, row[n]])));
+};
+
 export const scan = async (table, { prefix = {}, limit = null, reverse = false } = {}) =>
   (await post("store/scan", { table, prefix, limit, reverse })).rows;
 

@@ -44,6 +44,29 @@ def increment(table, key, deltas):
     _post("store/increment", {"table": table, "key": key, "deltas": deltas})
 
 
+def patch(table, *rows):
+    """Writes the columns that each row names and leaves the others."""
+    ask("patch", table, rows=list(rows))
+
+
+def delete(table, *keys):
+    """Deletes the rows under `keys`; absent ones are no mistake."""
+    ask("delete", table, rows=list(keys))
+
+
+def put_if(table, key, expected, row):
+    """Writes `row` if the row under `key` has the values of the dict `expected`, or is absent when
+    that is None; tells whether it was written. Decided at the root, one after the other."""
+    condition = {"key": key, **({"absent": True} if expected is None else {"values": expected})}
+    return "conflict" not in ask("commit", table, **{"if": [condition], "do": [{"put": row}]})
+
+
+def ask(operation, table, **request):
+    """Any operation on rows as the bus has it, and its answer: get-many, scan with conditions,
+    discard, commit, changes and those above."""
+    return _post("store/ask/" + operation, {"table": table, **request})
+
+
 def scan(table, prefix=None, limit=None, reverse=False):
     """Rows in key order whose leading key columns are `prefix`."""
     body = {"table": table, "prefix": prefix or {}, "limit": limit, "reverse": reverse}

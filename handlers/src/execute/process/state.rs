@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::Router;
-use axum::extract::{FromRequestParts, Json, State};
+use axum::extract::{FromRequestParts, Json, Path, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -31,6 +31,7 @@ pub(super) fn router() -> Router<Arc<Shared>> {
         .route("/store/increment", post(increment))
         .route("/store/scan", post(scan))
         .route("/store/sql", post(sql))
+        .route("/store/ask/{operation}", post(ask))
         .route("/blob/put", post(put_blob))
         .route("/blob/get", post(get_blob))
         .route("/publish", post(publish))
@@ -102,6 +103,16 @@ struct SqlBody {
 
 async fn sql(State(shared): Site, By(caller): By, Json(body): Json<SqlBody>) -> Reply {
     Ok(Json(shared.host.store_sql(&caller, body.sql).await?))
+}
+
+/// Any operation on rows, in the JSON of the bus.
+async fn ask(
+    State(shared): Site,
+    By(caller): By,
+    Path(operation): Path<String>,
+    Json(request): Json<Row>,
+) -> Reply {
+    Ok(Json(shared.host.store_ask(&caller, &operation, request).await?))
 }
 
 #[derive(Deserialize)]

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use async_trait::async_trait;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use super::*;
@@ -66,12 +67,12 @@ impl State {
 }
 
 fn to_store(row: Row) -> store::Row {
-    store::row_from_json(&serde_json::Value::Object(row)).expect("an object is a row")
+    store::row_from_json(&Value::Object(row)).expect("an object is a row")
 }
 
 fn of_store_row(row: &store::Row) -> Row {
     match store::row_to_json(row) {
-        serde_json::Value::Object(row) => row,
+        Value::Object(row) => row,
         other => panic!("a row is an object, not {other}"),
     }
 }
@@ -156,19 +157,61 @@ impl Host for Memory {
         let rows = state.tables.entry(table.to_owned()).or_default();
         let row = rows.entry(id).or_insert(key);
         for (column, delta) in deltas {
-            let before = row.get(&column).and_then(serde_json::Value::as_i64).unwrap_or(0);
+            let before = row.get(&column).and_then(Value::as_i64).unwrap_or(0);
             row.insert(column, (before + delta.as_i64().unwrap_or(0)).into());
         }
         Ok(())
     }
 
-    async fn store_sql(
+    async fn store_ask(
         &self,
         caller: &Caller,
-        sql: String,
-    ) -> Result<serde_json::Value, HostError> {
-        Ok(serde_json::json!({"columns": [{"name": "app"}, {"name": "asked"}],
-                              "rows": [[caller.target.app, sql]]}))
+        operation: &str,
+        request: Row,
+    ) -> Result<Value, HostError> {
+        let table = request.get("table").and_then(Value::as_str);
+        let table = table.ok_or_else(|| HostError::Invalid("no table".into()))?;
+        let rows = |name: &str| -> Vec<Row> {
+            let rows = request.get(name).and_then(Value::as_array).into_iter().flatten();
+            rows.map(|row| row.as_object().unwrap().clone()).collect()
+        };
+        check_grant(table)?;
+        match operation {
+            "get-many" => {
+                let mut found = vec![];
+                for key in rows("keys") {
+                    found.push(self.store_get(caller, table, key).await?);
+                }
+                Ok(json!({ "rows": found }))
+            }
+            "delete" => {
+                self.store_delete(caller, table, rows("rows")).await?;
+                Ok(json!({"ack": {}}))
+            }
+            "patch" => {
+                let mut state = self.state();
+                for row in rows("rows") {
+                    let id = state.id(&row)?;
+                    let rows = state.tables.entry(table.to_owned()).or_default();
+                    rows.entry(id).or_default().extend(row);
+                }
+                Ok(json!({"ack": {}}))
+            }
+            // One condition, on values or absence, and one row: as the tests have it.
+            "commit" => {
+                let (condition, new) = (&rows("if")[0], &rows("do")[0]["put"]);
+                let part = |of: &Value| of.as_object().unwrap().clone();
+                let (key, values) = (part(&condition["key"]), condition.get("values").map(part));
+                let put = self.store_put_if(caller, table, key, values, part(new)).await?;
+                Ok(if put { json!({"ack": {}}) } else { json!({"conflict": "other values"}) })
+            }
+            _ => Err(HostError::Invalid(format!("unknown operation {operation:?}"))),
+        }
+    }
+
+    async fn store_sql(&self, caller: &Caller, question: String) -> Result<Value, HostError> {
+        Ok(json!({"columns": [{"name": "app"}, {"name": "asked"}],
+                  "rows": [[caller.target.app, question]]}))
     }
 
     async fn store_scan(&self, _: &Caller, table: &str, scan: Scan) -> Result<Vec<Row>, HostError> {

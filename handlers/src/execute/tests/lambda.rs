@@ -53,6 +53,18 @@ def handler(event, context):
                 list(edgescale.get_blob(key)), edgescale.get_blob("sha256-none"),
                 edgescale.call("other", [1]).decode(), edgescale.config("greeting"),
                 edgescale.config("nothing", "usual")]
+    if name == "asked":
+        key = {"id": "asked"}
+        made = [edgescale.put_if("things", key, None, {"id": "asked", "a": "new"}),
+                edgescale.put_if("things", key, None, {"id": "asked", "a": "never"})]
+        edgescale.patch("things", {"id": "asked", "b": 1})
+        made.append(edgescale.put_if("things", key, {"b": 1}, {"id": "asked", "a": "last"}))
+        rows = edgescale.ask("get-many", "things", keys=[key])["rows"]
+        edgescale.delete("things", key)
+        try:
+            edgescale.ask("get-many", "secret", keys=[key])
+        except edgescale.Error as error:
+            return made + rows + [edgescale.get("things", key), error.kind]
     if name == "sql":
         return edgescale.sql("SELECT 1")
     if name == "refused":
@@ -94,6 +106,16 @@ async fn a_question_in_sql_is_answered_in_rows_with_names() {
     let Some(target) = python(&bench).await else { return };
     let answer = ask(&bench, &target, "sql", "").await;
     assert_eq!(answer, serde_json::json!([{"app": "shop", "asked": "SELECT 1"}]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_changed_and_asked_for_as_clients_do_it() {
+    let bench = Bench::new();
+    let Some(target) = python(&bench).await else { return };
+    let answer = ask(&bench, &target, "asked", "").await;
+    let expected =
+        serde_json::json!([true, false, true, {"id": "asked", "a": "last"}, null, "denied"]);
+    assert_eq!(answer, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]

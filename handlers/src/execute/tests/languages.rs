@@ -69,6 +69,9 @@ async fn javascript_reaches_every_import() {
         bench.invoke(&probe, event("count", "")).await.unwrap();
     }
     assert_eq!(ask(&bench, &probe, "get", r#"{"id":"n"}"#).await, r#"{"count":4,"id":"n"}"#);
+    let asked =
+        r#"[true,false,true,"last",true,"SELECT 1","invalid: unknown operation \"no-such\""]"#;
+    assert_eq!(ask(&bench, &probe, "asked", "").await, asked);
 }
 
 #[tokio::test(flavor = "multi_thread")]

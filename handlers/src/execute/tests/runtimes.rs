@@ -53,6 +53,16 @@ export const handler = async (event, context) => {
       return [await edgescale.get("things", { id: 1 }), [...await edgescale.getBlob(key)],
         (await edgescale.call("other", [1])).toString(), refused];
     }
+    case "asked": {
+      const key = { id: "asked" };
+      const put = (expected, a) => edgescale.putIf("things", key, expected, { ...key, a });
+      const made = [await put(null, "new"), await put(null, "never")];
+      await edgescale.patch("things", { ...key, b: 1 });
+      made.push(await put({ b: 1 }, "last"));
+      const { rows } = await edgescale.ask("get-many", "things", { keys: [key] });
+      await edgescale.remove("things", key);
+      return [...made, ...rows, await edgescale.get("things", key), ...await edgescale.sql("Q")];
+    }
     case "bomb": {
       const kept = [];
       for (;;) kept.push(Buffer.alloc(1 << 20, 1));
@@ -85,6 +95,10 @@ async fn a_javascript_function_runs_as_it_is() {
     let state = ask(&bench, &target, "state", "").await;
     let wanted = serde_json::json!([{ "id": 1, "a": "x", "n": 5 }, [0, 255], "[1]", "denied"]);
     assert_eq!(state, wanted);
+    let asked = ask(&bench, &target, "asked", "").await;
+    let last = serde_json::json!([true, false, true, { "id": "asked", "a": "last" }, null,
+                                  { "app": "shop", "asked": "Q" }]);
+    assert_eq!(asked, last);
 
     let error = bench.invoke(&target, request("raise", "")).await.unwrap_err();
     assert_eq!(error, InvokeError::GuestError("TypeError: raised on purpose".into()));

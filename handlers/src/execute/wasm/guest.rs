@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde_json::Value;
 use tokio::sync::Semaphore;
 use wasmtime::Engine;
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
@@ -190,7 +191,7 @@ fn parse_row(what: &str, text: &str) -> Result<Row, HostError> {
 }
 
 fn row_text(row: Row) -> String {
-    serde_json::Value::Object(row).to_string()
+    Value::Object(row).to_string()
 }
 
 impl types::Host for Guest {}
@@ -218,6 +219,51 @@ impl store::Host for Guest {
             self.host.store_increment(&self.caller, &table, key, deltas).await
         };
         answer(done.await)
+    }
+
+    async fn patch(&mut self, table: String, row: String) -> Answer<()> {
+        let done = async {
+            let rows = vec![Value::Object(parse_row("row", &row)?)];
+            let request = [("table".into(), table.into()), ("rows".into(), rows.into())];
+            self.host.store_ask(&self.caller, "patch", request.into_iter().collect()).await
+        };
+        answer(done.await.map(drop))
+    }
+
+    async fn delete(&mut self, table: String, keys: Vec<String>) -> Answer<()> {
+        let done = async {
+            let keys = keys.iter().map(|key| parse_row("key", key)).collect::<Result<_, _>>()?;
+            self.host.store_delete(&self.caller, &table, keys).await
+        };
+        answer(done.await)
+    }
+
+    async fn put_if(
+        &mut self,
+        table: String,
+        key: String,
+        expected: Option<String>,
+        row: String,
+    ) -> Answer<bool> {
+        let done = async {
+            let (key, row) = (parse_row("key", &key)?, parse_row("row", &row)?);
+            let expected = expected.map(|text| parse_row("expected", &text)).transpose()?;
+            self.host.store_put_if(&self.caller, &table, key, expected, row).await
+        };
+        answer(done.await)
+    }
+
+    async fn ask(&mut self, operation: String, request: String) -> Answer<String> {
+        let done = async {
+            let request = parse_row("request", &request)?;
+            self.host.store_ask(&self.caller, &operation, request).await
+        };
+        answer(done.await.map(|answer| answer.to_string()))
+    }
+
+    async fn sql(&mut self, question: String) -> Answer<String> {
+        let found = self.host.store_sql(&self.caller, question).await;
+        answer(found.map(|found| found.to_string()))
     }
 
     async fn scan(&mut self, table: String, options: store::ScanOptions) -> Answer<Vec<String>> {
