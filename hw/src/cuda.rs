@@ -22,7 +22,12 @@ pub type CudaDevice = CudaForms<Vendor>;
 
 /// The source that is compiled for a kernel.
 pub fn source(kernel: &Kernel) -> String {
-    format!("{}{}", compile::PREAMBLE, kernel.cuda)
+    whole(kernel.cuda)
+}
+
+/// A text of kernels with what it is written on top of.
+fn whole(text: &str) -> String {
+    format!("{}{text}", compile::PREAMBLE)
 }
 
 /// Every NVIDIA GPU that can be opened; what cannot is left out with a warning.

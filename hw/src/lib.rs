@@ -5,6 +5,7 @@
 //! [`cuda`], [`xrt`]) and nowhere else. What a kernel computes is not known here: that is the
 //! `kernels` crate.
 
+pub mod chain;
 pub mod command;
 pub mod conformance;
 pub mod cpu;
@@ -20,6 +21,7 @@ pub mod xrt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use chain::{Chain, Written};
 pub use command::{Arg, BufferId, Command, CpuArgs, Grid, Joined, Kernel, Launch, Param};
 pub use device::{BUFFER_BYTES_MAX, COMMANDS_PENDING_MAX, Device, DeviceInfo, Error, Kind, Result};
 pub use faulty::{Fault, FaultyDevice};

@@ -22,7 +22,8 @@ use opencl3::types::{CL_BLOCKING, cl_device_id};
 
 use self::cache::Cache;
 use crate::Config;
-use crate::command::{Arg, BufferId, Command, Kernel, Launch};
+use crate::chain::{Chain, Ready};
+use crate::command::{Arg, BufferId, Command, Grid, Kernel, Launch};
 use crate::device::{
     Device, DeviceInfo, Error, Kind, Result, check_distinct, check_pending, check_range,
 };
@@ -91,6 +92,7 @@ pub struct OpenClDevice {
 struct State {
     // Fields are dropped in this order: what was made from the context goes before it.
     kernels: HashMap<&'static str, ClKernel>,
+    written: Ready<ClKernel>,
     /// Of each command, the event of each launch or copy.
     pending: Vec<Vec<Event>>,
     buffers: Pool<Buffer<u8>>,
@@ -116,6 +118,7 @@ impl OpenClDevice {
         let cache = Cache::new(config.cache_dir.clone(), &info, &build_options(group_size));
         let state = State {
             kernels: HashMap::new(),
+            written: Ready::new(),
             pending: Vec::new(),
             buffers: Pool::new(config.pool_bytes_max),
             queue,
@@ -140,25 +143,29 @@ impl OpenClDevice {
         if state.kernels.contains_key(kernel.stem) {
             return Ok(());
         }
-        let program = self.build(&state.context, kernel)?;
-        let loaded = ClKernel::create(&program, kernel.stem).map_err(self.failed("load kernel"))?;
+        let loaded = self.build(&state.context, kernel.stem, kernel.opencl)?;
         state.kernels.insert(kernel.stem, loaded);
         Ok(())
     }
 
-    /// A built program, from the binary kept on disk where there is one that fits.
-    fn build(&self, context: &Context, kernel: &Kernel) -> Result<Program> {
-        let source = format!("{PREAMBLE}{}", kernel.opencl);
+    /// The kernel of this name, from the binary kept on disk where there is one that fits.
+    fn build(&self, context: &Context, name: &str, text: &str) -> Result<ClKernel> {
+        let program = self.program(context, name, text)?;
+        ClKernel::create(&program, name).map_err(self.failed("load kernel"))
+    }
+
+    fn program(&self, context: &Context, name: &str, text: &str) -> Result<Program> {
+        let source = format!("{PREAMBLE}{text}");
         let options = build_options(self.group_size);
         if let Some(binary) = self.cache.load(&source) {
             match build_binary(context, &binary, &options) {
                 Ok(program) => return Ok(program),
                 Err(error) => {
-                    tracing::warn!(%error, kernel = kernel.stem, "kept kernel binary is refused");
+                    tracing::warn!(%error, kernel = name, "kept kernel binary is refused");
                 }
             }
         }
-        let program = self.build_source(context, kernel, &source, &options)?;
+        let program = self.build_source(context, name, &source, &options)?;
         match program.get_binaries() {
             Ok(binaries) => self.cache.store(&source, binaries.first().map_or(&[], Vec::as_slice)),
             Err(error) => tracing::debug!(%error, "no kernel binary to keep"),
@@ -169,7 +176,7 @@ impl OpenClDevice {
     fn build_source(
         &self,
         context: &Context,
-        kernel: &Kernel,
+        name: &str,
         source: &str,
         options: &str,
     ) -> Result<Program> {
@@ -178,24 +185,44 @@ impl OpenClDevice {
         let id = context.default_device();
         program.build(&[id], options).map_err(|error| Error::Build {
             device: self.info.id.clone(),
-            kernel: kernel.stem.to_string(),
+            kernel: name.to_string(),
             log: program.get_build_log(id).unwrap_or_else(|_| error.to_string()),
         })?;
         Ok(program)
     }
 
     fn launch(&self, state: &mut State, launch: &Launch) -> Result<Event> {
-        launch.check(|id| state.buffers.bytes_of(id)).map_err(|detail| Error::BadLaunch {
-            device: self.info.id.clone(),
-            kernel: launch.kernel.stem.to_string(),
-            detail,
-        })?;
+        launch
+            .check(|id| state.buffers.bytes_of(id))
+            .map_err(|detail| self.bad(launch.kernel.stem, detail))?;
         self.load(state, launch.kernel)?;
-        let kernel = &state.kernels[launch.kernel.stem];
-        for (index, arg) in launch.args.iter().enumerate() {
+        self.enqueue(state, &state.kernels[launch.kernel.stem], &launch.args, launch.grid)
+    }
+
+    /// One kernel, or the launches where the compiler refuses it.
+    fn chain(&self, state: &mut State, chain: &Chain) -> Result<Vec<Event>> {
+        chain
+            .check(|id| state.buffers.bytes_of(id))
+            .map_err(|detail| self.bad(&chain.kernel.name, detail))?;
+        let State { written, context, .. } = state;
+        let build = || self.build(context, &chain.kernel.name, &chain.kernel.source);
+        written.load(&chain.kernel, build)?;
+        match state.written.function(&chain.kernel) {
+            Some(kernel) => Ok(vec![self.enqueue(state, kernel, &chain.args, chain.grid)?]),
+            None => chain.launches.iter().map(|launch| self.launch(state, launch)).collect(),
+        }
+    }
+
+    fn bad(&self, kernel: &str, detail: String) -> Error {
+        Error::BadLaunch { device: self.info.id.clone(), kernel: kernel.to_string(), detail }
+    }
+
+    /// Arguments are those of the kernel's parameters, and their buffers large enough.
+    fn enqueue(&self, state: &State, kernel: &ClKernel, args: &[Arg], grid: Grid) -> Result<Event> {
+        for (index, arg) in args.iter().enumerate() {
             self.set_arg(state, kernel, index as u32, arg)?;
         }
-        let global = [launch.grid.items(self.group_size), 1];
+        let global = [grid.items(self.group_size), 1];
         let local = [self.group_size, 1];
         // SAFETY: the arguments were checked against the kernel's parameters and the buffers'
         // sizes, and the kernel stays within those for items outside the grid.
@@ -215,12 +242,12 @@ impl OpenClDevice {
     fn set_arg(&self, state: &State, kernel: &ClKernel, index: u32, arg: &Arg) -> Result<()> {
         let set = match arg {
             Arg::U32(value) => {
-                // SAFETY: the parameter at this index is a 32-bit integer, by `Launch::check`.
+                // SAFETY: the parameter at this index is a 32-bit integer, by the check before.
                 unsafe { kernel.set_arg(index, value) }
             }
             Arg::Buffer(id) => {
                 let memory = self.held(state, *id)?.memory.get();
-                // SAFETY: the parameter at this index is a buffer, by `Launch::check`.
+                // SAFETY: the parameter at this index is a buffer, by the check before.
                 unsafe { kernel.set_arg(index, &memory) }
             }
         };
@@ -307,6 +334,7 @@ impl Device for OpenClDevice {
                 Command::Pair { first, second } => {
                     vec![self.launch(&mut state, first)?, self.launch(&mut state, second)?]
                 }
+                Command::Chain(chain) => self.chain(&mut state, chain)?,
                 Command::Copy { from, to, bytes } => {
                     vec![self.copy(&mut state, *from, *to, *bytes)?]
                 }
@@ -322,6 +350,10 @@ impl Device for OpenClDevice {
         let commands = std::mem::take(&mut state.pending);
         let time_ns = |events: &Vec<Event>| events.iter().map(time_ns).sum::<Timed>();
         commands.iter().map(|events| time_ns(events).map_err(self.failed("finish"))).collect()
+    }
+
+    fn refusals(&self) -> Vec<Error> {
+        self.state().written.refusals()
     }
 }
 

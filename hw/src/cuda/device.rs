@@ -5,8 +5,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::compile::compile;
 use super::driver::{Driver, Shape, Value};
-use super::{GROUP_SIZE, source};
-use crate::command::{Arg, BufferId, Command, Kernel, Launch};
+use super::{GROUP_SIZE, whole};
+use crate::chain::{Chain, Ready};
+use crate::command::{Arg, BufferId, Command, Grid, Kernel, Launch, Param};
 use crate::device::{
     Device, DeviceInfo, Error, Result, check_distinct, check_pending, check_range,
 };
@@ -19,10 +20,14 @@ pub struct CudaForms<D: Driver> {
     state: Mutex<State<D>>,
 }
 
+/// Before and after a command.
+type Events<D> = (<D as Driver>::Event, <D as Driver>::Event);
+
 struct State<D: Driver> {
     kernels: HashMap<&'static str, D::Function>,
-    /// Before and after each command.
-    pending: Vec<(D::Event, D::Event)>,
+    written: Ready<D::Function>,
+    /// Of each command.
+    pending: Vec<Events<D>>,
     buffers: Pool<D::Memory>,
 }
 
@@ -30,7 +35,8 @@ impl<D: Driver> CudaForms<D> {
     /// Freed buffers are kept up to `pool_bytes_max` bytes.
     pub(crate) fn new(info: DeviceInfo, driver: D, pool_bytes_max: usize) -> Self {
         let buffers = Pool::new(pool_bytes_max);
-        let state = State { kernels: HashMap::new(), pending: Vec::new(), buffers };
+        let (kernels, written) = (HashMap::new(), Ready::new());
+        let state = State { kernels, written, pending: Vec::new(), buffers };
         Self { info, driver, state: Mutex::new(state) }
     }
 
@@ -46,47 +52,96 @@ impl<D: Driver> CudaForms<D> {
         if state.kernels.contains_key(kernel.stem) {
             return Ok(());
         }
-        let source = source(kernel);
+        let function = self.build(kernel.stem, kernel.cuda)?;
+        state.kernels.insert(kernel.stem, function);
+        Ok(())
+    }
+
+    /// The function of this name, for the first target that its text compiles for.
+    fn build(&self, name: &str, text: &str) -> Result<D::Function> {
+        let source = whole(text);
         let mut log = "no target".to_string();
         for target in self.driver.targets() {
             match compile(&source, GROUP_SIZE, target) {
-                Ok(code) => {
-                    let function = self.driver.load(kernel.stem, code)?;
-                    state.kernels.insert(kernel.stem, function);
-                    return Ok(());
-                }
+                Ok(code) => return self.driver.load(name, code),
                 Err(complaint) => log = complaint,
             }
         }
-        let (device, kernel) = (self.info.id.clone(), kernel.stem.to_string());
-        Err(Error::Build { device, kernel, log })
+        Err(Error::Build { device: self.info.id.clone(), kernel: name.to_string(), log })
     }
 
-    fn launch(&self, state: &mut State<D>, launch: &Launch) -> Result<(D::Event, D::Event)> {
-        launch.check(|id| state.buffers.bytes_of(id)).map_err(|detail| Error::BadLaunch {
-            device: self.info.id.clone(),
-            kernel: launch.kernel.stem.to_string(),
-            detail,
-        })?;
+    fn launch(&self, state: &mut State<D>, launch: &Launch) -> Result<Events<D>> {
+        launch
+            .check(|id| state.buffers.bytes_of(id))
+            .map_err(|detail| self.bad(launch.kernel.stem, detail))?;
         self.load(state, launch.kernel)?;
-        let values = self.values(state, launch)?;
+        let needed: Vec<usize> = launch.needed().map(|(_, bytes)| bytes).collect();
+        let values = self.values(state, launch.kernel.params, &launch.args, &needed)?;
+        self.start(&state.kernels[launch.kernel.stem], launch.grid, &values)
+    }
+
+    /// One kernel, or the launches where the compiler refuses it.
+    fn chain(&self, state: &mut State<D>, chain: &Chain) -> Result<Events<D>> {
+        chain
+            .check(|id| state.buffers.bytes_of(id))
+            .map_err(|detail| self.bad(&chain.kernel.name, detail))?;
+        if state.written.is_full() {
+            // What is dropped may still have to run.
+            self.driver.wait()?;
+        }
+        let build = || self.build(&chain.kernel.name, &chain.kernel.source);
+        state.written.load(&chain.kernel, build)?;
+        let Some(function) = state.written.function(&chain.kernel) else {
+            return self.one_by_one(state, &chain.launches);
+        };
+        let needed = chain.needed();
+        let needed = chain.args.iter().filter_map(Arg::buffer).map(|id| needed[&id]);
+        let needed: Vec<usize> = needed.collect();
+        let values = self.values(state, &chain.kernel.params, &chain.args, &needed)?;
+        self.start(function, chain.grid, &values)
+    }
+
+    fn one_by_one<'a>(
+        &self,
+        state: &mut State<D>,
+        launches: impl IntoIterator<Item = &'a Launch>,
+    ) -> Result<Events<D>> {
+        let (before, mut after) = (self.driver.event()?, None);
+        for launch in launches {
+            after = Some(self.launch(state, launch)?.1);
+        }
+        Ok((before, after.map_or_else(|| self.driver.event(), Ok)?))
+    }
+
+    fn bad(&self, kernel: &str, detail: String) -> Error {
+        Error::BadLaunch { device: self.info.id.clone(), kernel: kernel.to_string(), detail }
+    }
+
+    fn start(
+        &self,
+        function: &D::Function,
+        grid: Grid,
+        values: &[Value<'_, D::Memory>],
+    ) -> Result<Events<D>> {
         let shape = Shape {
-            blocks: (launch.grid.items(GROUP_SIZE) / GROUP_SIZE) as u32,
+            blocks: (grid.items(GROUP_SIZE) / GROUP_SIZE) as u32,
             threads: GROUP_SIZE as u32,
             shared_bytes: 0,
         };
         let before = self.driver.event()?;
-        self.driver.launch(&state.kernels[launch.kernel.stem], shape, &values)?;
+        self.driver.launch(function, shape, values)?;
         Ok((before, self.driver.event()?))
     }
 
-    /// The arguments of a launch that was checked.
+    /// Arguments that were checked. `needed` are the bytes that each buffer among them must have.
     fn values<'a>(
         &self,
         state: &'a State<D>,
-        launch: &Launch,
+        params: &[Param],
+        args: &[Arg],
+        needed: &[usize],
     ) -> Result<Vec<Value<'a, D::Memory>>> {
-        let mut needed = (launch.kernel.bytes_needed)(&launch.scalars()).into_iter().flatten();
+        let mut needed = needed.iter().copied();
         let value = |(arg, param): (&Arg, _)| match arg {
             Arg::U32(value) => Ok(Value::U32(*value)),
             Arg::Buffer(id) => {
@@ -95,7 +150,7 @@ impl<D: Driver> CudaForms<D> {
                 Ok(Value::Memory { memory: &held.memory, bytes, param })
             }
         };
-        launch.args.iter().zip(launch.kernel.params.iter().copied()).map(value).collect()
+        args.iter().zip(params.iter().copied()).map(value).collect()
     }
 
     fn copy(
@@ -104,7 +159,7 @@ impl<D: Driver> CudaForms<D> {
         from: BufferId,
         to: BufferId,
         bytes: usize,
-    ) -> Result<(D::Event, D::Event)> {
+    ) -> Result<Events<D>> {
         check_distinct(&self.info, from, to)?;
         check_range(&self.info, from, self.held(state, from)?.bytes, 0, bytes)?;
         check_range(&self.info, to, self.held(state, to)?.bytes, 0, bytes)?;
@@ -166,10 +221,8 @@ impl<D: Driver> Device for CudaForms<D> {
         for command in commands {
             let events = match command {
                 Command::Launch(launch) => self.launch(&mut state, launch)?,
-                Command::Pair { first, second } => {
-                    let (before, _) = self.launch(&mut state, first)?;
-                    (before, self.launch(&mut state, second)?.1)
-                }
+                Command::Pair { first, second } => self.one_by_one(&mut state, [first, second])?,
+                Command::Chain(chain) => self.chain(&mut state, chain)?,
                 Command::Copy { from, to, bytes } => self.copy(&mut state, *from, *to, *bytes)?,
             };
             state.pending.push(events);
@@ -182,5 +235,9 @@ impl<D: Driver> Device for CudaForms<D> {
         self.driver.wait()?;
         let events = std::mem::take(&mut state.pending);
         events.iter().map(|(before, after)| self.driver.time_ns(before, after)).collect()
+    }
+
+    fn refusals(&self) -> Vec<Error> {
+        self.state().written.refusals()
     }
 }

@@ -29,10 +29,9 @@ fn binaries_are_kept_and_damage_is_noticed() {
             build_binary(&device.state().context, &binary, &build_options(device.group_size))
                 .is_ok()
         );
-        conformance::check(&discover(&config).remove(0));
-
         let path = std::fs::read_dir(dir.path().join("kernels")).unwrap().next().unwrap();
         let path = path.unwrap().path();
+        conformance::check(&discover(&config).remove(0));
         let mut damaged = std::fs::read(&path).unwrap();
         let last = damaged.len() - 1;
         damaged[last] ^= 1;
@@ -61,6 +60,20 @@ fn a_kernel_that_does_not_build_says_why() {
         let Error::Build { kernel, log, .. } = &error else { panic!("{error}") };
         assert_eq!(kernel, "broken");
         assert!(log.contains("undeclared_name"), "{log}");
+    }
+}
+
+#[test]
+fn a_chain_that_does_not_build_is_told_of_and_binaries_of_others_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config { cache_dir: Some(dir.path().to_path_buf()), ..Config::default() };
+    for device in devices(&config).into_iter().take(1) {
+        conformance::check(&device);
+        let refusals = device.refusals();
+        assert!(matches!(&refusals[..], [Error::Build { .. }]), "{refusals:?}");
+        let chain = conformance::chained([0, 1, 2].map(BufferId), [3, 2]);
+        let source = format!("{PREAMBLE}{}", chain.kernel.source);
+        assert!(device.cache.load(&source).is_some(), "the binary of a chain is kept");
     }
 }
 
