@@ -168,6 +168,60 @@ pub(crate) fn check_launches(
     }
 }
 
+/// Checks that `commands` leave in the buffers of `live` on every device what the references of the
+/// launches of `plain` leave there one by one. `contents` are the buffers before, by their ids;
+/// with a binding the first of the two ids stands for the buffer of the second.
+pub(crate) fn check_commands(
+    plain: &[Command],
+    commands: &[Command],
+    contents: &[Vec<u8>],
+    binding: Option<(u64, u64)>,
+    live: &[u64],
+) {
+    let bound = |id: BufferId| match binding {
+        Some((from, to)) if from == id.0 => BufferId(to),
+        _ => id,
+    };
+    let mut expected = contents.to_vec();
+    for command in plain.iter().map(|command| command.map_buffers(bound)) {
+        match &command {
+            Command::Copy { from, to, bytes } => {
+                let copied = expected[from.0 as usize][..*bytes].to_vec();
+                expected[to.0 as usize][..*bytes].copy_from_slice(&copied);
+            }
+            command => command.launches().for_each(|launch| refer(launch, &mut expected)),
+        }
+    }
+    let launches: Vec<&Launch> = plain.iter().flat_map(Command::launches).collect();
+    for device in devices(&launches, contents.iter().map(Vec::len).sum()) {
+        let ids: Vec<BufferId> = contents.iter().map(|data| filled(&**device, data)).collect();
+        let map = |id: BufferId| ids[bound(id).0 as usize];
+        let commands: Vec<Command> = commands.iter().map(|c| c.map_buffers(map)).collect();
+        device.run(&commands).expect("run");
+        device.finish().expect("finish");
+        assert_eq!(device.refusals(), [], "{}", device.info().id);
+        for (number, (id, expected)) in ids.iter().zip(&expected).enumerate() {
+            let mut got = vec![0; expected.len()];
+            device.read(*id, 0, &mut got).expect("read");
+            device.free(*id).expect("free");
+            let at = got.iter().zip(expected).position(|(got, expected)| got != expected);
+            if let (Some(at), true) = (at, live.contains(&(number as u64))) {
+                let device = &device.info().id;
+                panic!(
+                    "buffer {number} on {device} differs first at byte {at}: {} for {}\n{commands:#?}",
+                    got[at], expected[at]
+                );
+            }
+        }
+    }
+}
+
+fn filled(device: &dyn Device, data: &[u8]) -> BufferId {
+    let id = device.alloc(data.len()).expect("alloc");
+    device.write(id, 0, data).expect("write");
+    id
+}
+
 /// The buffers of a launch, with the bytes that each must have.
 fn sizes_of(launch: &Launch) -> Vec<(BufferId, usize)> {
     let needed = (launch.kernel.bytes_needed)(&launch.scalars()).expect("possible sizes");
@@ -207,12 +261,7 @@ fn run_pair(
     command: &impl Fn(&[BufferId]) -> Command,
     contents: &[Vec<u8>],
 ) -> Vec<Vec<u8>> {
-    let fill = |data: &Vec<u8>| {
-        let id = device.alloc(data.len()).expect("alloc");
-        device.write(id, 0, data).expect("write");
-        id
-    };
-    let ids: Vec<BufferId> = contents.iter().map(fill).collect();
+    let ids: Vec<BufferId> = contents.iter().map(|data| filled(device, data)).collect();
     device.run(&[command(&ids)]).expect("run");
     device.finish().expect("finish");
     let take = |(id, data): (&BufferId, &Vec<u8>)| {
@@ -278,14 +327,7 @@ fn run_device(
     inputs: &[Vec<u8>],
 ) -> Vec<Vec<u8>> {
     let mut contents = buffers(launch, inputs);
-    let by_id: Vec<BufferId> = contents
-        .iter()
-        .map(|data| {
-            let id = device.alloc(data.len()).expect("alloc");
-            device.write(id, 0, data).expect("write");
-            id
-        })
-        .collect();
+    let by_id: Vec<BufferId> = contents.iter().map(|data| filled(device, data)).collect();
     let order = launch.args.iter().filter_map(|arg| match arg {
         Arg::Buffer(id) => Some(id.0 as usize),
         Arg::U32(_) => None,
