@@ -97,6 +97,7 @@ struct Unit {
     jobs_failed: u64,
     busy_us: u64,
     last_error: Option<String>,
+    chains_refused: usize,
 }
 
 /// A job on its way to a device.
@@ -378,7 +379,9 @@ impl Shared {
             Some(refusal) => Err(Failure::Refused(refusal)),
             None => self.attempt(index, &work, key, start, scratch),
         };
+        let refusals = self.devices[index].refusals();
         let mut state = self.state();
+        state.units[index].refused(&refusals);
         if let Some(key) = key {
             state.histories.done(key);
         }
@@ -507,6 +510,14 @@ impl Unit {
         }
     }
 
+    /// Chains that did not build: the device does their work all the same.
+    fn refused(&mut self, refusals: &[hw::Error]) {
+        if refusals.len() > self.chains_refused {
+            self.last_error = refusals.last().map(hw::Error::to_string);
+        }
+        self.chains_refused = refusals.len();
+    }
+
     fn quarantined(&self, now: Instant) -> Duration {
         self.quarantined_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
     }
@@ -546,6 +557,7 @@ impl Unit {
             jobs_failed: self.jobs_failed,
             busy_us: self.busy_us,
             last_error: self.last_error.clone(),
+            chains_refused: self.chains_refused,
         }
     }
 }

@@ -426,3 +426,18 @@ fn where_every_device_lacks_a_kernel_the_error_names_it() {
     let error = runs(&engine, "gray | half").unwrap_err().to_string();
     assert!(error.contains("xrt0 has no kernel half_size"), "{error}");
 }
+
+#[test]
+fn chains_that_a_device_refuses_are_told_of() {
+    let refusal = hw::Error::Build {
+        device: "opencl0".to_string(),
+        kernel: "chain_1".to_string(),
+        log: "no such function".to_string(),
+    };
+    let mut unit = Unit::default();
+    unit.refused(std::slice::from_ref(&refusal));
+    let status = unit.status(cpu().info(), true, Instant::now());
+    assert_eq!(status.chains_refused, 1);
+    assert!(status.last_error.unwrap().contains("chain_1 does not build: no such function"));
+    assert_eq!((status.jobs_failed, status.quarantined_ms), (0, 0), "it works all the same");
+}
