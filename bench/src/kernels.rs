@@ -4,6 +4,8 @@
 //! those that must be read and written once; GB/s are set beside a plain copy of 64 MiB measured
 //! in the same run, which no cache holds.
 
+mod bound;
+mod chains;
 mod html;
 mod opencv;
 
@@ -99,6 +101,9 @@ pub struct Report {
     pub rows: Vec<Row>,
     /// Whole operations beside OpenCV's on one thread, where OpenCV is there.
     pub operations: Vec<opencv::OpRow>,
+    /// Pipelines as chains beside their launches one by one, on devices that compile.
+    #[serde(default)]
+    pub chains: Vec<chains::ChainRow>,
 }
 
 /// One kernel on one device at one size.
@@ -160,10 +165,11 @@ pub fn run(options: &Options) -> Result<Report, Error> {
             }
         }
     }
+    let chains = chains::compare(&devices, &options.sizes, budget)?;
     let operations = operations(options, budget);
     let devices = devices.iter().map(|d| (d.info().id.clone(), d.info().name.clone())).collect();
     let cpu_threads = config.cpu_threads;
-    let report = Report { devices, cpu_threads, memory_gb_per_s, rows, operations };
+    let report = Report { devices, cpu_threads, memory_gb_per_s, rows, operations, chains };
     if let Some(path) = &options.html {
         std::fs::write(path, html::page(&report)).map_err(|error| Error::Write {
             path: path.display().to_string(),
@@ -208,13 +214,17 @@ pub fn table(report: &Report) -> String {
         report.devices.iter().map(|(id, name)| format!("{id}: {name}")).collect();
     format!(
         "{}\n{table}\nmemory: share of a copy of 64 MiB ({:.1} GB/s on {} threads), more where a \
-         cache holds the frame;\nreference: times faster than the exact reference on one thread{}",
+         cache holds the frame;\nreference: times faster than the exact reference on one thread{}{}",
         devices.join("\n"),
         report.memory_gb_per_s,
         report.cpu_threads,
         match report.operations.is_empty() {
             true => String::new(),
             false => format!("\n\n{}", opencv::table(&report.operations)),
+        },
+        match report.chains.is_empty() {
+            true => String::new(),
+            false => format!("\n\n{}", chains::table(&report.chains)),
         },
     )
 }
