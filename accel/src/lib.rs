@@ -16,6 +16,7 @@ mod history;
 mod jfif;
 mod pipeline;
 pub mod plan;
+mod plans;
 mod queue;
 pub mod schedule;
 pub mod share;

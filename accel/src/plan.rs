@@ -525,7 +525,8 @@ fn nv12(picture: Picture) -> Nv12 {
     Nv12::tight(picture.shape.width, picture.shape.height)
 }
 
-fn signature(pipeline: &Pipeline, shape: Shape) -> u64 {
+/// What tells plans apart; see [`Plan::signature`].
+pub(crate) fn signature(pipeline: &Pipeline, shape: Shape) -> u64 {
     let mut hasher = DefaultHasher::new();
     (pipeline, shape).hash(&mut hasher);
     hasher.finish()
