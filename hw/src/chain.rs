@@ -142,8 +142,8 @@ impl<F> Ready<F> {
     }
 
     /// The function of a kernel that was loaded; `None` where the compiler refused it.
-    pub(crate) fn function(&self, kernel: &Written) -> Option<&F> {
-        self.known.get(&kernel.name)?.built.as_ref().ok()
+    pub(crate) fn function(&mut self, kernel: &Written) -> Option<&mut F> {
+        self.known.get_mut(&kernel.name)?.built.as_mut().ok()
     }
 
     fn make_room(&mut self) {

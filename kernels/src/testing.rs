@@ -2,6 +2,7 @@
 //! shapes, with poisoned outputs and guard bands.
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use hw::{Arg, BufferId, Command, Config, CpuArgs, Device, Launch, Param};
@@ -17,20 +18,31 @@ const POISON: u8 = 0xA5;
 /// The most bytes of a launch that the interpreter of PTX is given: it is slow.
 const PTX_BYTES_MAX: usize = 1 << 17;
 
-/// The devices that forms are checked on: native with one thread and with three, OpenCL, the CUDA
-/// form in an interpreter, and an emulated FPGA card, which has some of them.
+/// The devices that forms are checked on: native with one thread and with three, OpenCL with groups
+/// of one size and of sizes by turns, and an emulated FPGA card, which has some of them.
 static DEVICES: LazyLock<Vec<Arc<dyn Device>>> = LazyLock::new(|| {
     let one = Config { cpu_threads: 1, opencl: false, ..Config::default() };
     let all = Config { cpu_threads: 3, ..Config::default() };
+    let large = Config { group_size: Some(64), ..Config::default() };
     let mut devices: Vec<_> = hw::discover(&one).into_iter().chain(hw::discover(&all)).collect();
     if devices.len() == 2 {
         eprintln!("skipped: no OpenCL device");
     }
-    let interpreter = hw::ptx::device_for_tests(env!("CARGO_MANIFEST_DIR"));
-    devices.extend(interpreter.map(|device| Arc::new(device) as Arc<dyn Device>));
+    let large = hw::opencl::discover(&large).into_iter();
+    devices.extend(large.map(|device| Arc::new(device) as Arc<dyn Device>));
     devices.extend(crate::hls::tests::device().map(|card| Arc::new(card) as Arc<dyn Device>));
     devices
 });
+
+/// The CUDA form in an interpreter, with blocks of each size that GPUs choose from.
+static INTERPRETERS: LazyLock<Vec<Arc<dyn Device>>> = LazyLock::new(|| {
+    let folder = env!("CARGO_MANIFEST_DIR");
+    let sized = hw::cuda::GROUP_SIZES.iter().map(|size| hw::ptx::device_for_tests(folder, *size));
+    sized.flatten().map(|device| Arc::new(device) as Arc<dyn Device>).collect()
+});
+
+/// Which interpreter is next.
+static TURN: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
     static UNIT_MAX: Cell<Unit> = const { Cell::new(Unit::Vbmi) };
@@ -60,16 +72,16 @@ fn with_each_unit(device: &dyn Device, check: impl Fn()) {
     }
 }
 
-/// The devices that have these kernels, for launches over so many bytes.
+/// The devices that have these kernels, for launches over so many bytes: of the interpreters one
+/// by turns, as they are slow, and none where that is too much.
 fn devices<'a>(
     launches: &'a [&'a Launch],
     bytes: usize,
 ) -> impl Iterator<Item = &'a Arc<dyn Device>> {
-    let is_slow = |device: &Arc<dyn Device>| device.info().kind == hw::Kind::Ptx;
     let runs = |device: &Arc<dyn Device>| launches.iter().all(|l| device.info().runs(l.kernel));
-    DEVICES
-        .iter()
-        .filter(move |device| runs(device) && (bytes <= PTX_BYTES_MAX || !is_slow(device)))
+    let turn = TURN.fetch_add(1, Ordering::Relaxed) % INTERPRETERS.len().max(1);
+    let interpreter = INTERPRETERS.get(turn).filter(|_| bytes <= PTX_BYTES_MAX);
+    DEVICES.iter().filter(move |device| runs(device)).chain(interpreter)
 }
 
 /// Runs `check` on a few hundred random cases; a failure prints the case and how to repeat it.

@@ -66,7 +66,7 @@ fn every_device_gives_the_same_bits() {
     if devices.len() == 1 {
         eprintln!("skipped: no OpenCL device");
     }
-    let interpreter = hw::ptx::device_for_tests(env!("CARGO_MANIFEST_DIR"));
+    let interpreter = hw::ptx::device_for_tests(env!("CARGO_MANIFEST_DIR"), hw::cuda::GROUP_SIZE);
     devices.extend(interpreter.map(|device| Arc::new(device) as Arc<dyn Device>));
     devices.extend(card::device("").map(|card| Arc::new(card) as Arc<dyn Device>));
     let expected = run_road(&engine(vec![cpu()]), 3);

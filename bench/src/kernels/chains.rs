@@ -133,8 +133,7 @@ fn medians(device: &dyn Device, runs: &[Bound], budget: Duration) -> hw::Result<
         device.finish()?;
         Ok(before.elapsed().as_nanos() as f64 / 1000.0)
     };
-    // The first of each compiles.
-    runs.iter().try_for_each(|run| once(run).map(drop))?;
+    runs.iter().try_for_each(|run| super::tuned(device, || once(run).map(drop)))?;
     let (start, mut times) = (Instant::now(), [Vec::new(), Vec::new()]);
     let count = |times: &[Vec<f64>; 2]| times[0].len();
     while count(&times) < RUNS_MIN || (start.elapsed() < budget && count(&times) < RUNS_MAX) {

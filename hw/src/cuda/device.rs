@@ -1,17 +1,20 @@
 //! A device that runs the CUDA form of kernels, over any [`Driver`].
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::compile::compile;
 use super::driver::{Driver, Shape, Value};
-use super::{GROUP_SIZE, whole};
+use super::whole;
+use crate::Config;
 use crate::chain::{Chain, Ready};
 use crate::command::{Arg, BufferId, Command, Grid, Kernel, Launch, Param};
 use crate::device::{
     Device, DeviceInfo, Error, Result, check_distinct, check_pending, check_range,
 };
 use crate::pool::{Held, Pool};
+use crate::tuning::{Kept, Trial, Tuner, Variants};
 
 /// One device with its buffers, its kernels and what was handed to it.
 pub struct CudaForms<D: Driver> {
@@ -20,23 +23,29 @@ pub struct CudaForms<D: Driver> {
     state: Mutex<State<D>>,
 }
 
-/// Before and after a command.
-type Events<D> = (<D as Driver>::Event, <D as Driver>::Event);
+/// Before and after a launch or copy, and what its time is for.
+struct Ran<D: Driver> {
+    before: D::Event,
+    after: D::Event,
+    trial: Option<Trial>,
+}
 
 struct State<D: Driver> {
-    kernels: HashMap<&'static str, D::Function>,
-    written: Ready<D::Function>,
-    /// Of each command.
-    pending: Vec<Events<D>>,
+    kernels: HashMap<&'static str, Variants<D::Function>>,
+    written: Ready<Variants<D::Function>>,
+    tuner: Tuner,
+    /// Of each command, each launch or copy.
+    pending: Vec<Vec<Ran<D>>>,
     buffers: Pool<D::Memory>,
 }
 
 impl<D: Driver> CudaForms<D> {
-    /// Freed buffers are kept up to `pool_bytes_max` bytes.
-    pub(crate) fn new(info: DeviceInfo, driver: D, pool_bytes_max: usize) -> Self {
-        let buffers = Pool::new(pool_bytes_max);
+    /// Blocks have one of these sizes, the first unless another suits a kernel better.
+    pub(crate) fn new(info: DeviceInfo, driver: D, sizes: Vec<usize>, config: &Config) -> Self {
+        let buffers = Pool::new(config.pool_bytes_max);
         let (kernels, written) = (HashMap::new(), Ready::new());
-        let state = State { kernels, written, pending: Vec::new(), buffers };
+        let tuner = Tuner::new(sizes, Kept::open(config.cache_dir.clone(), &info));
+        let state = State { kernels, written, tuner, pending: Vec::new(), buffers };
         Self { info, driver, state: Mutex::new(state) }
     }
 
@@ -48,21 +57,30 @@ impl<D: Driver> CudaForms<D> {
         state.buffers.held(&self.info, id)
     }
 
-    fn load(&self, state: &mut State<D>, kernel: &'static Kernel) -> Result<()> {
-        if state.kernels.contains_key(kernel.stem) {
-            return Ok(());
+    /// A kernel, compiled if it is not yet.
+    fn loaded<'a>(
+        &self,
+        state: &'a mut State<D>,
+        kernel: &'static Kernel,
+    ) -> Result<&'a mut Variants<D::Function>> {
+        let State { kernels, tuner, .. } = state;
+        match kernels.entry(kernel.stem) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(place) => {
+                let first = self.build(kernel.stem, kernel.cuda, tuner.first())?;
+                let source = whole(kernel.cuda);
+                Ok(place.insert(Variants::new(tuner, kernel.stem, &source, first)))
+            }
         }
-        let function = self.build(kernel.stem, kernel.cuda)?;
-        state.kernels.insert(kernel.stem, function);
-        Ok(())
     }
 
-    /// The function of this name, for the first target that its text compiles for.
-    fn build(&self, name: &str, text: &str) -> Result<D::Function> {
+    /// The function of this name with blocks of this size, for the first target that its text
+    /// compiles for.
+    fn build(&self, name: &str, text: &str, size: usize) -> Result<D::Function> {
         let source = whole(text);
         let mut log = "no target".to_string();
         for target in self.driver.targets() {
-            match compile(&source, GROUP_SIZE, target) {
+            match compile(&source, size, target) {
                 Ok(code) => return self.driver.load(name, code),
                 Err(complaint) => log = complaint,
             }
@@ -70,47 +88,48 @@ impl<D: Driver> CudaForms<D> {
         Err(Error::Build { device: self.info.id.clone(), kernel: name.to_string(), log })
     }
 
-    fn launch(&self, state: &mut State<D>, launch: &Launch) -> Result<Events<D>> {
+    fn launch(&self, state: &mut State<D>, launch: &Launch) -> Result<Ran<D>> {
         launch
             .check(|id| state.buffers.bytes_of(id))
             .map_err(|detail| self.bad(launch.kernel.stem, detail))?;
-        self.load(state, launch.kernel)?;
+        self.loaded(state, launch.kernel)?;
+        let Launch { kernel, args, grid } = launch;
         let needed: Vec<usize> = launch.needed().map(|(_, bytes)| bytes).collect();
-        let values = self.values(state, launch.kernel.params, &launch.args, &needed)?;
-        self.start(&state.kernels[launch.kernel.stem], launch.grid, &values)
+        let State { kernels, tuner, buffers, .. } = state;
+        let Some(variants) = kernels.get_mut(kernel.stem) else {
+            return Err(self.bad(kernel.stem, "it was not loaded".to_string()));
+        };
+        let values = self.values(buffers, kernel.params, args, &needed)?;
+        let build = |size| self.build(kernel.stem, kernel.cuda, size);
+        let next = variants.next(tuner, kernel.stem, needed.iter().sum(), build);
+        self.start(variants.of(next.0), *grid, &values, next)
     }
 
     /// One kernel, or the launches where the compiler refuses it.
-    fn chain(&self, state: &mut State<D>, chain: &Chain) -> Result<Events<D>> {
+    fn chain(&self, state: &mut State<D>, chain: &Chain) -> Result<Vec<Ran<D>>> {
+        let Chain { launches, kernel, args, grid } = chain;
         chain
             .check(|id| state.buffers.bytes_of(id))
-            .map_err(|detail| self.bad(&chain.kernel.name, detail))?;
+            .map_err(|detail| self.bad(&kernel.name, detail))?;
         if state.written.is_full() {
             // What is dropped may still have to run.
             self.driver.wait()?;
         }
-        let build = || self.build(&chain.kernel.name, &chain.kernel.source);
-        state.written.load(&chain.kernel, build)?;
-        let Some(function) = state.written.function(&chain.kernel) else {
-            return self.one_by_one(state, &chain.launches);
+        let State { written, tuner, buffers, .. } = state;
+        let build = |size| self.build(&kernel.name, &kernel.source, size);
+        written.load(kernel, || {
+            let first = build(tuner.first())?;
+            Ok(Variants::new(tuner, &kernel.name, &whole(&kernel.source), first))
+        })?;
+        let Some(variants) = written.function(kernel) else {
+            return launches.iter().map(|launch| self.launch(state, launch)).collect();
         };
         let needed = chain.needed();
-        let needed = chain.args.iter().filter_map(Arg::buffer).map(|id| needed[&id]);
+        let needed = args.iter().filter_map(Arg::buffer).map(|id| needed[&id]);
         let needed: Vec<usize> = needed.collect();
-        let values = self.values(state, &chain.kernel.params, &chain.args, &needed)?;
-        self.start(function, chain.grid, &values)
-    }
-
-    fn one_by_one<'a>(
-        &self,
-        state: &mut State<D>,
-        launches: impl IntoIterator<Item = &'a Launch>,
-    ) -> Result<Events<D>> {
-        let (before, mut after) = (self.driver.event()?, None);
-        for launch in launches {
-            after = Some(self.launch(state, launch)?.1);
-        }
-        Ok((before, after.map_or_else(|| self.driver.event(), Ok)?))
+        let values = self.values(buffers, &kernel.params, args, &needed)?;
+        let next = variants.next(tuner, &kernel.name, needed.iter().sum(), build);
+        Ok(vec![self.start(variants.of(next.0), *grid, &values, next)?])
     }
 
     fn bad(&self, kernel: &str, detail: String) -> Error {
@@ -122,21 +141,22 @@ impl<D: Driver> CudaForms<D> {
         function: &D::Function,
         grid: Grid,
         values: &[Value<'_, D::Memory>],
-    ) -> Result<Events<D>> {
+        (size, trial): (usize, Option<Trial>),
+    ) -> Result<Ran<D>> {
         let shape = Shape {
-            blocks: (grid.items(GROUP_SIZE) / GROUP_SIZE) as u32,
-            threads: GROUP_SIZE as u32,
+            blocks: (grid.items(size) / size) as u32,
+            threads: size as u32,
             shared_bytes: 0,
         };
         let before = self.driver.event()?;
         self.driver.launch(function, shape, values)?;
-        Ok((before, self.driver.event()?))
+        Ok(Ran { before, after: self.driver.event()?, trial })
     }
 
     /// Arguments that were checked. `needed` are the bytes that each buffer among them must have.
     fn values<'a>(
         &self,
-        state: &'a State<D>,
+        buffers: &'a Pool<D::Memory>,
         params: &[Param],
         args: &[Arg],
         needed: &[usize],
@@ -145,7 +165,7 @@ impl<D: Driver> CudaForms<D> {
         let value = |(arg, param): (&Arg, _)| match arg {
             Arg::U32(value) => Ok(Value::U32(*value)),
             Arg::Buffer(id) => {
-                let held = self.held(state, *id)?;
+                let held = buffers.held(&self.info, *id)?;
                 let bytes = needed.next().unwrap_or(held.bytes);
                 Ok(Value::Memory { memory: &held.memory, bytes, param })
             }
@@ -159,7 +179,7 @@ impl<D: Driver> CudaForms<D> {
         from: BufferId,
         to: BufferId,
         bytes: usize,
-    ) -> Result<Events<D>> {
+    ) -> Result<Ran<D>> {
         check_distinct(&self.info, from, to)?;
         check_range(&self.info, from, self.held(state, from)?.bytes, 0, bytes)?;
         check_range(&self.info, to, self.held(state, to)?.bytes, 0, bytes)?;
@@ -172,7 +192,7 @@ impl<D: Driver> CudaForms<D> {
             state.buffers.put_back(to, target);
             copied?;
         }
-        Ok((before, self.driver.event()?))
+        Ok(Ran { before, after: self.driver.event()?, trial: None })
     }
 }
 
@@ -212,20 +232,24 @@ impl<D: Driver> Device for CudaForms<D> {
 
     fn prepare(&self, kernels: &[&'static Kernel]) -> Result<()> {
         let mut state = self.state();
-        kernels.iter().try_for_each(|kernel| self.load(&mut state, kernel))
+        kernels.iter().try_for_each(|kernel| self.loaded(&mut state, kernel).map(drop))
     }
 
     fn run(&self, commands: &[Command]) -> Result<()> {
         let mut state = self.state();
         check_pending(&self.info, state.pending.len() + commands.len())?;
         for command in commands {
-            let events = match command {
-                Command::Launch(launch) => self.launch(&mut state, launch)?,
-                Command::Pair { first, second } => self.one_by_one(&mut state, [first, second])?,
+            let ran = match command {
+                Command::Launch(_) | Command::Pair { .. } => {
+                    let launches = command.launches();
+                    launches.map(|launch| self.launch(&mut state, launch)).collect::<Result<_>>()?
+                }
                 Command::Chain(chain) => self.chain(&mut state, chain)?,
-                Command::Copy { from, to, bytes } => self.copy(&mut state, *from, *to, *bytes)?,
+                Command::Copy { from, to, bytes } => {
+                    vec![self.copy(&mut state, *from, *to, *bytes)?]
+                }
             };
-            state.pending.push(events);
+            state.pending.push(ran);
         }
         Ok(())
     }
@@ -233,8 +257,16 @@ impl<D: Driver> Device for CudaForms<D> {
     fn finish(&self) -> Result<Vec<u64>> {
         let mut state = self.state();
         self.driver.wait()?;
-        let events = std::mem::take(&mut state.pending);
-        events.iter().map(|(before, after)| self.driver.time_ns(before, after)).collect()
+        let commands = std::mem::take(&mut state.pending);
+        let tuner = &mut state.tuner;
+        let mut time_ns = |ran: &Ran<D>| -> Result<u64> {
+            let took_ns = self.driver.time_ns(&ran.before, &ran.after)?;
+            ran.trial.iter().for_each(|trial| tuner.learn(trial, took_ns));
+            Ok(took_ns)
+        };
+        let times = commands.iter().map(|ran| ran.iter().map(&mut time_ns).sum()).collect();
+        state.tuner.rest();
+        times
     }
 
     fn refusals(&self) -> Vec<Error> {

@@ -18,7 +18,7 @@ static DEVICES: LazyLock<Vec<Arc<dyn Device>>> = LazyLock::new(|| {
     if devices.len() == 1 {
         eprintln!("skipped: no OpenCL device");
     }
-    let interpreter = hw::ptx::device_for_tests(env!("CARGO_MANIFEST_DIR"));
+    let interpreter = hw::ptx::device_for_tests(env!("CARGO_MANIFEST_DIR"), hw::cuda::GROUP_SIZE);
     devices.extend(interpreter.map(|device| Arc::new(device) as Arc<dyn Device>));
     devices
 });
