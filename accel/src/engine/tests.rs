@@ -92,14 +92,15 @@ fn steps_and_times_are_reported() {
 
 #[test]
 fn a_failing_device_is_set_aside_and_the_job_runs_elsewhere() {
-    let bad = faulty(Fault::Run(2));
+    // The second run of the first job there.
+    let bad = faulty(Fault::Run(1));
     let engine = engine(vec![bad.clone(), cpu()]);
     let expected = run_road(&EdgeAccelerate::start_with(vec![cpu()], Prefer::Fastest).unwrap(), 4);
     let outputs: Vec<_> = (0..4).map(|n| block_on(engine.run(job(n))).unwrap()).collect();
     let failed = engine.devices().remove(0);
     assert_eq!(failed.jobs_failed, 1);
     assert!(failed.last_error.unwrap().contains("as the test wants"));
-    assert!(outputs.iter().any(|o| o.device == "cpu0") && bad.runs() > 2);
+    assert!(outputs.iter().any(|o| o.device == "cpu0") && bad.runs() > 1);
     for (output, expected) in outputs.iter().zip(&expected) {
         assert!(output.values == *expected, "the history moved along with the job");
     }
