@@ -111,6 +111,9 @@ static POINTWISE: [&[pointwise::Pointwise]; 8] = [
     stamp::POINTWISE,
 ];
 
+/// The kernels that chains may end in, by stems.
+static READERS: [&[pointwise::Reader]; 2] = [half::READERS, edges::READERS];
+
 /// Every kernel with its reference.
 pub fn entries() -> impl Iterator<Item = &'static Entry> {
     STEMS.iter().flat_map(|stem| stem.entries)

@@ -12,6 +12,24 @@ pub struct Pointwise {
     pub of: fn(&[u32]) -> Option<Work>,
 }
 
+/// A kernel that reads a plane by `AT(x, y)`: what makes the plane may as well be a function.
+pub struct Reader {
+    pub kernel: &'static Kernel,
+    /// What a launch with these integers reads so; `None` where it is not a plane of samples.
+    pub of: fn(&[u32]) -> Option<Reading>,
+}
+
+/// A plane that is read from `(0, 0)` to the last place of an area.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    /// By its number among the kernel's.
+    pub buffer: usize,
+    pub track: Track,
+    pub area: Area,
+    /// How often each sample is read.
+    pub times: u32,
+}
+
 /// What a launch does. All its samples are read before any is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Work {
@@ -173,15 +191,21 @@ impl Assign {
     }
 }
 
-/// The text of a function in a source: from its `FN` to the brace at the start of a line.
+/// The text of a function in a source, from its `FN` or `KERNEL` to the brace at the start of a line.
 pub(crate) fn function_text<'a>(source: &'a str, name: &str) -> Option<&'a str> {
     let named = format!(" {name}(");
-    let start = source.match_indices("FN ").map(|(at, _)| at).find(|at| {
-        let head = source[*at..].split('\n').next().unwrap_or_default();
-        (*at == 0 || source[..*at].ends_with('\n')) && head.contains(&named)
-    })?;
-    let end = source[start..].find("\n}\n")?;
-    Some(&source[start..start + end + 3])
+    let is_head = |line: &str| {
+        (line.starts_with("FN ") || line.starts_with("KERNEL ")) && line.contains(&named)
+    };
+    let mut start = 0;
+    for line in source.split_inclusive('\n') {
+        if is_head(line) {
+            let end = source[start..].find("\n}\n")?;
+            return Some(&source[start..start + end + 3]);
+        }
+        start += line.len();
+    }
+    None
 }
 
 #[cfg(test)]

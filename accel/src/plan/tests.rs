@@ -41,7 +41,7 @@ fn the_road_shares_uploads_and_grids() {
     let plan = plan(&road, shape(64, 48)).unwrap();
     let expected = [
         "up 4608",
-        "gray half_size absdiff+threshold score",
+        "gray+half_size absdiff+threshold score",
         "down 16",
         "score",
         "boxes",

@@ -41,6 +41,21 @@ const ROADS: &[Road] = &[
         ops: &[r#""op": "gray""#, r#""op": "threshold""#],
     },
     Road {
+        name: "gray, half",
+        format: PixelFormat::Nv12,
+        ops: &[r#""op": "gray""#, r#""op": "half""#],
+    },
+    Road {
+        name: "gray, sobel",
+        format: PixelFormat::Nv12,
+        ops: &[r#""op": "gray""#, r#""op": "sobel""#],
+    },
+    Road {
+        name: "rgb, gray, sobel",
+        format: PixelFormat::Nv12,
+        ops: &[r#""op": "convert", "to": "rgb24""#, r#""op": "gray""#, r#""op": "sobel""#],
+    },
+    Road {
         name: "mix, levels, absdiff, threshold",
         format: PixelFormat::Gray8,
         ops: &[

@@ -8,7 +8,10 @@ use crate::pointwise::function_text;
 use crate::rearrange::{Lane, Map};
 use crate::stem::launch;
 use crate::testing::{check_commands, noise};
-use crate::{Dice, Plane, absdiff, convert, gray, levels, mix, morph, rearrange, stamp, threshold};
+use crate::{
+    Dice, Plane, absdiff, convert, edges, gray, half, levels, mix, morph, rearrange, stamp,
+    threshold,
+};
 
 fn id(number: u64) -> BufferId {
     BufferId(number)
@@ -165,6 +168,52 @@ fn colours_go_through_registers() {
 }
 
 #[test]
+fn a_plane_that_is_only_looked_at_is_never_written() {
+    let (plane, rows) = (Plane::tight(16, 16), hw::Grid::Rows(16));
+    let gray = gray::command(id(0), plane, id(1), 16, true);
+    let sobel = |from, to| launch(&edges::SOBEL, &[from, to].map(id), &[16; 4], rows);
+    let of = |commands: &[Command], live: &[u64]| -> Vec<Vec<usize>> {
+        fused(commands, live).into_iter().map(|fused| fused.of).collect()
+    };
+    let all = fused(&[gray.clone(), sobel(1, 2)], &[2]);
+    assert_eq!(all.len(), 1);
+    let buffers: Vec<BufferId> = chain(&all[0]).args.iter().filter_map(Arg::buffer).collect();
+    assert_eq!(buffers, [0, 2].map(id));
+    let half = half::command(id(1), plane, id(2), 8);
+    assert_eq!(of(&[gray.clone(), half.clone()], &[2]), [[0, 1]]);
+    // Somebody else reads it; it is written where the others still read; it is not all of it.
+    assert_eq!(of(&[gray.clone(), sobel(1, 2)], &[1, 2]), [[0], [1]]);
+    assert_eq!(of(&[gray.clone(), sobel(1, 2), half], &[2]), [vec![0], vec![1], vec![2]]);
+    assert_eq!(of(&[gray.clone(), sobel(1, 0)], &[0]), [[0], [1]]);
+    let small = gray::command(id(0), Plane::tight(16, 15), id(1), 16, true);
+    assert_eq!(of(&[small, sobel(1, 2)], &[2]), [[0], [1]]);
+    // A filter whose factors the others write.
+    let [factors, picture] = [[1, 5, 2], [5, 1, 2]].map(|buffers: [u64; 3]| {
+        let scalars = [16, 16, 1, 0, 16, 16, 3, 4, 0, 0];
+        launch(&edges::FILTER, &buffers.map(id), &scalars, rows)
+    });
+    assert_eq!(of(&[gray.clone(), factors], &[2]), [[0], [1]]);
+    assert_eq!(of(&[gray.clone(), picture], &[2]), [[0, 1]]);
+    // Nothing joins behind it.
+    let mask = threshold::command(id(2), plane, id(3), 16, 9);
+    assert_eq!(of(&[gray, sobel(1, 2), mask], &[3]), [vec![0, 1], vec![2]]);
+}
+
+#[test]
+fn what_is_made_again_too_often_is_made_once() {
+    let (plane, rows) = (Plane::tight(16, 16), hw::Grid::Rows(16));
+    for (count, expected) in [(4, 1), (5, 2)] {
+        let thresholds = (0..count).map(|i| threshold::command(id(i), plane, id(i + 1), 16, 9));
+        let mut commands: Vec<Command> = thresholds.collect();
+        commands.push(launch(&edges::SOBEL, &[count, 20].map(id), &[16; 4], rows));
+        assert_eq!(fused(&commands, &[20]).len(), expected, "{count} thresholds");
+        let last = half::command(id(count), plane, id(20), 8);
+        *commands.last_mut().unwrap() = last;
+        assert_eq!(fused(&commands, &[20]).len(), 1, "each sample once");
+    }
+}
+
+#[test]
 fn functions_of_sources_have_one_meaning_each() {
     let mut known = HashSet::new();
     for kernel in crate::POINTWISE.iter().flat_map(|list| list.iter()).map(|p| p.kernel) {
@@ -205,11 +254,16 @@ struct Program {
     width: u32,
     height: u32,
     dice: Dice,
+    /// What was written last, and is mostly read next.
+    last: BufferId,
+    /// The next buffer that nothing has used, where each launch has one to write.
+    fresh: Option<u64>,
 }
 
 /// Buffers that launches read and write; one more is only read, and may be the first of them.
 const POOL: u32 = 5;
 const TABLE: u64 = POOL as u64 + 1;
+const FRESH_MAX: u64 = 16;
 
 impl Program {
     fn buffer(&mut self) -> BufferId {
@@ -217,10 +271,18 @@ impl Program {
     }
 
     fn two(&mut self) -> [BufferId; 2] {
-        let (to, mut from) = (self.buffer(), self.dice.below(POOL + 1));
+        let (mut to, mut from) = (self.buffer(), self.dice.below(POOL + 1));
+        if let Some(fresh) = &mut self.fresh {
+            to = BufferId(*fresh);
+            *fresh += 1;
+        }
+        if self.dice.below(6) > 0 {
+            from = self.last.0 as u32;
+        }
         while u64::from(from) == to.0 || from == POOL && to.0 == 0 {
             from = self.dice.below(POOL + 1);
         }
+        self.last = to;
         [BufferId(u64::from(from)), to]
     }
 
@@ -237,7 +299,7 @@ impl Program {
         let dst_stride = self.stride(width);
         let rows = hw::Grid::Rows(height as usize);
         let channels = self.dice.pick(&[1, 1, 3]);
-        match self.dice.below(16) {
+        match self.dice.below(18) {
             0 | 1 | 13 => {
                 let other = self.buffer();
                 let other = if other == to { from } else { other };
@@ -275,11 +337,27 @@ impl Program {
             }
             9 => self.yuv_rgb(from, to),
             10 => self.rearranged(from, to, channels),
-            11 => {
-                let scalars = [width, height, stride, dst_stride, 1, self.dice.below(2)];
-                launch(&morph::ACROSS, &[from, to], &scalars, rows)
-            }
+            11 | 16 | 17 => self.around(from, to, [stride, dst_stride]),
             _ => Command::Copy { from, to, bytes: (width * height) as usize },
+        }
+    }
+
+    /// A kernel that looks around.
+    fn around(&mut self, from: BufferId, to: BufferId, [stride, dst_stride]: [u32; 2]) -> Command {
+        let (width, height) = (self.width, self.height);
+        let rows = hw::Grid::Rows(height as usize);
+        let sizes = [width, height, stride, dst_stride];
+        match self.dice.below(4) {
+            0 => {
+                let more = [1, self.dice.below(2)];
+                launch(&morph::ACROSS, &[from, to], &[&sizes[..], &more].concat(), rows)
+            }
+            1 => half::command(from, Plane { width, height, stride }, to, dst_stride),
+            2 => launch(&edges::SOBEL, &[from, to], &sizes, rows),
+            _ => {
+                let scalars = [width, height, 1, 0, stride, dst_stride, 3, 4, 5, 1];
+                launch(&edges::FILTER, &[BufferId(TABLE), from, to], &scalars, rows)
+            }
         }
     }
 
@@ -340,7 +418,7 @@ impl Program {
 /// Random programs as chains leave on every device what their launches leave one by one.
 #[test]
 fn chains_give_the_bits_of_their_launches() {
-    let (mut launches, mut chained, mut names) = (0, 0, HashSet::new());
+    let (mut launches, mut chained, mut ended, mut names) = (0, 0, 0, HashSet::new());
     for seed in 0..SEEDS {
         let mut dice = Dice::new(seed + 1000);
         let (width, height) = match seed {
@@ -353,10 +431,15 @@ fn chains_give_the_bits_of_their_launches() {
             _ => (1 + dice.below(40), 1 + dice.below(12)),
         };
         let count = 3 + dice.below(11);
-        let mut program = Program { width, height, dice };
-        let commands: Vec<Command> = (0..count).map(|_| program.command()).collect();
+        let fresh = (seed % 2 == 1).then_some(TABLE + 1);
+        let mut program = Program { width, height, dice, last: BufferId(0), fresh };
+        let mut commands: Vec<Command> = (0..count).map(|_| program.command()).collect();
+        let (from, to) = (program.last, BufferId(TABLE + FRESH_MAX));
+        commands.push(program.around(from, to, [width, width]));
         let mut dice = program.dice;
-        let live: Vec<u64> = (0..u64::from(POOL)).filter(|_| dice.below(2) == 1).collect();
+        let live =
+            (0..TABLE + FRESH_MAX).filter(|_| dice.below(if seed % 2 == 1 { 9 } else { 3 }) == 0);
+        let live: Vec<u64> = live.chain([to.0]).collect();
         let is_read_after = &|buffer: BufferId| live.contains(&buffer.0);
         let name =
             &|buffer: BufferId| if buffer.0 == u64::from(POOL) { BufferId(0) } else { buffer };
@@ -367,6 +450,7 @@ fn chains_give_the_bits_of_their_launches() {
         for fused in &all {
             if let Command::Chain(chain) = &fused.command {
                 chained += chain.launches.len();
+                ended += usize::from(chain.kernel.source.contains("#define AT"));
                 names.insert(chain.kernel.name.clone());
             }
         }
@@ -374,14 +458,14 @@ fn chains_give_the_bits_of_their_launches() {
         let all: Vec<Command> = all.into_iter().map(|fused| fused.command).collect();
         let bytes = 8 + ((4 * width + 8) * height) as usize + 64;
         let contents: Vec<Vec<u8>> =
-            (0..=TABLE).map(|n| noise(seed * 100 + n, bytes.max(512))).collect();
+            (0..=TABLE + FRESH_MAX).map(|n| noise(seed * 100 + n, bytes.max(512))).collect();
         println!("seed {seed}: {width} x {height}, {} of {}", all.len(), commands.len());
         for binding in [None, Some((u64::from(POOL), 0))] {
             check_commands(&commands, &all, &contents, binding, &live);
         }
     }
-    println!("{chained} of {launches} launches in {} kernels", names.len());
-    assert!(2 * chained > launches, "{chained} of {launches}");
+    println!("{chained} of {launches} launches, {ended} ends, {} kernels", names.len());
+    assert!(3 * chained > launches && ended > 4, "{chained} of {launches}, {ended} ends");
 }
 
 const SEEDS: u64 = 30;

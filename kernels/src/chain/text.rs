@@ -3,13 +3,12 @@
 //! One group per row; every integer of the launches is an argument, so that chains which differ in
 //! sizes or levels are one kernel. Steps between bytes and which row is halved stand in the text.
 
-use std::fmt::Write;
 use std::sync::Arc;
 
-use hw::{Arg, BufferId, Chain, Grid, Launch, Param, Written};
+use hw::{Arg, BufferId, Chain, Grid, Kernel, Launch, Param, Written};
 
-use super::wiring::{Input, Made, Spot, Wiring};
-use super::{BUFFERS_MAX, SCALARS_MAX};
+use super::wiring::{Input, Made, Spot, Value, Wiring};
+use super::{BUFFERS_MAX, End, SCALARS_MAX};
 use crate::pointwise::{Area, Track, function_text};
 
 /// Bytes of a row that is cut from a flat area.
@@ -58,15 +57,54 @@ pub(super) fn pointers(spots: &[Spot]) -> Vec<Pointer> {
 /// The chain of launches over an area. The wiring fits and writes something.
 pub(super) fn chain(wiring: &Wiring, area: Area, launches: Vec<Launch>) -> Chain {
     let (rows, count) = rows(area);
-    let mut page = Page::new(wiring, area);
+    let mut page = Page::new(&wiring.values, &wiring.stores, area);
     page.numbers.extend(rows);
     page.rows();
     page.values();
     page.stores();
     let (params, args) = page.params();
-    let text = page.text(&params);
+    let (list, head, body) = (page.list(), &page.head, &page.body);
+    // The first three numbers: width, height, width of the last row.
+    let text = format!(
+        "{}KERNEL void @({list})\n{{\n    uint y = ROW;\n    if (y >= n1)\n        return;\n\
+         {head}    uint count = y + 1 == n1 ? n2 : n0;\n    COLUMNS(x, count) {{\n{body}    \
+         }}\n}}\n",
+        page.functions()
+    );
     let kernel = Arc::new(Written::new(params, &text));
     Chain { launches, kernel, args, grid: Grid::Rows(count as usize) }
+}
+
+/// The same where the last launch has its plane made by the others.
+pub(super) fn ending(wiring: &Wiring, area: Area, end: &End<'_>, launches: Vec<Launch>) -> Chain {
+    let mut page = Page::new(&wiring.values, &[], area);
+    page.rows();
+    page.values();
+    let (given, given_args) = page.params();
+    let (list, names, head, body) = (page.list(), page.names(), &page.head, &page.body);
+    let value = wiring.stores.first().map_or(0, |(_, value)| *value);
+    let Kernel { stem, opencl, .. } = end.launch.kernel;
+    let own = function_text(opencl, stem).unwrap_or_default();
+    let own = own.replacen(&format!(" {stem}("), " @(", 1);
+    let text = format!(
+        "{}FN uchar @_at({list}, uint x, uint y)\n{{\n{head}{body}    return v{value};\n}}\n\
+         #undef PLANE\n#undef AT\n#define PLANE {list}\n#define AT(x, y) @_at({names}, x, y)\n\
+         {own}",
+        page.functions()
+    );
+    let (mut params, mut args, mut buffers) = (Vec::new(), Vec::new(), 0);
+    for (param, arg) in end.launch.kernel.params.iter().zip(&end.launch.args) {
+        if arg.buffer().is_some() && buffers == end.number {
+            params.extend(&given);
+            args.extend(&given_args);
+        } else {
+            params.push(*param);
+            args.push(*arg);
+        }
+        buffers += usize::from(arg.buffer().is_some());
+    }
+    let kernel = Arc::new(Written::new(params, &text));
+    Chain { launches, kernel, args, grid: end.launch.grid }
 }
 
 /// Width, height and the width of the last row; and how many rows there are.
@@ -81,7 +119,8 @@ fn rows(area: Area) -> ([u32; AREA_SCALARS], u32) {
 
 /// A kernel that is being written.
 struct Page<'a> {
-    wiring: &'a Wiring,
+    made: &'a [Made],
+    stores: &'a [(Spot, Value)],
     is_flat: bool,
     buffers: Vec<BufferId>,
     pointers: Vec<Pointer>,
@@ -95,9 +134,9 @@ struct Page<'a> {
 }
 
 impl<'a> Page<'a> {
-    fn new(wiring: &'a Wiring, area: Area) -> Self {
+    fn new(made: &'a [Made], stores: &'a [(Spot, Value)], area: Area) -> Self {
         let (mut spots, mut tables) = (Vec::new(), Vec::new());
-        for made in &wiring.values {
+        for made in made {
             match made {
                 Made::Load(spot) => spots.push(*spot),
                 Made::Call { operands, .. } => {
@@ -108,7 +147,7 @@ impl<'a> Page<'a> {
                 }
             }
         }
-        spots.extend(wiring.stores.iter().map(|(spot, _)| *spot));
+        spots.extend(stores.iter().map(|(spot, _)| *spot));
         let mut buffers: Vec<BufferId> = Vec::new();
         for buffer in spots.iter().map(|spot| spot.buffer).chain(tables) {
             if !buffers.contains(&buffer) {
@@ -116,7 +155,8 @@ impl<'a> Page<'a> {
             }
         }
         Self {
-            wiring,
+            made,
+            stores,
             is_flat: area.is_flat,
             buffers,
             pointers: pointers(&spots),
@@ -133,11 +173,11 @@ impl<'a> Page<'a> {
     }
 
     fn is_written(&self, buffer: BufferId) -> bool {
-        self.wiring.stores.iter().any(|(spot, _)| spot.buffer == buffer)
+        self.stores.iter().any(|(spot, _)| spot.buffer == buffer)
     }
 
     fn is_read(&self, buffer: BufferId) -> bool {
-        self.wiring.values.iter().any(|made| match made {
+        self.made.iter().any(|made| match made {
             Made::Load(spot) => spot.buffer == buffer,
             Made::Call { operands, .. } => operands.contains(&Input::Table(buffer)),
         })
@@ -164,7 +204,7 @@ impl<'a> Page<'a> {
     }
 
     fn values(&mut self) {
-        for (number, made) in self.wiring.values.iter().enumerate() {
+        for (number, made) in self.made.iter().enumerate() {
             let value = match made {
                 Made::Load(spot) => self.place(spot),
                 Made::Call { function, source, operands } => {
@@ -187,7 +227,7 @@ impl<'a> Page<'a> {
     }
 
     fn stores(&mut self) {
-        for (spot, value) in &self.wiring.stores {
+        for (spot, value) in self.stores {
             let line = format!("        {} = v{value};\n", self.place(spot));
             self.body.push_str(&line);
         }
@@ -238,33 +278,31 @@ impl<'a> Page<'a> {
         (params, buffers.chain(numbers.into_iter().map(Arg::U32)).collect())
     }
 
-    fn text(&self, params: &[Param]) -> String {
-        let mut text = String::new();
-        for (function, source) in &self.functions {
-            text.push_str(function_text(source, function).unwrap_or_default());
-        }
-        let mut list: Vec<String> = params
-            .iter()
-            .filter_map(|param| match param {
-                Param::In(name) => Some(format!("GLOBAL const uchar *restrict {name}")),
-                Param::Out(name) | Param::InOut(name) => {
-                    Some(format!("GLOBAL uchar *restrict {name}"))
-                }
-                Param::U32(_) => None,
-            })
-            .collect();
-        list.extend((0..self.numbers.len()).map(|number| format!("uint n{number}")));
-        list.extend((0..self.scalars.len()).map(|number| format!("uint s{number}")));
-        let (params, head, body) = (list.join(", "), &self.head, &self.body);
-        // The first three numbers: width, height, width of the last row.
-        let kernel = write!(
-            text,
-            "KERNEL void @({params})\n{{\n    uint y = ROW;\n    if (y >= n1)\n        return;\n\
-             {head}    uint count = y + 1 == n1 ? n2 : n0;\n    COLUMNS(x, count) {{\n{body}    \
-             }}\n}}\n"
-        );
-        kernel.expect("a string takes all text");
-        text
+    /// The functions that are called.
+    fn functions(&self) -> String {
+        let texts = self.functions.iter();
+        texts.map(|(name, source)| function_text(source, name).unwrap_or_default()).collect()
+    }
+
+    /// The parameters as text.
+    fn list(&self) -> String {
+        let buffer = |buffer: &BufferId| {
+            let constant = if self.is_written(*buffer) { "" } else { "const " };
+            format!("GLOBAL {constant}uchar *restrict {}", self.buffer(*buffer))
+        };
+        let numbers = self.number_names().map(|name| format!("uint {name}"));
+        self.buffers.iter().map(buffer).chain(numbers).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Their names.
+    fn names(&self) -> String {
+        let buffers = self.buffers.iter().map(|buffer| self.buffer(*buffer).to_string());
+        buffers.chain(self.number_names()).collect::<Vec<_>>().join(", ")
+    }
+
+    fn number_names(&self) -> impl Iterator<Item = String> {
+        let numbers = (0..self.numbers.len()).map(|number| format!("n{number}"));
+        numbers.chain((0..self.scalars.len()).map(|number| format!("s{number}")))
     }
 }
 

@@ -86,8 +86,8 @@ impl<'a> Member<'a> {
 }
 
 impl Wiring {
-    /// Whether a kernel may take what it needs.
-    pub fn fits(&self) -> bool {
+    /// Whether a kernel may take what it needs, and so many more buffers and integers.
+    pub fn fits(&self, more_buffers: usize, more_scalars: usize) -> bool {
         let mut scalars: Vec<(usize, usize)> = Vec::new();
         let (mut buffers, mut spots): (Vec<BufferId>, Vec<Spot>) = (Vec::new(), Vec::new());
         spots.extend(self.stores.iter().map(|(spot, _)| *spot));
@@ -112,7 +112,7 @@ impl Wiring {
         scalars.dedup();
         let pointers = super::text::pointers(&spots).len();
         let numbers = super::text::AREA_SCALARS + 2 * pointers + scalars.len();
-        buffers.len() <= BUFFERS_MAX && numbers <= SCALARS_MAX
+        buffers.len() + more_buffers <= BUFFERS_MAX && numbers + more_scalars <= SCALARS_MAX
     }
 
     /// Whether there is anything to do at all.

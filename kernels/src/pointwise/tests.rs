@@ -89,5 +89,7 @@ fn functions_are_found_whole() {
     let source = "FN int a(int x)\n{\n    return x;\n}\n\nFN int b_of(int x)\n{\n    { }\n}\nrest";
     assert_eq!(function_text(source, "b_of"), Some("FN int b_of(int x)\n{\n    { }\n}\n"));
     assert_eq!(function_text(source, "b"), None);
-    assert_eq!(function_text("KERNEL void a(int x)\n{\n}\n", "a"), None);
+    let kernel = "KERNEL void a(int x)\n{\n}\n";
+    assert_eq!(function_text(&format!("// a(\n{kernel}\n"), "a"), Some(kernel));
+    assert_eq!(function_text("void a(int x)\n{\n}\n", "a"), None);
 }

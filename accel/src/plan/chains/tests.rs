@@ -123,6 +123,8 @@ fn random(dice: &mut Dice, shape: Shape) -> Pipeline {
             ("crop", r#"{ "x": 2, "width": 6 }"#, 1),
             ("equalise", "{}", 1),
             ("sobel", "{}", 1),
+            ("half", "{}", 1),
+            ("filter2d", r#"{ "factors": [1, 2, 1, 2, 4, 2, 1, 2, 1] }"#, 1),
             ("gaussian", "{}", 1),
             ("running_average", "{}", 1),
             ("score", "{}", 1),
