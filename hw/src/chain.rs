@@ -26,6 +26,8 @@ pub struct Chain {
     /// In the order of [`Written::params`].
     pub args: Vec<Arg>,
     pub grid: Grid,
+    /// Whether the kernel makes some values more than once, so that the launches may be faster.
+    pub repeats: bool,
 }
 
 impl Chain {
@@ -61,6 +63,7 @@ impl Chain {
             kernel: self.kernel.clone(),
             args: self.args.iter().map(|arg| arg.map_buffer(&mut map)).collect(),
             grid: self.grid,
+            repeats: self.repeats,
         }
     }
 }

@@ -211,6 +211,7 @@ pub(crate) fn chained([a, b, c]: [BufferId; 3], factors: [u32; 2]) -> Chain {
         kernel: Arc::new(Written::new(params.collect(), text)),
         args: [a, c].map(Arg::Buffer).into_iter().chain(numbers).collect(),
         grid: Grid::Items(64),
+        repeats: false,
     }
 }
 

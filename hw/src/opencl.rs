@@ -30,7 +30,7 @@ use crate::device::{
     Device, DeviceInfo, Error, Kind, Result, check_distinct, check_pending, check_range,
 };
 use crate::pool::{Held, Pool};
-use crate::tuning::{Kept, Trial, Tuner, Variants};
+use crate::tuning::{Kept, PARTS, Trial, Tuner, Variants};
 
 /// Work-items of a group on a CPU driven through OpenCL: with one, the kernels give it a whole row.
 const GROUP_SIZES_CPU: [usize; 2] = [1, 64];
@@ -96,8 +96,7 @@ struct State {
     kernels: HashMap<&'static str, Variants<ClKernel>>,
     written: Ready<Variants<ClKernel>>,
     tuner: Tuner,
-    /// Of each command, each launch or copy.
-    pending: Vec<Vec<Ran>>,
+    pending: Vec<Done>,
     buffers: Pool<Buffer<u8>>,
     queue: CommandQueue,
     context: Context,
@@ -105,6 +104,12 @@ struct State {
 
 /// The event of a launch or copy, and what its time is for.
 type Ran = (Event, Option<Trial>);
+
+/// What was run for a command, and what its time altogether is for.
+struct Done {
+    ran: Vec<Ran>,
+    trial: Option<Trial>,
+}
 
 impl OpenClDevice {
     fn open(
@@ -229,14 +234,14 @@ impl OpenClDevice {
             return Err(self.bad(kernel.stem, "it was not loaded".to_string()));
         };
         let build = |size| self.build(context, kernel.stem, kernel.opencl, size);
-        let (size, trial) = variants.next(tuner, kernel.stem, bytes, build);
+        let (size, trial) = variants.next(tuner, kernel.stem, bytes, false, build);
         let event = self.enqueue(queue, buffers, variants.of(size), args, *grid, size)?;
         Ok((event, trial))
     }
 
     /// One kernel, or the launches where the compiler refuses it.
-    fn chain(&self, state: &mut State, chain: &Chain) -> Result<Vec<Ran>> {
-        let Chain { launches, kernel, args, grid } = chain;
+    fn chain(&self, state: &mut State, chain: &Chain) -> Result<Done> {
+        let Chain { launches, kernel, args, grid, repeats } = chain;
         chain
             .check(|id| state.buffers.bytes_of(id))
             .map_err(|detail| self.bad(&kernel.name, detail))?;
@@ -247,13 +252,29 @@ impl OpenClDevice {
             Ok(Variants::new(tuner, &kernel.name, &whole(&kernel.source), first))
         })?;
         let Some(variants) = written.function(kernel) else {
-            return launches.iter().map(|launch| self.launch(state, launch)).collect();
+            return self.one_by_one(state, launches, None);
         };
         let needed = chain.needed();
         let bytes = args.iter().filter_map(Arg::buffer).map(|id| needed[&id]).sum();
-        let (size, trial) = variants.next(tuner, &kernel.name, bytes, build);
+        let (size, trial) = variants.next(tuner, &kernel.name, bytes, *repeats, build);
+        if size == PARTS {
+            return self.one_by_one(state, launches, trial);
+        }
         let event = self.enqueue(queue, buffers, variants.of(size), args, *grid, size)?;
-        Ok(vec![(event, trial)])
+        Ok(Done { ran: vec![(event, trial)], trial: None })
+    }
+
+    /// A trial of them all counts only where none of them is one.
+    fn one_by_one<'a>(
+        &self,
+        state: &mut State,
+        launches: impl IntoIterator<Item = &'a Launch>,
+        trial: Option<Trial>,
+    ) -> Result<Done> {
+        let ran = launches.into_iter().map(|launch| self.launch(state, launch));
+        let ran: Vec<Ran> = ran.collect::<Result<_>>()?;
+        let is_settled = ran.iter().all(|(_, trial)| trial.is_none());
+        Ok(Done { trial: trial.filter(|_| is_settled), ran })
     }
 
     fn bad(&self, kernel: &str, detail: String) -> Error {
@@ -386,17 +407,17 @@ impl Device for OpenClDevice {
         let mut state = self.state();
         check_pending(&self.info, state.pending.len() + commands.len())?;
         for command in commands {
-            let events = match command {
-                Command::Launch(launch) => vec![self.launch(&mut state, launch)?],
-                Command::Pair { first, second } => {
-                    vec![self.launch(&mut state, first)?, self.launch(&mut state, second)?]
+            let done = match command {
+                Command::Launch(_) | Command::Pair { .. } => {
+                    self.one_by_one(&mut state, command.launches(), None)?
                 }
                 Command::Chain(chain) => self.chain(&mut state, chain)?,
                 Command::Copy { from, to, bytes } => {
-                    vec![(self.copy(&mut state, *from, *to, *bytes)?, None)]
+                    let copied = self.copy(&mut state, *from, *to, *bytes)?;
+                    Done { ran: vec![(copied, None)], trial: None }
                 }
             };
-            state.pending.push(events);
+            state.pending.push(done);
         }
         state.queue.flush().map_err(self.failed("flush"))
     }
@@ -406,7 +427,11 @@ impl Device for OpenClDevice {
         state.queue.finish().map_err(self.failed("finish"))?;
         let commands = std::mem::take(&mut state.pending);
         let tuner = &mut state.tuner;
-        let time_ns = |ran: &Vec<Ran>| ran.iter().map(|ran| time_ns(ran, tuner)).sum::<Timed>();
+        let time_ns = |done: &Done| -> Timed {
+            let took_ns = done.ran.iter().map(|ran| time_ns(ran, tuner)).sum::<Timed>()?;
+            done.trial.iter().for_each(|trial| tuner.learn(trial, took_ns));
+            Ok(took_ns)
+        };
         let times: Timed<Vec<u64>> = commands.iter().map(time_ns).collect();
         state.tuner.rest();
         times.map_err(self.failed("finish"))
@@ -428,9 +453,11 @@ fn time_ns((event, trial): &Ran, tuner: &mut Tuner) -> Timed {
     let start_ns = event.profiling_command_start()?;
     let took_ns = event.profiling_command_end()?.saturating_sub(start_ns);
     if let Some(trial) = trial {
-        // Some drivers finish compiling only now.
-        let waited_ns = start_ns.saturating_sub(event.profiling_command_submit()?);
-        tuner.spent(Duration::from_nanos(waited_ns));
+        if trial.is_first {
+            // Some drivers finish compiling only now.
+            let waited_ns = start_ns.saturating_sub(event.profiling_command_submit()?);
+            tuner.spent(Duration::from_nanos(waited_ns));
+        }
         tuner.learn(trial, took_ns);
     }
     Ok(took_ns)

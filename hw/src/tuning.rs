@@ -21,13 +21,17 @@ const TRIALS: u32 = 3;
 const BETTER_PERCENT: u64 = 90;
 /// Most sizes that a device has to choose from.
 const SIZES_MAX: u32 = 3;
-/// Launches of one kernel over one number of bytes after which its size is settled.
-pub const LAUNCHES_UNTIL_TUNED: u32 = TRIALS * SIZES_MAX;
+/// Launches of a command over one number of bytes after which sizes are settled: of its kernel, and
+/// for chains of its launches' kernels and of those together.
+pub const LAUNCHES_UNTIL_TUNED: u32 = TRIALS * (2 * SIZES_MAX + 1);
 /// Time that compiling for other sizes may take a device in one process; then the first is taken
 /// where no other is ready.
 const BUILD_MAX: Duration = Duration::from_secs(20);
 /// Kernels and sizes of data for which a size is looked for; for more the first is taken.
 const FOUND_MAX: usize = 1024;
+
+/// Stands for the launches of a chain, where they are tried against its kernel.
+pub(crate) const PARTS: usize = 0;
 
 /// The launch that tries a size.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +39,8 @@ pub(crate) struct Trial {
     kernel: String,
     bucket: u32,
     size: usize,
+    /// The first of its kind, before which a driver may still have to compile.
+    pub is_first: bool,
 }
 
 /// What is known of the sizes of one device. Pure, but for where [`Kept`] has it from.
@@ -89,15 +95,16 @@ impl Tuner {
         let hash = Sha256::digest(source);
         let hash: String = hash[..16].iter().map(|byte| format!("{byte:02x}")).collect();
         for (bucket, size) in self.kept.of(&hash) {
-            if self.sizes.contains(&size) {
+            if self.sizes.contains(&size) || size == PARTS {
                 self.found.insert((kernel.to_string(), bucket), Found::Settled(size));
             }
         }
         self.hashes.insert(kernel.to_string(), hash);
     }
 
-    /// The size for the next launch of a kernel over so many bytes, and what its time is for.
-    fn choose(&mut self, kernel: &str, bytes: usize) -> (usize, Option<Trial>) {
+    /// The size for the next launch of a kernel over so many bytes, and what its time is for. With
+    /// its parts, those may be chosen too.
+    fn choose(&mut self, kernel: &str, bytes: usize, parts: bool) -> (usize, Option<Trial>) {
         let first = self.first();
         let key = (kernel.to_string(), bytes.max(1).ilog2());
         if self.sizes.len() == 1 || self.found.len() >= FOUND_MAX && !self.found.contains_key(&key)
@@ -105,13 +112,14 @@ impl Tuner {
             return (first, None);
         }
         let may_build = self.building < BUILD_MAX;
-        let tried = Found::Tried(vec![Tries::NONE; self.sizes.len()]);
+        let tried = Found::Tried(vec![Tries::NONE; self.sizes.len() + usize::from(parts)]);
         let tries = match self.found.entry(key.clone()).or_insert(tried) {
+            Found::Settled(PARTS) if !parts => return (first, None),
             Found::Settled(size) => return (*size, None),
             Found::Tried(tries) => tries,
         };
         if !may_build {
-            let others = tries.iter_mut().skip(1);
+            let others = tries.iter_mut().take(self.sizes.len()).skip(1);
             others.filter(|tries| tries.begun == 0).for_each(|tries| *tries = Tries::REFUSED);
         }
         let Some(at) = tries.iter().position(|tries| tries.begun < TRIALS) else {
@@ -122,28 +130,35 @@ impl Tuner {
                 _ => (first, None),
             };
         };
+        let is_first = tries[at].begun == 0;
         tries[at].begun += 1;
         self.under_way.push(key.clone());
         let (kernel, bucket) = key;
-        (self.sizes[at], Some(Trial { kernel, bucket, size: self.sizes[at] }))
+        let size = self.sizes.get(at).copied().unwrap_or(PARTS);
+        (size, Some(Trial { kernel, bucket, size, is_first }))
+    }
+
+    /// Where a size stands among the tries of a kernel.
+    fn place(&self, size: usize) -> usize {
+        self.sizes.iter().position(|own| *own == size).unwrap_or(self.sizes.len())
     }
 
     /// Learns how long a trial took.
     pub(crate) fn learn(&mut self, trial: &Trial, took_ns: u64) {
-        let key = (trial.kernel.clone(), trial.bucket);
-        let at = self.sizes.iter().position(|size| *size == trial.size);
-        let (Some(Found::Tried(tries)), Some(at)) = (self.found.get_mut(&key), at) else { return };
-        tries[at].done += 1;
-        tries[at].best_ns = tries[at].best_ns.min(took_ns);
+        let (key, at) = ((trial.kernel.clone(), trial.bucket), self.place(trial.size));
+        let Some(Found::Tried(tries)) = self.found.get_mut(&key) else { return };
+        if let Some(tries) = tries.get_mut(at) {
+            tries.done += 1;
+            tries.best_ns = tries.best_ns.min(took_ns);
+        }
         self.settle(key);
     }
 
     /// Never tries a size again that a kernel does not build for.
     fn refuse(&mut self, trial: &Trial) {
-        let key = (trial.kernel.clone(), trial.bucket);
-        let at = self.sizes.iter().position(|size| *size == trial.size);
-        let (Some(Found::Tried(tries)), Some(at)) = (self.found.get_mut(&key), at) else { return };
-        tries[at] = Tries::REFUSED;
+        let (key, at) = ((trial.kernel.clone(), trial.bucket), self.place(trial.size));
+        let Some(Found::Tried(tries)) = self.found.get_mut(&key) else { return };
+        tries.iter_mut().skip(at).take(1).for_each(|tries| *tries = Tries::REFUSED);
         self.settle(key);
     }
 
@@ -153,7 +168,7 @@ impl Tuner {
         if tries.iter().any(|tries| tries.done < TRIALS) {
             return;
         }
-        let others = tries.iter().zip(&self.sizes).skip(1);
+        let others = tries.iter().zip(self.sizes.iter().chain(&[PARTS])).skip(1);
         let best = others.min_by_key(|(tries, _)| tries.best_ns);
         let is_better = |ns: u64| ns < tries[0].best_ns.saturating_mul(BETTER_PERCENT) / 100;
         let size = best.filter(|(tries, _)| is_better(tries.best_ns)).map(|(_, size)| *size);
@@ -195,16 +210,18 @@ impl<F> Variants<F> {
         Self { by_size: vec![(tuner.first(), first)] }
     }
 
-    /// The size for the next launch, compiled for where it is not yet.
+    /// The size for the next launch, compiled for where it is not yet; or [`PARTS`], where those may
+    /// be taken.
     pub(crate) fn next(
         &mut self,
         tuner: &mut Tuner,
         kernel: &str,
         bytes: usize,
+        parts: bool,
         build: impl FnOnce(usize) -> Result<F>,
     ) -> (usize, Option<Trial>) {
-        let (size, trial) = tuner.choose(kernel, bytes);
-        if self.by_size.iter().any(|(known, _)| *known == size) {
+        let (size, trial) = tuner.choose(kernel, bytes, parts);
+        if size == PARTS || self.by_size.iter().any(|(known, _)| *known == size) {
             return (size, trial);
         }
         let start = std::time::Instant::now();

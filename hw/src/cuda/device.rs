@@ -14,7 +14,7 @@ use crate::device::{
     Device, DeviceInfo, Error, Result, check_distinct, check_pending, check_range,
 };
 use crate::pool::{Held, Pool};
-use crate::tuning::{Kept, Trial, Tuner, Variants};
+use crate::tuning::{Kept, PARTS, Trial, Tuner, Variants};
 
 /// One device with its buffers, its kernels and what was handed to it.
 pub struct CudaForms<D: Driver> {
@@ -30,12 +30,17 @@ struct Ran<D: Driver> {
     trial: Option<Trial>,
 }
 
+/// What was run for a command, and what its time altogether is for.
+struct Done<D: Driver> {
+    ran: Vec<Ran<D>>,
+    trial: Option<Trial>,
+}
+
 struct State<D: Driver> {
     kernels: HashMap<&'static str, Variants<D::Function>>,
     written: Ready<Variants<D::Function>>,
     tuner: Tuner,
-    /// Of each command, each launch or copy.
-    pending: Vec<Vec<Ran<D>>>,
+    pending: Vec<Done<D>>,
     buffers: Pool<D::Memory>,
 }
 
@@ -101,13 +106,13 @@ impl<D: Driver> CudaForms<D> {
         };
         let values = self.values(buffers, kernel.params, args, &needed)?;
         let build = |size| self.build(kernel.stem, kernel.cuda, size);
-        let next = variants.next(tuner, kernel.stem, needed.iter().sum(), build);
+        let next = variants.next(tuner, kernel.stem, needed.iter().sum(), false, build);
         self.start(variants.of(next.0), *grid, &values, next)
     }
 
     /// One kernel, or the launches where the compiler refuses it.
-    fn chain(&self, state: &mut State<D>, chain: &Chain) -> Result<Vec<Ran<D>>> {
-        let Chain { launches, kernel, args, grid } = chain;
+    fn chain(&self, state: &mut State<D>, chain: &Chain) -> Result<Done<D>> {
+        let Chain { launches, kernel, args, grid, repeats } = chain;
         chain
             .check(|id| state.buffers.bytes_of(id))
             .map_err(|detail| self.bad(&kernel.name, detail))?;
@@ -122,14 +127,31 @@ impl<D: Driver> CudaForms<D> {
             Ok(Variants::new(tuner, &kernel.name, &whole(&kernel.source), first))
         })?;
         let Some(variants) = written.function(kernel) else {
-            return launches.iter().map(|launch| self.launch(state, launch)).collect();
+            return self.one_by_one(state, launches, None);
         };
         let needed = chain.needed();
         let needed = args.iter().filter_map(Arg::buffer).map(|id| needed[&id]);
         let needed: Vec<usize> = needed.collect();
+        let next = variants.next(tuner, &kernel.name, needed.iter().sum(), *repeats, build);
+        if next.0 == PARTS {
+            return self.one_by_one(state, launches, next.1);
+        }
         let values = self.values(buffers, &kernel.params, args, &needed)?;
-        let next = variants.next(tuner, &kernel.name, needed.iter().sum(), build);
-        Ok(vec![self.start(variants.of(next.0), *grid, &values, next)?])
+        let ran = vec![self.start(variants.of(next.0), *grid, &values, next)?];
+        Ok(Done { ran, trial: None })
+    }
+
+    /// A trial of them all counts only where none of them is one.
+    fn one_by_one<'a>(
+        &self,
+        state: &mut State<D>,
+        launches: impl IntoIterator<Item = &'a Launch>,
+        trial: Option<Trial>,
+    ) -> Result<Done<D>> {
+        let ran = launches.into_iter().map(|launch| self.launch(state, launch));
+        let ran: Vec<Ran<D>> = ran.collect::<Result<_>>()?;
+        let is_settled = ran.iter().all(|ran| ran.trial.is_none());
+        Ok(Done { trial: trial.filter(|_| is_settled), ran })
     }
 
     fn bad(&self, kernel: &str, detail: String) -> Error {
@@ -239,17 +261,17 @@ impl<D: Driver> Device for CudaForms<D> {
         let mut state = self.state();
         check_pending(&self.info, state.pending.len() + commands.len())?;
         for command in commands {
-            let ran = match command {
+            let done = match command {
                 Command::Launch(_) | Command::Pair { .. } => {
-                    let launches = command.launches();
-                    launches.map(|launch| self.launch(&mut state, launch)).collect::<Result<_>>()?
+                    self.one_by_one(&mut state, command.launches(), None)?
                 }
                 Command::Chain(chain) => self.chain(&mut state, chain)?,
                 Command::Copy { from, to, bytes } => {
-                    vec![self.copy(&mut state, *from, *to, *bytes)?]
+                    let copied = self.copy(&mut state, *from, *to, *bytes)?;
+                    Done { ran: vec![copied], trial: None }
                 }
             };
-            state.pending.push(ran);
+            state.pending.push(done);
         }
         Ok(())
     }
@@ -259,12 +281,17 @@ impl<D: Driver> Device for CudaForms<D> {
         self.driver.wait()?;
         let commands = std::mem::take(&mut state.pending);
         let tuner = &mut state.tuner;
-        let mut time_ns = |ran: &Ran<D>| -> Result<u64> {
-            let took_ns = self.driver.time_ns(&ran.before, &ran.after)?;
-            ran.trial.iter().for_each(|trial| tuner.learn(trial, took_ns));
-            Ok(took_ns)
+        let time_ns = |done: &Done<D>| -> Result<u64> {
+            let mut sum_ns = 0;
+            for Ran { before, after, trial } in &done.ran {
+                let took_ns = self.driver.time_ns(before, after)?;
+                trial.iter().for_each(|trial| tuner.learn(trial, took_ns));
+                sum_ns += took_ns;
+            }
+            done.trial.iter().for_each(|trial| tuner.learn(trial, sum_ns));
+            Ok(sum_ns)
         };
-        let times = commands.iter().map(|ran| ran.iter().map(&mut time_ns).sum()).collect();
+        let times = commands.iter().map(time_ns).collect();
         state.tuner.rest();
         times
     }

@@ -87,7 +87,7 @@ fn groups_of_each_size_are_tried_and_what_suits_is_kept() {
         let ids = [device.alloc(5000).unwrap(), device.alloc(5000).unwrap()];
         device.write(ids[0], 0, &[3; 5000]).unwrap();
         device.run(&[conformance::scale_add_launch(ids[0], ids[1], 5000, 2)]).unwrap();
-        let is_trial = device.state().pending[0][0].1.is_some();
+        let is_trial = device.state().pending[0].ran[0].1.is_some();
         let mut got = vec![0; 5000];
         device.read(ids[1], 0, &mut got).unwrap();
         let expected: Vec<u8> = (0..5000).map(|i| (6 + i) as u8).collect();

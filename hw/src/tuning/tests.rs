@@ -33,7 +33,7 @@ fn launches(
     count: u32,
 ) -> Vec<usize> {
     let launch = |_| {
-        let (size, trial) = variants.next(tuner, "k", bytes, Ok);
+        let (size, trial) = variants.next(tuner, "k", bytes, false, Ok);
         assert_eq!(*variants.of(size), size, "what runs was built for that size");
         trial.iter().for_each(|trial| tuner.learn(trial, took_ns(size)));
         tuner.rest();
@@ -58,7 +58,7 @@ fn the_size_that_takes_least_is_settled_on_and_slow_first_runs_do_not_count() {
             true => 1_000_000,
             false => times[[1, 64, 256].iter().position(|own| *own == size).unwrap()],
         };
-        let tried = launches(&mut tuner, &mut variants, 5000, time, LAUNCHES_UNTIL_TUNED);
+        let tried = launches(&mut tuner, &mut variants, 5000, time, 3 * TRIALS);
         for size in [1, 64, 256] {
             let count = tried.iter().filter(|own| **own == size).count();
             assert_eq!(count, TRIALS as usize, "{tried:?}");
@@ -70,11 +70,50 @@ fn the_size_that_takes_least_is_settled_on_and_slow_first_runs_do_not_count() {
 }
 
 #[test]
+fn the_launches_of_a_chain_are_taken_where_they_are_faster() {
+    for (parts_ns, best) in [(40, PARTS), (60, 64)] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut tuner = tuner(Some(dir.path()), "1");
+        let mut variants = variants(&mut tuner, "text");
+        let time = |size: usize| {
+            [(PARTS, parts_ns), (1, 100), (64, 50), (256, 70)]
+                .iter()
+                .find(|(own, _)| *own == size)
+                .map_or(0, |(_, ns)| *ns)
+        };
+        for _ in 0..4 * TRIALS {
+            let (size, trial) = variants.next(&mut tuner, "k", 5000, true, Ok);
+            tuner.learn(&trial.unwrap(), time(size));
+            tuner.rest();
+        }
+        assert_eq!(variants.next(&mut tuner, "k", 5000, true, Ok), (best, None));
+        let mut again = self::tuner(Some(dir.path()), "1");
+        let mut variants = self::variants(&mut again, "text");
+        assert_eq!(variants.next(&mut again, "k", 5000, true, Ok), (best, None));
+        let (size, _) = variants.next(&mut again, "k", 5000, false, Ok);
+        assert_ne!(size, PARTS, "what is no chain has no parts");
+    }
+}
+
+#[test]
+fn the_launches_of_a_chain_are_tried_when_nothing_is_built_any_more() {
+    let mut tuner = tuner(None, "1");
+    let mut variants = variants(&mut tuner, "text");
+    tuner.spent(BUILD_MAX);
+    for _ in 0..2 * TRIALS {
+        let (size, trial) = variants.next(&mut tuner, "k", 5000, true, Ok);
+        tuner.learn(&trial.unwrap(), if size == PARTS { 5 } else { 9 });
+        tuner.rest();
+    }
+    assert_eq!(variants.next(&mut tuner, "k", 5000, true, Ok), (PARTS, None));
+}
+
+#[test]
 fn one_size_is_no_choice() {
     let mut tuner = Tuner::new(vec![128], Kept::open(None, &info("1")));
     let mut variants = Variants::new(&mut tuner, "k", "text", 128);
     for _ in 0..20 {
-        assert_eq!(variants.next(&mut tuner, "k", 5000, Ok), (128, None));
+        assert_eq!(variants.next(&mut tuner, "k", 5000, false, Ok), (128, None));
     }
 }
 
@@ -83,20 +122,20 @@ fn a_trial_that_comes_to_nothing_is_made_again() {
     let mut tuner = tuner(None, "1");
     let mut variants = variants(&mut tuner, "text");
     for _ in 0..50 {
-        let (_, trial) = variants.next(&mut tuner, "k", 5000, Ok);
+        let (_, trial) = variants.next(&mut tuner, "k", 5000, false, Ok);
         assert!(trial.is_some());
         tuner.rest();
     }
     // As many at once as there are trials: then the first, untimed, until those are known.
-    let begun: Vec<_> = (0..50).map(|_| variants.next(&mut tuner, "k", 5000, Ok)).collect();
+    let begun: Vec<_> = (0..50).map(|_| variants.next(&mut tuner, "k", 5000, false, Ok)).collect();
     let timed = begun.iter().filter(|(_, trial)| trial.is_some()).count();
-    assert_eq!(timed, LAUNCHES_UNTIL_TUNED as usize);
+    assert_eq!(timed, 3 * TRIALS as usize);
     assert_eq!(begun[49], (1, None));
     for (size, trial) in begun {
         trial.iter().for_each(|trial| tuner.learn(trial, 1000 / size as u64));
     }
     tuner.rest();
-    assert_eq!(variants.next(&mut tuner, "k", 5000, Ok), (256, None));
+    assert_eq!(variants.next(&mut tuner, "k", 5000, false, Ok), (256, None));
 }
 
 #[test]
@@ -106,7 +145,7 @@ fn sizes_that_do_not_build_are_left_out() {
     let tries = std::cell::Cell::new(0);
     let mut last = 0;
     for _ in 0..20 {
-        let (size, trial) = variants.next(&mut tuner, "k", 5000, |size| match size {
+        let (size, trial) = variants.next(&mut tuner, "k", 5000, false, |size| match size {
             64 => Ok(64),
             _ => {
                 tries.set(tries.get() + 1);
@@ -147,10 +186,10 @@ fn sizes_measured_until_then_count() {
 fn kernels_beyond_the_limit_run_as_they_did_before() {
     let mut tuner = tuner(None, "1");
     for n in 0..FOUND_MAX + 10 {
-        let (size, trial) = tuner.choose(&format!("k{n}"), 5000);
+        let (size, trial) = tuner.choose(&format!("k{n}"), 5000, false);
         assert_eq!((size, trial.is_some()), (1, n < FOUND_MAX));
     }
-    assert!(tuner.choose("k0", 5000).1.is_some(), "what is known goes on");
+    assert!(tuner.choose("k0", 5000, false).1.is_some(), "what is known goes on");
 }
 
 #[test]
@@ -163,7 +202,7 @@ fn what_was_found_is_kept_for_the_same_text_and_driver() {
     let at_once = |driver: &str, text: &str, bytes: usize| {
         let mut tuner = tuner(Some(dir.path()), driver);
         let mut variants = variants(&mut tuner, text);
-        let (size, trial) = variants.next(&mut tuner, "k", bytes, Ok);
+        let (size, trial) = variants.next(&mut tuner, "k", bytes, false, Ok);
         (size, trial.is_some())
     };
     assert_eq!(at_once("1", "text", 5000), (256, false));

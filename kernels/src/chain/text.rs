@@ -72,7 +72,8 @@ pub(super) fn chain(wiring: &Wiring, area: Area, launches: Vec<Launch>) -> Chain
         page.functions()
     );
     let kernel = Arc::new(Written::new(params, &text));
-    Chain { launches, kernel, args, grid: Grid::Rows(count as usize) }
+    let grid = Grid::Rows(count as usize);
+    Chain { launches, kernel, args, grid, repeats: false }
 }
 
 /// The same where the last launch has its plane made by the others.
@@ -104,7 +105,7 @@ pub(super) fn ending(wiring: &Wiring, area: Area, end: &End<'_>, launches: Vec<L
         buffers += usize::from(arg.buffer().is_some());
     }
     let kernel = Arc::new(Written::new(params, &text));
-    Chain { launches, kernel, args, grid: end.launch.grid }
+    Chain { launches, kernel, args, grid: end.launch.grid, repeats: end.times > 1 }
 }
 
 /// Width, height and the width of the last row; and how many rows there are.
