@@ -210,14 +210,7 @@ pub fn table(report: &Report) -> String {
             format!("{:.1} x", row.reference_ratio),
         ]);
     }
-    let devices: Vec<String> =
-        report.devices.iter().map(|(id, name)| format!("{id}: {name}")).collect();
-    format!(
-        "{}\n{table}\nmemory: share of a copy of 64 MiB ({:.1} GB/s on {} threads), more where a \
-         cache holds the frame;\nreference: times faster than the exact reference on one thread{}{}",
-        devices.join("\n"),
-        report.memory_gb_per_s,
-        report.cpu_threads,
+    let more = [
         match report.operations.is_empty() {
             true => String::new(),
             false => format!("\n\n{}", opencv::table(&report.operations)),
@@ -226,6 +219,16 @@ pub fn table(report: &Report) -> String {
             true => String::new(),
             false => format!("\n\n{}", chains::table(&report.chains)),
         },
+    ];
+    let devices: Vec<String> =
+        report.devices.iter().map(|(id, name)| format!("{id}: {name}")).collect();
+    format!(
+        "{}\n{table}\nmemory: share of a copy of 64 MiB ({:.1} GB/s on {} threads), more where a \
+         cache holds the frame;\nreference: times faster than the exact reference on one thread{}",
+        devices.join("\n"),
+        report.memory_gb_per_s,
+        report.cpu_threads,
+        more.concat(),
     )
 }
 

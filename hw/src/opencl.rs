@@ -1,8 +1,8 @@
 //! OpenCL devices: one context and one in-order queue each, driven through the system's loader.
 //!
 //! The loader is opened at run time; without it, or without a driver, there is no such device.
-//! Kernels run with one of few group sizes and a padded grid, because drivers that specialise on the
-//! group size would compile anew for every frame geometry.
+//! Kernels run with one of few group sizes and a padded grid, because drivers that specialise on
+//! the group size would compile anew for every frame geometry.
 
 mod cache;
 

@@ -87,7 +87,7 @@ impl Tuner {
         self.sizes[0]
     }
 
-    /// Says what a kernel of this name is compiled from, so that what was found for it before counts.
+    /// Says what a kernel of this name is compiled from, so that what was found before counts.
     fn introduce(&mut self, kernel: &str, source: &str) {
         if self.sizes.len() == 1 || self.hashes.contains_key(kernel) {
             return;
@@ -210,8 +210,8 @@ impl<F> Variants<F> {
         Self { by_size: vec![(tuner.first(), first)] }
     }
 
-    /// The size for the next launch, compiled for where it is not yet; or [`PARTS`], where those may
-    /// be taken.
+    /// The size for the next launch, compiled for where it is not yet; or [`PARTS`], where those
+    /// may be taken.
     pub(crate) fn next(
         &mut self,
         tuner: &mut Tuner,

@@ -3,8 +3,8 @@
 //!
 //! [`fuse`] is a pure function over commands. It moves a launch up to an earlier one only across
 //! commands that neither read what it writes nor write what it touches. Buffers that only the
-//! launches of a chain use are not written at all. A chain may end in a kernel that looks around, and
-//! has the samples that it looks at made as it goes.
+//! launches of a chain use are not written at all. A chain may end in a kernel that looks around,
+//! and has the samples that it looks at made as it goes.
 
 mod text;
 mod wiring;

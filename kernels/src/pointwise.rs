@@ -191,7 +191,7 @@ impl Assign {
     }
 }
 
-/// The text of a function in a source, from its `FN` or `KERNEL` to the brace at the start of a line.
+/// The text of a function in a source, from `FN` or `KERNEL` to the brace at the start of a line.
 pub(crate) fn function_text<'a>(source: &'a str, name: &str) -> Option<&'a str> {
     let named = format!(" {name}(");
     let is_head = |line: &str| {

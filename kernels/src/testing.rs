@@ -18,18 +18,23 @@ const POISON: u8 = 0xA5;
 /// The most bytes of a launch that the interpreter of PTX is given: it is slow.
 const PTX_BYTES_MAX: usize = 1 << 17;
 
-/// The devices that forms are checked on: native with one thread and with three, OpenCL with groups
-/// of one size and of sizes by turns, and an emulated FPGA card, which has some of them.
+/// The devices that forms are checked on: native with one thread and with three, GPUs, OpenCL with
+/// groups of either size that CPUs choose from, and an emulated FPGA card, which has some forms.
+///
+/// No two OpenCL devices have groups of one size: PoCL 3.1 mixes up what it holds of a kernel that
+/// two queues run at once, and ends the process.
 static DEVICES: LazyLock<Vec<Arc<dyn Device>>> = LazyLock::new(|| {
-    let one = Config { cpu_threads: 1, opencl: false, ..Config::default() };
-    let all = Config { cpu_threads: 3, ..Config::default() };
-    let large = Config { group_size: Some(64), ..Config::default() };
-    let mut devices: Vec<_> = hw::discover(&one).into_iter().chain(hw::discover(&all)).collect();
-    if devices.len() == 2 {
+    let one = Config { cpu_threads: 1, opencl: false, cuda: false, ..Config::default() };
+    let three = Config { cpu_threads: 3, opencl: false, ..Config::default() };
+    let mut devices: Vec<_> = hw::discover(&one).into_iter().chain(hw::discover(&three)).collect();
+    let before = devices.len();
+    for group_size in [Some(1), Some(64)] {
+        let found = hw::opencl::discover(&Config { group_size, ..Config::default() });
+        devices.extend(found.into_iter().map(|device| Arc::new(device) as Arc<dyn Device>));
+    }
+    if devices.len() == before {
         eprintln!("skipped: no OpenCL device");
     }
-    let large = hw::opencl::discover(&large).into_iter();
-    devices.extend(large.map(|device| Arc::new(device) as Arc<dyn Device>));
     devices.extend(crate::hls::tests::device().map(|card| Arc::new(card) as Arc<dyn Device>));
     devices
 });
@@ -218,11 +223,9 @@ pub(crate) fn check_commands(
             device.free(*id).expect("free");
             let at = got.iter().zip(expected).position(|(got, expected)| got != expected);
             if let (Some(at), true) = (at, live.contains(&(number as u64))) {
-                let device = &device.info().id;
-                panic!(
-                    "buffer {number} on {device} differs first at byte {at}: {} for {}\n{commands:#?}",
-                    got[at], expected[at]
-                );
+                let (device, got, expected) = (&device.info().id, got[at], expected[at]);
+                println!("{commands:#?}");
+                panic!("buffer {number} on {device} is {got} at byte {at}, not {expected}");
             }
         }
     }

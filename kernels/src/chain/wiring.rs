@@ -228,7 +228,7 @@ impl Draft<'_> {
         Some(())
     }
 
-    /// Whether two spots of what may be one buffer share no byte; under two names that is not known.
+    /// Whether two spots of what may be one buffer share no byte; of two names nobody knows.
     fn is_apart(&self, a: &Spot, b: &Spot) -> bool {
         a.buffer == b.buffer && a.track.is_apart(&b.track, self.area)
     }
