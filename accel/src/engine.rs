@@ -1,6 +1,8 @@
 //! [`EdgeAccelerate`]: a thread and a bounded queue for each device, and what is shared between
 //! them: learned costs, histories, and the health of the devices.
 
+mod jobs;
+
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -9,14 +11,16 @@ use std::time::{Duration, Instant};
 use hw::{BufferId, Device};
 use tokio::sync::oneshot;
 
+use self::jobs::{history_key, output, refusal, remembered};
 use crate::history::{Histories, Remembered};
 use crate::plan::{Plan, plan};
+use crate::plans::Plans;
 use crate::queue::{Queue, Rank};
 use crate::schedule::{Costs, Decision, DeviceView, JobView, Prefer, schedule};
 use crate::share::{Seat, Turns};
 use crate::status::{DeviceState, DeviceStatus};
-use crate::worker::{Carried, Scratch, carry_out};
-use crate::{Error, Job, Output, Result, Timing};
+use crate::worker::{Scratch, carry_out};
+use crate::{Error, Job, Output, Result};
 
 /// How long a device is set aside after its first failure; doubled with each further one in a row.
 const QUARANTINE_MIN: Duration = Duration::from_millis(100);
@@ -69,6 +73,7 @@ struct Shared {
     turns: Turns,
     started: Instant,
     state: Mutex<State>,
+    plans: Mutex<Plans>,
     /// One for each device: there is work, or it is time to stop.
     wake: Vec<Condvar>,
 }
@@ -97,6 +102,7 @@ struct Unit {
     jobs_failed: u64,
     busy_us: u64,
     last_error: Option<String>,
+    chains_refused: usize,
 }
 
 /// A job on its way to a device.
@@ -154,6 +160,7 @@ impl EdgeAccelerate {
             turns,
             started: Instant::now(),
             state: Mutex::new(state),
+            plans: Mutex::default(),
         });
         let mut engine = Self { shared, threads: Vec::new() };
         for index in 0..engine.shared.devices.len() {
@@ -186,7 +193,7 @@ impl EdgeAccelerate {
     /// Dropping the future withdraws a job that has not begun.
     pub async fn run(&self, job: Job) -> Result<Output> {
         job.input.check()?;
-        let plan = Arc::new(plan(&job.pipeline, job.input.shape())?);
+        let plan = self.shared.planned(&job)?;
         if plan.is_remembering() && job.history.is_none() {
             return Err(Error::Invalid(
                 "job: the pipeline uses a value of the previous frame: give a history key"
@@ -236,6 +243,21 @@ impl Drop for EdgeAccelerate {
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn plans(&self) -> MutexGuard<'_, Plans> {
+        self.plans.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The plan for a job, made where it is not remembered.
+    fn planned(&self, job: &Job) -> Result<Arc<Plan>> {
+        let known = self.plans().find(&job.pipeline, job.input.shape());
+        if let Some(plan) = known {
+            return Ok(plan);
+        }
+        let made = Arc::new(plan(&job.pipeline, job.input.shape())?);
+        self.plans().add(&job.pipeline, made.clone());
+        Ok(made)
     }
 
     fn wake_all(&self, state: &mut State) {
@@ -378,7 +400,9 @@ impl Shared {
             Some(refusal) => Err(Failure::Refused(refusal)),
             None => self.attempt(index, &work, key, start, scratch),
         };
+        let refusals = self.devices[index].refusals();
         let mut state = self.state();
+        state.units[index].refused(&refusals);
         if let Some(key) = key {
             state.histories.done(key);
         }
@@ -507,6 +531,14 @@ impl Unit {
         }
     }
 
+    /// Chains that did not build: the device does their work all the same.
+    fn refused(&mut self, refusals: &[hw::Error]) {
+        if refusals.len() > self.chains_refused {
+            self.last_error = refusals.last().map(hw::Error::to_string);
+        }
+        self.chains_refused = refusals.len();
+    }
+
     fn quarantined(&self, now: Instant) -> Duration {
         self.quarantined_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
     }
@@ -546,41 +578,8 @@ impl Unit {
             jobs_failed: self.jobs_failed,
             busy_us: self.busy_us,
             last_error: self.last_error.clone(),
+            chains_refused: self.chains_refused,
         }
-    }
-}
-
-/// The history a job reads and writes, if its pipeline uses any.
-fn history_key<'a>(job: &'a Job, plan: &Plan) -> Option<&'a str> {
-    job.history.as_deref().filter(|_| plan.is_remembering())
-}
-
-/// Why a job is not begun at all.
-fn refusal(work: &Work, now: Instant) -> Option<Error> {
-    if work.reply.is_closed() {
-        return Some(Error::Stopped);
-    }
-    let late = now.checked_duration_since(work.job.deadline?).filter(|late| !late.is_zero())?;
-    Some(Error::Late { late_ms: (late.as_micros() as u64).div_ceil(1000) })
-}
-
-fn remembered(device: usize, plan: &Plan, carried: &mut Carried) -> Option<Remembered> {
-    let sizes = plan.kept.iter().map(|kept| plan.buffers[kept.current.0 as usize]);
-    let buffers: Vec<_> = carried.kept.iter().copied().zip(sizes).collect();
-    let encoders = std::mem::take(&mut carried.encoders);
-    let signature = plan.signature;
-    plan.is_remembering().then_some(Remembered { device, signature, buffers, encoders })
-}
-
-fn output(device: &dyn Device, work: &Work, carried: Carried, start: Instant) -> Output {
-    let queue_us = start.saturating_duration_since(work.submitted).as_micros() as u64;
-    let names = work.job.pipeline.steps.iter().map(|step| step.output.clone());
-    let times = carried.steps_us.into_iter().chain(std::iter::repeat(0));
-    Output {
-        values: carried.values,
-        device: device.info().id.clone(),
-        timing: Timing { queue_us, ..carried.timing },
-        steps: names.zip(times).collect(),
     }
 }
 

@@ -16,6 +16,7 @@ mod history;
 mod jfif;
 mod pipeline;
 pub mod plan;
+mod plans;
 mod queue;
 pub mod schedule;
 pub mod share;
@@ -34,7 +35,7 @@ use serde::{Deserialize, Serialize};
 pub use engine::{Config, EdgeAccelerate};
 pub use frame::{Frame, PixelFormat, Range, Shape};
 pub use pipeline::{Op, Pipeline, STEPS_MAX, Step, allowed};
-pub use plan::{Plan, plan};
+pub use plan::{Plan, plan, step_by_step};
 pub use schedule::Prefer;
 pub use status::{DeviceState, DeviceStatus};
 
@@ -71,7 +72,8 @@ pub struct Output {
     /// The device that did it, such as `opencl0`.
     pub device: String,
     pub timing: Timing,
-    /// Each step's output name with the microseconds it took, in order.
+    /// Each step's output name with the microseconds it took, in order. Steps that ran as one
+    /// kernel count as the last of them.
     pub steps: Vec<(String, u64)>,
 }
 

@@ -1,6 +1,8 @@
 //! Plans: what a pipeline does to a frame of one shape, as device commands and host work over
 //! buffers that are still to be allocated. Making one touches no device.
 
+mod chains;
+
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -9,6 +11,7 @@ use kernels::boxes::{LIST_BYTES, Pen};
 use kernels::stem::{Given, Picture, Reduce, Stage, Takes, Values};
 use kernels::{Nv12, Plane, boxes, component_table, convert, jpeg, score};
 
+use self::chains::chained;
 use crate::frame::bytes_of;
 use crate::grid;
 use crate::h264::Settings;
@@ -141,8 +144,13 @@ pub enum Returned {
 /// Makes the plan for a pipeline over frames of one shape.
 ///
 /// Refuses names that do not fit together and steps whose inputs are not what they take; the
-/// error names the step and what to change.
+/// error names the step and what to change. Launches that can be are parts of chains.
 pub fn plan(pipeline: &Pipeline, shape: Shape) -> Result<Plan> {
+    step_by_step(pipeline, shape).map(chained)
+}
+
+/// The same with a launch for each thing to do, in the order of the steps.
+pub fn step_by_step(pipeline: &Pipeline, shape: Shape) -> Result<Plan> {
     pipeline.check()?;
     let mut planner = Planner::new(pipeline, shape)?;
     for (index, step) in pipeline.steps.iter().enumerate() {
@@ -362,7 +370,16 @@ impl<'a> Planner<'a> {
         if let Some(kept) = self.plan.kept.iter().find(|kept| kept.current == current) {
             return kept.previous;
         }
-        let previous = self.add_buffer(self.plan.buffers[current.0 as usize]);
+        let bytes = self.plan.buffers[current.0 as usize];
+        // What the last job kept is not this job's to give on: a copy of it is.
+        let current = if self.plan.kept.iter().any(|kept| kept.previous == current) {
+            let copy = self.add_buffer(bytes);
+            self.run(Command::Copy { from: current, to: copy, bytes });
+            copy
+        } else {
+            current
+        };
+        let previous = self.add_buffer(bytes);
         self.plan.kept.push(Kept { current, previous, first: First::Current });
         previous
     }
@@ -508,7 +525,8 @@ fn nv12(picture: Picture) -> Nv12 {
     Nv12::tight(picture.shape.width, picture.shape.height)
 }
 
-fn signature(pipeline: &Pipeline, shape: Shape) -> u64 {
+/// What tells plans apart; see [`Plan::signature`].
+pub(crate) fn signature(pipeline: &Pipeline, shape: Shape) -> u64 {
     let mut hasher = DefaultHasher::new();
     (pipeline, shape).hash(&mut hasher);
     hasher.finish()

@@ -23,6 +23,9 @@ pub struct DeviceStatus {
     /// Time it has worked.
     pub busy_us: u64,
     pub last_error: Option<String>,
+    /// Kernels of chains that its compiler refused: their launches run one by one.
+    #[serde(default)]
+    pub chains_refused: usize,
 }
 
 /// What a device is up to.

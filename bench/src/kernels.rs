@@ -4,6 +4,8 @@
 //! those that must be read and written once; GB/s are set beside a plain copy of 64 MiB measured
 //! in the same run, which no cache holds.
 
+mod bound;
+mod chains;
 mod html;
 mod opencv;
 
@@ -99,6 +101,9 @@ pub struct Report {
     pub rows: Vec<Row>,
     /// Whole operations beside OpenCV's on one thread, where OpenCV is there.
     pub operations: Vec<opencv::OpRow>,
+    /// Pipelines as chains beside their launches one by one, on devices that compile.
+    #[serde(default)]
+    pub chains: Vec<chains::ChainRow>,
 }
 
 /// One kernel on one device at one size.
@@ -160,10 +165,11 @@ pub fn run(options: &Options) -> Result<Report, Error> {
             }
         }
     }
+    let chains = chains::compare(&devices, &options.sizes, budget)?;
     let operations = operations(options, budget);
     let devices = devices.iter().map(|d| (d.info().id.clone(), d.info().name.clone())).collect();
     let cpu_threads = config.cpu_threads;
-    let report = Report { devices, cpu_threads, memory_gb_per_s, rows, operations };
+    let report = Report { devices, cpu_threads, memory_gb_per_s, rows, operations, chains };
     if let Some(path) = &options.html {
         std::fs::write(path, html::page(&report)).map_err(|error| Error::Write {
             path: path.display().to_string(),
@@ -204,6 +210,16 @@ pub fn table(report: &Report) -> String {
             format!("{:.1} x", row.reference_ratio),
         ]);
     }
+    let more = [
+        match report.operations.is_empty() {
+            true => String::new(),
+            false => format!("\n\n{}", opencv::table(&report.operations)),
+        },
+        match report.chains.is_empty() {
+            true => String::new(),
+            false => format!("\n\n{}", chains::table(&report.chains)),
+        },
+    ];
     let devices: Vec<String> =
         report.devices.iter().map(|(id, name)| format!("{id}: {name}")).collect();
     format!(
@@ -212,10 +228,7 @@ pub fn table(report: &Report) -> String {
         devices.join("\n"),
         report.memory_gb_per_s,
         report.cpu_threads,
-        match report.operations.is_empty() {
-            true => String::new(),
-            false => format!("\n\n{}", opencv::table(&report.operations)),
-        },
+        more.concat(),
     )
 }
 
@@ -276,14 +289,21 @@ fn device_us(device: &dyn Device, case: &Case, budget: Duration) -> Result<f64, 
     }
     let command = Command::Launch(case.launch.clone()).map_buffers(|id| ids[id.0 as usize]);
     device.prepare(&[case.entry.kernel])?;
-    let measured = median_us(budget, RUNS_MIN, || {
+    let once = || {
         device.run(std::slice::from_ref(&command))?;
         device.finish().map(drop)
-    });
+    };
+    let measured = tuned(device, once).and_then(|()| median_us(budget, RUNS_MIN, once));
     for id in ids {
         device.free(id)?;
     }
     Ok(measured?)
+}
+
+/// Does something so often that a device which compiles has found out in what groups.
+fn tuned(device: &dyn Device, once: impl Fn() -> hw::Result<()>) -> hw::Result<()> {
+    let compiles = matches!(device.info().kind, hw::Kind::OpenCl | hw::Kind::Cuda);
+    (0..hw::LAUNCHES_UNTIL_TUNED).filter(|_| compiles).try_for_each(|_| once())
 }
 
 fn reference_us(case: &Case, budget: Duration) -> f64 {

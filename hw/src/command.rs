@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::chain::Chain;
+
 /// A buffer on one device (or, in a plan, a buffer still to be allocated).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BufferId(pub u64);
@@ -14,6 +16,8 @@ pub enum Command {
     /// Runs two kernels, the second of which alone reads what the first writes. A device may leave
     /// out what lies between them: a buffer that only the first writes holds anything afterwards.
     Pair { first: Launch, second: Launch },
+    /// Runs launches one after the other, or the kernel that was written for all of them.
+    Chain(Chain),
     /// Copies the first `bytes` bytes of one buffer to the start of another.
     Copy { from: BufferId, to: BufferId, bytes: usize },
 }
@@ -21,12 +25,13 @@ pub enum Command {
 impl Command {
     /// The launches that this is made of, in order.
     pub fn launches(&self) -> impl Iterator<Item = &Launch> {
-        let launches = match self {
-            Command::Launch(launch) => [Some(launch), None],
-            Command::Pair { first, second } => [Some(first), Some(second)],
-            Command::Copy { .. } => [None, None],
+        let (few, many): (_, &[Launch]) = match self {
+            Command::Launch(launch) => ([Some(launch), None], &[]),
+            Command::Pair { first, second } => ([Some(first), Some(second)], &[]),
+            Command::Chain(chain) => ([None, None], &chain.launches),
+            Command::Copy { .. } => ([None, None], &[]),
         };
-        launches.into_iter().flatten()
+        few.into_iter().flatten().chain(many)
     }
 
     /// The same command over other buffers.
@@ -37,6 +42,7 @@ impl Command {
                 first: first.map_buffers(&mut map),
                 second: second.map_buffers(map),
             },
+            Command::Chain(chain) => Command::Chain(chain.map_buffers(map)),
             Command::Copy { from, to, bytes } => {
                 Command::Copy { from: map(*from), to: map(*to), bytes: *bytes }
             }
@@ -81,37 +87,21 @@ impl Launch {
     /// Checks the arguments against the kernel's parameters and the sizes of the buffers, so that
     /// no device ever reads or writes outside a buffer. The error says what is wrong.
     pub fn check(&self, size_of: impl Fn(BufferId) -> Option<usize>) -> Result<(), String> {
-        let params = self.kernel.params;
-        if params.len() != self.args.len() {
-            return Err(format!("{} arguments for {} parameters", self.args.len(), params.len()));
-        }
-        for (param, arg) in params.iter().zip(&self.args) {
-            if matches!(param, Param::U32(_)) != matches!(arg, Arg::U32(_)) {
-                return Err(format!("argument {:?} does not fit parameter {param:?}", arg));
-            }
-        }
-        self.check_aliases()?;
+        check_args(self.kernel.params, &self.args)?;
+        check_aliases(self.kernel.params, &self.args)?;
         self.check_sizes(size_of)
     }
 
-    fn map_buffers(&self, mut map: impl FnMut(BufferId) -> BufferId) -> Launch {
-        let args = self.args.iter().map(|arg| match arg {
-            Arg::Buffer(id) => Arg::Buffer(map(*id)),
-            Arg::U32(v) => Arg::U32(*v),
-        });
-        Launch { kernel: self.kernel, args: args.collect(), grid: self.grid }
+    /// The bytes that each buffer must hold, by the order of the parameters; nothing for integers
+    /// that make no sense together.
+    pub fn needed(&self) -> impl Iterator<Item = (BufferId, usize)> {
+        let bytes = (self.kernel.bytes_needed)(&self.scalars()).unwrap_or_default();
+        self.args.iter().filter_map(Arg::buffer).zip(bytes)
     }
 
-    fn check_aliases(&self) -> Result<(), String> {
-        let named = || self.kernel.params.iter().zip(&self.args).enumerate();
-        for (i, (param, arg)) in named() {
-            let Arg::Buffer(id) = arg else { continue };
-            let shared = named().any(|(j, (_, other))| i != j && *other == Arg::Buffer(*id));
-            if shared && !matches!(param, Param::In(_)) {
-                return Err(format!("buffer {} is written as {param:?} and used again", id.0));
-            }
-        }
-        Ok(())
+    pub(crate) fn map_buffers(&self, mut map: impl FnMut(BufferId) -> BufferId) -> Launch {
+        let args = self.args.iter().map(|arg| arg.map_buffer(&mut map)).collect();
+        Launch { kernel: self.kernel, args, grid: self.grid }
     }
 
     fn check_sizes(&self, size_of: impl Fn(BufferId) -> Option<usize>) -> Result<(), String> {
@@ -148,6 +138,47 @@ impl Arg {
             Arg::Buffer(_) => None,
         }
     }
+
+    /// The buffer, where it is one.
+    pub fn buffer(&self) -> Option<BufferId> {
+        match self {
+            Arg::Buffer(id) => Some(*id),
+            Arg::U32(_) => None,
+        }
+    }
+
+    pub(crate) fn map_buffer(&self, mut map: impl FnMut(BufferId) -> BufferId) -> Arg {
+        match self {
+            Arg::Buffer(id) => Arg::Buffer(map(*id)),
+            Arg::U32(v) => Arg::U32(*v),
+        }
+    }
+}
+
+/// Whether arguments are as many as the parameters, and of their kinds.
+pub(crate) fn check_args(params: &[Param], args: &[Arg]) -> Result<(), String> {
+    if params.len() != args.len() {
+        return Err(format!("{} arguments for {} parameters", args.len(), params.len()));
+    }
+    for (param, arg) in params.iter().zip(args) {
+        if matches!(param, Param::U32(_)) != matches!(arg, Arg::U32(_)) {
+            return Err(format!("argument {arg:?} does not fit parameter {param:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether no buffer that is written is given twice.
+pub(crate) fn check_aliases(params: &[Param], args: &[Arg]) -> Result<(), String> {
+    let named = || params.iter().zip(args).enumerate();
+    for (i, (param, arg)) in named() {
+        let Arg::Buffer(id) = arg else { continue };
+        let shared = named().any(|(j, (_, other))| i != j && *other == Arg::Buffer(*id));
+        if shared && !matches!(param, Param::In(_)) {
+            return Err(format!("buffer {} is written as {param:?} and used again", id.0));
+        }
+    }
+    Ok(())
 }
 
 /// A parameter of a kernel, by what the kernel does with it.

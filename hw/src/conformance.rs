@@ -2,6 +2,9 @@
 //!
 //! It panics at the first difference, naming it.
 
+use std::sync::Arc;
+
+use crate::chain::{Chain, Written};
 use crate::command::{Arg, BufferId, Command, CpuArgs, Grid, Joined, Kernel, Launch, Param};
 use crate::device::{BUFFER_BYTES_MAX, COMMANDS_PENDING_MAX, Device, Error};
 
@@ -14,6 +17,7 @@ pub fn check(device: &dyn Device) {
     refuses_impossible_sizes(device);
     runs_commands_in_order(device);
     runs_pairs(device);
+    runs_chains(device);
     writes_beside_what_kernels_wrote(device);
     runs_every_grid_size(device);
     refuses_bad_launches(device);
@@ -180,6 +184,64 @@ fn runs_pairs(device: &dyn Device) {
     assert!(matches!(error, Error::BadLaunch { .. }), "{error}");
     device.free(b).expect("free");
     let error = device.run(&[pair([1, 1], c)]).expect_err("nothing between");
+    assert!(matches!(error, Error::BadLaunch { .. }), "{error}");
+    device.finish().expect("finish");
+    for id in [a, c] {
+        device.free(id).expect("free");
+    }
+}
+
+/// Two launches of [`SCALE_ADD`] from the first buffer over the second to the third, and a kernel
+/// that does both.
+pub(crate) fn chained([a, b, c]: [BufferId; 3], factors: [u32; 2]) -> Chain {
+    let text = "
+        KERNEL void @(GLOBAL const uchar *src, GLOBAL uchar *dst, uint count, uint f, uint g)
+        {
+            uint i = ITEM;
+            if (i < count)
+                dst[i] = (uchar)((uchar)(src[i] * f + i) * g + i);
+        }
+    ";
+    let numbers = ["count", "f", "g"].map(Param::U32);
+    let params = [Param::In("src"), Param::Out("dst")].into_iter().chain(numbers);
+    let launches = [scale_add_launch(a, b, 64, factors[0]), scale_add_launch(b, c, 64, factors[1])];
+    let numbers = [64, factors[0], factors[1]].map(Arg::U32);
+    Chain {
+        launches: launches.iter().flat_map(Command::launches).cloned().collect(),
+        kernel: Arc::new(Written::new(params.collect(), text)),
+        args: [a, c].map(Arg::Buffer).into_iter().chain(numbers).collect(),
+        grid: Grid::Items(64),
+        repeats: false,
+    }
+}
+
+/// One that no compiler takes does its work all the same.
+fn runs_chains(device: &dyn Device) {
+    device.finish().expect("finish");
+    let [a, b, c] = [alloc(device, 64), alloc(device, 64), alloc(device, 64)];
+    device.write(a, 0, &[5; 64]).expect("write");
+    let good = chained([a, b, c], [3, 2]);
+    let text = "KERNEL void @() { undeclared_name = 1; }";
+    let broken = Arc::new(Written::new(good.kernel.params.clone(), text));
+    for kernel in [good.kernel.clone(), broken.clone(), good.kernel.clone(), broken.clone()] {
+        device.write(c, 0, &[1; 64]).expect("write");
+        let command = Command::Chain(Chain { kernel: kernel.clone(), ..good.clone() });
+        device.run(&[command]).expect("run");
+        let expected: Vec<u8> = (0..64).map(|i| scaled(scaled(5, 3, i), 2, i)).collect();
+        assert_eq!(read(device, c, 64), expected, "{}", kernel.source);
+    }
+    assert_eq!(device.finish().expect("finish").len(), 4, "a time per chain");
+    for refusal in device.refusals() {
+        let Error::Build { kernel, log, .. } = &refusal else { panic!("{refusal}") };
+        assert_eq!(*kernel, broken.name);
+        assert!(log.contains("undeclared_name"), "{log}");
+    }
+    let mut wrong = good.clone();
+    wrong.args[0] = Arg::Buffer(c);
+    let error = device.run(&[Command::Chain(wrong)]).expect_err("the result is its own source");
+    assert!(matches!(error, Error::BadLaunch { .. }), "{error}");
+    device.free(b).expect("free");
+    let error = device.run(&[Command::Chain(good)]).expect_err("nothing between");
     assert!(matches!(error, Error::BadLaunch { .. }), "{error}");
     device.finish().expect("finish");
     for id in [a, c] {

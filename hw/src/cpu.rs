@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::Config;
+use crate::chain::Chain;
 use crate::command::{Arg, BufferId, Command, CpuArgs, Kernel, Launch, Param};
 use crate::device::{
     Device, DeviceInfo, Error, Kind, Result, check_alloc, check_distinct, check_pending,
@@ -93,6 +94,16 @@ impl CpuDevice {
             true => Ok(()),
             false => self.launch(state, first).and_then(|()| self.launch(state, second)),
         }
+    }
+
+    fn chain(&self, state: &mut State, chain: &Chain) -> Result<()> {
+        let sizes = |id| state.buffers.get(&id).map(|data| data.len());
+        chain.check(sizes).map_err(|detail| Error::BadLaunch {
+            device: self.info.id.clone(),
+            kernel: chain.kernel.name.clone(),
+            detail,
+        })?;
+        chain.launches.iter().try_for_each(|launch| self.launch(state, launch))
     }
 
     /// What a native form is given. Outputs were taken out of the state.
@@ -201,6 +212,7 @@ impl Device for CpuDevice {
             match command {
                 Command::Launch(launch) => self.launch(&mut state, launch)?,
                 Command::Pair { first, second } => self.pair(&mut state, first, second)?,
+                Command::Chain(chain) => self.chain(&mut state, chain)?,
                 Command::Copy { from, to, bytes } => self.copy(&mut state, *from, *to, *bytes)?,
             }
             state.times_ns.push(start.elapsed().as_nanos() as u64);

@@ -14,15 +14,22 @@ use crate::Config;
 use crate::command::Kernel;
 use crate::device::{Device, DeviceInfo, Error, Kind, Result};
 
-/// Threads of a block.
-pub const GROUP_SIZE: usize = 128;
+/// Threads of a block, unless another number suits a kernel better.
+pub const GROUP_SIZE: usize = GROUP_SIZES[0];
+/// What a device chooses from.
+pub const GROUP_SIZES: [usize; 3] = [128, 64, 256];
 
 /// One NVIDIA GPU.
 pub type CudaDevice = CudaForms<Vendor>;
 
 /// The source that is compiled for a kernel.
 pub fn source(kernel: &Kernel) -> String {
-    format!("{}{}", compile::PREAMBLE, kernel.cuda)
+    whole(kernel.cuda)
+}
+
+/// A text of kernels with what it is written on top of.
+fn whole(text: &str) -> String {
+    format!("{}{text}", compile::PREAMBLE)
 }
 
 /// Every NVIDIA GPU that can be opened; what cannot is left out with a warning.
@@ -59,7 +66,8 @@ pub fn open(info: &DeviceInfo, config: &Config) -> Result<CudaDevice> {
 
 fn open_nth(ordinal: usize, config: &Config) -> Result<CudaDevice> {
     let (driver, info) = Vendor::open(ordinal)?;
-    Ok(CudaForms::new(info, driver, config.pool_bytes_max))
+    let sizes = config.group_size.map_or_else(|| GROUP_SIZES.to_vec(), |size| vec![size]);
+    Ok(CudaForms::new(info, driver, sizes, config))
 }
 
 #[cfg(test)]

@@ -43,6 +43,11 @@ pub trait Device: Send + Sync {
 
     /// Waits for all work; nanoseconds that each command since the last call took, in order.
     fn finish(&self) -> Result<Vec<u64>>;
+
+    /// Why kernels of chains do not build here: the launches of those run one by one.
+    fn refusals(&self) -> Vec<Error> {
+        Vec::new()
+    }
 }
 
 /// What a device is.

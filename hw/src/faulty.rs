@@ -93,6 +93,10 @@ impl Device for FaultyDevice {
         self.check_lost()?;
         self.inner.finish()
     }
+
+    fn refusals(&self) -> Vec<Error> {
+        self.inner.refusals()
+    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! [`cuda`], [`xrt`]) and nowhere else. What a kernel computes is not known here: that is the
 //! `kernels` crate.
 
+pub mod chain;
 pub mod command;
 pub mod conformance;
 pub mod cpu;
@@ -15,15 +16,19 @@ pub mod opencl;
 mod pool;
 pub mod probe;
 pub mod ptx;
+mod tuning;
+mod whole;
 pub mod xrt;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use chain::{Chain, Written};
 pub use command::{Arg, BufferId, Command, CpuArgs, Grid, Joined, Kernel, Launch, Param};
 pub use device::{BUFFER_BYTES_MAX, COMMANDS_PENDING_MAX, Device, DeviceInfo, Error, Kind, Result};
 pub use faulty::{Fault, FaultyDevice};
 pub use probe::{Probe, Sleeping};
+pub use tuning::LAUNCHES_UNTIL_TUNED;
 
 /// Which devices to look for, and what each of them may use.
 #[derive(Debug, Clone)]
@@ -41,8 +46,11 @@ pub struct Config {
     pub nvrtc_dir: Option<PathBuf>,
     /// Let a child look for accelerators, and open each at its first use; `None` opens them now.
     pub probe: Option<Probe>,
-    /// Where compiled device binaries are kept between runs; `None` compiles them anew.
+    /// Where compiled device binaries are kept between runs, with the sizes of groups that suit
+    /// kernels; `None` compiles them anew.
     pub cache_dir: Option<PathBuf>,
+    /// The size of groups for every kernel on devices that compile; `None` finds out which suits.
+    pub group_size: Option<usize>,
     /// Bytes of freed buffers that a device keeps for reuse.
     pub pool_bytes_max: usize,
 }
@@ -59,6 +67,7 @@ impl Default for Config {
                 .map(|tools| PathBuf::from(tools).join("nvrtc/nvidia/cu13/lib")),
             probe: None,
             cache_dir: None,
+            group_size: None,
             pool_bytes_max: 256 << 20,
         }
     }

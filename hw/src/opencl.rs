@@ -1,13 +1,15 @@
 //! OpenCL devices: one context and one in-order queue each, driven through the system's loader.
 //!
 //! The loader is opened at run time; without it, or without a driver, there is no such device.
-//! Kernels run with one fixed group size per device and a padded grid, because drivers that
-//! specialise on the group size would compile anew for every frame geometry.
+//! Kernels run with one of few group sizes and a padded grid, because drivers that specialise on
+//! the group size would compile anew for every frame geometry.
 
 mod cache;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use opencl3::command_queue::{CL_QUEUE_PROFILING_ENABLE, CommandQueue};
 use opencl3::context::Context;
@@ -22,16 +24,18 @@ use opencl3::types::{CL_BLOCKING, cl_device_id};
 
 use self::cache::Cache;
 use crate::Config;
-use crate::command::{Arg, BufferId, Command, Kernel, Launch};
+use crate::chain::{Chain, Ready};
+use crate::command::{Arg, BufferId, Command, Grid, Kernel, Launch};
 use crate::device::{
     Device, DeviceInfo, Error, Kind, Result, check_distinct, check_pending, check_range,
 };
 use crate::pool::{Held, Pool};
+use crate::tuning::{Kept, PARTS, Trial, Tuner, Variants};
 
-/// Work-items of a group on a CPU driven through OpenCL: the kernels give each item a whole row.
-const GROUP_SIZE_CPU: usize = 1;
+/// Work-items of a group on a CPU driven through OpenCL: with one, the kernels give it a whole row.
+const GROUP_SIZES_CPU: [usize; 2] = [1, 64];
 /// Work-items of a group on any other device.
-const GROUP_SIZE: usize = 64;
+const GROUP_SIZES: [usize; 3] = [64, 128, 256];
 
 /// What every kernel source starts with.
 const PREAMBLE: &str = include_str!("opencl/prelude.cl");
@@ -83,19 +87,28 @@ fn listed() -> Vec<(Platform, cl_device_id)> {
 /// One device of one OpenCL platform.
 pub struct OpenClDevice {
     info: DeviceInfo,
-    group_size: usize,
     cache: Cache,
     state: Mutex<State>,
 }
 
 struct State {
     // Fields are dropped in this order: what was made from the context goes before it.
-    kernels: HashMap<&'static str, ClKernel>,
-    /// Of each command, the event of each launch or copy.
-    pending: Vec<Vec<Event>>,
+    kernels: HashMap<&'static str, Variants<ClKernel>>,
+    written: Ready<Variants<ClKernel>>,
+    tuner: Tuner,
+    pending: Vec<Done>,
     buffers: Pool<Buffer<u8>>,
     queue: CommandQueue,
     context: Context,
+}
+
+/// The event of a launch or copy, and what its time is for.
+type Ran = (Event, Option<Trial>);
+
+/// What was run for a command, and what its time altogether is for.
+struct Done {
+    ran: Vec<Ran>,
+    trial: Option<Trial>,
 }
 
 impl OpenClDevice {
@@ -112,16 +125,22 @@ impl OpenClDevice {
         let queue = open_queue(&context, id).map_err(failed)?;
         let is_cpu = device.dev_type().map_err(failed)? & CL_DEVICE_TYPE_CPU != 0;
         let info = describe(platform, &device, named.clone()).map_err(failed)?;
-        let group_size = if is_cpu { GROUP_SIZE_CPU } else { GROUP_SIZE };
-        let cache = Cache::new(config.cache_dir.clone(), &info, &build_options(group_size));
+        let most = device.max_work_group_size().map_err(failed)?;
+        let sizes = if is_cpu { &GROUP_SIZES_CPU[..] } else { &GROUP_SIZES[..] };
+        let fit = sizes.iter().copied().filter(|size| *size <= most);
+        let sizes = config.group_size.map_or_else(|| fit.collect(), |size| vec![size]);
+        let cache = Cache::new(config.cache_dir.clone(), &info);
+        let tuner = Tuner::new(sizes, Kept::open(config.cache_dir.clone(), &info));
         let state = State {
             kernels: HashMap::new(),
+            written: Ready::new(),
+            tuner,
             pending: Vec::new(),
             buffers: Pool::new(config.pool_bytes_max),
             queue,
             context,
         };
-        Ok(Self { info, group_size, cache, state: Mutex::new(state) })
+        Ok(Self { info, cache, state: Mutex::new(state) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -136,31 +155,33 @@ impl OpenClDevice {
         state.buffers.held(&self.info, id)
     }
 
-    fn load(&self, state: &mut State, kernel: &'static Kernel) -> Result<()> {
-        if state.kernels.contains_key(kernel.stem) {
-            return Ok(());
-        }
-        let program = self.build(&state.context, kernel)?;
-        let loaded = ClKernel::create(&program, kernel.stem).map_err(self.failed("load kernel"))?;
-        state.kernels.insert(kernel.stem, loaded);
-        Ok(())
+    /// The kernel of this name with groups of this size.
+    fn build(&self, context: &Context, name: &str, text: &str, size: usize) -> Result<ClKernel> {
+        let program = self.program(context, name, &whole(text), &build_options(size))?;
+        ClKernel::create(&program, name).map_err(self.failed("load kernel"))
     }
 
-    /// A built program, from the binary kept on disk where there is one that fits.
-    fn build(&self, context: &Context, kernel: &Kernel) -> Result<Program> {
-        let source = format!("{PREAMBLE}{}", kernel.opencl);
-        let options = build_options(self.group_size);
-        if let Some(binary) = self.cache.load(&source) {
-            match build_binary(context, &binary, &options) {
+    /// From the binary kept on disk where there is one that fits.
+    fn program(
+        &self,
+        context: &Context,
+        name: &str,
+        source: &str,
+        options: &str,
+    ) -> Result<Program> {
+        if let Some(binary) = self.cache.load(source, options) {
+            match build_binary(context, &binary, options) {
                 Ok(program) => return Ok(program),
                 Err(error) => {
-                    tracing::warn!(%error, kernel = kernel.stem, "kept kernel binary is refused");
+                    tracing::warn!(%error, kernel = name, "kept kernel binary is refused");
                 }
             }
         }
-        let program = self.build_source(context, kernel, &source, &options)?;
+        let program = self.build_source(context, name, source, options)?;
         match program.get_binaries() {
-            Ok(binaries) => self.cache.store(&source, binaries.first().map_or(&[], Vec::as_slice)),
+            Ok(binaries) => {
+                self.cache.store(source, options, binaries.first().map_or(&[], Vec::as_slice));
+            }
             Err(error) => tracing::debug!(%error, "no kernel binary to keep"),
         }
         Ok(program)
@@ -169,7 +190,7 @@ impl OpenClDevice {
     fn build_source(
         &self,
         context: &Context,
-        kernel: &Kernel,
+        name: &str,
         source: &str,
         options: &str,
     ) -> Result<Program> {
@@ -178,29 +199,107 @@ impl OpenClDevice {
         let id = context.default_device();
         program.build(&[id], options).map_err(|error| Error::Build {
             device: self.info.id.clone(),
-            kernel: kernel.stem.to_string(),
+            kernel: name.to_string(),
             log: program.get_build_log(id).unwrap_or_else(|_| error.to_string()),
         })?;
         Ok(program)
     }
 
-    fn launch(&self, state: &mut State, launch: &Launch) -> Result<Event> {
-        launch.check(|id| state.buffers.bytes_of(id)).map_err(|detail| Error::BadLaunch {
-            device: self.info.id.clone(),
-            kernel: launch.kernel.stem.to_string(),
-            detail,
-        })?;
-        self.load(state, launch.kernel)?;
-        let kernel = &state.kernels[launch.kernel.stem];
-        for (index, arg) in launch.args.iter().enumerate() {
-            self.set_arg(state, kernel, index as u32, arg)?;
+    /// A kernel, compiled if it is not yet.
+    fn loaded<'a>(
+        &self,
+        state: &'a mut State,
+        kernel: &'static Kernel,
+    ) -> Result<&'a mut Variants<ClKernel>> {
+        let State { kernels, tuner, context, .. } = state;
+        match kernels.entry(kernel.stem) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(place) => {
+                let first = self.build(context, kernel.stem, kernel.opencl, tuner.first())?;
+                let source = whole(kernel.opencl);
+                Ok(place.insert(Variants::new(tuner, kernel.stem, &source, first)))
+            }
         }
-        let global = [launch.grid.items(self.group_size), 1];
-        let local = [self.group_size, 1];
+    }
+
+    fn launch(&self, state: &mut State, launch: &Launch) -> Result<Ran> {
+        launch
+            .check(|id| state.buffers.bytes_of(id))
+            .map_err(|detail| self.bad(launch.kernel.stem, detail))?;
+        self.loaded(state, launch.kernel)?;
+        let Launch { kernel, args, grid } = launch;
+        let bytes = launch.needed().map(|(_, bytes)| bytes).sum();
+        let State { kernels, tuner, context, buffers, queue, .. } = state;
+        let Some(variants) = kernels.get_mut(kernel.stem) else {
+            return Err(self.bad(kernel.stem, "it was not loaded".to_string()));
+        };
+        let build = |size| self.build(context, kernel.stem, kernel.opencl, size);
+        let (size, trial) = variants.next(tuner, kernel.stem, bytes, false, build);
+        let event = self.enqueue(queue, buffers, variants.of(size), args, *grid, size)?;
+        Ok((event, trial))
+    }
+
+    /// One kernel, or the launches where the compiler refuses it.
+    fn chain(&self, state: &mut State, chain: &Chain) -> Result<Done> {
+        let Chain { launches, kernel, args, grid, repeats } = chain;
+        chain
+            .check(|id| state.buffers.bytes_of(id))
+            .map_err(|detail| self.bad(&kernel.name, detail))?;
+        let State { written, tuner, context, buffers, queue, .. } = state;
+        let build = |size| self.build(context, &kernel.name, &kernel.source, size);
+        written.load(kernel, || {
+            let first = build(tuner.first())?;
+            Ok(Variants::new(tuner, &kernel.name, &whole(&kernel.source), first))
+        })?;
+        let Some(variants) = written.function(kernel) else {
+            return self.one_by_one(state, launches, None);
+        };
+        let needed = chain.needed();
+        let bytes = args.iter().filter_map(Arg::buffer).map(|id| needed[&id]).sum();
+        let (size, trial) = variants.next(tuner, &kernel.name, bytes, *repeats, build);
+        if size == PARTS {
+            return self.one_by_one(state, launches, trial);
+        }
+        let event = self.enqueue(queue, buffers, variants.of(size), args, *grid, size)?;
+        Ok(Done { ran: vec![(event, trial)], trial: None })
+    }
+
+    /// A trial of them all counts only where none of them is one.
+    fn one_by_one<'a>(
+        &self,
+        state: &mut State,
+        launches: impl IntoIterator<Item = &'a Launch>,
+        trial: Option<Trial>,
+    ) -> Result<Done> {
+        let ran = launches.into_iter().map(|launch| self.launch(state, launch));
+        let ran: Vec<Ran> = ran.collect::<Result<_>>()?;
+        let is_settled = ran.iter().all(|(_, trial)| trial.is_none());
+        Ok(Done { trial: trial.filter(|_| is_settled), ran })
+    }
+
+    fn bad(&self, kernel: &str, detail: String) -> Error {
+        Error::BadLaunch { device: self.info.id.clone(), kernel: kernel.to_string(), detail }
+    }
+
+    /// Arguments are those of the kernel's parameters, and their buffers large enough.
+    fn enqueue(
+        &self,
+        queue: &CommandQueue,
+        buffers: &Pool<Buffer<u8>>,
+        kernel: &ClKernel,
+        args: &[Arg],
+        grid: Grid,
+        group_size: usize,
+    ) -> Result<Event> {
+        for (index, arg) in args.iter().enumerate() {
+            self.set_arg(buffers, kernel, index as u32, arg)?;
+        }
+        let global = [grid.items(group_size), 1];
+        let local = [group_size, 1];
         // SAFETY: the arguments were checked against the kernel's parameters and the buffers'
         // sizes, and the kernel stays within those for items outside the grid.
         let event = unsafe {
-            state.queue.enqueue_nd_range_kernel(
+            queue.enqueue_nd_range_kernel(
                 kernel.get(),
                 2,
                 std::ptr::null(),
@@ -212,15 +311,21 @@ impl OpenClDevice {
         event.map_err(self.failed("launch"))
     }
 
-    fn set_arg(&self, state: &State, kernel: &ClKernel, index: u32, arg: &Arg) -> Result<()> {
+    fn set_arg(
+        &self,
+        buffers: &Pool<Buffer<u8>>,
+        kernel: &ClKernel,
+        index: u32,
+        arg: &Arg,
+    ) -> Result<()> {
         let set = match arg {
             Arg::U32(value) => {
-                // SAFETY: the parameter at this index is a 32-bit integer, by `Launch::check`.
+                // SAFETY: the parameter at this index is a 32-bit integer, by the check before.
                 unsafe { kernel.set_arg(index, value) }
             }
             Arg::Buffer(id) => {
-                let memory = self.held(state, *id)?.memory.get();
-                // SAFETY: the parameter at this index is a buffer, by `Launch::check`.
+                let memory = buffers.held(&self.info, *id)?.memory.get();
+                // SAFETY: the parameter at this index is a buffer, by the check before.
                 unsafe { kernel.set_arg(index, &memory) }
             }
         };
@@ -295,23 +400,24 @@ impl Device for OpenClDevice {
 
     fn prepare(&self, kernels: &[&'static Kernel]) -> Result<()> {
         let mut state = self.state();
-        kernels.iter().try_for_each(|kernel| self.load(&mut state, kernel))
+        kernels.iter().try_for_each(|kernel| self.loaded(&mut state, kernel).map(drop))
     }
 
     fn run(&self, commands: &[Command]) -> Result<()> {
         let mut state = self.state();
         check_pending(&self.info, state.pending.len() + commands.len())?;
         for command in commands {
-            let events = match command {
-                Command::Launch(launch) => vec![self.launch(&mut state, launch)?],
-                Command::Pair { first, second } => {
-                    vec![self.launch(&mut state, first)?, self.launch(&mut state, second)?]
+            let done = match command {
+                Command::Launch(_) | Command::Pair { .. } => {
+                    self.one_by_one(&mut state, command.launches(), None)?
                 }
+                Command::Chain(chain) => self.chain(&mut state, chain)?,
                 Command::Copy { from, to, bytes } => {
-                    vec![self.copy(&mut state, *from, *to, *bytes)?]
+                    let copied = self.copy(&mut state, *from, *to, *bytes)?;
+                    Done { ran: vec![(copied, None)], trial: None }
                 }
             };
-            state.pending.push(events);
+            state.pending.push(done);
         }
         state.queue.flush().map_err(self.failed("flush"))
     }
@@ -320,25 +426,51 @@ impl Device for OpenClDevice {
         let mut state = self.state();
         state.queue.finish().map_err(self.failed("finish"))?;
         let commands = std::mem::take(&mut state.pending);
-        let time_ns = |events: &Vec<Event>| events.iter().map(time_ns).sum::<Timed>();
-        commands.iter().map(|events| time_ns(events).map_err(self.failed("finish"))).collect()
+        let tuner = &mut state.tuner;
+        let time_ns = |done: &Done| -> Timed {
+            let took_ns = done.ran.iter().map(|ran| time_ns(ran, tuner)).sum::<Timed>()?;
+            done.trial.iter().for_each(|trial| tuner.learn(trial, took_ns));
+            Ok(took_ns)
+        };
+        let times: Timed<Vec<u64>> = commands.iter().map(time_ns).collect();
+        state.tuner.rest();
+        times.map_err(self.failed("finish"))
+    }
+
+    fn refusals(&self) -> Vec<Error> {
+        self.state().written.refusals()
     }
 }
 
-type Timed = std::result::Result<u64, ClError>;
+type Timed<T = u64> = std::result::Result<T, ClError>;
 
 /// Time that a finished launch or copy took on the device; an error if it failed.
-fn time_ns(event: &Event) -> Timed {
+fn time_ns((event, trial): &Ran, tuner: &mut Tuner) -> Timed {
     let status = event.command_execution_status()?.0;
     if status < 0 {
         return Err(ClError(status));
     }
-    Ok(event.profiling_command_end()?.saturating_sub(event.profiling_command_start()?))
+    let start_ns = event.profiling_command_start()?;
+    let took_ns = event.profiling_command_end()?.saturating_sub(start_ns);
+    if let Some(trial) = trial {
+        if trial.is_first {
+            // Some drivers finish compiling only now.
+            let waited_ns = start_ns.saturating_sub(event.profiling_command_submit()?);
+            tuner.spent(Duration::from_nanos(waited_ns));
+        }
+        tuner.learn(trial, took_ns);
+    }
+    Ok(took_ns)
 }
 
 fn open_queue(context: &Context, id: cl_device_id) -> std::result::Result<CommandQueue, ClError> {
     // SAFETY: `id` is the device the context was made from.
     unsafe { CommandQueue::create_with_properties(context, id, CL_QUEUE_PROFILING_ENABLE, 0) }
+}
+
+/// A text of kernels with what it is written on top of.
+fn whole(text: &str) -> String {
+    format!("{PREAMBLE}{text}")
 }
 
 fn build_options(group_size: usize) -> String {

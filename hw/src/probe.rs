@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use crate::command::{BufferId, Command as Work, Kernel};
-use crate::device::{Device, DeviceInfo, Result};
+use crate::device::{Device, DeviceInfo, Error, Result};
 
 /// How long the child may look.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(20);
@@ -142,6 +142,11 @@ impl Device for Sleeping {
 
     fn finish(&self) -> Result<Vec<u64>> {
         self.device()?.finish()
+    }
+
+    fn refusals(&self) -> Vec<Error> {
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        opened.map_or_else(Vec::new, |device| device.refusals())
     }
 }
 

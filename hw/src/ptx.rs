@@ -61,14 +61,16 @@ pub fn device(config: &Config) -> Option<PtxDevice> {
         kernels: None,
     };
     // Freed memory is not kept, so that what was in it is unknown to who gets it next.
-    Some(CudaForms::new(info, Interpreter::new(id, STEPS_MAX), 0))
+    let config = Config { pool_bytes_max: 0, cache_dir: None, ..config.clone() };
+    let sizes = config.group_size.map_or_else(|| cuda::GROUP_SIZES.to_vec(), |size| vec![size]);
+    Some(CudaForms::new(info, Interpreter::new(id, STEPS_MAX), sizes, &config))
 }
 
-/// The device for the tests of a crate of this checkout, told by the crate's folder; `None` is said
-/// aloud.
-pub fn device_for_tests(crate_folder: &str) -> Option<PtxDevice> {
-    let nvrtc_dir = Some(nvrtc_for_tests(crate_folder));
-    let found = device(&Config { nvrtc_dir, ..Config::default() });
+/// The device for the tests of a crate of this checkout, told by the crate's folder, with blocks of
+/// so many threads; `None` is said aloud.
+pub fn device_for_tests(crate_folder: &str, group_size: usize) -> Option<PtxDevice> {
+    let (nvrtc_dir, group_size) = (Some(nvrtc_for_tests(crate_folder)), Some(group_size));
+    let found = device(&Config { nvrtc_dir, group_size, ..Config::default() });
     if found.is_none() {
         eprintln!("skipped: no NVRTC; install it with ./tools.sh test");
     }

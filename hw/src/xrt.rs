@@ -326,16 +326,31 @@ impl XrtDevice {
         Ok(Step::Launch { kernel: launch.kernel.stem.to_string(), args })
     }
 
+    fn launches(&self, state: &State, command: &Command, steps: &mut Vec<Step>) -> Result<()> {
+        for launch in command.launches() {
+            steps.push(self.launch(state, launch)?);
+        }
+        Ok(())
+    }
+
     /// The steps of commands, and how many each has.
     fn steps(&self, state: &State, commands: &[Command]) -> Result<(Vec<Step>, Vec<usize>)> {
         let (mut steps, mut counts) = (Vec::new(), Vec::new());
         for command in commands {
             let before = steps.len();
             match command {
-                Command::Launch(launch) => steps.push(self.launch(state, launch)?),
-                Command::Pair { first, second } => {
-                    steps.push(self.launch(state, first)?);
-                    steps.push(self.launch(state, second)?);
+                Command::Launch(_) | Command::Pair { .. } => {
+                    self.launches(state, command, &mut steps)?;
+                }
+                // A circuit has none of the kernels that are written for chains.
+                Command::Chain(chain) => {
+                    let sizes = |id| state.buffers.bytes_of(id);
+                    chain.check(sizes).map_err(|detail| Error::BadLaunch {
+                        device: self.info.id.clone(),
+                        kernel: chain.kernel.name.clone(),
+                        detail,
+                    })?;
+                    self.launches(state, command, &mut steps)?;
                 }
                 Command::Copy { from, to, bytes } => {
                     check_distinct(&self.info, *from, *to)?;

@@ -1,3 +1,8 @@
+FN uchar absdiff_of(uchar a, uchar b)
+{
+    return MAX(a, b) - MIN(a, b);
+}
+
 // One group per row.
 KERNEL void absdiff(GLOBAL const uchar *restrict a, GLOBAL const uchar *restrict b,
                     GLOBAL uchar *restrict dst, uint width, uint height, uint a_stride,
@@ -9,8 +14,6 @@ KERNEL void absdiff(GLOBAL const uchar *restrict a, GLOBAL const uchar *restrict
     GLOBAL const uchar *from_a = a + (size_t)y * a_stride;
     GLOBAL const uchar *from_b = b + (size_t)y * b_stride;
     GLOBAL uchar *to = dst + (size_t)y * dst_stride;
-    COLUMNS(x, width) {
-        uchar p = from_a[x], q = from_b[x];
-        to[x] = MAX(p, q) - MIN(p, q);
-    }
+    COLUMNS(x, width)
+        to[x] = absdiff_of(from_a[x], from_b[x]);
 }

@@ -5,6 +5,7 @@ use hw::{Arg, BufferId, Command, CpuArgs, Grid, Kernel, Launch, Param};
 use crate::dice::Dice;
 use crate::native::{Band, bands, sizes, threads_for};
 use crate::plane::Plane;
+use crate::pointwise::{Area, Assign, Operand, Pointwise, Track, Work};
 use crate::shape::Shape;
 use crate::stem::{Entry, Given, Op, Sample, Stem, Takes};
 
@@ -51,6 +52,17 @@ pub static KERNEL: Kernel = Kernel {
     bytes_needed,
     joined: None,
 };
+
+pub(crate) static POINTWISE: &[Pointwise] = &[Pointwise {
+    kernel: &KERNEL,
+    of: |scalars| {
+        let &[width, height, a_stride, b_stride, dst_stride] = scalars else { return None };
+        let from = |buffer, stride| Operand::Sample(buffer, Track::bytes(0, stride));
+        let both = [from(0, a_stride), from(1, b_stride)];
+        let assigns = vec![Assign::call((2, Track::bytes(0, dst_stride)), "absdiff_of", both)];
+        Some(Work { area: Area::rows(width, height), assigns })
+    },
+}];
 
 /// Compares two planes of one shape.
 pub fn command(a: BufferId, b: BufferId, shape: Plane, dst: BufferId, dst_stride: u32) -> Command {

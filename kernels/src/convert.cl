@@ -1,3 +1,23 @@
+// Red or blue, by its part in the chroma sample beside the luma sample.
+FN uchar yuv_side_of(uchar luma, uchar chroma, uint black, int cy, int factor)
+{
+    int above = (int)luma - (int)black;
+    int value = cy * (above < 0 ? 0 : above) + (1 << 19);
+    return BYTE((value + factor * ((int)chroma - 128)) >> 20);
+}
+
+FN uchar yuv_green_of(uchar luma, uchar cb, uchar cr, uint black, int cy, int cvg, int cug)
+{
+    int above = (int)luma - (int)black;
+    int value = cy * (above < 0 ? 0 : above) + (1 << 19);
+    return BYTE((value + cvg * ((int)cr - 128) + cug * ((int)cb - 128)) >> 20);
+}
+
+FN uchar rgb_gray_of(uchar red, uchar green, uchar blue)
+{
+    return (uchar)((9798 * red + 19235 * green + 3735 * blue + (1 << 14)) >> 15);
+}
+
 // One group per row of the result.
 KERNEL void yuv_rgb(GLOBAL const uchar *restrict src, GLOBAL uchar *restrict dst, uint width,
                     uint height, uint luma_stride, uint luma_step, uint cb_offset, uint cr_offset,
@@ -13,13 +33,11 @@ KERNEL void yuv_rgb(GLOBAL const uchar *restrict src, GLOBAL uchar *restrict dst
     GLOBAL uchar *row = dst + (size_t)y * dst_stride;
     COLUMNS(x, width) {
         GLOBAL const uchar *pair = chroma + (size_t)(x / 2) * chroma_step;
-        int u = pair[cb_offset] - 128, v = pair[cr_offset] - 128;
-        int above = (int)luma[(size_t)x * luma_step] - (int)black;
-        int value = cy * (above < 0 ? 0 : above) + (1 << 19);
+        uchar u = pair[cb_offset], v = pair[cr_offset], own = luma[(size_t)x * luma_step];
         GLOBAL uchar *to = row + (size_t)x * dst_step;
-        to[red_at] = BYTE((value + cvr * v) >> 20);
-        to[1] = BYTE((value + cvg * v + cug * u) >> 20);
-        to[2 - red_at] = BYTE((value + cub * u) >> 20);
+        to[red_at] = yuv_side_of(own, v, black, cy, cvr);
+        to[1] = yuv_green_of(own, u, v, black, cy, cvg, cug);
+        to[2 - red_at] = yuv_side_of(own, u, black, cy, cub);
         if (dst_step == 4)
             to[3] = 255;
     }
@@ -33,8 +51,7 @@ KERNEL void rgb_gray(GLOBAL const uchar *restrict src, GLOBAL uchar *restrict ds
         return;
     COLUMNS(x, width) {
         GLOBAL const uchar *from = src + (size_t)y * src_stride + (size_t)x * src_step;
-        int sum = 9798 * from[red_at] + 19235 * from[1] + 3735 * from[2 - red_at];
-        dst[(size_t)y * dst_stride + x] = (uchar)((sum + (1 << 14)) >> 15);
+        dst[(size_t)y * dst_stride + x] = rgb_gray_of(from[red_at], from[1], from[2 - red_at]);
     }
 }
 

@@ -18,6 +18,7 @@
 mod avx2;
 mod from_rgb;
 mod plan;
+mod pointwise;
 
 use hw::{BufferId, CpuArgs, Grid, Kernel};
 
@@ -30,6 +31,7 @@ use crate::stem::{Entry, Op, Sample, Setting, SettingKind, Stem, Takes, launch, 
 
 pub use from_rgb::{RGB_GRAY, RGB_YUV};
 pub use plan::picture;
+pub(crate) use pointwise::POINTWISE;
 
 pub static STEM: Stem = Stem {
     entries: &[

@@ -10,6 +10,7 @@ use crate::dice::Dice;
 use crate::lanes::{Weighed, fold, padded};
 use crate::native::{Rows, long, longs, mirrored, pixels, row, rows, signed, sizes};
 use crate::plane::Part;
+use crate::pointwise::{Area, Reader, Reading, Track};
 use crate::stem::{
     Entry, Given, Op, Picture, Sample, Setting, SettingKind, Stage, Stem, Takes, Values, launch,
     params, portable,
@@ -96,6 +97,25 @@ pub static FILTER: Kernel = portable(
         possible.then_some(vec![4 * (side * side) as usize, end(src_stride)?, end(dst_stride)?])
     },
 );
+
+pub(crate) static READERS: &[Reader] = &[
+    Reader {
+        kernel: &SOBEL,
+        of: |scalars| {
+            let &[width, height, src_stride, _] = scalars else { return None };
+            let track = Track::bytes(0, src_stride);
+            Some(Reading { buffer: 0, track, area: Area::rows(width, height), times: 8 })
+        },
+    },
+    Reader {
+        kernel: &FILTER,
+        of: |scalars| {
+            let &[width, height, 1, 0, src_stride, _, side, ..] = scalars else { return None };
+            let track = Track::bytes(0, src_stride);
+            Some(Reading { buffer: 1, track, area: Area::rows(width, height), times: side * side })
+        },
+    },
+];
 
 fn sobel_reference(args: &mut CpuArgs<'_>) {
     let [width, height, _, dst_stride] = sizes(args);

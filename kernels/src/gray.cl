@@ -1,3 +1,10 @@
+// Luma of limited range in full range.
+FN uchar expanded_of(uchar luma)
+{
+    ushort above_black = MIN(MAX(luma, (uchar)16), (uchar)235) - 16;
+    return (uchar)((ushort)(above_black * 255 + 109) / (ushort)219);
+}
+
 // One group per row.
 KERNEL void gray(GLOBAL const uchar *restrict src, GLOBAL uchar *restrict dst, uint width,
                  uint height, uint src_stride, uint dst_stride, uint limited)
@@ -12,8 +19,6 @@ KERNEL void gray(GLOBAL const uchar *restrict src, GLOBAL uchar *restrict dst, u
             to[x] = from[x];
         return;
     }
-    COLUMNS(x, width) {
-        ushort above_black = MIN(MAX(from[x], (uchar)16), (uchar)235) - 16;
-        to[x] = (uchar)((ushort)(above_black * 255 + 109) / (ushort)219);
-    }
+    COLUMNS(x, width)
+        to[x] = expanded_of(from[x]);
 }

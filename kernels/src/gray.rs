@@ -9,6 +9,7 @@ use crate::convert;
 use crate::dice::Dice;
 use crate::native::{Band, bands, sizes, threads_for};
 use crate::plane::Plane;
+use crate::pointwise::{Area, Assign, Operand, Pointwise, Track, Work};
 use crate::shape::{PixelFormat, Range};
 use crate::stem::{Entry, Given, Op, Sample, Stem, Takes};
 
@@ -45,6 +46,20 @@ pub static KERNEL: Kernel = Kernel {
     bytes_needed,
     joined: None,
 };
+
+pub(crate) static POINTWISE: &[Pointwise] = &[Pointwise {
+    kernel: &KERNEL,
+    of: |scalars| {
+        let &[width, height, src_stride, dst_stride, limited] = scalars else { return None };
+        let luma = Operand::Sample(0, Track::bytes(0, src_stride));
+        let to = (1, Track::bytes(0, dst_stride));
+        let assign = match limited {
+            0 => Assign::copy(to, luma),
+            _ => Assign::call(to, "expanded_of", [luma]),
+        };
+        Some(Work { area: Area::rows(width, height), assigns: vec![assign] })
+    },
+}];
 
 /// Converts the luma plane at the start of `src`; `limited` tells its range.
 pub fn command(

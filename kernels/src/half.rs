@@ -8,6 +8,7 @@ use hw::{Arg, BufferId, Command, CpuArgs, Grid, Kernel, Launch, Param};
 use crate::dice::Dice;
 use crate::native::{Band, bands, sizes, threads_for};
 use crate::plane::Plane;
+use crate::pointwise::{Area, Reader, Reading, Track};
 use crate::shape::Shape;
 use crate::stem::{Entry, Given, Op, Sample, Stem, Takes};
 
@@ -46,6 +47,15 @@ pub static KERNEL: Kernel = Kernel {
     bytes_needed,
     joined: None,
 };
+
+pub(crate) static READERS: &[Reader] = &[Reader {
+    kernel: &KERNEL,
+    of: |scalars| {
+        let &[width, height, src_stride, _] = scalars else { return None };
+        let track = Track::bytes(0, src_stride);
+        Some(Reading { buffer: 0, track, area: Area::rows(width, height), times: 1 })
+    },
+}];
 
 /// Halves the plane at the start of `src`.
 pub fn command(src: BufferId, from: Plane, dst: BufferId, dst_stride: u32) -> Command {

@@ -28,6 +28,11 @@ KERNEL void equaliser(GLOBAL const uint *restrict counts, GLOBAL uchar *restrict
     }
 }
 
+FN uchar lookup_of(GLOBAL const uchar *restrict table, uchar sample)
+{
+    return table[sample];
+}
+
 // One group per row.
 KERNEL void lookup(GLOBAL const uchar *restrict table, GLOBAL const uchar *restrict src,
                    GLOBAL uchar *restrict dst, uint width, uint height, uint offset,
@@ -39,5 +44,5 @@ KERNEL void lookup(GLOBAL const uchar *restrict table, GLOBAL const uchar *restr
     GLOBAL const uchar *from = src + offset + (size_t)y * src_stride;
     GLOBAL uchar *to = dst + offset + (size_t)y * dst_stride;
     COLUMNS(x, width)
-        to[x] = table[from[x]];
+        to[x] = lookup_of(table, from[x]);
 }

@@ -9,6 +9,7 @@ use hw::{BufferId, CpuArgs, Grid, Kernel};
 use crate::dice::Dice;
 use crate::native::{Rows, Unit, long, longs, pixels, row, rows, sizes, unit};
 use crate::plane::Part;
+use crate::pointwise::{Area, Assign, Operand, Pointwise, Track, Work};
 use crate::shape::{PixelFormat, Shape};
 use crate::stem::{
     Entry, Given, Op, Picture, Sample, Setting, SettingKind, Stage, Stem, Takes, Values, launch,
@@ -99,6 +100,16 @@ pub static LOOKUP: Kernel = portable(
         Some(vec![256, end(src_stride)?, end(dst_stride)?])
     },
 );
+
+pub(crate) static POINTWISE: &[Pointwise] = &[Pointwise {
+    kernel: &LOOKUP,
+    of: |scalars| {
+        let &[width, height, offset, src_stride, dst_stride] = scalars else { return None };
+        let given = [Operand::Table(0), Operand::Sample(1, Track::bytes(offset, src_stride))];
+        let assigns = vec![Assign::call((2, Track::bytes(offset, dst_stride)), "lookup_of", given)];
+        Some(Work { area: Area::rows(width, height), assigns })
+    },
+}];
 
 fn histogram_reference(args: &mut CpuArgs<'_>) {
     let [width, height, stride] = sizes(args);

@@ -19,6 +19,7 @@ mod avx2;
 pub mod bilateral;
 pub mod blur;
 pub mod boxes;
+pub mod chain;
 pub mod component_table;
 pub mod components;
 pub mod convert;
@@ -41,6 +42,7 @@ pub mod morph;
 pub mod motion;
 mod native;
 mod plane;
+mod pointwise;
 pub mod quality;
 pub mod rearrange;
 pub mod regions;
@@ -96,6 +98,21 @@ pub static STEMS: [&Stem; 30] = [
     &components::STEM,
     &component_table::STEM,
 ];
+
+/// The kernels that chains are made of, by stems.
+static POINTWISE: [&[pointwise::Pointwise]; 8] = [
+    gray::POINTWISE,
+    absdiff::POINTWISE,
+    threshold::POINTWISE,
+    convert::POINTWISE,
+    rearrange::POINTWISE,
+    mix::POINTWISE,
+    levels::POINTWISE,
+    stamp::POINTWISE,
+];
+
+/// The kernels that chains may end in, by stems.
+static READERS: [&[pointwise::Reader]; 2] = [half::READERS, edges::READERS];
 
 /// Every kernel with its reference.
 pub fn entries() -> impl Iterator<Item = &'static Entry> {

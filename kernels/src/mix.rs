@@ -6,6 +6,7 @@ use hw::{BufferId, CpuArgs, Grid, Kernel};
 use crate::blur;
 use crate::dice::Dice;
 use crate::native::{Rows, even_piece, pixels, row, rows, signed, sizes};
+use crate::pointwise::{Area, Assign, Operand, Pointwise, Track, Work};
 use crate::stem::{
     Entry, Given, Op, Picture, Sample, Setting, SettingKind, Stage, Stem, Takes, Values, launch,
     params, portable,
@@ -56,6 +57,19 @@ pub static KERNEL: Kernel = portable(
         (1..=1 << 30).contains(&bytes).then(|| vec![bytes as usize; 3])
     },
 );
+
+pub(crate) static POINTWISE: &[Pointwise] = &[Pointwise {
+    kernel: &KERNEL,
+    of: |scalars| {
+        let &[bytes, _, _] = scalars else { return None };
+        let track = Track::bytes(0, 0);
+        let both = [0, 1].map(|buffer| Operand::Sample(buffer, track));
+        let given = both.into_iter().chain([1, 2].map(Operand::Scalar));
+        let given: Vec<Operand> = given.collect();
+        let assigns = vec![Assign::call((2, track), "mix_of", given)];
+        Some(Work { area: Area::flat(bytes), assigns })
+    },
+}];
 
 fn area(s: &[usize; 3]) -> Rows {
     let piece = even_piece(s[0]);

@@ -1,3 +1,9 @@
+// Byte `i` of a pixel from nowhere.
+FN uchar fill_of(uint fill, uint i)
+{
+    return (uchar)(fill >> (8 * i));
+}
+
 // One group per row of the result.
 KERNEL void rearrange(GLOBAL const uchar *restrict src, GLOBAL uchar *restrict dst,
                       uint src_offset, uint src_stride, uint src_width, uint src_height,
@@ -15,7 +21,7 @@ KERNEL void rearrange(GLOBAL const uchar *restrict src, GLOBAL uchar *restrict d
         GLOBAL uchar *to = row + (size_t)x * dst_step;
         if (from_x < 0 || from_x >= (int)src_width || from_y < 0 || from_y >= (int)src_height) {
             for (uint i = 0; i < bytes; i++)
-                to[i] = (uchar)(fill >> (8 * i));
+                to[i] = fill_of(fill, i);
             continue;
         }
         GLOBAL const uchar *from =

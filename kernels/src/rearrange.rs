@@ -6,6 +6,7 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+mod pointwise;
 mod turn;
 
 use hw::{BufferId, Command, CpuArgs, Grid, Kernel};
@@ -78,6 +79,8 @@ pub static STEM: Stem = Stem {
         },
     ],
 };
+
+pub(crate) use pointwise::POINTWISE;
 
 /// A colour in the components of the picture's own format.
 pub(crate) const COLOUR: Setting = Setting {

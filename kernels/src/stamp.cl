@@ -1,3 +1,8 @@
+FN uchar overlay_of(uchar value, uchar sample, uint opacity)
+{
+    return (uchar)((value * opacity + sample * (255 - opacity) + 127) / 255);
+}
+
 // One group per row of the mask.
 KERNEL void stamp(GLOBAL const uchar *restrict mask, GLOBAL uchar *restrict dst, uint mask_width,
                   uint mask_height, uint offset, uint stride, uint step, uint width, uint height,
@@ -17,7 +22,7 @@ KERNEL void stamp(GLOBAL const uchar *restrict mask, GLOBAL uchar *restrict dst,
             continue;
         GLOBAL uchar *to = dst + offset + (size_t)py * stride + (size_t)px * step;
         uint opacity = mask[(size_t)mask_y * mask_width + mask_x];
-        *to = (uchar)((value * opacity + *to * (255 - opacity) + 127) / 255);
+        *to = overlay_of((uchar)value, *to, opacity);
     }
 }
 
@@ -32,5 +37,5 @@ KERNEL void overlay(GLOBAL const uchar *restrict src, GLOBAL uchar *restrict dst
     GLOBAL const uchar *from = src + src_offset + (size_t)y * src_stride;
     GLOBAL uchar *to = dst + dst_offset + (size_t)y * dst_stride;
     COLUMNS(x, width)
-        to[x] = (uchar)((from[x] * opacity + to[x] * (255 - opacity) + 127) / 255);
+        to[x] = overlay_of(from[x], to[x], opacity);
 }

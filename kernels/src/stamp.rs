@@ -9,6 +9,7 @@ use hw::{BufferId, CpuArgs, Grid, Kernel};
 use crate::dice::Dice;
 use crate::native::{signed, sizes};
 use crate::plane::Part;
+use crate::pointwise::{Area, Assign, Operand, Pointwise, Track, Work};
 use crate::rearrange::COLOUR;
 use crate::stem::{
     Entry, Given, Op, Picture, Sample, Setting, SettingKind, Stage, Stem, Takes, Values, launch,
@@ -101,6 +102,20 @@ pub static OVERLAY: Kernel = portable(
         (opacity <= 255).then_some(vec![src.end()?, dst.end()?])
     },
 );
+
+pub(crate) static POINTWISE: &[Pointwise] = &[Pointwise {
+    kernel: &OVERLAY,
+    of: |scalars| {
+        let &[src_offset, src_stride, offset, stride, width, height, _] = scalars else {
+            return None;
+        };
+        let own = Track::bytes(offset, stride);
+        let value = Operand::Sample(0, Track::bytes(src_offset, src_stride));
+        let given = [value, Operand::Sample(1, own), Operand::Scalar(6)];
+        let assigns = vec![Assign::call((1, own), "overlay_of", given)];
+        Some(Work { area: Area::rows(width, height), assigns })
+    },
+}];
 
 #[inline(always)]
 fn blended(value: u8, sample: u8, opacity: u16) -> u8 {

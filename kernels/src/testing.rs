@@ -2,6 +2,7 @@
 //! shapes, with poisoned outputs and guard bands.
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use hw::{Arg, BufferId, Command, Config, CpuArgs, Device, Launch, Param};
@@ -17,20 +18,36 @@ const POISON: u8 = 0xA5;
 /// The most bytes of a launch that the interpreter of PTX is given: it is slow.
 const PTX_BYTES_MAX: usize = 1 << 17;
 
-/// The devices that forms are checked on: native with one thread and with three, OpenCL, the CUDA
-/// form in an interpreter, and an emulated FPGA card, which has some of them.
+/// The devices that forms are checked on: native with one thread and with three, GPUs, OpenCL with
+/// groups of either size that CPUs choose from, and an emulated FPGA card, which has some forms.
+///
+/// No two OpenCL devices have groups of one size: PoCL 3.1 mixes up what it holds of a kernel that
+/// two queues run at once, and ends the process.
 static DEVICES: LazyLock<Vec<Arc<dyn Device>>> = LazyLock::new(|| {
-    let one = Config { cpu_threads: 1, opencl: false, ..Config::default() };
-    let all = Config { cpu_threads: 3, ..Config::default() };
-    let mut devices: Vec<_> = hw::discover(&one).into_iter().chain(hw::discover(&all)).collect();
-    if devices.len() == 2 {
+    let one = Config { cpu_threads: 1, opencl: false, cuda: false, ..Config::default() };
+    let three = Config { cpu_threads: 3, opencl: false, ..Config::default() };
+    let mut devices: Vec<_> = hw::discover(&one).into_iter().chain(hw::discover(&three)).collect();
+    let before = devices.len();
+    for group_size in [Some(1), Some(64)] {
+        let found = hw::opencl::discover(&Config { group_size, ..Config::default() });
+        devices.extend(found.into_iter().map(|device| Arc::new(device) as Arc<dyn Device>));
+    }
+    if devices.len() == before {
         eprintln!("skipped: no OpenCL device");
     }
-    let interpreter = hw::ptx::device_for_tests(env!("CARGO_MANIFEST_DIR"));
-    devices.extend(interpreter.map(|device| Arc::new(device) as Arc<dyn Device>));
     devices.extend(crate::hls::tests::device().map(|card| Arc::new(card) as Arc<dyn Device>));
     devices
 });
+
+/// The CUDA form in an interpreter, with blocks of each size that GPUs choose from.
+static INTERPRETERS: LazyLock<Vec<Arc<dyn Device>>> = LazyLock::new(|| {
+    let folder = env!("CARGO_MANIFEST_DIR");
+    let sized = hw::cuda::GROUP_SIZES.iter().map(|size| hw::ptx::device_for_tests(folder, *size));
+    sized.flatten().map(|device| Arc::new(device) as Arc<dyn Device>).collect()
+});
+
+/// Which interpreter is next.
+static TURN: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
     static UNIT_MAX: Cell<Unit> = const { Cell::new(Unit::Vbmi) };
@@ -60,16 +77,16 @@ fn with_each_unit(device: &dyn Device, check: impl Fn()) {
     }
 }
 
-/// The devices that have these kernels, for launches over so many bytes.
+/// The devices that have these kernels, for launches over so many bytes: of the interpreters one
+/// by turns, as they are slow, and none where that is too much.
 fn devices<'a>(
     launches: &'a [&'a Launch],
     bytes: usize,
 ) -> impl Iterator<Item = &'a Arc<dyn Device>> {
-    let is_slow = |device: &Arc<dyn Device>| device.info().kind == hw::Kind::Ptx;
     let runs = |device: &Arc<dyn Device>| launches.iter().all(|l| device.info().runs(l.kernel));
-    DEVICES
-        .iter()
-        .filter(move |device| runs(device) && (bytes <= PTX_BYTES_MAX || !is_slow(device)))
+    let turn = TURN.fetch_add(1, Ordering::Relaxed) % INTERPRETERS.len().max(1);
+    let interpreter = INTERPRETERS.get(turn).filter(|_| bytes <= PTX_BYTES_MAX);
+    DEVICES.iter().filter(move |device| runs(device)).chain(interpreter)
 }
 
 /// Runs `check` on a few hundred random cases; a failure prints the case and how to repeat it.
@@ -168,6 +185,58 @@ pub(crate) fn check_launches(
     }
 }
 
+/// Checks that `commands` leave in the buffers of `live` on every device what the references of the
+/// launches of `plain` leave there one by one. `contents` are the buffers before, by their ids;
+/// with a binding the first of the two ids stands for the buffer of the second.
+pub(crate) fn check_commands(
+    plain: &[Command],
+    commands: &[Command],
+    contents: &[Vec<u8>],
+    binding: Option<(u64, u64)>,
+    live: &[u64],
+) {
+    let bound = |id: BufferId| match binding {
+        Some((from, to)) if from == id.0 => BufferId(to),
+        _ => id,
+    };
+    let mut expected = contents.to_vec();
+    for command in plain.iter().map(|command| command.map_buffers(bound)) {
+        match &command {
+            Command::Copy { from, to, bytes } => {
+                let copied = expected[from.0 as usize][..*bytes].to_vec();
+                expected[to.0 as usize][..*bytes].copy_from_slice(&copied);
+            }
+            command => command.launches().for_each(|launch| refer(launch, &mut expected)),
+        }
+    }
+    let launches: Vec<&Launch> = plain.iter().flat_map(Command::launches).collect();
+    for device in devices(&launches, contents.iter().map(Vec::len).sum()) {
+        let ids: Vec<BufferId> = contents.iter().map(|data| filled(&**device, data)).collect();
+        let map = |id: BufferId| ids[bound(id).0 as usize];
+        let commands: Vec<Command> = commands.iter().map(|c| c.map_buffers(map)).collect();
+        device.run(&commands).expect("run");
+        device.finish().expect("finish");
+        assert_eq!(device.refusals(), [], "{}", device.info().id);
+        for (number, (id, expected)) in ids.iter().zip(&expected).enumerate() {
+            let mut got = vec![0; expected.len()];
+            device.read(*id, 0, &mut got).expect("read");
+            device.free(*id).expect("free");
+            let at = got.iter().zip(expected).position(|(got, expected)| got != expected);
+            if let (Some(at), true) = (at, live.contains(&(number as u64))) {
+                let (device, got, expected) = (&device.info().id, got[at], expected[at]);
+                println!("{commands:#?}");
+                panic!("buffer {number} on {device} is {got} at byte {at}, not {expected}");
+            }
+        }
+    }
+}
+
+fn filled(device: &dyn Device, data: &[u8]) -> BufferId {
+    let id = device.alloc(data.len()).expect("alloc");
+    device.write(id, 0, data).expect("write");
+    id
+}
+
 /// The buffers of a launch, with the bytes that each must have.
 fn sizes_of(launch: &Launch) -> Vec<(BufferId, usize)> {
     let needed = (launch.kernel.bytes_needed)(&launch.scalars()).expect("possible sizes");
@@ -207,12 +276,7 @@ fn run_pair(
     command: &impl Fn(&[BufferId]) -> Command,
     contents: &[Vec<u8>],
 ) -> Vec<Vec<u8>> {
-    let fill = |data: &Vec<u8>| {
-        let id = device.alloc(data.len()).expect("alloc");
-        device.write(id, 0, data).expect("write");
-        id
-    };
-    let ids: Vec<BufferId> = contents.iter().map(fill).collect();
+    let ids: Vec<BufferId> = contents.iter().map(|data| filled(device, data)).collect();
     device.run(&[command(&ids)]).expect("run");
     device.finish().expect("finish");
     let take = |(id, data): (&BufferId, &Vec<u8>)| {
@@ -278,14 +342,7 @@ fn run_device(
     inputs: &[Vec<u8>],
 ) -> Vec<Vec<u8>> {
     let mut contents = buffers(launch, inputs);
-    let by_id: Vec<BufferId> = contents
-        .iter()
-        .map(|data| {
-            let id = device.alloc(data.len()).expect("alloc");
-            device.write(id, 0, data).expect("write");
-            id
-        })
-        .collect();
+    let by_id: Vec<BufferId> = contents.iter().map(|data| filled(device, data)).collect();
     let order = launch.args.iter().filter_map(|arg| match arg {
         Arg::Buffer(id) => Some(id.0 as usize),
         Arg::U32(_) => None,

@@ -1,3 +1,8 @@
+FN uchar threshold_of(uchar sample, uint level)
+{
+    return sample > (uchar)MIN(level, 255u) ? 255 : 0;
+}
+
 // One group per row.
 KERNEL void threshold(GLOBAL const uchar *restrict src, GLOBAL uchar *restrict dst, uint width,
                       uint height, uint src_stride, uint dst_stride, uint level)
@@ -7,7 +12,6 @@ KERNEL void threshold(GLOBAL const uchar *restrict src, GLOBAL uchar *restrict d
         return;
     GLOBAL const uchar *from = src + (size_t)y * src_stride;
     GLOBAL uchar *to = dst + (size_t)y * dst_stride;
-    uchar least = (uchar)MIN(level, 255u);
     COLUMNS(x, width)
-        to[x] = from[x] > least ? 255 : 0;
+        to[x] = threshold_of(from[x], level);
 }

@@ -5,6 +5,7 @@ use hw::{Arg, BufferId, Command, CpuArgs, Grid, Kernel, Launch, Param};
 use crate::dice::Dice;
 use crate::native::{Band, bands, sizes, threads_for};
 use crate::plane::Plane;
+use crate::pointwise::{Area, Assign, Operand, Pointwise, Track, Work};
 use crate::stem::{Entry, Given, Op, Sample, Setting, SettingKind, Stem, Takes};
 
 pub static STEM: Stem = Stem {
@@ -48,6 +49,16 @@ pub static KERNEL: Kernel = Kernel {
     bytes_needed,
     joined: None,
 };
+
+pub(crate) static POINTWISE: &[Pointwise] = &[Pointwise {
+    kernel: &KERNEL,
+    of: |scalars| {
+        let &[width, height, src_stride, dst_stride, _] = scalars else { return None };
+        let given = [Operand::Sample(0, Track::bytes(0, src_stride)), Operand::Scalar(4)];
+        let assigns = vec![Assign::call((1, Track::bytes(0, dst_stride)), "threshold_of", given)];
+        Some(Work { area: Area::rows(width, height), assigns })
+    },
+}];
 
 /// Masks the plane at the start of `src`.
 pub fn command(src: BufferId, from: Plane, dst: BufferId, dst_stride: u32, level: u8) -> Command {

@@ -66,7 +66,7 @@ fn every_device_gives_the_same_bits() {
     if devices.len() == 1 {
         eprintln!("skipped: no OpenCL device");
     }
-    let interpreter = hw::ptx::device_for_tests(env!("CARGO_MANIFEST_DIR"));
+    let interpreter = hw::ptx::device_for_tests(env!("CARGO_MANIFEST_DIR"), hw::cuda::GROUP_SIZE);
     devices.extend(interpreter.map(|device| Arc::new(device) as Arc<dyn Device>));
     devices.extend(card::device("").map(|card| Arc::new(card) as Arc<dyn Device>));
     let expected = run_road(&engine(vec![cpu()]), 3);
@@ -92,14 +92,15 @@ fn steps_and_times_are_reported() {
 
 #[test]
 fn a_failing_device_is_set_aside_and_the_job_runs_elsewhere() {
-    let bad = faulty(Fault::Run(2));
+    // The second run of the first job there.
+    let bad = faulty(Fault::Run(1));
     let engine = engine(vec![bad.clone(), cpu()]);
     let expected = run_road(&EdgeAccelerate::start_with(vec![cpu()], Prefer::Fastest).unwrap(), 4);
     let outputs: Vec<_> = (0..4).map(|n| block_on(engine.run(job(n))).unwrap()).collect();
     let failed = engine.devices().remove(0);
     assert_eq!(failed.jobs_failed, 1);
     assert!(failed.last_error.unwrap().contains("as the test wants"));
-    assert!(outputs.iter().any(|o| o.device == "cpu0") && bad.runs() > 2);
+    assert!(outputs.iter().any(|o| o.device == "cpu0") && bad.runs() > 1);
     for (output, expected) in outputs.iter().zip(&expected) {
         assert!(output.values == *expected, "the history moved along with the job");
     }
@@ -425,4 +426,19 @@ fn where_every_device_lacks_a_kernel_the_error_names_it() {
     let engine = engine(vec![Limited::device(&["gray"])]);
     let error = runs(&engine, "gray | half").unwrap_err().to_string();
     assert!(error.contains("xrt0 has no kernel half_size"), "{error}");
+}
+
+#[test]
+fn chains_that_a_device_refuses_are_told_of() {
+    let refusal = hw::Error::Build {
+        device: "opencl0".to_string(),
+        kernel: "chain_1".to_string(),
+        log: "no such function".to_string(),
+    };
+    let mut unit = Unit::default();
+    unit.refused(std::slice::from_ref(&refusal));
+    let status = unit.status(cpu().info(), true, Instant::now());
+    assert_eq!(status.chains_refused, 1);
+    assert!(status.last_error.unwrap().contains("chain_1 does not build: no such function"));
+    assert_eq!((status.jobs_failed, status.quarantined_ms), (0, 0), "it works all the same");
 }

@@ -12,6 +12,10 @@ fn sketch(plan: &Plan) -> Vec<String> {
         Command::Pair { first, second } => {
             format!("{} and {}", first.kernel.stem, second.kernel.stem)
         }
+        Command::Chain(chain) => {
+            let stems: Vec<&str> = chain.launches.iter().map(|launch| launch.kernel.stem).collect();
+            stems.join("+")
+        }
         Command::Copy { bytes, .. } => format!("copy {bytes}"),
     };
     let line = |action: &Action| match action {
@@ -37,15 +41,14 @@ fn the_road_shares_uploads_and_grids() {
     let plan = plan(&road, shape(64, 48)).unwrap();
     let expected = [
         "up 4608",
-        "gray half_size absdiff threshold score",
+        "gray+half_size absdiff+threshold score",
         "down 16",
         "score",
         "boxes",
         "list",
         "up 4100",
-        "boxes",
         "up 512",
-        "jpeg",
+        "boxes jpeg",
         "down 9216",
         "jfif",
     ];
@@ -58,14 +61,7 @@ fn the_road_shares_uploads_and_grids() {
 fn every_launch_of_a_plan_is_within_its_buffers() {
     for (width, height) in [(1, 1), (2, 1), (17, 33), (1280, 720), (16384, 1)] {
         let plan = plan(&road(), shape(width, height)).unwrap();
-        for action in &plan.actions {
-            let Action::Run { commands, .. } = action else { continue };
-            for launch in commands.iter().flat_map(Command::launches) {
-                launch
-                    .check(|id| plan.buffers.get(id.0 as usize).copied())
-                    .unwrap_or_else(|e| panic!("{width} x {height}: {:?}: {e}", launch.kernel));
-            }
-        }
+        check_launches(&plan, "the road");
     }
 }
 
@@ -87,6 +83,20 @@ fn drawing_copies_only_what_is_needed_later() {
         let copied = sketch(&plan).iter().any(|line| line.contains("copy 384"));
         assert_eq!(copied, copies, "{input} for {returns}");
     }
+}
+
+/// A previous value under another name has a previous one too, two jobs back.
+#[test]
+fn what_the_last_job_kept_is_copied_to_be_kept_again() {
+    let text = r#"{ "steps": [
+        { "op": "convert", "to": "nv12", "input": ["frame@-1"], "output": "last" },
+        { "op": "mix", "input": ["last@-1", "last"], "output": "mixed" } ],
+      "returns": ["mixed"] }"#;
+    let plan = plan(&Pipeline::parse(text).unwrap(), shape(16, 16)).unwrap();
+    for kept in &plan.kept {
+        assert!(plan.kept.iter().all(|other| other.previous != kept.current), "{:?}", plan.kept);
+    }
+    assert!(sketch(&plan)[1].starts_with("copy 384"), "{:?}", sketch(&plan));
 }
 
 #[test]
@@ -198,6 +208,12 @@ fn check_launches(plan: &Plan, name: &str) {
             launch
                 .check(|id| plan.buffers.get(id.0 as usize).copied())
                 .unwrap_or_else(|e| panic!("{name} of {:?}: {:?}: {e}", plan.shape, launch.kernel));
+        }
+        for command in commands {
+            if let Command::Chain(chain) = command {
+                let checked = chain.check(|id| plan.buffers.get(id.0 as usize).copied());
+                checked.unwrap_or_else(|e| panic!("{name} of {:?}: {e}", plan.shape));
+            }
         }
     }
 }

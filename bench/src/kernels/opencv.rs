@@ -8,11 +8,12 @@ use std::path::Path;
 use std::process::{Command as Process, Stdio};
 use std::time::{Duration, Instant};
 
-use accel::plan::{Action, Source};
 use accel::{Pipeline, PixelFormat, Range, Shape};
 use hw::Device;
 use hw::cpu::CpuDevice;
 use serde::{Deserialize, Serialize};
+
+use super::bound::Bound;
 
 const SCRIPT: &str = include_str!("opencv.py");
 
@@ -196,36 +197,14 @@ fn ours_us(
     let plan = accel::plan(&pipeline(pair, width, height), shape(pair, width, height))
         .map_err(|error| error.to_string())?;
     let failed = |error: hw::Error| error.to_string();
-    let ids: Vec<hw::BufferId> = plan
-        .buffers
-        .iter()
-        .map(|bytes| device.alloc(*bytes))
-        .collect::<Result<_, _>>()
-        .map_err(failed)?;
-    let at = |id: hw::BufferId| ids[id.0 as usize];
-    let mut commands = Vec::new();
-    for action in &plan.actions {
-        match action {
-            Action::Upload { to, from: Source::Constant(bytes), .. } => {
-                device.write(at(*to), 0, bytes).map_err(failed)?;
-            }
-            Action::Upload { to, from: Source::Input, .. } => {
-                let bytes = kernels::Dice::plain().bytes(plan.buffers[to.0 as usize], width);
-                device.write(at(*to), 0, &bytes).map_err(failed)?;
-            }
-            Action::Run { commands: more, .. } => {
-                commands.extend(more.iter().map(|command| command.map_buffers(at)));
-            }
-            _ => {}
-        }
-    }
+    let bound = Bound::new(device, &plan).map_err(failed)?;
     let (mut best, end) = (f64::MAX, Instant::now() + budget);
     while best == f64::MAX || Instant::now() < end {
-        device.run(&commands).map_err(failed)?;
+        device.run(&bound.commands).map_err(failed)?;
         let ns: u64 = device.finish().map_err(failed)?.iter().sum();
         best = best.min(ns as f64 / 1000.0);
     }
-    ids.into_iter().try_for_each(|id| device.free(id)).map_err(failed)?;
+    bound.free(device).map_err(failed)?;
     Ok(best)
 }
 

@@ -1,16 +1,20 @@
 //! A device that runs the CUDA form of kernels, over any [`Driver`].
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::compile::compile;
 use super::driver::{Driver, Shape, Value};
-use super::{GROUP_SIZE, source};
-use crate::command::{Arg, BufferId, Command, Kernel, Launch};
+use super::whole;
+use crate::Config;
+use crate::chain::{Chain, Ready};
+use crate::command::{Arg, BufferId, Command, Grid, Kernel, Launch, Param};
 use crate::device::{
     Device, DeviceInfo, Error, Result, check_distinct, check_pending, check_range,
 };
 use crate::pool::{Held, Pool};
+use crate::tuning::{Kept, PARTS, Trial, Tuner, Variants};
 
 /// One device with its buffers, its kernels and what was handed to it.
 pub struct CudaForms<D: Driver> {
@@ -19,18 +23,34 @@ pub struct CudaForms<D: Driver> {
     state: Mutex<State<D>>,
 }
 
+/// Before and after a launch or copy, and what its time is for.
+struct Ran<D: Driver> {
+    before: D::Event,
+    after: D::Event,
+    trial: Option<Trial>,
+}
+
+/// What was run for a command, and what its time altogether is for.
+struct Done<D: Driver> {
+    ran: Vec<Ran<D>>,
+    trial: Option<Trial>,
+}
+
 struct State<D: Driver> {
-    kernels: HashMap<&'static str, D::Function>,
-    /// Before and after each command.
-    pending: Vec<(D::Event, D::Event)>,
+    kernels: HashMap<&'static str, Variants<D::Function>>,
+    written: Ready<Variants<D::Function>>,
+    tuner: Tuner,
+    pending: Vec<Done<D>>,
     buffers: Pool<D::Memory>,
 }
 
 impl<D: Driver> CudaForms<D> {
-    /// Freed buffers are kept up to `pool_bytes_max` bytes.
-    pub(crate) fn new(info: DeviceInfo, driver: D, pool_bytes_max: usize) -> Self {
-        let buffers = Pool::new(pool_bytes_max);
-        let state = State { kernels: HashMap::new(), pending: Vec::new(), buffers };
+    /// Blocks have one of these sizes, the first unless another suits a kernel better.
+    pub(crate) fn new(info: DeviceInfo, driver: D, sizes: Vec<usize>, config: &Config) -> Self {
+        let buffers = Pool::new(config.pool_bytes_max);
+        let (kernels, written) = (HashMap::new(), Ready::new());
+        let tuner = Tuner::new(sizes, Kept::open(config.cache_dir.clone(), &info));
+        let state = State { kernels, written, tuner, pending: Vec::new(), buffers };
         Self { info, driver, state: Mutex::new(state) }
     }
 
@@ -42,60 +62,137 @@ impl<D: Driver> CudaForms<D> {
         state.buffers.held(&self.info, id)
     }
 
-    fn load(&self, state: &mut State<D>, kernel: &'static Kernel) -> Result<()> {
-        if state.kernels.contains_key(kernel.stem) {
-            return Ok(());
+    /// A kernel, compiled if it is not yet.
+    fn loaded<'a>(
+        &self,
+        state: &'a mut State<D>,
+        kernel: &'static Kernel,
+    ) -> Result<&'a mut Variants<D::Function>> {
+        let State { kernels, tuner, .. } = state;
+        match kernels.entry(kernel.stem) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(place) => {
+                let first = self.build(kernel.stem, kernel.cuda, tuner.first())?;
+                let source = whole(kernel.cuda);
+                Ok(place.insert(Variants::new(tuner, kernel.stem, &source, first)))
+            }
         }
-        let source = source(kernel);
+    }
+
+    /// The function of this name with blocks of this size, for the first target that its text
+    /// compiles for.
+    fn build(&self, name: &str, text: &str, size: usize) -> Result<D::Function> {
+        let source = whole(text);
         let mut log = "no target".to_string();
         for target in self.driver.targets() {
-            match compile(&source, GROUP_SIZE, target) {
-                Ok(code) => {
-                    let function = self.driver.load(kernel.stem, code)?;
-                    state.kernels.insert(kernel.stem, function);
-                    return Ok(());
-                }
+            match compile(&source, size, target) {
+                Ok(code) => return self.driver.load(name, code),
                 Err(complaint) => log = complaint,
             }
         }
-        let (device, kernel) = (self.info.id.clone(), kernel.stem.to_string());
-        Err(Error::Build { device, kernel, log })
+        Err(Error::Build { device: self.info.id.clone(), kernel: name.to_string(), log })
     }
 
-    fn launch(&self, state: &mut State<D>, launch: &Launch) -> Result<(D::Event, D::Event)> {
-        launch.check(|id| state.buffers.bytes_of(id)).map_err(|detail| Error::BadLaunch {
-            device: self.info.id.clone(),
-            kernel: launch.kernel.stem.to_string(),
-            detail,
+    fn launch(&self, state: &mut State<D>, launch: &Launch) -> Result<Ran<D>> {
+        launch
+            .check(|id| state.buffers.bytes_of(id))
+            .map_err(|detail| self.bad(launch.kernel.stem, detail))?;
+        self.loaded(state, launch.kernel)?;
+        let Launch { kernel, args, grid } = launch;
+        let needed: Vec<usize> = launch.needed().map(|(_, bytes)| bytes).collect();
+        let State { kernels, tuner, buffers, .. } = state;
+        let Some(variants) = kernels.get_mut(kernel.stem) else {
+            return Err(self.bad(kernel.stem, "it was not loaded".to_string()));
+        };
+        let values = self.values(buffers, kernel.params, args, &needed)?;
+        let build = |size| self.build(kernel.stem, kernel.cuda, size);
+        let next = variants.next(tuner, kernel.stem, needed.iter().sum(), false, build);
+        self.start(variants.of(next.0), *grid, &values, next)
+    }
+
+    /// One kernel, or the launches where the compiler refuses it.
+    fn chain(&self, state: &mut State<D>, chain: &Chain) -> Result<Done<D>> {
+        let Chain { launches, kernel, args, grid, repeats } = chain;
+        chain
+            .check(|id| state.buffers.bytes_of(id))
+            .map_err(|detail| self.bad(&kernel.name, detail))?;
+        if state.written.is_full() {
+            // What is dropped may still have to run.
+            self.driver.wait()?;
+        }
+        let State { written, tuner, buffers, .. } = state;
+        let build = |size| self.build(&kernel.name, &kernel.source, size);
+        written.load(kernel, || {
+            let first = build(tuner.first())?;
+            Ok(Variants::new(tuner, &kernel.name, &whole(&kernel.source), first))
         })?;
-        self.load(state, launch.kernel)?;
-        let values = self.values(state, launch)?;
+        let Some(variants) = written.function(kernel) else {
+            return self.one_by_one(state, launches, None);
+        };
+        let needed = chain.needed();
+        let needed = args.iter().filter_map(Arg::buffer).map(|id| needed[&id]);
+        let needed: Vec<usize> = needed.collect();
+        let next = variants.next(tuner, &kernel.name, needed.iter().sum(), *repeats, build);
+        if next.0 == PARTS {
+            return self.one_by_one(state, launches, next.1);
+        }
+        let values = self.values(buffers, &kernel.params, args, &needed)?;
+        let ran = vec![self.start(variants.of(next.0), *grid, &values, next)?];
+        Ok(Done { ran, trial: None })
+    }
+
+    /// A trial of them all counts only where none of them is one.
+    fn one_by_one<'a>(
+        &self,
+        state: &mut State<D>,
+        launches: impl IntoIterator<Item = &'a Launch>,
+        trial: Option<Trial>,
+    ) -> Result<Done<D>> {
+        let ran = launches.into_iter().map(|launch| self.launch(state, launch));
+        let ran: Vec<Ran<D>> = ran.collect::<Result<_>>()?;
+        let is_settled = ran.iter().all(|ran| ran.trial.is_none());
+        Ok(Done { trial: trial.filter(|_| is_settled), ran })
+    }
+
+    fn bad(&self, kernel: &str, detail: String) -> Error {
+        Error::BadLaunch { device: self.info.id.clone(), kernel: kernel.to_string(), detail }
+    }
+
+    fn start(
+        &self,
+        function: &D::Function,
+        grid: Grid,
+        values: &[Value<'_, D::Memory>],
+        (size, trial): (usize, Option<Trial>),
+    ) -> Result<Ran<D>> {
         let shape = Shape {
-            blocks: (launch.grid.items(GROUP_SIZE) / GROUP_SIZE) as u32,
-            threads: GROUP_SIZE as u32,
+            blocks: (grid.items(size) / size) as u32,
+            threads: size as u32,
             shared_bytes: 0,
         };
         let before = self.driver.event()?;
-        self.driver.launch(&state.kernels[launch.kernel.stem], shape, &values)?;
-        Ok((before, self.driver.event()?))
+        self.driver.launch(function, shape, values)?;
+        Ok(Ran { before, after: self.driver.event()?, trial })
     }
 
-    /// The arguments of a launch that was checked.
+    /// Arguments that were checked. `needed` are the bytes that each buffer among them must have.
     fn values<'a>(
         &self,
-        state: &'a State<D>,
-        launch: &Launch,
+        buffers: &'a Pool<D::Memory>,
+        params: &[Param],
+        args: &[Arg],
+        needed: &[usize],
     ) -> Result<Vec<Value<'a, D::Memory>>> {
-        let mut needed = (launch.kernel.bytes_needed)(&launch.scalars()).into_iter().flatten();
+        let mut needed = needed.iter().copied();
         let value = |(arg, param): (&Arg, _)| match arg {
             Arg::U32(value) => Ok(Value::U32(*value)),
             Arg::Buffer(id) => {
-                let held = self.held(state, *id)?;
+                let held = buffers.held(&self.info, *id)?;
                 let bytes = needed.next().unwrap_or(held.bytes);
                 Ok(Value::Memory { memory: &held.memory, bytes, param })
             }
         };
-        launch.args.iter().zip(launch.kernel.params.iter().copied()).map(value).collect()
+        args.iter().zip(params.iter().copied()).map(value).collect()
     }
 
     fn copy(
@@ -104,7 +201,7 @@ impl<D: Driver> CudaForms<D> {
         from: BufferId,
         to: BufferId,
         bytes: usize,
-    ) -> Result<(D::Event, D::Event)> {
+    ) -> Result<Ran<D>> {
         check_distinct(&self.info, from, to)?;
         check_range(&self.info, from, self.held(state, from)?.bytes, 0, bytes)?;
         check_range(&self.info, to, self.held(state, to)?.bytes, 0, bytes)?;
@@ -117,7 +214,7 @@ impl<D: Driver> CudaForms<D> {
             state.buffers.put_back(to, target);
             copied?;
         }
-        Ok((before, self.driver.event()?))
+        Ok(Ran { before, after: self.driver.event()?, trial: None })
     }
 }
 
@@ -157,22 +254,24 @@ impl<D: Driver> Device for CudaForms<D> {
 
     fn prepare(&self, kernels: &[&'static Kernel]) -> Result<()> {
         let mut state = self.state();
-        kernels.iter().try_for_each(|kernel| self.load(&mut state, kernel))
+        kernels.iter().try_for_each(|kernel| self.loaded(&mut state, kernel).map(drop))
     }
 
     fn run(&self, commands: &[Command]) -> Result<()> {
         let mut state = self.state();
         check_pending(&self.info, state.pending.len() + commands.len())?;
         for command in commands {
-            let events = match command {
-                Command::Launch(launch) => self.launch(&mut state, launch)?,
-                Command::Pair { first, second } => {
-                    let (before, _) = self.launch(&mut state, first)?;
-                    (before, self.launch(&mut state, second)?.1)
+            let done = match command {
+                Command::Launch(_) | Command::Pair { .. } => {
+                    self.one_by_one(&mut state, command.launches(), None)?
                 }
-                Command::Copy { from, to, bytes } => self.copy(&mut state, *from, *to, *bytes)?,
+                Command::Chain(chain) => self.chain(&mut state, chain)?,
+                Command::Copy { from, to, bytes } => {
+                    let copied = self.copy(&mut state, *from, *to, *bytes)?;
+                    Done { ran: vec![copied], trial: None }
+                }
             };
-            state.pending.push(events);
+            state.pending.push(done);
         }
         Ok(())
     }
@@ -180,7 +279,24 @@ impl<D: Driver> Device for CudaForms<D> {
     fn finish(&self) -> Result<Vec<u64>> {
         let mut state = self.state();
         self.driver.wait()?;
-        let events = std::mem::take(&mut state.pending);
-        events.iter().map(|(before, after)| self.driver.time_ns(before, after)).collect()
+        let commands = std::mem::take(&mut state.pending);
+        let tuner = &mut state.tuner;
+        let time_ns = |done: &Done<D>| -> Result<u64> {
+            let mut sum_ns = 0;
+            for Ran { before, after, trial } in &done.ran {
+                let took_ns = self.driver.time_ns(before, after)?;
+                trial.iter().for_each(|trial| tuner.learn(trial, took_ns));
+                sum_ns += took_ns;
+            }
+            done.trial.iter().for_each(|trial| tuner.learn(trial, sum_ns));
+            Ok(sum_ns)
+        };
+        let times = commands.iter().map(time_ns).collect();
+        state.tuner.rest();
+        times
+    }
+
+    fn refusals(&self) -> Vec<Error> {
+        self.state().written.refusals()
     }
 }

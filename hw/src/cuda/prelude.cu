@@ -13,6 +13,9 @@ typedef unsigned long long ulong;
 #define ROW blockIdx.x
 #define LANE threadIdx.x
 #define COLUMNS(x, count) for (uint x = LANE; x < (count); x += GROUP)
+// A plane that is read sample by sample. In a chain what stands before it may make the samples.
+#define PLANE GLOBAL const uchar *restrict src
+#define AT(x, y) src[(size_t)(y) * src_stride + (x)]
 #define ATOMIC_ADD(to, value) atomicAdd(to, value)
 #define ATOMIC_MIN(to, value) atomicMin(to, value)
 #define ATOMIC_MAX(to, value) atomicMax(to, value)

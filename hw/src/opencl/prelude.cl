@@ -8,6 +8,9 @@
 #define ROW ((uint)get_group_id(0))
 #define LANE ((uint)get_local_id(0))
 #define COLUMNS(x, count) for (uint x = LANE; x < (count); x += GROUP)
+// A plane that is read sample by sample. In a chain what stands before it may make the samples.
+#define PLANE GLOBAL const uchar *restrict src
+#define AT(x, y) src[(size_t)(y) * src_stride + (x)]
 #define ATOMIC_ADD(to, value) atomic_add(to, value)
 #define ATOMIC_MIN(to, value) atomic_min(to, value)
 #define ATOMIC_MAX(to, value) atomic_max(to, value)

@@ -24,24 +24,24 @@ fn binaries_are_kept_and_damage_is_noticed() {
     for device in devices(&config).into_iter().take(1) {
         device.prepare(&[&SCALE_ADD]).unwrap();
         let source = format!("{PREAMBLE}{}", SCALE_ADD.opencl);
-        let binary = device.cache.load(&source).expect("a binary is kept");
-        assert!(
-            build_binary(&device.state().context, &binary, &build_options(device.group_size))
-                .is_ok()
-        );
-        conformance::check(&discover(&config).remove(0));
-
+        let options = build_options(device.state().tuner.first());
+        let binary = device.cache.load(&source, &options).expect("a binary is kept");
+        assert!(build_binary(&device.state().context, &binary, &options).is_ok());
         let path = std::fs::read_dir(dir.path().join("kernels")).unwrap().next().unwrap();
         let path = path.unwrap().path();
+        conformance::check(&discover(&config).remove(0));
         let mut damaged = std::fs::read(&path).unwrap();
         let last = damaged.len() - 1;
         damaged[last] ^= 1;
         std::fs::write(&path, &damaged).unwrap();
-        assert!(device.cache.load(&source).is_none());
+        assert!(device.cache.load(&source, &options).is_none());
         std::fs::write(&path, [1, 2, 3]).unwrap();
-        assert!(device.cache.load(&source).is_none());
+        assert!(device.cache.load(&source, &options).is_none());
         conformance::check(&discover(&config).remove(0));
-        assert!(device.cache.load(&source).is_some(), "a whole binary replaces the damaged one");
+        assert!(
+            device.cache.load(&source, &options).is_some(),
+            "a whole binary replaces the damaged one"
+        );
     }
 }
 
@@ -61,6 +61,47 @@ fn a_kernel_that_does_not_build_says_why() {
         let Error::Build { kernel, log, .. } = &error else { panic!("{error}") };
         assert_eq!(kernel, "broken");
         assert!(log.contains("undeclared_name"), "{log}");
+    }
+}
+
+#[test]
+fn a_chain_that_does_not_build_is_told_of_and_binaries_of_others_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config { cache_dir: Some(dir.path().to_path_buf()), ..Config::default() };
+    for device in devices(&config).into_iter().take(1) {
+        conformance::check(&device);
+        let refusals = device.refusals();
+        assert!(matches!(&refusals[..], [Error::Build { .. }]), "{refusals:?}");
+        let chain = conformance::chained([0, 1, 2].map(BufferId), [3, 2]);
+        let source = format!("{PREAMBLE}{}", chain.kernel.source);
+        let options = build_options(device.state().tuner.first());
+        assert!(device.cache.load(&source, &options).is_some(), "the binary of a chain is kept");
+    }
+}
+
+#[test]
+fn groups_of_each_size_are_tried_and_what_suits_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config { cache_dir: Some(dir.path().to_path_buf()), ..Config::default() };
+    let trial = |device: &OpenClDevice| {
+        let ids = [device.alloc(5000).unwrap(), device.alloc(5000).unwrap()];
+        device.write(ids[0], 0, &[3; 5000]).unwrap();
+        device.run(&[conformance::scale_add_launch(ids[0], ids[1], 5000, 2)]).unwrap();
+        let is_trial = device.state().pending[0].ran[0].1.is_some();
+        let mut got = vec![0; 5000];
+        device.read(ids[1], 0, &mut got).unwrap();
+        let expected: Vec<u8> = (0..5000).map(|i| (6 + i) as u8).collect();
+        assert!(got == expected);
+        device.finish().unwrap();
+        ids.iter().for_each(|id| device.free(*id).unwrap());
+        is_trial
+    };
+    for device in devices(&config).into_iter().take(1) {
+        let tried = (0..2 * crate::LAUNCHES_UNTIL_TUNED).map(|_| trial(&device));
+        let tried = tried.filter(|is_trial| *is_trial).count();
+        assert!(tried >= 2 && tried <= crate::LAUNCHES_UNTIL_TUNED as usize, "{tried}");
+        let again = discover(&config).remove(0);
+        assert!(!trial(&again), "it is known from before");
     }
 }
 

@@ -8,9 +8,13 @@ mod semantics;
 
 #[test]
 fn conforms() {
-    if let Some(device) = device_for_tests(CRATE) {
+    for size in cuda::GROUP_SIZES {
+        let Some(device) = device_for_tests(CRATE, size) else { return };
         conformance::check(&device);
     }
+    let nvrtc_dir = Some(nvrtc_for_tests(CRATE));
+    let by_turns = device(&Config { nvrtc_dir, ..Config::default() }).unwrap();
+    conformance::check(&by_turns);
 }
 
 const CRATE: &str = env!("CARGO_MANIFEST_DIR");

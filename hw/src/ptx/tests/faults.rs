@@ -200,7 +200,7 @@ fn what_is_not_carried_out_is_refused_by_name() {
 /// The same through the compiler and the whole device: the source of a kernel is wrong.
 #[test]
 fn wrong_sources_of_kernels_are_found() {
-    let Some(device) = device_for_tests(CRATE) else { return };
+    let Some(device) = device_for_tests(CRATE, cuda::GROUP_SIZE) else { return };
     let check = |kernel: &'static Form, words: &[&str]| {
         use crate::command::{Arg, Command, Grid, Launch};
         use crate::device::Device;

@@ -91,7 +91,7 @@ fn bent_texts_never_panic() {
 
 /// What NVRTC makes of the sources of the kernels' crate, by the names of their functions.
 fn real() -> Vec<(String, Vec<u8>)> {
-    if device_for_tests(CRATE).is_none() {
+    if device_for_tests(CRATE, cuda::GROUP_SIZE).is_none() {
         return Vec::new();
     }
     let names = ["jpeg.cu", "mog2.cl", "levels.cl", "median.cl", "regions.cl", "quality.cl"];

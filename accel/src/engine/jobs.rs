@@ -1,0 +1,45 @@
+//! One job and its plan: what it remembers, whether it is begun, what it gave.
+
+use std::time::Instant;
+
+use hw::Device;
+
+use super::Work;
+use crate::history::Remembered;
+use crate::plan::Plan;
+use crate::worker::Carried;
+use crate::{Error, Job, Output, Timing};
+
+/// The history a job reads and writes, if its pipeline uses any.
+pub(super) fn history_key<'a>(job: &'a Job, plan: &Plan) -> Option<&'a str> {
+    job.history.as_deref().filter(|_| plan.is_remembering())
+}
+
+/// Why a job is not begun at all.
+pub(super) fn refusal(work: &Work, now: Instant) -> Option<Error> {
+    if work.reply.is_closed() {
+        return Some(Error::Stopped);
+    }
+    let late = now.checked_duration_since(work.job.deadline?).filter(|late| !late.is_zero())?;
+    Some(Error::Late { late_ms: (late.as_micros() as u64).div_ceil(1000) })
+}
+
+pub(super) fn remembered(device: usize, plan: &Plan, carried: &mut Carried) -> Option<Remembered> {
+    let sizes = plan.kept.iter().map(|kept| plan.buffers[kept.current.0 as usize]);
+    let buffers: Vec<_> = carried.kept.iter().copied().zip(sizes).collect();
+    let encoders = std::mem::take(&mut carried.encoders);
+    let signature = plan.signature;
+    plan.is_remembering().then_some(Remembered { device, signature, buffers, encoders })
+}
+
+pub(super) fn output(device: &dyn Device, work: &Work, carried: Carried, start: Instant) -> Output {
+    let queue_us = start.saturating_duration_since(work.submitted).as_micros() as u64;
+    let names = work.job.pipeline.steps.iter().map(|step| step.output.clone());
+    let times = carried.steps_us.into_iter().chain(std::iter::repeat(0));
+    Output {
+        values: carried.values,
+        device: device.info().id.clone(),
+        timing: Timing { queue_us, ..carried.timing },
+        steps: names.zip(times).collect(),
+    }
+}
