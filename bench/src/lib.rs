@@ -9,3 +9,4 @@ pub mod handlers;
 pub mod kernels;
 mod machine;
 pub mod store;
+pub mod video;

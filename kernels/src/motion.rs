@@ -3,9 +3,12 @@
 //!
 //! Every place within `radius` whose block lies inside the picture is tried; the least sum of
 //! absolute differences wins, then the shorter `|x| + |y|`, then the first, row by row. Blocks at
-//! the right and lower edge are as small as the picture leaves them.
+//! the right and lower edge are as small as the picture leaves them. [`diamond`] tries few places,
+//! and finds a best one only where the sums fall towards it.
 //!
 //! Four bytes a block: x and y of the motion (signed), then the sum (16 bits, little-endian).
+
+pub mod diamond;
 
 use hw::{BufferId, CpuArgs, Grid, Kernel};
 
@@ -20,18 +23,34 @@ use crate::stem::{
 
 const BLOCK: usize = 16;
 const RADIUS_MAX: u32 = 31;
+const FULL: &str = "full";
+const DIAMOND: &str = "diamond";
 
 pub static STEM: Stem = Stem {
-    entries: &[Entry { kernel: &KERNEL, reference, sample }],
+    entries: &[
+        Entry { kernel: &KERNEL, reference, sample: |dice, w, h| sample(&KERNEL, dice, w, h) },
+        Entry {
+            kernel: &diamond::KERNEL,
+            reference: diamond::reference,
+            sample: |dice, w, h| sample(&diamond::KERNEL, dice, w, h),
+        },
+    ],
     ops: &[Op {
         name: "motion",
         about: "Where each block of 16 x 16 came from: x, y and the remaining difference",
         inputs: &[Takes::GRAY, Takes::GRAY],
-        settings: &[Setting {
-            name: "radius",
-            about: "Samples searched to each side",
-            kind: SettingKind::Number { default: 8, least: 0, most: RADIUS_MAX as i64 },
-        }],
+        settings: &[
+            Setting {
+                name: "radius",
+                about: "Samples searched to each side",
+                kind: SettingKind::Number { default: 8, least: 0, most: RADIUS_MAX as i64 },
+            },
+            Setting {
+                name: "search",
+                about: "Every place, or a walk to better ones: faster, and may miss the best",
+                kind: SettingKind::Choice(&[FULL, DIAMOND]),
+            },
+        ],
         plan: Some(motion),
     }],
 };
@@ -44,13 +63,15 @@ pub static KERNEL: Kernel = portable(
         let s: [usize; 5] = sizes(args);
         rows(args, area(&s), 16 * (2 * s[4] + 1).pow(2), row!(5, row));
     },
-    |scalars| {
-        let &[width, height, now_stride, before_stride, radius] = scalars else { return None };
-        let end = |stride| Part { offset: 0, stride, width, height, bytes: 1 }.end();
-        let blocks = width.div_ceil(16) as usize * height.div_ceil(16) as usize;
-        (radius <= RADIUS_MAX).then_some(vec![end(now_stride)?, end(before_stride)?, 4 * blocks])
-    },
+    needed,
 );
+
+fn needed(scalars: &[u32]) -> Option<Vec<usize>> {
+    let &[width, height, now_stride, before_stride, radius] = scalars else { return None };
+    let end = |stride| Part { offset: 0, stride, width, height, bytes: 1 }.end();
+    let blocks = width.div_ceil(16) as usize * height.div_ceil(16) as usize;
+    (radius <= RADIUS_MAX).then_some(vec![end(now_stride)?, end(before_stride)?, 4 * blocks])
+}
 
 fn area(s: &[usize; 5]) -> Rows {
     let bytes = 4 * s[0].div_ceil(BLOCK);
@@ -98,18 +119,18 @@ fn row(inputs: &[&[u8]], s: &[usize; 5], row: usize, to: &mut [u8]) {
         let mut best = (u32::MAX, 0, 0);
         for dy in place.ways(place.top, place.high, s[1]) {
             for dx in place.ways(place.left, place.wide, s[0]) {
-                let sum = place.difference(inputs, s, dx, dy, best.0 >> 8);
-                let way = (dx.unsigned_abs() + dy.unsigned_abs()) as u32;
-                // Sums have 16 bits, ways 6: one comparison for both.
-                let cost = sum << 8 | way;
-                if cost < best.0 {
-                    best = (cost, dx, dy);
-                }
+                place.consider(inputs, s, (dx, dy), &mut best);
             }
         }
-        let sum = ((best.0 >> 8) as u16).to_le_bytes();
-        to.copy_from_slice(&[best.1 as i8 as u8, best.2 as i8 as u8, sum[0], sum[1]]);
+        to.copy_from_slice(&record(best));
     }
+}
+
+/// The bytes of a block: of its cost only the sum.
+#[inline(always)]
+fn record((cost, dx, dy): (u32, isize, isize)) -> [u8; 4] {
+    let [low, high] = ((cost >> 8) as u16).to_le_bytes();
+    [dx as i8 as u8, dy as i8 as u8, low, high]
 }
 
 /// A block of the picture.
@@ -133,6 +154,24 @@ impl Place {
     #[inline(always)]
     fn ways(&self, at: usize, len: usize, side: usize) -> std::ops::RangeInclusive<isize> {
         -(self.radius.min(at) as isize)..=self.radius.min(side - at - len) as isize
+    }
+
+    /// Replaces `best` (cost and place) where this place, inside the picture, is better.
+    #[inline(always)]
+    fn consider(
+        &self,
+        inputs: &[&[u8]],
+        s: &[usize; 5],
+        (dx, dy): (isize, isize),
+        best: &mut (u32, isize, isize),
+    ) {
+        let sum = self.difference(inputs, s, dx, dy, best.0 >> 8);
+        let way = (dx.unsigned_abs() + dy.unsigned_abs()) as u32;
+        // Sums have 16 bits, ways 6: one comparison for both.
+        let cost = sum << 8 | way;
+        if cost < best.0 {
+            *best = (cost, dx, dy);
+        }
     }
 
     /// The sum of absolute differences; not exact once it is above `enough`.
@@ -169,7 +208,7 @@ fn row_difference(a: &[u8], b: &[u8]) -> u32 {
     a.iter().zip(b).map(|(a, b)| u32::from(a.abs_diff(*b))).sum()
 }
 
-fn sample(dice: &mut Dice, width: u32, height: u32) -> Sample {
+fn sample(kernel: &'static Kernel, dice: &mut Dice, width: u32, height: u32) -> Sample {
     let (now_stride, before_stride) = (width + dice.below(9), width + dice.below(9));
     let now = dice.bytes((now_stride * height) as usize, width);
     let before = dice.bytes((before_stride * height) as usize, width);
@@ -177,7 +216,7 @@ fn sample(dice: &mut Dice, width: u32, height: u32) -> Sample {
     let scalars = [width, height, now_stride, before_stride, radius];
     let blocks = width.div_ceil(16) as usize * height.div_ceil(16) as usize;
     let items = Grid::Items(blocks);
-    let command = launch(&KERNEL, &[0, 1, 2].map(BufferId), &scalars, items);
+    let command = launch(kernel, &[0, 1, 2].map(BufferId), &scalars, items);
     Sample { command, inputs: vec![now, before] }
 }
 
@@ -191,6 +230,7 @@ fn motion(stage: &mut dyn Stage, given: &[Given], values: &Values<'_>) -> Result
     let to = stage.picture(Shape::full(columns, rows, PixelFormat::Motion))?;
     let scalars = [width, height, width, width, values.number("radius") as u32];
     let items = Grid::Items((columns * rows) as usize);
-    stage.run(launch(&KERNEL, &[now.buffer, before.buffer, to.buffer], &scalars, items));
+    let kernel = if values.text("search") == DIAMOND { &diamond::KERNEL } else { &KERNEL };
+    stage.run(launch(kernel, &[now.buffer, before.buffer, to.buffer], &scalars, items));
     Ok(Given::Picture(to))
 }

@@ -27,6 +27,8 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 pub enum Bench {
     /// Every kernel on every device: time, GB/s, share of the memory bandwidth
     Kernels(::bench::kernels::Options),
+    /// H.264, JPEG and a whole pipeline beside x264, FFmpeg and libjpeg-turbo, beside their goals
+    Video(::bench::video::Options),
     /// Tables beside the disk they stand on and beside other stores
     Store(::bench::store::Options),
     /// Calls, events and the HTTP door beside bare NATS, a bare server and workerd, on three tiers
@@ -48,6 +50,10 @@ pub async fn run(command: Bench, global: &Global, out: Output) -> Result<()> {
     match command {
         Bench::Kernels(options) => {
             out.show(&::bench::kernels::run(&options)?, ::bench::kernels::table)
+        }
+        Bench::Video(options) => {
+            let tools = std::path::absolute(&global.tools)?;
+            out.show(&::bench::video::run(&options, &tools).await?, ::bench::video::table)
         }
         Bench::Store(options) => {
             out.show(&::bench::store::run(&options).await?, ::bench::store::table)
