@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
     pub resident_bytes: u64,
-    /// Memory that nothing on disk could give back.
-    pub private_bytes: u64,
+    /// Memory that is not of files, also while a process that was just forked shares it.
+    pub anonymous_bytes: u64,
     /// Open files, sockets and pipes.
     pub files: usize,
     pub threads: usize,
@@ -23,7 +23,7 @@ pub(crate) fn held() -> Held {
     let count = |folder: &str| fs::read_dir(folder).map_or(0, |entries| entries.count());
     Held {
         resident_bytes: of_rollup("Rss:"),
-        private_bytes: private_bytes(),
+        anonymous_bytes: of_rollup("Anonymous:"),
         files: count("/proc/self/fd"),
         threads: count("/proc/self/task"),
         processes: descendants(std::process::id()),

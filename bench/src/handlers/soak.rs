@@ -202,14 +202,14 @@ async fn come_and_go(bench: &Bench, number: usize) -> Result<()> {
 pub fn table(report: &Report) -> String {
     let mut table = comfy_table::Table::new();
     table.load_preset(comfy_table::presets::ASCII_MARKDOWN);
-    let head = ["after", "invocations", "resident", "private", "files", "threads", "processes"];
+    let head = ["after", "invocations", "resident", "anonymous", "files", "threads", "processes"];
     table.set_header(head);
     for Window { after_s, invocations, held } in &report.windows {
         table.add_row([
             format!("{after_s:.0} s"),
             invocations.to_string(),
             format!("{:.0} MB", held.resident_bytes as f64 / 1e6),
-            format!("{:.0} MB", held.private_bytes as f64 / 1e6),
+            format!("{:.0} MB", held.anonymous_bytes as f64 / 1e6),
             held.files.to_string(),
             held.threads.to_string(),
             held.processes.to_string(),

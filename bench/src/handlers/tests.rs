@@ -34,5 +34,5 @@ async fn a_short_soak_counts_what_is_held_and_meets_no_surprise() {
     let report = soak::run(&options, nothing.path()).await.unwrap();
     assert_eq!((report.astray, report.windows.len()), (0, 10), "{}", soak::table(&report));
     let last = report.windows.last().unwrap();
-    assert!(last.invocations > 0 && last.held.private_bytes > 0 && last.held.files > 0);
+    assert!(last.invocations > 0 && last.held.anonymous_bytes > 0 && last.held.files > 0);
 }
