@@ -34,6 +34,16 @@ impl Command {
         few.into_iter().flatten().chain(many)
     }
 
+    /// The buffers of a command, with whether it writes them; one that is read and written comes
+    /// twice.
+    pub fn touches(&self) -> impl Iterator<Item = (BufferId, bool)> {
+        let copied = match self {
+            Command::Copy { from, to, .. } => [Some((*from, false)), Some((*to, true))],
+            _ => [None, None],
+        };
+        self.launches().flat_map(Launch::touches).chain(copied.into_iter().flatten())
+    }
+
     /// The same command over other buffers.
     pub fn map_buffers(&self, mut map: impl FnMut(BufferId) -> BufferId) -> Command {
         match self {
@@ -97,6 +107,21 @@ impl Launch {
     pub fn needed(&self) -> impl Iterator<Item = (BufferId, usize)> {
         let bytes = (self.kernel.bytes_needed)(&self.scalars()).unwrap_or_default();
         self.args.iter().filter_map(Arg::buffer).zip(bytes)
+    }
+
+    /// Its buffers, as [`Command::touches`] has them.
+    pub fn touches(&self) -> impl Iterator<Item = (BufferId, bool)> {
+        self.kernel.params.iter().zip(&self.args).flat_map(|(param, arg)| {
+            let (reads, writes) = match param {
+                Param::In(_) => (true, false),
+                Param::Out(_) => (false, true),
+                Param::InOut(_) => (true, true),
+                Param::U32(_) => (false, false),
+            };
+            let buffer = arg.buffer();
+            let read = buffer.filter(|_| reads).map(|id| (id, false));
+            read.into_iter().chain(buffer.filter(|_| writes).map(|id| (id, true)))
+        })
     }
 
     pub(crate) fn map_buffers(&self, mut map: impl FnMut(BufferId) -> BufferId) -> Launch {

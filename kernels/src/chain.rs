@@ -11,7 +11,7 @@ mod wiring;
 
 use std::collections::HashMap;
 
-use hw::{Arg, BufferId, Command, Launch, Param};
+use hw::{Arg, BufferId, Command, Launch};
 
 use self::wiring::{Made, Member, Spot, Wiring};
 use crate::pointwise::{Area, Reading, Work};
@@ -103,7 +103,7 @@ impl<'a> Readers<'a> {
     fn new(commands: &[Command], around: &'a Around<'a>) -> Self {
         let mut by_buffer: HashMap<BufferId, Vec<usize>> = HashMap::new();
         for (index, command) in commands.iter().enumerate() {
-            for (buffer, is_written) in touched(command) {
+            for (buffer, is_written) in command.touches() {
                 if !is_written {
                     by_buffer.entry((around.name)(buffer)).or_default().push(index);
                 }
@@ -149,7 +149,7 @@ impl Range {
     /// The buffers of a command, whole.
     fn whole(command: &Command) -> impl Iterator<Item = Range> {
         let whole = |(buffer, is_written)| Range { buffer, first: 0, last: i64::MAX, is_written };
-        touched(command).map(whole)
+        command.touches().map(whole)
     }
 
     fn meets(&self, other: &Range, around: &Around<'_>) -> bool {
@@ -157,29 +157,6 @@ impl Range {
         let changes = self.is_written || other.is_written;
         overlap && changes && (around.name)(self.buffer) == (around.name)(other.buffer)
     }
-}
-
-/// The buffers of a command, with whether it writes them; one that is read and written comes twice.
-fn touched(command: &Command) -> impl Iterator<Item = (BufferId, bool)> {
-    let copied = match command {
-        Command::Copy { from, to, .. } => vec![(*from, false), (*to, true)],
-        _ => Vec::new(),
-    };
-    command.launches().flat_map(touched_by).chain(copied)
-}
-
-fn touched_by(launch: &Launch) -> impl Iterator<Item = (BufferId, bool)> {
-    launch.kernel.params.iter().zip(&launch.args).flat_map(|(param, arg)| {
-        let (reads, writes) = match param {
-            Param::In(_) => (true, false),
-            Param::Out(_) => (false, true),
-            Param::InOut(_) => (true, true),
-            Param::U32(_) => (false, false),
-        };
-        let buffer = arg.buffer();
-        let read = buffer.filter(|_| reads).map(|id| (id, false));
-        read.into_iter().chain(buffer.filter(|_| writes).map(|id| (id, true)))
-    })
 }
 
 /// Launches over one area that one kernel may do.
@@ -236,9 +213,9 @@ impl<'a> Group<'a> {
         let Some(end) = &self.end else { return false };
         let mut theirs = Vec::new();
         self.members.iter().for_each(|member| member.ranges(self.area, &mut theirs));
-        let plane_reads = touched_by(end.launch).filter(|own| *own == (end.plane.buffer, false));
+        let plane_reads = end.launch.touches().filter(|own| *own == (end.plane.buffer, false));
         let is_twice = plane_reads.count() != 1;
-        let mut others = touched_by(end.launch).filter(|own| own.0 != end.plane.buffer);
+        let mut others = end.launch.touches().filter(|own| own.0 != end.plane.buffer);
         is_twice
             || others.any(|(buffer, is_written)| {
                 let same = |range: &Range| (around.name)(range.buffer) == (around.name)(buffer);

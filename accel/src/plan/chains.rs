@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use hw::{BufferId, Command, Param};
+use hw::{BufferId, Command};
 use kernels::chain::{Around, fuse};
 
 use super::{Action, First, Plan, Source};
@@ -70,31 +70,18 @@ fn commands(action: &Action) -> &[Command] {
 }
 
 fn touches(action: &Action, buffer: BufferId) -> bool {
-    commands(action).iter().any(|command| match command {
-        Command::Copy { from, to, .. } => [from, to].contains(&&buffer),
-        command => command
-            .launches()
-            .any(|launch| launch.args.iter().any(|arg| arg.buffer() == Some(buffer))),
-    })
+    commands(action).iter().flat_map(Command::touches).any(|(touched, _)| touched == buffer)
 }
 
 /// The buffers that an action reads.
 fn reads(action: &Action) -> Vec<BufferId> {
-    let mut read = Vec::new();
-    if let Action::Download { from, .. } = action {
-        read.push(*from);
-    }
-    for command in commands(action) {
-        if let Command::Copy { from, .. } = command {
-            read.push(*from);
-        }
-        for launch in command.launches() {
-            let params = launch.kernel.params.iter().zip(&launch.args);
-            let inputs = params.filter(|(param, _)| !matches!(param, Param::Out(_)));
-            read.extend(inputs.filter_map(|(_, arg)| arg.buffer()));
-        }
-    }
-    read
+    let downloaded = match action {
+        Action::Download { from, .. } => Some(*from),
+        _ => None,
+    };
+    let touched = commands(action).iter().flat_map(Command::touches);
+    let read = touched.filter(|(_, is_written)| !is_written).map(|(buffer, _)| buffer);
+    downloaded.into_iter().chain(read).collect()
 }
 
 #[cfg(test)]

@@ -137,6 +137,13 @@ static inline bool es_failed(es_area *area, es_text *error) {
   return true;
 }
 
+// The text of an answer that is one.
+static inline bool es_answered(es_area *area, es_text *answer, es_text *error) {
+  if (es_failed(area, error)) return false;
+  *answer = es_taken(area->value.at, area->value.len);
+  return true;
+}
+
 #define ES_IMPORT(interface, function) \
   __attribute__((import_module("edgescale:app/" interface "@0.1.0"), import_name(function)))
 
@@ -219,18 +226,14 @@ static inline bool es_put_if(const char *table, es_text key, es_text expected, e
 static inline bool es_ask(const char *operation, es_text request, es_text *answer, es_text *error) {
   es_area area = {0};
   es_import_ask(operation, strlen(operation), request.at, request.len, &area);
-  if (es_failed(&area, error)) return false;
-  *answer = es_taken(area.value.at, area.value.len);
-  return true;
+  return es_answered(&area, answer, error);
 }
 
 // Answers a SELECT over the app's tables: {"columns": ..., "rows": ...}.
 static inline bool es_sql(es_text question, es_text *answer, es_text *error) {
   es_area area = {0};
   es_import_sql(question.at, question.len, &area);
-  if (es_failed(&area, error)) return false;
-  *answer = es_taken(area.value.at, area.value.len);
-  return true;
+  return es_answered(&area, answer, error);
 }
 
 // Rows in key order whose key begins with `prefix`, a JSON object or nothing.
@@ -250,9 +253,7 @@ static inline bool es_scan(const char *table, es_text prefix, uint32_t limit, bo
 static inline bool es_put_blob(es_text content, es_text *key, es_text *error) {
   es_area area = {0};
   es_import_put_blob(content.at, content.len, &area);
-  if (es_failed(&area, error)) return false;
-  *key = es_taken(area.value.at, area.value.len);
-  return true;
+  return es_answered(&area, key, error);
 }
 
 static inline bool es_get_blob(es_text key, es_text *content, bool *found, es_text *error) {
@@ -277,9 +278,7 @@ static inline bool es_publish(const char *subject, const char *content_type, es_
 static inline bool es_call(const char *name, es_text body, es_text *answer, es_text *error) {
   es_area area = {0};
   es_import_call(name, strlen(name), body.at, body.len, &area);
-  if (es_failed(&area, error)) return false;
-  *answer = es_taken(area.value.at, area.value.len);
-  return true;
+  return es_answered(&area, answer, error);
 }
 
 enum es_level { ES_DEBUG, ES_INFO, ES_WARN, ES_ERROR };

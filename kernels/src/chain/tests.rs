@@ -1,6 +1,6 @@
 use std::collections::HashSet;
 
-use hw::Chain;
+use hw::{Chain, Param};
 
 use super::*;
 use crate::plane::Part;
