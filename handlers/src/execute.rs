@@ -12,6 +12,7 @@ pub mod conformance;
 mod gate;
 mod host;
 pub mod http;
+mod inlet;
 mod lines;
 mod outlet;
 mod parcel;
@@ -36,6 +37,7 @@ pub use self::config::Config;
 use self::gate::Gate;
 pub use self::host::{Caller, Host, HostError, Level, Publication, Row, Scan};
 use self::http::{HttpHead, HttpRequest};
+pub use self::inlet::{Arriving, Broken, Inlet, Parts};
 pub use self::outlet::{Outlet, Streamed};
 pub use self::parcel::{Label, Machine};
 pub use self::process::{FenceRow, Hold, fence_report};
@@ -368,6 +370,12 @@ impl EdgeExecute {
     /// here, or is no component.
     pub fn compiler(&self, digest: &Digest) -> Option<Compiler> {
         self.shared.wasm.compiler(digest)
+    }
+
+    /// Whether a handler reads the body of an HTTP request while it arrives: a component of
+    /// `wasi:http` does, unless its bindings want the body.
+    pub fn reads_in_parts(&self, target: &Target) -> bool {
+        target.bindings.is_empty() && self.shared.wasm.reads_in_parts(&target.digest)
     }
 
     /// How many components serve by code of each compiler.

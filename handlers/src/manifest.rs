@@ -82,6 +82,9 @@ pub struct Handler {
     /// Which of its events are handled one at a time and in order.
     #[serde(default)]
     pub order: Option<Order>,
+    /// How the bodies of HTTP requests reach it.
+    #[serde(default)]
+    pub request_body: RequestBody,
     /// Settings that it reads by name.
     pub config: BTreeMap<String, String>,
     /// Secrets of the site that it reads by name.
@@ -92,6 +95,17 @@ pub struct Handler {
     pub bindings: Bindings,
     /// Line of `source` in the text, from 1.
     pub source_line: usize,
+}
+
+/// When a handler of HTTP requests begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RequestBody {
+    /// When the whole body is there.
+    #[default]
+    Whole,
+    /// At once: it reads the body as it comes, within its time limit.
+    Stream,
 }
 
 /// What the code of a handler is.

@@ -16,6 +16,7 @@ mod progress;
 mod spill;
 mod turns;
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -30,7 +31,7 @@ use bus::{EdgeRoute, EventLog, Refusal, RefusalKind, Request, Response, Subject}
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::asked::{Asked, execute_event, refusal_of_invoke};
-pub use self::asked::{HTTP_FUNCTION, head_of, head_text};
+pub use self::asked::{HTTP_FUNCTION, Streams, head_of, head_text};
 use self::known::Known;
 pub use self::load::Load;
 use self::order::Queue;
@@ -38,7 +39,7 @@ use self::plan::Plan;
 use self::progress::Progress;
 use crate::EdgeExecute;
 use crate::deploy::{self, App, EdgeDeploy};
-use crate::execute::{self, Input, Invocation, InvokeError, Outlet};
+use crate::execute::{self, Input, Invocation, InvokeError};
 use crate::logs::Logs;
 use crate::manifest::Handler;
 use crate::metrics::Metrics;
@@ -408,15 +409,14 @@ impl Triggers {
     /// Answers a call: runs it here, passes it on, or refuses it. A call whose idempotency key was
     /// answered lately gets that answer.
     pub async fn answer(&self, request: Request) -> Result<Response, Refusal> {
-        self.answer_into(request, None).await
+        self.answer_with(request, Streams::default()).await
     }
 
-    /// The same; an answer to an HTTP request may go to `outlet` while its handler runs, when that
-    /// is here. What is returned has no body then.
-    pub async fn answer_into(
+    /// The same, with a body that is on its way or an answer that goes out in parts.
+    pub async fn answer_with(
         &self,
         request: Request,
-        outlet: Option<Outlet>,
+        streams: Streams,
     ) -> Result<Response, Refusal> {
         let subject = Subject::parse(&request.subject).map_err(|e| Refusal::bad(e.to_string()))?;
         if subject.app() == body::APP && subject.rest() == body::KEEP {
@@ -427,7 +427,7 @@ impl Triggers {
         }
         let request = self.route.bodies.whole(request)?;
         let Some(key) = request.key() else {
-            return self.route_call(&request, &subject, None, outlet).await;
+            return self.route_call(&request, &subject, None, streams).await;
         };
         if key.len() > KEY_BYTES_MAX {
             let text = format!("the idempotency key is longer than {KEY_BYTES_MAX} bytes");
@@ -441,7 +441,7 @@ impl Triggers {
             self.metrics.count("calls answered again", 1);
             return Ok(first.clone());
         }
-        let answer = self.route_call(&request, &subject, Some(&mut held), None).await;
+        let answer = self.route_call(&request, &subject, Some(&mut held), Streams::default()).await;
         if let Ok(response) = &answer {
             self.once.note(held, Course::Answered(response.clone()));
         }
@@ -453,7 +453,7 @@ impl Triggers {
         request: &Request,
         subject: &Subject,
         mut held: Option<&mut Held>,
-        outlet: Option<Outlet>,
+        streams: Streams,
     ) -> Result<Response, Refusal> {
         let (name, function) = (subject.app(), subject.rest());
         let app = tokio::time::timeout_at(request.deadline().into(), self.deploy.app(name)).await;
@@ -473,7 +473,7 @@ impl Triggers {
         if let (Decision::Run | Decision::InstallThenRun, Some(app), Some(handler)) =
             (&decision, &app, handler)
         {
-            match self.call(app, handler, &asked, request, outlet).await {
+            match self.call(app, handler, &asked, request, &streams).await {
                 Err(refusal) if refusal.kind == RefusalKind::Overloaded => {
                     decision = self.spill(request, &view, refusal);
                 }
@@ -485,10 +485,10 @@ impl Triggers {
         }
         let answer = match &decision {
             Decision::Escalate { to, .. } => {
-                let answer = self.pass_up(request, to).await;
+                let answer = self.pass_up(&*streams.whole(request).await?, to).await;
                 answer.map(|answer| self.with_way(answer, &view))
             }
-            Decision::Send { to } => self.pass_down(request, to).await,
+            Decision::Send { to } => self.pass_down(&*streams.whole(request).await?, to).await,
             Decision::Refuse(refusal) => Err(refusal.clone()),
             _ => Err(Refusal::new(RefusalKind::Internal, format!("no handler for {name}"))),
         };
@@ -546,15 +546,22 @@ impl Triggers {
         handler: &Handler,
         asked: &Asked,
         request: &Request,
-        outlet: Option<Outlet>,
+        streams: &Streams,
     ) -> Result<Response, Refusal> {
         let (deadline, site) = (request.deadline(), self.route.site().as_str());
         let install = self.deploy.install(app, &handler.name);
         let target = tokio::time::timeout_at(deadline.into(), install).await;
         let target = target.map_err(|_| self.late("the code is still on its way"))?;
         let target = target.map_err(|e| e.refusal())?;
-        let input = asked.input(&app.manifest, request);
-        let trace = Trace::of(&request.headers);
+        let (inlet, request) = match self.execute.reads_in_parts(&target) {
+            true => (streams.inlet.clone(), Cow::Borrowed(request)),
+            false => (None, streams.whole(request).await?),
+        };
+        let mut input = asked.input(&app.manifest, &request);
+        if let Input::Http(http) = &mut input {
+            http.inlet = inlet;
+        }
+        let (trace, outlet) = (Trace::of(&request.headers), streams.outlet.clone());
         let invocation = Invocation { target, input, deadline, attempt: 1, trace, outlet };
         let reply = self.invoke(app, handler, invocation).await.map_err(refusal_of_invoke)?;
         Ok(asked::response(reply).with(SITE_HEADER, site))

@@ -1,13 +1,21 @@
-//! Bodies of requests: taken in as they come, bounded in size, time and memory.
+//! Bodies of requests: taken in as they come, bounded in size, time and memory, or handed on while
+//! they come.
 
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
+use bus::Refusal;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
-use hyper::body::Incoming;
-use tokio::sync::OwnedSemaphorePermit;
+use handlers::execute::{Arriving, Broken, Inlet, Parts};
+use handlers::manifest::RequestBody;
+use hyper::body::{Body as _, Frame, Incoming, SizeHint};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Door, Problem};
 
@@ -20,6 +28,13 @@ pub(super) struct Held {
     _memory: Vec<OwnedSemaphorePermit>,
 }
 
+/// How bodies are taken in.
+struct Limits {
+    bytes_max: usize,
+    patience: Duration,
+    memory: Arc<Semaphore>,
+}
+
 impl Door {
     /// Takes a whole body in; `bytes_max` is the limit of what it is for.
     pub(super) async fn take_body(
@@ -28,29 +43,67 @@ impl Door {
         body: Incoming,
         bytes_max: usize,
     ) -> Result<Held, Problem> {
+        let limits = self.limits(bytes_max);
+        limits.check(headers)?;
+        limits.take(body).await
+    }
+
+    /// Takes a body for a handler, or leaves it to the handler to read while it comes.
+    pub(super) async fn take_or_hand_on(
+        &self,
+        headers: &HeaderMap,
+        body: Incoming,
+        way: RequestBody,
+    ) -> Result<(Bytes, Option<Inlet>, Ended), Problem> {
+        let limits = self.limits(self.settings.body_bytes_max);
+        limits.check(headers)?;
+        let ended = Ended::default();
+        if way == RequestBody::Stream && !body.is_end_stream() {
+            let inlet = Inlet::new(Coming { body, limits, ended: ended.clone() });
+            return Ok((Bytes::new(), Some(inlet), ended));
+        }
+        let held = limits.take(body).await?;
+        let bytes = held.bytes.clone();
+        ended.note(End { _held: Some(held), problem: None });
+        Ok((bytes, None, ended))
+    }
+
+    fn limits(&self, bytes_max: usize) -> Limits {
+        let patience = Duration::from_millis(self.settings.body_timeout_ms);
+        Limits { bytes_max, patience, memory: self.body_memory.clone() }
+    }
+}
+
+impl Limits {
+    /// Refuses what says that it is too long.
+    fn check(&self, headers: &HeaderMap) -> Result<(), Problem> {
         let said = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
         let said = said.and_then(|text| text.parse::<u64>().ok());
-        if said.is_some_and(|bytes| bytes > bytes_max as u64) {
-            return Err(too_large(bytes_max));
+        match said.is_some_and(|bytes| bytes > self.bytes_max as u64) {
+            true => Err(too_large(self.bytes_max)),
+            false => Ok(()),
         }
-        let patience = Duration::from_millis(self.settings.body_timeout_ms);
-        match tokio::time::timeout(patience, self.read(body, bytes_max)).await {
+    }
+
+    async fn take(&self, body: Incoming) -> Result<Held, Problem> {
+        match tokio::time::timeout(self.patience, self.read(body)).await {
             Ok(held) => held,
             Err(_) => {
-                let text = format!("the body did not arrive within {} ms", patience.as_millis());
+                let text =
+                    format!("the body did not arrive within {} ms", self.patience.as_millis());
                 Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "request-timeout", text))
             }
         }
     }
 
-    async fn read(&self, body: Incoming, bytes_max: usize) -> Result<Held, Problem> {
+    async fn read(&self, body: Incoming) -> Result<Held, Problem> {
         let mut stream = Body::new(body).into_data_stream();
         let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
         let mut memory = Vec::new();
         while let Some(part) = stream.next().await {
             let part = part.map_err(|e| Problem::bad(format!("the body broke off: {e}")))?;
-            if first.len() + rest.len() + part.len() > bytes_max {
-                return Err(too_large(bytes_max));
+            if first.len() + rest.len() + part.len() > self.bytes_max {
+                return Err(too_large(self.bytes_max));
             }
             memory.push(self.remember(part.len())?);
             // Most bodies are one part, which needs no copy.
@@ -69,10 +122,107 @@ impl Door {
 
     fn remember(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
         let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
-        self.body_memory.clone().try_acquire_many_owned(kib).map_err(|_| {
+        self.memory.clone().try_acquire_many_owned(kib).map_err(|_| {
             let text = format!("bodies of {} MiB are being taken in", MEMORY_KIB_MAX >> 10);
             Problem::overloaded(text, Duration::from_secs(1))
         })
+    }
+}
+
+/// What became of a handler's body; it keeps the memory of one that was taken in whole.
+#[derive(Clone, Default)]
+pub(super) struct Ended(Arc<Mutex<End>>);
+
+#[derive(Default)]
+struct End {
+    problem: Option<Problem>,
+    _held: Option<Held>,
+}
+
+impl Ended {
+    /// What was wrong with it, if anything was.
+    pub(super) fn problem(&self) -> Option<Problem> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).problem.take()
+    }
+
+    fn note(&self, end: End) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = end;
+    }
+}
+
+/// A body that nobody has read yet.
+struct Coming {
+    body: Incoming,
+    limits: Limits,
+    ended: Ended,
+}
+
+#[async_trait]
+impl Arriving for Coming {
+    async fn whole(self: Box<Self>) -> Result<Bytes, Refusal> {
+        match self.limits.take(self.body).await {
+            Ok(held) => {
+                let bytes = held.bytes.clone();
+                self.ended.note(End { _held: Some(held), problem: None });
+                Ok(bytes)
+            }
+            Err(problem) => {
+                let refusal = Refusal::bad(problem.detail());
+                self.ended.note(End { problem: Some(problem), _held: None });
+                Err(refusal)
+            }
+        }
+    }
+
+    fn parts(self: Box<Self>) -> Parts {
+        let Self { body, limits, ended } = *self;
+        Parts::new(Flowing { body, left: limits.bytes_max, bytes_max: limits.bytes_max, ended })
+    }
+}
+
+/// A body on its way through.
+struct Flowing {
+    body: Incoming,
+    left: usize,
+    bytes_max: usize,
+    ended: Ended,
+}
+
+impl Flowing {
+    fn pass(&mut self, frame: Result<Frame<Bytes>, hyper::Error>) -> Result<Frame<Bytes>, Broken> {
+        let frame = frame.map_err(|error| {
+            let problem = Problem::bad(format!("the body broke off: {error}"));
+            self.ended.note(End { problem: Some(problem), _held: None });
+            Broken::Lost(error.to_string())
+        })?;
+        let bytes = frame.data_ref().map_or(0, Bytes::len);
+        let Some(left) = self.left.checked_sub(bytes) else {
+            self.ended.note(End { problem: Some(too_large(self.bytes_max)), _held: None });
+            return Err(Broken::TooLarge { bytes_max: self.bytes_max });
+        };
+        self.left = left;
+        Ok(frame)
+    }
+}
+
+impl hyper::body::Body for Flowing {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(context));
+        Poll::Ready(frame.map(|frame| self.pass(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

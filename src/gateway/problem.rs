@@ -47,6 +47,11 @@ impl Problem {
         problem
     }
 
+    /// What is wrong, in words.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// Names the site, unless one is named already.
     pub(super) fn at(mut self, site: &str) -> Self {
         self.at.get_or_insert_with(|| site.to_owned());

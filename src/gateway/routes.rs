@@ -40,7 +40,8 @@ impl Door {
         let subject = Subject::checked(Kind::Call, self.node.bus.site(), &name)?.to_string();
         let _place = self.enter()?;
         let (head, body) = request.into_parts();
-        let held = self.take_body(&head.headers, body, self.settings.body_bytes_max).await?;
+        let bytes_max = self.settings.body_bytes_max;
+        let held = self.take_body(&head.headers, body, bytes_max).await?;
         let mut asked = bus_request(subject, &head.headers, held.bytes.clone())?;
         for (name, of) in [("content-type", "content-type"), ("idempotency-key", KEY_HEADER)] {
             // What curl says of every `-d` says nothing of the body.
@@ -69,8 +70,8 @@ impl Door {
     ) -> Answer {
         let found = self.app(app).await?;
         let path = if path.is_empty() { "/" } else { path };
-        let own_limit_ms = match found.manifest.route(request.method().as_str(), path) {
-            Ok(matched) => matched.handler.limits.timeout_ms,
+        let handler = match found.manifest.route(request.method().as_str(), path) {
+            Ok(matched) => matched.handler,
             Err(NoRoute::Method(allowed)) if *request.method() == Method::OPTIONS => {
                 return Ok(options(&allowed));
             }
@@ -87,10 +88,12 @@ impl Door {
         let place = self.enter()?;
         let authority = authority(&request).to_owned();
         let (head, body) = request.into_parts();
-        let held = self.take_body(&head.headers, body, self.settings.body_bytes_max).await?;
+        let way = handler.request_body;
+        let (bytes, inlet, ended) = self.take_or_hand_on(&head.headers, body, way).await?;
         let name = format!("{app}.{HTTP_FUNCTION}");
         let subject = Subject::new(Kind::Call, self.node.bus.site(), name).to_string();
-        let mut asked = bus_request(subject, &head.headers, held.bytes.clone())?;
+        let mut asked = bus_request(subject, &head.headers, bytes)?;
+        let own_limit_ms = handler.limits.timeout_ms;
         if u64::from(own_limit_ms) > TIMEOUT_MS_DEFAULT {
             let usual = || own_limit_ms.to_string();
             asked.headers.entry(TIMEOUT_HEADER.into()).or_insert_with(usual);
@@ -100,14 +103,17 @@ impl Door {
         asked.headers.insert(HTTP_HEADER.into(), head_text(&http));
         // Who asks for the head alone reads no body, which would stop the handler.
         let answer = match head.method == Method::HEAD {
-            true => self.node.triggers.answer(asked).await.map(Answered::Whole),
-            false => self.answer_in_parts(asked).await,
+            true => self.answer_whole(asked, inlet).await,
+            false => self.answer_in_parts(asked, inlet).await,
         };
+        if let (Some(problem), Ok(Answered::Whole(_)) | Err(_)) = (ended.problem(), &answer) {
+            return Err(problem);
+        }
         let answer = match answer {
             Ok(Answered::Whole(answer)) => answer,
             Ok(Answered::Begun(mut streamed, work, headers)) => {
                 let said = std::mem::take(&mut streamed.head);
-                let body = streamed::body(streamed, work, (place, held));
+                let body = streamed::body(streamed, work, (place, ended));
                 let mut response = http_response(said, body)?;
                 sign(&mut response, &headers);
                 return Ok(response);

@@ -7,7 +7,8 @@ use axum::body::{Body, Bytes};
 use bus::message::{ROUTE_HEADER, SITE_HEADER};
 use bus::{Refusal, Request, Response};
 use futures::stream;
-use handlers::execute::{Outlet, Streamed};
+use handlers::execute::{Inlet, Outlet, Streamed};
+use handlers::trigger::Streams;
 use tokio::task::JoinHandle;
 
 use super::Door;
@@ -29,11 +30,26 @@ impl Drop for Work {
 }
 
 impl Door {
+    /// Answers a request for a route, whole.
+    pub(super) async fn answer_whole(
+        &self,
+        asked: Request,
+        inlet: Option<Inlet>,
+    ) -> Result<Answered, Refusal> {
+        let streams = Streams { inlet, outlet: None };
+        self.node.triggers.answer_with(asked, streams).await.map(Answered::Whole)
+    }
+
     /// Answers a request for a route, whole or in parts as the handler makes them.
-    pub(super) async fn answer_in_parts(&self, asked: Request) -> Result<Answered, Refusal> {
+    pub(super) async fn answer_in_parts(
+        &self,
+        asked: Request,
+        inlet: Option<Inlet>,
+    ) -> Result<Answered, Refusal> {
         let (outlet, mut begun) = Outlet::new();
+        let streams = Streams { inlet, outlet: Some(outlet) };
         let triggers = self.node.triggers.clone();
-        let mut work = Box::pin(async move { triggers.answer_into(asked, Some(outlet)).await });
+        let mut work = Box::pin(async move { triggers.answer_with(asked, streams).await });
         let streamed = tokio::select! {
             biased;
             Ok(streamed) = &mut begun => streamed,

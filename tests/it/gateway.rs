@@ -192,7 +192,7 @@ fn bearer(place: &gateway::Place) -> Result<String> {
 }
 
 #[track_caller]
-fn check_problem(got: &Got, status: u16, kind: &str, detail: &str) {
+pub fn check_problem(got: &Got, status: u16, kind: &str, detail: &str) {
     let document = got.json().expect("a problem document");
     assert_eq!(got.header("content-type"), "application/problem+json", "{document}");
     assert_eq!((got.status, &document["kind"]), (status, &json!(kind)), "{document}");

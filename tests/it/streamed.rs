@@ -1,13 +1,15 @@
-//! Answers that go out while their handler runs, through the door of a node, with curl.
+//! Answers that go out while their handler runs, and bodies that it reads while they come, through
+//! the door of a node, with curl.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result};
+use edgescale::node;
 
-use crate::gateway::{curl, has_curl, place};
-use crate::world::{World, eventually, tools};
+use crate::gateway::{check_problem, curl, has_curl, place};
+use crate::world::{World, eventually, root, tools};
 
 /// Gives its process' number, and the rest once another request has said so.
 const FUNCTION: &str = r#"
@@ -76,12 +78,28 @@ impl Drop for Reader {
 
 impl Reader {
     fn start(url: &str) -> Result<Self> {
-        let mut curl = Command::new("curl");
-        curl.args(["--silent", "--no-buffer", "--noproxy", "*", "--max-time", "60", url]);
-        Ok(Self(curl.stdout(Stdio::piped()).spawn().context("curl")?))
+        Self::with(&[url])
     }
 
-    /// The first part: a number and a space.
+    /// One that sends what it is told to say, too.
+    fn talking(url: &str) -> Result<Self> {
+        Self::with(&["--request", "POST", "--upload-file", ".", url])
+    }
+
+    fn with(args: &[&str]) -> Result<Self> {
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--no-buffer", "--noproxy", "*", "--max-time", "60"]).args(args);
+        let curl = curl.stdin(Stdio::piped()).stdout(Stdio::piped());
+        Ok(Self(curl.spawn().context("curl")?))
+    }
+
+    fn say(&mut self, text: &str) -> Result<()> {
+        let input = self.0.stdin.as_mut().context("curl has an input")?;
+        input.write_all(text.as_bytes())?;
+        Ok(input.flush()?)
+    }
+
+    /// The first part, up to a space.
     fn first(&mut self) -> Result<String> {
         let out = self.0.stdout.as_mut().context("curl has an output")?;
         let mut text = Vec::new();
@@ -95,6 +113,7 @@ impl Reader {
 
     /// What comes behind it, and whether curl found the answer whole.
     fn rest(mut self) -> Result<(String, bool)> {
+        drop(self.0.stdin.take());
         let mut text = String::new();
         self.0.stdout.as_mut().context("curl has an output")?.read_to_string(&mut text)?;
         Ok((text, self.0.wait()?.success()))
@@ -141,5 +160,84 @@ async fn a_client_reads_while_the_handler_runs_and_stops_it_by_leaving() -> Resu
     let got = curl(&[&format!("{above}/stream/one")], b"")?;
     assert!(got.status == 200 && got.body.ends_with(b"rest"), "{}", got.status);
     assert_eq!((got.header("es-site"), got.header("content-type")), ("cloud", "text/plain"));
+    Ok(())
+}
+
+const UPLOAD: &str = r#"
+[app]
+name = "up"
+
+[[handler]]
+name = "echo"
+component = "{code}"
+request_body = "stream"
+
+[[handler.trigger]]
+http = "POST /{path+}"
+
+[handler.placement]
+min_tier = "cloud"
+
+[handler.limits]
+timeout_ms = 60000
+memory_mb = 256
+"#;
+
+/// A stock component of `wasi:http`, or nothing where it cannot be built.
+fn component() -> Result<Option<Vec<u8>>> {
+    if !tools().join("componentize/bin/componentize-py").exists() {
+        eprintln!("skipped: no componentize-py; run ./tools.sh test");
+        return Ok(None);
+    }
+    let out = root().join("target/guests");
+    let mut build = Command::new(root().join("handlers/guests/build.sh"));
+    let built = build.arg(&out).arg("web").env("EDGESCALE_TOOLS", tools()).output()?;
+    anyhow::ensure!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    Ok(Some(std::fs::read(out.join("web.wasm"))?))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_reads_what_a_client_is_still_sending() -> Result<()> {
+    let Some(code) = component()?.filter(|_| has_curl()) else { return Ok(()) };
+    let mut world = World::start_with(&["cloud", "cloud.east"], []).await?;
+    let file = world.tree.dir().join("cloud").join(node::CONFIG_FILE);
+    let mut settings = node::Settings::load(&file)?;
+    settings.http.body_bytes_max = 1000;
+    settings.save(&file)?;
+    world.tree.kill_node("cloud")?;
+    world.tree.restart_node("cloud").await?;
+    world.context = world.tree.context();
+    world.apply(UPLOAD, &[("code", code)]).await?;
+    let door = |site| Ok::<_, anyhow::Error>(format!("{}/up", place(&world, site)?.url));
+    let (here, below) = (door("cloud")?, door("east")?);
+
+    let mut client = Reader::talking(&format!("{here}/back"))?;
+    for word in ["one", "two"] {
+        client.say(&format!("{word} "))?;
+        assert_eq!(client.first()?, word, "it comes back while the request goes on");
+    }
+    client.say("three")?;
+    assert_eq!(client.rest()?, ("three".into(), true));
+
+    // Too much: an answer that has begun breaks off, one that has not is a refusal.
+    let mut client = Reader::talking(&format!("{here}/back"))?;
+    client.say("one ")?;
+    assert_eq!(client.first()?, "one");
+    client.say(&"x".repeat(1000))?;
+    let (_, whole) = client.rest()?;
+    assert!(!whole, "the answer to a body that is too large ends early");
+    let chunked = ["--header", "Transfer-Encoding: chunked", "--data-binary", "@-"];
+    let to = [&chunked[..], &[&format!("{here}/teapot")]].concat();
+    check_problem(&curl(&to, &[b'x'; 1001])?, 413, "payload-too-large", "the 1000 bytes");
+    assert_eq!(curl(&to, &[b'x'; 1000])?.status, 418);
+    let said = curl(&["--data-binary", "@-", &format!("{here}/back")], &[b'x'; 1001])?;
+    check_problem(&said, 413, "payload-too-large", "the 1000 bytes");
+
+    // Without a body, and from a site that does not run it: there it is taken in whole.
+    let got = curl(&["--request", "POST", &format!("{here}/back")], b"")?;
+    assert_eq!((got.status, got.body.len()), (200, 0));
+    let got = curl(&["--data-binary", "@-", &format!("{below}/back")], b"from below")?;
+    assert_eq!((got.status, &got.body[..]), (200, &b"from below"[..]));
+    assert_eq!(got.header("es-site"), "cloud");
     Ok(())
 }

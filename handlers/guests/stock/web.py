@@ -7,6 +7,7 @@ from urllib import parse
 from componentize_py_types import Err, Ok
 from wit_world import exports
 from wit_world.imports import outgoing_handler
+from wit_world.imports.streams import StreamError_Closed
 from wit_world.imports.types import (
     Fields,
     IncomingBody,
@@ -34,6 +35,8 @@ class IncomingHandler(exports.IncomingHandler):
             pass
         if path == "/slow":
             return slow(request, response_out)
+        if path == "/back":
+            return back(request, response_out)
         status, answer = 200, None
         try:
             answer = PATHS[path](request, read(request.consume()).decode())
@@ -63,6 +66,22 @@ def slow(request, response_out):
         stream.blocking_write_and_flush(b"one ")
         fetch(header(request, "x-url"))
         stream.blocking_write_and_flush(b"two")
+    OutgoingBody.finish(body, None)
+
+
+def back(request, response_out):
+    """Gives each part of the request's body back as it comes."""
+    response = OutgoingResponse(Fields())
+    body, question = response.body(), request.consume()
+    ResponseOutparam.set(response_out, Ok(response))
+    with body.write() as answer, question.stream() as asked:
+        while True:
+            try:
+                answer.blocking_write_and_flush(asked.blocking_read(4096))
+            except Err as end:
+                if not isinstance(end.value, StreamError_Closed):
+                    raise
+                break
     OutgoingBody.finish(body, None)
 
 

@@ -7,6 +7,7 @@ use bus::trace::{PARENT_HEADER, STATE_HEADER, Trace};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::Inlet;
 use crate::manifest::http::Matched;
 
 /// Longest body of an answer.
@@ -48,6 +49,9 @@ pub struct HttpRequest {
     pub parameters: Vec<(String, String)>,
     #[serde(skip)]
     pub body: Bytes,
+    /// The body where it is still on its way; `body` is empty then.
+    #[serde(skip)]
+    pub inlet: Option<Inlet>,
 }
 
 /// Status and headers of an answer.

@@ -1,6 +1,7 @@
 //! Guests of every kind against a host in memory. Components written out by hand need no tool;
 //! those made from JavaScript and Python, and Lambda functions, want `.tools`.
 
+mod arriving;
 mod bound;
 mod compilers;
 mod components;

@@ -114,6 +114,11 @@ impl Wasm {
         self.module(digest).is_some()
     }
 
+    /// Whether a component is installed that reads the bodies of requests while they arrive.
+    pub(super) fn reads_in_parts(&self, digest: &Digest) -> bool {
+        self.module(digest).is_some_and(|module| module.reads_in_parts())
+    }
+
     pub(super) fn uninstall(&self, digest: &Digest) {
         self.modules.write().unwrap_or_else(PoisonError::into_inner).remove(digest);
         self.waiting.forget(digest);

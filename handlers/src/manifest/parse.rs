@@ -19,6 +19,8 @@ const TIERS: &[(&str, TierClass)] = &[
 ];
 const MISSED: &[(&str, Missed)] =
     &[("skip", Missed::Skip), ("once", Missed::Once), ("all", Missed::All)];
+const REQUEST_BODIES: &[(&str, RequestBody)] =
+    &[("whole", RequestBody::Whole), ("stream", RequestBody::Stream)];
 const ORDERS: &[(&str, Order)] = &[("subject", Order::Subject), ("key", Order::Key)];
 const CODE: [CodeKind; 5] =
     [CodeKind::Component, CodeKind::Python, CodeKind::Js, CodeKind::Java, CodeKind::Command];
@@ -96,6 +98,7 @@ fn handler(node: &Node<'_>, tables: &[TableSpec], grants: &Grants) -> Result<Han
         "name",
         "entry",
         "order",
+        "request_body",
         "trigger",
         "placement",
         "limits",
@@ -116,6 +119,7 @@ fn handler(node: &Node<'_>, tables: &[TableSpec], grants: &Grants) -> Result<Han
     let has_result = !entry.as_deref().is_some_and(is_application);
     let ground = Ground { tables, grants, triggers: &triggers, has_result };
     let bindings = bindings(node, &ground)?;
+    let request_body = request_body(node, kind, &bindings)?;
     Ok(Handler {
         name: name(&node.need("name", "write name = \"my-handler\"")?)?,
         kind,
@@ -127,6 +131,7 @@ fn handler(node: &Node<'_>, tables: &[TableSpec], grants: &Grants) -> Result<Han
         limits: limits(node)?,
         retry: retry(node)?,
         order,
+        request_body,
         config: settings(node)?,
         secrets: secrets(node)?,
         bindings,
@@ -139,6 +144,23 @@ fn order(node: &Node<'_>, placement: &Placement) -> Result<Option<Order>> {
         return Err(field.wrong("what spills to other sites has no order; remove one of the two"));
     }
     field.choice("order", ORDERS).map(Some)
+}
+
+/// Only components of `wasi:http` read in parts, which their code tells; a binding wants the whole.
+fn request_body(node: &Node<'_>, kind: CodeKind, bindings: &Bindings) -> Result<RequestBody> {
+    let Some(field) = node.field("request_body") else { return Ok(RequestBody::default()) };
+    let body = field.choice("way", REQUEST_BODIES)?;
+    let problem = match body {
+        RequestBody::Whole => return Ok(body),
+        RequestBody::Stream if kind != CodeKind::Component => {
+            "only components of wasi:http read a body as it comes; use component"
+        }
+        RequestBody::Stream if !bindings.is_empty() => {
+            "inputs and outputs want the whole body; remove them, or this line"
+        }
+        RequestBody::Stream => return Ok(body),
+    };
+    Err(field.wrong(problem))
 }
 
 fn code<'a>(node: &Node<'a>) -> Result<(CodeKind, Field<'a>)> {

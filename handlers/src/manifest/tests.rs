@@ -395,3 +395,20 @@ fn events_spill_where_the_manifest_says_so_and_nothing_wants_an_order() {
     assert_eq!(both.field, "handler[0].order");
     assert!(both.problem.contains("remove one of the two"), "{both}");
 }
+
+#[test]
+fn a_component_may_read_bodies_as_they_come() {
+    let with = |lines: &str| Manifest::parse(&format!("{SMALL}{lines}"));
+    assert_eq!(with("").unwrap().handlers[0].request_body, RequestBody::Whole);
+    let streams = with("request_body = \"stream\"\n").unwrap();
+    assert_eq!(streams.handlers[0].request_body, RequestBody::Stream);
+    let wrong = with("request_body = \"parts\"\n").unwrap_err();
+    assert_eq!(wrong.field, "handler[0].request_body");
+    assert!(wrong.problem.contains("whole") && wrong.problem.contains("stream"), "{wrong}");
+    let process = SMALL.replace("component =", "command =") + "request_body = \"stream\"\n";
+    let wrong = Manifest::parse(&process).unwrap_err();
+    assert!(wrong.problem.contains("only components"), "{wrong}");
+    let output = "request_body = \"stream\"\noutput = [{ event = \"done\" }]\n";
+    let wrong = with(output).unwrap_err();
+    assert!(wrong.problem.contains("want the whole body"), "{wrong}");
+}

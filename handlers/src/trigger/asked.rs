@@ -1,11 +1,13 @@
 //! What a request on `call.…` asks for: a function by name, or a route by an HTTP request in the
 //! headers, which every tier on the way up matches against the manifest it has.
 
+use std::borrow::Cow;
+
 use bus::message::HTTP_HEADER;
 use bus::{Refusal, RefusalKind, Request, Response};
 
 use crate::execute::http::{HttpHead, HttpRequest};
-use crate::execute::{self, Input, InvokeError, Reply};
+use crate::execute::{self, Inlet, Input, InvokeError, Outlet, Reply};
 use crate::manifest::{Handler, Manifest};
 
 /// Where a function's name stands in a subject, when a route is asked for; no function is named so.
@@ -15,6 +17,30 @@ pub const HTTP_FUNCTION: &str = "@http";
 pub(super) enum Asked {
     Call(String),
     Http(Box<HttpRequest>),
+}
+
+/// What of an HTTP request is not a message.
+#[derive(Default)]
+pub struct Streams {
+    /// Its body, where that is still on its way; the request has none then. A handler that runs
+    /// here may read it as it comes; for all others it is waited for.
+    pub inlet: Option<Inlet>,
+    /// Where the answer may go while its handler runs, when that is here. What is returned has no
+    /// body then.
+    pub outlet: Option<Outlet>,
+}
+
+impl Streams {
+    /// The request with its whole body.
+    pub(super) async fn whole<'a>(
+        &self,
+        request: &'a Request,
+    ) -> Result<Cow<'a, Request>, Refusal> {
+        let Some(inlet) = &self.inlet else { return Ok(Cow::Borrowed(request)) };
+        let whole = tokio::time::timeout_at(request.deadline().into(), inlet.whole()).await;
+        let late = |_| Refusal::new(RefusalKind::DeadlineExceeded, "the body is still on its way");
+        Ok(Cow::Owned(Request { payload: whole.map_err(late)??, ..request.clone() }))
+    }
 }
 
 impl Asked {

@@ -51,6 +51,9 @@ const TOLD: &[Entrance] =
 const CALLED: &[Entrance] =
     &[Entrance::Call, Entrance::Message, Entrance::Topic, Entrance::Service, Entrance::Web];
 
+/// Where HTTP requests go in.
+const REQUESTED: &[Entrance] = &[Entrance::Http, Entrance::Service, Entrance::Web];
+
 impl Entrance {
     /// The interface that holds the function, if one does, and the function.
     fn path(self) -> (Option<&'static str>, &'static str) {
@@ -114,6 +117,16 @@ impl Module {
         present.map(|entrance| entrance.name().to_owned()).collect()
     }
 
+    /// Whether HTTP requests go in where bodies are streams.
+    pub(super) fn reads_in_parts(&self) -> bool {
+        self.entrance(REQUESTED).is_some_and(|(entrance, _)| entrance.is_web())
+    }
+
+    /// The first that it has.
+    fn entrance(&self, wanted: &[Entrance]) -> Option<(Entrance, &ComponentExportIndex)> {
+        wanted.iter().find_map(|entrance| Some((*entrance, self.index(*entrance)?)))
+    }
+
     fn index(&self, entrance: Entrance) -> Option<&ComponentExportIndex> {
         let at = ENTRANCES.iter().position(|other| *other == entrance)?;
         self.found[at].as_ref()
@@ -172,12 +185,10 @@ impl Module {
             Input::Event(_) if has_result => CALLED,
             Input::Event(_) => TOLD,
             Input::Call(_) => CALLED,
-            Input::Http(_) => &[Entrance::Http, Entrance::Service, Entrance::Web],
+            Input::Http(_) => REQUESTED,
             Input::Frame(..) => &[Entrance::Frame],
         };
-        let mut found =
-            wanted.iter().filter_map(|entrance| Some((entrance, self.index(*entrance)?)));
-        let Some((entrance, index)) = found.next() else {
+        let Some((entrance, index)) = self.entrance(wanted) else {
             let handler = store.data().caller().target.handler.clone();
             let export = wanted[0].name().to_owned();
             return Ok(Err(InvokeError::NoExport { handler, export }));
@@ -192,7 +203,7 @@ impl Module {
         };
         match entrance {
             Entrance::Service | Entrance::Web => {
-                serve(store, started, *entrance, index, input, outlet).await
+                serve(store, started, entrance, index, input, outlet).await
             }
             Entrance::Message => receive(store, started, index, input).await,
             Entrance::Topic => receive_topic(store, started, index, input).await,

@@ -7,8 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use axum::http::Request as WebRequest;
-use bytes::Bytes;
-use http_body_util::Full;
 use wasmtime::Store;
 use wasmtime::component::{Accessor, Resource, TypedFunc};
 use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode;
@@ -16,7 +14,7 @@ use wasmtime_wasi_http::p3::{Request, Response};
 use wasmtime_wasi_http::{Error, WasiHttpView as _};
 
 use super::guest::Guest;
-use super::web::{answered_with, collect};
+use super::web::{self, answered_with, collect};
 use crate::execute::{Answer, Outlet};
 
 pub(super) type Handle = TypedFunc<(Resource<Request>,), (Given,)>;
@@ -29,7 +27,7 @@ type Sent = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 pub(super) async fn serve(
     store: &mut Store<Guest>,
     handle: Handle,
-    request: WebRequest<Bytes>,
+    request: WebRequest<web::Asking>,
     outlet: Option<Outlet>,
 ) -> wasmtime::Result<Answer> {
     let lull = Lull::default();
@@ -45,13 +43,13 @@ pub(super) async fn serve(
 async fn answer(
     guest: &Accessor<Guest>,
     handle: Handle,
-    request: WebRequest<Bytes>,
+    request: WebRequest<web::Asking>,
     outlet: Option<Outlet>,
     lull: &Lull,
 ) -> wasmtime::Result<Answer> {
     let (request, sent) = guest.with(|mut access| {
         let http = access.get().http();
-        let (request, sent) = Request::from_http(http.hooks, request.map(Full::new));
+        let (request, sent) = Request::from_http(http.hooks, request);
         let sent: Sent = Box::pin(sent);
         wasmtime::error::Ok((http.table.push(request)?, sent))
     })?;

@@ -8,21 +8,22 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Request as WebRequest, Response, header};
 use bytes::{Bytes, BytesMut};
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Body;
 use tokio::sync::oneshot;
 use wasmtime::Store;
 use wasmtime::component::{Resource, TypedFunc};
-use wasmtime_wasi_http::WasiHttpView as _;
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 use wasmtime_wasi_http::p2::types::{HostIncomingRequest, HostResponseOutparam};
+use wasmtime_wasi_http::{Error, WasiHttpView as _};
 
 use super::guest::Guest;
 use super::service::Lull;
 use crate::execute::http::{BODY_BYTES_MAX, HttpHead, HttpRequest};
 use crate::execute::outlet::Flow;
-use crate::execute::{Answer, Answered, Event, InvokeError, Outlet, Request};
+use crate::execute::{Answer, Answered, Broken, Event, InvokeError, Outlet, Parts, Request};
 
 /// How long the end of an answer is waited for after the guest has returned: all of it is here by
 /// then, unless the guest forgot to finish its body.
@@ -35,16 +36,17 @@ const AUTHORITY: &str = "edgescale.local";
 pub(super) type Handle =
     TypedFunc<(Resource<HostIncomingRequest>, Resource<HostResponseOutparam>), ()>;
 type Given = Result<Response<HyperOutgoingBody>, ErrorCode>;
+/// The body of a request, as it is given to a guest.
+pub(super) type Asking = UnsyncBoxBody<Bytes, Error>;
 
 /// Lets the guest handle one request, until it returns.
 pub(super) async fn serve(
     store: &mut Store<Guest>,
     handle: &Handle,
-    request: WebRequest<Bytes>,
+    request: WebRequest<Asking>,
     outlet: Option<Outlet>,
 ) -> wasmtime::Result<Answer> {
     let (sender, receiver) = oneshot::channel();
-    let request = request.map(Full::new);
     let mut http = store.data_mut().http();
     let request = http.new_incoming_request(Scheme::Http, request)?;
     let out = http.new_response_outparam(sender)?;
@@ -169,7 +171,7 @@ pub(super) fn plain(answer: Answered) -> Answer {
     Ok(Answered::call(content_type, answer.body))
 }
 
-pub(super) fn of_http(request: HttpRequest) -> Result<WebRequest<Bytes>, InvokeError> {
+pub(super) fn of_http(request: HttpRequest) -> Result<WebRequest<Asking>, InvokeError> {
     let path = match request.query.as_str() {
         "" => request.path,
         query => format!("{}?{query}", request.path),
@@ -178,15 +180,25 @@ pub(super) fn of_http(request: HttpRequest) -> Result<WebRequest<Bytes>, InvokeE
         "" => AUTHORITY,
         authority => authority,
     };
-    build(&request.method, authority, &path, &request.headers, request.body)
+    let body = match request.inlet {
+        None => Content::Whole(request.body),
+        Some(inlet) => Content::Parts(inlet.parts().ok_or_else(read_before)?),
+    };
+    build(&request.method, authority, &path, &request.headers, body)
 }
 
-pub(super) fn of_call(request: Request) -> Result<WebRequest<Bytes>, InvokeError> {
+pub(super) fn of_call(request: Request) -> Result<WebRequest<Asking>, InvokeError> {
     let headers = [("content-type", request.content_type), ("idempotency-key", request.id)];
-    build("POST", AUTHORITY, &format!("/{}", request.name), &owned(headers), request.body)
+    build(
+        "POST",
+        AUTHORITY,
+        &format!("/{}", request.name),
+        &owned(headers),
+        Content::Whole(request.body),
+    )
 }
 
-pub(super) fn of_event(event: Event) -> Result<WebRequest<Bytes>, InvokeError> {
+pub(super) fn of_event(event: Event) -> Result<WebRequest<Asking>, InvokeError> {
     let headers = [
         ("content-type", event.content_type),
         ("ce-specversion", "1.0".to_owned()),
@@ -196,7 +208,13 @@ pub(super) fn of_event(event: Event) -> Result<WebRequest<Bytes>, InvokeError> {
         ("ce-subject", event.subject),
         ("ce-time", event.time),
     ];
-    build("POST", AUTHORITY, "/", &owned(headers), event.body)
+    build("POST", AUTHORITY, "/", &owned(headers), Content::Whole(event.body))
+}
+
+/// A body, and whether its length is known.
+enum Content {
+    Whole(Bytes),
+    Parts(Parts),
 }
 
 fn owned<const N: usize>(headers: [(&str, String); N]) -> Vec<(String, String)> {
@@ -209,17 +227,35 @@ fn build(
     authority: &str,
     path: &str,
     headers: &[(String, String)],
-    body: Bytes,
-) -> Result<WebRequest<Bytes>, InvokeError> {
+    body: Content,
+) -> Result<WebRequest<Asking>, InvokeError> {
     let mut request = WebRequest::builder().method(method).uri(format!("http://{authority}{path}"));
     for (name, value) in headers {
         request = request.header(name, value);
     }
-    if !headers.iter().any(|(name, _)| name == header::CONTENT_LENGTH.as_str()) {
-        request = request.header(header::CONTENT_LENGTH, body.len());
-    }
+    let body = match body {
+        Content::Parts(parts) => Asking::new(parts.map_err(error_of)),
+        Content::Whole(body) => {
+            if !headers.iter().any(|(name, _)| name == header::CONTENT_LENGTH.as_str()) {
+                request = request.header(header::CONTENT_LENGTH, body.len());
+            }
+            Asking::new(Full::new(body).map_err(|never| match never {}))
+        }
+    };
     let bad = |error| InvokeError::GuestError(format!("request for the handler: {error}"));
     request.body(body).map_err(bad)
+}
+
+/// What a guest is told of a body that ends early.
+fn error_of(broken: Broken) -> Error {
+    match broken {
+        Broken::TooLarge { bytes_max } => Error::HttpRequestBodySize(Some(bytes_max as u64)),
+        Broken::Lost(_) => Error::ConnectionTerminated,
+    }
+}
+
+fn read_before() -> InvokeError {
+    InvokeError::Node("the body of the request was read before".to_owned())
 }
 
 #[cfg(test)]

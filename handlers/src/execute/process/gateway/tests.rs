@@ -15,6 +15,7 @@ fn request() -> HttpRequest {
         route: "GET /things/{id}".into(),
         parameters: vec![("id".into(), "4 2".into())],
         body: Bytes::from_static(b"\xff\x00"),
+        inlet: None,
     }
 }
 
