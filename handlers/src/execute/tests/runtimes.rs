@@ -193,24 +193,25 @@ public class Shop {
 "#;
 
 /// A jar of one class, compiled here, or `None` said aloud.
-fn java_archive(dir: &Path) -> Option<Vec<u8>> {
+pub(super) fn java_archive(dir: &Path, class: &str, source: &str) -> Option<Vec<u8>> {
     if !has_tool("java") || !has_program("javac") {
         return None;
     }
-    std::fs::write(dir.join("Shop.java"), JAVA).unwrap();
+    let (text, code) = (format!("{class}.java"), format!("{class}.class"));
+    std::fs::write(dir.join(&text), source).unwrap();
     let path = format!("{}/*", tools().join("java").display());
     let mut javac = Command::new("javac");
-    javac.args(["-cp", &path, "-d"]).arg(dir).arg(dir.join("Shop.java"));
+    javac.args(["-cp", &path, "-d"]).arg(dir).arg(dir.join(text));
     let output = javac.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Some(zip("Shop.class", &std::fs::read(dir.join("Shop.class")).unwrap()))
+    Some(zip(&code, &std::fs::read(dir.join(&code)).unwrap()))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_java_function_runs_under_the_stock_client() {
     let bench = Bench::new();
     let dir = tempfile::tempdir().unwrap();
-    let Some(jar) = java_archive(dir.path()) else { return };
+    let Some(jar) = java_archive(dir.path(), "Shop", JAVA) else { return };
     let mut target = bench.install(CodeKind::Java, &jar).await;
     target.entry = Some("Shop::handle".into());
     target.limits.timeout_ms = 60_000;

@@ -9,7 +9,7 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 use super::lambda::ask;
 use super::outside::server;
-use super::runtimes::js;
+use super::runtimes::{java_archive, js};
 use super::*;
 use crate::outbound::tests::{Told, grants};
 
@@ -119,6 +119,60 @@ async fn secure_server() -> u16 {
     });
     port
 }
+
+/// By the two clients of the class library; `direct` goes round the proxy.
+const JAVA: &str = r#"
+import com.amazonaws.services.lambda.runtime.Context;
+import java.io.IOException;
+import java.net.*;
+import java.net.http.*;
+import java.security.cert.X509Certificate;
+import java.util.*;
+import javax.net.ssl.*;
+
+public class Out {
+    static class Trusting extends X509ExtendedTrustManager {
+        public void checkClientTrusted(X509Certificate[] c, String s) {}
+        public void checkClientTrusted(X509Certificate[] c, String s, Socket k) {}
+        public void checkClientTrusted(X509Certificate[] c, String s, SSLEngine e) {}
+        public void checkServerTrusted(X509Certificate[] c, String s) {}
+        public void checkServerTrusted(X509Certificate[] c, String s, Socket k) {}
+        public void checkServerTrusted(X509Certificate[] c, String s, SSLEngine e) {}
+        public X509Certificate[] getAcceptedIssuers() { return new X509Certificate[0]; }
+    }
+
+    public Object handle(Map<String, Object> event, Context context) throws Exception {
+        var trusting = SSLContext.getInstance("TLS");
+        trusting.init(null, new TrustManager[] {new Trusting()}, null);
+        var url = URI.create((String) event.get("data"));
+        try {
+            switch ((String) event.get("name")) {
+            case "client":
+                var client = HttpClient.newBuilder().sslContext(trusting).build();
+                var ask = HttpRequest.newBuilder(url).build();
+                var answer = client.send(ask, HttpResponse.BodyHandlers.ofString());
+                return List.of(answer.statusCode(), answer.body().strip());
+            case "direct":
+                try (var socket = new Socket(Proxy.NO_PROXY)) {
+                    socket.connect(new InetSocketAddress(url.getHost(), url.getPort()), 2000);
+                    return "connected";
+                }
+            default:
+                var connection = (HttpURLConnection) url.toURL().openConnection();
+                if (connection instanceof HttpsURLConnection secure) {
+                    secure.setSSLSocketFactory(trusting.getSocketFactory());
+                    secure.setHostnameVerifier((name, session) -> true);
+                }
+                var status = connection.getResponseCode();
+                var body = status < 400 ? connection.getInputStream() : connection.getErrorStream();
+                return List.of(status, new String(body.readAllBytes()).strip());
+            }
+        } catch (IOException error) {
+            return error.toString();
+        }
+    }
+}
+"#;
 
 fn told() -> Told {
     Told::default()
@@ -260,4 +314,44 @@ async fn fetch_and_https_of_node_get_out_only_where_the_grants_say() {
     }
     let direct = serde_json::json!(["127.0.0.1", plain]).to_string();
     assert_ne!(ask(&bench, &target, "direct", &direct).await, "connected");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_clients_of_java_get_out_only_where_the_grants_say() {
+    let bench = Bench::new();
+    let dir = tempfile::tempdir().unwrap();
+    let Some(jar) = java_archive(dir.path(), "Out", JAVA) else { return };
+    let mut target = bench.install(CodeKind::Java, &jar).await;
+    target.entry = Some("Out::handle".into());
+    target.limits.timeout_ms = 60_000;
+    let _ = bench.host.resolver.set(told());
+    let plain = server(&[("/", "welcome")]).await;
+    let secure = secure_server().await;
+    let (open, tls) =
+        (format!("http://open.test:{plain}/"), format!("https://open.test:{secure}/"));
+    let cases = [
+        ("client", &open, "[200,\"welcome\"]"),
+        ("connection", &open, "[200,\"welcome\"]"),
+        ("client", &tls, "[200,\"secret\"]"),
+        ("connection", &tls, "[200,\"secret\"]"),
+    ];
+    let get = async |how: &str, url: &str| {
+        ask(&bench, &target, how, &quoted(url)).await.to_string()
+    };
+    for (how, url, granted) in cases {
+        let said = get(how, url).await;
+        assert!(said.contains("403") || said.contains("not granted"), "{how} {url}: {said}");
+        assert_ne!(said, granted, "{how} {url}");
+    }
+    let refused = bench.host.state().refused.clone();
+    assert_eq!(refused, ["not granted"; 4], "each was refused by the grants");
+
+    let [one, two] =
+        [plain, secure].map(|port| (format!("*.test:{port}"), format!("127.0.0.1:{port}")));
+    bench.host.state().hosts = grants(&[&one.0, &one.1, &two.0, &two.1]);
+    for (how, url, granted) in cases {
+        assert_eq!(get(how, url).await, granted, "{how} {url}");
+    }
+    let direct = get("direct", &format!("http://127.0.0.1:{plain}/")).await;
+    assert!(!direct.contains("connected"), "{direct}");
 }
