@@ -2,6 +2,7 @@
 //! the door of a node, with curl.
 
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -9,7 +10,7 @@ use anyhow::{Context as _, Result};
 use edgescale::node;
 
 use crate::gateway::{check_problem, curl, has_curl, place};
-use crate::world::{World, eventually, root, tools};
+use crate::world::{PATIENCE, World, eventually, root, tools};
 
 /// Gives its process' number, and the rest once another request has said so.
 const FUNCTION: &str = r#"
@@ -78,28 +79,12 @@ impl Drop for Reader {
 
 impl Reader {
     fn start(url: &str) -> Result<Self> {
-        Self::with(&[url])
-    }
-
-    /// One that sends what it is told to say, too.
-    fn talking(url: &str) -> Result<Self> {
-        Self::with(&["--request", "POST", "--upload-file", ".", url])
-    }
-
-    fn with(args: &[&str]) -> Result<Self> {
         let mut curl = Command::new("curl");
-        curl.args(["--silent", "--no-buffer", "--noproxy", "*", "--max-time", "60"]).args(args);
-        let curl = curl.stdin(Stdio::piped()).stdout(Stdio::piped());
-        Ok(Self(curl.spawn().context("curl")?))
+        curl.args(["--silent", "--no-buffer", "--noproxy", "*", "--max-time", "60", url]);
+        Ok(Self(curl.stdout(Stdio::piped()).spawn().context("curl")?))
     }
 
-    fn say(&mut self, text: &str) -> Result<()> {
-        let input = self.0.stdin.as_mut().context("curl has an input")?;
-        input.write_all(text.as_bytes())?;
-        Ok(input.flush()?)
-    }
-
-    /// The first part, up to a space.
+    /// The first part: a number and a space.
     fn first(&mut self) -> Result<String> {
         let out = self.0.stdout.as_mut().context("curl has an output")?;
         let mut text = Vec::new();
@@ -113,7 +98,6 @@ impl Reader {
 
     /// What comes behind it, and whether curl found the answer whole.
     fn rest(mut self) -> Result<(String, bool)> {
-        drop(self.0.stdin.take());
         let mut text = String::new();
         self.0.stdout.as_mut().context("curl has an output")?.read_to_string(&mut text)?;
         Ok((text, self.0.wait()?.success()))
@@ -196,6 +180,42 @@ fn component() -> Result<Option<Vec<u8>>> {
     Ok(Some(std::fs::read(out.join("web.wasm"))?))
 }
 
+/// A client that sends a body in chunks when it is told to, and reads meanwhile; curl looks at what
+/// comes only when it has something to send.
+struct Talker {
+    stream: TcpStream,
+    heard: Vec<u8>,
+}
+
+impl Talker {
+    fn start(url: &str) -> Result<Self> {
+        let (address, path) =
+            url.strip_prefix("http://").and_then(|url| url.split_once('/')).context("a URL")?;
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        write!(stream, "POST /{path} HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n")?;
+        Ok(Self { stream, heard: vec![] })
+    }
+
+    /// Sends a chunk; an empty one is the end.
+    fn say(&mut self, text: &str) -> Result<()> {
+        Ok(write!(self.stream, "{:x}\r\n{text}\r\n", text.len())?)
+    }
+
+    /// Reads until this has come, or the connection has ended; whether it came.
+    fn hears(&mut self, text: &str) -> Result<bool> {
+        let came = |heard: &[u8]| heard.windows(text.len()).any(|part| part == text.as_bytes());
+        while !came(&self.heard) {
+            let mut part = [0; 4096];
+            match self.stream.read(&mut part)? {
+                0 => return Ok(false),
+                read => self.heard.extend_from_slice(&part[..read]),
+            }
+        }
+        Ok(true)
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handler_reads_what_a_client_is_still_sending() -> Result<()> {
     let Some(code) = component()?.filter(|_| has_curl()) else { return Ok(()) };
@@ -211,25 +231,24 @@ async fn a_handler_reads_what_a_client_is_still_sending() -> Result<()> {
     let door = |site| Ok::<_, anyhow::Error>(format!("{}/up", place(&world, site)?.url));
     let (here, below) = (door("cloud")?, door("east")?);
 
-    let mut client = Reader::talking(&format!("{here}/back"))?;
-    for word in ["one", "two"] {
-        client.say(&format!("{word} "))?;
-        assert_eq!(client.first()?, word, "it comes back while the request goes on");
+    let mut client = Talker::start(&format!("{here}/back"))?;
+    for word in ["one", "two", "three"] {
+        client.say(word)?;
+        assert!(client.hears(&format!("{word}\r\n"))?, "{word} comes back meanwhile");
     }
-    client.say("three")?;
-    assert_eq!(client.rest()?, ("three".into(), true));
+    client.say("")?;
+    assert!(client.hears("\r\n0\r\n\r\n")?, "the answer ends with the request");
 
     // Too much: an answer that has begun breaks off, one that has not is a refusal.
-    let mut client = Reader::talking(&format!("{here}/back"))?;
-    client.say("one ")?;
-    assert_eq!(client.first()?, "one");
+    let mut client = Talker::start(&format!("{here}/back"))?;
+    client.say("one")?;
+    assert!(client.hears("one\r\n")?);
     client.say(&"x".repeat(1000))?;
-    let (_, whole) = client.rest()?;
-    assert!(!whole, "the answer to a body that is too large ends early");
-    let chunked = ["--header", "Transfer-Encoding: chunked", "--data-binary", "@-"];
-    let to = [&chunked[..], &[&format!("{here}/teapot")]].concat();
-    check_problem(&curl(&to, &[b'x'; 1001])?, 413, "payload-too-large", "the 1000 bytes");
-    assert_eq!(curl(&to, &[b'x'; 1000])?.status, 418);
+    assert!(!client.hears("\r\n0\r\n\r\n")?, "the answer ended as if it were whole");
+    let late = format!("{here}/teapot");
+    let chunked = ["--header", "Transfer-Encoding: chunked", "--data-binary", "@-", &late];
+    check_problem(&curl(&chunked, &[b'x'; 1001])?, 413, "payload-too-large", "the 1000 bytes");
+    assert_eq!(curl(&chunked, &[b'x'; 1000])?.status, 418);
     let said = curl(&["--data-binary", "@-", &format!("{here}/back")], &[b'x'; 1001])?;
     check_problem(&said, 413, "payload-too-large", "the 1000 bytes");
 

@@ -335,9 +335,8 @@ async fn the_clients_of_java_get_out_only_where_the_grants_say() {
         ("client", &tls, "[200,\"secret\"]"),
         ("connection", &tls, "[200,\"secret\"]"),
     ];
-    let get = async |how: &str, url: &str| {
-        ask(&bench, &target, how, &quoted(url)).await.to_string()
-    };
+    let get =
+        async |how: &str, url: &str| ask(&bench, &target, how, &quoted(url)).await.to_string();
     for (how, url, granted) in cases {
         let said = get(how, url).await;
         assert!(said.contains("403") || said.contains("not granted"), "{how} {url}: {said}");

@@ -1,0 +1,82 @@
+//! What may come in place of an answer.
+
+use crate::Digest;
+use crate::settings::Settings;
+
+/// Why code could not be installed or an invocation gave no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvokeError {
+    /// The code is not on this node: install it, or go where it is.
+    #[error("code {0} is not installed here")]
+    NotInstalled(Digest),
+    /// The code will never run: fix it.
+    #[error("code {digest}: {problem}")]
+    BadCode {
+        /// Which code.
+        digest: Digest,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The code runs, but has no function for such an input.
+    #[error("handler \"{handler}\" does not export {export}")]
+    NoExport {
+        /// Which handler.
+        handler: String,
+        /// The function it lacks.
+        export: String,
+    },
+    /// Too many at once: come back later or go elsewhere.
+    #[error("too many invocations wait; retry in {retry_after_ms} ms")]
+    Overloaded {
+        /// When to come back.
+        retry_after_ms: u64,
+    },
+    /// Stopped at its time limit. What it did until then stays done.
+    #[error("stopped at its time limit of {limit_ms} ms")]
+    Timeout {
+        /// The limit.
+        limit_ms: u64,
+    },
+    /// Stopped at its memory limit. What it did until then stays done.
+    #[error("stopped at its memory limit of {limit_mb} MiB")]
+    OutOfMemory {
+        /// The limit.
+        limit_mb: u32,
+    },
+    /// The guest broke down: a panic, a trap, an exit, an uncaught exception while starting.
+    #[error("handler broke down: {message}")]
+    GuestTrap {
+        /// The guest's or the machine's words.
+        message: String,
+        /// Frames of the guest's stack, as far as known.
+        backtrace: String,
+    },
+    /// The guest said that it failed.
+    #[error("handler failed: {0}")]
+    GuestError(String),
+    /// This node cannot do it now: disk, process table, interpreter.
+    #[error("node cannot run it: {0}")]
+    Node(String),
+    /// EdgeExecute is shutting down.
+    #[error("node is stopping")]
+    Stopped,
+}
+
+impl InvokeError {
+    /// Whether the same input may succeed later without anybody changing the code.
+    pub fn is_retryable(&self) -> bool {
+        !matches!(self, Self::BadCode { .. } | Self::NoExport { .. })
+    }
+
+    /// The same without secrets: a guest's words end up in logs and dead letters.
+    pub(super) fn without(self, settings: &Settings) -> Self {
+        let hide = |text: String| settings.hide(&text).into_owned();
+        match self {
+            Self::GuestError(text) => Self::GuestError(hide(text)),
+            Self::GuestTrap { message, backtrace } => {
+                Self::GuestTrap { message: hide(message), backtrace: hide(backtrace) }
+            }
+            other => other,
+        }
+    }
+}
