@@ -50,16 +50,31 @@ fn code_scan(file: &mut Vec<u8>, levels: &[u8], row_bytes: usize, threads: usize
 
 /// Codes rows from number `first` on, each but the picture's first behind a restart marker.
 fn code_rows(file: &mut Vec<u8>, levels: &[u8], row_bytes: usize, first: usize) {
-    let mut bits = BitWriter::new(file);
-    for (number, row) in (first..).zip(levels.chunks(row_bytes)) {
-        if number > 0 {
-            bits.marker(RESTART + ((number - 1) % 8) as u8);
-        }
-        code_row(&mut bits, row);
-    }
-    bits.finish();
+    kernels::wide(Rows { file, levels, row_bytes, first });
 }
 
+struct Rows<'a> {
+    file: &'a mut Vec<u8>,
+    levels: &'a [u8],
+    row_bytes: usize,
+    first: usize,
+}
+
+impl kernels::Job for Rows<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let mut bits = BitWriter::new(self.file);
+        for (number, row) in (self.first..).zip(self.levels.chunks(self.row_bytes)) {
+            if number > 0 {
+                bits.marker(RESTART + ((number - 1) % 8) as u8);
+            }
+            code_row(&mut bits, row);
+        }
+        bits.finish();
+    }
+}
+
+#[inline(always)]
 fn code_row(bits: &mut BitWriter<'_>, levels: &[u8]) {
     let (tables, mut before) = (&*TABLES, [0i32; 3]);
     for mcu in levels.chunks_exact(MCU_BYTES) {
@@ -86,8 +101,8 @@ const RESTART_INTERVAL: u8 = 0xDD;
 const RESTART: u8 = 0xD0;
 /// Levels that are worth a thread: half of a frame of 720p.
 const THREAD_BYTES_MIN: usize = 1 << 20;
-/// More than the code of an MCU can have, whatever its levels are: 32 bits a level, and a zero after
-/// each byte.
+/// More than the code of an MCU can have, whatever its levels are: 32 bits a level, and a zero
+/// after each byte.
 const MCU_BYTES_MAX: usize = 4 * MCU_BYTES + 64;
 /// Most threads for one picture.
 const THREADS_MAX: usize = 8;
@@ -128,7 +143,7 @@ fn segment(file: &mut Vec<u8>, marker: u8, content: &[u8]) {
 }
 
 /// Codes one block (T.81 F.1.2); its DC level is returned for the next of its component.
-#[inline]
+#[inline(always)]
 fn code_block(
     bits: &mut BitWriter<'_>,
     levels: &[u8; 128],
@@ -159,7 +174,7 @@ fn code_block(
 }
 
 /// A bit for each level that is not zero: most are.
-#[inline]
+#[inline(always)]
 fn levels_set(levels: &[u8; 128]) -> u64 {
     let mut set = [0u8; 64];
     for (set, level) in set.iter_mut().zip(levels.as_chunks::<2>().0) {
@@ -178,7 +193,7 @@ const RUN_OF_16: usize = 0xF0;
 const END_OF_BLOCK: usize = 0x00;
 
 /// How many bits a value takes, and those bits (T.81 F.1.2.1).
-#[inline]
+#[inline(always)]
 fn magnitude(value: i32) -> (u32, u32) {
     let size = 32 - value.unsigned_abs().leading_zeros();
     let bits = if value < 0 { value - 1 } else { value } as u32;
@@ -245,7 +260,7 @@ impl<'a> BitWriter<'a> {
     }
 
     /// Makes room for so many bytes.
-    #[inline]
+    #[inline(always)]
     fn reserve(&mut self, bytes: usize) {
         if self.bytes.len() - self.at < bytes {
             let len = self.bytes.capacity().max(self.at + bytes);
@@ -265,7 +280,7 @@ impl<'a> BitWriter<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn write_word(&mut self, word: u32) {
         // A byte of ones in the word is a byte of zeros in its complement.
         let inverse = !word;

@@ -21,7 +21,7 @@ const WALK_MAX: u32 = 16;
 const INTRA_BITS: u32 = 12;
 /// Differences up to which nothing better is looked for, and bits worth as much.
 const ENOUGH: u32 = 256;
-const ENOUGH_BITS: u32 = 48;
+const ENOUGH_BITS: u32 = 64;
 /// Differences from which on prediction from neighbours is tried.
 const BAD: u32 = 1024;
 

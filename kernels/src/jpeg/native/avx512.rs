@@ -26,8 +26,8 @@ struct Tables {
     /// Where the levels in zigzag order lie.
     zigzag: [__m512i; 2],
     factors: [[__m512i; 4]; 2],
-    /// What the sums down of the first two frequencies begin with: a half, and the 128 that is taken
-    /// off each sample, of which the means alone know.
+    /// What the sums down of the first two frequencies begin with: a half, and the 128 that is
+    /// taken off each sample, of which the means alone know.
     first_start: __m512i,
 }
 
