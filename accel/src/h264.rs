@@ -105,7 +105,7 @@ impl Encoder {
             since_intra: self.control.since_intra,
             intra_count: self.control.intra_count,
         };
-        let data = picture(&placed, &self.passes.levels, &self.passes.field);
+        let data = picture(&placed, &self.passes.levels);
         self.control = self.control.after(&self.settings, 8 * data.len(), pts_us);
         data
     }
@@ -124,13 +124,13 @@ pub(crate) struct Placed {
 }
 
 /// A picture as the parts of a stream: an intra one brings the parameter sets with it.
-pub(crate) fn picture(placed: &Placed, levels: &[u8], field: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(levels.len() / 32 + 64);
+pub(crate) fn picture(placed: &Placed, levels: &[i16]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(levels.len() / 16 + 64);
     if placed.coding.intra {
         out.extend(parameters(placed));
     }
     let kind = if placed.coding.intra { SLICE_INTRA } else { SLICE };
-    unit(&mut out, kind, slice::code(placed, levels, field));
+    unit(&mut out, kind, &slice::code(placed, levels));
     out
 }
 
@@ -148,8 +148,8 @@ const QP_BASE: i32 = 26;
 /// The parameter sets of a stream.
 pub(crate) fn parameters(placed: &Placed) -> Vec<u8> {
     let mut out = Vec::new();
-    unit(&mut out, SEQUENCE, sequence(placed));
-    unit(&mut out, PICTURES, pictures());
+    unit(&mut out, SEQUENCE, &sequence(placed));
+    unit(&mut out, PICTURES, &pictures());
     out
 }
 
@@ -255,17 +255,25 @@ fn level(size: &Size) -> u32 {
 }
 
 /// A unit with its start code; three bytes that look like one are broken by a 3.
-fn unit(out: &mut Vec<u8>, kind: u8, content: Vec<u8>) {
+fn unit(out: &mut Vec<u8>, kind: u8, content: &[u8]) {
     out.extend([0, 0, 0, 1, kind]);
-    let mut zeros = 0;
-    for byte in content {
-        if zeros >= 2 && byte <= 3 {
+    // What is not yet written begins at `from`; only behind two zeros is a byte in question.
+    let (mut from, mut at) = (0, 2);
+    while at < content.len() {
+        if content[at] > 3 {
+            at += 3;
+        } else if content[at - 1] != 0 {
+            at += 1 + usize::from(content[at] != 0);
+        } else if content[at - 2] != 0 {
+            at += 1;
+        } else {
+            out.extend_from_slice(&content[from..at]);
             out.push(3);
-            zeros = 0;
+            from = at;
+            at += 2;
         }
-        out.push(byte);
-        zeros = if byte == 0 { zeros + 1 } else { 0 };
     }
+    out.extend_from_slice(&content[from..]);
 }
 
 #[cfg(test)]

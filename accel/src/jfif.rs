@@ -18,45 +18,75 @@ pub(crate) fn encode(levels: &[u8], width: u32, height: u32, steps: &Steps) -> V
     headers(&mut file, width as u16, height as u16, steps);
     interval(&mut file, columns as u16);
     scan(&mut file);
-    let parts = code_parts(levels, row_bytes, threads);
-    for (number, part) in parts.iter().enumerate() {
-        if number > 0 {
-            file.extend([0xFF, RESTART + ((number - 1) % 8) as u8]);
-        }
-        file.extend(part);
-    }
+    code_scan(&mut file, levels, row_bytes, threads);
     file.extend(END_OF_IMAGE);
     file
 }
 
-/// Codes each row of MCUs by itself, on as many threads. Between two rows stands a restart marker,
-/// so that none needs to know where the one before it ended.
-fn code_parts(levels: &[u8], row_bytes: usize, threads: usize) -> Vec<Vec<u8>> {
-    let rows: Vec<&[u8]> = levels.chunks(row_bytes).collect();
-    let share = rows.len().div_ceil(threads).max(1);
-    let code = |rows: &[&[u8]]| rows.iter().map(|row| code_row(row)).collect::<Vec<_>>();
-    if share >= rows.len() {
-        return code(&rows);
+/// Codes the rows of MCUs, each by itself, on as many threads. Between two rows stands a restart
+/// marker, so that none needs to know where the one before it ended.
+fn code_scan(file: &mut Vec<u8>, levels: &[u8], row_bytes: usize, threads: usize) {
+    let rows = levels.len().div_ceil(row_bytes);
+    let share = rows.div_ceil(threads).max(1);
+    if share >= rows {
+        return code_rows(file, levels, row_bytes, 0);
     }
     std::thread::scope(|scope| {
-        let shares: Vec<_> =
-            rows.chunks(share).map(|rows| scope.spawn(move || code(rows))).collect();
-        let done = shares.into_iter().map(|share| share.join().expect("coding does not panic"));
-        done.flatten().collect()
-    })
+        let shares = levels.chunks(share * row_bytes).enumerate();
+        let shares: Vec<_> = shares
+            .map(|(i, levels)| {
+                scope.spawn(move || {
+                    let mut part = Vec::with_capacity(levels.len() / 12 + 64);
+                    code_rows(&mut part, levels, row_bytes, i * share);
+                    part
+                })
+            })
+            .collect();
+        for share in shares {
+            file.extend(share.join().expect("coding does not panic"));
+        }
+    });
 }
 
-fn code_row(levels: &[u8]) -> Vec<u8> {
-    let mut bits = BitWriter::new(Vec::with_capacity(levels.len() / 12 + 64));
-    let mut before = [0i32; 3];
+/// Codes rows from number `first` on, each but the picture's first behind a restart marker.
+fn code_rows(file: &mut Vec<u8>, levels: &[u8], row_bytes: usize, first: usize) {
+    kernels::wide(Rows { file, levels, row_bytes, first });
+}
+
+struct Rows<'a> {
+    file: &'a mut Vec<u8>,
+    levels: &'a [u8],
+    row_bytes: usize,
+    first: usize,
+}
+
+impl kernels::Job for Rows<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let mut bits = BitWriter::new(self.file);
+        for (number, row) in (self.first..).zip(self.levels.chunks(self.row_bytes)) {
+            if number > 0 {
+                bits.marker(RESTART + ((number - 1) % 8) as u8);
+            }
+            code_row(&mut bits, row);
+        }
+        bits.finish();
+    }
+}
+
+#[inline(always)]
+fn code_row(bits: &mut BitWriter<'_>, levels: &[u8]) {
+    let (tables, mut before) = (&*TABLES, [0i32; 3]);
     for mcu in levels.chunks_exact(MCU_BYTES) {
-        for (block, levels) in mcu.chunks_exact(128).enumerate() {
+        bits.reserve(MCU_BYTES_MAX);
+        let (blocks, _) = mcu.as_chunks::<128>();
+        for (block, levels) in blocks.iter().enumerate() {
             let component = block.saturating_sub(3);
-            let tables = if component == 0 { &TABLES.luma } else { &TABLES.chroma };
-            before[component] = code_block(&mut bits, levels, before[component], tables);
+            let tables = if component == 0 { &tables.luma } else { &tables.chroma };
+            before[component] = code_block(bits, levels, before[component], tables);
         }
     }
-    bits.finish()
+    bits.close();
 }
 
 const START_OF_IMAGE: [u8; 2] = [0xFF, 0xD8];
@@ -71,6 +101,9 @@ const RESTART_INTERVAL: u8 = 0xDD;
 const RESTART: u8 = 0xD0;
 /// Levels that are worth a thread: half of a frame of 720p.
 const THREAD_BYTES_MIN: usize = 1 << 20;
+/// More than the code of an MCU can have, whatever its levels are: 32 bits a level, and a zero
+/// after each byte.
+const MCU_BYTES_MAX: usize = 4 * MCU_BYTES + 64;
 /// Most threads for one picture.
 const THREADS_MAX: usize = 8;
 
@@ -110,27 +143,29 @@ fn segment(file: &mut Vec<u8>, marker: u8, content: &[u8]) {
 }
 
 /// Codes one block (T.81 F.1.2); its DC level is returned for the next of its component.
-fn code_block(bits: &mut BitWriter, levels: &[u8], dc_before: i32, tables: &Tables) -> i32 {
-    let mut dc = 0;
-    let mut last = 0;
-    // Four levels at a time: most words of a block are zero.
-    for (at, word) in levels.chunks_exact(8).enumerate() {
-        let [a, b, c, d, e, f, g, h] = *word else { unreachable!("chunks of eight") };
-        let mut word = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-        if at == 0 {
-            dc = i32::from(word as i16);
-            let (size, value) = magnitude(dc - dc_before);
-            bits.put_with(tables.dc[size as usize], value, size);
-            word &= !0xFFFF;
+#[inline(always)]
+fn code_block(
+    bits: &mut BitWriter<'_>,
+    levels: &[u8; 128],
+    dc_before: i32,
+    tables: &Tables,
+) -> i32 {
+    let level = |at: usize| i32::from(i16::from_le_bytes([levels[2 * at], levels[2 * at + 1]]));
+    let dc = level(0);
+    let (size, value) = magnitude(dc - dc_before);
+    bits.put_with(tables.dc[size as usize], value, size);
+    let (mut left, mut last) = (levels_set(levels) & !1, 0);
+    while left != 0 {
+        let at = left.trailing_zeros();
+        left &= left - 1;
+        let mut run = at - last - 1;
+        last = at;
+        while run > 15 {
+            bits.put_with(tables.ac[RUN_OF_16], 0, 0);
+            run -= 16;
         }
-        while word != 0 {
-            let lane = word.trailing_zeros() / 16;
-            let level = (word >> (16 * lane)) as i16;
-            word &= !(0xFFFF << (16 * lane));
-            let position = 4 * at as u32 + lane;
-            code_level(bits, level, position - last - 1, tables);
-            last = position;
-        }
+        let (size, value) = magnitude(level((at & 63) as usize));
+        bits.put_with(tables.ac[usize::from((run << 4 | size) as u8)], value, size);
     }
     if last != 63 {
         bits.put_with(tables.ac[END_OF_BLOCK], 0, 0);
@@ -138,21 +173,27 @@ fn code_block(bits: &mut BitWriter, levels: &[u8], dc_before: i32, tables: &Tabl
     dc
 }
 
-/// Codes a level after a run of zeros.
-#[inline]
-fn code_level(bits: &mut BitWriter, level: i16, mut run: u32, tables: &Tables) {
-    while run > 15 {
-        bits.put_with(tables.ac[RUN_OF_16], 0, 0);
-        run -= 16;
+/// A bit for each level that is not zero: most are.
+#[inline(always)]
+fn levels_set(levels: &[u8; 128]) -> u64 {
+    let mut set = [0u8; 64];
+    for (set, level) in set.iter_mut().zip(levels.as_chunks::<2>().0) {
+        *set = u8::from(u16::from_le_bytes(*level) != 0);
     }
-    let (size, value) = magnitude(i32::from(level));
-    bits.put_with(tables.ac[((run << 4) | size) as usize], value, size);
+    let mut mask = 0;
+    for (at, eight) in set.as_chunks::<8>().0.iter().enumerate() {
+        // The lowest bits of eight bytes come together in the highest byte of the product.
+        let packed = u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56;
+        mask |= packed << (8 * at);
+    }
+    mask
 }
 
 const RUN_OF_16: usize = 0xF0;
 const END_OF_BLOCK: usize = 0x00;
 
 /// How many bits a value takes, and those bits (T.81 F.1.2.1).
+#[inline(always)]
 fn magnitude(value: i32) -> (u32, u32) {
     let size = 32 - value.unsigned_abs().leading_zeros();
     let bits = if value < 0 { value - 1 } else { value } as u32;
@@ -203,22 +244,35 @@ fn codes(spec: &TableSpec) -> [Code; 256] {
 }
 
 /// Bits into bytes, the highest first, with a zero after each byte of ones.
-struct BitWriter {
-    bytes: Vec<u8>,
+struct BitWriter<'a> {
+    /// What is written ends at `at`; behind it is room.
+    bytes: &'a mut Vec<u8>,
+    at: usize,
     /// The lowest `held` bits are still to be written.
     bits: u64,
     held: u32,
 }
 
-impl BitWriter {
-    fn new(bytes: Vec<u8>) -> Self {
-        Self { bytes, bits: 0, held: 0 }
+impl<'a> BitWriter<'a> {
+    /// Writes behind what is there already.
+    fn new(bytes: &'a mut Vec<u8>) -> Self {
+        Self { at: bytes.len(), bytes, bits: 0, held: 0 }
     }
 
-    /// Writes a code of at most 16 bits and the `len` low bits of `value`, at most 11.
-    #[inline]
+    /// Makes room for so many bytes.
+    #[inline(always)]
+    fn reserve(&mut self, bytes: usize) {
+        if self.bytes.len() - self.at < bytes {
+            let len = self.bytes.capacity().max(self.at + bytes);
+            self.bytes.resize(len, 0);
+        }
+    }
+
+    /// Writes a code of at most 16 bits and the `len` low bits of `value`, at most 16.
+    #[inline(always)]
     fn put_with(&mut self, code: Code, value: u32, len: u32) {
-        self.bits = self.bits << (code.len + len) | u64::from(code.bits << len | value);
+        let both = u64::from(code.bits) << len | u64::from(value);
+        self.bits = self.bits << (code.len + len) | both;
         self.held += code.len + len;
         if self.held > 32 {
             self.held -= 32;
@@ -226,36 +280,56 @@ impl BitWriter {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn write_word(&mut self, word: u32) {
         // A byte of ones in the word is a byte of zeros in its complement.
         let inverse = !word;
         let has_ones = inverse.wrapping_sub(0x0101_0101) & word & 0x8080_8080 != 0;
         if has_ones {
-            word.to_be_bytes().iter().for_each(|byte| self.write_byte(*byte));
+            self.write_bytes(word);
         } else {
-            self.bytes.extend(word.to_be_bytes());
+            self.bytes[self.at..self.at + 4].copy_from_slice(&word.to_be_bytes());
+            self.at += 4;
         }
+    }
+
+    #[cold]
+    fn write_bytes(&mut self, word: u32) {
+        word.to_be_bytes().iter().for_each(|byte| self.write_byte(*byte));
     }
 
     fn write_byte(&mut self, byte: u8) {
-        self.bytes.push(byte);
+        self.bytes[self.at] = byte;
+        self.at += 1;
         if byte == 0xFF {
-            self.bytes.push(0);
+            self.bytes[self.at] = 0;
+            self.at += 1;
         }
     }
 
-    /// The bytes, the last one filled up with ones.
-    fn finish(mut self) -> Vec<u8> {
+    /// A marker, between bytes.
+    fn marker(&mut self, marker: u8) {
+        self.reserve(2);
+        self.bytes[self.at..self.at + 2].copy_from_slice(&[0xFF, marker]);
+        self.at += 2;
+    }
+
+    /// Fills the last byte up with ones.
+    fn close(&mut self) {
+        self.reserve(16);
         let missing = self.held.next_multiple_of(8) - self.held;
-        let mut bits = self.bits << missing | ((1 << missing) - 1);
+        let bits = self.bits << missing | ((1 << missing) - 1);
         let mut left = self.held + missing;
-        bits &= (1 << left) - 1;
         while left > 0 {
             left -= 8;
             self.write_byte((bits >> left) as u8);
         }
-        self.bytes
+        (self.bits, self.held) = (0, 0);
+    }
+
+    /// Takes the room away that is left.
+    fn finish(self) {
+        self.bytes.truncate(self.at);
     }
 }
 

@@ -2,28 +2,28 @@
 //! bitstream. What is normative (prediction, inverse transform, deblocking) is the standard's; what
 //! an encoder may choose is defined here, so that all forms choose alike.
 //!
-//! A picture is coded in passes, each over whole frames:
+//! Macroblocks are coded in order, row by row; then the picture is filtered along edges of blocks
+//! ([`deblock`]), and becomes the next one's reference:
 //!
-//! 1. [`search`], two rounds: where each macroblock of 16 x 16 came from, in quarter samples, and
+//! 1. [`search`]: where a macroblock of 16 x 16 came from, in quarter samples of [`halves`], and
 //!    whether it is better predicted from its neighbours;
-//! 2. [`inter`]: prediction from the picture before, transform, quantisation, reconstruction;
-//! 3. [`intra`]: the same for macroblocks predicted from their neighbours, in order of need;
-//! 4. [`deblock`]: the filter along edges of blocks, in order of need;
-//! 5. [`planes`]: the picture as the next one's reference, at half samples too.
+//! 2. [`inter`] or [`intra`]: prediction, transform, quantisation, reconstruction.
 //!
 //! All macroblocks have one quantiser; each P macroblock is one partition; one reference.
 //!
-//! A motion record has 8 bytes: x and y in quarter samples, cost (all 16 bits), and 1 for intra. A
-//! level record has [`RECORD`] signed words of 16 bits; where what lies stands at the constants.
+//! A motion record has 8 bytes: x and y in quarter samples, and 1 for intra behind two that are not
+//! used. A level record has [`RECORD`] signed words of 16 bits; what lies where stands at the
+//! constants. Levels that no mask tells of are anything.
 
 pub mod block;
 pub mod deblock;
+pub mod halves;
 pub mod inter;
 pub mod intra;
 pub mod passes;
 pub mod picture;
-pub mod planes;
 pub mod search;
+pub mod vector;
 
 use crate::stem::{Op, Setting, SettingKind, Stem, Takes};
 
@@ -66,9 +66,7 @@ pub static STEM: Stem = Stem {
 pub const MOTION_BYTES: usize = 8;
 /// Words of a level record.
 pub const RECORD: usize = 416;
-/// Bytes of a level record.
-pub const RECORD_BYTES: usize = 2 * RECORD;
-/// Words of a record: 1 where intra, the modes of luma and chroma.
+/// Words of a record: its kind, the modes of luma and chroma where it is intra.
 pub const KIND: usize = 0;
 pub const LUMA_MODE: usize = 1;
 pub const CHROMA_MODE: usize = 2;
@@ -77,6 +75,13 @@ pub const CHROMA_MODE: usize = 2;
 pub const LUMA_MASK: usize = 3;
 pub const CHROMA_MASK: usize = 4;
 pub const FIRST_MASK: usize = 5;
+/// What is told of the motion: its way from the expected one.
+pub const MOVED_X: usize = 6;
+pub const MOVED_Y: usize = 7;
+/// Kinds: predicted from the picture before, from neighbours, and as expected without levels.
+pub const MOVED: i16 = 0;
+pub const INTRA: i16 = 1;
+pub const SKIPPED: i16 = 2;
 /// Levels in zigzag order: the 16 first ones of intra luma; 16 blocks of luma; 4 first ones of Cb
 /// and of Cr; 4 blocks of Cb and of Cr.
 pub const LUMA_FIRST: usize = 8;
@@ -110,3 +115,6 @@ pub fn bit_cost(qp: u32) -> u32 {
     const STEPS: [u32; 6] = [16, 18, 20, 23, 25, 29];
     ((STEPS[(qp % 6) as usize] << (qp / 6)) >> 6).max(1)
 }
+
+#[cfg(test)]
+mod tests;

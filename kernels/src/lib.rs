@@ -61,6 +61,7 @@ pub mod warp;
 use hw::Kernel;
 
 pub use dice::Dice;
+pub use native::{Job, wide};
 pub use plane::{Nv12, Part, Plane, SIDE_MAX};
 pub use shape::{PixelFormat, Range, Shape};
 pub use stem::{Entry, Op, Stem};

@@ -238,13 +238,14 @@ pub(crate) fn even_piece(bytes: usize) -> usize {
         .unwrap_or(bytes)
 }
 
-/// Work that is no band of rows, compiled for the widest vector unit as [`Band`] is.
-pub(crate) trait Job {
+/// Work that is no band of rows, compiled for the vector unit and the instructions on single bits
+/// of this machine. Implementations and all they call are `#[inline(always)]`.
+pub trait Job {
     fn run(self);
 }
 
 /// Does a job in the widest form this machine has.
-pub(crate) fn wide(job: impl Job) {
+pub fn wide(job: impl Job) {
     #[cfg(target_arch = "x86_64")]
     {
         let bits = is_x86_feature_detected!("bmi2") && is_x86_feature_detected!("lzcnt");

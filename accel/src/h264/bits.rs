@@ -26,6 +26,10 @@ impl BitWriter {
     #[inline]
     pub fn unsigned(&mut self, value: u32) {
         let len = (value + 1).ilog2();
+        if len < 16 {
+            // The zeros before the number are those above it.
+            return self.put(value + 1, 2 * len + 1);
+        }
         self.put(0, len);
         self.put(value + 1, len + 1);
     }

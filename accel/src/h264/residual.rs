@@ -2,33 +2,40 @@
 
 use super::bits::BitWriter;
 
-/// Writes the levels of a block in zigzag order, all of them within 2063. `near` is how many levels
-/// the blocks around are expected to have; `None` for the four first levels of chroma. Returns how
-/// many levels there are.
+const LEVEL_MAX: i16 = kernels::h264::block::LEVEL_MAX as i16;
+
+/// Writes the levels of a block in zigzag order, cut to what a code holds. `near` is how many
+/// levels the blocks around are expected to have; `None` for the four first levels of chroma.
+/// Returns how many levels there are.
 #[inline]
 pub fn block(bits: &mut BitWriter, levels: &[i16], near: Option<u32>) -> u32 {
-    let (mut found, mut runs) = ([0i32; 16], [0u32; 16]);
-    let (mut count, mut zeros, mut run) = (0, 0, 0);
-    for level in levels {
-        if *level == 0 {
-            run += 1;
-            continue;
-        }
-        found[count] = i32::from(*level);
-        runs[count] = run;
-        zeros += run;
-        run = 0;
-        count += 1;
+    let mut set = 0u32;
+    for (at, level) in levels.iter().enumerate() {
+        set |= u32::from(*level != 0) << at;
     }
-    let ones = found[..count].iter().rev().take_while(|level| level.abs() == 1).take(3).count();
-    token(bits, count, ones, near);
-    if count == 0 {
+    if set == 0 {
+        token(bits, 0, 0, near);
         return 0;
     }
-    for level in found[count - ones..count].iter().rev() {
-        bits.put(u32::from(*level < 0), 1);
+    // The last one first, as they are written.
+    let (mut found, mut places) = ([0i32; 16], [0u32; 16]);
+    let (mut count, mut ones, mut signs, mut is_tail) = (0, 0, 0, true);
+    while set != 0 && count < 16 {
+        let at = set.ilog2();
+        set ^= 1 << at;
+        let level = i32::from(levels[at as usize].clamp(-LEVEL_MAX, LEVEL_MAX));
+        is_tail &= ones < 3 && level.abs() == 1;
+        if is_tail {
+            signs = signs << 1 | u32::from(level < 0);
+            ones += 1;
+        }
+        (found[count], places[count]) = (level, at);
+        count += 1;
     }
-    code_levels(bits, &found[..count - ones], count, ones);
+    token(bits, count, ones, near);
+    bits.put(signs, ones as u32);
+    code_levels(bits, &found[ones..count], count, ones);
+    let zeros = places[0] + 1 - count as u32;
     if count < levels.len() {
         let (len, code) = match levels.len() {
             4 => CHROMA_ZEROS[count - 1][zeros as usize],
@@ -36,8 +43,14 @@ pub fn block(bits: &mut BitWriter, levels: &[i16], near: Option<u32>) -> u32 {
         };
         bits.put(code.into(), len.into());
     }
-    code_runs(bits, &runs[..count], zeros);
+    code_runs(bits, &places[..count], zeros);
     count as u32
+}
+
+/// Writes a block without levels.
+#[inline]
+pub fn empty(bits: &mut BitWriter, near: Option<u32>) {
+    token(bits, 0, 0, near);
 }
 
 #[inline]
@@ -53,11 +66,11 @@ fn token(bits: &mut BitWriter, count: usize, ones: usize, near: Option<u32>) {
     bits.put(code.into(), len.into());
 }
 
-/// Levels but the trailing ones, last first (clause 9.2.2.1).
+/// Levels but the trailing ones, last first, as they are given (clause 9.2.2.1).
 #[inline]
 fn code_levels(bits: &mut BitWriter, levels: &[i32], count: usize, ones: usize) {
     let mut suffix_len = u32::from(count > 10 && ones < 3);
-    for (at, level) in levels.iter().rev().enumerate() {
+    for (at, level) in levels.iter().enumerate() {
         let mut code = 2 * level.unsigned_abs() - 2 + u32::from(*level < 0);
         if at == 0 && ones < 3 {
             code -= 2;
@@ -94,15 +107,16 @@ fn code_level(bits: &mut BitWriter, code: u32, suffix_len: u32) {
     }
 }
 
-/// The zeros before each level, last first.
+/// The zeros before each level, last first, of which the places are given.
 #[inline]
-fn code_runs(bits: &mut BitWriter, runs: &[u32], zeros: u32) {
+fn code_runs(bits: &mut BitWriter, places: &[u32], zeros: u32) {
     let mut left = zeros;
-    for run in runs[1..].iter().rev() {
+    for pair in places.windows(2) {
         if left == 0 {
             return;
         }
-        let (len, code) = RUNS[left.min(7) as usize - 1][*run as usize];
+        let run = pair[0] - pair[1] - 1;
+        let (len, code) = RUNS[left.min(7) as usize - 1][run as usize];
         bits.put(code.into(), len.into());
         left -= run;
     }

@@ -1,31 +1,29 @@
 //! Slices: a header, then the macroblocks (clauses 7.3.3 to 7.3.5).
 
-use kernels::h264::block::{BLOCKS, LEVEL_MAX};
-use kernels::h264::search::{Found, Motion, middle};
+use kernels::h264::block::BLOCKS;
 use kernels::h264::{
-    CHROMA, CHROMA_FIRST, CHROMA_MASK, CHROMA_MODE, FIRST_MASK, LUMA, LUMA_FIRST, LUMA_MASK,
-    LUMA_MODE, RECORD, RECORD_BYTES,
+    CHROMA, CHROMA_FIRST, CHROMA_MASK, CHROMA_MODE, FIRST_MASK, INTRA, KIND, LUMA, LUMA_FIRST,
+    LUMA_MASK, LUMA_MODE, MOVED_X, MOVED_Y, RECORD, SKIPPED,
 };
 
 use super::bits::BitWriter;
 use super::{NUMBER_BITS, Placed, QP_BASE, residual};
 
 /// A picture as the content of a slice.
-pub(super) fn code(placed: &Placed, levels: &[u8], field: &[u8]) -> Vec<u8> {
+pub(super) fn code(placed: &Placed, levels: &[i16]) -> Vec<u8> {
     let mut bits = BitWriter::default();
     header(&mut bits, placed);
-    let count = placed.size.count();
     let mut slice = Slice {
         bits,
         columns: placed.size.columns,
+        column: 0,
         is_intra: placed.coding.intra,
-        field,
-        counts: vec![[0; 24]; count],
+        counts: vec![[0; 24]; placed.size.count()],
         skipped: 0,
     };
-    for at in 0..count {
-        let record = Record(&levels[RECORD_BYTES * at..][..RECORD_BYTES]);
-        slice.macroblock(at, record);
+    for (at, record) in levels.as_chunks::<RECORD>().0.iter().enumerate() {
+        slice.macroblock(at, Record(record));
+        slice.column = (slice.column + 1) % slice.columns;
     }
     if !slice.is_intra && slice.skipped > 0 {
         slice.bits.unsigned(slice.skipped);
@@ -58,12 +56,12 @@ fn header(bits: &mut BitWriter, placed: &Placed) {
 
 /// A level record.
 #[derive(Clone, Copy)]
-struct Record<'a>(&'a [u8]);
+struct Record<'a>(&'a [i16; RECORD]);
 
 impl Record<'_> {
     #[inline]
     fn word(&self, at: usize) -> i16 {
-        i16::from_le_bytes([self.0[2 * at], self.0[2 * at + 1]])
+        self.0[at]
     }
 
     #[inline]
@@ -71,11 +69,10 @@ impl Record<'_> {
         u32::from(self.word(at) as u16)
     }
 
-    /// Levels; a device that went mad must not make a code without end.
+    /// Levels, where bit `bit` of a mask tells of them.
     #[inline]
-    fn levels<const N: usize>(&self, at: usize) -> [i16; N] {
-        let most = LEVEL_MAX as i16;
-        std::array::from_fn(|i| self.word(at + i).clamp(-most, most))
+    fn levels(&self, mask: usize, bit: usize, at: usize, count: usize) -> Option<&[i16]> {
+        (self.mask(mask) >> bit & 1 == 1).then(|| &self.0[at..at + count])
     }
 
     /// What the pattern says of chroma: nothing, first levels alone, all.
@@ -91,36 +88,37 @@ impl Record<'_> {
 
 const _: () = assert!(RECORD >= CHROMA + 8 * 16);
 
-struct Slice<'a> {
+struct Slice {
     bits: BitWriter,
     columns: usize,
+    /// That of the macroblock at hand.
+    column: usize,
     is_intra: bool,
-    field: &'a [u8],
     /// Levels of each block: luma row by row, Cb, Cr.
     counts: Vec<[u8; 24]>,
     /// Macroblocks just before that were skipped.
     skipped: u32,
 }
 
-impl Slice<'_> {
+impl Slice {
     #[inline]
     fn macroblock(&mut self, at: usize, record: Record<'_>) {
-        let found = Found::of(self.field, at);
-        if found.intra {
-            return self.intra(at, record);
+        match record.word(KIND) {
+            SKIPPED => self.skipped += 1,
+            INTRA => self.intra(at, record),
+            _ => self.moved(at, record),
         }
+    }
+
+    #[inline]
+    fn moved(&mut self, at: usize, record: Record<'_>) {
         let luma = record.mask(LUMA_MASK);
         let quarters = (0..4).filter(|i| luma >> (4 * i) & 15 != 0).map(|i| 1 << i).sum::<u32>();
         let pattern = quarters | record.chroma() << 4;
-        let expected = self.expected(at);
-        if pattern == 0 && found.motion == self.motion_if_skipped(at, expected) {
-            self.skipped += 1;
-            return;
-        }
         self.bits.unsigned(std::mem::take(&mut self.skipped));
         self.bits.unsigned(0);
-        self.bits.signed(found.motion.x - expected.x);
-        self.bits.signed(found.motion.y - expected.y);
+        self.bits.signed(record.word(MOVED_X).into());
+        self.bits.signed(record.word(MOVED_Y).into());
         self.bits.unsigned(PATTERNS[pattern as usize].into());
         if pattern == 0 {
             return;
@@ -141,11 +139,11 @@ impl Slice<'_> {
         self.bits.unsigned((record.word(CHROMA_MODE) as u32).min(3));
         self.bits.signed(0);
         let near = self.near(at, 0, 0, 4);
-        residual::block(&mut self.bits, &record.levels::<16>(LUMA_FIRST), Some(near));
+        self.levels(record.levels(FIRST_MASK, 0, LUMA_FIRST, 16), Some(near));
         if luma {
             for (coded, block) in BLOCKS.into_iter().enumerate() {
-                let levels: [i16; 15] = record.levels(LUMA + 16 * coded + 1);
-                self.block(at, 0, block.into(), 4, &levels);
+                let levels = record.levels(LUMA_MASK, coded, LUMA + 16 * coded + 1, 15);
+                self.block(at, 0, block.into(), 4, levels);
             }
         }
         self.chroma(at, record);
@@ -154,8 +152,8 @@ impl Slice<'_> {
     #[inline]
     fn luma(&mut self, at: usize, record: Record<'_>, quarters: u32) {
         for coded in (0..16).filter(|coded| quarters >> (coded / 4) & 1 == 1) {
-            let levels: [i16; 16] = record.levels(LUMA + 16 * coded);
-            self.block(at, 0, BLOCKS[coded].into(), 4, &levels);
+            let levels = record.levels(LUMA_MASK, coded, LUMA + 16 * coded, 16);
+            self.block(at, 0, BLOCKS[coded].into(), 4, levels);
         }
     }
 
@@ -166,24 +164,34 @@ impl Slice<'_> {
             return;
         }
         for plane in 0..2 {
-            let first: [i16; 4] = record.levels(CHROMA_FIRST + 4 * plane);
-            residual::block(&mut self.bits, &first, None);
+            self.levels(record.levels(FIRST_MASK, 1 + plane, CHROMA_FIRST + 4 * plane, 4), None);
         }
         if pattern < 2 {
             return;
         }
         for coded in 0..8 {
-            let levels: [i16; 15] = record.levels(CHROMA + 16 * coded + 1);
-            self.block(at, 16 + coded / 4 * 4, coded % 4, 2, &levels);
+            let levels = record.levels(CHROMA_MASK, coded, CHROMA + 16 * coded + 1, 15);
+            self.block(at, 16 + coded / 4 * 4, coded % 4, 2, levels);
+        }
+    }
+
+    #[inline]
+    fn levels(&mut self, levels: Option<&[i16]>, near: Option<u32>) -> u32 {
+        match levels {
+            Some(levels) => residual::block(&mut self.bits, levels, near),
+            None => {
+                residual::empty(&mut self.bits, near);
+                0
+            }
         }
     }
 
     /// A block of a plane that has `wide` blocks in a row of a macroblock and whose counts begin at
     /// `from`.
     #[inline]
-    fn block(&mut self, at: usize, from: usize, block: usize, wide: usize, levels: &[i16]) {
+    fn block(&mut self, at: usize, from: usize, block: usize, wide: usize, levels: Option<&[i16]>) {
         let near = self.near(at, from, block, wide);
-        let count = residual::block(&mut self.bits, levels, Some(near));
+        let count = self.levels(levels, Some(near));
         self.counts[at][from + block] = count as u8;
     }
 
@@ -193,7 +201,7 @@ impl Slice<'_> {
         let (x, y) = (block % wide, block / wide);
         let count = |at: usize, block: usize| u32::from(self.counts[at][from + block]);
         let left = match x {
-            0 => (!at.is_multiple_of(self.columns)).then(|| count(at - 1, block + wide - 1)),
+            0 => (self.column > 0).then(|| count(at - 1, block + wide - 1)),
             _ => Some(count(at, block - 1)),
         };
         let above = match y {
@@ -204,58 +212,6 @@ impl Slice<'_> {
             (Some(left), Some(above)) => (left + above + 1) >> 1,
             (Some(count), None) | (None, Some(count)) => count,
             (None, None) => 0,
-        }
-    }
-
-    /// A neighbour; its motion where it looks at the picture before.
-    #[inline]
-    fn neighbour(&self, is_there: bool, at: usize) -> Option<Option<Motion>> {
-        is_there.then(|| {
-            let found = Found::of(self.field, at);
-            (!found.intra).then_some(found.motion)
-        })
-    }
-
-    /// Left, above, and the corner (clause 6.4.11.7).
-    #[inline]
-    fn neighbours(&self, at: usize) -> [Option<Option<Motion>>; 3] {
-        let (x, columns) = (at % self.columns, self.columns);
-        let is_below = at >= columns;
-        let corner = match is_below && x + 1 < columns {
-            true => self.neighbour(true, at + 1 - columns),
-            false => self.neighbour(is_below && x > 0, at.wrapping_sub(columns + 1)),
-        };
-        [
-            self.neighbour(x > 0, at.wrapping_sub(1)),
-            self.neighbour(is_below, at.wrapping_sub(columns)),
-            corner,
-        ]
-    }
-
-    /// The motion that a decoder expects (clause 8.4.1.3).
-    #[inline]
-    fn expected(&self, at: usize) -> Motion {
-        let near = self.neighbours(at);
-        if let [Some(left), None, None] = near {
-            return left.unwrap_or_default();
-        }
-        let moved = near.map(Option::flatten);
-        let mut there = moved.iter().flatten();
-        if let (Some(only), None) = (there.next(), there.next()) {
-            return *only;
-        }
-        let [a, b, c] = moved.map(Option::unwrap_or_default);
-        Motion { x: middle(a.x, b.x, c.x), y: middle(a.y, b.y, c.y) }
-    }
-
-    /// The motion of a macroblock that is skipped (clause 8.4.1.1).
-    #[inline]
-    fn motion_if_skipped(&self, at: usize, expected: Motion) -> Motion {
-        let [left, above, _] = self.neighbours(at);
-        let stands = Some(Motion::default());
-        match (left, above) {
-            (Some(left), Some(above)) if left != stands && above != stands => expected,
-            _ => Motion::default(),
         }
     }
 }

@@ -72,7 +72,7 @@ fn check(frames: &[Vec<u8>], width: u32, height: u32, qp: u32, gop: u32, deblock
             since_intra: number % gop,
             intra_count: number / gop,
         };
-        units.push(picture(&placed, &passes.levels, &passes.field));
+        units.push(picture(&placed, &passes.levels));
         expected.push(shown(&passes));
     }
     let decoded = decode(&units);
@@ -139,6 +139,27 @@ fn a_real_clip_survives_as_well() {
     frames.extend(frames[..60].to_vec());
     let sizes = [20, 28, 36].map(|qp| check(&frames, width, height, qp, 1000, true));
     assert!(sizes[0] > 2 * sizes[1] && sizes[1] > 2 * sizes[2], "{sizes:?}");
+}
+
+#[test]
+fn nothing_within_a_unit_looks_like_a_start_code() {
+    let mut dice = Dice::new(7);
+    for _ in 0..2000 {
+        let len = dice.below(24) as usize;
+        let content: Vec<u8> = (0..len).map(|_| dice.pick(&[0, 0, 0, 1, 2, 3, 4, 255])).collect();
+        let (mut expected, mut zeros) = (vec![0, 0, 0, 1, SLICE], 0);
+        for byte in &content {
+            if zeros >= 2 && *byte <= 3 {
+                expected.push(3);
+                zeros = 0;
+            }
+            expected.push(*byte);
+            zeros = if *byte == 0 { zeros + 1 } else { 0 };
+        }
+        let mut got = Vec::new();
+        unit(&mut got, SLICE, &content);
+        assert_eq!(got, expected, "{content:?}");
+    }
 }
 
 #[test]

@@ -44,20 +44,48 @@ fn known_codes() {
     assert_eq!(bits(TABLES.chroma.ac[END_OF_BLOCK]), (0b00, 2));
 }
 
+fn written(codes: &[(Code, u32, u32)]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut bits = BitWriter::new(&mut bytes);
+    bits.reserve(64);
+    for (code, value, len) in codes {
+        bits.put_with(*code, *value, *len);
+    }
+    bits.close();
+    bits.finish();
+    bytes
+}
+
 #[test]
 fn bits_are_written_highest_first_and_ones_are_escaped() {
-    let mut bits = BitWriter::new(Vec::new());
-    bits.put_with(Code { bits: 0b1, len: 1 }, 0b01, 2);
-    assert_eq!(bits.finish(), [0b1011_1111]);
-    let mut bits = BitWriter::new(Vec::new());
-    for _ in 0..5 {
-        bits.put_with(Code { bits: 0xFF, len: 8 }, 0x12, 8);
+    let code = |bits: u32, len: u32| Code { bits, len };
+    assert_eq!(written(&[(code(0b1, 1), 0b01, 2)]), [0b1011_1111]);
+    assert_eq!(written(&[(code(0xFF, 8), 0x12, 8); 5]), [0xFF, 0, 0x12].repeat(5));
+    assert_eq!(written(&[(code(0xFFFF, 16), 0, 0)]), [0xFF, 0, 0xFF, 0]);
+    assert!(written(&[]).is_empty());
+}
+
+/// Whatever a device gives is coded without a fault, and in the room that was made.
+#[test]
+fn levels_beyond_all_bounds_are_coded() {
+    for level in [i16::MIN, -2048, -1024, -1, 0, 1023, 1024, i16::MAX] {
+        let levels: Vec<u8> = level.to_le_bytes().repeat(3 * MCU_BYTES / 2);
+        let mut file = Vec::new();
+        code_scan(&mut file, &levels, MCU_BYTES, 1);
+        assert!(file.len() <= 3 * MCU_BYTES_MAX, "{level}: {} bytes", file.len());
     }
-    assert_eq!(bits.finish(), [0xFF, 0, 0x12].repeat(5));
-    let mut bits = BitWriter::new(Vec::new());
-    bits.put_with(Code { bits: 0xFFFF, len: 16 }, 0, 0);
-    assert_eq!(bits.finish(), [0xFF, 0, 0xFF, 0]);
-    assert!(BitWriter::new(Vec::new()).finish().is_empty());
+}
+
+#[test]
+fn levels_that_are_not_zero_have_a_bit() {
+    for at in 0..64 {
+        for value in [1i16, -1, 256, i16::MIN] {
+            let mut levels = [0; 128];
+            levels[2 * at..][..2].copy_from_slice(&value.to_le_bytes());
+            assert_eq!(levels_set(&levels), 1 << at, "{value} at {at}");
+        }
+    }
+    assert_eq!(levels_set(&[1; 128]), u64::MAX);
 }
 
 /// A stream of one MCU whose levels are all zero: DC size 0 and end of block, six times.
@@ -77,10 +105,14 @@ fn rows_are_coded_alike_on_any_number_of_threads() {
     let levels: Vec<u8> = (0..rows * columns * MCU_BYTES)
         .map(|i| if i % 14 == 0 { (i / 7 % 5) as u8 } else { 0 })
         .collect();
-    let alone = code_parts(&levels, columns * MCU_BYTES, 1);
-    assert_eq!(alone.len(), rows);
+    let code = |threads: usize| {
+        let mut scan = Vec::new();
+        code_scan(&mut scan, &levels, columns * MCU_BYTES, threads);
+        scan
+    };
+    let alone = code(1);
     for threads in [2, 3, 8, 64] {
-        assert_eq!(code_parts(&levels, columns * MCU_BYTES, threads), alone, "{threads} threads");
+        assert_eq!(code(threads), alone, "{threads} threads");
     }
     let file = encode(&levels, 48, 176, &steps(75));
     let markers: Vec<u8> = file

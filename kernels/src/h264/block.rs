@@ -1,9 +1,15 @@
-//! Transform, quantisation and their inverses (clause 8.5), for all blocks of a macroblock at once:
-//! samples stay in rows, blocks side by side.
+//! Transform, quantisation and their inverses (clause 8.5), for four blocks side by side at once.
+//! Samples stay in rows; coefficients and levels are turned about the diagonal of their block,
+//! which saves turning them twice.
 //!
 //! Quantisation is ours: `level = sign(c) * (((|c| + bias) * factor) >> 16)`, at most 2063, where
 //! `factor` is the standard's usual multiplier `2^(16 - qp / 6) * ...` and `bias` rounds a third of
 //! a step up in intra macroblocks, a sixth in others.
+
+use super::vector::{Line, Vector};
+
+/// Four rows of four blocks side by side.
+pub type Band = [[i16; 16]; 4];
 
 /// Largest level: what a code of the longest kind holds in this profile.
 pub const LEVEL_MAX: i32 = 2063;
@@ -29,8 +35,9 @@ const STEPS: [[u32; 3]; 6] =
 /// The quantiser of a plane: its numbers for four rows of blocks side by side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quantiser {
-    factor: [[u16; 16]; 4],
-    bias: [[u16; 16]; 4],
+    /// Of 16 bits, without a sign.
+    factor: [[i16; 16]; 4],
+    bias: [[i16; 16]; 4],
     step: [[i16; 16]; 4],
     qp: u32,
 }
@@ -47,14 +54,14 @@ impl Quantiser {
             let factor = (FACTORS[(qp % 6) as usize][kind(y, x)] << 1) >> (qp / 6);
             (factor, (65536 / part) / factor)
         };
-        let rows = |number: &dyn Fn(usize, usize) -> u16| -> [[u16; 16]; 4] {
-            std::array::from_fn(|y| std::array::from_fn(|x| number(y, x)))
+        let rows = |number: &dyn Fn(usize, usize) -> u32| -> Band {
+            std::array::from_fn(|y| std::array::from_fn(|x| number(y, x) as u16 as i16))
         };
         let step = |y, x| STEPS[(qp % 6) as usize][kind(y, x)] << (qp / 6);
         Self {
-            factor: rows(&|y, x| of(y, x).0 as u16),
-            bias: rows(&|y, x| of(y, x).1 as u16),
-            step: std::array::from_fn(|y| std::array::from_fn(|x| step(y, x) as i16)),
+            factor: rows(&|y, x| of(y, x).0),
+            bias: rows(&|y, x| of(y, x).1),
+            step: rows(&step),
             qp,
         }
     }
@@ -62,7 +69,8 @@ impl Quantiser {
     /// Levels of first coefficients that went through a second transform, twice as large.
     #[inline(always)]
     fn first(&self, c: i32) -> i32 {
-        let (factor, bias) = (i64::from(self.factor[0][0]), i64::from(self.bias[0][0]));
+        let (factor, bias) =
+            (i64::from(self.factor[0][0] as u16), i64::from(self.bias[0][0] as u16));
         let level = ((i64::from(c.abs()) + 2 * bias) * factor) >> 17;
         c.signum() * (level as i32).min(LEVEL_MAX)
     }
@@ -72,131 +80,100 @@ impl Quantiser {
     }
 }
 
-/// Transforms blocks in rows of `W` samples, in place.
+/// Words of all four rows.
+type Rows<V> = [<V as Vector>::Words; 4];
+
 #[inline(always)]
-pub fn forward<const W: usize>(d: &mut [i16]) {
-    for quad in d.chunks_exact_mut(4) {
-        let (s03, d03) = (quad[0] + quad[3], quad[0] - quad[3]);
-        let (s12, d12) = (quad[1] + quad[2], quad[1] - quad[2]);
-        quad[0] = s03 + s12;
-        quad[1] = 2 * d03 + d12;
-        quad[2] = s03 - s12;
-        quad[3] = d03 - 2 * d12;
-    }
-    for band in d.chunks_exact_mut(4 * W) {
-        for x in 0..W {
-            let [a, b, c, e] = [band[x], band[W + x], band[2 * W + x], band[3 * W + x]];
-            let (s03, d03, s12, d12) = (a + e, a - e, b + c, b - c);
-            band[x] = s03 + s12;
-            band[W + x] = 2 * d03 + d12;
-            band[2 * W + x] = s03 - s12;
-            band[3 * W + x] = d03 - 2 * d12;
-        }
+fn load<V: Vector>(v: V, d: &Band) -> Rows<V> {
+    [v.load(&d[0]), v.load(&d[1]), v.load(&d[2]), v.load(&d[3])]
+}
+
+#[inline(always)]
+fn store<V: Vector>(v: V, rows: Rows<V>, d: &mut Band) {
+    for (row, to) in rows.into_iter().zip(d) {
+        v.store(row, to);
     }
 }
 
-/// The inverse: what is to be added to the prediction.
 #[inline(always)]
-pub fn inverse<const W: usize>(d: &mut [i16]) {
-    for quad in d.chunks_exact_mut(4) {
-        let (e0, e1) = (quad[0].wrapping_add(quad[2]), quad[0].wrapping_sub(quad[2]));
-        let e2 = (quad[1] >> 1).wrapping_sub(quad[3]);
-        let e3 = quad[1].wrapping_add(quad[3] >> 1);
-        quad[0] = e0.wrapping_add(e3);
-        quad[1] = e1.wrapping_add(e2);
-        quad[2] = e1.wrapping_sub(e2);
-        quad[3] = e0.wrapping_sub(e3);
-    }
-    for band in d.chunks_exact_mut(4 * W) {
-        for x in 0..W {
-            let [a, b, c, e] = [band[x], band[W + x], band[2 * W + x], band[3 * W + x]];
-            let (e0, e1) = (a.wrapping_add(c), a.wrapping_sub(c));
-            let (e2, e3) = ((b >> 1).wrapping_sub(e), b.wrapping_add(e >> 1));
-            band[x] = e0.wrapping_add(e3).wrapping_add(32) >> 6;
-            band[W + x] = e1.wrapping_add(e2).wrapping_add(32) >> 6;
-            band[2 * W + x] = e1.wrapping_sub(e2).wrapping_add(32) >> 6;
-            band[3 * W + x] = e0.wrapping_sub(e3).wrapping_add(32) >> 6;
-        }
+fn forward_down<V: Vector>(v: V, [a, b, c, e]: Rows<V>) -> Rows<V> {
+    let (s03, d03, s12, d12) = (v.add(a, e), v.sub(a, e), v.add(b, c), v.sub(b, c));
+    [v.add(s03, s12), v.add(v.add(d03, d03), d12), v.sub(s03, s12), v.sub(d03, v.add(d12, d12))]
+}
+
+/// The coefficients of what differs.
+#[inline(always)]
+pub fn forward(v: impl Vector, given: &[Line; 4], predicted: &[Line; 4]) -> Band {
+    let row = |y: usize| v.sub(v.widen(&given[y]), v.widen(&predicted[y]));
+    let down = forward_down(v, [row(0), row(1), row(2), row(3)]);
+    let mut d = [[0; 16]; 4];
+    store(v, forward_down(v, v.turn(down)), &mut d);
+    d
+}
+
+#[inline(always)]
+fn inverse_down<V: Vector>(v: V, [a, b, c, e]: Rows<V>) -> Rows<V> {
+    let (e0, e1) = (v.add(a, c), v.sub(a, c));
+    let (e2, e3) = (v.sub(v.half::<1>(b), e), v.add(b, v.half::<1>(e)));
+    [v.add(e0, e3), v.add(e1, e2), v.sub(e1, e2), v.sub(e0, e3)]
+}
+
+/// Adds the inverse to the prediction.
+#[inline(always)]
+pub fn restore(v: impl Vector, d: &Band, to: &mut [Line; 4]) {
+    let down = v.turn(inverse_down(v, load(v, d)));
+    for (row, to) in inverse_down(v, down).into_iter().zip(to) {
+        let row = v.half::<6>(v.add(row, v.all(32)));
+        *to = v.narrow(v.add(v.widen(to), row));
     }
 }
 
-/// Coefficients to levels, in place.
+/// Coefficients to levels, in place; says which blocks have some, a bit each.
 #[inline(always)]
-pub fn quantise<const W: usize>(d: &mut [i16], q: &Quantiser) {
-    for (y, row) in d.chunks_exact_mut(W).enumerate() {
-        let (factor, bias) = (&q.factor[y % 4], &q.bias[y % 4]);
-        for x in 0..W {
-            let c = row[x];
-            let size = c.unsigned_abs().saturating_add(bias[x]);
-            let level = ((u32::from(size) * u32::from(factor[x])) >> 16) as u16;
-            let level = level.min(LEVEL_MAX as u16) as i16;
-            row[x] = if c < 0 { -level } else { level };
-        }
-    }
+pub fn quantise(v: impl Vector, d: &mut Band, q: &Quantiser) -> u32 {
+    let row = |y: usize| {
+        let numbers = [v.load(&q.factor[y]), v.load(&q.bias[y])];
+        v.quantise(v.load(&d[y]), numbers, LEVEL_MAX as i16)
+    };
+    let rows = [row(0), row(1), row(2), row(3)];
+    store(v, rows, d);
+    v.used(rows)
 }
 
 /// Levels to coefficients, in place.
 #[inline(always)]
-pub fn scale<const W: usize>(d: &mut [i16], q: &Quantiser) {
-    for (y, row) in d.chunks_exact_mut(W).enumerate() {
-        for (level, step) in row.iter_mut().zip(&q.step[y % 4]) {
-            *level = level.wrapping_mul(*step);
-        }
+pub fn scale(v: impl Vector, d: &mut Band, q: &Quantiser) {
+    for (row, step) in d.iter_mut().zip(&q.step) {
+        let scaled = v.mul(v.load(row), v.load(step));
+        v.store(scaled, row);
     }
 }
 
-/// Which blocks, row by row, have a level.
+/// The levels of a band's block in zigzag order, and what they are worth: little when they are
+/// single ones far apart. Levels above one are worth more than all that is left out, and those
+/// before `first` are worth nothing.
 #[inline(always)]
-pub fn used<const W: usize>(d: &[i16]) -> u32 {
-    let mut mask = 0;
-    for (band, rows) in d.chunks_exact(4 * W).enumerate() {
-        let mut any = [0; W];
-        for x in 0..W {
-            any[x] = rows[x] | rows[W + x] | rows[2 * W + x] | rows[3 * W + x];
-        }
-        for (block, lanes) in any.chunks_exact(4).enumerate() {
-            let is_used = (lanes[0] | lanes[1] | lanes[2] | lanes[3]) != 0;
-            mask |= u32::from(is_used) << (band * W / 4 + block);
-        }
+pub fn zigzag(v: impl Vector, d: &Band, block: usize, to: &mut [i16; 16], first: usize) -> u32 {
+    const BY_RUN: [u8; 16] = [3, 2, 2, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let [set, beyond] = v.zigzag(d, block, to).map(|set| set >> first);
+    if beyond != 0 {
+        return 9;
     }
-    mask
-}
-
-/// A block's levels in zigzag order; `block` counts row by row.
-#[inline(always)]
-pub fn zigzag<const W: usize>(d: &[i16], block: usize, to: &mut [i16]) {
-    let at = block / (W / 4) * 4 * W + block % (W / 4) * 4;
-    for (to, from) in to.iter_mut().zip(ZIGZAG) {
-        *to = d[at + usize::from(from) / 4 * W + usize::from(from) % 4];
+    let (mut worth, mut left) = (0, set);
+    while left != 0 {
+        let run = left.trailing_zeros();
+        worth += u32::from(BY_RUN[(run & 15) as usize]);
+        left = left >> run >> 1;
     }
+    worth
 }
 
 /// Takes a block's levels away.
 #[inline(always)]
-pub fn clear<const W: usize>(d: &mut [i16], block: usize) {
-    let at = block / (W / 4) * 4 * W + block % (W / 4) * 4;
-    for y in 0..4 {
-        d[at + y * W..][..4].fill(0);
+pub fn clear(d: &mut Band, block: usize) {
+    for row in d {
+        row[4 * block..][..4].fill(0);
     }
-}
-
-/// How much a block's levels in zigzag order, from `first` on, are worth: few when they are single
-/// ones far apart. Levels above one are worth more than all that is left out.
-#[inline(always)]
-pub fn worth(levels: &[i16], first: usize) -> u32 {
-    const BY_RUN: [u8; 16] = [3, 2, 2, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    let (mut worth, mut run) = (0, 0);
-    for level in &levels[first..16] {
-        match level.unsigned_abs() {
-            0 => run += 1,
-            1 => {
-                worth += u32::from(BY_RUN[run]);
-                run = 0;
-            }
-            _ => return 9,
-        }
-    }
-    worth
 }
 
 /// The second transform, of first coefficients in rows of four; its own inverse but for scale.
@@ -219,24 +196,20 @@ fn hadamard(d: [i32; 16]) -> [i32; 16] {
 
 /// Takes the first coefficients of an intra macroblock out of `d`; their levels, row by row.
 #[inline(always)]
-pub fn luma_first(d: &mut [i16], q: &Quantiser) -> [i16; 16] {
+pub fn luma_first(d: &mut [Band; 4], q: &Quantiser) -> [i16; 16] {
     let mut first = [0; 16];
     for (i, first) in first.iter_mut().enumerate() {
-        *first = i32::from(std::mem::take(&mut d[first_at(i)]));
+        *first = i32::from(std::mem::take(&mut d[i / 4][0][i % 4 * 4]));
     }
     hadamard(first).map(|c| q.first(c >> 1) as i16)
 }
 
-fn first_at(block: usize) -> usize {
-    block / 4 * 64 + block % 4 * 4
-}
-
 /// Puts the first coefficients back.
 #[inline(always)]
-pub fn scale_luma_first(levels: &[i16; 16], d: &mut [i16], q: &Quantiser) {
+pub fn scale_luma_first(levels: &[i16; 16], d: &mut [Band; 4], q: &Quantiser) {
     let step = q.first_step();
     for (i, f) in hadamard(levels.map(i32::from)).into_iter().enumerate() {
-        d[first_at(i)] = match q.qp / 6 {
+        d[i / 4][0][i % 4 * 4] = match q.qp / 6 {
             0 => (f * step + 2) >> 2,
             1 => (f * step + 1) >> 1,
             up => (f * step) << (up - 2),
@@ -244,8 +217,10 @@ pub fn scale_luma_first(levels: &[i16; 16], d: &mut [i16], q: &Quantiser) {
     }
 }
 
-fn chroma_first_at(i: usize) -> usize {
-    i / 4 * 64 + i / 2 % 2 * 32 + i % 2 * 4
+/// The band and the block in it of a block of chroma, in coding order: Cb is on the left.
+#[inline(always)]
+pub fn chroma_at(coded: usize) -> (usize, usize) {
+    (coded / 2 % 2, coded / 4 * 2 + coded % 2)
 }
 
 fn pairs([a, b, c, e]: [i32; 4]) -> [i32; 4] {
@@ -254,12 +229,13 @@ fn pairs([a, b, c, e]: [i32; 4]) -> [i32; 4] {
 
 /// Takes the first coefficients of Cb and Cr out of `d`; their levels.
 #[inline(always)]
-pub fn chroma_first(d: &mut [i16], q: &Quantiser) -> [i16; 8] {
+pub fn chroma_first(d: &mut [Band; 2], q: &Quantiser) -> [i16; 8] {
     let mut levels = [0; 8];
     for plane in 0..2 {
         let mut first = [0; 4];
         for (i, first) in first.iter_mut().enumerate() {
-            *first = i32::from(std::mem::take(&mut d[chroma_first_at(4 * plane + i)]));
+            let (band, block) = chroma_at(4 * plane + i);
+            *first = i32::from(std::mem::take(&mut d[band][0][4 * block]));
         }
         let coded = pairs(first).map(|c| q.first(c) as i16);
         levels[4 * plane..][..4].copy_from_slice(&coded);
@@ -269,12 +245,13 @@ pub fn chroma_first(d: &mut [i16], q: &Quantiser) -> [i16; 8] {
 
 /// Puts the first coefficients of Cb and Cr back.
 #[inline(always)]
-pub fn scale_chroma_first(levels: &[i16; 8], d: &mut [i16], q: &Quantiser) {
+pub fn scale_chroma_first(levels: &[i16; 8], d: &mut [Band; 2], q: &Quantiser) {
     for plane in 0..2 {
         let first = std::array::from_fn(|i| i32::from(levels[4 * plane + i]));
         for (i, f) in pairs(first).into_iter().enumerate() {
             let c = ((f * q.first_step()) << (q.qp / 6)) >> 1;
-            d[chroma_first_at(4 * plane + i)] = c as i16;
+            let (band, block) = chroma_at(4 * plane + i);
+            d[band][0][4 * block] = c as i16;
         }
     }
 }

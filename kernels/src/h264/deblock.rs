@@ -3,10 +3,8 @@
 
 use super::picture::{SIDE, Size};
 use super::search::Found;
+use super::vector::{Line, Samples, Vector};
 use super::*;
-
-/// Sixteen samples along an edge. For chroma they are Cb and Cr by turns.
-type Line = [u8; 16];
 
 /// The thresholds of one quantiser.
 #[derive(Debug, Clone, Copy)]
@@ -30,7 +28,14 @@ type Strengths = [u8; 4];
 
 /// The whole picture.
 #[inline(always)]
-pub fn picture(picture: &mut [u8], levels: &[u8], field: &[u8], size: &Size, coding: Coding) {
+pub fn picture(
+    v: impl Vector,
+    picture: &mut [u8],
+    levels: &[[i16; RECORD]],
+    field: &[u8],
+    size: &Size,
+    coding: Coding,
+) {
     let luma = Thresholds::new(coding.qp);
     let chroma = Thresholds::new(chroma_qp(coding.qp));
     if luma.alpha == 0 && chroma.alpha == 0 {
@@ -38,7 +43,8 @@ pub fn picture(picture: &mut [u8], levels: &[u8], field: &[u8], size: &Size, cod
     }
     for row in 0..size.rows {
         for column in 0..size.columns {
-            macroblock(picture, levels, field, size, [column, row], [&luma, &chroma]);
+            let sides = Sides { levels, field };
+            macroblock(v, picture, &sides, size, [column, row], [&luma, &chroma]);
         }
     }
 }
@@ -46,9 +52,9 @@ pub fn picture(picture: &mut [u8], levels: &[u8], field: &[u8], size: &Size, cod
 /// One macroblock. Those before it, row by row, are done.
 #[inline(always)]
 fn macroblock(
+    v: impl Vector,
     picture: &mut [u8],
-    levels: &[u8],
-    field: &[u8],
+    sides: &Sides<'_>,
     size: &Size,
     [column, row]: [usize; 2],
     [luma, chroma]: [&Thresholds; 2],
@@ -57,30 +63,32 @@ fn macroblock(
     let at = SIDE * (row * stride + column);
     let chroma_at = size.chroma() + 8 * row * stride + SIDE * column;
     let own = row * size.columns + column;
-    let sides = Sides { levels, field };
-    for edge in (0..4).filter(|edge| *edge > 0 || column > 0) {
-        let strengths = sides.strengths(own, own.wrapping_sub(1), edge, 1);
+    let (left, above) = (own.wrapping_sub(1), own.wrapping_sub(size.columns));
+    let inner = if sides.is_smooth(own) { 1 } else { 4 };
+    for edge in usize::from(column == 0)..inner {
+        let strengths = sides.strengths(own, left, edge, 1);
         if strengths != [0; 4] {
-            down(picture, at + 4 * edge, stride, &strengths, luma);
+            down(v, &mut picture[at + 4 * edge - 4..], stride, &strengths, luma);
             if edge % 2 == 0 {
-                chroma_down(picture, chroma_at + 4 * edge, stride, &strengths, chroma);
+                let from = &mut picture[chroma_at + 4 * edge - 4..];
+                chroma_down(v, from, stride, &strengths, chroma);
             }
         }
     }
-    for edge in (0..4).filter(|edge| *edge > 0 || row > 0) {
-        let strengths = sides.strengths(own, own.wrapping_sub(size.columns), edge, 4);
+    for edge in usize::from(row == 0)..inner {
+        let strengths = sides.strengths(own, above, edge, 4);
         if strengths != [0; 4] {
-            across(picture, at + 4 * edge * stride, stride, &strengths, luma);
+            across(v, picture, at + 4 * edge * stride, stride, &strengths, luma);
             if edge % 2 == 0 {
                 let chroma_at = chroma_at + 2 * edge * stride;
-                chroma_across(picture, chroma_at, stride, &strengths, chroma);
+                chroma_across(v, picture, chroma_at, stride, &strengths, chroma);
             }
         }
     }
 }
 
 struct Sides<'a> {
-    levels: &'a [u8],
+    levels: &'a [[i16; RECORD]],
     field: &'a [u8],
 }
 
@@ -88,13 +96,19 @@ impl Sides<'_> {
     /// The blocks of luma that have levels, a bit each, row by row.
     #[inline(always)]
     fn used(&self, macroblock: usize) -> u32 {
-        let at = RECORD_BYTES * macroblock + 2 * LUMA_MASK;
-        let coded = u32::from(u16::from_le_bytes([self.levels[at], self.levels[at + 1]]));
+        let coded = u32::from(self.levels[macroblock][LUMA_MASK] as u16);
         match coded {
             0 | 0xFFFF => coded,
             // Blocks two and three of each half change places with those after them.
             _ => (coded & 0xC3C3) | (coded & 0x0C0C) << 2 | (coded & 0x3030) >> 2,
         }
+    }
+
+    /// Whether there is nothing to filter inside a macroblock.
+    #[inline(always)]
+    fn is_smooth(&self, macroblock: usize) -> bool {
+        let record = &self.levels[macroblock];
+        record[KIND] != INTRA && record[LUMA_MASK] == 0
     }
 
     /// The strengths of an edge (clause 8.7.2.1). Blocks along it are `4 / across` apart, those
@@ -125,36 +139,38 @@ impl Sides<'_> {
 }
 
 #[inline(always)]
-fn across(picture: &mut [u8], at: usize, stride: usize, strengths: &Strengths, t: &Thresholds) {
+fn across(
+    v: impl Vector,
+    picture: &mut [u8],
+    at: usize,
+    stride: usize,
+    strengths: &Strengths,
+    t: &Thresholds,
+) {
     let mut lines: [Line; 8] = [[0; 16]; 8];
     for (i, line) in lines.iter_mut().enumerate() {
         line.copy_from_slice(&picture[at + i * stride - 4 * stride..][..16]);
     }
-    luma(&mut lines, strengths, t);
+    if !luma(v, &mut lines, strengths, t) {
+        return;
+    }
     for (i, line) in lines.iter().enumerate().take(7).skip(1) {
         picture[at + i * stride - 4 * stride..][..16].copy_from_slice(line);
     }
 }
 
+/// `from` begins four samples before the edge.
 #[inline(always)]
-fn down(picture: &mut [u8], at: usize, stride: usize, strengths: &Strengths, t: &Thresholds) {
-    let mut lines: [Line; 8] = [[0; 16]; 8];
-    for y in 0..16 {
-        let from: &[u8; 8] = picture[at + y * stride - 4..].first_chunk().expect("inside");
-        for (line, v) in lines.iter_mut().zip(from) {
-            line[y] = *v;
-        }
-    }
-    luma(&mut lines, strengths, t);
-    for y in 0..16 {
-        for (to, line) in picture[at + y * stride - 4..][..8].iter_mut().zip(&lines) {
-            *to = line[y];
-        }
+fn down(v: impl Vector, from: &mut [u8], stride: usize, strengths: &Strengths, t: &Thresholds) {
+    let mut lines = v.columns(Samples { from, stride });
+    if luma(v, &mut lines, strengths, t) {
+        v.put_columns(&lines, from, stride);
     }
 }
 
 #[inline(always)]
 fn chroma_across(
+    v: impl Vector,
     picture: &mut [u8],
     at: usize,
     stride: usize,
@@ -165,135 +181,187 @@ fn chroma_across(
     for (i, line) in lines.iter_mut().enumerate() {
         line.copy_from_slice(&picture[at + i * stride - 2 * stride..][..16]);
     }
-    chroma(&mut lines, strengths, t);
+    if !chroma(v, &mut lines, strengths, t) {
+        return;
+    }
     for i in 1..3 {
         picture[at + i * stride - 2 * stride..][..16].copy_from_slice(&lines[i]);
     }
 }
 
+/// `from` begins two pairs before the edge. Lines down are p1 of Cb and of Cr, then p0, q0, q1,
+/// eight samples each.
 #[inline(always)]
 fn chroma_down(
-    picture: &mut [u8],
-    at: usize,
+    v: impl Vector,
+    from: &mut [u8],
     stride: usize,
     strengths: &Strengths,
     t: &Thresholds,
 ) {
-    let place = |i: usize, line: usize| at + i / 2 * stride + 2 * line + i % 2 - 4;
+    // Eight rows are all that is needed; the others are read twice and not put back.
+    let mut rows = [0; 16 * 8];
+    for (y, row) in rows.as_chunks_mut::<8>().0.iter_mut().enumerate().take(8) {
+        row.copy_from_slice(&from[y * stride..][..8]);
+    }
+    let mut down = v.columns(Samples { from: &rows, stride: 8 });
     let mut lines: [Line; 4] = [[0; 16]; 4];
-    for (number, line) in lines.iter_mut().enumerate() {
-        (0..16).for_each(|i| line[i] = picture[place(i, number)]);
+    for (line, pair) in lines.iter_mut().zip(down.as_chunks::<2>().0) {
+        line[..8].copy_from_slice(&pair[0][..8]);
+        line[8..].copy_from_slice(&pair[1][..8]);
+        *line = v.join(line);
     }
-    chroma(&mut lines, strengths, t);
-    for line in 1..3 {
-        for (i, v) in lines[line].iter().enumerate() {
-            picture[place(i, line)] = *v;
-        }
-    }
-}
-
-/// Lines p3, p2, p1, p0, q0, q1, q2, q3 of luma.
-#[inline(always)]
-fn luma(lines: &mut [Line; 8], strengths: &Strengths, t: &Thresholds) {
-    if strengths[0] == 4 {
-        for i in 0..16 {
-            let v = luma_strong(at(lines, i), t);
-            (0..8).for_each(|k| lines[k][i] = v[k] as u8);
-        }
+    if !chroma(v, &mut lines, strengths, t) {
         return;
     }
+    for (line, pair) in lines.iter().zip(down.as_chunks_mut::<2>().0) {
+        let parted = v.part(line);
+        pair[0][..8].copy_from_slice(&parted[..8]);
+        pair[1][..8].copy_from_slice(&parted[8..]);
+    }
+    v.put_columns(&down, &mut rows, 8);
+    for (y, row) in rows.as_chunks::<8>().0.iter().enumerate().take(8) {
+        from[y * stride..][..8].copy_from_slice(row);
+    }
+}
+
+/// Thresholds in all lanes.
+struct Wide<V: Vector> {
+    alpha: V::Words,
+    beta: V::Words,
+}
+
+impl<V: Vector> Wide<V> {
+    #[inline(always)]
+    fn new(v: V, t: &Thresholds) -> Self {
+        Self { alpha: v.all(t.alpha), beta: v.all(t.beta) }
+    }
+
+    #[inline(always)]
+    fn is_near(&self, v: V, a: V::Words, b: V::Words) -> V::Words {
+        v.less(v.abs(v.sub(a, b)), self.beta)
+    }
+
+    #[inline(always)]
+    fn is_edge(&self, v: V, [p1, p0, q0, q1]: [V::Words; 4]) -> V::Words {
+        let is_step = v.less(v.abs(v.sub(p0, q0)), self.alpha);
+        v.and(is_step, v.and(self.is_near(v, p1, p0), self.is_near(v, q1, q0)))
+    }
+}
+
+/// The bounds of a filter of strengths below 4, by four samples; -1 where there is none.
+#[inline(always)]
+fn bounds<V: Vector>(v: V, strengths: &Strengths, t: &Thresholds, more: i16) -> V::Words {
     let mut most = [-1; 16];
-    for (i, most) in most.iter_mut().enumerate() {
-        if strengths[i / 4] > 0 {
-            *most = t.most[usize::from(strengths[i / 4]) - 1];
+    for (most, strength) in most.as_chunks_mut::<4>().0.iter_mut().zip(strengths) {
+        if *strength > 0 {
+            *most = [t.most[usize::from(*strength) - 1] + more; 4];
         }
     }
-    for i in 0..16 {
-        let v = luma_normal(at(lines, i), most[i], t);
-        for k in 2..6 {
-            lines[k][i] = v[k - 2] as u8;
+    v.load(&most)
+}
+
+/// By how much the samples at an edge move towards each other.
+#[inline(always)]
+fn step<V: Vector>(v: V, [p1, p0, q0, q1]: [V::Words; 4], bound: V::Words) -> V::Words {
+    let apart = v.sub(q0, p0);
+    let four = v.add(v.add(apart, apart), v.add(apart, apart));
+    let step = v.half::<3>(v.add(v.add(four, v.sub(p1, q1)), v.all(4)));
+    v.min(v.max(step, v.sub(v.all(0), bound)), bound)
+}
+
+/// Lines p3, p2, p1, p0, q0, q1, q2, q3 of luma. Says whether any sample changed.
+#[inline(always)]
+fn luma(v: impl Vector, lines: &mut [Line; 8], strengths: &Strengths, t: &Thresholds) -> bool {
+    let wide = Wide::new(v, t);
+    let at = |k: usize| v.widen(&lines[k]);
+    let [p3, p2, p1, p0] = [at(0), at(1), at(2), at(3)];
+    let [q0, q1, q2, q3] = [at(4), at(5), at(6), at(7)];
+    let mut on = wide.is_edge(v, [p1, p0, q0, q1]);
+    if strengths[0] == 4 {
+        if !v.any(on) {
+            return false;
         }
+        let quarter = v.all((t.alpha >> 2) + 2);
+        let near = v.and(on, v.less(v.abs(v.sub(p0, q0)), quarter));
+        let left = strong(v, &wide, near, [p3, p2, p1, p0, q0, q1]);
+        let right = strong(v, &wide, near, [q3, q2, q1, q0, p0, p1]);
+        for (k, (new, old)) in left.into_iter().zip([p2, p1, p0]).enumerate() {
+            lines[k + 1] = v.narrow(v.select(on, new, old));
+        }
+        for (k, (new, old)) in right.into_iter().zip([q2, q1, q0]).enumerate() {
+            lines[6 - k] = v.narrow(v.select(on, new, old));
+        }
+        return true;
     }
+    let most = bounds(v, strengths, t, 0);
+    on = v.and(on, v.less(v.all(-1), most));
+    if !v.any(on) {
+        return false;
+    }
+    let bound = v.max(most, v.all(0));
+    let (near_p, near_q) = (wide.is_near(v, p2, p0), wide.is_near(v, q2, q0));
+    // A mask is -1.
+    let step = v.and(on, step(v, [p1, p0, q0, q1], v.sub(v.sub(bound, near_p), near_q)));
+    let mean = v.half::<1>(v.add(v.add(p0, q0), v.all(1)));
+    let side = |two, one| {
+        let way = v.half::<1>(v.sub(v.add(two, mean), v.add(one, one)));
+        v.min(v.max(way, v.sub(v.all(0), bound)), bound)
+    };
+    lines[2] = v.narrow(v.add(p1, v.and(v.and(on, near_p), side(p2, p1))));
+    lines[3] = v.narrow(v.add(p0, step));
+    lines[4] = v.narrow(v.sub(q0, step));
+    lines[5] = v.narrow(v.add(q1, v.and(v.and(on, near_q), side(q2, q1))));
+    true
 }
 
+/// p2, p1, p0 after the strongest filter: of three samples, or where it is smooth of more.
 #[inline(always)]
-fn at(lines: &[Line; 8], i: usize) -> [i16; 8] {
-    let v = |k: usize| i16::from(lines[k][i]);
-    [v(0), v(1), v(2), v(3), v(4), v(5), v(6), v(7)]
-}
-
-#[inline(always)]
-fn is_edge(p1: i16, p0: i16, q0: i16, q1: i16, t: &Thresholds) -> bool {
-    ((p0 - q0).abs() < t.alpha) & ((p1 - p0).abs() < t.beta) & ((q1 - q0).abs() < t.beta)
-}
-
-/// p1, p0, q0, q1 after the filter of strengths below 4; nothing where `most` is negative.
-#[inline(always)]
-fn luma_normal(v: [i16; 8], most: i16, t: &Thresholds) -> [i16; 4] {
-    let [_, p2, p1, p0, q0, q1, q2, _] = v;
-    let on = is_edge(p1, p0, q0, q1, t) & (most >= 0);
-    let (ap, aq) = ((p2 - p0).abs() < t.beta, (q2 - q0).abs() < t.beta);
-    let bound = most.max(0);
-    let c = bound + i16::from(ap) + i16::from(aq);
-    let step = ((4 * (q0 - p0) + (p1 - q1) + 4) >> 3).max(-c).min(c);
-    let mean = (p0 + q0 + 1) >> 1;
-    let side = |p2: i16, p1: i16| ((p2 + mean - 2 * p1) >> 1).max(-bound).min(bound);
+fn strong<V: Vector>(
+    v: V,
+    wide: &Wide<V>,
+    near: V::Words,
+    [p3, p2, p1, p0, q0, q1]: [V::Words; 6],
+) -> [V::Words; 3] {
+    let smooth = v.and(near, wide.is_near(v, p2, p0));
+    let (two, four) = (v.all(2), v.all(4));
+    let inner = v.add(p0, q0);
+    let three = v.add(p1, inner);
+    let outer = v.add(v.add(v.add(p3, p3), v.add(v.add(p2, p2), p2)), v.add(three, four));
+    let middle = v.add(v.add(p2, three), two);
+    let edge = v.add(v.add(p2, v.add(three, three)), v.add(q1, four));
+    let short = v.add(v.add(v.add(p1, p1), v.add(p0, q1)), two);
     [
-        if on & ap { p1 + side(p2, p1) } else { p1 },
-        if on { (p0 + step).clamp(0, 255) } else { p0 },
-        if on { (q0 - step).clamp(0, 255) } else { q0 },
-        if on & aq { q1 + side(q2, q1) } else { q1 },
+        v.select(smooth, v.half::<3>(outer), p2),
+        v.select(smooth, v.half::<2>(middle), p1),
+        v.select(smooth, v.half::<3>(edge), v.half::<2>(short)),
     ]
 }
 
+/// Lines p1, p0, q0, q1 of chroma. Says whether any sample changed.
 #[inline(always)]
-fn luma_strong(v: [i16; 8], t: &Thresholds) -> [i16; 8] {
-    let [p3, p2, p1, p0, q0, q1, q2, q3] = v;
-    if !is_edge(p1, p0, q0, q1, t) {
-        return v;
-    }
-    let near = (p0 - q0).abs() < (t.alpha >> 2) + 2;
-    let side = |p3: i16, p2: i16, p1: i16, p0: i16, q0: i16, q1: i16| {
-        if near && (p2 - p0).abs() < t.beta {
-            [
-                (2 * p3 + 3 * p2 + p1 + p0 + q0 + 4) >> 3,
-                (p2 + p1 + p0 + q0 + 2) >> 2,
-                (p2 + 2 * p1 + 2 * p0 + 2 * q0 + q1 + 4) >> 3,
-            ]
-        } else {
-            [p2, p1, (2 * p1 + p0 + q1 + 2) >> 2]
-        }
+fn chroma(v: impl Vector, lines: &mut [Line; 4], strengths: &Strengths, t: &Thresholds) -> bool {
+    let wide = Wide::new(v, t);
+    let at = |k: usize| v.widen(&lines[k]);
+    let [p1, p0, q0, q1] = [at(0), at(1), at(2), at(3)];
+    let mut on = wide.is_edge(v, [p1, p0, q0, q1]);
+    let (p, q) = if strengths[0] == 4 {
+        let short = |one, zero, other| {
+            v.half::<2>(v.add(v.add(v.add(one, one), v.add(zero, other)), v.all(2)))
+        };
+        (short(p1, p0, q1), short(q1, q0, p1))
+    } else {
+        let most = bounds(v, strengths, t, 1);
+        on = v.and(on, v.less(v.all(-1), most));
+        let step = step(v, [p1, p0, q0, q1], v.max(most, v.all(0)));
+        (v.add(p0, step), v.sub(q0, step))
     };
-    let [a2, a1, a0] = side(p3, p2, p1, p0, q0, q1);
-    let [b2, b1, b0] = side(q3, q2, q1, q0, p0, p1);
-    [p3, a2, a1, a0, b0, b1, b2, q3]
-}
-
-/// Lines p1, p0, q0, q1 of chroma.
-#[inline(always)]
-fn chroma(lines: &mut [Line; 4], strengths: &Strengths, t: &Thresholds) {
-    let mut most = [-1; 16];
-    for (i, most) in most.iter_mut().enumerate() {
-        *most = match strengths[i / 4] {
-            0 => -1,
-            4 => 0,
-            s => t.most[usize::from(s) - 1] + 1,
-        };
+    if !v.any(on) {
+        return false;
     }
-    let is_strong = strengths[0] == 4;
-    for i in 0..16 {
-        let v = |k: usize| i16::from(lines[k][i]);
-        let (p1, p0, q0, q1) = (v(0), v(1), v(2), v(3));
-        let on = is_edge(p1, p0, q0, q1, t) & (most[i] >= 0);
-        let c = most[i].max(0);
-        let step = ((4 * (q0 - p0) + (p1 - q1) + 4) >> 3).max(-c).min(c);
-        let (p, q) = match is_strong {
-            true => ((2 * p1 + p0 + q1 + 2) >> 2, (2 * q1 + q0 + p1 + 2) >> 2),
-            false => ((p0 + step).clamp(0, 255), (q0 - step).clamp(0, 255)),
-        };
-        lines[1][i] = if on { p as u8 } else { p0 as u8 };
-        lines[2][i] = if on { q as u8 } else { q0 as u8 };
-    }
+    lines[1] = v.narrow(v.select(on, p, p0));
+    lines[2] = v.narrow(v.select(on, q, q0));
+    true
 }
 
 /// Tables 8-16 and 8-17.

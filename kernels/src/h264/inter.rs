@@ -1,9 +1,10 @@
-//! Macroblocks predicted from the picture before: motion compensation (clause 8.4.2.2), levels and
-//! reconstruction.
+//! Macroblocks predicted from the picture before: motion compensation of chroma (clause 8.4.2.2),
+//! levels and reconstruction.
 
-use super::block::{self, Quantiser};
-use super::picture::{Macroblock, PAD, SIDE, Size};
-use super::search::{Motion, mean, places};
+use super::block::{self, Band, Quantiser};
+use super::halves::{Motion, Place};
+use super::picture::{Chroma, Luma, Macroblock, PAD, SIDE};
+use super::vector::{Line, Vector};
 use super::*;
 
 /// What single levels of a macroblock must be worth together, and those of a quarter of it.
@@ -25,129 +26,115 @@ impl Quantisers {
     }
 }
 
-/// The prediction of a macroblock.
+/// The prediction of chroma.
 #[inline(always)]
-pub fn predict(
-    reference: &[u8],
-    size: &Size,
-    column: usize,
-    row: usize,
-    motion: Motion,
-) -> Macroblock {
-    let stride = size.reference_stride();
-    let [a, b] = places(size, column, row, motion);
-    let at =
-        |at: usize| -> &[u8; 16] { reference[at..].first_chunk().expect("a reference is padded") };
-    let mut luma = [[0; 16]; 16];
-    for (y, line) in luma.iter_mut().enumerate() {
-        *line = match a == b {
-            true => *at(a + y * stride),
-            false => mean(at(a + y * stride), at(b + y * stride)),
-        };
-    }
-    Macroblock { luma, chroma: predict_chroma(reference, size, column, row, motion) }
-}
-
-#[inline(always)]
-fn predict_chroma(
-    reference: &[u8],
-    size: &Size,
-    column: usize,
-    row: usize,
-    motion: Motion,
-) -> [[u8; 16]; 8] {
-    let stride = 2 * size.reference_stride();
-    let x = (SIDE * column + PAD) as i32 + 2 * (motion.x >> 3);
-    let y = (SIDE / 2 * row + PAD / 2) as i32 + (motion.y >> 3);
-    let at = y as usize * stride + 4 * size.plane_stride() + x as usize;
-    let (right, down) = ((motion.x & 7) as u16, (motion.y & 7) as u16);
-    let line = |y: usize| -> &[u8; 18] {
-        reference[at + y * stride..].first_chunk().expect("a reference is padded")
-    };
+pub fn predict_chroma(v: impl Vector, place: &Place<'_>, motion: Motion) -> Chroma {
+    let stride = place.size.reference_stride();
+    let x = (SIDE * place.column + PAD) as i32 + 2 * (motion.x >> 3);
+    let y = (SIDE / 2 * place.row + PAD / 2) as i32 + (motion.y >> 3);
+    let from = &place.reference[place.size.reference_chroma()..];
+    let from = &from[y as usize * stride + x as usize..];
+    let (right, down) = ((motion.x & 7) as i16, (motion.y & 7) as i16);
+    let line =
+        |y: usize| -> &[u8; 18] { from[y * stride..].first_chunk().expect("a plane is padded") };
     let mut chroma = [[0; 16]; 8];
     if right == 0 && down == 0 {
         for (y, to) in chroma.iter_mut().enumerate() {
-            to.copy_from_slice(&line(y)[..16]);
+            *to = *parts(line(y)).0;
         }
         return chroma;
     }
-    let weights = [(8 - right) * (8 - down), right * (8 - down), (8 - right) * down, right * down];
+    let (weights, down) = ([v.all(8 - right), v.all(right)], [v.all(8 - down), v.all(down)]);
+    let mut above = between(v, parts(line(0)), weights);
     for (y, to) in chroma.iter_mut().enumerate() {
-        let (a, b) = (line(y), line(y + 1));
-        for x in 0..16 {
-            let above = weights[0] * u16::from(a[x]) + weights[1] * u16::from(a[x + 2]);
-            let below = weights[2] * u16::from(b[x]) + weights[3] * u16::from(b[x + 2]);
-            to[x] = ((above + below + 32) >> 6) as u8;
-        }
+        let below = between(v, parts(line(y + 1)), weights);
+        let sum = v.add(v.mul(above, down[0]), v.mul(below, down[1]));
+        *to = v.narrow(v.half::<6>(v.add(sum, v.all(32))));
+        above = below;
     }
     chroma
 }
 
-/// Codes a macroblock: its record is filled, its reconstruction given.
+/// Sixteen samples, and those a pair further.
 #[inline(always)]
-pub fn code(
-    given: &Macroblock,
-    predicted: &Macroblock,
-    q: &Quantisers,
-    record: &mut [i16; RECORD],
-) -> Macroblock {
-    let mut out = *predicted;
-    let mut d = difference_luma(&given.luma, &predicted.luma);
-    block::forward::<16>(&mut d);
-    block::quantise::<16>(&mut d, &q.luma);
-    let mask = keep_luma(&mut d, record);
-    if mask != 0 {
-        block::scale::<16>(&mut d, &q.luma);
-        add_luma(&mut d, &mut out.luma);
-    }
-    record[LUMA_MASK] = mask as u16 as i16;
-    code_chroma(given, &mut out, q, record);
-    out
+fn parts(line: &[u8; 18]) -> (&Line, &Line) {
+    let ([left @ .., _, _], [_, _, right @ ..]) = (line, line);
+    (left, right)
 }
 
 #[inline(always)]
-pub fn difference_luma(given: &[[u8; 16]; 16], predicted: &[[u8; 16]; 16]) -> [i16; 256] {
-    let (given, predicted) = (given.as_flattened(), predicted.as_flattened());
-    let mut d = [0; 256];
-    for i in 0..256 {
-        d[i] = i16::from(given[i]) - i16::from(predicted[i]);
+fn between<V: Vector>(v: V, (left, right): (&Line, &Line), weights: [V::Words; 2]) -> V::Words {
+    v.add(v.mul(v.widen(left), weights[0]), v.mul(v.widen(right), weights[1]))
+}
+
+/// Codes a macroblock, `out` of which holds the prediction before and the reconstruction after.
+/// Fills the masks of its record and the levels they tell of.
+#[inline(always)]
+pub fn code(
+    v: impl Vector,
+    given: &Macroblock,
+    out: &mut Macroblock,
+    q: &Quantisers,
+    record: &mut [i16; RECORD],
+) {
+    let mut d = coefficients(v, &given.luma, &out.luma);
+    let mut used = 0;
+    for (i, band) in d.iter_mut().enumerate() {
+        used |= block::quantise(v, band, &q.luma) << (4 * i);
+    }
+    let mask = if used == 0 { 0 } else { keep_luma(v, &mut d, used, record) };
+    if mask != 0 {
+        d.iter_mut().for_each(|band| block::scale(v, band, &q.luma));
+        add_luma(v, &d, &mut out.luma);
+    }
+    record[LUMA_MASK] = mask as u16 as i16;
+    record[FIRST_MASK] = 0;
+    code_chroma(v, given, out, q, record);
+}
+
+#[inline(always)]
+pub fn coefficients(v: impl Vector, given: &Luma, predicted: &Luma) -> [Band; 4] {
+    let (given, predicted) = (given.as_chunks().0, predicted.as_chunks().0);
+    let mut d = [[[0; 16]; 4]; 4];
+    for (band, (given, predicted)) in d.iter_mut().zip(given.iter().zip(predicted)) {
+        *band = block::forward(v, given, predicted);
     }
     d
 }
 
 #[inline(always)]
-pub fn add_luma(d: &mut [i16; 256], to: &mut [[u8; 16]; 16]) {
-    block::inverse::<16>(d);
-    let to = to.as_flattened_mut();
-    for i in 0..256 {
-        to[i] = (i16::from(to[i]) + d[i]).clamp(0, 255) as u8;
+pub fn add_luma(v: impl Vector, d: &[Band; 4], to: &mut Luma) {
+    for (band, to) in d.iter().zip(to.as_chunks_mut().0) {
+        block::restore(v, band, to);
     }
+}
+
+/// Room for the levels of a block, from a word of a record on.
+#[inline(always)]
+pub fn levels_of(record: &mut [i16; RECORD], at: usize) -> &mut [i16; 16] {
+    record[at..].first_chunk_mut().expect("a record has all levels")
 }
 
 /// Writes the levels that are worth it, takes the others away, and gives a bit for each block in
 /// coding order.
 #[inline(always)]
-fn keep_luma(d: &mut [i16; 256], record: &mut [i16; RECORD]) -> u32 {
-    let used = block::used::<16>(&d[..]);
-    if used == 0 {
-        return 0;
-    }
-    let (mut mask, mut worth) = (0, [0; 4]);
-    for (coded, block) in block::BLOCKS.map(usize::from).into_iter().enumerate() {
+fn keep_luma(v: impl Vector, d: &mut [Band; 4], used: u32, record: &mut [i16; RECORD]) -> u32 {
+    let (mut mask, mut worth) = (0u32, [0; 4]);
+    for coded in 0..16 {
+        let block = usize::from(block::BLOCKS[coded]);
         if used >> block & 1 == 1 {
-            let levels = &mut record[LUMA + 16 * coded..][..16];
-            block::zigzag::<16>(&d[..], block, levels);
-            worth[coded / 4] += block::worth(levels, 0);
+            let levels = levels_of(record, LUMA + 16 * coded);
+            worth[coded / 4] += block::zigzag(v, &d[block / 4], block % 4, levels, 0);
             mask |= 1 << coded;
         }
     }
     let is_little = worth.iter().sum::<u32>() < MACROBLOCK_WORTH;
-    for (quarter, worth) in worth.into_iter().enumerate() {
-        if is_little || worth < QUARTER_WORTH {
+    for quarter in 0..4 {
+        if is_little || worth[quarter] < QUARTER_WORTH {
             for coded in 4 * quarter..4 * quarter + 4 {
                 if mask >> coded & 1 == 1 {
-                    record[LUMA + 16 * coded..][..16].fill(0);
-                    block::clear::<16>(&mut d[..], usize::from(block::BLOCKS[coded]));
+                    let block = usize::from(block::BLOCKS[coded]);
+                    block::clear(&mut d[block / 4], block % 4);
                 }
             }
             mask &= !(15 << (4 * quarter));
@@ -159,25 +146,29 @@ fn keep_luma(d: &mut [i16; 256], record: &mut [i16; RECORD]) -> u32 {
 /// Codes chroma; `out` holds its prediction before and its reconstruction after.
 #[inline(always)]
 pub fn code_chroma(
+    v: impl Vector,
     given: &Macroblock,
     out: &mut Macroblock,
     q: &Quantisers,
     record: &mut [i16; RECORD],
 ) {
-    let mut d = [0i16; 128];
+    let (mut theirs, mut predicted): ([Line; 8], [Line; 8]) = ([[0; 16]; 8], [[0; 16]; 8]);
     for y in 0..8 {
-        for x in 0..8 {
-            for plane in 0..2 {
-                let at = 2 * x + plane;
-                d[64 * plane + 8 * y + x] =
-                    i16::from(given.chroma[y][at]) - i16::from(out.chroma[y][at]);
-            }
-        }
+        theirs[y] = v.part(&given.chroma[y]);
+        predicted[y] = v.part(&out.chroma[y]);
     }
-    block::forward::<8>(&mut d);
+    let predicted = predicted.as_chunks_mut().0;
+    let mut d = [[[0; 16]; 4]; 2];
+    for (band, (given, predicted)) in d.iter_mut().zip(theirs.as_chunks().0.iter().zip(&*predicted))
+    {
+        *band = block::forward(v, given, predicted);
+    }
     let first = block::chroma_first(&mut d, &q.chroma);
-    block::quantise::<8>(&mut d, &q.chroma);
-    let mask = keep_chroma(&mut d, record);
+    let mut used = 0;
+    for (i, band) in d.iter_mut().enumerate() {
+        used |= block::quantise(v, band, &q.chroma) << (4 * i);
+    }
+    let mask = if used == 0 { 0 } else { keep_chroma(v, &mut d, used, record) };
     record[CHROMA_FIRST..][..8].copy_from_slice(&first);
     record[CHROMA_MASK] = mask as i16;
     for plane in 0..2 {
@@ -187,39 +178,37 @@ pub fn code_chroma(
     if mask == 0 && first == [0; 8] {
         return;
     }
-    block::scale::<8>(&mut d, &q.chroma);
+    d.iter_mut().for_each(|band| block::scale(v, band, &q.chroma));
     block::scale_chroma_first(&first, &mut d, &q.chroma);
-    block::inverse::<8>(&mut d);
-    for y in 0..8 {
-        for x in 0..8 {
-            for plane in 0..2 {
-                let to = &mut out.chroma[y][2 * x + plane];
-                *to = (i16::from(*to) + d[64 * plane + 8 * y + x]).clamp(0, 255) as u8;
-            }
-        }
+    for (band, to) in d.iter().zip(&mut *predicted) {
+        block::restore(v, band, to);
+    }
+    for (to, row) in out.chroma.iter_mut().zip(predicted.as_flattened()) {
+        *to = v.join(row);
     }
 }
 
+/// As for luma, of blocks without their first levels.
 #[inline(always)]
-fn keep_chroma(d: &mut [i16; 128], record: &mut [i16; RECORD]) -> u32 {
-    let mut mask = block::used::<8>(&d[..]);
+fn keep_chroma(v: impl Vector, d: &mut [Band; 2], used: u32, record: &mut [i16; RECORD]) -> u32 {
+    let mut mask = 0u32;
     for plane in 0..2 {
-        let mut worth = 0;
+        let (mut worth, mut of_plane) = (0, 0);
         for coded in 4 * plane..4 * plane + 4 {
-            if mask >> coded & 1 == 1 {
-                let levels = &mut record[CHROMA + 16 * coded..][..16];
-                block::zigzag::<8>(&d[..], coded, levels);
-                worth += block::worth(levels, 1);
+            let (band, block) = block::chroma_at(coded);
+            if used >> (4 * band + block) & 1 == 1 {
+                let levels = levels_of(record, CHROMA + 16 * coded);
+                worth += block::zigzag(v, &d[band], block, levels, 1);
+                of_plane |= 1 << coded;
             }
         }
-        if worth < CHROMA_WORTH {
-            for coded in 4 * plane..4 * plane + 4 {
-                if mask >> coded & 1 == 1 {
-                    record[CHROMA + 16 * coded..][..16].fill(0);
-                    block::clear::<8>(&mut d[..], coded);
-                }
-            }
-            mask &= !(15 << (4 * plane));
+        if worth >= CHROMA_WORTH {
+            mask |= of_plane;
+            continue;
+        }
+        for coded in 4 * plane..4 * plane + 4 {
+            let (band, block) = block::chroma_at(coded);
+            block::clear(&mut d[band], block);
         }
     }
     mask

@@ -2,9 +2,9 @@
 //! sum of absolute differences, the first of equal ones.
 
 use super::block;
-use super::inter::{Quantisers, add_luma, code_chroma, difference_luma};
+use super::inter::{Quantisers, add_luma, code_chroma, coefficients, levels_of};
 use super::picture::{Macroblock, SIDE, Size};
-use super::search::row_difference;
+use super::vector::{Vector, row_difference};
 use super::*;
 
 /// Modes of luma.
@@ -49,6 +49,7 @@ impl Around {
 /// Codes a macroblock of a picture whose neighbours before it are reconstructed.
 #[inline(always)]
 pub fn code(
+    v: impl Vector,
     given: &Macroblock,
     picture: &[u8],
     size: &Size,
@@ -59,26 +60,35 @@ pub fn code(
     let around = Around::new(picture, size, column, row);
     let (mode, luma) = predict(given, &around);
     let (chroma_mode, chroma) = predict_chroma(given, &around);
-    record[KIND] = 1;
+    record[KIND] = INTRA;
     record[LUMA_MODE] = mode;
     record[CHROMA_MODE] = chroma_mode;
     let mut out = Macroblock { luma, chroma };
-    code_luma(given, &mut out, q, record);
-    code_chroma(given, &mut out, q, record);
+    code_luma(v, given, &mut out, q, record);
+    code_chroma(v, given, &mut out, q, record);
     out
 }
 
 #[inline(always)]
-fn code_luma(given: &Macroblock, out: &mut Macroblock, q: &Quantisers, record: &mut [i16; RECORD]) {
-    let mut d = difference_luma(&given.luma, &out.luma);
-    block::forward::<16>(&mut d);
+fn code_luma(
+    v: impl Vector,
+    given: &Macroblock,
+    out: &mut Macroblock,
+    q: &Quantisers,
+    record: &mut [i16; RECORD],
+) {
+    let mut d = coefficients(v, &given.luma, &out.luma);
     let first = block::luma_first(&mut d, &q.luma);
-    block::quantise::<16>(&mut d, &q.luma);
-    let used = block::used::<16>(&d);
+    let mut used = 0;
+    for (i, band) in d.iter_mut().enumerate() {
+        used |= block::quantise(v, band, &q.luma) << (4 * i);
+    }
     let mut mask = 0;
-    for (coded, block) in block::BLOCKS.map(usize::from).into_iter().enumerate() {
+    for coded in 0..16 {
+        let block = usize::from(block::BLOCKS[coded]);
         if used >> block & 1 == 1 {
-            block::zigzag::<16>(&d, block, &mut record[LUMA + 16 * coded..][..16]);
+            let levels = levels_of(record, LUMA + 16 * coded);
+            v.zigzag(&d[block / 4], block % 4, levels);
             mask |= 1u32 << coded;
         }
     }
@@ -88,9 +98,9 @@ fn code_luma(given: &Macroblock, out: &mut Macroblock, q: &Quantisers, record: &
     }
     record[FIRST_MASK] = i16::from(first != [0; 16]);
     if mask != 0 || first != [0; 16] {
-        block::scale::<16>(&mut d, &q.luma);
+        d.iter_mut().for_each(|band| block::scale(v, band, &q.luma));
         block::scale_luma_first(&first, &mut d, &q.luma);
-        add_luma(&mut d, &mut out.luma);
+        add_luma(v, &d, &mut out.luma);
     }
 }
 

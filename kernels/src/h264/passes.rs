@@ -1,173 +1,25 @@
 //! The passes over whole pictures, in native form.
 
-use super::inter::{Quantisers, code, predict};
-use super::picture::{Macroblock, Size};
-use super::planes::Scratch;
-use super::search::{Found, Motion, Round, first, second, third};
-use super::{Coding, MOTION_BYTES, RECORD, RECORD_BYTES, deblock, intra, planes};
+use super::halves::{Halves, Motion, Place};
+use super::inter::{self, Quantisers};
+use super::picture::{Macroblock, Size, fill_reference};
+use super::search::{Around, Found, Search};
+use super::vector::{Plain, Vector};
+use super::{
+    CHROMA_MASK, Coding, FIRST_MASK, KIND, LUMA_MASK, MOTION_BYTES, MOVED, MOVED_X, MOVED_Y,
+    RECORD, SKIPPED, deblock, intra,
+};
 use crate::native::{Job, wide};
-
-/// A round of the motion search, 0 to 2, over all macroblocks.
-pub fn search(round: Round<'_>, number: u32, coding: Coding, field: &mut [u8]) {
-    wide(Search { round, number, coding, field });
-}
-
-struct Search<'a> {
-    round: Round<'a>,
-    number: u32,
-    coding: Coding,
-    field: &'a mut [u8],
-}
-
-impl Job for Search<'_> {
-    #[inline(always)]
-    fn run(self) {
-        let columns = self.round.size.columns;
-        for (at, to) in self.field.chunks_exact_mut(MOTION_BYTES).enumerate() {
-            let (column, row) = (at % columns, at / columns);
-            let found = match (self.coding.intra, self.number) {
-                (true, _) => Found { motion: Motion::default(), cost: 0, intra: true },
-                (_, 0) => first(self.round, column, row),
-                (_, 1) => second(self.round, column, row),
-                _ => third(self.round, column, row),
-            };
-            to.copy_from_slice(&found.encode());
-        }
-    }
-}
-
-/// What the passes that reconstruct see.
-#[derive(Clone, Copy)]
-pub struct Given<'a> {
-    pub frame: &'a [u8],
-    pub field: &'a [u8],
-    pub size: &'a Size,
-    pub coding: Coding,
-}
-
-/// Codes the macroblocks that are predicted from the picture before; the others are left black,
-/// their records empty.
-pub fn inter(given: Given<'_>, reference: &[u8], picture: &mut [u8], levels: &mut [u8]) {
-    wide(Inter { given, reference, picture, levels });
-}
-
-struct Inter<'a> {
-    given: Given<'a>,
-    reference: &'a [u8],
-    picture: &'a mut [u8],
-    levels: &'a mut [u8],
-}
-
-impl Job for Inter<'_> {
-    #[inline(always)]
-    fn run(self) {
-        let Given { frame, field, size, coding } = self.given;
-        let q = Quantisers::new(coding.qp, false);
-        for (at, to) in self.levels.chunks_exact_mut(RECORD_BYTES).enumerate() {
-            let (column, row) = (at % size.columns, at / size.columns);
-            let found = Found::of(field, at);
-            if found.intra {
-                to.fill(0);
-                Macroblock::EMPTY.store(self.picture, size, column, row);
-                continue;
-            }
-            let given = Macroblock::of_frame(frame, size, column, row);
-            let predicted = predict(self.reference, size, column, row, found.motion);
-            let mut record = [0; RECORD];
-            let coded = code(&given, &predicted, &q, &mut record);
-            coded.store(self.picture, size, column, row);
-            write(&record, to);
-        }
-    }
-}
-
-#[inline(always)]
-fn write(record: &[i16; RECORD], to: &mut [u8]) {
-    for (to, word) in to.chunks_exact_mut(2).zip(record) {
-        to.copy_from_slice(&word.to_le_bytes());
-    }
-}
-
-/// Codes the macroblocks that are predicted from their neighbours.
-pub fn intra(given: Given<'_>, picture: &mut [u8], levels: &mut [u8]) {
-    wide(Intra { given, picture, levels });
-}
-
-struct Intra<'a> {
-    given: Given<'a>,
-    picture: &'a mut [u8],
-    levels: &'a mut [u8],
-}
-
-impl Job for Intra<'_> {
-    #[inline(always)]
-    fn run(self) {
-        let Given { frame, field, size, coding } = self.given;
-        let q = Quantisers::new(coding.qp, true);
-        for (at, to) in self.levels.chunks_exact_mut(RECORD_BYTES).enumerate() {
-            if !Found::of(field, at).intra {
-                continue;
-            }
-            let place = [at % size.columns, at / size.columns];
-            let given = Macroblock::of_frame(frame, size, place[0], place[1]);
-            let mut record = [0; RECORD];
-            let coded = intra::code(&given, self.picture, size, place, &q, &mut record);
-            coded.store(self.picture, size, place[0], place[1]);
-            write(&record, to);
-        }
-    }
-}
-
-/// Filters the picture along its edges.
-pub fn deblock(picture: &mut [u8], levels: &[u8], field: &[u8], size: &Size, coding: Coding) {
-    wide(Deblock { picture, levels, field, size, coding });
-}
-
-struct Deblock<'a> {
-    picture: &'a mut [u8],
-    levels: &'a [u8],
-    field: &'a [u8],
-    size: &'a Size,
-    coding: Coding,
-}
-
-impl Job for Deblock<'_> {
-    #[inline(always)]
-    fn run(self) {
-        deblock::picture(self.picture, self.levels, self.field, self.size, self.coding);
-    }
-}
-
-/// Makes the picture the next one's reference.
-pub fn planes(picture: &[u8], size: &Size, reference: &mut [u8]) {
-    wide(Planes { picture, size, reference });
-}
-
-struct Planes<'a> {
-    picture: &'a [u8],
-    size: &'a Size,
-    reference: &'a mut [u8],
-}
-
-impl Job for Planes<'_> {
-    #[inline(always)]
-    fn run(self) {
-        let mut scratch = Scratch::new(self.size);
-        let rows = self.reference.chunks_exact_mut(self.size.reference_stride());
-        for (y, to) in rows.enumerate() {
-            planes::row(self.picture, self.size, y, to, &mut scratch);
-        }
-    }
-}
 
 /// Pictures of the encoder that outlive one: the reference and the motion of the picture before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Passes {
     size: Size,
     pub picture: Vec<u8>,
-    pub levels: Vec<u8>,
-    pub field: Vec<u8>,
-    other: Vec<u8>,
+    /// A record for each macroblock, [`RECORD`] words each.
+    pub levels: Vec<i16>,
+    field: Vec<u8>,
+    before: Vec<u8>,
     reference: Vec<u8>,
 }
 
@@ -177,8 +29,8 @@ impl Passes {
         let field = vec![0; MOTION_BYTES * size.count()];
         Self {
             picture: vec![0; size.picture_bytes()],
-            levels: vec![0; RECORD_BYTES * size.count()],
-            other: field.clone(),
+            levels: vec![0; RECORD * size.count()],
+            before: field.clone(),
             field,
             reference: vec![0; size.reference_bytes()],
             size,
@@ -191,26 +43,177 @@ impl Passes {
 
     /// Bytes of all of them.
     pub fn bytes(&self) -> usize {
-        let fields = self.field.len() + self.other.len();
-        self.picture.len() + self.levels.len() + self.reference.len() + fields
+        let fields = self.field.len() + self.before.len();
+        self.picture.len() + 2 * self.levels.len() + self.reference.len() + fields
     }
 
-    /// All passes over a tight NV12 frame; then `levels` and `field` are what is to be written, and
-    /// `picture` is what a decoder will see.
+    /// All passes over a tight NV12 frame; then `levels` are what is to be written, and `picture`
+    /// is what a decoder will see.
     pub fn run(&mut self, frame: &[u8], coding: Coding) {
-        let size = self.size;
-        for number in 0..3 {
-            let (reference, field) = (&self.reference[..], &self.field[..]);
-            let round = Round { frame, reference, field, size: &size, qp: coding.qp };
-            search(round, number, coding, &mut self.other);
-            std::mem::swap(&mut self.field, &mut self.other);
+        #[cfg(target_arch = "x86_64")]
+        if let Some(v) = super::vector::avx2::Avx2::new() {
+            return wide(Picture { passes: self, frame, coding, v });
         }
-        let given = Given { frame, field: &self.field, size: &size, coding };
-        inter(given, &self.reference, &mut self.picture, &mut self.levels);
-        intra(given, &mut self.picture, &mut self.levels);
-        if coding.deblock {
-            deblock(&mut self.picture, &self.levels, &self.field, &size, coding);
-        }
-        planes(&self.picture, &size, &mut self.reference);
+        self.run_plain(frame, coding);
     }
+
+    /// The same in the form for any machine.
+    pub(super) fn run_plain(&mut self, frame: &[u8], coding: Coding) {
+        wide(Picture { passes: self, frame, coding, v: Plain });
+    }
+}
+
+struct Picture<'a, V> {
+    passes: &'a mut Passes,
+    frame: &'a [u8],
+    coding: Coding,
+    v: V,
+}
+
+impl<V: Vector> Job for Picture<'_, V> {
+    #[inline(always)]
+    fn run(self) {
+        let Self { passes, frame, coding, v } = self;
+        std::mem::swap(&mut passes.field, &mut passes.before);
+        let Passes { size, picture, levels, field, before, reference } = passes;
+        let (records, _) = levels.as_chunks_mut::<RECORD>();
+        let mut coder = Coder {
+            v,
+            frame,
+            reference,
+            before,
+            size,
+            coding,
+            inter: Quantisers::new(coding.qp, false),
+            intra: Quantisers::new(coding.qp, true),
+            halves: Halves::default(),
+            out: Macroblock::EMPTY,
+        };
+        let mut given = Macroblock::EMPTY;
+        for (at, record) in records.iter_mut().enumerate() {
+            let (column, row) = (at % size.columns, at / size.columns);
+            given.read(frame, size, column, row);
+            coder.macroblock(&given, [column, row], picture, field, record);
+        }
+        if coding.deblock {
+            deblock::picture(v, picture, records, field, size, coding);
+        }
+        fill_reference(picture, size, reference);
+    }
+}
+
+/// Codes macroblocks, row by row.
+struct Coder<'a, V> {
+    v: V,
+    frame: &'a [u8],
+    reference: &'a [u8],
+    before: &'a [u8],
+    size: &'a Size,
+    coding: Coding,
+    inter: Quantisers,
+    intra: Quantisers,
+    halves: Halves,
+    /// What is predicted, and then reconstructed.
+    out: Macroblock,
+}
+
+impl<V: Vector> Coder<'_, V> {
+    #[inline(always)]
+    fn macroblock(
+        &mut self,
+        given: &Macroblock,
+        [column, row]: [usize; 2],
+        picture: &mut [u8],
+        field: &mut [u8],
+        record: &mut [i16; RECORD],
+    ) {
+        let size = self.size;
+        let motion = match self.coding.intra {
+            true => None,
+            false => self.moved(given, [column, row], field, record),
+        };
+        let found = Found { motion: motion.unwrap_or_default(), intra: motion.is_none() };
+        found.store(field, row * size.columns + column);
+        if found.intra {
+            let at = [column, row];
+            self.out = intra::code(self.v, given, picture, size, at, &self.intra, record);
+        }
+        self.out.store(picture, size, column, row);
+    }
+
+    /// Codes a macroblock from the picture before, and gives its motion; nothing where its own is
+    /// the better source.
+    #[inline(always)]
+    fn moved(
+        &mut self,
+        given: &Macroblock,
+        [column, row]: [usize; 2],
+        field: &[u8],
+        record: &mut [i16; RECORD],
+    ) -> Option<Motion> {
+        let (v, size) = (self.v, self.size);
+        let place = Place { reference: self.reference, size, column, row };
+        let around = Around::of(field, size.columns, column, row);
+        let before = Found::of(self.before, row * size.columns + column).motion;
+        let search = Search::new(v, &given.luma, place, around, before, self.coding.qp);
+        let expected = search.expected;
+        let skipped = around.skipped(expected);
+        let is_possible = search.is_inside(skipped);
+        let first = if is_possible { skipped } else { Motion::default() };
+        let mut best = search.weigh(&mut self.halves, first);
+        if search.is_enough(best.difference) {
+            self.code(given, &place, first, record);
+            if is_possible && has_no_levels(record) {
+                record[KIND] = SKIPPED;
+            } else {
+                note_motion(record, first, expected);
+            }
+            return Some(first);
+        }
+        if expected != first && search.is_inside(expected) {
+            let other = search.weigh(&mut self.halves, expected);
+            best = if other.cost < best.cost { other } else { best };
+        }
+        if !search.is_enough(best.difference) {
+            best = search.improve(&mut self.halves, best);
+        }
+        if search.is_intra_better(self.frame, &best) {
+            return None;
+        }
+        self.code(given, &place, best.motion, record);
+        if is_possible && best.motion == skipped && has_no_levels(record) {
+            record[KIND] = SKIPPED;
+        } else {
+            note_motion(record, best.motion, expected);
+        }
+        Some(best.motion)
+    }
+
+    #[inline(always)]
+    fn code(
+        &mut self,
+        given: &Macroblock,
+        place: &Place<'_>,
+        motion: Motion,
+        record: &mut [i16; RECORD],
+    ) {
+        if !self.halves.is_near(motion) {
+            self.halves.begin(motion.floor());
+        }
+        self.halves.predict(self.v, place, motion, &mut self.out.luma);
+        self.out.chroma = inter::predict_chroma(self.v, place, motion);
+        inter::code(self.v, given, &mut self.out, &self.inter, record);
+    }
+}
+
+#[inline(always)]
+fn has_no_levels(record: &[i16; RECORD]) -> bool {
+    record[LUMA_MASK] == 0 && record[CHROMA_MASK] == 0 && record[FIRST_MASK] == 0
+}
+
+#[inline(always)]
+fn note_motion(record: &mut [i16; RECORD], motion: Motion, expected: Motion) {
+    record[KIND] = MOVED;
+    record[MOVED_X] = (motion.x - expected.x) as i16;
+    record[MOVED_Y] = (motion.y - expected.y) as i16;
 }

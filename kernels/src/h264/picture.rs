@@ -1,11 +1,15 @@
 //! Sides, places and macroblocks.
 
-use crate::plane::Nv12;
-
 /// Side of a macroblock.
 pub const SIDE: usize = 16;
 /// Samples around a reference.
 pub const PAD: usize = 32;
+/// Bytes behind a reference that loads of sixteen may read.
+const BEHIND: usize = 64;
+
+/// Samples of a macroblock; chroma has Cb and Cr by turns.
+pub type Luma = [[u8; 16]; 16];
+pub type Chroma = [[u8; 16]; 8];
 
 /// A picture in macroblocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,47 +47,36 @@ impl Size {
         self.chroma() * 3 / 2
     }
 
-    /// Bytes of a row of one plane of the reference.
-    pub fn plane_stride(&self) -> usize {
+    /// Bytes of a row of the reference, luma and chroma alike.
+    pub fn reference_stride(&self) -> usize {
         self.stride() + 2 * PAD
     }
 
-    /// Bytes between two rows of luma of the reference: full samples, half ones to the right,
-    /// below, and both; then, in even rows, chroma.
-    pub fn reference_stride(&self) -> usize {
-        5 * self.plane_stride()
-    }
-
-    pub fn reference_rows(&self) -> usize {
-        SIDE * self.rows + 2 * PAD
+    /// Where the reference's chroma begins.
+    pub fn reference_chroma(&self) -> usize {
+        self.reference_stride() * (SIDE * self.rows + 2 * PAD)
     }
 
     pub fn reference_bytes(&self) -> usize {
-        self.reference_stride() * self.reference_rows()
-    }
-
-    pub fn nv12(&self) -> Nv12 {
-        Nv12::tight(self.width as u32, self.height as u32)
+        self.reference_chroma() * 3 / 2 + BEHIND
     }
 }
 
-/// Samples of a macroblock; chroma has Cb and Cr by turns.
+/// A macroblock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Macroblock {
-    pub luma: [[u8; 16]; 16],
-    pub chroma: [[u8; 16]; 8],
+    pub luma: Luma,
+    pub chroma: Chroma,
 }
 
 impl Macroblock {
     pub const EMPTY: Self = Self { luma: [[0; 16]; 16], chroma: [[0; 16]; 8] };
 
-    /// A macroblock of a tight NV12 frame, its last column and row repeated.
+    /// Becomes a macroblock of a tight NV12 frame, its last column and row repeated.
     #[inline(always)]
-    pub fn of_frame(frame: &[u8], size: &Size, column: usize, row: usize) -> Self {
-        Self {
-            luma: luma_of_frame(frame, size, column, row),
-            chroma: chroma_of_frame(frame, size, column, row),
-        }
+    pub fn read(&mut self, frame: &[u8], size: &Size, column: usize, row: usize) {
+        read_luma(frame, size, column, row, &mut self.luma);
+        read_chroma(frame, size, column, row, &mut self.chroma);
     }
 
     /// Puts it into a reconstruction.
@@ -102,32 +95,65 @@ impl Macroblock {
 }
 
 #[inline(always)]
-pub fn luma_of_frame(frame: &[u8], size: &Size, column: usize, row: usize) -> [[u8; 16]; 16] {
+pub fn read_luma(frame: &[u8], size: &Size, column: usize, row: usize, to: &mut Luma) {
     let (left, top) = (SIDE * column, SIDE * row);
-    let mut luma = [[0; 16]; 16];
-    for (y, to) in luma.iter_mut().enumerate() {
+    if left + SIDE <= size.width && top + SIDE <= size.height {
+        let from = &frame[top * size.width + left..];
+        return read(from, size.width, to);
+    }
+    for (y, to) in to.iter_mut().enumerate() {
         let line = &frame[(top + y).min(size.height - 1) * size.width..][..size.width];
-        match line[left..].first_chunk() {
-            Some(samples) => *to = *samples,
-            None => (0..16).for_each(|x| to[x] = line[(left + x).min(size.width - 1)]),
+        for (x, to) in to.iter_mut().enumerate() {
+            *to = line[(left + x).min(size.width - 1)];
         }
     }
-    luma
 }
 
 #[inline(always)]
-fn chroma_of_frame(frame: &[u8], size: &Size, column: usize, row: usize) -> [[u8; 16]; 8] {
+fn read_chroma(frame: &[u8], size: &Size, column: usize, row: usize, to: &mut Chroma) {
     let chroma = &frame[size.width * size.height..];
     let (pairs, lines) = (size.width.div_ceil(2), size.height.div_ceil(2));
-    let mut samples = [[0; 16]; 8];
-    for (y, to) in samples.iter_mut().enumerate() {
+    if 8 * (column + 1) <= pairs && 8 * (row + 1) <= lines {
+        return read(&chroma[2 * (8 * row * pairs + 8 * column)..], 2 * pairs, to);
+    }
+    for (y, to) in to.iter_mut().enumerate() {
         let line = &chroma[(8 * row + y).min(lines - 1) * 2 * pairs..][..2 * pairs];
-        match line[SIDE * column..].first_chunk() {
-            Some(samples) => *to = *samples,
-            None => {
-                (0..16).for_each(|x| to[x] = line[2 * (8 * column + x / 2).min(pairs - 1) + x % 2])
-            }
+        for (x, to) in to.iter_mut().enumerate() {
+            *to = line[2 * (8 * column + x / 2).min(pairs - 1) + x % 2];
         }
     }
-    samples
+}
+
+#[inline(always)]
+fn read(from: &[u8], stride: usize, to: &mut [[u8; 16]]) {
+    for (y, to) in to.iter_mut().enumerate() {
+        *to = *from[y * stride..].first_chunk().expect("the frame has the whole macroblock");
+    }
+}
+
+/// Makes a picture the next one's reference: around it, its edge goes on.
+#[inline(always)]
+pub fn fill_reference(picture: &[u8], size: &Size, reference: &mut [u8]) {
+    let (luma, chroma) = reference.split_at_mut(size.reference_chroma());
+    let (from_luma, from_chroma) = picture.split_at(size.chroma());
+    fill_plane::<1>(from_luma, size, PAD, luma);
+    fill_plane::<2>(from_chroma, size, PAD / 2, chroma);
+}
+
+/// Of samples of `BYTES`, with so many rows above and below.
+#[inline(always)]
+fn fill_plane<const BYTES: usize>(picture: &[u8], size: &Size, above: usize, to: &mut [u8]) {
+    let (stride, wide) = (size.stride(), size.reference_stride());
+    let rows = picture.len() / stride;
+    for (y, to) in to.chunks_exact_mut(wide).take(rows + 2 * above).enumerate() {
+        let at = (y.max(above) - above).min(rows - 1);
+        let row = &picture[at * stride..][..stride];
+        let (left, rest) = to.split_at_mut(PAD);
+        let (inner, right) = rest.split_at_mut(stride);
+        inner.copy_from_slice(row);
+        for i in 0..PAD {
+            left[i] = row[i % BYTES];
+            right[i] = row[stride - BYTES + i % BYTES];
+        }
+    }
 }

@@ -1,12 +1,13 @@
-//! Motion search in three rounds, each over all macroblocks at once: none waits for a neighbour.
+//! Motion search, macroblock by macroblock: each knows what the decoder will expect of it.
 //!
 //! Places cost the sum of absolute differences, and what their way from the expected place takes
-//! as bits. The first round walks from the motion that the picture before had near here, by whole
-//! samples. The second walks on from what the first found near here, then by halves and quarters.
-//! The third takes a neighbour's motion where that is cheaper, expects what the decoder will, and
-//! decides for prediction from neighbours where that looks better in the frame itself.
+//! as bits. First comes the motion of a macroblock that is skipped; where little is left of it,
+//! nothing else is tried. Otherwise the search walks by whole samples, from the best of what the
+//! neighbours and the picture before found, then by halves and quarters.
 
-use super::picture::{PAD, SIDE, Size, luma_of_frame};
+use super::halves::{Halves, Motion, Place};
+use super::picture::{Luma, SIDE, read_luma};
+use super::vector::{Vector, row_difference};
 use super::{MOTION_BYTES, bit_cost};
 
 /// Samples that a block may lie outside the picture.
@@ -18,236 +19,77 @@ const DOWN_MAX: i32 = 240;
 const WALK_MAX: u32 = 16;
 /// Bits that an intra macroblock seems to cost more than another.
 const INTRA_BITS: u32 = 12;
-/// Bits that a macroblock with the motion that is expected saves.
-const SKIP_BITS: u32 = 2;
-/// Differences up to which nothing better is looked for.
+/// Differences up to which nothing better is looked for, and bits worth as much.
 const ENOUGH: u32 = 256;
-
-/// A motion, in quarter samples.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Motion {
-    pub x: i32,
-    pub y: i32,
-}
-
-impl Motion {
-    #[inline(always)]
-    fn plus(self, x: i32, y: i32) -> Self {
-        Self { x: self.x + x, y: self.y + y }
-    }
-
-    /// By whole samples.
-    #[inline(always)]
-    fn rounded(self) -> Self {
-        Self { x: (self.x + 2) >> 2 << 2, y: (self.y + 2) >> 2 << 2 }
-    }
-}
+const ENOUGH_BITS: u32 = 64;
+/// Differences from which on prediction from neighbours is tried.
+const BAD: u32 = 1024;
 
 /// What a motion record holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found {
     pub motion: Motion,
-    pub cost: u32,
     pub intra: bool,
 }
 
 impl Found {
     #[inline(always)]
     pub fn of(field: &[u8], at: usize) -> Self {
-        let word = |i: usize| {
-            let at = MOTION_BYTES * at + 2 * i;
-            u16::from_le_bytes([field[at], field[at + 1]])
-        };
-        let motion = Motion { x: i32::from(word(0) as i16), y: i32::from(word(1) as i16) };
-        Self { motion, cost: u32::from(word(2)), intra: word(3) != 0 }
+        let record: &[u8; MOTION_BYTES] =
+            field[MOTION_BYTES * at..].first_chunk().expect("a field has all macroblocks");
+        let word = |low: usize| i32::from(i16::from_le_bytes([record[low], record[low + 1]]));
+        Self { motion: Motion { x: word(0), y: word(2) }, intra: record[6] != 0 }
     }
 
     #[inline(always)]
-    pub fn encode(&self) -> [u8; MOTION_BYTES] {
+    pub fn store(&self, field: &mut [u8], at: usize) {
         let [x0, x1] = (self.motion.x as i16).to_le_bytes();
         let [y0, y1] = (self.motion.y as i16).to_le_bytes();
-        let [c0, c1] = (self.cost.min(0xFFFF) as u16).to_le_bytes();
-        [x0, x1, y0, y1, c0, c1, u8::from(self.intra), 0]
+        let record = [x0, x1, y0, y1, 0, 0, u8::from(self.intra), 0];
+        field[MOTION_BYTES * at..][..MOTION_BYTES].copy_from_slice(&record);
     }
 }
 
-/// What a round sees.
-#[derive(Clone, Copy)]
-pub struct Round<'a> {
-    pub frame: &'a [u8],
-    pub reference: &'a [u8],
-    /// What the round before found; for the first, what the picture before had.
-    pub field: &'a [u8],
-    pub size: &'a Size,
-    pub qp: u32,
+/// The motion of the macroblocks to the left, above, and at the corner (clause 6.4.11.7); those
+/// that are there but look at their own picture have none.
+#[derive(Debug, Clone, Copy)]
+pub struct Around {
+    left: Option<Option<Motion>>,
+    above: Option<Option<Motion>>,
+    corner: Option<Option<Motion>>,
 }
 
-/// Which planes a prediction is the mean of, by quarters down and across: plane, one to the right,
-/// one down, of each. Planes are as in the reference: full, right, below, both.
-pub const MEANS: [[u8; 6]; 16] = [
-    [0, 0, 0, 0, 0, 0],
-    [0, 0, 0, 1, 0, 0],
-    [1, 0, 0, 1, 0, 0],
-    [1, 0, 0, 0, 1, 0],
-    [0, 0, 0, 2, 0, 0],
-    [1, 0, 0, 2, 0, 0],
-    [1, 0, 0, 3, 0, 0],
-    [1, 0, 0, 2, 1, 0],
-    [2, 0, 0, 2, 0, 0],
-    [2, 0, 0, 3, 0, 0],
-    [3, 0, 0, 3, 0, 0],
-    [3, 0, 0, 2, 1, 0],
-    [2, 0, 0, 0, 0, 1],
-    [2, 0, 0, 1, 0, 1],
-    [3, 0, 0, 1, 0, 1],
-    [2, 1, 0, 1, 0, 1],
-];
-
-/// Where in the reference the two halves of a prediction begin.
-#[inline(always)]
-pub fn places(size: &Size, column: usize, row: usize, motion: Motion) -> [usize; 2] {
-    let x = (SIDE * column + PAD) as i32 + (motion.x >> 2);
-    let y = (SIDE * row + PAD) as i32 + (motion.y >> 2);
-    let means = &MEANS[(4 * (motion.y & 3) + (motion.x & 3)) as usize];
-    let (stride, wide) = (size.reference_stride(), size.plane_stride());
-    let at = y as usize * stride + x as usize;
-    let [a, right_a, down_a, b, right_b, down_b] = *means;
-    let place = |plane: u8, right: u8, down: u8| {
-        at + usize::from(plane) * wide + usize::from(right) + usize::from(down) * stride
-    };
-    [place(a, right_a, down_a), place(b, right_b, down_b)]
-}
-
-#[inline(always)]
-fn sixteen(from: &[u8], at: usize) -> &[u8; 16] {
-    from[at..].first_chunk().expect("a reference is padded")
-}
-
-/// One macroblock of a round.
-struct Search<'a> {
-    round: Round<'a>,
-    column: usize,
-    row: usize,
-    luma: [[u8; 16]; 16],
-    least: Motion,
-    most: Motion,
-    expected: Motion,
-    bit: u32,
-}
-
-impl<'a> Search<'a> {
+impl Around {
     #[inline(always)]
-    fn new(round: Round<'a>, column: usize, row: usize, expected: Motion) -> Self {
-        let size = round.size;
-        let outside = |at: usize, side: usize, most: i32| {
-            let (at, side) = ((SIDE * at) as i32, (SIDE * side) as i32);
-            let least = (-4 * (at + OUTSIDE)).max(-most);
-            (least, (4 * (side - at - SIDE as i32 + OUTSIDE)).min(most))
+    pub fn of(field: &[u8], columns: usize, column: usize, row: usize) -> Self {
+        let at = row * columns + column;
+        let there = |is_there: bool, back: usize| {
+            if !is_there {
+                return None;
+            }
+            let found = Found::of(field, at - back);
+            Some(if found.intra { None } else { Some(found.motion) })
         };
-        let across = outside(column, size.columns, ACROSS_MAX);
-        let down = outside(row, size.rows, DOWN_MAX);
-        Self {
-            luma: luma_of_frame(round.frame, size, column, row),
-            least: Motion { x: across.0, y: down.0 },
-            most: Motion { x: across.1, y: down.1 },
-            bit: bit_cost(round.qp),
-            round,
-            column,
-            row,
-            expected,
+        let (is_left, is_above) = (column > 0, row > 0);
+        let corner = match is_above && column + 1 < columns {
+            true => there(true, columns - 1),
+            false => there(is_above && is_left, columns + 1),
+        };
+        Self { left: there(is_left, 1), above: there(is_above, columns), corner }
+    }
+
+    /// The motion that a decoder expects (clause 8.4.1.3).
+    #[inline(always)]
+    pub fn expected(&self) -> Motion {
+        let Self { left, above, corner } = *self;
+        if let (Some(left), None, None) = (left, above, corner) {
+            return left.unwrap_or_default();
         }
-    }
-
-    /// Begins at what the round before found here; expects what the decoder will.
-    #[inline(always)]
-    fn from_own(round: Round<'a>, column: usize, row: usize) -> (Self, (u32, Motion)) {
-        let mut search = Self::new(round, column, row, Motion::default());
-        search.expected = search.median();
-        let own = search.own();
-        let mut best = (u32::MAX, own);
-        search.weigh(own, 0, &mut best);
-        (search, best)
-    }
-
-    #[inline(always)]
-    fn is_inside(&self, m: Motion) -> bool {
-        let (least, most) = (self.least, self.most);
-        m.x >= least.x && m.x <= most.x && m.y >= least.y && m.y <= most.y
-    }
-
-    #[inline(always)]
-    fn difference(&self, motion: Motion) -> u32 {
-        let size = self.round.size;
-        let [a, b] = places(size, self.column, self.row, motion);
-        let stride = size.reference_stride();
-        let reference = self.round.reference;
-        let mut sum = 0;
-        if a == b {
-            for (y, line) in self.luma.iter().enumerate() {
-                sum += row_difference(line, sixteen(reference, a + y * stride));
-            }
-            return sum;
-        }
-        for (y, line) in self.luma.iter().enumerate() {
-            let (a, b) = (sixteen(reference, a + y * stride), sixteen(reference, b + y * stride));
-            sum += row_difference(line, &mean(a, b));
-        }
-        sum
-    }
-
-    /// Replaces `best` by `motion` where that is possible and cheaper.
-    #[inline(always)]
-    fn consider(&self, motion: Motion, best: &mut (u32, Motion)) {
-        if motion != best.1 && self.is_inside(motion) {
-            self.weigh(motion, 0, best);
-        }
-    }
-
-    #[inline(always)]
-    fn weigh(&self, motion: Motion, saved_bits: u32, best: &mut (u32, Motion)) {
-        let bits = bits(motion.x - self.expected.x) + bits(motion.y - self.expected.y);
-        let cost = self.difference(motion) + self.bit * (bits - saved_bits);
-        if cost < best.0 {
-            *best = (cost, motion);
-        }
-    }
-
-    #[inline(always)]
-    fn walk(&self, step: i32, steps_max: u32, best: &mut (u32, Motion)) {
-        for _ in 0..steps_max {
-            let from = best.1;
-            for (x, y) in [(0, -step), (-step, 0), (step, 0), (0, step)] {
-                self.consider(from.plus(x, y), best);
-            }
-            if best.1 == from {
-                return;
-            }
-        }
-    }
-
-    /// A neighbour's motion, as far as there is one.
-    #[inline(always)]
-    fn near(&self, x: isize, y: isize) -> Option<Motion> {
-        let size = self.round.size;
-        let column = self.column.checked_add_signed(x).filter(|x| *x < size.columns)?;
-        let row = self.row.checked_add_signed(y).filter(|y| *y < size.rows)?;
-        Some(Found::of(self.round.field, row * size.columns + column).motion)
-    }
-
-    #[inline(always)]
-    fn own(&self) -> Motion {
-        Found::of(self.round.field, self.row * self.round.size.columns + self.column).motion
-    }
-
-    /// What a decoder expects (clause 8.4.1.3), if all neighbours look at the picture before.
-    #[inline(always)]
-    fn median(&self) -> Motion {
-        let (left, above) = (self.near(-1, 0), self.near(0, -1));
-        let corner = self.near(1, -1).or(self.near(-1, -1));
-        match (left, above, corner) {
-            (Some(left), None, None) => left,
-            _ => {
-                let [a, b, c] = [left, above, corner].map(Option::unwrap_or_default);
+        match (left.flatten(), above.flatten(), corner.flatten()) {
+            (Some(only), None, None) | (None, Some(only), None) | (None, None, Some(only)) => only,
+            (left, above, corner) => {
+                let (a, b) = (left.unwrap_or_default(), above.unwrap_or_default());
+                let c = corner.unwrap_or_default();
                 Motion { x: middle(a.x, b.x, c.x), y: middle(a.y, b.y, c.y) }
             }
         }
@@ -255,40 +97,17 @@ impl<'a> Search<'a> {
 
     /// The motion of a macroblock that is skipped (clause 8.4.1.1).
     #[inline(always)]
-    fn skipped(&self) -> Motion {
-        match (self.near(-1, 0), self.near(0, -1)) {
-            (Some(left), Some(above))
-                if left != Motion::default() && above != Motion::default() =>
-            {
-                self.expected
-            }
+    pub fn skipped(&self, expected: Motion) -> Motion {
+        let stands = Some(Motion::default());
+        match (self.left, self.above) {
+            (Some(left), Some(above)) if left != stands && above != stands => expected,
             _ => Motion::default(),
         }
-    }
-
-    /// The least sum of differences to a prediction from the frame's own neighbours.
-    #[inline(always)]
-    fn intra_difference(&self) -> u32 {
-        let size = self.round.size;
-        let flat = |value: u8| -> u32 {
-            self.luma.iter().map(|line| row_difference(line, &[value; 16])).sum()
-        };
-        if self.column == 0 || self.row == 0 {
-            return flat(128);
-        }
-        let above = luma_of_frame(self.round.frame, size, self.column, self.row - 1)[15];
-        let left = luma_of_frame(self.round.frame, size, self.column - 1, self.row);
-        let left: [u8; 16] = left.map(|line| line[15]);
-        let sum: u32 = above.iter().chain(&left).map(|v| u32::from(*v)).sum();
-        let down: u32 = self.luma.iter().map(|line| row_difference(line, &above)).sum();
-        let lines = self.luma.iter().zip(left);
-        let across: u32 = lines.map(|(line, v)| row_difference(line, &[v; 16])).sum();
-        flat(((sum + 16) >> 5) as u8).min(down).min(across)
     }
 }
 
 #[inline(always)]
-pub fn middle(a: i32, b: i32, c: i32) -> i32 {
+fn middle(a: i32, b: i32, c: i32) -> i32 {
     a.max(b).min(a.min(b).max(c))
 }
 
@@ -299,78 +118,218 @@ fn bits(v: i32) -> u32 {
     2 * (code + 1).ilog2() + 1
 }
 
-#[inline(always)]
-pub fn mean(a: &[u8; 16], b: &[u8; 16]) -> [u8; 16] {
-    let mut mean = [0; 16];
-    for x in 0..16 {
-        mean[x] = ((u16::from(a[x]) + u16::from(b[x]) + 1) >> 1) as u8;
-    }
-    mean
+/// A motion, its cost, and how much of that are differences.
+#[derive(Debug, Clone, Copy)]
+pub struct Best {
+    pub motion: Motion,
+    pub cost: u32,
+    pub difference: u32,
 }
 
-#[inline(always)]
-pub fn row_difference(a: &[u8; 16], b: &[u8; 16]) -> u32 {
-    let mut sum = 0;
-    for x in 0..16 {
-        sum += u32::from(a[x].abs_diff(b[x]));
-    }
-    sum
+/// One macroblock.
+pub struct Search<'a, V> {
+    pub v: V,
+    pub luma: &'a Luma,
+    pub place: Place<'a>,
+    pub around: Around,
+    pub expected: Motion,
+    /// What the picture before found here.
+    pub before: Motion,
+    least: Motion,
+    most: Motion,
+    bit: u32,
 }
 
-const AROUND: [(isize, isize); 6] = [(-1, 0), (0, -1), (1, 0), (0, 1), (1, -1), (-1, -1)];
+impl<'a, V: Vector> Search<'a, V> {
+    #[inline(always)]
+    pub fn new(
+        v: V,
+        luma: &'a Luma,
+        place: Place<'a>,
+        around: Around,
+        before: Motion,
+        qp: u32,
+    ) -> Self {
+        let (across, down) = (
+            reach(place.column, place.size.columns, ACROSS_MAX),
+            reach(place.row, place.size.rows, DOWN_MAX),
+        );
+        Self {
+            v,
+            luma,
+            place,
+            around,
+            expected: around.expected(),
+            before,
+            least: Motion { x: across.0, y: down.0 },
+            most: Motion { x: across.1, y: down.1 },
+            bit: bit_cost(qp),
+        }
+    }
 
-/// The first round.
-#[inline(always)]
-pub fn first(round: Round<'_>, column: usize, row: usize) -> Found {
-    let mut search = Search::new(round, column, row, Motion::default());
-    search.expected = search.own();
-    let mut best = (u32::MAX, Motion::default());
-    search.weigh(Motion::default(), 0, &mut best);
-    if best.0 > ENOUGH {
-        search.consider(search.expected.rounded(), &mut best);
-        for (x, y) in &AROUND[..4] {
-            if let Some(near) = search.near(*x, *y) {
-                search.consider(near.rounded(), &mut best);
+    #[inline(always)]
+    pub fn is_inside(&self, m: Motion) -> bool {
+        let (least, most) = (self.least, self.most);
+        m.x >= least.x && m.x <= most.x && m.y >= least.y && m.y <= most.y
+    }
+
+    /// Whether so little is left that nothing better is looked for.
+    #[inline(always)]
+    pub fn is_enough(&self, difference: u32) -> bool {
+        difference <= ENOUGH + ENOUGH_BITS * self.bit
+    }
+
+    #[inline(always)]
+    fn best(&self, motion: Motion, difference: u32) -> Best {
+        let bits = bits(motion.x - self.expected.x) + bits(motion.y - self.expected.y);
+        Best { motion, cost: difference + self.bit * bits, difference }
+    }
+
+    /// What the prediction at any motion differs; `halves` are then those around it.
+    #[inline(always)]
+    pub fn weigh(&self, halves: &mut Halves, motion: Motion) -> Best {
+        halves.begin(motion.floor());
+        self.best(motion, halves.difference(self.v, &self.place, self.luma, motion))
+    }
+
+    /// Looks for something better than `best`; `halves` are then those around what is found.
+    #[inline(always)]
+    pub fn improve(&self, halves: &mut Halves, best: Best) -> Best {
+        let (mut near, ways) = self.walk_whole();
+        halves.begin(near.motion);
+        if !self.is_enough(near.difference) {
+            self.step_half(halves, ways, &mut near);
+            if !self.is_enough(near.difference) {
+                self.walk_quarters(halves, &mut near);
             }
         }
-        search.walk(4, WALK_MAX, &mut best);
+        if near.cost < best.cost { near } else { best }
     }
-    Found { motion: best.1, cost: best.0, intra: false }
-}
 
-/// The second round.
-#[inline(always)]
-pub fn second(round: Round<'_>, column: usize, row: usize) -> Found {
-    let (search, mut best) = Search::from_own(round, column, row);
-    if best.0 > ENOUGH {
-        search.consider(search.expected, &mut best);
-        for (x, y) in AROUND {
-            if let Some(near) = search.near(x, y) {
-                search.consider(near, &mut best);
+    /// What a motion differs, where it is possible.
+    #[inline(always)]
+    fn whole(&self, motion: Motion) -> Option<Best> {
+        if !self.is_inside(motion) {
+            return None;
+        }
+        Some(self.best(motion, self.v.difference(self.luma, self.place.at(motion))))
+    }
+
+    /// By whole samples, from the best of what is known around. Gives the way to the better of the
+    /// neighbours across, and of those up and down, too.
+    #[inline(always)]
+    fn walk_whole(&self) -> (Best, [i32; 2]) {
+        let stands = Motion::default();
+        let mut best = self.best(stands, self.v.difference(self.luma, self.place.at(stands)));
+        let Around { left, above, corner } = self.around;
+        for near in [Some(Some(self.expected)), left, above, corner, Some(Some(self.before))] {
+            let Some(Some(motion)) = near else { continue };
+            let motion = motion.rounded();
+            if motion != best.motion {
+                best = match self.whole(motion) {
+                    Some(found) if found.cost < best.cost => found,
+                    _ => best,
+                };
             }
         }
-        search.walk(4, WALK_MAX, &mut best);
-        search.walk(2, 2, &mut best);
-        search.walk(1, 2, &mut best);
+        // The place that the last step came from, and what it cost.
+        let mut came = best;
+        for _ in 0..WALK_MAX {
+            let from = best;
+            let mut costs = [u32::MAX; 4];
+            for (cost, (x, y)) in costs.iter_mut().zip([(-4, 0), (4, 0), (0, -4), (0, 4)]) {
+                let motion = from.motion.plus(x, y);
+                let is_new = motion != came.motion;
+                let Some(found) = (if is_new { self.whole(motion) } else { Some(came) }) else {
+                    continue;
+                };
+                *cost = found.cost;
+                if found.cost < best.cost {
+                    best = found;
+                }
+            }
+            if best.motion == from.motion {
+                let way = |less: u32, more: u32| if less < more { -1 } else { 1 };
+                return (best, [way(costs[0], costs[1]), way(costs[2], costs[3])]);
+            }
+            came = from;
+        }
+        (best, [1, 1])
     }
-    Found { motion: best.1, cost: best.0, intra: false }
-}
 
-/// The third round.
-#[inline(always)]
-pub fn third(round: Round<'_>, column: usize, row: usize) -> Found {
-    let (search, mut best) = Search::from_own(round, column, row);
-    search.consider(search.expected, &mut best);
-    for (x, y) in &AROUND[..2] {
-        if let Some(near) = search.near(*x, *y) {
-            search.consider(near, &mut best);
+    #[inline(always)]
+    fn consider(&self, halves: &mut Halves, motion: Motion, best: &mut Best) {
+        if halves.is_near(motion) && self.is_inside(motion) {
+            let difference = halves.difference(self.v, &self.place, self.luma, motion);
+            let found = self.best(motion, difference);
+            if found.cost < best.cost {
+                *best = found;
+            }
         }
     }
-    let skipped = search.skipped();
-    if search.is_inside(skipped) {
-        search.weigh(skipped, SKIP_BITS, &mut best);
+
+    /// Half a sample towards the better neighbours.
+    #[inline(always)]
+    fn step_half(&self, halves: &mut Halves, [x, y]: [i32; 2], best: &mut Best) {
+        let from = best.motion;
+        self.consider(halves, from.plus(2 * x, 0), best);
+        self.consider(halves, from.plus(0, 2 * y), best);
+        if best.motion != from {
+            self.consider(halves, from.plus(2 * x, 2 * y), best);
+        }
     }
-    let intra_cost = search.bit * INTRA_BITS;
-    let intra = best.0 > 4 * ENOUGH && search.intra_difference() + intra_cost < best.0;
-    Found { motion: best.1, cost: best.0, intra }
+
+    /// By quarters of a sample, two steps at most.
+    #[inline(always)]
+    fn walk_quarters(&self, halves: &mut Halves, best: &mut Best) {
+        let mut came = (0, 0);
+        for _ in 0..2 {
+            let from = best.motion;
+            for (x, y) in [(0, -1), (-1, 0), (1, 0), (0, 1)] {
+                if (-x, -y) != came {
+                    self.consider(halves, from.plus(x, y), best);
+                }
+            }
+            came = (best.motion.x - from.x, best.motion.y - from.y);
+            if came == (0, 0) {
+                return;
+            }
+        }
+    }
+
+    /// Whether a prediction from the frame's own neighbours looks better.
+    #[inline(always)]
+    pub fn is_intra_better(&self, frame: &[u8], best: &Best) -> bool {
+        best.cost > BAD && self.intra_difference(frame) + self.bit * INTRA_BITS < best.cost
+    }
+
+    /// The least sum of differences to a prediction from the frame's own neighbours.
+    #[inline(always)]
+    fn intra_difference(&self, frame: &[u8]) -> u32 {
+        let Place { size, column, row, .. } = self.place;
+        let flat = |value: u8| -> u32 {
+            self.luma.iter().map(|line| row_difference(line, &[value; 16])).sum()
+        };
+        if column == 0 || row == 0 {
+            return flat(128);
+        }
+        let mut near = [[0; 16]; 16];
+        read_luma(frame, size, column, row - 1, &mut near);
+        let above = near[15];
+        read_luma(frame, size, column - 1, row, &mut near);
+        let left: [u8; 16] = near.map(|line| line[15]);
+        let sum: u32 = above.iter().chain(&left).map(|v| u32::from(*v)).sum();
+        let down: u32 = self.luma.iter().map(|line| row_difference(line, &above)).sum();
+        let lines = self.luma.iter().zip(left);
+        let across: u32 = lines.map(|(line, v)| row_difference(line, &[v; 16])).sum();
+        flat(((sum + 16) >> 5) as u8).min(down).min(across)
+    }
+}
+
+/// The least and the greatest motion that stays near the picture.
+#[inline(always)]
+fn reach(at: usize, side: usize, most: i32) -> (i32, i32) {
+    let (at, side) = ((SIDE * at) as i32, (SIDE * side) as i32);
+    let least = (-4 * (at + OUTSIDE)).max(-most);
+    (least, (4 * (side - at - SIDE as i32 + OUTSIDE)).min(most))
 }

@@ -1,7 +1,8 @@
 //! The native form: one MCU row at a time through a padded copy of full range.
 //!
 //! With AVX2 the sums are made two products at a time (`vpmaddwd`) straight from the definition:
-//! the matrices are small enough that no factorisation of the DCT is faster. All sums are exact,
+//! the matrices are small enough that no factorisation of the DCT is faster. AVX-512 makes two rows
+//! of frequencies at a time, of sums and differences of rows that lie opposite. All sums are exact,
 //! so their order does not show.
 
 use hw::CpuArgs;
@@ -49,6 +50,12 @@ impl Band for Source<'_> {
         let mut samples = McuRow::new(self.columns);
         for (i, to) in band.chunks_exact_mut(self.columns * MCU_BYTES).enumerate() {
             samples.fill(self, first + i);
+            #[cfg(target_arch = "x86_64")]
+            if unit() >= Unit::Vbmi {
+                // SAFETY: the features were just found on this machine.
+                unsafe { avx512::transform_row(&samples, &self.quantiser, to) };
+                continue;
+            }
             #[cfg(target_arch = "x86_64")]
             if unit() >= Unit::Avx2 {
                 // SAFETY: the feature was just found on this machine.
@@ -179,6 +186,9 @@ fn quantise(c: i32, factor: i32) -> i16 {
     let level = ((c.abs() * factor + (1 << 19)) >> 20).min(1023);
     (if c < 0 { -level } else { level }) as i16
 }
+
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
