@@ -62,6 +62,7 @@ pub struct Run {
     states: OnceLock<BinaryArray>,
     /// No stamp in the run is newer than this clock reading.
     pub newest_hlc: u64,
+    last_seq: OnceLock<u64>,
     index: OnceLock<Index>,
     /// Where columns come from that are not there yet.
     source: Option<Picked>,
@@ -122,6 +123,7 @@ impl Run {
             dead: hidden.dead.into(),
             states: hidden.states.into(),
             newest_hlc,
+            last_seq: OnceLock::new(),
             index: OnceLock::new(),
             source: None,
         }
@@ -140,6 +142,7 @@ impl Run {
             dead: OnceLock::new(),
             states: OnceLock::new(),
             newest_hlc: picked.newest_hlc(),
+            last_seq: OnceLock::new(),
             index: OnceLock::new(),
             source: Some(picked),
             schema,
@@ -225,6 +228,12 @@ impl Run {
         }
     }
 
+    /// The last entry that changed any of the rows.
+    pub fn last_seq(&self) -> u64 {
+        let seqs = || self.seqs().values().iter().copied().max().unwrap_or(0);
+        *self.last_seq.get_or_init(seqs)
+    }
+
     fn source(&self) -> &Picked {
         self.source.as_ref().expect("a run that was not picked has all of its columns")
     }
@@ -241,15 +250,26 @@ impl Run {
             Some(len) if len == wanted.key.len() => {
                 let keys = self.keys().value_data();
                 let is_key = |i: &u32| {
+                    self.touch(*i as usize);
                     let from = self.first_key_at() + *i as usize * len;
                     keys.get(from..from + len) == Some(wanted.key)
                 };
                 index.rows.find(wanted.hash, is_key)
             }
             Some(_) => None,
-            None => index.rows.find(wanted.hash, |i| self.key(*i as usize) == wanted.key),
+            None => index.rows.find(wanted.hash, |i| {
+                self.touch(*i as usize);
+                self.key(*i as usize) == wanted.key
+            }),
         };
         found.map(|i| *i as usize)
+    }
+
+    /// Asks for the values of a row that is likely to be the one. They lie far apart, and far from
+    /// the keys; asked for first, all of them come at the same time.
+    fn touch(&self, i: usize) {
+        let there = self.columns.iter().filter_map(OnceLock::get);
+        std::hint::black_box(there.fold(0, |sum, c| sum ^ column::touched(c, i)));
     }
 
     fn indexed(&self) -> Index {
@@ -308,9 +328,6 @@ impl Run {
 
     /// What a reader sees of a row.
     pub fn row(&self, i: usize) -> Row {
-        // Columns lie far apart; asked for first, they come at the same time.
-        let there = self.columns.iter().filter_map(OnceLock::get);
-        std::hint::black_box(there.fold(0, |sum, c| sum ^ column::touched(c, i)));
         let values = self.schema.shown.iter().map(|n| self.value(*n, i)).collect();
         Row::of(self.schema.shown_names.clone(), values)
     }

@@ -195,7 +195,7 @@ pub fn encode(name: String, run: &Run) -> Result<(SegmentMeta, Bytes)> {
         crc32c: crc32c::crc32c(&bytes),
         min_key: hex(run.key(0)),
         max_key: hex(run.key(last)),
-        max_seq: run.hidden().seq.values().iter().copied().max().unwrap_or(0),
+        max_seq: run.last_seq(),
         newest_hlc: Some(run.newest_hlc),
         name,
     };

@@ -90,24 +90,50 @@ struct Rows<'a> {
     keys: &'a [u8],
     /// Where the keys begin and end.
     ends: &'a [i32],
+    /// Bytes of each key, where all have as many: then nobody needs to look where they begin.
+    key_bytes: Option<usize>,
     to: usize,
     hlc: &'a [u64],
     origin: &'a [u64],
     seq: &'a [u64],
-    /// Where it is null, columns and stamp say everything about a row.
+    /// True if columns and stamp say everything about every row.
+    all_plain: bool,
+    /// Where it is null, they do about that one.
     states: Option<&'a NullBuffer>,
+    /// No stamp is newer than this clock reading, and no entry than that.
+    newest_hlc: u64,
+    last_seq: u64,
 }
 
 impl<'a> Rows<'a> {
     fn of(slice: &'a Slice) -> Self {
         let run = &slice.run;
         let (keys, ends) = (run.keys().value_data(), run.keys().value_offsets());
-        let (hlc, origin, seq) = (run.hlc().values(), run.origin().values(), run.seqs().values());
-        Rows { keys, ends, to: slice.to, hlc, origin, seq, states: run.states().nulls() }
+        let states = run.states();
+        Rows {
+            keys: keys.get(run.first_key_at()..).unwrap_or_default(),
+            ends,
+            key_bytes: run.schema.key_bytes(),
+            to: slice.to,
+            hlc: run.hlc().values(),
+            origin: run.origin().values(),
+            seq: run.seqs().values(),
+            all_plain: states.null_count() == states.len(),
+            states: states.nulls(),
+            newest_hlc: run.newest_hlc,
+            last_seq: run.last_seq(),
+        }
     }
 
     fn key(&self, at: usize) -> &'a [u8] {
-        &self.keys[self.ends[at] as usize..self.ends[at + 1] as usize]
+        let (from, to) = match self.key_bytes {
+            Some(bytes) => (at * bytes, (at + 1) * bytes),
+            None => {
+                let first = self.ends[0];
+                ((self.ends[at] - first) as usize, (self.ends[at + 1] - first) as usize)
+            }
+        };
+        &self.keys[from..to]
     }
 
     fn written(&self, at: usize) -> Stamp {
@@ -115,7 +141,7 @@ impl<'a> Rows<'a> {
     }
 
     fn is_plain(&self, at: usize) -> bool {
-        self.states.is_some_and(|states| states.is_null(at))
+        self.all_plain || self.states.is_some_and(|states| states.is_null(at))
     }
 
     /// The first place behind `from` whose key is not less than `key`, likely to be near.
@@ -299,6 +325,19 @@ pub fn kept(
 fn newest(rows: &[Rows<'_>], same: &[(usize, usize)]) -> Option<(usize, usize)> {
     if !same.iter().all(|(slice, at)| rows[*slice].is_plain(*at)) {
         return None;
+    }
+    if let [a, b] = same {
+        // Two layers of which one is newer as a whole: the older one's stamps are not looked at.
+        let is_newer = |(slice, at): (usize, usize), other: usize| {
+            let (rows, other) = (&rows[slice], &rows[other]);
+            rows.hlc[at] > other.newest_hlc && rows.seq[at] >= other.last_seq
+        };
+        if is_newer(*a, b.0) {
+            return Some(*a);
+        }
+        if is_newer(*b, a.0) {
+            return Some(*b);
+        }
     }
     let written = |(slice, at): (usize, usize)| rows[slice].written(at);
     let seq = |(slice, at): (usize, usize)| rows[slice].seq[at];
