@@ -23,6 +23,9 @@ use serde::{Deserialize, Serialize};
 const FILL_ROWS: u64 = 1_000;
 /// A condition on one column, groups by it.
 const QUESTION: &str = "SELECT v, count(*), sum(n) FROM t WHERE v > 0.5 GROUP BY v";
+/// Lines that are set beside those of a table with scattered changes.
+const COLUMNS: &str = "scan of two columns with a condition, as Arrow, rows";
+const GROUPS: &str = "filter and group, rows";
 /// Where a table's key ends up when keys are walked in no order (an odd multiplier).
 const SCATTER: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -113,7 +116,6 @@ async fn measure(options: &Options, folder: &Path) -> Result<Report, Error> {
         lines.push(line.beside(Some(("write + fdatasync".to_owned(), disk_per_s))));
     }
     lines.push(fill(&store, "t", options.rows).await?);
-    lines.push(gets("get, from memory", &store, options.rows, budget).await?);
     store.flush().await?;
     let line = gets("get, from a segment", &store, options.rows, budget).await?;
     lines.push(line.beside(found(&others, &["RocksDB get", "SQLite get"])));
@@ -123,11 +125,12 @@ async fn measure(options: &Options, folder: &Path) -> Result<Report, Error> {
     let filtered = Scan { filter, ..Scan::default() };
     let line = scan(&store, options.rows, filtered, "scan with a condition, rows").await?;
     lines.push(line.beside(found(&others, &["SQLite scan with a condition, rows"])));
-    lines.push(scan_columns(&store, "t", options.rows, budget).await?);
+    lines.push(scan_columns(&store, "t", COLUMNS, options.rows, budget).await?);
     let status = store.tables().into_iter().find(|table| table.spec.name == "t");
     let cached_bytes = status.map_or(0, |table| table.cached_bytes);
     lines.extend(asked(&store, options, folder, &mut others, &home).await?);
-    lines.extend(flushes(&folder.join("flushes"), options.rows).await?);
+    lines.extend(flushes(&folder.join("flushes"), options.rows, budget).await?);
+    lines.extend(rewritten(&folder.join("rewritten"), options.rows, budget, &lines).await?);
     // The workloads write, so they come last.
     let start = Instant::now();
     let store = EdgeStore::open(config(&home)).await?;
@@ -136,7 +139,6 @@ async fn measure(options: &Options, folder: &Path) -> Result<Report, Error> {
         let peer = found(&others, &[&format!("RocksDB {}", line.what)]);
         lines.push(line.beside(peer));
     }
-    lines.extend(rewritten(&store, options.rows, budget).await?);
     store.close().await;
     let partitions = (options.rows / 400).clamp(16, 500);
     let idle_partition_bytes = loads::idle_partition(&folder.join("parts"), partitions).await?;
@@ -169,24 +171,40 @@ async fn asked(
     let file = folder.join("t.parquet");
     store.export("t", &file, ::store::FileFormat::Parquet).await?;
     others.extend(peers::duckdb(&file, QUESTION, options));
-    let question = serde_json::json!({"sql": QUESTION});
-    let question: Sql = serde_json::from_value(question).expect("the question is a constant");
     let budget = Duration::from_millis(options.budget_ms);
-    let (start, mut rows) = (Instant::now(), 0);
-    while start.elapsed() < budget {
-        std::hint::black_box(store.sql(question.clone()).await?);
-        rows += options.rows;
-    }
-    let hot = Line::bulk("filter and group, rows", rows, start.elapsed());
+    let hot = group(store, "t", GROUPS, options.rows, budget).await?;
     let hot = hot.beside(found(others, &["DuckDB filter and group, Arrow, rows"]));
     store.close().await;
     let cold = EdgeStore::open(config(home)).await?;
     let start = Instant::now();
-    std::hint::black_box(cold.sql(question).await?);
+    std::hint::black_box(cold.sql(question("t")).await?);
     let line = Line::bulk("filter and group from the disk, rows", options.rows, start.elapsed());
     let line = line.beside(found(others, &["DuckDB filter and group, zstd Parquet, rows"]));
     cold.close().await;
     Ok(vec![hot, line])
+}
+
+/// The question in SQL of a table, again and again.
+async fn group(
+    store: &EdgeStore,
+    table: &str,
+    what: &str,
+    rows: u64,
+    budget: Duration,
+) -> Result<Line, Error> {
+    let question = question(table);
+    let (start, mut asked) = (Instant::now(), 0);
+    while start.elapsed() < budget {
+        std::hint::black_box(store.sql(question.clone()).await?);
+        asked += rows;
+    }
+    Ok(Line::bulk(what, asked, start.elapsed()))
+}
+
+fn question(table: &str) -> Sql {
+    let text = QUESTION.replace("FROM t ", &format!("FROM {table} "));
+    let question = serde_json::json!({"sql": text});
+    serde_json::from_value(question).expect("the question is a constant")
 }
 
 fn spec(name: &str) -> TableSpec {
@@ -289,6 +307,7 @@ async fn scan(store: &EdgeStore, rows: u64, scan: Scan, what: &str) -> Result<Li
 async fn scan_columns(
     store: &EdgeStore,
     table: &str,
+    what: &str,
     rows: u64,
     budget: Duration,
 ) -> Result<Line, Error> {
@@ -300,39 +319,57 @@ async fn scan_columns(
         std::hint::black_box(store.scan_arrow(table, scan.clone()).await?);
         scanned += rows;
     }
-    Ok(Line::bulk("scan of two columns with a condition, as Arrow, rows", scanned, start.elapsed()))
+    Ok(Line::bulk(what, scanned, start.elapsed()))
 }
 
-/// The scan as Arrow of a table of which a twentieth was written again, one row here and one there:
-/// the changes lie in memory, and then in a segment of their own.
-async fn rewritten(store: &EdgeStore, rows: u64, budget: Duration) -> Result<Vec<Line>, Error> {
+/// The scan as Arrow and the question in SQL of a table of which a twentieth was written again, one
+/// row here and one there: the changes lie in memory, and then in a segment of their own. Beside
+/// each what `lines` say of a table where nothing was.
+async fn rewritten(
+    home: &Path,
+    rows: u64,
+    budget: Duration,
+    lines: &[Line],
+) -> Result<Vec<Line>, Error> {
+    let store = EdgeStore::open(unflushed(home)).await?;
     store.create_table(&spec("changed")).await?;
-    fill(store, "changed", rows).await?;
+    fill(&store, "changed", rows).await?;
     store.flush().await?;
     let ids: Vec<u64> = (0..rows / 20).map(|i| i.wrapping_mul(SCATTER) % rows).collect();
     for ids in ids.chunks(FILL_ROWS as usize) {
         let changed: Vec<Row> = ids.iter().map(|id| row(*id)).collect();
         store.put("changed", &changed).await?;
     }
-    let mut lines = Vec::new();
-    for what in ["a twentieth changed in memory", "a twentieth changed in a segment"] {
-        let line = scan_columns(store, "changed", rows, budget).await?;
-        lines.push(Line { what: format!("scan as Arrow, {what}, rows"), ..line });
+    let mut measured = Vec::new();
+    for place in ["memory", "a segment"] {
+        let what = |of: &str| format!("{of}, a twentieth changed in {place}");
+        let scanned = scan_columns(&store, "changed", &what(COLUMNS), rows, budget).await?;
+        measured.push(scanned.beside(found(lines, &[COLUMNS])));
+        let grouped = group(&store, "changed", &what(GROUPS), rows, budget).await?;
+        measured.push(grouped.beside(found(lines, &[GROUPS])));
         store.flush().await?;
     }
-    Ok(lines)
+    store.close().await;
+    Ok(measured)
 }
 
-/// Rows from memory to a segment, and as many newer ones merged with them.
-async fn flushes(home: &Path, rows: u64) -> Result<Vec<Line>, Error> {
+/// A configuration that moves changes to segments when it is told to, and not before.
+fn unflushed(home: &Path) -> Config {
     let (flush_bytes, memory_bytes) = (usize::MAX, usize::MAX);
-    let config =
-        Config { flush_bytes, memory_bytes, segments_max: 1, ..Config::new(home, "cloud") };
-    let store = EdgeStore::open(config).await?;
+    Config { flush_bytes, memory_bytes, ..config(home) }
+}
+
+/// Gets of rows that lie in memory, then these rows from memory to a segment, and as many newer
+/// ones merged with them.
+async fn flushes(home: &Path, rows: u64, budget: Duration) -> Result<Vec<Line>, Error> {
+    let store = EdgeStore::open(Config { segments_max: 1, ..unflushed(home) }).await?;
     store.create_table(&spec("t")).await?;
     let mut lines = Vec::new();
     for (what, times) in [("flush, rows", 1), ("flush and merge, rows", 2)] {
         fill(&store, "t", rows).await?;
+        if lines.is_empty() {
+            lines.push(gets("get, from memory", &store, rows, budget).await?);
+        }
         let (start, cpu) = (Instant::now(), crate::machine::cpu(&[std::process::id()]));
         store.flush().await?;
         lines.push(Line::bulk(what, rows * times, start.elapsed()));

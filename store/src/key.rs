@@ -46,6 +46,19 @@ pub fn decode(kind: ColumnKind, bytes: &mut &[u8]) -> Result<Value> {
     })
 }
 
+/// Bytes of a value of `kind`, if every one has as many.
+pub fn bytes_of(kind: ColumnKind) -> Option<usize> {
+    match kind {
+        ColumnKind::Bool => Some(1),
+        ColumnKind::Int64
+        | ColumnKind::Int32
+        | ColumnKind::TimestampUs
+        | ColumnKind::Float64
+        | ColumnKind::Float32 => Some(8),
+        ColumnKind::Utf8 | ColumnKind::Binary | ColumnKind::Json => None,
+    }
+}
+
 /// Takes one value of `kind` off the front of `bytes` without building it; it is checked all the
 /// same.
 pub fn skip(kind: ColumnKind, bytes: &mut &[u8]) -> Result<()> {

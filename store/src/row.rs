@@ -93,14 +93,18 @@ impl RowState {
             return false;
         }
         let before = self.clone();
-        self.pin_stamps();
-        let mut theirs = other.clone();
-        theirs.pin_stamps();
-        self.written = self.written.max(theirs.written);
-        self.deleted = self.deleted.max(theirs.deleted);
-        self.cells = join_cells(std::mem::take(&mut self.cells), theirs.cells);
-        self.normalize();
+        self.absorb(other.clone());
         *self != before
+    }
+
+    /// Takes over everything `other` knows.
+    pub fn absorb(&mut self, mut other: RowState) {
+        self.pin_stamps();
+        other.pin_stamps();
+        self.written = self.written.max(other.written);
+        self.deleted = self.deleted.max(other.deleted);
+        self.cells = join_cells(std::mem::take(&mut self.cells), other.cells);
+        self.normalize();
     }
 
     /// Brings the state into the one form that equal knowledge has: covered cells dropped,

@@ -3,22 +3,24 @@
 //! A segment read into memory is a run, memory is turned into one where it is scanned or flushed,
 //! and a merge of runs is a run. Each row keeps what a merge needs: its stamp, the entry of this
 //! store's history that changed it last, and its whole state where columns and stamp do not say
-//! everything. A run has every column of its schema.
+//! everything. A run has every column of its schema; one that is picked from others makes each
+//! column when somebody asks for it.
 
 mod build;
 pub mod column;
 mod merge;
 pub mod pack;
+mod pick;
 
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BooleanArray, UInt64Array};
 use arrow::buffer::BooleanBuffer;
-use arrow::compute::interleave;
 use arrow::datatypes::TimestampMicrosecondType;
 use hashbrown::HashTable;
 
-use crate::error::{Error, Result};
+use crate::columns::Columns;
+use crate::error::Result;
 use crate::hash::{self, Hashed};
 use crate::record;
 use crate::row::{Cell, RowState, Stamp};
@@ -26,6 +28,7 @@ use crate::schema::Schema;
 use crate::value::{Row, Value};
 use column::value_at;
 use pack::Packed;
+use pick::Picked;
 
 pub use build::RunBuilder;
 pub use merge::{Slice, kept, merge};
@@ -47,15 +50,22 @@ pub type KeyedRow = (Arc<[u8]>, Arc<Versioned>);
 pub struct Run {
     /// The table as it was when the run was made.
     pub schema: Arc<Schema>,
+    rows: usize,
     /// Encoded keys, ascending, each once.
-    keys: BinaryArray,
+    keys: OnceLock<BinaryArray>,
     /// The table's columns as a reader sees them, by position.
-    pub columns: Vec<ArrayRef>,
-    /// What a reader does not see.
-    pub hidden: Hidden,
+    columns: Vec<OnceLock<ArrayRef>>,
+    hlc: OnceLock<UInt64Array>,
+    origin: OnceLock<UInt64Array>,
+    seq: OnceLock<UInt64Array>,
+    dead: OnceLock<BooleanArray>,
+    states: OnceLock<BinaryArray>,
     /// No stamp in the run is newer than this clock reading.
     pub newest_hlc: u64,
+    last_seq: OnceLock<u64>,
     index: OnceLock<Index>,
+    /// Where columns come from that are not there yet.
+    source: Option<Picked>,
 }
 
 /// Where the rows are, by the hash of their keys.
@@ -66,7 +76,7 @@ struct Index {
     key_bytes: Option<usize>,
 }
 
-/// The columns of a run beside the table's.
+/// The columns of a run beside the table's, which a reader does not see.
 #[derive(Clone, Debug)]
 pub struct Hidden {
     /// Clock readings of the newest writes.
@@ -87,7 +97,7 @@ impl Run {
         schema: &Arc<Schema>,
         rows: impl ExactSizeIterator<Item = (&'a [u8], &'a Versioned)>,
     ) -> Result<Run> {
-        let mut run = RunBuilder::new(schema, rows.len());
+        let mut run = RunBuilder::new(schema, &Columns::All, rows.len());
         for (key, row) in rows {
             run.push(key, row.seq, &row.state)?;
         }
@@ -102,18 +112,135 @@ impl Run {
         hidden: Hidden,
         newest_hlc: u64,
     ) -> Run {
-        let index = OnceLock::new();
-        Run { schema: schema.clone(), keys, columns, hidden, newest_hlc, index }
+        Run {
+            schema: schema.clone(),
+            rows: keys.len(),
+            keys: keys.into(),
+            columns: columns.into_iter().map(OnceLock::from).collect(),
+            hlc: hidden.hlc.into(),
+            origin: hidden.origin.into(),
+            seq: hidden.seq.into(),
+            dead: hidden.dead.into(),
+            states: hidden.states.into(),
+            newest_hlc,
+            last_seq: OnceLock::new(),
+            index: OnceLock::new(),
+            source: None,
+        }
+    }
+
+    /// The rows that were picked from other runs of the same schema.
+    fn of_picked(picked: Picked) -> Result<Run> {
+        let schema = picked.schema().clone();
+        let run = Run {
+            rows: picked.rows(),
+            keys: OnceLock::new(),
+            columns: schema.columns.iter().map(|_| OnceLock::new()).collect(),
+            hlc: OnceLock::new(),
+            origin: OnceLock::new(),
+            seq: OnceLock::new(),
+            dead: OnceLock::new(),
+            states: OnceLock::new(),
+            newest_hlc: picked.newest_hlc(),
+            last_seq: OnceLock::new(),
+            index: OnceLock::new(),
+            source: Some(picked),
+            schema,
+        };
+        run.check_reach()?;
+        Ok(run)
+    }
+
+    /// Makes those columns now whose offsets may not reach all of their values, which fails if they
+    /// do not. The others cannot fail later.
+    fn check_reach(&self) -> Result<()> {
+        let source = self.source();
+        for number in self.schema.shown.iter().copied() {
+            if !column::has_offsets(self.schema.column_at(number)) {
+                continue;
+            }
+            if let Some(array) = source.checked(self.column_bytes(number), |r| r.column(number))? {
+                drop(self.columns[number as usize].set(array));
+            }
+        }
+        if let Some(keys) = source.checked(self.keys_bytes(), Run::keys)? {
+            drop(self.keys.set(keys));
+        }
+        if let Some(states) = source.checked(self.states_bytes(), Run::states)? {
+            drop(self.states.set(states));
+        }
+        Ok(())
+    }
+
+    /// The same rows, with all columns made and on their own.
+    pub fn settled(self: Arc<Run>) -> Arc<Run> {
+        if self.source.is_none() {
+            return self;
+        }
+        let columns = (0..self.columns.len() as u16).map(|n| self.column(n).clone()).collect();
+        let (keys, hidden) = (self.keys().clone(), self.hidden());
+        Arc::new(Run::of_columns(&self.schema, keys, columns, hidden, self.newest_hlc))
     }
 
     /// Rows, deleted ones included.
     pub fn len(&self) -> usize {
-        self.keys.len()
+        self.rows
+    }
+
+    /// A column of the table as a reader sees it.
+    pub fn column(&self, number: u16) -> &ArrayRef {
+        self.columns[number as usize].get_or_init(|| self.source().array(|run| run.column(number)))
+    }
+
+    fn keys(&self) -> &BinaryArray {
+        self.keys.get_or_init(|| self.source().hidden(Run::keys))
+    }
+
+    fn hlc(&self) -> &UInt64Array {
+        self.hlc.get_or_init(|| self.source().hidden(Run::hlc))
+    }
+
+    fn origin(&self) -> &UInt64Array {
+        self.origin.get_or_init(|| self.source().hidden(Run::origin))
+    }
+
+    fn seqs(&self) -> &UInt64Array {
+        self.seq.get_or_init(|| self.source().hidden(Run::seqs))
+    }
+
+    fn states(&self) -> &BinaryArray {
+        self.states.get_or_init(|| self.source().hidden(Run::states))
+    }
+
+    /// Which rows are deleted.
+    pub fn dead(&self) -> &BooleanArray {
+        self.dead.get_or_init(|| self.source().hidden(Run::dead))
+    }
+
+    /// All that a reader does not see.
+    pub fn hidden(&self) -> Hidden {
+        Hidden {
+            hlc: self.hlc().clone(),
+            origin: self.origin().clone(),
+            seq: self.seqs().clone(),
+            dead: self.dead().clone(),
+            states: self.states().clone(),
+        }
+    }
+
+    /// The last entry that changed any of the rows.
+    pub fn last_seq(&self) -> u64 {
+        let seqs = || self.seqs().values().iter().copied().max().unwrap_or(0);
+        *self.last_seq.get_or_init(seqs)
+    }
+
+    fn source(&self) -> &Picked {
+        self.source.as_ref().expect("a run that was not picked has all of its columns")
     }
 
     /// The encoded key of a row.
     pub fn key(&self, i: usize) -> &[u8] {
-        self.keys.value(i)
+        self.keys().value(i)
     }
 
     /// The row with this key.
@@ -121,17 +248,28 @@ impl Run {
         let index = self.index.get_or_init(|| self.indexed());
         let found = match index.key_bytes {
             Some(len) if len == wanted.key.len() => {
-                let keys = self.keys.value_data();
+                let keys = self.keys().value_data();
                 let is_key = |i: &u32| {
+                    self.touch(*i as usize);
                     let from = self.first_key_at() + *i as usize * len;
                     keys.get(from..from + len) == Some(wanted.key)
                 };
                 index.rows.find(wanted.hash, is_key)
             }
             Some(_) => None,
-            None => index.rows.find(wanted.hash, |i| self.key(*i as usize) == wanted.key),
+            None => index.rows.find(wanted.hash, |i| {
+                self.touch(*i as usize);
+                self.key(*i as usize) == wanted.key
+            }),
         };
         found.map(|i| *i as usize)
+    }
+
+    /// Asks for the values of a row that is likely to be the one. They lie far apart, and far from
+    /// the keys; asked for first, all of them come at the same time.
+    fn touch(&self, i: usize) {
+        let there = self.columns.iter().filter_map(OnceLock::get);
+        std::hint::black_box(there.fold(0, |sum, c| sum ^ column::touched(c, i)));
     }
 
     fn indexed(&self) -> Index {
@@ -140,22 +278,19 @@ impl Run {
             let hash_at = |i: &u32| hash::of(self.key(*i as usize));
             rows.insert_unique(hash::of(self.key(i)), i as u32, hash_at);
         }
-        let len = |i: usize| self.keys.value_length(i) as usize;
+        let len = |i: usize| self.keys().value_length(i) as usize;
         let alike = self.len() > 0 && (1..self.len()).all(|i| len(i) == len(0));
         Index { rows, key_bytes: alike.then(|| len(0)) }
     }
 
     /// Where the first key begins in the bytes of all.
     fn first_key_at(&self) -> usize {
-        self.keys.value_offsets().first().map_or(0, |first| *first as usize)
+        self.keys().value_offsets().first().map_or(0, |first| *first as usize)
     }
 
     /// The first row whose key is not less than `key`.
     pub fn lower_bound(&self, key: &[u8]) -> usize {
-        self.lower_bound_in(key, 0, self.len())
-    }
-
-    fn lower_bound_in(&self, key: &[u8], mut from: usize, mut to: usize) -> usize {
+        let (mut from, mut to) = (0, self.len());
         while from < to {
             let middle = from + (to - from) / 2;
             match self.key(middle) < key {
@@ -168,33 +303,31 @@ impl Run {
 
     /// True if the row is deleted.
     pub fn is_dead(&self, i: usize) -> bool {
-        self.hidden.dead.value(i)
+        self.dead().value(i)
     }
 
     /// True if columns and stamp say everything about the row.
     pub fn is_plain(&self, i: usize) -> bool {
-        self.hidden.states.is_null(i)
+        self.states().is_null(i)
     }
 
     /// Stamp of the row's newest write.
     pub fn written(&self, i: usize) -> Stamp {
-        Stamp { hlc: self.hidden.hlc.value(i), origin: self.hidden.origin.value(i) }
+        Stamp { hlc: self.hlc().value(i), origin: self.origin().value(i) }
     }
 
     /// The entry that changed the row last.
     pub fn seq(&self, i: usize) -> u64 {
-        self.hidden.seq.value(i)
+        self.seqs().value(i)
     }
 
     /// What a reader sees in a column.
     pub fn value(&self, number: u16, i: usize) -> Value {
-        value_at(self.schema.column_at(number), &self.columns[number as usize], i)
+        value_at(self.schema.column_at(number), self.column(number), i)
     }
 
     /// What a reader sees of a row.
     pub fn row(&self, i: usize) -> Row {
-        // Columns lie far apart; asked for first, they come at the same time.
-        std::hint::black_box(self.columns.iter().fold(0, |sum, c| sum ^ column::touched(c, i)));
         let values = self.schema.shown.iter().map(|n| self.value(*n, i)).collect();
         Row::of(self.schema.shown_names.clone(), values)
     }
@@ -202,7 +335,7 @@ impl Run {
     /// The row's whole state.
     pub fn state(&self, i: usize) -> Result<RowState> {
         if !self.is_plain(i) {
-            return record::decode("row state", self.hidden.states.value(i));
+            return record::decode("row state", self.states().value(i));
         }
         let values = &self.schema.values;
         let cells = values.iter().map(|n| (*n, Cell::Fresh(self.value(*n, i)))).collect();
@@ -242,40 +375,34 @@ impl Run {
         from: usize,
         to: usize,
     ) -> Option<BooleanBuffer> {
-        let times = self.columns[number as usize].as_primitive::<TimestampMicrosecondType>();
+        let times = self.column(number).as_primitive::<TimestampMicrosecondType>();
         let times = &times.values()[from..to];
         let later = BooleanBuffer::collect_bool(times.len(), |i| times[i] >= first_us);
         (later.count_set_bits() < later.len()).then_some(later)
     }
 
-    /// Bytes in memory, roughly.
+    /// Bytes in memory, roughly; of columns that are not made yet what those come to that they are
+    /// picked from.
     pub fn weight(&self) -> usize {
-        let shown = self.columns.iter().map(|c| c.get_array_memory_size()).sum::<usize>();
+        let shown = (0..self.columns.len() as u16).map(|n| self.column_bytes(n)).sum::<usize>();
         // Stamp, entry and the place in the index.
         let fixed = 8 + 8 + 8 + 8;
-        let states = self.hidden.states.get_array_memory_size();
-        shown + states + self.keys.get_array_memory_size() + self.len() * fixed
+        shown + self.states_bytes() + self.keys_bytes() + self.len() * fixed
     }
 
-    /// One run of rows picked from several of the same schema: positions of run and row.
-    fn gathered(runs: &[Arc<Run>], picks: &[(usize, usize)]) -> Result<Run> {
-        let schema = &runs[0].schema;
-        let of = |part: &dyn Fn(&Run) -> &dyn Array| -> Result<ArrayRef> {
-            let parts: Vec<&dyn Array> = runs.iter().map(|run| part(run)).collect();
-            interleave(&parts, picks).map_err(|e| Error::BadRequest(format!("merge: {e}")))
-        };
-        let columns = (0..schema.columns.len()).map(|n| of(&|run| &*run.columns[n]));
-        let columns = columns.collect::<Result<Vec<_>>>()?;
-        let hidden = Hidden {
-            hlc: array(of(&|run| &run.hidden.hlc)?),
-            origin: array(of(&|run| &run.hidden.origin)?),
-            seq: array(of(&|run| &run.hidden.seq)?),
-            dead: array(of(&|run| &run.hidden.dead)?),
-            states: array(of(&|run| &run.hidden.states)?),
-        };
-        let newest_hlc = runs.iter().map(|run| run.newest_hlc).max().unwrap_or(0);
-        let keys = array(of(&|run| &run.keys)?);
-        Ok(Run::of_columns(schema, keys, columns, hidden, newest_hlc))
+    fn column_bytes(&self, number: u16) -> usize {
+        let column = self.columns[number as usize].get().map(|c| c.get_array_memory_size());
+        column.unwrap_or_else(|| self.source().bytes(|run| run.column_bytes(number)))
+    }
+
+    fn keys_bytes(&self) -> usize {
+        let keys = self.keys.get().map(|keys| keys.get_array_memory_size());
+        keys.unwrap_or_else(|| self.source().bytes(Run::keys_bytes))
+    }
+
+    fn states_bytes(&self) -> usize {
+        let states = self.states.get().map(|states| states.get_array_memory_size());
+        states.unwrap_or_else(|| self.source().bytes(Run::states_bytes))
     }
 }
 
@@ -310,11 +437,6 @@ pub fn is_plain(schema: &Schema, state: &RowState) -> bool {
     state.deleted == Stamp::default()
         && state.cells.len() == schema.values.len()
         && state.cells.iter().all(|(_, cell)| matches!(cell, Cell::Fresh(_)))
-}
-
-/// An array as the type that it has.
-fn array<T: Array + Clone + 'static>(array: ArrayRef) -> T {
-    array.as_any().downcast_ref::<T>().expect("a kernel keeps the type").clone()
 }
 
 #[cfg(test)]

@@ -15,6 +15,9 @@ use crate::value::{Row, Value, row_from_json, row_to_json};
 /// Rows read at first for a scan with a condition and a small limit.
 const FILTERED_ROWS: usize = 4_096;
 
+/// Rows read beyond a limit, beside an eighth of it: some of what is read may be deleted.
+const SPARE_ROWS: usize = 16;
+
 /// What to read of a table. Everything left out does not restrict.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -133,7 +136,7 @@ impl Scan {
     /// Rows to read at first: about what the limit needs, if that can be told.
     pub(crate) fn page_rows(&self) -> usize {
         match self.limit {
-            Some(limit) if self.filter.is_empty() => limit.saturating_add(64),
+            Some(limit) if self.filter.is_empty() => limit.saturating_add(limit / 8 + SPARE_ROWS),
             Some(limit) if limit < FILTERED_ROWS => FILTERED_ROWS,
             _ => usize::MAX,
         }

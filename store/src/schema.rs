@@ -162,6 +162,11 @@ impl Schema {
         &self.spec.columns[number as usize]
     }
 
+    /// Bytes of an encoded key, if every one has as many.
+    pub fn key_bytes(&self) -> Option<usize> {
+        self.key.iter().map(|number| key::bytes_of(self.column_at(*number).kind)).sum()
+    }
+
     /// True if rows lie in partitions.
     pub fn is_partitioned(&self) -> bool {
         !self.partition.is_empty()

@@ -195,7 +195,7 @@ pub fn encode(name: String, run: &Run) -> Result<(SegmentMeta, Bytes)> {
         crc32c: crc32c::crc32c(&bytes),
         min_key: hex(run.key(0)),
         max_key: hex(run.key(last)),
-        max_seq: run.hidden.seq.values().iter().copied().max().unwrap_or(0),
+        max_seq: run.last_seq(),
         newest_hlc: Some(run.newest_hlc),
         name,
     };
@@ -270,12 +270,12 @@ fn whole_batch(run: &Run) -> Result<RecordBatch> {
     let spec = &run.schema;
     let column = |number: &u16| {
         let column = spec.column_at(*number);
-        let array = narrowed(column, &run.columns[*number as usize]);
+        let array = narrowed(column, run.column(*number));
         (field(spec, column).with_data_type(array.data_type().clone()), array)
     };
     let (fields, shown): (Vec<Field>, Vec<ArrayRef>) = spec.shown.iter().map(column).unzip();
     let fields: Vec<Field> = fields.into_iter().chain(hidden_fields()).collect();
-    let Hidden { hlc, origin, seq, dead, states } = run.hidden.clone();
+    let Hidden { hlc, origin, seq, dead, states } = run.hidden();
     let hidden: [ArrayRef; 5] =
         [Arc::new(hlc), Arc::new(origin), Arc::new(seq), Arc::new(dead), Arc::new(states)];
     let arrays = shown.into_iter().chain(hidden).collect();

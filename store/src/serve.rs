@@ -1,12 +1,13 @@
 //! Requests that come in for this site: from other stores, and from clients in JSON, so that any
 //! NATS client can read and write tables.
 
+mod asked;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value as Json, json};
 
 use crate::changes::Changed;
@@ -19,6 +20,7 @@ use crate::spec::TableSpec;
 use crate::tree::wire::{CHUNK_BYTES, op, seal};
 use crate::value::{Row, row_from_json, row_to_json};
 use crate::{EdgeStore, ReadOptions, Sql, SqlAnswer};
+use asked::{from_json, parse, rows_of};
 
 /// Rows that a scan of a client returns unless it asks for another limit.
 const CLIENT_ROWS: usize = 1_000;
@@ -206,7 +208,8 @@ async fn client(store: &EdgeStore, op: &str, payload: &[u8]) -> Result<Json> {
         }
         "get-many" => {
             let GetMany { table, keys, options } = parse(op, payload)?;
-            let (rows, complete) = store.get_many(&table, &rows_of(&keys)?, options).await?;
+            let (rows, complete) =
+                store.get_many(&table, &rows_of(op, "keys", &keys)?, options).await?;
             let rows: Vec<Option<Json>> =
                 rows.iter().map(|r| r.as_ref().map(row_to_json)).collect();
             fits(op, json!({"rows": rows, "complete": complete}))
@@ -214,7 +217,7 @@ async fn client(store: &EdgeStore, op: &str, payload: &[u8]) -> Result<Json> {
         "scan" => scan(store, payload).await,
         "put" | "patch" | "delete" | "discard" => {
             let Rows { table, rows, level } = parse(op, payload)?;
-            let rows = rows_of(&rows)?;
+            let rows = rows_of(op, "rows", &rows)?;
             let ack = match op {
                 "put" => store.put_at(&table, &rows, level).await?,
                 "patch" => store.patch_at(&table, &rows, level).await?,
@@ -267,14 +270,15 @@ async fn scan(store: &EdgeStore, payload: &[u8]) -> Result<Json> {
         return Err(Error::BadRequest("scan: \"table\" must name a table".into()));
     };
     let options: ReadOptions = match fields.remove("options") {
-        Some(options) => from_json("scan", options)?,
+        Some(options) => from_json("scan", "options", &options)?,
         None => ReadOptions::default(),
     };
     let columns = fields.remove("columns");
-    let mut scan: Scan = from_json("scan", Json::Object(fields))?;
+    let mut scan: Scan = from_json("scan", "", &Json::Object(fields))?;
     let limit = *scan.limit.get_or_insert(CLIENT_ROWS);
     crate::scan::check_limit(limit, CLIENT_ROWS_MAX)?;
-    let wanted: Option<Vec<String>> = columns.map(|c| from_json("scan", c)).transpose()?;
+    let wanted: Option<Vec<String>> =
+        columns.map(|c| from_json("scan", "columns", &c)).transpose()?;
     let spec = store.table(&table).await?;
     wanted.iter().flatten().try_for_each(|name| spec.column(name).map(|_| ()))?;
     let scanned = store.scan_with(&table, scan, options).await?;
@@ -306,7 +310,7 @@ async fn scan(store: &EdgeStore, payload: &[u8]) -> Result<Json> {
 async fn sql(store: &EdgeStore, payload: &[u8]) -> Result<Bytes> {
     let mut fields: serde_json::Map<String, Json> = parse("sql", payload)?;
     let format = fields.remove("format").unwrap_or_else(|| "rows".into());
-    let mut asked: Sql = from_json("sql", Json::Object(fields))?;
+    let mut asked: Sql = from_json("sql", "", &Json::Object(fields))?;
     let limit = *asked.limit.get_or_insert(CLIENT_ROWS);
     crate::scan::check_limit(limit, CLIENT_ROWS_MAX)?;
     match format.as_str() {
@@ -327,10 +331,6 @@ fn sql_arrow(answer: &SqlAnswer) -> Result<Bytes> {
     }
 }
 
-fn rows_of(rows: &[Json]) -> Result<Vec<Row>> {
-    rows.iter().map(row_from_json).collect()
-}
-
 fn changed(changed: &Changed) -> Json {
     let row = changed.now.as_ref().map(|(row, _)| row_to_json(row));
     let version = changed.now.as_ref().map(|(_, version)| version.to_string());
@@ -348,13 +348,4 @@ fn fits(op: &str, answer: Json) -> Result<Json> {
             max: PAYLOAD_BYTES_MAX as u64,
         }),
     }
-}
-
-fn parse<T: DeserializeOwned>(op: &str, payload: &[u8]) -> Result<T> {
-    let payload = if payload.is_empty() { b"{}" } else { payload };
-    serde_json::from_slice(payload).map_err(|e| Error::BadRequest(format!("{op}: {e}")))
-}
-
-fn from_json<T: DeserializeOwned>(op: &str, json: Json) -> Result<T> {
-    serde_json::from_value(json).map_err(|e| Error::BadRequest(format!("{op}: {e}")))
 }

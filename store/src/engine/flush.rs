@@ -161,7 +161,7 @@ impl Engine {
         let now_ms = self.now_ms();
         let encoding = tokio::task::spawn_blocking(move || -> Result<_> {
             let places = frozen.range(&[], None, End::First, usize::MAX);
-            let changes = frozen.run(&schema, &places)?;
+            let changes = frozen.run(&schema, &Columns::All, &places)?;
             let slices = runs.into_iter().chain([Arc::new(changes)]).map(Slice::whole);
             let merged = merge(&schema, slices.collect())?;
             let living = kept(merged, |slice| slice.living(&schema, now_ms))?;

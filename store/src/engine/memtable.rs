@@ -5,9 +5,13 @@
 //! change costs no allocation, and a flush reads memory from front to back.
 
 mod order;
+mod seen;
+
+use std::sync::Arc;
 
 use hashbrown::HashTable;
 
+use crate::columns::Columns;
 use crate::error::Result;
 use crate::hash::{self, Hashed};
 use crate::row::{RowState, Stamp};
@@ -16,6 +20,7 @@ use crate::run::{Run, RunBuilder, Versioned, is_plain, visible_packed, visible_r
 use crate::schema::Schema;
 use crate::value::Row;
 use order::Order;
+use seen::Seen;
 
 use super::End;
 
@@ -28,6 +33,7 @@ pub struct Memtable {
     /// Keys and packed rows.
     bytes: Vec<u8>,
     order: Order,
+    seen: Seen,
     /// No stamp in here is newer than this clock reading.
     pub newest_hlc: u64,
 }
@@ -94,9 +100,9 @@ impl Memtable {
         Remembered { table: self, slot: &self.slots[at as usize] }
     }
 
-    /// The rows at these places, which are in key order.
-    pub fn run(&self, schema: &std::sync::Arc<Schema>, places: &[u32]) -> Result<Run> {
-        let mut run = RunBuilder::new(schema, places.len());
+    /// The rows at these places, which are in key order; only these of their columns are sure.
+    pub fn run(&self, schema: &Arc<Schema>, columns: &Columns, places: &[u32]) -> Result<Run> {
+        let mut run = RunBuilder::new(schema, columns, places.len());
         for at in places {
             let row = self.row(*at);
             match &row.slot.held {
@@ -131,6 +137,7 @@ impl Memtable {
         let held = self.hold(state);
         let weight = held.weight();
         let place = self.slots.len() as u32;
+        self.seen.note(place);
         self.slots.push(Slot { key: at, seq, held });
         let (slots, bytes) = (&self.slots, &self.bytes);
         let hash_at = |at: &u32| hash::of(of_span(bytes, slots[*at as usize].key));
@@ -170,6 +177,7 @@ impl Memtable {
             }
         };
         let weight = held.weight();
+        self.seen.note(place as u32);
         let slot = &mut self.slots[place];
         (slot.seq, slot.held) = (seq, held);
         weight

@@ -93,10 +93,11 @@ impl Page {
 /// One consistent look at the layers of a range.
 struct Look {
     schema: Arc<Schema>,
+    columns: Columns,
     /// Changes being flushed; nothing changes them any more.
     frozen: Vec<Arc<Memtable>>,
     /// What is in memory.
-    memory: Vec<Arc<Run>>,
+    memory: Vec<Slice>,
     segments: Vec<Arc<Segment>>,
     end: End,
     /// Rows of each layer that are needed at most.
@@ -247,6 +248,7 @@ impl Engine {
         let table = state.table(table)?;
         let mut look = Look {
             schema: table.schema.clone(),
+            columns: columns.clone(),
             frozen: Vec::new(),
             memory: Vec::new(),
             segments: Vec::new(),
@@ -359,6 +361,11 @@ impl Look {
             (Some(left_out), End::First) => to = Some(left_out.to_vec()),
             (Some(left_out), End::Last) => from = [&left_out[..], &[0]].concat(),
         }
+        if self.rows_max == usize::MAX {
+            let slices = table.slices(&self.schema, &self.columns, &from, to.as_deref())?;
+            self.memory.extend(slices.into_iter().filter(|slice| slice.len() > 0));
+            return Ok(());
+        }
         let mut places = table.range(&from, to.as_deref(), self.end, one_more);
         if places.len() > self.rows_max {
             let left_out = match self.end {
@@ -368,7 +375,8 @@ impl Look {
             left_out.into_iter().for_each(|at| self.leave_out(table.row(at).key().into()));
         }
         if !places.is_empty() {
-            self.memory.push(Arc::new(table.run(&self.schema, &places)?));
+            let run = table.run(&self.schema, &self.columns, &places)?;
+            self.memory.push(Slice::whole(Arc::new(run)));
         }
         Ok(())
     }
@@ -410,7 +418,7 @@ impl Look {
         for frozen in std::mem::take(&mut self.frozen) {
             self.add_memory(&frozen, range)?;
         }
-        slices.extend(std::mem::take(&mut self.memory).into_iter().map(Slice::whole));
+        slices.append(&mut self.memory);
         let left = self.left_out.map(|left_out| {
             for slice in &mut slices {
                 let at = slice.run.lower_bound(&left_out).clamp(slice.from, slice.to);

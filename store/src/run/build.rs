@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use arrow::array::{BinaryBuilder, BooleanBuilder, UInt64Array, new_null_array};
 
+use crate::columns::Columns;
 use crate::error::Result;
 use crate::record;
 use crate::row::{RowState, Stamp};
 use crate::schema::Schema;
+use crate::spec::ColumnSpec;
 
 use super::column::{Builder, data_type};
 use super::pack::Packed;
@@ -18,7 +20,8 @@ use super::{Hidden, Run, is_plain};
 pub struct RunBuilder<'a> {
     schema: &'a Arc<Schema>,
     keys: BinaryBuilder,
-    columns: Vec<Builder>,
+    /// None for columns that nobody wants.
+    columns: Vec<Option<Builder>>,
     hlc: Vec<u64>,
     origin: Vec<u64>,
     seq: Vec<u64>,
@@ -28,12 +31,16 @@ pub struct RunBuilder<'a> {
 }
 
 impl<'a> RunBuilder<'a> {
-    /// A builder with room for so many rows.
-    pub fn new(schema: &'a Arc<Schema>, rows: usize) -> Self {
+    /// A builder with room for so many rows; columns that are not among these will be nulls.
+    pub fn new(schema: &'a Arc<Schema>, columns: &Columns, rows: usize) -> Self {
+        let builder = |(number, column): (u16, &ColumnSpec)| {
+            let wanted = columns.has(number) || schema.key.contains(&number);
+            wanted.then(|| Builder::new(column, rows))
+        };
         RunBuilder {
             schema,
             keys: BinaryBuilder::with_capacity(rows, rows * 16),
-            columns: schema.columns.iter().map(|c| Builder::new(c, rows)).collect(),
+            columns: (0..).zip(&schema.columns).map(builder).collect(),
             hlc: Vec::with_capacity(rows),
             origin: Vec::with_capacity(rows),
             seq: Vec::with_capacity(rows),
@@ -51,8 +58,9 @@ impl<'a> RunBuilder<'a> {
         for number in &self.schema.values {
             while cells.next_if(|(n, _)| n < number).is_some() {}
             let cell = cells.next_if(|(n, _)| n == number).map(|(_, cell)| cell);
-            let merge = self.schema.column_at(*number).merge;
-            self.columns[*number as usize].push_cell(cell, merge);
+            if let Some(builder) = &mut self.columns[*number as usize] {
+                builder.push_cell(cell, self.schema.column_at(*number).merge);
+            }
         }
         self.push_stamp(state.written, seq, !state.is_live());
         self.newest_hlc = self.newest_hlc.max(state.newest_hlc());
@@ -76,7 +84,9 @@ impl<'a> RunBuilder<'a> {
         }
         self.push_key(key)?;
         for (number, value) in packed {
-            self.columns[number as usize].push_plain(value)?;
+            if let Some(builder) = &mut self.columns[number as usize] {
+                builder.push_plain(value)?;
+            }
         }
         self.push_stamp(written, seq, written == Stamp::default());
         self.newest_hlc = self.newest_hlc.max(written.hlc);
@@ -96,12 +106,9 @@ impl<'a> RunBuilder<'a> {
         };
         let columns =
             self.columns.into_iter().zip(&self.schema.columns).map(|(builder, column)| {
-                let array = builder.finish();
-                match array.len() == count {
-                    true => array,
-                    // A column that was dropped.
-                    false => new_null_array(&data_type(column), count),
-                }
+                let array = builder.map(Builder::finish).filter(|array| array.len() == count);
+                // A column that was dropped, or that nobody wants.
+                array.unwrap_or_else(|| new_null_array(&data_type(column), count))
             });
         let columns = columns.collect();
         Run::of_columns(self.schema, self.keys.finish(), columns, hidden, self.newest_hlc)
@@ -111,7 +118,9 @@ impl<'a> RunBuilder<'a> {
         let mut rest = key;
         for number in &self.schema.key {
             let kind = self.schema.column_at(*number).kind;
-            self.columns[*number as usize].push_key(kind, &mut rest)?;
+            if let Some(builder) = &mut self.columns[*number as usize] {
+                builder.push_key(kind, &mut rest)?;
+            }
         }
         self.schema.check_end(rest)?;
         self.keys.append_value(key);

@@ -77,6 +77,12 @@ pub fn widened(column: &ColumnSpec, array: &ArrayRef) -> Option<ArrayRef> {
     }
 }
 
+/// True if the values of a column lie one behind the other in one buffer, or are lists.
+pub fn has_offsets(column: &ColumnSpec) -> bool {
+    matches!(element_type(column.kind), DataType::Utf8 | DataType::Binary)
+        || column.merge == Merge::Set
+}
+
 fn element_field(kind: ColumnKind) -> Field {
     Field::new("item", element_type(kind), true)
 }

@@ -2,17 +2,22 @@
 //! are; where they do, rows are picked column by column; only a key that is in several runs, and
 //! whose rows say different things, is merged by its states.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
-use arrow::buffer::BooleanBuffer;
+use arrow::array::Array;
+use arrow::buffer::{BooleanBuffer, NullBuffer};
 
 use crate::error::Result;
+use crate::row::Stamp;
 use crate::schema::Schema;
 
+use super::pick::{Picked, Piece};
 use super::{KeyedRow, Run, Versioned};
 
-/// Rows in one piece from which they are handed on as they are.
-const PIECE_ROWS: usize = 256;
+/// Rows in one piece from which they are handed on as they are: fewer are copied in less time than
+/// a reader needs for a slice more.
+const PIECE_ROWS: usize = 4_096;
 /// Pieces that are handed on as they are however short they are.
 const PIECES_FEW: usize = 8;
 
@@ -67,18 +72,102 @@ impl Slice {
         if let [one] = slices
             && one.len() == one.run.len()
         {
-            return Ok(one.run.clone());
+            return Ok(one.run.clone().settled());
         }
-        let runs: Vec<Arc<Run>> = slices.iter().map(|s| s.run.clone()).collect();
-        let picks: Vec<(usize, usize)> = slices
-            .iter()
-            .enumerate()
-            .flat_map(|(r, s)| (s.from..s.to).map(move |i| (r, i)))
-            .collect();
-        match picks.is_empty() {
-            true => Ok(Arc::new(Run::of_rows(schema, [].into_iter())?)),
-            false => Ok(Arc::new(Run::gathered(&runs, &picks)?)),
+        let slices = slices.iter().filter(|slice| slice.len() > 0);
+        let runs: Vec<Arc<Run>> = slices.clone().map(|slice| slice.run.clone()).collect();
+        if runs.is_empty() {
+            return Ok(Arc::new(Run::of_rows(schema, [].into_iter())?));
         }
+        let pieces = (0..).zip(slices).map(|(run, slice)| piece(run, slice.from, slice.to));
+        let picked = Picked::new(runs, pieces.collect());
+        Ok(Arc::new(Run::of_picked(picked)?).settled())
+    }
+}
+
+/// What a merge looks at of a slice, looked up once for all rows.
+struct Rows<'a> {
+    keys: &'a [u8],
+    /// Where the keys begin and end.
+    ends: &'a [i32],
+    /// Bytes of each key, where all have as many: then nobody needs to look where they begin.
+    key_bytes: Option<usize>,
+    to: usize,
+    hlc: &'a [u64],
+    origin: &'a [u64],
+    seq: &'a [u64],
+    /// True if columns and stamp say everything about every row.
+    all_plain: bool,
+    /// Where it is null, they do about that one.
+    states: Option<&'a NullBuffer>,
+    /// No stamp is newer than this clock reading, and no entry than that.
+    newest_hlc: u64,
+    last_seq: u64,
+}
+
+impl<'a> Rows<'a> {
+    fn of(slice: &'a Slice) -> Self {
+        let run = &slice.run;
+        let (keys, ends) = (run.keys().value_data(), run.keys().value_offsets());
+        let states = run.states();
+        Rows {
+            keys: keys.get(run.first_key_at()..).unwrap_or_default(),
+            ends,
+            key_bytes: run.schema.key_bytes(),
+            to: slice.to,
+            hlc: run.hlc().values(),
+            origin: run.origin().values(),
+            seq: run.seqs().values(),
+            all_plain: states.null_count() == states.len(),
+            states: states.nulls(),
+            newest_hlc: run.newest_hlc,
+            last_seq: run.last_seq(),
+        }
+    }
+
+    fn key(&self, at: usize) -> &'a [u8] {
+        let (from, to) = match self.key_bytes {
+            Some(bytes) => (at * bytes, (at + 1) * bytes),
+            None => {
+                let first = self.ends[0];
+                ((self.ends[at] - first) as usize, (self.ends[at + 1] - first) as usize)
+            }
+        };
+        &self.keys[from..to]
+    }
+
+    fn written(&self, at: usize) -> Stamp {
+        Stamp { hlc: self.hlc[at], origin: self.origin[at] }
+    }
+
+    fn is_plain(&self, at: usize) -> bool {
+        self.all_plain || self.states.is_some_and(|states| states.is_null(at))
+    }
+
+    /// The first place behind `from` whose key is not less than `key`, likely to be near.
+    fn gallop(&self, key: &[u8], from: usize) -> usize {
+        let (mut step, mut start) = (1, from);
+        while start + step < self.to && is_less(self.key(start + step), key) {
+            start += step;
+            step *= 2;
+        }
+        let mut end = self.to.min(start + step + 1);
+        while start < end {
+            let middle = start + (end - start) / 2;
+            match is_less(self.key(middle), key) {
+                true => start = middle + 1,
+                false => end = middle,
+            }
+        }
+        start
+    }
+}
+
+/// True if a key is before another. Most keys differ in their first eight bytes.
+fn is_less(a: &[u8], b: &[u8]) -> bool {
+    match (a.first_chunk::<8>(), b.first_chunk::<8>()) {
+        (Some(x), Some(y)) if x != y => u64::from_be_bytes(*x) < u64::from_be_bytes(*y),
+        _ => a < b,
     }
 }
 
@@ -92,14 +181,14 @@ struct Head<'a> {
 /// The next rows of all slices that have any left, the one with the smallest key last. There are
 /// few slices, so a place is found by walking.
 struct Heads<'a> {
-    slices: &'a [Slice],
+    rows: &'a [Rows<'a>],
     heads: Vec<Head<'a>>,
 }
 
 impl<'a> Heads<'a> {
-    fn new(slices: &'a [Slice]) -> Self {
-        let mut heads = Heads { slices, heads: Vec::with_capacity(slices.len()) };
-        (0..slices.len()).for_each(|slice| heads.add(slice, slices[slice].from));
+    fn new(rows: &'a [Rows<'a>], slices: &[Slice]) -> Self {
+        let mut heads = Heads { rows, heads: Vec::with_capacity(rows.len()) };
+        (0..rows.len()).for_each(|slice| heads.add(slice, slices[slice].from));
         heads
     }
 
@@ -115,21 +204,14 @@ impl<'a> Heads<'a> {
 
     /// Goes on with a slice at this row, if it has it.
     fn add(&mut self, slice: usize, at: usize) {
-        let Slice { run, to, .. } = &self.slices[slice];
-        if at >= *to {
+        let rows = &self.rows[slice];
+        if at >= rows.to {
             return;
         }
-        let key = run.key(at);
-        let place = self.heads.iter().rposition(|head| head.key >= key).map_or(0, |p| p + 1);
-        self.heads.insert(place, Head { key, slice, at });
+        let key = rows.key(at);
+        let place = self.heads.iter().rposition(|head| !is_less(head.key, key));
+        self.heads.insert(place.map_or(0, |place| place + 1), Head { key, slice, at });
     }
-}
-
-/// Rows of one slice that follow one another in the merged order.
-struct Piece {
-    slice: usize,
-    from: usize,
-    to: usize,
 }
 
 /// The rows of all slices in key order, each key once.
@@ -150,19 +232,20 @@ fn pieces(slices: &[Slice]) -> Result<(Vec<Piece>, Vec<KeyedRow>)> {
     let mut pieces: Vec<Piece> = Vec::new();
     let mut met: Vec<KeyedRow> = Vec::new();
     let mut add = |slice: usize, from: usize, to: usize| match pieces.last_mut() {
-        Some(last) if last.slice == slice && last.to == from => last.to = to,
-        _ => pieces.push(Piece { slice, from, to }),
+        Some(last) if last.run as usize == slice && last.to as usize == from => last.to = to as u32,
+        _ => pieces.push(piece(slice, from, to)),
     };
-    let mut heads = Heads::new(slices);
+    let rows: Vec<Rows<'_>> = slices.iter().map(Rows::of).collect();
+    let mut heads = Heads::new(&rows, slices);
     let mut same: Vec<(usize, usize)> = Vec::new();
     while let Some(first) = heads.pop() {
+        let of = &rows[first.slice];
         let Some(next) = heads.peek() else {
-            add(first.slice, first.at, slices[first.slice].to);
+            add(first.slice, first.at, of.to);
             break;
         };
-        if first.key < next.key {
-            let Slice { run, to, .. } = &slices[first.slice];
-            let end = gallop(run, next.key, first.at + 1, *to);
+        if first.key != next.key {
+            let end = of.gallop(next.key, first.at + 1);
             add(first.slice, first.at, end);
             heads.add(first.slice, end);
             continue;
@@ -175,18 +258,18 @@ fn pieces(slices: &[Slice]) -> Result<(Vec<Piece>, Vec<KeyedRow>)> {
             same.push((other.slice, other.at));
             heads.pop();
         }
-        let mut rows = 1;
-        match newest(slices, &same) {
+        let mut count = 1;
+        match newest(&rows, &same) {
             Some((slice, at)) => {
-                rows = replaced(slices, &same, slice, heads.peek());
-                add(slice, at, at + rows);
+                count = replaced(&rows, &same, slice, heads.peek());
+                add(slice, at, at + count);
             }
             None => {
                 add(slices.len(), met.len(), met.len() + 1);
                 met.push(merged(slices, first.key, &same)?);
             }
         }
-        same.iter().for_each(|(slice, at)| heads.add(*slice, at + rows));
+        same.iter().for_each(|(slice, at)| heads.add(*slice, at + count));
     }
     Ok((pieces, met))
 }
@@ -194,23 +277,23 @@ fn pieces(slices: &[Slice]) -> Result<(Vec<Piece>, Vec<KeyedRow>)> {
 /// How many rows from here on, the first among them, two slices have of the same keys, those of
 /// slice `newer` saying all that the other's do: tables are often written again as a whole.
 fn replaced(
-    slices: &[Slice],
+    rows: &[Rows<'_>],
     same: &[(usize, usize)],
     newer: usize,
     next: Option<&Head<'_>>,
 ) -> usize {
     let [a, b] = same else { return 1 };
     let ((new, at), (old, before)) = if a.0 == newer { (*a, *b) } else { (*b, *a) };
-    let (new, old) = (&slices[new], &slices[old]);
+    let (new, old) = (&rows[new], &rows[old]);
     let most = (new.to - at).min(old.to - before);
     let is_replaced = |i: &usize| {
         let (at, before) = (at + i, before + i);
-        new.run.key(at) == old.run.key(before)
-            && next.is_none_or(|next| new.run.key(at) < next.key)
-            && new.run.is_plain(at)
-            && old.run.is_plain(before)
-            && new.run.written(at) > old.run.written(before)
-            && new.run.seq(at) >= old.run.seq(before)
+        new.key(at) == old.key(before)
+            && next.is_none_or(|next| is_less(new.key(at), next.key))
+            && new.is_plain(at)
+            && old.is_plain(before)
+            && new.written(at) > old.written(before)
+            && new.seq[at] >= old.seq[before]
     };
     (1..most).find(|i| !is_replaced(i)).unwrap_or(most)
 }
@@ -226,7 +309,7 @@ pub fn kept(
     }
     let mut pieces = Vec::new();
     for ((at, slice), mask) in slices.iter().enumerate().zip(&masks) {
-        let mut add = |from, to| pieces.push(Piece { slice: at, from, to });
+        let mut add = |from, to| pieces.push(piece(at, from, to));
         match mask {
             None => add(slice.from, slice.to),
             Some(mask) => {
@@ -238,63 +321,83 @@ pub fn kept(
     gather(&runs, &pieces)
 }
 
-/// The first place behind `from` whose key is not less than `key`, likely to be near.
-fn gallop(run: &Run, key: &[u8], from: usize, to: usize) -> usize {
-    let mut step = 1;
-    let mut start = from;
-    while start + step < to && run.key(start + step) < key {
-        start += step;
-        step *= 2;
-    }
-    run.lower_bound_in(key, start, to.min(start + step + 1))
-}
-
 /// The row among several of one key that says everything the others do.
-fn newest(slices: &[Slice], same: &[(usize, usize)]) -> Option<(usize, usize)> {
-    if !same.iter().all(|(slice, at)| slices[*slice].run.is_plain(*at)) {
+fn newest(rows: &[Rows<'_>], same: &[(usize, usize)]) -> Option<(usize, usize)> {
+    if !same.iter().all(|(slice, at)| rows[*slice].is_plain(*at)) {
         return None;
     }
-    let by_stamp = |(slice, at): &&(usize, usize)| slices[*slice].run.written(*at);
-    let by_seq = |(slice, at): &&(usize, usize)| slices[*slice].run.seq(*at);
-    let newest = same.iter().max_by_key(by_stamp)?;
-    let last_seq = same.iter().map(|pick| by_seq(&pick)).max()?;
+    if let [a, b] = same {
+        // Two layers of which one is newer as a whole: the older one's stamps are not looked at.
+        let is_newer = |(slice, at): (usize, usize), other: usize| {
+            let (rows, other) = (&rows[slice], &rows[other]);
+            rows.hlc[at] > other.newest_hlc && rows.seq[at] >= other.last_seq
+        };
+        if is_newer(*a, b.0) {
+            return Some(*a);
+        }
+        if is_newer(*b, a.0) {
+            return Some(*b);
+        }
+    }
+    let written = |(slice, at): (usize, usize)| rows[slice].written(at);
+    let seq = |(slice, at): (usize, usize)| rows[slice].seq[at];
+    let (first, others) = same.split_first()?;
     // Copies of one write are equal; of two writes with one stamp the states decide.
-    let twin = same.iter().any(|pick| pick != newest && by_stamp(&pick) == by_stamp(&newest));
-    (by_seq(&newest) == last_seq && !twin).then_some(*newest)
+    let (mut newest, mut twin, mut last_seq) = (*first, false, seq(*first));
+    for other in others {
+        last_seq = last_seq.max(seq(*other));
+        match written(*other).cmp(&written(newest)) {
+            Ordering::Greater => (newest, twin) = (*other, false),
+            Ordering::Equal => twin = true,
+            Ordering::Less => {}
+        }
+    }
+    (seq(newest) == last_seq && !twin).then_some(newest)
 }
 
 fn merged(slices: &[Slice], key: &[u8], same: &[(usize, usize)]) -> Result<KeyedRow> {
     let mut row = Versioned::default();
-    for (i, (slice, at)) in same.iter().enumerate() {
-        let run = &slices[*slice].run;
-        match i {
-            0 => row.state = run.state(*at)?,
-            _ => drop(row.state.merge(&run.state(*at)?)),
-        }
-        row.seq = row.seq.max(run.seq(*at));
+    let is_plain = |(slice, at): &&(usize, usize)| slices[*slice].run.is_plain(*at);
+    for (slice, at) in same.iter().filter(|place| !is_plain(place)) {
+        row.state.absorb(slices[*slice].run.state(*at)?);
     }
+    for (slice, at) in same.iter().filter(is_plain) {
+        let (run, state) = (&slices[*slice].run, &mut row.state);
+        // Of plain values that were deleted nothing is left but when they were written.
+        match state.cells.is_empty() && run.written(*at) <= state.deleted {
+            true => state.written = state.written.max(run.written(*at)),
+            false => state.absorb(run.state(*at)?),
+        }
+    }
+    row.seq = same.iter().map(|(slice, at)| slices[*slice].run.seq(*at)).max().unwrap_or(0);
     Ok((key.into(), Arc::new(row)))
+}
+
+/// Rows of a run; a run has less than 2^32.
+fn piece(run: usize, from: usize, to: usize) -> Piece {
+    Piece { run: run as u32, from: from as u32, to: to as u32 }
 }
 
 /// Long pieces as they are, short ones gathered.
 fn gather(runs: &[Arc<Run>], pieces: &[Piece]) -> Result<Vec<Slice>> {
     let mut slices = Vec::new();
-    let mut picks: Vec<(usize, usize)> = Vec::new();
-    let gathered = |picks: &mut Vec<(usize, usize)>, slices: &mut Vec<Slice>| -> Result<()> {
-        if !picks.is_empty() {
-            slices.push(Slice::whole(Arc::new(Run::gathered(runs, picks)?)));
-            picks.clear();
+    let mut short: Vec<Piece> = Vec::new();
+    let gathered = |short: &mut Vec<Piece>, slices: &mut Vec<Slice>| -> Result<()> {
+        if !short.is_empty() {
+            let picked = Picked::new(runs.to_vec(), std::mem::take(short));
+            slices.push(Slice::whole(Arc::new(Run::of_picked(picked)?)));
         }
         Ok(())
     };
     for piece in pieces {
-        if piece.to - piece.from < PIECE_ROWS && pieces.len() > PIECES_FEW {
-            picks.extend((piece.from..piece.to).map(|i| (piece.slice, i)));
+        if piece.len() < PIECE_ROWS && pieces.len() > PIECES_FEW {
+            short.push(*piece);
             continue;
         }
-        gathered(&mut picks, &mut slices)?;
-        slices.push(Slice { run: runs[piece.slice].clone(), from: piece.from, to: piece.to });
+        gathered(&mut short, &mut slices)?;
+        let (run, from, to) = (&runs[piece.run as usize], piece.from as usize, piece.to as usize);
+        slices.push(Slice { run: run.clone(), from, to });
     }
-    gathered(&mut picks, &mut slices)?;
+    gathered(&mut short, &mut slices)?;
     Ok(slices)
 }

@@ -50,8 +50,7 @@ impl Scan {
             }
             let exceeded = places.len() > limit - rows.len();
             places.truncate(limit - rows.len());
-            let values =
-                |n: &u16| Values::of(schema.column_at(*n), &slice.run.columns[*n as usize]);
+            let values = |n: &u16| Values::of(schema.column_at(*n), slice.run.column(*n));
             let columns: Vec<Values<'_>> = wanted.iter().map(values).collect();
             rows.extend(places.into_iter().map(|at| {
                 Row::of(names.clone(), columns.iter().map(|column| column.at(at)).collect())
@@ -122,7 +121,7 @@ impl Scan {
 
     /// The rows of a slice that a reader sees and that meet all conditions; none means all.
     fn admitted(&self, schema: &Schema, slice: &Slice) -> Result<Option<BooleanBuffer>> {
-        let dead = slice.run.hidden.dead.slice(slice.from, slice.len());
+        let dead = slice.run.dead().slice(slice.from, slice.len());
         let mut mask = (dead.true_count() > 0).then(|| !dead.values());
         for filter in &self.filter {
             let number = schema.number(&filter.column)?;
@@ -180,7 +179,7 @@ impl Filter {
 }
 
 fn column(slice: &Slice, number: u16) -> ArrayRef {
-    slice.run.columns[number as usize].slice(slice.from, slice.len())
+    slice.run.column(number).slice(slice.from, slice.len())
 }
 
 #[cfg(test)]

@@ -23,6 +23,39 @@ fn check(table: &Memtable, model: &Model, from: &[u8], to: Option<&[u8]>, max: u
     }
 }
 
+/// Whatever was read before, what is read now is what is there now.
+fn check_slices(table: &Memtable, model: &Model, from: &[u8], some: usize) {
+    for (from, columns) in [
+        (&[][..], Columns::only([some as u16])),
+        (&[], Columns::All),
+        (from, Columns::only([2])),
+        (from, Columns::All),
+    ] {
+        let slices = table.slices(&spec(), &columns, from, None).unwrap();
+        let slices = crate::run::merge(&spec(), slices).unwrap();
+        let run = crate::run::Slice::joined(&spec(), &slices).unwrap();
+        let wanted = model.iter().filter(|(key, _)| ***key >= *from);
+        let wanted = Run::of_rows(
+            &spec(),
+            wanted.collect::<Vec<_>>().into_iter().map(|(key, row)| (&**key, row)),
+        )
+        .unwrap();
+        assert_eq!(run.len(), wanted.len());
+        for i in 0..run.len() {
+            for number in (0..9).filter(|n| *n < 2 || columns.has(*n)) {
+                assert_eq!(run.value(number, i), wanted.value(number, i));
+            }
+            assert_eq!(
+                (run.key(i), run.seq(i), run.is_dead(i)),
+                (wanted.key(i), wanted.seq(i), wanted.is_dead(i))
+            );
+            if columns == Columns::All {
+                assert_eq!(run.keyed(i).unwrap(), wanted.keyed(i).unwrap());
+            }
+        }
+    }
+}
+
 proptest! {
     /// Rows come in batches, some of them again and again, and between batches ranges are read.
     #[test]
@@ -45,6 +78,7 @@ proptest! {
                 let from = &keys[keys.len() / 3];
                 check(&table, &model, from, Some(&keys[keys.len() * 2 / 3]), *max);
                 check(&table, &model, &[], None, usize::MAX);
+                check_slices(&table, &model, from, *max);
             }
         }
         prop_assert_eq!(table.len(), model.len());
@@ -56,7 +90,7 @@ proptest! {
             let visible = visible_row(&spec(), key, &row.state).unwrap();
             prop_assert_eq!(found.visible(&spec()).unwrap(), visible);
         }
-        let run = table.run(&spec(), &table.range(&[], None, End::First, usize::MAX)).unwrap();
+        let run = table.run(&spec(), &Columns::All, &table.range(&[], None, End::First, usize::MAX)).unwrap();
         let wanted = Run::of_rows(&spec(), model.iter().map(|(key, row)| (&**key, row))).unwrap();
         prop_assert_eq!(run.len(), model.len());
         for i in 0..run.len() {

@@ -75,6 +75,6 @@ fn rows_in_one_piece_are_handed_on_as_they_are() {
     let rows: Vec<_> = (0..1_000).map(row).collect();
     let run = Arc::new(Run::of_rows(&schema, rows.iter().map(|(k, r)| (&**k, r))).unwrap());
     let (batch, _) = Scan::default().batch(&schema, &[Slice::whole(run.clone())]).unwrap();
-    let places = [&run.columns[1], batch.column(1)].map(|a| a.to_data().buffers()[0].as_ptr());
+    let places = [run.column(1), batch.column(1)].map(|a| a.to_data().buffers()[0].as_ptr());
     assert_eq!(places[0], places[1]);
 }

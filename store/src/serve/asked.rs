@@ -1,0 +1,95 @@
+//! What a client's request says, and what is wrong with one that cannot be read: which of its
+//! fields, and what belongs there.
+
+use serde::de::DeserializeOwned;
+use serde_json::Value as Json;
+
+use crate::error::{Error, Result};
+use crate::value::{Row, row_from_json};
+
+/// Words of the decoder, and those of someone who writes JSON.
+const WORDS: [(&str, &str); 9] = [
+    ("a sequence", "a list"),
+    ("a map", "an object"),
+    ("sequence", "a list"),
+    ("map", "an object"),
+    ("usize", "a whole number from 0"),
+    ("u64", "a whole number from 0"),
+    ("i64", "a whole number"),
+    ("unit value", "null"),
+    ("null", "null"),
+];
+
+/// The request.
+pub fn parse<T: DeserializeOwned>(op: &str, payload: &[u8]) -> Result<T> {
+    let payload = if payload.is_empty() { b"{}" } else { payload };
+    // Where it went wrong is looked for only when it has: most requests are right.
+    serde_json::from_slice(payload).map_err(|error| {
+        let mut again = serde_json::Deserializer::from_slice(payload);
+        match serde_path_to_error::deserialize::<_, T>(&mut again) {
+            Err(placed) => wrong(op, &placed.path().to_string(), placed.inner()),
+            Ok(_) => wrong(op, ".", &error),
+        }
+    })
+}
+
+/// The request, or a part of it that is a field of its own.
+pub fn from_json<T: DeserializeOwned>(op: &str, field: &str, json: &Json) -> Result<T> {
+    T::deserialize(json).map_err(|error| match serde_path_to_error::deserialize::<_, T>(json) {
+        Err(placed) => {
+            let path = placed.path().to_string();
+            let path = match (field, path.as_str()) {
+                ("", path) => path.to_owned(),
+                (field, ".") => field.to_owned(),
+                (field, path) if path.starts_with('[') => format!("{field}{path}"),
+                (field, path) => format!("{field}.{path}"),
+            };
+            wrong(op, &path, placed.inner())
+        }
+        Ok(_) => wrong(op, field, &error),
+    })
+}
+
+/// The rows or keys of a request.
+pub fn rows_of(op: &str, field: &str, rows: &[Json]) -> Result<Vec<Row>> {
+    let row = |(at, row): (usize, &Json)| {
+        row_from_json(row)
+            .map_err(|error| Error::BadRequest(format!("{op}: {field}[{at}]: {error}")))
+    };
+    rows.iter().enumerate().map(row).collect()
+}
+
+/// The error of a request that cannot be read: `path` is the field at which that shows.
+fn wrong(op: &str, path: &str, error: &serde_json::Error) -> Error {
+    let text = error.to_string();
+    let at_line = format!(" at line {} column {}", error.line(), error.column());
+    let text = text.strip_suffix(&at_line).unwrap_or(&text);
+    let is_whole = matches!(path, "" | "." | "?");
+    let place = if is_whole { "the request" } else { path };
+    let mended = match text.strip_prefix("invalid type: ").and_then(|t| t.split_once(", expected "))
+    {
+        Some((_, wanted)) if is_whole && wanted.starts_with("struct ") => {
+            format!("{op}: the request must be a JSON object with the fields of {op}")
+        }
+        Some((found, wanted)) => {
+            format!("{op}: {place} takes {}, not {}", in_words(wanted), in_words(found))
+        }
+        None if error.is_syntax() || error.is_eof() => {
+            format!("{op}: the request is not JSON: {text}{at_line}")
+        }
+        None if is_whole => format!("{op}: {text}"),
+        None => format!("{op}: {path}: {text}"),
+    };
+    Error::BadRequest(mended)
+}
+
+fn in_words(wanted: &str) -> String {
+    if wanted.starts_with("struct ") {
+        return "an object".into();
+    }
+    let word = WORDS.iter().find(|(word, _)| *word == wanted);
+    word.map_or(wanted.to_owned(), |(_, plain)| (*plain).to_owned())
+}
+
+#[cfg(test)]
+mod tests;
