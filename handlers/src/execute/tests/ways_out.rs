@@ -174,6 +174,18 @@ public class Out {
 }
 "#;
 
+/// A server without and one with TLS, as guests know them: their URLs, and what grants them.
+async fn two_servers(bench: &Bench) -> (String, String, [String; 4]) {
+    let _ = bench.host.resolver.set(told());
+    let plain = server(&[("/", "welcome")]).await;
+    let secure = secure_server().await;
+    let url = |scheme: &str, port: u16| format!("{scheme}://open.test:{port}/");
+    let hosts =
+        [("*.test", plain), ("*.test", secure), ("127.0.0.1", plain), ("127.0.0.1", secure)];
+    let granted = hosts.map(|(host, port)| format!("{host}:{port}"));
+    (url("http", plain), url("https", secure), granted)
+}
+
 fn told() -> Told {
     Told::default()
         .answers("open.test", &[&["127.0.0.1"]])
@@ -285,11 +297,7 @@ async fn fetch_and_https_of_node_get_out_only_where_the_grants_say() {
     let bench = Bench::new();
     let Some(mut target) = js(&bench, NODE, "main.handler").await else { return };
     target.limits.timeout_ms = 20_000;
-    let _ = bench.host.resolver.set(told());
-    let plain = server(&[("/", "welcome")]).await;
-    let secure = secure_server().await;
-    let (open, tls) =
-        (format!("http://open.test:{plain}/"), format!("https://open.test:{secure}/"));
+    let (open, tls, granted) = two_servers(&bench).await;
     let cases = [
         ("http", &open, "[200,\"welcome\"]"),
         ("fetch", &open, "[200,\"welcome\"]"),
@@ -300,9 +308,7 @@ async fn fetch_and_https_of_node_get_out_only_where_the_grants_say() {
         let said = ask(&bench, &target, how, &quoted(url)).await.to_string();
         assert!(said.contains("is not granted; write \\\"open.test\\\" under"), "{how}: {said}");
     }
-    let [one, two] =
-        [plain, secure].map(|port| (format!("*.test:{port}"), format!("127.0.0.1:{port}")));
-    bench.host.state().hosts = grants(&[&one.0, &one.1, &two.0, &two.1]);
+    bench.host.state().hosts = grants(&granted.each_ref().map(String::as_str));
     for (how, url, expected) in cases {
         for _ in 0..2 {
             assert_eq!(
@@ -312,7 +318,8 @@ async fn fetch_and_https_of_node_get_out_only_where_the_grants_say() {
             );
         }
     }
-    let direct = serde_json::json!(["127.0.0.1", plain]).to_string();
+    let port: u16 = open.trim_end_matches('/').rsplit(':').next().unwrap().parse().unwrap();
+    let direct = serde_json::json!(["127.0.0.1", port]).to_string();
     assert_ne!(ask(&bench, &target, "direct", &direct).await, "connected");
 }
 
@@ -324,11 +331,7 @@ async fn the_clients_of_java_get_out_only_where_the_grants_say() {
     let mut target = bench.install(CodeKind::Java, &jar).await;
     target.entry = Some("Out::handle".into());
     target.limits.timeout_ms = 60_000;
-    let _ = bench.host.resolver.set(told());
-    let plain = server(&[("/", "welcome")]).await;
-    let secure = secure_server().await;
-    let (open, tls) =
-        (format!("http://open.test:{plain}/"), format!("https://open.test:{secure}/"));
+    let (open, tls, granted) = two_servers(&bench).await;
     let cases = [
         ("client", &open, "[200,\"welcome\"]"),
         ("connection", &open, "[200,\"welcome\"]"),
@@ -337,20 +340,18 @@ async fn the_clients_of_java_get_out_only_where_the_grants_say() {
     ];
     let get =
         async |how: &str, url: &str| ask(&bench, &target, how, &quoted(url)).await.to_string();
-    for (how, url, granted) in cases {
+    for (how, url, welcome) in cases {
         let said = get(how, url).await;
         assert!(said.contains("403") || said.contains("not granted"), "{how} {url}: {said}");
-        assert_ne!(said, granted, "{how} {url}");
+        assert_ne!(said, welcome, "{how} {url}");
     }
     let refused = bench.host.state().refused.clone();
     assert_eq!(refused, ["not granted"; 4], "each was refused by the grants");
 
-    let [one, two] =
-        [plain, secure].map(|port| (format!("*.test:{port}"), format!("127.0.0.1:{port}")));
-    bench.host.state().hosts = grants(&[&one.0, &one.1, &two.0, &two.1]);
-    for (how, url, granted) in cases {
-        assert_eq!(get(how, url).await, granted, "{how} {url}");
+    bench.host.state().hosts = grants(&granted.each_ref().map(String::as_str));
+    for (how, url, welcome) in cases {
+        assert_eq!(get(how, url).await, welcome, "{how} {url}");
     }
-    let direct = get("direct", &format!("http://127.0.0.1:{plain}/")).await;
+    let direct = get("direct", &open.replace("open.test", "127.0.0.1")).await;
     assert!(!direct.contains("connected"), "{direct}");
 }
