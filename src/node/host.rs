@@ -1,6 +1,6 @@
 //! What a handler may ask of its node: the store, the bus, the accelerators, within its grants.
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -55,14 +55,14 @@ impl Doors {
         Ok((behind, app.ok_or_else(|| HostError::NotFound(format!("app {name:?}")))?))
     }
 
-    /// The store's name of a table that the handler may touch.
-    fn table(&self, caller: &Caller, table: &str) -> Result<(&Behind, String), HostError> {
+    /// A table that the handler may touch.
+    fn table(&self, caller: &Caller, table: &str) -> Result<(&Behind, Table), HostError> {
         let (behind, app) = self.app(caller)?;
         if app.manifest.tables.iter().any(|own| own.name == table) {
-            return Ok((behind, deploy::table_name(app.name(), table)));
+            return Ok((behind, Table::new(deploy::table_name(app.name(), table), table)));
         }
         if app.manifest.grants.tables.iter().any(|granted| granted == table) {
-            return Ok((behind, granted_table(&app, table)));
+            return Ok((behind, Table::new(granted_table(&app, table), table)));
         }
         let own: Vec<&str> = app.manifest.tables.iter().map(|t| t.name.as_str()).collect();
         let text = match table.contains('/') {
@@ -96,6 +96,37 @@ impl Behind {
         self.triggers.metrics.time(name, started.elapsed());
         span.end(&done);
         done
+    }
+}
+
+/// A table as a handler asks for it. It is a text as the store has it.
+pub(crate) struct Table {
+    stored: String,
+    /// What the app calls it.
+    named: String,
+}
+
+impl Deref for Table {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.stored
+    }
+}
+
+impl Table {
+    pub(crate) fn new(stored: String, named: &str) -> Self {
+        Table { stored, named: named.to_owned() }
+    }
+
+    /// What the store says, with the name that the app knows.
+    fn say(&self, text: &str) -> String {
+        text.replace(&format!("{:?}", self.stored), &format!("{:?}", self.named))
+    }
+
+    /// An error of the store about this table.
+    pub(crate) fn refused(&self, error: store::Error) -> HostError {
+        of_kind(&error, self.say(&error.to_string()))
     }
 }
 
@@ -137,17 +168,19 @@ pub(crate) fn table_of(request: &Row) -> Result<&str, HostError> {
     table.ok_or_else(|| HostError::Invalid("the request names no \"table\"".into()))
 }
 
-/// An operation on the rows of a table, which the store knows by the name `table`.
+/// An operation on the rows of a table.
 pub(crate) async fn ask(
     store: &EdgeStore,
     operation: &str,
     mut request: Row,
-    table: &str,
+    table: &Table,
 ) -> Result<Value, HostError> {
-    request.insert("table".into(), table.into());
+    request.insert("table".into(), table.stored.as_str().into());
     match store.ask(operation, request.into()).await {
-        Err(unmet @ store::Error::Conflict { .. }) => Ok(json!({ "conflict": unmet.to_string() })),
-        answer => answer.map_err(of_store),
+        Err(unmet @ store::Error::Conflict { .. }) => {
+            Ok(json!({ "conflict": table.say(&unmet.to_string()) }))
+        }
+        answer => answer.map_err(|e| table.refused(e)),
     }
 }
 
@@ -178,7 +211,10 @@ pub(crate) fn delta((column, by): (String, Value)) -> Result<(String, i64), Host
 }
 
 pub(crate) fn of_store(error: store::Error) -> HostError {
-    let text = error.to_string();
+    of_kind(&error, error.to_string())
+}
+
+fn of_kind(error: &store::Error, text: String) -> HostError {
     match error {
         store::Error::UnknownTable(_) => HostError::NotFound(text),
         error if error.retryable() => HostError::Unavailable(text),
@@ -196,7 +232,8 @@ impl Host for Doors {
         key: Row,
     ) -> Result<Option<Row>, HostError> {
         let (behind, table) = self.table(caller, table)?;
-        let work = async { behind.store.get(&table, &row(key)?).await.map_err(of_store) };
+        let work =
+            async { behind.store.get(&table, &row(key)?).await.map_err(|e| table.refused(e)) };
         let found = behind.in_store(caller, "store get", &table, work).await?;
         Ok(found.as_ref().map(json_row))
     }
@@ -210,7 +247,7 @@ impl Host for Doors {
         let (behind, table) = self.table(caller, table)?;
         let work = async {
             let rows = rows.into_iter().map(row).collect::<Result<Vec<_>, _>>()?;
-            behind.store.put(&table, &rows).await.map_err(of_store)
+            behind.store.put(&table, &rows).await.map_err(|e| table.refused(e))
         };
         behind.in_store(caller, "store put", &table, work).await?;
         Ok(())
@@ -226,7 +263,7 @@ impl Host for Doors {
     ) -> Result<bool, HostError> {
         let (behind, table) = self.table(caller, table)?;
         let commit = put_if(key, expected, new)?;
-        let work = async { decided(behind.store.commit(&table, &commit).await) };
+        let work = async { decided(&table, behind.store.commit(&table, &commit).await) };
         behind.in_store(caller, "store commit", &table, work).await
     }
 
@@ -238,7 +275,7 @@ impl Host for Doors {
     ) -> Result<(), HostError> {
         let (behind, table) = self.table(caller, table)?;
         let keys = keys.into_iter().map(row).collect::<Result<Vec<_>, _>>()?;
-        let work = async { behind.store.delete(&table, &keys).await.map_err(of_store) };
+        let work = async { behind.store.delete(&table, &keys).await.map_err(|e| table.refused(e)) };
         behind.in_store(caller, "store delete", &table, work).await.map(|_| ())
     }
 
@@ -252,7 +289,7 @@ impl Host for Doors {
         let (behind, table) = self.table(caller, table)?;
         let work = async {
             let deltas = deltas.into_iter().map(delta).collect::<Result<Vec<_>, _>>()?;
-            behind.store.increment(&table, &row(key)?, &deltas).await.map_err(of_store)
+            behind.store.increment(&table, &row(key)?, &deltas).await.map_err(|e| table.refused(e))
         };
         behind.in_store(caller, "store increment", &table, work).await?;
         Ok(())
@@ -269,7 +306,7 @@ impl Host for Doors {
         let (prefix, after, reverse) = (row(scan.prefix)?, row(scan.after)?, scan.reverse);
         let limit = Some(limit);
         let scan = store::Scan { prefix, after, limit, reverse, ..Default::default() };
-        let work = async { behind.store.scan(&table, scan).await.map_err(of_store) };
+        let work = async { behind.store.scan(&table, scan).await.map_err(|e| table.refused(e)) };
         let found = behind.in_store(caller, "store scan", &table, work).await?;
         Ok(found.rows.iter().map(json_row).collect())
     }
@@ -462,11 +499,14 @@ pub(crate) fn put_if(
 }
 
 /// Whether a commit was made: that its condition did not hold is an answer, not a failure.
-pub(crate) fn decided(done: Result<store::Ack, store::Error>) -> Result<bool, HostError> {
+pub(crate) fn decided(
+    table: &Table,
+    done: Result<store::Ack, store::Error>,
+) -> Result<bool, HostError> {
     match done {
         Ok(_) => Ok(true),
         Err(store::Error::Conflict { .. }) => Ok(false),
-        Err(error) => Err(of_store(error)),
+        Err(error) => Err(table.refused(error)),
     }
 }
 
@@ -477,3 +517,6 @@ fn of_accel(error: accel::Error) -> HostError {
         _ => HostError::Failed(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,9 @@ use serde_json::Value;
 use store::EdgeStore;
 use tokio::net::TcpStream;
 
-use crate::node::host::{ask, decided, delta, json_row, of_store, put_if, row, sql, table_of};
+use crate::node::host::{
+    Table, ask, decided, delta, json_row, of_store, put_if, row, sql, table_of,
+};
 
 pub struct LocalHost {
     pub manifest: Manifest,
@@ -29,9 +31,9 @@ pub struct LocalHost {
 }
 
 impl LocalHost {
-    fn table(&self, table: &str) -> Result<String, HostError> {
+    fn table(&self, table: &str) -> Result<Table, HostError> {
         match self.manifest.tables.iter().any(|own| own.name == table) {
-            true => Ok(table_name(&self.manifest.app.name, table)),
+            true => Ok(Table::new(table_name(&self.manifest.app.name, table), table)),
             false => Err(HostError::NotFound(format!("table {table:?} is not in the manifest"))),
         }
     }
@@ -40,13 +42,15 @@ impl LocalHost {
 #[async_trait]
 impl Host for LocalHost {
     async fn store_get(&self, _: &Caller, table: &str, key: Row) -> Result<Option<Row>, HostError> {
-        let found = self.store.get(&self.table(table)?, &row(key)?).await.map_err(of_store)?;
+        let table = self.table(table)?;
+        let found = self.store.get(&table, &row(key)?).await.map_err(|e| table.refused(e))?;
         Ok(found.as_ref().map(json_row))
     }
 
     async fn store_put(&self, _: &Caller, table: &str, rows: Vec<Row>) -> Result<(), HostError> {
         let rows = rows.into_iter().map(row).collect::<Result<Vec<_>, _>>()?;
-        self.store.put(&self.table(table)?, &rows).await.map(|_| ()).map_err(of_store)
+        let table = self.table(table)?;
+        self.store.put(&table, &rows).await.map(|_| ()).map_err(|e| table.refused(e))
     }
 
     async fn store_put_if(
@@ -58,12 +62,14 @@ impl Host for LocalHost {
         new: Row,
     ) -> Result<bool, HostError> {
         let commit = put_if(key, expected, new)?;
-        decided(self.store.commit(&self.table(table)?, &commit).await)
+        let table = self.table(table)?;
+        decided(&table, self.store.commit(&table, &commit).await)
     }
 
     async fn store_delete(&self, _: &Caller, table: &str, keys: Vec<Row>) -> Result<(), HostError> {
         let keys = keys.into_iter().map(row).collect::<Result<Vec<_>, _>>()?;
-        self.store.delete(&self.table(table)?, &keys).await.map(|_| ()).map_err(of_store)
+        let table = self.table(table)?;
+        self.store.delete(&table, &keys).await.map(|_| ()).map_err(|e| table.refused(e))
     }
 
     async fn store_increment(
@@ -75,14 +81,16 @@ impl Host for LocalHost {
     ) -> Result<(), HostError> {
         let deltas = deltas.into_iter().map(delta).collect::<Result<Vec<_>, _>>()?;
         let table = self.table(table)?;
-        self.store.increment(&table, &row(key)?, &deltas).await.map(|_| ()).map_err(of_store)
+        let done = self.store.increment(&table, &row(key)?, &deltas).await;
+        done.map(|_| ()).map_err(|e| table.refused(e))
     }
 
     async fn store_scan(&self, _: &Caller, table: &str, scan: Scan) -> Result<Vec<Row>, HostError> {
         let (prefix, after) = (row(scan.prefix)?, row(scan.after)?);
         let (limit, reverse) = (scan.limit.map(|limit| limit as usize), scan.reverse);
         let scan = store::Scan { prefix, after, limit, reverse, ..Default::default() };
-        let found = self.store.scan(&self.table(table)?, scan).await.map_err(of_store)?;
+        let table = self.table(table)?;
+        let found = self.store.scan(&table, scan).await.map_err(|e| table.refused(e))?;
         Ok(found.rows.iter().map(json_row).collect())
     }
 

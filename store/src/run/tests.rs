@@ -44,15 +44,19 @@ proptest! {
     }
 }
 
-/// A table with a column of every kind of array, and two that have states of their own.
-fn every() -> Arc<Schema> {
-    let spec = r#"{"name":"every","key":["k","at"],"columns":[
+/// A table with a column of every kind of array. Its keys are all of one length, or not; it has
+/// columns that take states of their own, or rows that say everything in their columns.
+fn every(alike: bool, states: bool) -> Arc<Schema> {
+    let spec = r#"{"name":"every","key":KEY,"columns":[
         {"name":"k","kind":"utf8"},{"name":"at","kind":"timestamp-us"},
         {"name":"i","kind":"int64"},{"name":"f","kind":"float64"},{"name":"s","kind":"utf8"},
-        {"name":"b","kind":"bool"},{"name":"y","kind":"binary"},{"name":"j","kind":"json"},
-        {"name":"n","kind":"int64","merge":"counter"},
-        {"name":"tags","kind":"utf8","merge":"set"}]}"#;
-    let spec: crate::spec::TableSpec = serde_json::from_str(spec).unwrap();
+        {"name":"b","kind":"bool"},{"name":"y","kind":"binary"},{"name":"j","kind":"json"}
+        STATES]}"#;
+    let of_states = r#",{"name":"n","kind":"int64","merge":"counter"},
+        {"name":"tags","kind":"utf8","merge":"set"}"#;
+    let spec = spec.replace("KEY", if alike { r#"["at"]"# } else { r#"["k","at"]"# });
+    let spec = spec.replace("STATES", if states { of_states } else { "" });
+    let spec: crate::spec::TableSpec = serde_json::from_str(&spec).unwrap();
     spec.validate().unwrap();
     Arc::new(Schema::new(spec))
 }
@@ -72,10 +76,10 @@ fn diced(schema: &Schema, (k, dice): (u8, u64)) -> KeyedRow {
     let null = |n: u16| dice >> n & 3 == 0;
     let fresh = |(n, value)| (n, Cell::Fresh(if null(n) { Value::Null } else { value }));
     let mut cells: Vec<(u16, Cell)> = (2..).zip(values).map(fresh).collect();
-    if dice.is_multiple_of(5) {
-        cells.push((8, Cell::Fresh(Value::Null)));
-        cells.push((9, Cell::Fresh(Value::Null)));
-    } else if dice.is_multiple_of(3) {
+    if dice.is_multiple_of(4) {
+        cells.remove((dice / 4 % 6) as usize);
+    }
+    if schema.columns.len() > 8 && dice.is_multiple_of(3) {
         let tags = [("a".into(), (written, true)), (Value::Text(text), (written, dice & 64 > 0))];
         cells.push((9, Cell::Set(BTreeMap::from(tags))));
     }
@@ -83,10 +87,19 @@ fn diced(schema: &Schema, (k, dice): (u8, u64)) -> KeyedRow {
         true => Stamp { hlc: written.hlc + 1, origin: 0 },
         false => Stamp::default(),
     };
-    let row = Row::from([("k".into(), "key".into()), ("at".into(), Value::Time(k.into()))]);
+    let text = "k".repeat(k as usize % 3);
+    let row = Row::from([("k".into(), text.clone().into()), ("at".into(), Value::Time(k.into()))]);
+    if !schema.key.contains(&0) {
+        cells.insert(0, (0, Cell::Fresh(text.into())));
+    }
+    let row = schema.key_part(&row);
     let mut state = RowState { written, deleted, cells };
     state.normalize();
     (schema.key_of(&row).unwrap().into(), Arc::new(Versioned { seq: dice % 5, state }))
+}
+
+fn is_odd(run: &Run, i: usize) -> bool {
+    run.key(i).last().is_some_and(|byte| byte & 1 > 0)
 }
 
 fn check_same(found: &Run, wanted: &[(&Run, usize)], asked: &[u16]) {
@@ -108,11 +121,13 @@ proptest! {
     #[test]
     fn what_is_picked_is_what_lies_there(
         runs in prop::collection::vec(prop::collection::vec(any::<(u8, u64)>(), 1..20), 1..4),
+        (alike, states) in any::<(bool, bool)>(),
         picks in prop::collection::vec(any::<[prop::sample::Index; 3]>(), 0..20),
         again in prop::collection::vec(any::<[prop::sample::Index; 3]>(), 0..6),
         asked in prop::collection::vec(0..10u16, 0..12),
     ) {
-        let schema = every();
+        let schema = every(alike, states);
+        let asked: Vec<u16> = asked.into_iter().filter(|n| states || *n < 8).collect();
         let run = |rows: &Vec<(u8, u64)>| {
             let rows: BTreeMap<_, _> = rows.iter().map(|row| diced(&schema, *row)).collect();
             let rows = rows.iter().map(|(key, row)| (&**key, &**row));
@@ -150,9 +165,11 @@ proptest! {
     #[test]
     fn changes_here_and_there_are_merged_rows(
         layers in prop::collection::vec(prop::collection::vec(any::<(u8, u64)>(), 0..120), 2..4),
+        (alike, states) in any::<(bool, bool)>(),
         asked in prop::collection::vec(0..10u16, 0..12),
     ) {
-        let schema = every();
+        let schema = every(alike, states);
+        let asked: Vec<u16> = asked.into_iter().filter(|n| states || *n < 8).collect();
         let layer = |rows: &Vec<(u8, u64)>| -> Vec<KeyedRow> {
             let rows = rows.iter().map(|row| diced(&schema, *row));
             rows.collect::<BTreeMap<_, _>>().into_iter().collect()
@@ -166,10 +183,10 @@ proptest! {
         let wanted = run(&merge_layers(layers.concat())).run;
         let wanted: Vec<(&Run, usize)> = (0..wanted.len()).map(|i| (&*wanted, i)).collect();
         let odd = |slice: &Slice| -> Option<BooleanBuffer> {
-            Some(BooleanBuffer::collect_bool(slice.len(), |i| slice.run.key(slice.from + i)[11] & 1 > 0))
+            Some(BooleanBuffer::collect_bool(slice.len(), |i| is_odd(&slice.run, slice.from + i)))
         };
-        let is_odd = |(run, i): &(&Run, usize)| run.key(*i)[11] & 1 > 0;
-        let some: Vec<(&Run, usize)> = wanted.iter().copied().filter(is_odd).collect();
+        let some = wanted.iter().copied().filter(|(run, i)| is_odd(run, *i));
+        let some: Vec<(&Run, usize)> = some.collect();
         let kept = kept(merged.clone(), odd).unwrap();
         check_same(&Slice::joined(&schema, &kept).unwrap(), &some, &asked);
         check_same(&Slice::joined(&schema, &merged).unwrap(), &wanted, &asked);
