@@ -238,11 +238,24 @@ fn from_planar(picture: &Video, bytes: usize) -> std::result::Result<Vec<u8>, St
     let cb = rows(picture, 1, half_width, half_height)?;
     let cr = rows(picture, 2, half_width, half_height)?;
     for (to, (cb, cr)) in chroma.zip(cb.zip(cr)) {
-        for (pair, (cb, cr)) in to.chunks_exact_mut(2).zip(cb.iter().zip(cr)) {
-            pair.copy_from_slice(&[*cb, *cr]);
-        }
+        interleave(cb, cr, to);
     }
     Ok(data)
+}
+
+/// Cb and Cr by turns, sixteen at a time, which the compiler makes a few instructions of.
+fn interleave(cb: &[u8], cr: &[u8], to: &mut [u8]) {
+    let (wide, rest) = to.as_chunks_mut::<32>();
+    let ((cb, cb_rest), (cr, cr_rest)) = (cb.as_chunks::<16>(), cr.as_chunks::<16>());
+    for (to, (cb, cr)) in wide.iter_mut().zip(cb.iter().zip(cr)) {
+        for i in 0..16 {
+            (to[2 * i], to[2 * i + 1]) = (cb[i], cr[i]);
+        }
+    }
+    let rest = rest.as_chunks_mut::<2>().0.iter_mut();
+    for (pair, (cb, cr)) in rest.zip(cb_rest.iter().zip(cr_rest)) {
+        *pair = [*cb, *cr];
+    }
 }
 
 /// The rows of a plane, without the gaps between them.

@@ -129,8 +129,8 @@ fn keep_luma(v: impl Vector, d: &mut [Band; 4], used: u32, record: &mut [i16; RE
         }
     }
     let is_little = worth.iter().sum::<u32>() < MACROBLOCK_WORTH;
-    for quarter in 0..4 {
-        if is_little || worth[quarter] < QUARTER_WORTH {
+    for (quarter, worth) in worth.into_iter().enumerate() {
+        if is_little || worth < QUARTER_WORTH {
             for coded in 4 * quarter..4 * quarter + 4 {
                 if mask >> coded & 1 == 1 {
                     let block = usize::from(block::BLOCKS[coded]);

@@ -194,3 +194,14 @@ fn noise(len: usize) -> Vec<u8> {
     };
     (0..len).map(|_| next()).collect()
 }
+
+#[test]
+fn chroma_is_interleaved_at_all_lengths() {
+    for len in 0..70u8 {
+        let (cb, cr): (Vec<u8>, Vec<u8>) = (0..len).map(|i| (i, 100 + i)).unzip();
+        let mut to = vec![0; 2 * usize::from(len)];
+        interleave(&cb, &cr, &mut to);
+        let expected: Vec<u8> = cb.iter().zip(&cr).flat_map(|(cb, cr)| [*cb, *cr]).collect();
+        assert_eq!(to, expected, "{len}");
+    }
+}
