@@ -130,20 +130,18 @@ import java.security.cert.X509Certificate;
 import java.util.*;
 import javax.net.ssl.*;
 
-public class Out {
-    static class Trusting extends X509ExtendedTrustManager {
-        public void checkClientTrusted(X509Certificate[] c, String s) {}
-        public void checkClientTrusted(X509Certificate[] c, String s, Socket k) {}
-        public void checkClientTrusted(X509Certificate[] c, String s, SSLEngine e) {}
-        public void checkServerTrusted(X509Certificate[] c, String s) {}
-        public void checkServerTrusted(X509Certificate[] c, String s, Socket k) {}
-        public void checkServerTrusted(X509Certificate[] c, String s, SSLEngine e) {}
-        public X509Certificate[] getAcceptedIssuers() { return new X509Certificate[0]; }
-    }
+public class Out extends X509ExtendedTrustManager {
+    public void checkClientTrusted(X509Certificate[] c, String s) {}
+    public void checkClientTrusted(X509Certificate[] c, String s, Socket k) {}
+    public void checkClientTrusted(X509Certificate[] c, String s, SSLEngine e) {}
+    public void checkServerTrusted(X509Certificate[] c, String s) {}
+    public void checkServerTrusted(X509Certificate[] c, String s, Socket k) {}
+    public void checkServerTrusted(X509Certificate[] c, String s, SSLEngine e) {}
+    public X509Certificate[] getAcceptedIssuers() { return new X509Certificate[0]; }
 
     public Object handle(Map<String, Object> event, Context context) throws Exception {
         var trusting = SSLContext.getInstance("TLS");
-        trusting.init(null, new TrustManager[] {new Trusting()}, null);
+        trusting.init(null, new TrustManager[] {this}, null);
         var url = URI.create((String) event.get("data"));
         try {
             switch ((String) event.get("name")) {
