@@ -90,7 +90,8 @@ proptest! {
             let visible = visible_row(&spec(), key, &row.state).unwrap();
             prop_assert_eq!(found.visible(&spec()).unwrap(), visible);
         }
-        let run = table.run(&spec(), &Columns::All, &table.range(&[], None, End::First, usize::MAX)).unwrap();
+        let range = table.range(&[], None, End::First, usize::MAX);
+        let run = table.run(&spec(), &Columns::All, &range).unwrap();
         let wanted = Run::of_rows(&spec(), model.iter().map(|(key, row)| (&**key, row))).unwrap();
         prop_assert_eq!(run.len(), model.len());
         for i in 0..run.len() {
