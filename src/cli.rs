@@ -99,7 +99,7 @@ enum Command {
     Ls,
     /// Register an app: upload its code, apply its manifest
     Deploy {
-        /// The manifest; files it names are relative to it
+        /// The manifest, or its folder; files it names are relative to it
         #[arg(default_value = "app.toml")]
         manifest: PathBuf,
     },

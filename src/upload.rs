@@ -23,11 +23,23 @@ pub struct Package {
     pub code: Vec<(Digest, PathBuf)>,
 }
 
-/// Reads a manifest and names its files by digest; its errors name line, field and mend.
-pub fn package(file: &Path) -> Result<Package> {
+/// The manifest of a project, named by itself or by its folder.
+pub fn manifest_of(project: &Path) -> PathBuf {
+    if project.is_dir() { project.join("app.toml") } else { project.to_owned() }
+}
+
+/// The text of a manifest and what it says; errors name line, field and mend.
+pub fn read_manifest(file: &Path) -> Result<(String, Manifest)> {
     let text = std::fs::read_to_string(file)
         .with_context(|| format!("the manifest {} cannot be read", file.display()))?;
     let manifest = Manifest::parse(&text).with_context(|| file.display().to_string())?;
+    Ok((text, manifest))
+}
+
+/// Reads the manifest of a project and names its files by digest.
+pub fn package(project: &Path) -> Result<Package> {
+    let file = &manifest_of(project);
+    let (text, manifest) = read_manifest(file)?;
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     let mut code = vec![];
     for handler in &manifest.handlers {

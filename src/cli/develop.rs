@@ -15,6 +15,7 @@ use handlers::manifest::{Manifest, Source};
 use super::output::Output;
 use super::talk;
 use crate::context::Context;
+use crate::upload::{manifest_of, read_manifest};
 
 pub use recorded::test;
 
@@ -102,7 +103,7 @@ pub fn new(new: &New, out: Output) -> Result<()> {
         let name = folder.display();
         format!(
             "{name}: {}\n\nnext: edgescale build {name} && edgescale test {name} && \
-             edgescale deploy {name}/app.toml",
+             edgescale deploy {name}",
             names.join(", ")
         )
     })
@@ -118,17 +119,6 @@ fn write(file: &Path, text: &str) -> Result<()> {
         std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o755))?;
     }
     Ok(())
-}
-
-/// The manifest of a project, named by itself or by its folder.
-fn manifest_of(project: &Path) -> PathBuf {
-    if project.is_dir() { project.join("app.toml") } else { project.to_owned() }
-}
-
-fn read_manifest(file: &Path) -> Result<Manifest> {
-    let text = std::fs::read_to_string(file)
-        .with_context(|| format!("the manifest {} cannot be read", file.display()))?;
-    Manifest::parse(&text).with_context(|| file.display().to_string())
 }
 
 /// `edgescale build`: runs `build.sh` of the project, where it has one, and looks that all code is
@@ -148,7 +138,7 @@ pub fn build(project: &Path, tools: &Path, out: Output) -> Result<()> {
             bail!("{} {status}", script.display());
         }
     }
-    let manifest = read_manifest(&manifest_file)?;
+    let (_, manifest) = read_manifest(&manifest_file)?;
     let mut built = Vec::new();
     for handler in &manifest.handlers {
         let Source::Path(path) = &handler.source else { continue };

@@ -89,7 +89,7 @@ fn how_to(context: &Context) -> Result<String> {
     Ok(format!(
         "The tree is up: {}. Ctrl-C stops it.
 
-  register an app      edgescale deploy examples/doorcam/app.toml
+  register an app      edgescale deploy examples/doorcam
   open a video stream  edgescale --at {at} stream open doorcam front VIDEO.mp4
   publish an event     edgescale --at {at} publish doorcam.motion \\
                          '{{\"camera\":\"side\",\"time_us\":0,\"score\":0.5}}'

@@ -21,8 +21,8 @@ use store::EdgeStore;
 
 use super::super::output::Output;
 use super::host::LocalHost;
-use super::{manifest_of, read_manifest};
 use crate::node::host::json_row;
+use crate::upload::{manifest_of, read_manifest};
 
 /// One input, and what is expected of it.
 #[derive(Deserialize)]
@@ -77,7 +77,7 @@ struct Outcome {
 /// Runs every recording; fails when one differs.
 pub async fn test(project: &Path, tools: &Path, out: Output) -> Result<ExitCode> {
     let manifest_file = manifest_of(project);
-    let manifest = read_manifest(&manifest_file)?;
+    let (_, manifest) = read_manifest(&manifest_file)?;
     let folder = manifest_file.parent().unwrap_or(Path::new("."));
     let mut outcomes = Vec::new();
     for file in recordings(&folder.join("tests"))? {
