@@ -40,6 +40,8 @@ fn away(e: bus::Error) -> Refusal {
 
 async fn list(events: &EventLog, asked: &Asked) -> Answer {
     let limit = asked.limit.unwrap_or(LETTERS_MAX).min(LETTERS_MAX);
+    // Counted first: what comes meanwhile may be listed beyond the count, never counted and missing.
+    let total = events.dead_len().await.map_err(away)?;
     let (mut letters, mut next) = (vec![], asked.after + 1);
     while letters.len() < limit {
         let Some(mut letter) = events.dead_from(next).await.map_err(away)? else { break };
@@ -48,7 +50,6 @@ async fn list(events: &EventLog, asked: &Asked) -> Answer {
         letter.stack.clear();
         letters.push(letter);
     }
-    let total = events.dead_len().await.map_err(away)?;
     Response::json(&json!({"letters": letters, "total": total}))
 }
 

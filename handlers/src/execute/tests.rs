@@ -30,7 +30,7 @@ use super::*;
 struct Bench {
     execute: EdgeExecute,
     host: Arc<Memory>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Bench {
@@ -45,7 +45,7 @@ impl Bench {
         change(&mut config);
         let host = Arc::new(Memory::default());
         let execute = EdgeExecute::start(config, Arc::clone(&host) as Arc<dyn Host>).unwrap();
-        Self { execute, host, _dir: dir }
+        Self { execute, host, dir }
     }
 
     async fn install(&self, kind: CodeKind, bytes: &[u8]) -> Target {

@@ -2,7 +2,7 @@
 //! is.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -10,12 +10,16 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::fence::{Fence, Group, View, receive_listener};
+
+/// How long the pauses get while code is busy.
+const BUSY_PAUSE_MAX: Duration = Duration::from_millis(256);
 
 /// What to execute.
 #[derive(Clone, Debug)]
@@ -121,7 +125,7 @@ impl Spawner {
         thread::Builder::new().name("guest-starter".into()).spawn(move || {
             let _entered = runtime.enter();
             for order in orders {
-                let started = start(&walls, &order);
+                let started = start_patiently(&walls, &order);
                 // Whoever ordered it may have gone; the child is then dropped, and killed.
                 let _ = order.reply.send(started);
             }
@@ -147,6 +151,21 @@ impl Spawner {
             .send(Order { program, memory_bytes, port, reply })
             .map_err(|_| io::Error::other("the process starter has ended"))?;
         started.await.map_err(gone)?
+    }
+}
+
+/// Code that was just written may be busy for a moment: a child that another thread forks meanwhile
+/// has the file open until it becomes a program itself.
+fn start_patiently(fence: &Fence, order: &Order) -> io::Result<Spawned> {
+    let mut pause = Duration::from_millis(1);
+    loop {
+        match start(fence, order) {
+            Err(e) if e.kind() == ErrorKind::ExecutableFileBusy && pause < BUSY_PAUSE_MAX => {
+                thread::sleep(pause);
+                pause *= 2;
+            }
+            started => return started,
+        }
     }
 }
 

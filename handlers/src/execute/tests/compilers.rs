@@ -52,7 +52,7 @@ async fn optimised_code_takes_over_and_no_invocation_is_lost() {
     assert!(early > 0, "no call found the baseline's code");
     let counts = bench.execute.compiled_by();
     assert_eq!(counts, [(Compiler::Baseline, 0), (Compiler::Optimising, 1)]);
-    let files = compiled(&bench._dir.path().join("code"));
+    let files = compiled(&bench.dir.path().join("code"));
     let engine = bench.execute.shared.wasm.fingerprint();
     assert_eq!(files.len(), 2, "code and seal of the optimising compiler: {files:?}");
     assert!(files.iter().all(|file| file.contains(engine)), "{files:?}");
@@ -151,5 +151,5 @@ async fn code_that_goes_while_it_is_optimised_stays_gone() {
     // Its turn comes and ends before this one.
     drop(Arc::clone(&bench.execute.shared.wasm).hold_behind().await);
     assert!(!bench.execute.is_installed(&echo.digest));
-    assert_eq!(compiled(&bench._dir.path().join("code")), Vec::<String>::new());
+    assert_eq!(compiled(&bench.dir.path().join("code")), Vec::<String>::new());
 }

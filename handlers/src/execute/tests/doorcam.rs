@@ -27,7 +27,7 @@ async fn bench(folder: &Path) -> Bench {
     let manifest = std::fs::read_to_string(folder.join("app.toml")).unwrap();
     let manifest = Manifest::parse(&manifest).unwrap();
     let bench = Bench::with(shared_cache);
-    let dir = bench._dir.path().join("store");
+    let dir = bench.dir.path().join("store");
     let store = store::EdgeStore::open(store::Config::new(dir, "cloud")).await.unwrap();
     for table in &manifest.tables {
         store.create_table(table).await.unwrap();

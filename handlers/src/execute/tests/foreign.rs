@@ -68,7 +68,7 @@ async fn code_for_aarch64_runs_on_aarch64() {
     }
     let Some(program) = built("arm", "run-aarch64", "zig/ziglang/zig") else { return };
     let run = |compiled: &[u8], words: &[&str]| {
-        let file = bench._dir.path().join("code.cwasm");
+        let file = bench.dir.path().join("code.cwasm");
         std::fs::write(&file, compiled).unwrap();
         let library = format!("LD_LIBRARY_PATH={}", tools().join("wasmtimearm").display());
         let mut emulator = Command::new("qemu-aarch64");
@@ -140,7 +140,7 @@ async fn code_for_another_machine_is_refused_even_under_a_wrong_label() {
     assert!(why.contains("does not run here"), "{why}");
     let expected = format!("Module was compiled for architecture '{}'", other.name());
     assert!(why.contains(&expected), "{why}");
-    let folder = taker._dir.path().join("code/compiled");
+    let folder = taker.dir.path().join("code/compiled");
     assert_eq!(std::fs::read_dir(folder).unwrap().count(), 0, "nothing is left of it");
 }
 

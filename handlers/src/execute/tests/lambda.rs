@@ -395,6 +395,25 @@ async fn a_command_that_ends_at_once_is_explained() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn code_that_somebody_still_has_open_is_waited_for() {
+    let bench = Bench::new();
+    let target = bench.install(CodeKind::Command, b"#!/bin/bash\nexit 7\n").await;
+    bench.invoke(&target, request("x", "")).await.unwrap_err();
+    let mut unpacked = std::fs::read_dir(bench.dir.path().join("code/unpacked")).unwrap();
+    let file = unpacked.next().unwrap().unwrap().path().join("bootstrap");
+    let open = std::fs::File::options().append(true).open(file).unwrap();
+    let closing = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(50));
+        drop(open);
+    });
+    match bench.invoke(&target, request("x", "")).await.unwrap_err() {
+        InvokeError::GuestTrap { message, .. } => assert!(message.contains("7"), "{message}"),
+        other => panic!("{other}"),
+    }
+    closing.join().unwrap();
+}
+
 /// A zip archive of one stored file, as the format's specification (APPNOTE 6.3) draws it.
 pub(super) fn zip(name: &str, content: &[u8]) -> Vec<u8> {
     let sum = crc32(content).to_le_bytes();

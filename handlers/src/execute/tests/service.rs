@@ -19,7 +19,7 @@ fn event_component_03(body: &str) -> Vec<u8> {
 
 /// Names of the files of compiled code.
 fn compiled(bench: &Bench) -> Vec<String> {
-    let files = std::fs::read_dir(bench._dir.path().join("code/compiled")).unwrap();
+    let files = std::fs::read_dir(bench.dir.path().join("code/compiled")).unwrap();
     files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect()
 }
 
@@ -72,7 +72,7 @@ async fn code_of_one_engine_is_nothing_to_the_other() {
     let serial = bench.install(CodeKind::Component, &event_component(SUCCEED)).await;
     let latest = bench.install(CodeKind::Component, &event_component_03(SUCCEED)).await;
     let engine = shared.wasm.fingerprint().to_owned();
-    let folder = bench._dir.path().join("code/compiled");
+    let folder = bench.dir.path().join("code/compiled");
     let named = |digest: &Digest, engine: &str| folder.join(format!("{digest}-{engine}.cwasm"));
     let other = compiled(&bench);
     let other = other.iter().find(|f| f.contains("-concurrent-") && f.ends_with("cwasm")).unwrap();
