@@ -3,46 +3,39 @@
 //! Each tier has one stream, `EV`, that captures what is published at the tier and what its
 //! children send up; and one, `DLQ`, for what could not be handled. No subject is captured twice.
 
+mod climb;
 pub mod dead;
 mod keepers;
 pub mod large;
+mod read;
 
 pub use keepers::Keeper;
 pub(crate) use keepers::replicas;
 pub use large::publish;
+pub use read::{
+    ACK_PENDING_MAX, CLIMB_PENDING_MAX, Course, Deliveries, Delivery, Position, Reader,
+};
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use async_nats::Client;
-use async_nats::jetstream::{self, AckKind, consumer, stream};
+use async_nats::jetstream::{self, stream};
 use bytes::Bytes;
-use futures::{FutureExt, StreamExt};
 use nkeys::KeyPair;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use tracing::debug;
 
-use crate::client::from_nats;
 use crate::path::{TierPath, clip};
 use crate::subject::{Kind, Subject, check_name};
 use crate::{Bus, Error, Headers, Places};
 
 const STREAM: &str = "EV";
-/// How long an event waits for its handler before it is offered again.
-const ACK_WAIT: Duration = Duration::from_secs(15);
-/// How long a look at the log may stand still.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the server may take to confirm an acknowledgement.
-const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a second copy of an event id is recognised and dropped by the server.
 pub const DUPLICATE_WINDOW: Duration = Duration::from_secs(600);
 /// How many bytes of events a tier keeps; beyond this the oldest are dropped.
 const STREAM_BYTES_MAX: i64 = 1 << 30;
-/// How many events may be with handlers at once.
-pub const ACK_PENDING_MAX: i64 = 4096;
 
 /// The handlers that have had an event already, comma separated; carried upwards with it.
 pub const DONE_HEADER: &str = "Es-Done";
@@ -225,32 +218,6 @@ pub struct EventLog {
     places: Places,
 }
 
-/// Who reads the log: each reader sees every event once, and again until it acknowledges.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reader {
-    /// Runs the handlers of this tier.
-    Run,
-    /// Sends up what belongs to an ancestor.
-    Climb,
-}
-
-impl Reader {
-    fn durable(self) -> &'static str {
-        match self {
-            Self::Run => "RUN",
-            Self::Climb => "CLIMB",
-        }
-    }
-
-    /// Events climb one by one, so that their order holds whatever is redelivered.
-    fn ack_pending_max(self) -> i64 {
-        match self {
-            Self::Run => ACK_PENDING_MAX,
-            Self::Climb => 1,
-        }
-    }
-}
-
 impl EventLog {
     /// Opens the log of the bus's own tier, making its streams when they are missing.
     pub async fn open(bus: &Bus) -> Result<Self, Error> {
@@ -273,6 +240,7 @@ impl EventLog {
             max_bytes: STREAM_BYTES_MAX,
             duplicate_window: DUPLICATE_WINDOW,
             allow_direct: true,
+            allow_atomic_publish: true,
             ..Default::default()
         };
         let dead = stream::Config {
@@ -305,13 +273,6 @@ impl EventLog {
         large::publish(&self.bus, event, Duration::from_secs(5)).await
     }
 
-    /// Sends an event to the parent's log; returns when the parent has it.
-    pub async fn climb(&self, event: &Event, timeout: Duration) -> Result<u64, Error> {
-        let subject = format!("sync.{}._.ev.{}", self.bus.site(), event.name);
-        let parent = self.bus.site().parent().unwrap_or_else(|| self.bus.site().clone());
-        self.send(event, &parent, &subject, timeout).await
-    }
-
     /// Sends an event to the log of a site below; returns when that site has it.
     pub async fn descend(
         &self,
@@ -321,235 +282,6 @@ impl EventLog {
     ) -> Result<u64, Error> {
         let subject = Subject::checked(Kind::Ev, to, &event.name)?.to_string();
         self.send(event, to, &subject, timeout).await
-    }
-
-    /// How many events `reader` has not acknowledged yet.
-    pub async fn waiting(&self, reader: Reader) -> Result<u64, Error> {
-        let info = self.consumer_info(reader).await?;
-        Ok(info.num_pending + info.num_ack_pending as u64)
-    }
-
-    /// How far a reader has come.
-    pub async fn course(&self, reader: Reader) -> Result<Course, Error> {
-        let info = self.consumer_info(reader).await?;
-        let (floor, delivered) = (info.ack_floor.stream_sequence, info.delivered.stream_sequence);
-        Ok(Course { floor, delivered, number: info.delivered.consumer_sequence })
-    }
-
-    async fn consumer_info(&self, reader: Reader) -> Result<consumer::Info, Error> {
-        let fail = |e: &dyn ToString| self.bus.unreachable(e.to_string());
-        let stream = self.js.get_stream(STREAM).await.map_err(|e| fail(&e))?;
-        let name = self.bus.hidden(reader.durable());
-        stream.consumer_info(&name).await.map_err(|e| fail(&e))
-    }
-
-    /// The events from a position on, without their data; nobody acknowledges these deliveries, and
-    /// the readers know nothing of them.
-    pub async fn look(&self, from: u64) -> Result<Deliveries, Error> {
-        let fail = |e: &dyn ToString| self.bus.unreachable(e.to_string());
-        let stream = self.js.get_stream(STREAM).await.map_err(|e| fail(&e))?;
-        let config = consumer::pull::Config {
-            ack_policy: consumer::AckPolicy::None,
-            deliver_policy: consumer::DeliverPolicy::ByStartSequence { start_sequence: from },
-            headers_only: true,
-            inactive_threshold: LOOK_TIMEOUT,
-            ..Default::default()
-        };
-        let consumer = stream.create_consumer(config).await.map_err(|e| fail(&e))?;
-        let messages = consumer
-            .stream()
-            .max_messages_per_batch(256)
-            .expires(LOOK_TIMEOUT)
-            .messages()
-            .await
-            .map_err(|e| fail(&e))?;
-        Ok(self.deliveries(messages))
-    }
-
-    /// The events that `reader` has not acknowledged yet, oldest first, then new ones as they come.
-    pub async fn read(&self, reader: Reader) -> Result<Deliveries, Error> {
-        let fail = |e: &dyn ToString| self.bus.unreachable(e.to_string());
-        // A server lets acknowledgements pass from any link; whoever cannot name the reader cannot
-        // acknowledge for it.
-        let name = self.bus.hidden(reader.durable());
-        let stream = self.js.get_stream(STREAM).await.map_err(|e| fail(&e))?;
-        let config = consumer::pull::Config {
-            durable_name: Some(name.clone()),
-            ack_policy: consumer::AckPolicy::Explicit,
-            ack_wait: ACK_WAIT,
-            max_ack_pending: reader.ack_pending_max(),
-            ..Default::default()
-        };
-        let consumer = stream.get_or_create_consumer(&name, config).await.map_err(|e| fail(&e))?;
-        let messages = consumer
-            .stream()
-            .max_messages_per_batch(256)
-            .expires(Duration::from_secs(30))
-            .heartbeat(Duration::from_secs(5))
-            .messages()
-            .await
-            .map_err(|e| fail(&e))?;
-        Ok(self.deliveries(messages))
-    }
-
-    fn deliveries(&self, messages: consumer::pull::Stream) -> Deliveries {
-        let (site, places) = (self.bus.site().clone(), self.places.clone());
-        Deliveries { site, places, messages, client: self.bus.nats().clone(), broken: false }
-    }
-}
-
-/// How far a reader of the log has come, in positions of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Course {
-    /// Up to here everything is acknowledged.
-    pub floor: u64,
-    /// The last that was delivered.
-    pub delivered: u64,
-    /// How many deliveries there were.
-    pub number: u64,
-}
-
-/// A running read of the log.
-pub struct Deliveries {
-    site: TierPath,
-    places: Places,
-    messages: consumer::pull::Stream,
-    client: Client,
-    broken: bool,
-}
-
-impl Deliveries {
-    /// The next delivery; `None` means that the read is over and must be opened again. What had
-    /// come until then is given first: whatever is dropped unread comes again much later only.
-    pub async fn next(&mut self) -> Option<Delivery> {
-        if !self.broken {
-            match self.message().await {
-                Ok(delivery) => return Some(delivery),
-                Err(e) => {
-                    debug!(error = %e, "a read of the log is over");
-                    self.broken = true;
-                }
-            }
-        }
-        self.message().now_or_never()?.ok()
-    }
-
-    async fn message(&mut self) -> Result<Delivery, Error> {
-        let message = match self.messages.next().await {
-            Some(Ok(message)) => message,
-            Some(Err(e)) => return Err(Error::local(format!("events of {}", self.site), e)),
-            None => return Err(Error::local(format!("events of {}", self.site), "closed")),
-        };
-        let info = message.info().map_err(|e| Error::local("event", e))?;
-        let (seq, attempts, published) = (info.stream_sequence, info.delivered, info.published);
-        let (number, left) = (info.consumer_sequence, info.pending);
-        let name = name_of(&message.subject);
-        let headers = from_nats(&message.message);
-        let id = format!("{}-{seq}", self.site.domain());
-        let data = message.payload.clone();
-        let event = Event::read(&name, headers.clone(), data.clone(), &self.site, &id, published)
-            .and_then(|event| speaks_for_itself(event, &message.subject))
-            .map(|event| under_the_present_path(event, &self.places, &self.site));
-        let published_here = message.subject.starts_with("ev.");
-        let client = self.client.clone();
-        Ok(Delivery {
-            event,
-            name,
-            headers,
-            data,
-            seq,
-            number,
-            left,
-            attempts,
-            published_here,
-            message,
-            client,
-        })
-    }
-}
-
-/// Refuses an event that a child sent up under the name of a site outside its subtree; the child's
-/// own name is in the subject, where the server has checked it.
-fn speaks_for_itself(event: Event, subject: &str) -> Result<Event, Error> {
-    let sender = subject.strip_prefix("sync.").and_then(|rest| rest.split_once("._."));
-    let Some((sender, _)) = sender else { return Ok(event) };
-    let sender: TierPath = sender.parse()?;
-    match event.source.parse::<TierPath>() {
-        Ok(source) if source.root() == sender.root() && !sender.contains(&source) => {
-            Err(Error::Bad(format!("event {}: {sender} speaks for {source}", event.name)))
-        }
-        _ => Ok(event),
-    }
-}
-
-/// An event of a tier that was moved, or of one below it, by the path that the tier has now; so is
-/// the site that it is for.
-fn under_the_present_path(mut event: Event, places: &Places, site: &TierPath) -> Event {
-    let to = event.to().and_then(|to| to.parse().ok()).and_then(|to| places.now(&to));
-    if let Some(now) = to {
-        event.headers.insert(TO_HEADER.to_owned(), now.to_string());
-    }
-    let Ok(source) = event.source.parse::<TierPath>() else { return event };
-    if site.contains(&source) {
-        return event;
-    }
-    if let Some(before) = places.former().iter().find(|before| before.contains(&source)) {
-        let now = format!("{site}{}", &source.as_str()[before.as_str().len()..]);
-        let was = std::mem::replace(&mut event.source, now);
-        event.headers.entry(WAS_HEADER.to_owned()).or_insert(was);
-    }
-    event
-}
-
-/// The part of a stored subject that names the event: behind `_`, or behind `_.ev` on its way up.
-fn name_of(subject: &str) -> String {
-    let name = subject.split_once("._.").map_or(subject, |(_, name)| name);
-    match subject.starts_with("sync.") {
-        true => name.strip_prefix("ev.").unwrap_or(name).to_owned(),
-        false => name.to_owned(),
-    }
-}
-
-/// One delivery of an event; unless acknowledged it comes again.
-pub struct Delivery {
-    /// The event, or what is wrong with the message.
-    pub event: Result<Event, Error>,
-    pub name: String,
-    pub headers: Headers,
-    pub data: Bytes,
-    /// The position in the tier's log.
-    pub seq: u64,
-    /// Deliveries of one reader are numbered; a number that is left out did not arrive.
-    pub number: u64,
-    /// How many events are behind it that were never delivered.
-    pub left: u64,
-    /// How often it was delivered, this time included.
-    pub attempts: i64,
-    /// It was published at this site, or sent down to it; it did not climb.
-    pub published_here: bool,
-    message: jetstream::Message,
-    client: Client,
-}
-
-impl Delivery {
-    /// Done: once this returns `Ok`, it will not come again.
-    pub async fn ack(&self) -> Result<(), Error> {
-        let Some(to) = self.message.reply.clone() else { return Ok(()) };
-        let ack = async_nats::Request::new().payload("+ACK".into()).timeout(Some(ACK_TIMEOUT));
-        let told = self.client.send_request(to, ack).await;
-        told.map(|_| ()).map_err(|e| Error::local("acknowledgement", e))
-    }
-
-    /// Not done: it comes again after a while.
-    pub async fn retry(&self, after: Duration) -> Result<(), Error> {
-        let nak = AckKind::Nak(Some(after));
-        self.message.ack_with(nak).await.map_err(|e| Error::local("acknowledgement", e))
-    }
-
-    /// Still at it: the clock starts again.
-    pub async fn progress(&self) -> Result<(), Error> {
-        let kind = AckKind::Progress;
-        self.message.ack_with(kind).await.map_err(|e| Error::local("acknowledgement", e))
     }
 }
 

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use bus::body;
 use bus::event::dead::DeadLetter;
-use bus::event::{Delivery, ONLY_HEADER, Reader};
+use bus::event::{Delivery, ONLY_HEADER, Position, Reader};
 use bus::message::SITE_HEADER;
 use bus::route::once::{Course, Held, KEY_BYTES_MAX, Once};
 use bus::route::{CodeView, Decision, HandlerView};
@@ -36,7 +36,7 @@ use self::known::Known;
 pub use self::load::Load;
 use self::order::Queue;
 use self::plan::Plan;
-use self::progress::Progress;
+use self::progress::{InHand, Progress};
 use crate::EdgeExecute;
 use crate::deploy::{self, App, EdgeDeploy};
 use crate::execute::{self, Input, Invocation, InvokeError};
@@ -188,10 +188,17 @@ impl Triggers {
                 self.look_back().await?;
             }
             number = number.max(delivery.number);
+            let Some(in_hand) = InHand::take(self, delivery.at) else {
+                self.metrics.count("events in hand already", 1);
+                continue;
+            };
             self.queue.arrive(&delivery);
             let Ok(place) = room.clone().acquire_owned().await else { return Ok(()) };
             let (triggers, room) = (self.clone(), room.clone());
-            tokio::spawn(async move { triggers.handle(&delivery, place, &room).await });
+            tokio::spawn(async move {
+                triggers.handle(&delivery, place, &room).await;
+                drop(in_hand);
+            });
         }
         Ok(())
     }
@@ -216,7 +223,7 @@ impl Triggers {
             Outcome::Again(after) => delivery.retry(after).await,
         };
         if matches!(outcome, Outcome::Done) {
-            self.queue.end(delivery.seq, told.is_ok());
+            self.queue.end(delivery.at.seq, told.is_ok());
         }
         if let Err(e) = told {
             self.logs.add("warn", "events", &format!("event {}: {e}", delivery.name));
@@ -229,13 +236,16 @@ impl Triggers {
         place: OwnedSemaphorePermit,
         room: &Arc<Semaphore>,
     ) -> Outcome {
+        if self.progress().is_settled(delivery.at, Reader::Run) {
+            return Outcome::Done;
+        }
         let mut place = Some(place);
         if let Some(outcome) = self.wait_for_turn(delivery, &mut place, room).await {
             return outcome;
         }
         let outcome = self.run_handlers(delivery).await;
         if let Outcome::Again(_) = outcome {
-            self.queue.end(delivery.seq, false);
+            self.queue.end(delivery.at.seq, false);
         }
         outcome
     }
@@ -243,29 +253,31 @@ impl Triggers {
     /// Tells the server that a reader is done with an event. Until the server has heard it, the
     /// event may come again; it is known then, and nothing is done twice.
     async fn settle(&self, delivery: &Delivery, reader: Reader) -> Result<(), bus::Error> {
-        self.progress().settled(delivery.seq, reader);
-        let mut told = delivery.ack().await;
+        self.progress().settled(delivery.at, reader);
+        let refers = delivery.event.as_ref().is_ok_and(bus::Event::is_referring);
+        let mut told = match reader {
+            // The parent knows a copy by its id, so nobody need wait for the server's word.
+            Reader::Climb if !refers => delivery.ack().await,
+            _ => delivery.ack_sync().await,
+        };
         for _ in 1..ACK_ATTEMPTS {
             if told.is_err() {
-                told = delivery.ack().await;
+                told = delivery.ack_sync().await;
             }
         }
         if told.is_ok() {
-            let over = self.leave(delivery.seq, reader);
+            let over = self.leave(delivery.at, reader);
             self.forget_data(delivery, reader, over).await;
         }
         told
     }
 
     async fn run_handlers(&self, delivery: &Delivery) -> Outcome {
-        if self.progress().is_settled(delivery.seq, Reader::Run) {
-            return Outcome::Done;
-        }
         let event = match &delivery.event {
             Ok(event) => event,
             Err(e) => return self.bury(delivery, Failed::unread(&e.to_string())).await,
         };
-        if !self.is_first(event, delivery.seq) {
+        if !self.is_first(event, delivery.at.seq) {
             self.metrics.count("events known already", 1);
             return Outcome::Done;
         }
@@ -280,7 +292,7 @@ impl Triggers {
             }
             // The tier above knows more; the other reader sends the event there.
             Ok(None) => {
-                self.progress().plan(delivery.seq, Plan::unknown);
+                self.progress().plan(delivery.at, Plan::unknown);
                 return Outcome::Done;
             }
             Err(deploy::Error::Bad(reason)) => {
@@ -288,7 +300,7 @@ impl Triggers {
             }
             Err(_) => return Outcome::Again(PAUSE),
         };
-        let plan = self.plan(delivery.seq, &app, event);
+        let plan = self.plan(delivery.at, &app, event);
         let whole = match self.whole_for(&plan, event).await {
             Ok(whole) => whole,
             Err(bus::Error::Bad(reason) | bus::Error::Refused(Refusal { message: reason, .. })) => {
@@ -299,10 +311,10 @@ impl Triggers {
         let event = &*whole;
         let mut again = None;
         let mut note = |name: &str, outcome| match outcome {
-            Outcome::Done => self.progress().done(delivery.seq, name),
+            Outcome::Done => self.progress().done(delivery.at, name),
             Outcome::Again(after) => again = Some(again.unwrap_or(after).min(after)),
         };
-        let open = |name: &&String| !self.progress().is_done(delivery.seq, name);
+        let open = |name: &&String| !self.progress().is_done(delivery.at, name);
         for name in plan.here.iter().filter(open) {
             let Some(handler) = app.manifest.handler(name) else { continue };
             note(name, self.run_one(&app, handler, delivery, event).await);
@@ -320,17 +332,17 @@ impl Triggers {
     }
 
     /// Where the event's handlers run: decided once, for both readers.
-    fn plan(&self, seq: u64, app: &App, event: &bus::Event) -> Arc<Plan> {
+    fn plan(&self, at: Position, app: &App, event: &bus::Event) -> Arc<Plan> {
         let view = self.route.view();
-        self.progress().plan(seq, || Plan::of(app, event, &view))
+        self.progress().plan(at, || Plan::of(app, event, &view))
     }
 
     fn is_root(&self) -> bool {
         self.route.site().parent().is_none()
     }
 
-    fn leave(&self, seq: u64, reader: Reader) -> Option<bool> {
-        self.progress().leave(seq, reader, self.is_root())
+    fn leave(&self, at: Position, reader: Reader) -> Option<bool> {
+        self.progress().leave(at, reader, self.is_root())
     }
 
     async fn run_one(
@@ -341,7 +353,7 @@ impl Triggers {
         event: &bus::Event,
     ) -> Outcome {
         // Runs are counted, not deliveries: an event that waits for its code has failed at nothing.
-        let attempt = self.progress().runs(delivery.seq, &handler.name) + 1;
+        let attempt = self.progress().runs(delivery.at, &handler.name) + 1;
         if attempt == 1 && self.spilled(app, handler, event).await {
             return Outcome::Done;
         }
@@ -381,7 +393,7 @@ impl Triggers {
             };
             return self.bury(delivery, Failed { handler, reason, stack, attempts: attempt }).await;
         }
-        self.progress().ran(delivery.seq, &handler.name);
+        self.progress().ran(delivery.at, &handler.name);
         let backoff = Duration::from_millis(handler.retry.backoff_ms.into());
         Outcome::Again((backoff * 2u32.saturating_pow(attempt - 1)).min(BACKOFF_MAX))
     }

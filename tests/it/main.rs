@@ -2,6 +2,7 @@
 
 mod bodies;
 mod cli;
+mod climb;
 mod compiled;
 mod cron;
 mod delivery;

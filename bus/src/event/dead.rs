@@ -71,7 +71,8 @@ impl EventLog {
             tracing::warn!(event = %letter.name, "a dead letter without its data: {text}");
         }
         let mut headers = letter.headers.clone();
-        headers.remove("Nats-Msg-Id");
+        // What they told the log that took it in.
+        headers.retain(|name, _| !name.starts_with("Nats-"));
         let mut put = |name: &str, value: String| headers.insert(name.into(), value);
         let line: String = letter.reason.chars().filter(|c| !c.is_control()).collect();
         put(REASON_HEADER, cut(&line).to_owned());

@@ -64,19 +64,26 @@ impl Triggers {
         (span, Cow::Owned(request))
     }
 
-    /// Sends an event to the parent. An attempt in vain leaves no span: there may be many.
-    pub(super) async fn send_up(&self, mut event: Event) -> Result<(), String> {
-        let above = Trace::of(&event.headers);
-        let name = || hop_name(self.route.site().parent().as_ref());
-        let span = self.tracer.open(&above, Role::Producer, name);
-        if span.is_recorded() {
-            span.trace().write(&mut event.headers);
+    /// Sends events to the parent, in order. An attempt in vain leaves no spans: there may be many.
+    pub(super) async fn send_up(&self, mut events: Vec<Event>) -> Result<(), bus::Error> {
+        if events.is_empty() {
+            return Ok(());
         }
-        if let Err(e) = self.events.climb(&event, CLIMB_TIMEOUT).await {
-            span.discard();
-            return Err(e.to_string());
+        let open = |event: &mut Event| {
+            let name = || hop_name(self.route.site().parent().as_ref());
+            let span = self.tracer.open(&Trace::of(&event.headers), Role::Producer, name);
+            if span.is_recorded() {
+                span.trace().write(&mut event.headers);
+            }
+            span
+        };
+        let spans: Vec<Open> = events.iter_mut().map(open).collect();
+        if let Err(e) = self.events.climb(&events, CLIMB_TIMEOUT).await {
+            spans.into_iter().for_each(Open::discard);
+            return Err(e);
         }
-        self.metrics.count("events sent up", 1);
+        self.metrics.count("events sent up", events.len() as u64);
+        self.metrics.count("batches of events sent up", 1);
         Ok(())
     }
 

@@ -38,7 +38,7 @@ impl Triggers {
         };
         let is_over = match over {
             Some(over) => over,
-            None => self.events.course(other).await.is_ok_and(|at| at.floor >= delivery.seq),
+            None => self.events.course(other).await.is_ok_and(|at| at.floor >= delivery.at.seq),
         };
         if is_over && let Err(e) = self.events.forget(event).await {
             tracing::debug!(event = %delivery.name, error = %e, "its data stays for a while");

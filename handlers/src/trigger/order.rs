@@ -28,7 +28,7 @@ struct Inner {
 
 impl Queue {
     pub fn arrive(&self, delivery: &Delivery) {
-        self.lock().turns.arrive(delivery.seq, app_of(&delivery.name));
+        self.lock().turns.arrive(delivery.at.seq, app_of(&delivery.name));
     }
 
     /// An event is in hand no more: done, as the log has heard, or to come again.
@@ -89,12 +89,12 @@ impl Triggers {
             Some(true) => {}
             None => return Some(Outcome::Again(PAUSE)),
         }
-        if self.queue.begin(delivery.seq) == Turn::Now {
+        if self.queue.begin(delivery.at.seq) == Turn::Now {
             return None;
         }
         place.take();
         self.metrics.count("events that waited for their turn", 1);
-        if !self.queue.turn(delivery.seq).await {
+        if !self.queue.turn(delivery.at.seq).await {
             return Some(Outcome::Done);
         }
         *place = room.clone().acquire_owned().await.ok();
@@ -106,7 +106,7 @@ impl Triggers {
     async fn join_lines(&self, delivery: &Delivery) -> Option<bool> {
         let lines = self.lines(delivery).await?;
         let ordered = !lines.is_empty();
-        self.queue.change(|turns| turns.join(delivery.seq, lines));
+        self.queue.change(|turns| turns.join(delivery.at.seq, lines));
         Some(ordered)
     }
 
@@ -121,7 +121,7 @@ impl Triggers {
             Ok(None) | Err(crate::deploy::Error::Bad(_)) => return Some(vec![]),
             Err(_) => return None,
         };
-        let plan = self.plan(delivery.seq, &app, event);
+        let plan = self.plan(delivery.at, &app, event);
         let names = plan.here.iter().chain(plan.below.iter().map(|(name, _)| name));
         let line = |name: &String| {
             let key = match app.manifest.handler(name)?.order? {
@@ -141,12 +141,12 @@ impl Triggers {
         if course.floor < course.delivered {
             let mut log = self.events.look(course.floor + 1).await?;
             while let Some(delivery) = log.next().await {
-                if delivery.seq > course.delivered {
+                if delivery.at.seq > course.delivered {
                     break;
                 }
                 self.queue.arrive(&delivery);
                 self.join_lines(&delivery).await;
-                if delivery.seq == course.delivered || delivery.left == 0 {
+                if delivery.at.seq == course.delivered || delivery.left == 0 {
                     break;
                 }
             }

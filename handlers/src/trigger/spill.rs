@@ -22,7 +22,7 @@ impl Triggers {
         let mut event = event.clone();
         event.headers.remove(DONE_HEADER);
         event.headers.insert(ONLY_HEADER.into(), handler.name.clone());
-        let sent = self.send_up(event).await.is_ok();
+        let sent = self.send_up(vec![event]).await.is_ok();
         if sent {
             self.metrics.count("events spilled", 1);
         }
