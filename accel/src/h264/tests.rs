@@ -1,8 +1,10 @@
+mod openh264;
+
 use ffmpeg_next::codec::context::Context;
 use ffmpeg_next::frame::Video;
 use ffmpeg_next::{Packet, codec, decoder};
 use kernels::Dice;
-use kernels::h264::Passes;
+use kernels::h264::{self, Passes};
 
 use super::*;
 use crate::testing::moving_square;
@@ -57,7 +59,7 @@ fn shown(passes: &Passes) -> Decoded {
     (width as u32, height as u32, planes)
 }
 
-/// Codes frames; what a decoder shows must be what was reconstructed, to the bit.
+/// Codes frames; what decoders show must be what was reconstructed, to the bit.
 fn check(frames: &[Vec<u8>], width: u32, height: u32, qp: u32, gop: u32, deblock: bool) -> usize {
     let mut passes = Passes::new(width, height);
     let (mut units, mut expected) = (Vec::new(), Vec::new());
@@ -75,20 +77,26 @@ fn check(frames: &[Vec<u8>], width: u32, height: u32, qp: u32, gop: u32, deblock
         units.push(picture(&placed, &passes.levels));
         expected.push(shown(&passes));
     }
-    let decoded = decode(&units);
-    assert_eq!(decoded.len(), expected.len(), "{width} x {height}, qp {qp}");
-    for (number, (got, expected)) in decoded.iter().zip(&expected).enumerate() {
-        assert_eq!((got.0, got.1), (expected.0, expected.1));
-        for plane in 0..3 {
-            let differs = got.2[plane].iter().zip(&expected.2[plane]).position(|(a, b)| a != b);
-            assert_eq!(
-                differs, None,
-                "{width} x {height}, qp {qp}, picture {number} of {gop}, plane {plane}"
-            );
-            assert_eq!(got.2[plane].len(), expected.2[plane].len());
+    let what = format!("{width} x {height}, qp {qp}, intra each {gop}");
+    compare(&units, &expected, &what);
+    units.iter().map(Vec::len).sum()
+}
+
+/// What each decoder of this machine makes of access units must be what is expected.
+fn compare(units: &[Vec<u8>], expected: &[Decoded], what: &str) {
+    let theirs = openh264::decode(units).map(|pictures| ("OpenH264", pictures));
+    for (decoder, decoded) in [("FFmpeg", decode(units))].into_iter().chain(theirs) {
+        assert_eq!(decoded.len(), expected.len(), "{decoder}: {what}");
+        for (number, (got, expected)) in decoded.iter().zip(expected).enumerate() {
+            assert_eq!((got.0, got.1), (expected.0, expected.1), "{decoder}: {what}");
+            for plane in 0..3 {
+                let (got, expected) = (&got.2[plane], &expected.2[plane]);
+                let differs = got.iter().zip(expected).position(|(a, b)| a != b);
+                assert_eq!(differs, None, "{decoder}: {what}, picture {number}, plane {plane}");
+                assert_eq!(got.len(), expected.len());
+            }
         }
     }
-    units.iter().map(Vec::len).sum()
 }
 
 fn noise(dice: &mut Dice, width: u32, height: u32, count: usize) -> Vec<Vec<u8>> {
@@ -97,7 +105,7 @@ fn noise(dice: &mut Dice, width: u32, height: u32, count: usize) -> Vec<Vec<u8>>
 }
 
 #[test]
-fn what_ffmpeg_decodes_is_what_was_reconstructed() {
+fn what_others_decode_is_what_was_reconstructed() {
     let sides = [16, 17, 31, 32, 33, 48, 66, 100];
     for seed in 0..52 {
         let mut dice = Dice::new(1 + u64::from(seed));
@@ -115,6 +123,48 @@ fn moving_pictures_survive_as_well() {
         let bytes = check(&frames, 162, 91, qp, gop, true);
         assert!(bytes < frames.len() * frames[0].len(), "qp {qp}: {bytes} bytes");
     }
+}
+
+/// Waves that drift by parts of a sample, and grow brighter.
+fn drifting(width: u32, height: u32, number: u32) -> Vec<u8> {
+    let wave = |x: u32, y: u32| {
+        let (x, y) =
+            (f64::from(x) + 0.7 * f64::from(number), f64::from(y) - 0.4 * f64::from(number));
+        (110.0 + 50.0 * (x / 5.0).sin() + 40.0 * ((x + 2.0 * y) / 7.0).cos()) as u8
+    };
+    let luma = (0..width * height).map(|i| wave(i % width, i / width) + (number % 8) as u8);
+    let pairs = width.div_ceil(2);
+    let chroma =
+        (0..2 * pairs * height.div_ceil(2)).map(|i| wave(i % 2 + i / 2 % pairs, i / pairs));
+    luma.chain(chroma).collect()
+}
+
+/// Whatever the quantiser changes to from picture to picture, with motion by quarter samples.
+#[test]
+fn a_rate_that_is_followed_survives_as_well() {
+    let mut quarters = 0;
+    for (width, height, bitrate) in [(66, 50, 60_000), (145, 97, 200_000), (320, 180, 2_000_000)] {
+        let shape = moving_square(width, height, 0).shape();
+        let settings = Settings { bitrate, gop: 9, ..Settings::default() };
+        let mut encoder = Encoder::new(shape, settings).unwrap();
+        let (mut units, mut expected, mut qps) = (Vec::new(), Vec::new(), Vec::new());
+        for number in 0..24 {
+            qps.push(encoder.control.coding(&settings).qp);
+            units.push(encoder.code(&drifting(width, height, number), 40_000 * i64::from(number)));
+            expected.push(shown(&encoder.passes));
+            let records = encoder.passes.levels.as_chunks::<{ h264::RECORD }>().0.iter();
+            quarters += records.filter(|record| is_by_quarters(*record)).count();
+        }
+        qps.sort_unstable();
+        assert!(qps[0] < qps[23], "the quantiser never changed");
+        compare(&units, &expected, &format!("{width} x {height}, {bitrate} bits a second"));
+    }
+    assert!(quarters > 100, "{quarters} macroblocks moved by odd quarters");
+}
+
+fn is_by_quarters(record: &[i16; h264::RECORD]) -> bool {
+    let moved = record[h264::MOVED_X] | record[h264::MOVED_Y];
+    record[h264::KIND] == h264::MOVED && moved & 1 == 1
 }
 
 /// Real pictures, and that the longest stream is numbered past its bits.
