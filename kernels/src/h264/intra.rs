@@ -4,7 +4,7 @@
 use super::block;
 use super::inter::{Quantisers, add_luma, code_chroma, coefficients, levels_of};
 use super::picture::{Macroblock, SIDE, Size};
-use super::vector::{Vector, row_difference};
+use super::vector::{Vector, Work, row_difference};
 use super::*;
 
 /// Modes of luma.
@@ -46,9 +46,29 @@ impl Around {
     }
 }
 
-/// Codes a macroblock of a picture whose neighbours before it are reconstructed.
+/// Codes a macroblock of a picture whose neighbours before it are reconstructed; gives its own
+/// reconstruction.
+pub struct Code<'a> {
+    pub given: &'a Macroblock,
+    pub picture: &'a [u8],
+    pub size: &'a Size,
+    /// Column and row.
+    pub at: [usize; 2],
+    pub q: &'a Quantisers,
+    pub record: &'a mut [i16; RECORD],
+}
+
+impl<V: Vector> Work<V> for Code<'_> {
+    type Out = Macroblock;
+
+    #[inline(always)]
+    fn run(self, v: V) -> Macroblock {
+        code(v, self.given, self.picture, self.size, self.at, self.q, self.record)
+    }
+}
+
 #[inline(always)]
-pub fn code(
+fn code(
     v: impl Vector,
     given: &Macroblock,
     picture: &[u8],

@@ -7,7 +7,7 @@ use super::search::{Around, Found, Search};
 use super::vector::{Plain, Vector};
 use super::{
     CHROMA_MASK, Coding, FIRST_MASK, KIND, LUMA_MASK, MOTION_BYTES, MOVED, MOVED_X, MOVED_Y,
-    RECORD, SKIPPED, deblock, intra,
+    RECORD, SKIPPED, block, deblock, intra,
 };
 use crate::native::{Job, wide};
 
@@ -96,7 +96,7 @@ impl<V: Vector> Job for Picture<'_, V> {
             coder.macroblock(&given, [column, row], picture, field, record);
         }
         if coding.deblock {
-            deblock::picture(v, picture, records, field, size, coding);
+            deblock::picture(v, picture, field, size, coding);
         }
         fill_reference(picture, size, reference);
     }
@@ -132,12 +132,17 @@ impl<V: Vector> Coder<'_, V> {
             true => None,
             false => self.moved(given, [column, row], field, record),
         };
-        let found = Found { motion: motion.unwrap_or_default(), intra: motion.is_none() };
-        found.store(field, row * size.columns + column);
-        if found.intra {
+        if motion.is_none() {
             let at = [column, row];
-            self.out = intra::code(self.v, given, picture, size, at, &self.intra, record);
+            let q = &self.intra;
+            self.out = self.v.call(intra::Code { given, picture, size, at, q, record });
         }
+        let found = Found {
+            motion: motion.unwrap_or_default(),
+            intra: motion.is_none(),
+            used: block::by_rows(record[LUMA_MASK] as u16),
+        };
+        found.store(field, row * size.columns + column);
         self.out.store(picture, size, column, row);
     }
 
@@ -170,6 +175,15 @@ impl<V: Vector> Coder<'_, V> {
             }
             return Some(first);
         }
+        if is_possible && search.is_little(best.difference) {
+            self.predict(&place, first);
+            let (predicted, q) = (&self.out, &self.inter);
+            if v.call(inter::IsNothing { given, predicted, q }) {
+                record[LUMA_MASK..=FIRST_MASK].fill(0);
+                record[KIND] = SKIPPED;
+                return Some(first);
+            }
+        }
         if expected != first && search.is_inside(expected) {
             let other = search.weigh(&mut self.halves, expected);
             best = if other.cost < best.cost { other } else { best };
@@ -197,12 +211,14 @@ impl<V: Vector> Coder<'_, V> {
         motion: Motion,
         record: &mut [i16; RECORD],
     ) {
-        if !self.halves.is_near(motion) {
-            self.halves.begin(motion.floor());
-        }
-        self.halves.predict(self.v, place, motion, &mut self.out.luma);
-        self.out.chroma = inter::predict_chroma(self.v, place, motion);
-        inter::code(self.v, given, &mut self.out, &self.inter, record);
+        self.predict(place, motion);
+        self.v.call(inter::Code { given, out: &mut self.out, q: &self.inter, record });
+    }
+
+    #[inline(always)]
+    fn predict(&mut self, place: &Place<'_>, motion: Motion) {
+        let (halves, to) = (&mut self.halves, &mut self.out);
+        self.v.call(inter::Predict { halves, place: *place, motion, to });
     }
 }
 
