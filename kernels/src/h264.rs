@@ -2,8 +2,8 @@
 //! bitstream. What is normative (prediction, inverse transform, deblocking) is the standard's; what
 //! an encoder may choose is defined here, so that all forms choose alike.
 //!
-//! Macroblocks are coded in order, row by row; then the picture is filtered along edges of blocks
-//! ([`deblock`]), and becomes the next one's reference:
+//! Macroblocks are coded in order, row by row; behind that, rows are filtered along edges of blocks
+//! ([`deblock`]), and the picture becomes the next one's reference:
 //!
 //! 1. [`search`]: where a macroblock of 16 x 16 came from, in quarter samples of [`halves`], and
 //!    whether it is better predicted from its neighbours;

@@ -9,41 +9,6 @@ use kernels::h264::{
 use super::bits::BitWriter;
 use super::{NUMBER_BITS, Placed, QP_BASE, residual};
 
-/// A picture as the content of a slice.
-pub(super) fn code(placed: &Placed, levels: &[i16]) -> Vec<u8> {
-    let mut bits = BitWriter::default();
-    header(&mut bits, placed);
-    let mut slice = Slice {
-        bits,
-        columns: placed.size.columns,
-        column: 0,
-        is_intra: placed.coding.intra,
-        counts: vec![[0; 24]; placed.size.count()],
-        skipped: 0,
-    };
-    kernels::wide(Macroblocks { slice: &mut slice, levels });
-    if !slice.is_intra && slice.skipped > 0 {
-        slice.bits.unsigned(slice.skipped);
-    }
-    slice.bits.close()
-}
-
-struct Macroblocks<'a> {
-    slice: &'a mut Slice,
-    levels: &'a [i16],
-}
-
-impl kernels::Job for Macroblocks<'_> {
-    #[inline(always)]
-    fn run(self) {
-        let slice = self.slice;
-        for (at, record) in self.levels.as_chunks::<RECORD>().0.iter().enumerate() {
-            slice.macroblock(at, Record(record));
-            slice.column = (slice.column + 1) % slice.columns;
-        }
-    }
-}
-
 fn header(bits: &mut BitWriter, placed: &Placed) {
     let intra = placed.coding.intra;
     // From the first macroblock on; all slices of a picture are alike; parameter set 0.
@@ -169,10 +134,12 @@ const fn near() -> [[Near; 24]; 2] {
     near
 }
 
-struct Slice {
+/// A picture as the content of a slice.
+pub(super) struct Slice {
     bits: BitWriter,
     columns: usize,
-    /// That of the macroblock at hand.
+    /// The macroblock at hand, and its column.
+    at: usize,
     column: usize,
     is_intra: bool,
     /// Levels of each block.
@@ -182,8 +149,35 @@ struct Slice {
 }
 
 impl Slice {
+    pub fn new(placed: &Placed) -> Self {
+        let mut bits = BitWriter::default();
+        header(&mut bits, placed);
+        Self {
+            bits,
+            columns: placed.size.columns,
+            at: 0,
+            column: 0,
+            is_intra: placed.coding.intra,
+            counts: vec![[0; 24]; placed.size.count()],
+            skipped: 0,
+        }
+    }
+
+    /// Writes a row of macroblocks by their records.
+    pub fn row(&mut self, records: &[i16]) {
+        kernels::wide(Row { slice: self, records });
+    }
+
+    /// The content, after the last row.
+    pub fn close(mut self) -> Vec<u8> {
+        if !self.is_intra && self.skipped > 0 {
+            self.bits.unsigned(self.skipped);
+        }
+        self.bits.close()
+    }
+
     #[inline(always)]
-    fn macroblock(&mut self, at: usize, record: Record<'_>) {
+    fn macroblock(&mut self, record: Record<'_>) {
         let coded = match record.word(KIND) {
             SKIPPED => {
                 self.skipped += 1;
@@ -196,7 +190,7 @@ impl Slice {
         while left != 0 {
             let block = &BLOCKS[left.trailing_zeros() as usize % BLOCKS.len()];
             left &= left - 1;
-            self.block(at, record, block, coded & FIRST_LUMA != 0);
+            self.block(record, block, coded & FIRST_LUMA != 0);
         }
     }
 
@@ -236,10 +230,10 @@ impl Slice {
     /// Writes a block. Luma of intra macroblocks is without its first levels, but those of all
     /// blocks together are counted as the first block's neighbours are.
     #[inline(always)]
-    fn block(&mut self, at: usize, record: Record<'_>, block: &Block, is_intra: bool) {
+    fn block(&mut self, record: Record<'_>, block: &Block, is_intra: bool) {
         let near = match block.count {
-            Some(count) => Some(self.near(at, count)),
-            None if block.places == 16 => Some(self.near(at, 0)),
+            Some(count) => Some(self.near(count)),
+            None if block.places == 16 => Some(self.near(0)),
             None => None,
         };
         if record.mask(block.mask) >> block.bit & 1 == 0 {
@@ -252,13 +246,14 @@ impl Slice {
         let levels = residual::Levels { words, first, places };
         let count = residual::block(&mut self.bits, levels, near);
         if let Some(of) = block.count {
-            self.counts[at][usize::from(of)] = count as u8;
+            self.counts[self.at][usize::from(of)] = count as u8;
         }
     }
 
     /// How many levels a block is expected to have: the mean of the blocks to its left and above.
     #[inline(always)]
-    fn near(&self, at: usize, block: u8) -> u32 {
+    fn near(&self, block: u8) -> u32 {
+        let at = self.at;
         let [left, above] = [NEAR[0][usize::from(block)], NEAR[1][usize::from(block)]];
         let count = |at: usize, near: Near| u32::from(self.counts[at][usize::from(near.count)]);
         let left = match left.is_own {
@@ -273,6 +268,24 @@ impl Slice {
             (Some(left), Some(above)) => (left + above + 1) >> 1,
             (Some(count), None) | (None, Some(count)) => count,
             (None, None) => 0,
+        }
+    }
+}
+
+struct Row<'a> {
+    slice: &'a mut Slice,
+    records: &'a [i16],
+}
+
+impl kernels::Job for Row<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let slice = self.slice;
+        slice.column = 0;
+        for record in self.records.as_chunks().0 {
+            slice.macroblock(Record(record));
+            slice.column += 1;
+            slice.at += 1;
         }
     }
 }

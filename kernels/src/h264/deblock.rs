@@ -1,7 +1,7 @@
 //! The filter along edges of blocks (clause 8.7), of a picture with one quantiser: macroblock by
 //! macroblock, row by row, edges down before edges across.
 
-use super::picture::{SIDE, Size};
+use super::picture::Size;
 use super::search::Found;
 use super::vector::{Line, Samples, Vector, Work};
 use super::*;
@@ -60,18 +60,24 @@ fn column_of(blocks: u32, column: usize) -> u32 {
     (bits | bits >> 3 | bits >> 6 | bits >> 9) & 15
 }
 
-/// The whole picture.
+/// A row of macroblocks. Those above it are done, and those below it are not predicted from it any
+/// more.
 #[inline(always)]
-pub fn picture(v: impl Vector, picture: &mut [u8], field: &[u8], size: &Size, coding: Coding) {
+pub fn row(
+    v: impl Vector,
+    picture: &mut [u8],
+    field: &[u8],
+    size: &Size,
+    row: usize,
+    coding: Coding,
+) {
     let luma = Thresholds::new(coding.qp);
     let chroma = Thresholds::new(chroma_qp(coding.qp));
     if luma.alpha == 0 && chroma.alpha == 0 {
         return;
     }
-    for row in 0..size.rows {
-        for column in 0..size.columns {
-            macroblock(v, picture, field, size, [column, row], [&luma, &chroma]);
-        }
+    for column in 0..size.columns {
+        macroblock(v, picture, field, size, [column, row], [&luma, &chroma]);
     }
 }
 
@@ -86,8 +92,7 @@ fn macroblock(
     [luma, chroma]: [&Thresholds; 2],
 ) {
     let stride = size.stride();
-    let at = SIDE * (row * stride + column);
-    let chroma_at = size.chroma() + 8 * row * stride + SIDE * column;
+    let (at, chroma_at) = (size.luma_at(column, row), size.chroma_at(column, row));
     let place = row * size.columns + column;
     let own = Found::of(field, place);
     let used = u32::from(own.used);

@@ -1,7 +1,7 @@
 //! Predictions between samples (clause 8.4.2.2.1): half ones to the right (`b`), below (`h`) and
 //! both (`j`), and quarters as means of two. Only what is asked for is made, by macroblocks.
 
-use super::picture::{Luma, PAD, SIDE, Size};
+use super::picture::{Luma, Size};
 use super::vector::{Line, Samples, Vector, Work};
 
 /// A motion, in quarter samples.
@@ -112,10 +112,10 @@ impl<'a> Place<'a> {
     /// Full samples `x` to the right and `y` down of the macroblock.
     #[inline(always)]
     fn samples(&self, x: i32, y: i32) -> Samples<'a> {
-        let x = (SIDE * self.column + PAD) as i32 + x;
-        let y = (SIDE * self.row + PAD) as i32 + y;
-        let stride = self.size.reference_stride();
-        Samples { from: &self.reference[y as usize * stride + x as usize..], stride }
+        let stride = self.size.stride();
+        let way = x as isize + y as isize * stride as isize;
+        let at = self.size.luma_at(self.column, self.row).wrapping_add_signed(way);
+        Samples { from: &self.reference[at..], stride }
     }
 
     /// The samples at a whole motion.

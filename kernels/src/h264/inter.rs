@@ -3,7 +3,7 @@
 
 use super::block::{self, Band, Quantiser};
 use super::halves::{Halves, Motion, Place};
-use super::picture::{Chroma, Luma, Macroblock, PAD, SIDE};
+use super::picture::{Chroma, Luma, Macroblock};
 use super::vector::{Line, Vector, Work};
 use super::*;
 
@@ -51,11 +51,10 @@ impl<V: Vector> Work<V> for Predict<'_> {
 /// The prediction of chroma.
 #[inline(always)]
 fn predict_chroma(v: impl Vector, place: &Place<'_>, motion: Motion) -> Chroma {
-    let stride = place.size.reference_stride();
-    let x = (SIDE * place.column + PAD) as i32 + 2 * (motion.x >> 3);
-    let y = (SIDE / 2 * place.row + PAD / 2) as i32 + (motion.y >> 3);
-    let from = &place.reference[place.size.reference_chroma()..];
-    let from = &from[y as usize * stride + x as usize..];
+    let stride = place.size.stride();
+    let way = 2 * (motion.x >> 3) as isize + (motion.y >> 3) as isize * stride as isize;
+    let at = place.size.chroma_at(place.column, place.row);
+    let from = &place.reference[at.wrapping_add_signed(way)..];
     let (right, down) = ((motion.x & 7) as i16, (motion.y & 7) as i16);
     let line =
         |y: usize| -> &[u8; 18] { from[y * stride..].first_chunk().expect("a plane is padded") };

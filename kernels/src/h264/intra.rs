@@ -3,7 +3,7 @@
 
 use super::block;
 use super::inter::{Quantisers, add_luma, code_chroma, coefficients, levels_of};
-use super::picture::{Macroblock, SIDE, Size};
+use super::picture::{Macroblock, Size};
 use super::vector::{Vector, Work, row_difference};
 use super::*;
 
@@ -31,8 +31,7 @@ impl Around {
     #[inline(always)]
     fn new(picture: &[u8], size: &Size, column: usize, row: usize) -> Self {
         let stride = size.stride();
-        let luma = SIDE * (row * stride + column);
-        let chroma = size.chroma() + 8 * row * stride + SIDE * column;
+        let (luma, chroma) = (size.luma_at(column, row), size.chroma_at(column, row));
         let line = |at: usize| -> [u8; 16] { std::array::from_fn(|x| picture[at - stride + x]) };
         let is_corner = row > 0 && column > 0;
         let side = |plane: usize, i: usize| picture[chroma + i / 2 * stride - 2 + plane];
