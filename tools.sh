@@ -400,6 +400,7 @@ readonly NEEDS=(
 readonly TEST_NEEDS=(
     "xrt|libxrt1|better|the FPGA backend is not tested on XRT"
     "cxx|g++|better|the HLS kernels are not compiled"
+    "openh264|libopenh264-7|better|streams are decoded by FFmpeg alone"
     "qemu|qemu-user libc6-arm64-cross libgcc-s1-arm64-cross|better|code for aarch64 is not run"
 )
 for_tests=0
@@ -425,6 +426,7 @@ have() {
         mosquitto) command -v mosquitto_pub >/dev/null ;;
         xrt) any_file /usr/lib{,64,/*}/libxrt_swemu.so.2 ;;
         cxx) command -v g++ >/dev/null ;;
+        openh264) any_file /usr/lib{,64,/*}/libopenh264.so.7 ;;
         qemu)
             command -v qemu-aarch64 >/dev/null &&
                 any_file /usr/aarch64-linux-gnu/lib/libgcc_s.so.1

@@ -97,7 +97,6 @@ impl Encoder {
     /// Codes the samples of the next frame, which must be as many as the shape has.
     pub(crate) fn code(&mut self, samples: &[u8], pts_us: i64) -> Vec<u8> {
         let coding = self.control.coding(&self.settings);
-        self.passes.run(samples, coding);
         let placed = Placed {
             size: self.passes.size(),
             range: self.shape.range,
@@ -105,7 +104,7 @@ impl Encoder {
             since_intra: self.control.since_intra,
             intra_count: self.control.intra_count,
         };
-        let data = picture(&placed, &self.passes.levels);
+        let data = picture(&mut self.passes, samples, &placed);
         self.control = self.control.after(&self.settings, 8 * data.len(), pts_us);
         data
     }
@@ -123,14 +122,17 @@ pub(crate) struct Placed {
     pub intra_count: u32,
 }
 
-/// A picture as the parts of a stream: an intra one brings the parameter sets with it.
-pub(crate) fn picture(placed: &Placed, levels: &[i16]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(levels.len() / 16 + 64);
+/// Codes a picture as the parts of a stream: an intra one brings the parameter sets with it.
+pub(crate) fn picture(passes: &mut Passes, samples: &[u8], placed: &Placed) -> Vec<u8> {
+    let mut slice = slice::Slice::new(placed);
+    passes.run(samples, placed.coding, &mut |records| slice.row(records));
+    let content = slice.close();
+    let mut out = Vec::with_capacity(content.len() + content.len() / 64 + 64);
     if placed.coding.intra {
         out.extend(parameters(placed));
     }
     let kind = if placed.coding.intra { SLICE_INTRA } else { SLICE };
-    unit(&mut out, kind, &slice::code(placed, levels));
+    unit(&mut out, kind, &content);
     out
 }
 

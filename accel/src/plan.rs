@@ -21,6 +21,9 @@ use crate::{Error, PixelFormat, Range, Result, Shape};
 /// Most bytes of buffers that one job may take on a device.
 pub const JOB_BYTES_MAX: usize = 2 << 30;
 
+/// The buffer of the job's frame.
+pub(crate) const FRAME: BufferId = BufferId(0);
+
 /// What is to be done for one job. Buffer ids are indices into `buffers`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
@@ -209,12 +212,12 @@ impl<'a> Planner<'a> {
             shape,
             buffers: vec![bytes_of(shape)?],
             slots: 0,
-            actions: vec![Action::Upload { step: None, to: BufferId(0), from: Source::Input }],
+            actions: vec![Action::Upload { step: None, to: FRAME, from: Source::Input }],
             kept: Vec::new(),
             encoders: 0,
             returns: Vec::new(),
         };
-        let input = Given::Picture(Picture { buffer: BufferId(0), shape });
+        let input = Given::Picture(Picture { buffer: FRAME, shape });
         Ok(Self { pipeline, index: 0, names: vec![(INPUT, input)], grids: Vec::new(), plan })
     }
 

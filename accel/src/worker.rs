@@ -9,7 +9,7 @@ use hw::{BufferId, Device};
 use kernels::{boxes as draw, jpeg};
 
 use crate::h264::{Encoder, Settings};
-use crate::plan::{Action, First, HostWork, Plan, Returned, Slot, Source};
+use crate::plan::{Action, FRAME, First, HostWork, Plan, Returned, Slot, Source};
 use crate::{Frame, Rect, Shape, Timing, Value, grid, jfif};
 
 /// What a plan gave.
@@ -72,6 +72,8 @@ impl Scratch {
 
 /// A value on the host.
 enum Host {
+    /// The content of a buffer, where it lies.
+    Shared(Bytes),
     Bytes(Vec<u8>),
     Number(f64),
     Boxes(Vec<Rect>),
@@ -86,6 +88,8 @@ struct Run<'a> {
     bound: Vec<BufferId>,
     /// Which of them to free at the end.
     owned: Vec<BufferId>,
+    /// The frame is a buffer as it is.
+    is_lent: bool,
     slots: Vec<Option<Host>>,
     encoders: Vec<Encoder>,
     scratch: &'a mut Scratch,
@@ -125,11 +129,22 @@ impl<'a> Run<'a> {
         let steps = plan.actions.iter().filter_map(last_step).max().map_or(0, |last| last + 1);
         let spent = Spent { copy_ns: 0, compute_ns: 0, host_ns: 0, steps_ns: vec![0; steps] };
         let slots = (0..plan.slots).map(|_| None).collect();
-        let (bound, owned, encoders) = (Vec::new(), Vec::new(), Vec::new());
-        let mut run = Self { device, plan, frame, bound, owned, slots, encoders, scratch, spent };
+        let mut run = Self {
+            device,
+            plan,
+            frame,
+            bound: Vec::new(),
+            owned: Vec::new(),
+            is_lent: false,
+            slots,
+            encoders: Vec::new(),
+            scratch,
+            spent,
+        };
         for (index, bytes) in plan.buffers.iter().enumerate() {
             let id = BufferId(index as u64);
             let buffer = match plan.kept.iter().position(|kept| kept.previous == id) {
+                None if id == FRAME => run.input(*bytes)?,
                 Some(at) => match previous {
                     Some(previous) => previous[at],
                     None if plan.kept[at].first == First::Zeros => run.zeros(*bytes)?,
@@ -146,6 +161,14 @@ impl<'a> Run<'a> {
         let buffer = self.device.alloc(bytes)?;
         self.owned.push(buffer);
         Ok(buffer)
+    }
+
+    /// The buffer of the frame: itself where the device takes that, else one to be filled.
+    fn input(&mut self, bytes: usize) -> hw::Result<BufferId> {
+        let Some(lent) = self.device.lend(&self.frame.data)? else { return self.alloc(bytes) };
+        self.owned.push(lent);
+        self.is_lent = true;
+        Ok(lent)
     }
 
     fn zeros(&mut self, bytes: usize) -> hw::Result<BufferId> {
@@ -172,9 +195,7 @@ impl<'a> Run<'a> {
                 self.spent.compute(steps, &self.device.finish()?);
             }
             Action::Download { step, from, to } => {
-                let mut bytes = self.scratch.take(self.plan.buffers[from.0 as usize]);
-                self.device.read(self.bind(*from), 0, &mut bytes)?;
-                self.slots[*to] = Some(Host::Bytes(bytes));
+                self.slots[*to] = Some(self.download(*from)?);
                 self.spent.copy(*step, start);
             }
             Action::Host { step, work, to } => {
@@ -190,8 +211,18 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    fn download(&mut self, from: BufferId) -> hw::Result<Host> {
+        if let Some(shared) = self.device.share(self.bind(from))? {
+            return Ok(Host::Shared(shared));
+        }
+        let mut bytes = self.scratch.take(self.plan.buffers[from.0 as usize]);
+        self.device.read(self.bind(from), 0, &mut bytes)?;
+        Ok(Host::Bytes(bytes))
+    }
+
     fn upload(&self, to: BufferId, from: &Source) -> hw::Result<()> {
         let bytes = match from {
+            Source::Input if self.is_lent => return Ok(()),
             Source::Input => &self.frame.data[..],
             Source::Constant(bytes) => bytes,
             Source::Slot(slot) => self.bytes(*slot),
@@ -239,6 +270,7 @@ impl<'a> Run<'a> {
     fn bytes(&self, slot: Slot) -> &[u8] {
         match &self.slots[slot] {
             Some(Host::Bytes(bytes)) => bytes,
+            Some(Host::Shared(bytes)) => bytes,
             _ => unreachable!("a plan fills slot {slot} with bytes before it is read"),
         }
     }
@@ -277,7 +309,10 @@ impl<'a> Run<'a> {
                 range: shape.range,
                 pts_us: self.frame.pts_us,
                 index: self.frame.index,
-                data: Bytes::copy_from_slice(self.bytes(slot)),
+                data: match &self.slots[slot] {
+                    Some(Host::Shared(bytes)) => bytes.clone(),
+                    _ => Bytes::copy_from_slice(self.bytes(slot)),
+                },
             }),
             Returned::Number(slot) | Returned::Boxes(slot) | Returned::Blob(slot) => {
                 match &self.slots[slot] {

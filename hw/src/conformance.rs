@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::chain::{Chain, Written};
 use crate::command::{Arg, BufferId, Command, CpuArgs, Grid, Joined, Kernel, Launch, Param};
 use crate::device::{BUFFER_BYTES_MAX, COMMANDS_PENDING_MAX, Device, Error};
@@ -12,6 +14,8 @@ use crate::device::{BUFFER_BYTES_MAX, COMMANDS_PENDING_MAX, Device, Error};
 pub fn check(device: &dyn Device) {
     describes_itself(device);
     keeps_what_is_written(device);
+    changes_nothing_that_is_lent(device);
+    changes_nothing_that_is_shared(device);
     refuses_access_outside_a_buffer(device);
     refuses_freed_buffers(device);
     refuses_impossible_sizes(device);
@@ -94,6 +98,63 @@ fn keeps_what_is_written(device: &dyn Device) {
     device.read(id, 14, &mut part).expect("read a part");
     assert_eq!(part, [9, 7, 7]);
     device.free(id).expect("free");
+}
+
+/// A device that takes nothing lent has nothing to change.
+fn changes_nothing_that_is_lent(device: &dyn Device) {
+    let data = Bytes::from(vec![5; 64]);
+    let Some(lent) = device.lend(&data).expect("lend") else { return };
+    let other = alloc(device, 64);
+    device.finish().expect("finish");
+    device.run(&[scale_add_launch(lent, other, 64, 3)]).expect("run over what is lent");
+    let expected: Vec<u8> = (0..64).map(|i| scaled(5, 3, i)).collect();
+    assert_eq!(read(device, other, 64), expected);
+    let changes: [&dyn Fn(BufferId); 3] = [
+        &|id| device.write(id, 1, &[9; 2]).expect("write"),
+        &|id| device.run(&[scale_add_launch(other, id, 32, 1)]).expect("run"),
+        &|id| device.run(&[Command::Copy { from: other, to: id, bytes: 7 }]).expect("copy"),
+    ];
+    for change in changes {
+        let lent = device.lend(&data).expect("lend").expect("as before");
+        change(lent);
+        let now = read(device, lent, 64);
+        assert_ne!(now, [5; 64], "the buffer changes");
+        assert_eq!(now[32..], [5; 32], "and keeps the rest");
+        assert_eq!(data[..], [5; 64], "what was lent stays");
+        device.free(lent).expect("free");
+    }
+    device.finish().expect("finish");
+    for id in [lent, other] {
+        device.free(id).expect("free");
+    }
+    assert!(matches!(device.free(lent), Err(Error::BadBuffer { .. })), "it was a buffer");
+    let error = device.lend(&Bytes::new()).expect_err("nothing is lent");
+    assert!(matches!(error, Error::OutOfMemory { .. }), "{error}");
+}
+
+fn changes_nothing_that_is_shared(device: &dyn Device) {
+    let [id, other] = [alloc(device, 64), alloc(device, 64)];
+    device.finish().expect("finish");
+    device.write(other, 0, &[7; 64]).expect("write");
+    device.run(&[scale_add_launch(other, id, 64, 2)]).expect("run");
+    let expected: Vec<u8> = (0..64).map(|i| scaled(7, 2, i)).collect();
+    let shared = device.share(id).expect("share");
+    device.write(id, 3, &[1]).expect("write");
+    device.run(&[scale_add_launch(other, id, 9, 5)]).expect("run");
+    device.run(&[Command::Copy { from: other, to: id, bytes: 2 }]).expect("copy");
+    let after = read(device, id, 64);
+    assert_eq!((after[..2].to_vec(), after[9..].to_vec()), (vec![7; 2], expected[9..].to_vec()));
+    device.free(id).expect("free");
+    // Memory that is used again is not that which is looked at.
+    let again = alloc(device, 64);
+    device.write(again, 0, &[0xEE; 64]).expect("write");
+    if let Some(shared) = shared {
+        assert_eq!(shared[..], expected, "what was shared stays");
+    }
+    device.finish().expect("finish");
+    for id in [again, other] {
+        device.free(id).expect("free");
+    }
 }
 
 fn refuses_access_outside_a_buffer(device: &dyn Device) {

@@ -1,12 +1,15 @@
 //! The CPU as a device: native kernels over plain memory. Always present.
 
+mod memory;
+
 use std::collections::HashMap;
-use std::mem::MaybeUninit;
-use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use bytes::Bytes;
+
+use self::memory::{Memory, Pool};
 use crate::Config;
 use crate::chain::Chain;
 use crate::command::{Arg, BufferId, Command, CpuArgs, Kernel, Launch, Param};
@@ -20,7 +23,7 @@ use crate::device::{
 pub struct CpuDevice {
     info: DeviceInfo,
     threads: usize,
-    pool_bytes_max: usize,
+    pool: Arc<Pool>,
     state: Mutex<State>,
 }
 
@@ -28,9 +31,16 @@ pub struct CpuDevice {
 struct State {
     next_id: u64,
     buffers: HashMap<BufferId, Memory>,
-    /// Freed memory for reuse: fresh pages cost more than most kernels.
-    pool: Vec<Memory>,
     times_ns: Vec<u64>,
+}
+
+impl State {
+    fn add(&mut self, memory: Memory) -> BufferId {
+        let id = BufferId(self.next_id);
+        self.next_id += 1;
+        self.buffers.insert(id, memory);
+        id
+    }
 }
 
 impl CpuDevice {
@@ -38,7 +48,7 @@ impl CpuDevice {
         Self {
             info: cpu_info(),
             threads: config.cpu_threads.max(1),
-            pool_bytes_max: config.pool_bytes_max,
+            pool: Pool::new(config.pool_bytes_max),
             state: Mutex::default(),
         }
     }
@@ -66,9 +76,40 @@ impl CpuDevice {
         }
     }
 
+    fn no_memory(&self, bytes: usize) -> Error {
+        Error::OutOfMemory { device: self.info.id.clone(), bytes }
+    }
+
+    /// Takes a buffer that is to be written out of the map, so that it can be borrowed beside those
+    /// that are read. It must be put back.
+    fn take(&self, state: &mut State, id: BufferId) -> Result<Memory> {
+        let memory = state.buffers.remove(&id).ok_or_else(|| unknown_buffer(&self.info, id))?;
+        memory.writable(&self.pool).map_err(|memory| {
+            let bytes = memory.len();
+            state.buffers.insert(id, memory);
+            self.no_memory(bytes)
+        })
+    }
+
+    /// Takes the buffers that a launch writes.
+    fn take_outputs(&self, state: &mut State, launch: &Launch) -> Result<Vec<(BufferId, Memory)>> {
+        let mut taken = Vec::new();
+        for (param, arg) in launch.kernel.params.iter().zip(&launch.args) {
+            let (Param::Out(_) | Param::InOut(_), Arg::Buffer(id)) = (param, arg) else { continue };
+            match self.take(state, *id) {
+                Ok(memory) => taken.push((*id, memory)),
+                Err(error) => {
+                    state.buffers.extend(taken);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(taken)
+    }
+
     fn launch(&self, state: &mut State, launch: &Launch) -> Result<()> {
         self.check(state, launch)?;
-        let mut written = take_outputs(state, launch);
+        let mut written = self.take_outputs(state, launch)?;
         let mut args = self.args(state, launch, &mut written);
         let ran = catch_unwind(AssertUnwindSafe(|| (launch.kernel.cpu)(&mut args)));
         state.buffers.extend(written);
@@ -81,7 +122,7 @@ impl CpuDevice {
         let joined = second.kernel.joined.filter(|joined| joined.first == first.kernel.stem);
         let is_done = match joined {
             Some(joined) => {
-                let mut written = take_outputs(state, second);
+                let mut written = self.take_outputs(state, second)?;
                 let given = self.args(state, first, &mut []);
                 let mut args = self.args(state, second, &mut written);
                 let ran = catch_unwind(AssertUnwindSafe(|| (joined.cpu)(&given, &mut args)));
@@ -119,7 +160,7 @@ impl CpuDevice {
         });
         CpuArgs {
             inputs: inputs.collect(),
-            outputs: written.iter_mut().map(|(_, data)| &mut data[..]).collect(),
+            outputs: written.iter_mut().map(|(_, data)| data.bytes_mut()).collect(),
             scalars: launch.scalars(),
             threads: self.threads,
         }
@@ -127,8 +168,8 @@ impl CpuDevice {
 
     fn copy(&self, state: &mut State, from: BufferId, to: BufferId, bytes: usize) -> Result<()> {
         check_distinct(&self.info, from, to)?;
-        let mut target = state.buffers.remove(&to).ok_or_else(|| unknown_buffer(&self.info, to))?;
-        let copied = self.copy_into(state, from, to, &mut target, bytes);
+        let mut target = self.take(state, to)?;
+        let copied = self.copy_into(state, from, to, target.bytes_mut(), bytes);
         state.buffers.insert(to, target);
         copied
     }
@@ -156,39 +197,33 @@ impl Device for CpuDevice {
 
     fn alloc(&self, bytes: usize) -> Result<BufferId> {
         check_alloc(&self.info, bytes)?;
-        let mut state = self.state();
-        let id = BufferId(state.next_id);
-        let data = match state.pool.iter().position(|b| b.len() == bytes) {
-            Some(at) => state.pool.swap_remove(at),
-            None => Memory::zeroed(bytes)
-                .ok_or_else(|| Error::OutOfMemory { device: self.info.id.clone(), bytes })?,
-        };
-        state.next_id += 1;
-        state.buffers.insert(id, data);
-        Ok(id)
+        let memory = self.pool.take(bytes).ok_or_else(|| self.no_memory(bytes))?;
+        Ok(self.state().add(memory))
+    }
+
+    fn lend(&self, data: &Bytes) -> Result<Option<BufferId>> {
+        check_alloc(&self.info, data.len())?;
+        Ok(Some(self.state().add(Memory::Lent(data.clone()))))
+    }
+
+    fn share(&self, buffer: BufferId) -> Result<Option<Bytes>> {
+        let state = self.state();
+        let memory = state.buffers.get(&buffer);
+        memory.map(|memory| Some(memory.share())).ok_or_else(|| unknown_buffer(&self.info, buffer))
     }
 
     fn free(&self, buffer: BufferId) -> Result<()> {
-        let mut state = self.state();
-        let data =
-            state.buffers.remove(&buffer).ok_or_else(|| unknown_buffer(&self.info, buffer))?;
-        let held: usize = state.pool.iter().map(|data| data.len()).sum();
-        if held + data.len() > self.pool_bytes_max {
-            state.pool.clear();
-        }
-        if data.len() <= self.pool_bytes_max {
-            state.pool.push(data);
-        }
-        Ok(())
+        let freed = self.state().buffers.remove(&buffer);
+        freed.map(drop).ok_or_else(|| unknown_buffer(&self.info, buffer))
     }
 
     fn write(&self, buffer: BufferId, offset: usize, data: &[u8]) -> Result<()> {
         let mut state = self.state();
-        let target =
-            state.buffers.get_mut(&buffer).ok_or_else(|| unknown_buffer(&self.info, buffer))?;
-        let end = check_range(&self.info, buffer, target.len(), offset, data.len())?;
-        target[offset..end].copy_from_slice(data);
-        Ok(())
+        let mut target = self.take(&mut state, buffer)?;
+        let end = check_range(&self.info, buffer, target.len(), offset, data.len());
+        let written = end.map(|end| target.bytes_mut()[offset..end].copy_from_slice(data));
+        state.buffers.insert(buffer, target);
+        written
     }
 
     fn read(&self, buffer: BufferId, offset: usize, data: &mut [u8]) -> Result<()> {
@@ -222,71 +257,6 @@ impl Device for CpuDevice {
 
     fn finish(&self) -> Result<Vec<u64>> {
         Ok(std::mem::take(&mut self.state().times_ns))
-    }
-}
-
-/// Takes the written buffers out of the map, so that they can be borrowed beside the read ones.
-fn take_outputs(state: &mut State, launch: &Launch) -> Vec<(BufferId, Memory)> {
-    let written = launch.kernel.params.iter().zip(&launch.args).filter_map(|(p, a)| {
-        let (Param::Out(_) | Param::InOut(_), Arg::Buffer(id)) = (p, a) else { return None };
-        state.buffers.remove(id).map(|data| (*id, data))
-    });
-    written.collect()
-}
-
-/// Bytes that begin where a cache line does: vector registers are as long as one, and what lies
-/// across two costs twice.
-struct Memory {
-    data: Vec<u8>,
-    start: usize,
-}
-
-const LINE_BYTES: usize = 64;
-
-impl Memory {
-    fn zeroed(bytes: usize) -> Option<Self> {
-        let mut data: Vec<u8> = Vec::new();
-        data.try_reserve_exact(bytes + LINE_BYTES).ok()?;
-        if bytes >= LARGE_BYTES {
-            ask_for_large_pages(data.spare_capacity_mut());
-        }
-        let start = data.as_ptr().align_offset(LINE_BYTES).min(LINE_BYTES);
-        data.resize(start + bytes, 0);
-        Some(Self { data, start })
-    }
-}
-
-/// Buffers of so many bytes lie on large pages where the system gives any: frames of colour have
-/// more small ones than a processor remembers the places of.
-const LARGE_BYTES: usize = 4 << 20;
-
-/// Says so for the whole pages within, before they are first touched. It is a wish: nothing
-/// depends on its being heard.
-fn ask_for_large_pages(memory: &mut [MaybeUninit<u8>]) {
-    #[cfg(target_os = "linux")]
-    {
-        const PAGE_BYTES: usize = 4096;
-        let before = memory.as_ptr().align_offset(PAGE_BYTES).min(memory.len());
-        let pages = &mut memory[before..];
-        let bytes = pages.len() / PAGE_BYTES * PAGE_BYTES;
-        // SAFETY: the pages are this buffer's own, and what they hold stays as it is.
-        unsafe { libc::madvise(pages.as_mut_ptr().cast(), bytes, libc::MADV_HUGEPAGE) };
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = memory;
-}
-
-impl Deref for Memory {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.data[self.start..]
-    }
-}
-
-impl DerefMut for Memory {
-    fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.data[self.start..]
     }
 }
 

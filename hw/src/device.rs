@@ -1,5 +1,6 @@
 //! The one trait behind which every compute device sits, and its one error.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::command::{BufferId, Command, Kernel};
@@ -12,7 +13,7 @@ pub const COMMANDS_PENDING_MAX: usize = 4096;
 
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A compute device: five verbs over buffers, and two that run work.
+/// A compute device: seven verbs over buffers, and three that run work.
 ///
 /// Calls from several threads are serialised by the device. [`conformance::check`] says what an
 /// implementation must do.
@@ -24,6 +25,19 @@ pub trait Device: Send + Sync {
     /// A buffer of at least `bytes` bytes, content unspecified: write before reading.
     /// Zero and more than [`BUFFER_BYTES_MAX`] bytes are refused.
     fn alloc(&self, bytes: usize) -> Result<BufferId>;
+
+    /// A buffer that is `data` itself, where the device computes in host memory; `None` where
+    /// bytes must be written to a buffer of its own. What writes such a buffer writes a copy.
+    /// As many bytes are refused as by [`Device::alloc`].
+    fn lend(&self, _data: &Bytes) -> Result<Option<BufferId>> {
+        Ok(None)
+    }
+
+    /// What a buffer holds after all earlier commands, where that lies in host memory anyway;
+    /// `None` where it must be read. It stays as it is, whatever becomes of the buffer.
+    fn share(&self, _buffer: BufferId) -> Result<Option<Bytes>> {
+        Ok(None)
+    }
 
     /// Gives a buffer back. Work already handed to the device may still use it.
     fn free(&self, buffer: BufferId) -> Result<()>;

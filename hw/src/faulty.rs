@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
+
 use crate::command::{BufferId, Command, Kernel};
 use crate::device::{Device, DeviceInfo, Error, Result};
 
@@ -55,6 +57,16 @@ impl Device for FaultyDevice {
     fn alloc(&self, bytes: usize) -> Result<BufferId> {
         self.check_lost()?;
         self.inner.alloc(bytes)
+    }
+
+    fn lend(&self, data: &Bytes) -> Result<Option<BufferId>> {
+        self.check_lost()?;
+        self.inner.lend(data)
+    }
+
+    fn share(&self, buffer: BufferId) -> Result<Option<Bytes>> {
+        self.check_lost()?;
+        self.inner.share(buffer)
     }
 
     fn free(&self, buffer: BufferId) -> Result<()> {

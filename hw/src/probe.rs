@@ -9,6 +9,8 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::command::{BufferId, Command as Work, Kernel};
 use crate::device::{Device, DeviceInfo, Error, Result};
 
@@ -118,6 +120,14 @@ impl Device for Sleeping {
 
     fn alloc(&self, bytes: usize) -> Result<BufferId> {
         self.device()?.alloc(bytes)
+    }
+
+    fn lend(&self, data: &Bytes) -> Result<Option<BufferId>> {
+        self.device()?.lend(data)
+    }
+
+    fn share(&self, buffer: BufferId) -> Result<Option<Bytes>> {
+        self.device()?.share(buffer)
     }
 
     fn free(&self, buffer: BufferId) -> Result<()> {

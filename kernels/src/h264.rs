@@ -2,8 +2,8 @@
 //! bitstream. What is normative (prediction, inverse transform, deblocking) is the standard's; what
 //! an encoder may choose is defined here, so that all forms choose alike.
 //!
-//! Macroblocks are coded in order, row by row; then the picture is filtered along edges of blocks
-//! ([`deblock`]), and becomes the next one's reference:
+//! Macroblocks are coded in order, row by row; behind that, rows are filtered along edges of blocks
+//! ([`deblock`]), and the picture becomes the next one's reference:
 //!
 //! 1. [`search`]: where a macroblock of 16 x 16 came from, in quarter samples of [`halves`], and
 //!    whether it is better predicted from its neighbours;
@@ -11,8 +11,8 @@
 //!
 //! All macroblocks have one quantiser; each P macroblock is one partition; one reference.
 //!
-//! A motion record has 8 bytes: x and y in quarter samples, and 1 for intra behind two that are not
-//! used. A level record has [`RECORD`] signed words of 16 bits; what lies where stands at the
+//! A motion record has 8 bytes: x and y in quarter samples, the blocks of luma that have levels, and 1
+//! for intra before one that is not used. A level record has [`RECORD`] signed words of 16 bits; what lies where stands at the
 //! constants. Levels that no mask tells of are anything.
 
 pub mod block;

@@ -37,7 +37,8 @@ const KEEPERS: &[(&str, &[&str])] = &[
     ("opencl3", &["edgescale-hw"]),
     ("cl3", &["edgescale-hw"]),
     ("cudarc", &["edgescale-hw"]),
-    ("libloading", &["edgescale-hw"]),
+    // Tests of `accel` open another decoder with it.
+    ("libloading", &["edgescale-hw", "edgescale-accel"]),
     ("ffmpeg*", &["edgescale-accel"]),
     ("wasmtime*", &["edgescale-handlers"]),
     ("wasmparser", &["edgescale-handlers"]),

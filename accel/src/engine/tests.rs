@@ -76,6 +76,31 @@ fn every_device_gives_the_same_bits() {
     }
 }
 
+/// Frames are lent to the CPU, and what it returns is not copied; a device that takes nothing lent
+/// gives the same. No later job changes what an earlier one was given or gave.
+#[test]
+fn nothing_changes_that_is_lent() {
+    let open = Gate { inner: cpu(), open: Mutex::new(true), opened: Condvar::new() };
+    let engines = [cpu(), Arc::new(open)].map(|device| engine(vec![device]));
+    let text = r#"{ "steps": [
+        { "op": "gray", "input": ["frame"], "output": "gray" },
+        { "op": "text", "text": "A", "input": ["frame"], "output": "marked" } ],
+      "returns": ["gray", "marked"] }"#;
+    let (marks, frames) = (Pipeline::parse(text).unwrap(), [0, 1, 2].map(|n| job(n).input));
+    let before: Vec<Vec<u8>> = frames.iter().map(|frame| frame.data.to_vec()).collect();
+    let [lent, copied] = engines.map(|engine| {
+        let mark = |frame: &Frame| block_on(engine.run(Job::new(marks.clone(), frame.clone())));
+        let marked: Vec<_> = frames.iter().map(|frame| mark(frame).unwrap().values).collect();
+        [marked, run_road(&engine, 3)]
+    });
+    assert!(lent == copied);
+    for (n, (frame, before)) in frames.iter().zip(&before).enumerate() {
+        assert!(frame.data == *before, "frame {n} was written");
+        let Value::Frame(marked) = &lent[0][n]["marked"] else { panic!() };
+        assert!(marked.data != frame.data, "frame {n} was not marked");
+    }
+}
+
 #[test]
 fn steps_and_times_are_reported() {
     let engine = engine(vec![cpu()]);

@@ -11,19 +11,19 @@ pub struct BitWriter {
 
 impl BitWriter {
     /// Writes the `len` low bits of `value`, at most 32; higher ones must be zero.
-    #[inline]
+    #[inline(always)]
     pub fn put(&mut self, value: u32, len: u32) {
         self.bits = self.bits << len | u64::from(value);
         self.held += len;
         if self.held >= 32 {
             self.held -= 32;
             let whole = (self.bits >> self.held) as u32;
-            self.bytes.extend(whole.to_be_bytes());
+            self.bytes.extend_from_slice(&whole.to_be_bytes());
         }
     }
 
     /// An unsigned number (clause 9.1).
-    #[inline]
+    #[inline(always)]
     pub fn unsigned(&mut self, value: u32) {
         let len = (value + 1).ilog2();
         if len < 16 {
@@ -35,7 +35,7 @@ impl BitWriter {
     }
 
     /// A signed number (clause 9.1.1).
-    #[inline]
+    #[inline(always)]
     pub fn signed(&mut self, value: i32) {
         self.unsigned(2 * value.unsigned_abs() - u32::from(value > 0));
     }

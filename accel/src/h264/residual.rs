@@ -4,70 +4,99 @@ use super::bits::BitWriter;
 
 const LEVEL_MAX: i16 = kernels::h264::block::LEVEL_MAX as i16;
 
-/// Writes the levels of a block in zigzag order, cut to what a code holds. `near` is how many
-/// levels the blocks around are expected to have; `None` for the four first levels of chroma.
-/// Returns how many levels there are.
-#[inline]
-pub fn block(bits: &mut BitWriter, levels: &[i16], near: Option<u32>) -> u32 {
-    let mut set = 0u32;
-    for (at, level) in levels.iter().enumerate() {
-        set |= u32::from(*level != 0) << at;
+/// The levels of a block in zigzag order.
+#[derive(Clone, Copy)]
+pub struct Levels<'a> {
+    pub words: &'a [i16; 16],
+    /// The first word that counts, and how many do.
+    pub first: u32,
+    pub places: u32,
+}
+
+impl Levels<'_> {
+    /// Which there are, a bit each.
+    #[inline(always)]
+    fn set(&self) -> u32 {
+        let mut is_set = [0u8; 16];
+        for (is_set, word) in is_set.iter_mut().zip(self.words) {
+            *is_set = u8::from(*word != 0);
+        }
+        let mut set = 0;
+        for (half, eight) in is_set.as_chunks::<8>().0.iter().enumerate() {
+            // The lowest bits of eight bytes come together in the highest byte of the product.
+            let packed = u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56;
+            set |= (packed as u32) << (8 * half);
+        }
+        set >> self.first & ((1 << self.places) - 1)
     }
+
+    /// One of them, cut to what a code holds.
+    #[inline(always)]
+    fn at(&self, place: u32) -> i32 {
+        let word = self.words[((place + self.first) & 15) as usize];
+        i32::from(word.clamp(-LEVEL_MAX, LEVEL_MAX))
+    }
+}
+
+/// Writes the levels of a block. `near` is how many of them the blocks around are expected to have;
+/// `None` for the four first levels of chroma. Returns how many levels there are.
+#[inline(always)]
+pub fn block(bits: &mut BitWriter, levels: Levels<'_>, near: Option<u32>) -> u32 {
+    let set = levels.set();
     if set == 0 {
-        token(bits, 0, 0, near);
+        empty(bits, near);
         return 0;
     }
+    let count = set.count_ones() as usize;
     // The last one first, as they are written.
-    let (mut found, mut places) = ([0i32; 16], [0u32; 16]);
-    let (mut count, mut ones, mut signs, mut is_tail) = (0, 0, 0, true);
-    while set != 0 && count < 16 {
-        let at = set.ilog2();
-        set ^= 1 << at;
-        let level = i32::from(levels[at as usize].clamp(-LEVEL_MAX, LEVEL_MAX));
-        is_tail &= ones < 3 && level.abs() == 1;
-        if is_tail {
-            signs = signs << 1 | u32::from(level < 0);
-            ones += 1;
-        }
-        (found[count], places[count]) = (level, at);
-        count += 1;
+    let (mut found, mut left) = ([0i32; 16], set);
+    for found in &mut found[..count] {
+        let at = left.ilog2();
+        left ^= 1 << at;
+        *found = levels.at(at);
     }
-    token(bits, count, ones, near);
-    bits.put(signs, ones as u32);
-    code_levels(bits, &found[ones..count], count, ones);
-    let zeros = places[0] + 1 - count as u32;
-    if count < levels.len() {
-        let (len, code) = match levels.len() {
+    let found = &found[..count];
+    let (mut ones, mut signs) = (0, 0);
+    while ones < count.min(3) && found[ones].abs() == 1 {
+        signs = signs << 1 | u32::from(found[ones] < 0);
+        ones += 1;
+    }
+    let (len, code) = token(count, ones, near);
+    bits.put(u32::from(code) << ones | signs, u32::from(len) + ones as u32);
+    code_levels(bits, &found[ones..], count, ones);
+    let zeros = set.ilog2() + 1 - count as u32;
+    if (count as u32) < levels.places {
+        let (len, code) = match levels.places {
             4 => CHROMA_ZEROS[count - 1][zeros as usize],
             _ => ZEROS[count - 1][zeros as usize],
         };
         bits.put(code.into(), len.into());
     }
-    code_runs(bits, &places[..count], zeros);
+    code_runs(bits, set, zeros);
     count as u32
 }
 
 /// Writes a block without levels.
-#[inline]
+#[inline(always)]
 pub fn empty(bits: &mut BitWriter, near: Option<u32>) {
-    token(bits, 0, 0, near);
+    let (len, code) = token(0, 0, near);
+    bits.put(code.into(), len.into());
 }
 
-#[inline]
-fn token(bits: &mut BitWriter, count: usize, ones: usize, near: Option<u32>) {
-    let (len, code) = match near {
+#[inline(always)]
+fn token(count: usize, ones: usize, near: Option<u32>) -> Code {
+    match near {
         None => CHROMA_TOKENS[count][ones],
         Some(0..2) => TOKENS[0][count][ones],
         Some(2..4) => TOKENS[1][count][ones],
         Some(4..8) => TOKENS[2][count][ones],
         Some(_) if count == 0 => (6, 3),
         Some(_) => (6, (4 * (count - 1) + ones) as u8),
-    };
-    bits.put(code.into(), len.into());
+    }
 }
 
 /// Levels but the trailing ones, last first, as they are given (clause 9.2.2.1).
-#[inline]
+#[inline(always)]
 fn code_levels(bits: &mut BitWriter, levels: &[i32], count: usize, ones: usize) {
     let mut suffix_len = u32::from(count > 10 && ones < 3);
     for (at, level) in levels.iter().enumerate() {
@@ -83,42 +112,34 @@ fn code_levels(bits: &mut BitWriter, levels: &[i32], count: usize, ones: usize) 
     }
 }
 
-#[inline]
+/// Zeros, a one, and what comes behind it.
+#[inline(always)]
 fn code_level(bits: &mut BitWriter, code: u32, suffix_len: u32) {
     let escape = 15 << suffix_len;
     match suffix_len {
         0 if code < 14 => bits.put(1, code + 1),
-        0 if code < 30 => {
-            bits.put(1, 15);
-            bits.put(code - 14, 4);
-        }
-        0 => {
-            bits.put(1, 16);
-            bits.put(code - 30, 12);
-        }
+        0 if code < 30 => bits.put(1 << 4 | (code - 14), 19),
+        0 => bits.put(1 << 12 | (code - 30), 28),
         len if code < escape => {
-            bits.put(1, (code >> len) + 1);
-            bits.put(code & ((1 << len) - 1), len);
+            bits.put(1 << len | (code & ((1 << len) - 1)), (code >> len) + 1 + len);
         }
-        _ => {
-            bits.put(1, 16);
-            bits.put(code - escape, 12);
-        }
+        _ => bits.put(1 << 12 | (code - escape), 28),
     }
 }
 
-/// The zeros before each level, last first, of which the places are given.
-#[inline]
-fn code_runs(bits: &mut BitWriter, places: &[u32], zeros: u32) {
-    let mut left = zeros;
-    for pair in places.windows(2) {
-        if left == 0 {
-            return;
-        }
-        let run = pair[0] - pair[1] - 1;
+/// The zeros before each of the levels in `set`, last first.
+#[inline(always)]
+fn code_runs(bits: &mut BitWriter, set: u32, zeros: u32) {
+    let (mut at, mut left) = (set.ilog2(), zeros);
+    let mut set = set ^ 1 << at;
+    while left > 0 && set != 0 {
+        let next = set.ilog2();
+        set ^= 1 << next;
+        let run = at - next - 1;
         let (len, code) = RUNS[left.min(7) as usize - 1][run as usize];
         bits.put(code.into(), len.into());
         left -= run;
+        at = next;
     }
 }
 

@@ -1,8 +1,10 @@
+mod openh264;
+
 use ffmpeg_next::codec::context::Context;
 use ffmpeg_next::frame::Video;
 use ffmpeg_next::{Packet, codec, decoder};
 use kernels::Dice;
-use kernels::h264::Passes;
+use kernels::h264::{self, Passes};
 
 use super::*;
 use crate::testing::moving_square;
@@ -48,23 +50,22 @@ fn shown(passes: &Passes) -> Decoded {
         let lines = passes.picture[from..].chunks(size.stride()).take(high);
         lines.flat_map(|line| (0..wide).map(|x| line[x * step]).collect::<Vec<_>>()).collect()
     };
-    let chroma = size.chroma();
+    let chroma = size.chroma_at(0, 0);
     let planes = [
-        part(0, width, height, 1),
+        part(size.luma_at(0, 0), width, height, 1),
         part(chroma, width / 2, height / 2, 2),
         part(chroma + 1, width / 2, height / 2, 2),
     ];
     (width as u32, height as u32, planes)
 }
 
-/// Codes frames; what a decoder shows must be what was reconstructed, to the bit.
+/// Codes frames; what decoders show must be what was reconstructed, to the bit.
 fn check(frames: &[Vec<u8>], width: u32, height: u32, qp: u32, gop: u32, deblock: bool) -> usize {
     let mut passes = Passes::new(width, height);
     let (mut units, mut expected) = (Vec::new(), Vec::new());
     for (number, frame) in frames.iter().enumerate() {
         let number = number as u32;
         let coding = Coding { qp, intra: number.is_multiple_of(gop), deblock };
-        passes.run(frame, coding);
         let placed = Placed {
             size: passes.size(),
             range: Range::Limited,
@@ -72,23 +73,29 @@ fn check(frames: &[Vec<u8>], width: u32, height: u32, qp: u32, gop: u32, deblock
             since_intra: number % gop,
             intra_count: number / gop,
         };
-        units.push(picture(&placed, &passes.levels));
+        units.push(picture(&mut passes, frame, &placed));
         expected.push(shown(&passes));
     }
-    let decoded = decode(&units);
-    assert_eq!(decoded.len(), expected.len(), "{width} x {height}, qp {qp}");
-    for (number, (got, expected)) in decoded.iter().zip(&expected).enumerate() {
-        assert_eq!((got.0, got.1), (expected.0, expected.1));
-        for plane in 0..3 {
-            let differs = got.2[plane].iter().zip(&expected.2[plane]).position(|(a, b)| a != b);
-            assert_eq!(
-                differs, None,
-                "{width} x {height}, qp {qp}, picture {number} of {gop}, plane {plane}"
-            );
-            assert_eq!(got.2[plane].len(), expected.2[plane].len());
+    let what = format!("{width} x {height}, qp {qp}, intra each {gop}");
+    compare(&units, &expected, &what);
+    units.iter().map(Vec::len).sum()
+}
+
+/// What each decoder of this machine makes of access units must be what is expected.
+fn compare(units: &[Vec<u8>], expected: &[Decoded], what: &str) {
+    let theirs = openh264::decode(units).map(|pictures| ("OpenH264", pictures));
+    for (decoder, decoded) in [("FFmpeg", decode(units))].into_iter().chain(theirs) {
+        assert_eq!(decoded.len(), expected.len(), "{decoder}: {what}");
+        for (number, (got, expected)) in decoded.iter().zip(expected).enumerate() {
+            assert_eq!((got.0, got.1), (expected.0, expected.1), "{decoder}: {what}");
+            for plane in 0..3 {
+                let (got, expected) = (&got.2[plane], &expected.2[plane]);
+                let differs = got.iter().zip(expected).position(|(a, b)| a != b);
+                assert_eq!(differs, None, "{decoder}: {what}, picture {number}, plane {plane}");
+                assert_eq!(got.len(), expected.len());
+            }
         }
     }
-    units.iter().map(Vec::len).sum()
 }
 
 fn noise(dice: &mut Dice, width: u32, height: u32, count: usize) -> Vec<Vec<u8>> {
@@ -97,7 +104,7 @@ fn noise(dice: &mut Dice, width: u32, height: u32, count: usize) -> Vec<Vec<u8>>
 }
 
 #[test]
-fn what_ffmpeg_decodes_is_what_was_reconstructed() {
+fn what_others_decode_is_what_was_reconstructed() {
     let sides = [16, 17, 31, 32, 33, 48, 66, 100];
     for seed in 0..52 {
         let mut dice = Dice::new(1 + u64::from(seed));
@@ -115,6 +122,54 @@ fn moving_pictures_survive_as_well() {
         let bytes = check(&frames, 162, 91, qp, gop, true);
         assert!(bytes < frames.len() * frames[0].len(), "qp {qp}: {bytes} bytes");
     }
+}
+
+/// Waves that drift by parts of a sample, and grow brighter.
+fn drifting(width: u32, height: u32, number: u32) -> Vec<u8> {
+    let wave = |x: u32, y: u32| {
+        let (x, y) =
+            (f64::from(x) + 0.7 * f64::from(number), f64::from(y) - 0.4 * f64::from(number));
+        (110.0 + 50.0 * (x / 5.0).sin() + 40.0 * ((x + 2.0 * y) / 7.0).cos()) as u8
+    };
+    let luma = (0..width * height).map(|i| wave(i % width, i / width) + (number % 8) as u8);
+    let pairs = width.div_ceil(2);
+    let chroma =
+        (0..2 * pairs * height.div_ceil(2)).map(|i| wave(i % 2 + i / 2 % pairs, i / pairs));
+    luma.chain(chroma).collect()
+}
+
+/// Whatever the quantiser changes to from picture to picture, with motion by quarter samples.
+#[test]
+fn a_rate_that_is_followed_survives_as_well() {
+    let mut quarters = 0;
+    for (width, height, bitrate) in [(66, 50, 60_000), (145, 97, 200_000), (320, 180, 2_000_000)] {
+        let shape = moving_square(width, height, 0).shape();
+        let settings = Settings { bitrate, gop: 9, ..Settings::default() };
+        let mut encoder = Encoder::new(shape, settings).unwrap();
+        let mut passes = encoder.passes.clone();
+        let (mut units, mut expected, mut qps) = (Vec::new(), Vec::new(), Vec::new());
+        for number in 0..24 {
+            let frame = drifting(width, height, number);
+            let coding = encoder.control.coding(&settings);
+            qps.push(coding.qp);
+            units.push(encoder.code(&frame, 40_000 * i64::from(number)));
+            expected.push(shown(&encoder.passes));
+            passes.run(&frame, coding, &mut |records| {
+                let records = records.as_chunks::<{ h264::RECORD }>().0.iter();
+                quarters += records.filter(|record| is_by_quarters(record)).count();
+            });
+            assert!(passes == encoder.passes);
+        }
+        qps.sort_unstable();
+        assert!(qps[0] < qps[23], "the quantiser never changed");
+        compare(&units, &expected, &format!("{width} x {height}, {bitrate} bits a second"));
+    }
+    assert!(quarters > 100, "{quarters} macroblocks moved by odd quarters");
+}
+
+fn is_by_quarters(record: &[i16; h264::RECORD]) -> bool {
+    let moved = record[h264::MOVED_X] | record[h264::MOVED_Y];
+    record[h264::KIND] == h264::MOVED && moved & 1 == 1
 }
 
 /// Real pictures, and that the longest stream is numbered past its bits.
@@ -214,7 +269,7 @@ fn containers_hold_what_was_coded() {
         assert_eq!(back.len(), frames.len(), "{ending}");
         let mut passes = Passes::new(130, 98);
         let coding = encoder.control.coding(&encoder.settings);
-        passes.run(&frames[0].data, Coding { intra: true, qp: 21, ..coding });
+        passes.run(&frames[0].data, Coding { intra: true, qp: 21, ..coding }, &mut |_| ());
         let (_, _, planes) = shown(&passes);
         assert!(back[0].data.starts_with(&planes[0]), "{ending}: another first picture");
         if ["mp4", "mkv"].contains(&ending) {

@@ -20,6 +20,13 @@ pub const ZIGZAG: [u8; 16] = [0, 1, 4, 8, 5, 2, 3, 6, 9, 12, 13, 10, 7, 11, 14, 
 /// The place in rows of blocks of the blocks in coding order.
 pub const BLOCKS: [u8; 16] = [0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15];
 
+/// A bit for each block in coding order as a bit for each in rows.
+#[inline(always)]
+pub fn by_rows(coded: u16) -> u16 {
+    // Blocks two and three of each half change places with those after them.
+    (coded & 0xC3C3) | (coded & 0x0C0C) << 2 | (coded & 0x3030) >> 2
+}
+
 /// Multipliers and steps of the three kinds of places in a block, by `qp % 6`.
 const FACTORS: [[u32; 3]; 6] = [
     [13107, 5243, 8066],

@@ -1,9 +1,9 @@
 //! The filter along edges of blocks (clause 8.7), of a picture with one quantiser: macroblock by
 //! macroblock, row by row, edges down before edges across.
 
-use super::picture::{SIDE, Size};
+use super::picture::Size;
 use super::search::Found;
-use super::vector::{Line, Samples, Vector};
+use super::vector::{Line, Samples, Vector, Work};
 use super::*;
 
 /// The thresholds of one quantiser.
@@ -23,17 +23,52 @@ impl Thresholds {
     }
 }
 
-/// Strengths along an edge, four samples each.
-type Strengths = [u8; 4];
+/// The strengths of an edge (clause 8.7.2.1), for four samples each.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Edge {
+    /// Where it is 2, a bit each.
+    two: u32,
+    /// What it is elsewhere: 0 or 1 between macroblocks that moved, 3 or 4 everywhere at others.
+    other: usize,
+}
 
-/// The whole picture.
+impl Edge {
+    const NONE: Self = Self { two: 0, other: 0 };
+
+    /// Between two macroblocks; in the bits of `two` one of them has levels.
+    #[inline(always)]
+    fn between(own: &Found, there: &Found, two: u32) -> Self {
+        if own.intra || there.intra {
+            return Self { two: 0, other: 4 };
+        }
+        let (a, b) = (own.motion, there.motion);
+        let is_apart = (a.x - b.x).abs() >= 4 || (a.y - b.y).abs() >= 4;
+        Self { two, other: usize::from(is_apart) }
+    }
+
+    /// Within a macroblock.
+    #[inline(always)]
+    fn within(own: &Found, two: u32) -> Self {
+        if own.intra { Self { two: 0, other: 3 } } else { Self { two, other: 0 } }
+    }
+}
+
+/// The bits of one column of blocks.
 #[inline(always)]
-pub fn picture(
+fn column_of(blocks: u32, column: usize) -> u32 {
+    let bits = blocks >> column & 0x1111;
+    (bits | bits >> 3 | bits >> 6 | bits >> 9) & 15
+}
+
+/// A row of macroblocks. Those above it are done, and those below it are not predicted from it any
+/// more.
+#[inline(always)]
+pub fn row(
     v: impl Vector,
     picture: &mut [u8],
-    levels: &[[i16; RECORD]],
     field: &[u8],
     size: &Size,
+    row: usize,
     coding: Coding,
 ) {
     let luma = Thresholds::new(coding.qp);
@@ -41,11 +76,8 @@ pub fn picture(
     if luma.alpha == 0 && chroma.alpha == 0 {
         return;
     }
-    for row in 0..size.rows {
-        for column in 0..size.columns {
-            let sides = Sides { levels, field };
-            macroblock(v, picture, &sides, size, [column, row], [&luma, &chroma]);
-        }
+    for column in 0..size.columns {
+        macroblock(v, picture, field, size, [column, row], [&luma, &chroma]);
     }
 }
 
@@ -54,87 +86,79 @@ pub fn picture(
 fn macroblock(
     v: impl Vector,
     picture: &mut [u8],
-    sides: &Sides<'_>,
+    field: &[u8],
     size: &Size,
     [column, row]: [usize; 2],
     [luma, chroma]: [&Thresholds; 2],
 ) {
     let stride = size.stride();
-    let at = SIDE * (row * stride + column);
-    let chroma_at = size.chroma() + 8 * row * stride + SIDE * column;
-    let own = row * size.columns + column;
-    let (left, above) = (own.wrapping_sub(1), own.wrapping_sub(size.columns));
-    let inner = if sides.is_smooth(own) { 1 } else { 4 };
-    for edge in usize::from(column == 0)..inner {
-        let strengths = sides.strengths(own, left, edge, 1);
-        if strengths != [0; 4] {
-            down(v, &mut picture[at + 4 * edge - 4..], stride, &strengths, luma);
-            if edge % 2 == 0 {
-                let from = &mut picture[chroma_at + 4 * edge - 4..];
-                chroma_down(v, from, stride, &strengths, chroma);
+    let (at, chroma_at) = (size.luma_at(column, row), size.chroma_at(column, row));
+    let place = row * size.columns + column;
+    let own = Found::of(field, place);
+    let used = u32::from(own.used);
+    // Without levels there is nothing to filter inside.
+    let inner = if used == 0 && !own.intra { 1 } else { 4 };
+    let beside = used | used << 1;
+    for number in 0..inner {
+        let edge = match number {
+            0 if column == 0 => Edge::NONE,
+            0 => {
+                let left = Found::of(field, place - 1);
+                Edge::between(&own, &left, column_of(used | u32::from(left.used) >> 3, 0))
             }
-        }
-    }
-    for edge in usize::from(row == 0)..inner {
-        let strengths = sides.strengths(own, above, edge, 4);
-        if strengths != [0; 4] {
-            across(v, picture, at + 4 * edge * stride, stride, &strengths, luma);
-            if edge % 2 == 0 {
-                let chroma_at = chroma_at + 2 * edge * stride;
-                chroma_across(v, picture, chroma_at, stride, &strengths, chroma);
-            }
-        }
-    }
-}
-
-struct Sides<'a> {
-    levels: &'a [[i16; RECORD]],
-    field: &'a [u8],
-}
-
-impl Sides<'_> {
-    /// The blocks of luma that have levels, a bit each, row by row.
-    #[inline(always)]
-    fn used(&self, macroblock: usize) -> u32 {
-        let coded = u32::from(self.levels[macroblock][LUMA_MASK] as u16);
-        match coded {
-            0 | 0xFFFF => coded,
-            // Blocks two and three of each half change places with those after them.
-            _ => (coded & 0xC3C3) | (coded & 0x0C0C) << 2 | (coded & 0x3030) >> 2,
-        }
-    }
-
-    /// Whether there is nothing to filter inside a macroblock.
-    #[inline(always)]
-    fn is_smooth(&self, macroblock: usize) -> bool {
-        let record = &self.levels[macroblock];
-        record[KIND] != INTRA && record[LUMA_MASK] == 0
-    }
-
-    /// The strengths of an edge (clause 8.7.2.1). Blocks along it are `4 / across` apart, those
-    /// to its other side `across`.
-    #[inline(always)]
-    fn strengths(&self, own: usize, other: usize, edge: usize, across: usize) -> Strengths {
-        let here = Found::of(self.field, own);
-        let there = if edge == 0 { Found::of(self.field, other) } else { here };
-        if here.intra || there.intra {
-            return [if edge == 0 { 4 } else { 3 }; 4];
-        }
-        let used = self.used(own);
-        let (mine, theirs) = match edge {
-            0 => (used, self.used(other) >> (3 * across)),
-            _ => (used >> (edge * across), used >> ((edge - 1) * across)),
+            _ => Edge::within(&own, column_of(beside, number)),
         };
-        let (a, b) = (here.motion, there.motion);
-        let moved = u8::from((a.x - b.x).abs() >= 4 || (a.y - b.y).abs() >= 4);
-        let any = mine | theirs;
-        let mut strengths = [moved; 4];
-        for (i, strength) in strengths.iter_mut().enumerate() {
-            if any >> (i * (4 / across)) & 1 == 1 {
-                *strength = 2;
+        if edge != Edge::NONE {
+            let at = at + 4 * number;
+            v.call(Filter::<true, true> { picture, at, stride, edge, t: luma });
+            if number % 2 == 0 {
+                let at = chroma_at + 4 * number;
+                v.call(Filter::<true, false> { picture, at, stride, edge, t: chroma });
             }
         }
-        strengths
+    }
+    let beside = used | used << 4;
+    for number in 0..inner {
+        let edge = match number {
+            0 if row == 0 => Edge::NONE,
+            0 => {
+                let above = Found::of(field, place - size.columns);
+                Edge::between(&own, &above, (used | u32::from(above.used) >> 12) & 15)
+            }
+            _ => Edge::within(&own, beside >> (4 * number) & 15),
+        };
+        if edge != Edge::NONE {
+            let at = at + 4 * number * stride;
+            v.call(Filter::<false, true> { picture, at, stride, edge, t: luma });
+            if number % 2 == 0 {
+                let at = chroma_at + 2 * number * stride;
+                v.call(Filter::<false, false> { picture, at, stride, edge, t: chroma });
+            }
+        }
+    }
+}
+
+/// One edge, down or across, of luma or chroma; `at` is the first sample behind it.
+struct Filter<'a, const IS_DOWN: bool, const IS_LUMA: bool> {
+    picture: &'a mut [u8],
+    at: usize,
+    stride: usize,
+    edge: Edge,
+    t: &'a Thresholds,
+}
+
+impl<V: Vector, const IS_DOWN: bool, const IS_LUMA: bool> Work<V> for Filter<'_, IS_DOWN, IS_LUMA> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run(self, v: V) {
+        let Self { picture, at, stride, edge, t } = self;
+        match (IS_DOWN, IS_LUMA) {
+            (true, true) => down(v, &mut picture[at - 4..], stride, edge, t),
+            (true, false) => chroma_down(v, &mut picture[at - 4..], stride, edge, t),
+            (false, true) => across(v, picture, at, stride, edge, t),
+            (false, false) => chroma_across(v, picture, at, stride, edge, t),
+        }
     }
 }
 
@@ -144,14 +168,14 @@ fn across(
     picture: &mut [u8],
     at: usize,
     stride: usize,
-    strengths: &Strengths,
+    edge: Edge,
     t: &Thresholds,
 ) {
     let mut lines: [Line; 8] = [[0; 16]; 8];
     for (i, line) in lines.iter_mut().enumerate() {
         line.copy_from_slice(&picture[at + i * stride - 4 * stride..][..16]);
     }
-    if !luma(v, &mut lines, strengths, t) {
+    if !luma(v, &mut lines, edge, t) {
         return;
     }
     for (i, line) in lines.iter().enumerate().take(7).skip(1) {
@@ -161,9 +185,9 @@ fn across(
 
 /// `from` begins four samples before the edge.
 #[inline(always)]
-fn down(v: impl Vector, from: &mut [u8], stride: usize, strengths: &Strengths, t: &Thresholds) {
+fn down(v: impl Vector, from: &mut [u8], stride: usize, edge: Edge, t: &Thresholds) {
     let mut lines = v.columns(Samples { from, stride });
-    if luma(v, &mut lines, strengths, t) {
+    if luma(v, &mut lines, edge, t) {
         v.put_columns(&lines, from, stride);
     }
 }
@@ -174,14 +198,14 @@ fn chroma_across(
     picture: &mut [u8],
     at: usize,
     stride: usize,
-    strengths: &Strengths,
+    edge: Edge,
     t: &Thresholds,
 ) {
     let mut lines: [Line; 4] = [[0; 16]; 4];
     for (i, line) in lines.iter_mut().enumerate() {
         line.copy_from_slice(&picture[at + i * stride - 2 * stride..][..16]);
     }
-    if !chroma(v, &mut lines, strengths, t) {
+    if !chroma(v, &mut lines, edge, t) {
         return;
     }
     for i in 1..3 {
@@ -192,13 +216,7 @@ fn chroma_across(
 /// `from` begins two pairs before the edge. Lines down are p1 of Cb and of Cr, then p0, q0, q1,
 /// eight samples each.
 #[inline(always)]
-fn chroma_down(
-    v: impl Vector,
-    from: &mut [u8],
-    stride: usize,
-    strengths: &Strengths,
-    t: &Thresholds,
-) {
+fn chroma_down(v: impl Vector, from: &mut [u8], stride: usize, edge: Edge, t: &Thresholds) {
     // Eight rows are all that is needed; the others are read twice and not put back.
     let mut rows = [0; 16 * 8];
     for (y, row) in rows.as_chunks_mut::<8>().0.iter_mut().enumerate().take(8) {
@@ -211,7 +229,7 @@ fn chroma_down(
         line[8..].copy_from_slice(&pair[1][..8]);
         *line = v.join(line);
     }
-    if !chroma(v, &mut lines, strengths, t) {
+    if !chroma(v, &mut lines, edge, t) {
         return;
     }
     for (line, pair) in lines.iter().zip(down.as_chunks_mut::<2>().0) {
@@ -251,14 +269,14 @@ impl<V: Vector> Wide<V> {
 
 /// The bounds of a filter of strengths below 4, by four samples; -1 where there is none.
 #[inline(always)]
-fn bounds<V: Vector>(v: V, strengths: &Strengths, t: &Thresholds, more: i16) -> V::Words {
-    let mut most = [-1; 16];
-    for (most, strength) in most.as_chunks_mut::<4>().0.iter_mut().zip(strengths) {
-        if *strength > 0 {
-            *most = [t.most[usize::from(*strength) - 1] + more; 4];
-        }
-    }
-    v.load(&most)
+fn bounds<V: Vector>(v: V, edge: Edge, t: &Thresholds, more: i16) -> V::Words {
+    const BITS: [i16; 16] = [1, 1, 1, 1, 2, 2, 2, 2, 4, 4, 4, 4, 8, 8, 8, 8];
+    let other = match edge.other {
+        0 => -1,
+        strength => t.most[strength - 1] + more,
+    };
+    let is_two = v.less(v.all(0), v.and(v.all(edge.two as i16), v.load(&BITS)));
+    v.select(is_two, v.all(t.most[1] + more), v.all(other))
 }
 
 /// By how much the samples at an edge move towards each other.
@@ -272,13 +290,13 @@ fn step<V: Vector>(v: V, [p1, p0, q0, q1]: [V::Words; 4], bound: V::Words) -> V:
 
 /// Lines p3, p2, p1, p0, q0, q1, q2, q3 of luma. Says whether any sample changed.
 #[inline(always)]
-fn luma(v: impl Vector, lines: &mut [Line; 8], strengths: &Strengths, t: &Thresholds) -> bool {
+fn luma(v: impl Vector, lines: &mut [Line; 8], edge: Edge, t: &Thresholds) -> bool {
     let wide = Wide::new(v, t);
     let at = |k: usize| v.widen(&lines[k]);
     let [p3, p2, p1, p0] = [at(0), at(1), at(2), at(3)];
     let [q0, q1, q2, q3] = [at(4), at(5), at(6), at(7)];
     let mut on = wide.is_edge(v, [p1, p0, q0, q1]);
-    if strengths[0] == 4 {
+    if edge.other == 4 {
         if !v.any(on) {
             return false;
         }
@@ -294,7 +312,7 @@ fn luma(v: impl Vector, lines: &mut [Line; 8], strengths: &Strengths, t: &Thresh
         }
         return true;
     }
-    let most = bounds(v, strengths, t, 0);
+    let most = bounds(v, edge, t, 0);
     on = v.and(on, v.less(v.all(-1), most));
     if !v.any(on) {
         return false;
@@ -340,18 +358,18 @@ fn strong<V: Vector>(
 
 /// Lines p1, p0, q0, q1 of chroma. Says whether any sample changed.
 #[inline(always)]
-fn chroma(v: impl Vector, lines: &mut [Line; 4], strengths: &Strengths, t: &Thresholds) -> bool {
+fn chroma(v: impl Vector, lines: &mut [Line; 4], edge: Edge, t: &Thresholds) -> bool {
     let wide = Wide::new(v, t);
     let at = |k: usize| v.widen(&lines[k]);
     let [p1, p0, q0, q1] = [at(0), at(1), at(2), at(3)];
     let mut on = wide.is_edge(v, [p1, p0, q0, q1]);
-    let (p, q) = if strengths[0] == 4 {
+    let (p, q) = if edge.other == 4 {
         let short = |one, zero, other| {
             v.half::<2>(v.add(v.add(v.add(one, one), v.add(zero, other)), v.all(2)))
         };
         (short(p1, p0, q1), short(q1, q0, p1))
     } else {
-        let most = bounds(v, strengths, t, 1);
+        let most = bounds(v, edge, t, 1);
         on = v.and(on, v.less(v.all(-1), most));
         let step = step(v, [p1, p0, q0, q1], v.max(most, v.all(0)));
         (v.add(p0, step), v.sub(q0, step))

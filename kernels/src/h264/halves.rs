@@ -1,8 +1,8 @@
 //! Predictions between samples (clause 8.4.2.2.1): half ones to the right (`b`), below (`h`) and
 //! both (`j`), and quarters as means of two. Only what is asked for is made, by macroblocks.
 
-use super::picture::{Luma, PAD, SIDE, Size};
-use super::vector::{Line, Samples, Vector};
+use super::picture::{Luma, Size};
+use super::vector::{Line, Samples, Vector, Work};
 
 /// A motion, in quarter samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -112,10 +112,10 @@ impl<'a> Place<'a> {
     /// Full samples `x` to the right and `y` down of the macroblock.
     #[inline(always)]
     fn samples(&self, x: i32, y: i32) -> Samples<'a> {
-        let x = (SIDE * self.column + PAD) as i32 + x;
-        let y = (SIDE * self.row + PAD) as i32 + y;
-        let stride = self.size.reference_stride();
-        Samples { from: &self.reference[y as usize * stride + x as usize..], stride }
+        let stride = self.size.stride();
+        let way = x as isize + y as isize * stride as isize;
+        let at = self.size.luma_at(self.column, self.row).wrapping_add_signed(way);
+        Samples { from: &self.reference[at..], stride }
     }
 
     /// The samples at a whole motion.
@@ -188,12 +188,7 @@ impl Halves {
         let before = BEFORE as i32;
         let at =
             place.samples((self.center.x >> 2) + x - before, (self.center.y >> 2) - 1 - before);
-        let to = &mut self.kinds[number];
-        match kind {
-            RIGHT => right(v, at, to),
-            BELOW => below(v, at, to),
-            _ => both(v, at, to),
-        }
+        v.call(Make { kind, from: at, to: &mut self.kinds[number] });
     }
 
     /// What a motion near by differs from luma.
@@ -205,14 +200,10 @@ impl Halves {
         luma: &Luma,
         motion: Motion,
     ) -> u32 {
-        if motion.is_whole() {
-            return v.difference(luma, place.at(motion));
+        match motion.is_whole() {
+            true => v.difference(luma, place.at(motion)),
+            false => v.call(Difference { halves: self, place: *place, luma, motion }),
         }
-        let [a, b] = self.parts(v, place, motion);
-        if std::ptr::eq(a.from, b.from) {
-            return v.difference(luma, a);
-        }
-        v.difference_to_mean(luma, a, b)
     }
 
     /// Predicts at a motion near by.
@@ -222,6 +213,47 @@ impl Halves {
         let is_one = std::ptr::eq(a.from, b.from);
         for (y, to) in to.iter_mut().enumerate() {
             *to = if is_one { *a.row(y) } else { v.mean(a.row(y), b.row(y)) };
+        }
+    }
+}
+
+/// What a motion near by, which is not whole, differs from luma.
+struct Difference<'a> {
+    halves: &'a mut Halves,
+    place: Place<'a>,
+    luma: &'a Luma,
+    motion: Motion,
+}
+
+impl<V: Vector> Work<V> for Difference<'_> {
+    type Out = u32;
+
+    #[inline(always)]
+    fn run(self, v: V) -> u32 {
+        let [a, b] = self.halves.parts(v, &self.place, self.motion);
+        if std::ptr::eq(a.from, b.from) {
+            return v.difference(self.luma, a);
+        }
+        v.difference_to_mean(self.luma, a, b)
+    }
+}
+
+/// Half samples of one kind.
+struct Make<'a> {
+    kind: u8,
+    from: Samples<'a>,
+    to: &'a mut [Line; ROWS],
+}
+
+impl<V: Vector> Work<V> for Make<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run(self, v: V) {
+        match self.kind {
+            RIGHT => right(v, self.from, self.to),
+            BELOW => below(v, self.from, self.to),
+            _ => both(v, self.from, self.to),
         }
     }
 }

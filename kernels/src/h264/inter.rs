@@ -2,9 +2,9 @@
 //! levels and reconstruction.
 
 use super::block::{self, Band, Quantiser};
-use super::halves::{Motion, Place};
-use super::picture::{Chroma, Luma, Macroblock, PAD, SIDE};
-use super::vector::{Line, Vector};
+use super::halves::{Halves, Motion, Place};
+use super::picture::{Chroma, Luma, Macroblock};
+use super::vector::{Line, Vector, Work};
 use super::*;
 
 /// What single levels of a macroblock must be worth together, and those of a quarter of it.
@@ -26,14 +26,35 @@ impl Quantisers {
     }
 }
 
+/// Predicts a macroblock at a motion.
+pub struct Predict<'a> {
+    pub halves: &'a mut Halves,
+    pub place: Place<'a>,
+    pub motion: Motion,
+    pub to: &'a mut Macroblock,
+}
+
+impl<V: Vector> Work<V> for Predict<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run(self, v: V) {
+        let Self { halves, place, motion, to } = self;
+        if !halves.is_near(motion) {
+            halves.begin(motion.floor());
+        }
+        halves.predict(v, &place, motion, &mut to.luma);
+        to.chroma = predict_chroma(v, &place, motion);
+    }
+}
+
 /// The prediction of chroma.
 #[inline(always)]
-pub fn predict_chroma(v: impl Vector, place: &Place<'_>, motion: Motion) -> Chroma {
-    let stride = place.size.reference_stride();
-    let x = (SIDE * place.column + PAD) as i32 + 2 * (motion.x >> 3);
-    let y = (SIDE / 2 * place.row + PAD / 2) as i32 + (motion.y >> 3);
-    let from = &place.reference[place.size.reference_chroma()..];
-    let from = &from[y as usize * stride + x as usize..];
+fn predict_chroma(v: impl Vector, place: &Place<'_>, motion: Motion) -> Chroma {
+    let stride = place.size.stride();
+    let way = 2 * (motion.x >> 3) as isize + (motion.y >> 3) as isize * stride as isize;
+    let at = place.size.chroma_at(place.column, place.row);
+    let from = &place.reference[at.wrapping_add_signed(way)..];
     let (right, down) = ((motion.x & 7) as i16, (motion.y & 7) as i16);
     let line =
         |y: usize| -> &[u8; 18] { from[y * stride..].first_chunk().expect("a plane is padded") };
@@ -69,8 +90,24 @@ fn between<V: Vector>(v: V, (left, right): (&Line, &Line), weights: [V::Words; 2
 
 /// Codes a macroblock, `out` of which holds the prediction before and the reconstruction after.
 /// Fills the masks of its record and the levels they tell of.
+pub struct Code<'a> {
+    pub given: &'a Macroblock,
+    pub out: &'a mut Macroblock,
+    pub q: &'a Quantisers,
+    pub record: &'a mut [i16; RECORD],
+}
+
+impl<V: Vector> Work<V> for Code<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run(self, v: V) {
+        code(v, self.given, self.out, self.q, self.record);
+    }
+}
+
 #[inline(always)]
-pub fn code(
+fn code(
     v: impl Vector,
     given: &Macroblock,
     out: &mut Macroblock,
@@ -128,9 +165,8 @@ fn keep_luma(v: impl Vector, d: &mut [Band; 4], used: u32, record: &mut [i16; RE
             mask |= 1 << coded;
         }
     }
-    let is_little = worth.iter().sum::<u32>() < MACROBLOCK_WORTH;
-    for (quarter, worth) in worth.into_iter().enumerate() {
-        if is_little || worth < QUARTER_WORTH {
+    for quarter in 0..4 {
+        if !is_kept(&worth, quarter) {
             for coded in 4 * quarter..4 * quarter + 4 {
                 if mask >> coded & 1 == 1 {
                     let block = usize::from(block::BLOCKS[coded]);
@@ -143,6 +179,110 @@ fn keep_luma(v: impl Vector, d: &mut [Band; 4], used: u32, record: &mut [i16; RE
     mask
 }
 
+/// Whether the levels of a quarter are worth it.
+#[inline(always)]
+fn is_kept(worth: &[u32; 4], quarter: usize) -> bool {
+    worth[quarter] >= QUARTER_WORTH && worth.iter().sum::<u32>() >= MACROBLOCK_WORTH
+}
+
+/// Whether [`Code`] would leave no levels.
+pub struct IsNothing<'a> {
+    pub given: &'a Macroblock,
+    pub predicted: &'a Macroblock,
+    pub q: &'a Quantisers,
+}
+
+impl<V: Vector> Work<V> for IsNothing<'_> {
+    type Out = bool;
+
+    #[inline(always)]
+    fn run(self, v: V) -> bool {
+        is_nothing(v, self.given, self.predicted, self.q)
+    }
+}
+
+#[inline(always)]
+fn is_nothing(v: impl Vector, given: &Macroblock, predicted: &Macroblock, q: &Quantisers) -> bool {
+    let (mut worth, mut levels) = ([0; 4], [0; 16]);
+    let bands = given.luma.as_chunks().0.iter().zip(predicted.luma.as_chunks().0);
+    for (i, (given, predicted)) in bands.enumerate() {
+        let mut d = block::forward(v, given, predicted);
+        let mut used = block::quantise(v, &mut d, &q.luma);
+        while used != 0 {
+            let block = used.trailing_zeros() as usize & 3;
+            used &= used - 1;
+            worth[i / 2 * 2 + block / 2] += block::zigzag(v, &d, block, &mut levels, 0);
+        }
+        if (0..4).any(|quarter| is_kept(&worth, quarter)) {
+            return false;
+        }
+    }
+    is_nothing_of_chroma(v, given, predicted, q)
+}
+
+#[inline(always)]
+fn is_nothing_of_chroma(
+    v: impl Vector,
+    given: &Macroblock,
+    predicted: &Macroblock,
+    q: &Quantisers,
+) -> bool {
+    let (theirs, ours) = (parted(v, &given.chroma), parted(v, &predicted.chroma));
+    let ChromaLevels { d, first, used } = chroma_levels(v, &theirs, &ours, q);
+    if first != [0; 8] {
+        return false;
+    }
+    let mut levels = [0; 16];
+    (0..2).all(|plane| {
+        let worth = (4 * plane..4 * plane + 4).map(|coded| {
+            let (band, block) = block::chroma_at(coded);
+            match used >> (4 * band + block) & 1 {
+                1 => block::zigzag(v, &d[band], block, &mut levels, 1),
+                _ => 0,
+            }
+        });
+        used == 0 || worth.sum::<u32>() < CHROMA_WORTH
+    })
+}
+
+/// Lines of eight samples of Cb and eight of Cr.
+#[inline(always)]
+fn parted(v: impl Vector, chroma: &Chroma) -> Chroma {
+    let mut lines = [[0; 16]; 8];
+    for (to, line) in lines.iter_mut().zip(chroma) {
+        *to = v.part(line);
+    }
+    lines
+}
+
+/// Levels of chroma.
+struct ChromaLevels {
+    d: [Band; 2],
+    first: [i16; 8],
+    /// The blocks that have some behind their first ones, a bit each.
+    used: u32,
+}
+
+#[inline(always)]
+fn chroma_levels(
+    v: impl Vector,
+    given: &Chroma,
+    predicted: &Chroma,
+    q: &Quantisers,
+) -> ChromaLevels {
+    let mut d = [[[0; 16]; 4]; 2];
+    let lines = given.as_chunks().0.iter().zip(predicted.as_chunks().0);
+    for (band, (given, predicted)) in d.iter_mut().zip(lines) {
+        *band = block::forward(v, given, predicted);
+    }
+    let first = block::chroma_first(&mut d, &q.chroma);
+    let mut used = 0;
+    for (i, band) in d.iter_mut().enumerate() {
+        used |= block::quantise(v, band, &q.chroma) << (4 * i);
+    }
+    ChromaLevels { d, first, used }
+}
+
 /// Codes chroma; `out` holds its prediction before and its reconstruction after.
 #[inline(always)]
 pub fn code_chroma(
@@ -152,22 +292,9 @@ pub fn code_chroma(
     q: &Quantisers,
     record: &mut [i16; RECORD],
 ) {
-    let (mut theirs, mut predicted): ([Line; 8], [Line; 8]) = ([[0; 16]; 8], [[0; 16]; 8]);
-    for y in 0..8 {
-        theirs[y] = v.part(&given.chroma[y]);
-        predicted[y] = v.part(&out.chroma[y]);
-    }
-    let predicted = predicted.as_chunks_mut().0;
-    let mut d = [[[0; 16]; 4]; 2];
-    for (band, (given, predicted)) in d.iter_mut().zip(theirs.as_chunks().0.iter().zip(&*predicted))
-    {
-        *band = block::forward(v, given, predicted);
-    }
-    let first = block::chroma_first(&mut d, &q.chroma);
-    let mut used = 0;
-    for (i, band) in d.iter_mut().enumerate() {
-        used |= block::quantise(v, band, &q.chroma) << (4 * i);
-    }
+    let mut predicted = parted(v, &out.chroma);
+    let ChromaLevels { mut d, first, used } =
+        chroma_levels(v, &parted(v, &given.chroma), &predicted, q);
     let mask = if used == 0 { 0 } else { keep_chroma(v, &mut d, used, record) };
     record[CHROMA_FIRST..][..8].copy_from_slice(&first);
     record[CHROMA_MASK] = mask as i16;
@@ -180,10 +307,10 @@ pub fn code_chroma(
     }
     d.iter_mut().for_each(|band| block::scale(v, band, &q.chroma));
     block::scale_chroma_first(&first, &mut d, &q.chroma);
-    for (band, to) in d.iter().zip(&mut *predicted) {
+    for (band, to) in d.iter().zip(predicted.as_chunks_mut().0) {
         block::restore(v, band, to);
     }
-    for (to, row) in out.chroma.iter_mut().zip(predicted.as_flattened()) {
+    for (to, row) in out.chroma.iter_mut().zip(&predicted) {
         *to = v.join(row);
     }
 }

@@ -3,8 +3,8 @@
 
 use super::block;
 use super::inter::{Quantisers, add_luma, code_chroma, coefficients, levels_of};
-use super::picture::{Macroblock, SIDE, Size};
-use super::vector::{Vector, row_difference};
+use super::picture::{Macroblock, Size};
+use super::vector::{Vector, Work, row_difference};
 use super::*;
 
 /// Modes of luma.
@@ -31,8 +31,7 @@ impl Around {
     #[inline(always)]
     fn new(picture: &[u8], size: &Size, column: usize, row: usize) -> Self {
         let stride = size.stride();
-        let luma = SIDE * (row * stride + column);
-        let chroma = size.chroma() + 8 * row * stride + SIDE * column;
+        let (luma, chroma) = (size.luma_at(column, row), size.chroma_at(column, row));
         let line = |at: usize| -> [u8; 16] { std::array::from_fn(|x| picture[at - stride + x]) };
         let is_corner = row > 0 && column > 0;
         let side = |plane: usize, i: usize| picture[chroma + i / 2 * stride - 2 + plane];
@@ -46,9 +45,29 @@ impl Around {
     }
 }
 
-/// Codes a macroblock of a picture whose neighbours before it are reconstructed.
+/// Codes a macroblock of a picture whose neighbours before it are reconstructed; gives its own
+/// reconstruction.
+pub struct Code<'a> {
+    pub given: &'a Macroblock,
+    pub picture: &'a [u8],
+    pub size: &'a Size,
+    /// Column and row.
+    pub at: [usize; 2],
+    pub q: &'a Quantisers,
+    pub record: &'a mut [i16; RECORD],
+}
+
+impl<V: Vector> Work<V> for Code<'_> {
+    type Out = Macroblock;
+
+    #[inline(always)]
+    fn run(self, v: V) -> Macroblock {
+        code(v, self.given, self.picture, self.size, self.at, self.q, self.record)
+    }
+}
+
 #[inline(always)]
-pub fn code(
+fn code(
     v: impl Vector,
     given: &Macroblock,
     picture: &[u8],

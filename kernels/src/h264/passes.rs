@@ -1,26 +1,28 @@
-//! The passes over whole pictures, in native form.
+//! The passes over a picture, row of macroblocks by row, in native form.
 
 use super::halves::{Halves, Motion, Place};
 use super::inter::{self, Quantisers};
-use super::picture::{Macroblock, Size, fill_reference};
+use super::picture::{Macroblock, Size, pad};
 use super::search::{Around, Found, Search};
 use super::vector::{Plain, Vector};
 use super::{
     CHROMA_MASK, Coding, FIRST_MASK, KIND, LUMA_MASK, MOTION_BYTES, MOVED, MOVED_X, MOVED_Y,
-    RECORD, SKIPPED, deblock, intra,
+    RECORD, SKIPPED, block, deblock, intra,
 };
 use crate::native::{Job, wide};
 
-/// Pictures of the encoder that outlive one: the reference and the motion of the picture before.
+/// Pictures of the encoder that outlive one, and its motion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Passes {
     size: Size,
+    /// What a decoder sees, padded.
     pub picture: Vec<u8>,
-    /// A record for each macroblock, [`RECORD`] words each.
-    pub levels: Vec<i16>,
+    /// The picture before.
+    reference: Vec<u8>,
+    /// A record for each macroblock of a row, [`RECORD`] words each.
+    levels: Vec<i16>,
     field: Vec<u8>,
     before: Vec<u8>,
-    reference: Vec<u8>,
 }
 
 impl Passes {
@@ -29,10 +31,10 @@ impl Passes {
         let field = vec![0; MOTION_BYTES * size.count()];
         Self {
             picture: vec![0; size.picture_bytes()],
-            levels: vec![0; RECORD * size.count()],
+            reference: vec![0; size.picture_bytes()],
+            levels: vec![0; RECORD * size.columns],
             before: field.clone(),
             field,
-            reference: vec![0; size.reference_bytes()],
             size,
         }
     }
@@ -44,22 +46,27 @@ impl Passes {
     /// Bytes of all of them.
     pub fn bytes(&self) -> usize {
         let fields = self.field.len() + self.before.len();
-        self.picture.len() + 2 * self.levels.len() + self.reference.len() + fields
+        self.picture.len() + self.reference.len() + 2 * self.levels.len() + fields
     }
 
-    /// All passes over a tight NV12 frame; then `levels` are what is to be written, and `picture`
-    /// is what a decoder will see.
-    pub fn run(&mut self, frame: &[u8], coding: Coding) {
+    /// All passes over a tight NV12 frame; then `picture` is what a decoder will see. `on_row` is
+    /// given what is to be written: the records of a row of macroblocks, row after row.
+    pub fn run(&mut self, frame: &[u8], coding: Coding, on_row: &mut dyn FnMut(&[i16])) {
         #[cfg(target_arch = "x86_64")]
         if let Some(v) = super::vector::avx2::Avx2::new() {
-            return wide(Picture { passes: self, frame, coding, v });
+            return wide(Picture { passes: self, frame, coding, on_row, v });
         }
-        self.run_plain(frame, coding);
+        self.run_plain(frame, coding, on_row);
     }
 
     /// The same in the form for any machine.
-    pub(super) fn run_plain(&mut self, frame: &[u8], coding: Coding) {
-        wide(Picture { passes: self, frame, coding, v: Plain });
+    pub(super) fn run_plain(
+        &mut self,
+        frame: &[u8],
+        coding: Coding,
+        on_row: &mut dyn FnMut(&[i16]),
+    ) {
+        wide(Picture { passes: self, frame, coding, on_row, v: Plain });
     }
 }
 
@@ -67,16 +74,17 @@ struct Picture<'a, V> {
     passes: &'a mut Passes,
     frame: &'a [u8],
     coding: Coding,
+    on_row: &'a mut dyn FnMut(&[i16]),
     v: V,
 }
 
 impl<V: Vector> Job for Picture<'_, V> {
     #[inline(always)]
     fn run(self) {
-        let Self { passes, frame, coding, v } = self;
+        let Self { passes, frame, coding, on_row, v } = self;
         std::mem::swap(&mut passes.field, &mut passes.before);
-        let Passes { size, picture, levels, field, before, reference } = passes;
-        let (records, _) = levels.as_chunks_mut::<RECORD>();
+        std::mem::swap(&mut passes.picture, &mut passes.reference);
+        let Passes { size, picture, reference, levels, field, before } = passes;
         let mut coder = Coder {
             v,
             frame,
@@ -90,15 +98,21 @@ impl<V: Vector> Job for Picture<'_, V> {
             out: Macroblock::EMPTY,
         };
         let mut given = Macroblock::EMPTY;
-        for (at, record) in records.iter_mut().enumerate() {
-            let (column, row) = (at % size.columns, at / size.columns);
-            given.read(frame, size, column, row);
-            coder.macroblock(&given, [column, row], picture, field, record);
+        for row in 0..size.rows {
+            for (column, record) in levels.as_chunks_mut::<RECORD>().0.iter_mut().enumerate() {
+                given.read(frame, size, column, row);
+                coder.macroblock(&given, [column, row], picture, field, record);
+            }
+            on_row(levels);
+            // The row below has been predicted from it by now.
+            if coding.deblock && row > 0 {
+                deblock::row(v, picture, field, size, row - 1, coding);
+            }
         }
         if coding.deblock {
-            deblock::picture(v, picture, records, field, size, coding);
+            deblock::row(v, picture, field, size, size.rows - 1, coding);
         }
-        fill_reference(picture, size, reference);
+        pad(picture, size);
     }
 }
 
@@ -132,12 +146,17 @@ impl<V: Vector> Coder<'_, V> {
             true => None,
             false => self.moved(given, [column, row], field, record),
         };
-        let found = Found { motion: motion.unwrap_or_default(), intra: motion.is_none() };
-        found.store(field, row * size.columns + column);
-        if found.intra {
+        if motion.is_none() {
             let at = [column, row];
-            self.out = intra::code(self.v, given, picture, size, at, &self.intra, record);
+            let q = &self.intra;
+            self.out = self.v.call(intra::Code { given, picture, size, at, q, record });
         }
+        let found = Found {
+            motion: motion.unwrap_or_default(),
+            intra: motion.is_none(),
+            used: block::by_rows(record[LUMA_MASK] as u16),
+        };
+        found.store(field, row * size.columns + column);
         self.out.store(picture, size, column, row);
     }
 
@@ -170,6 +189,15 @@ impl<V: Vector> Coder<'_, V> {
             }
             return Some(first);
         }
+        if is_possible && search.is_little(best.difference) {
+            self.predict(&place, first);
+            let (predicted, q) = (&self.out, &self.inter);
+            if v.call(inter::IsNothing { given, predicted, q }) {
+                record[LUMA_MASK..=FIRST_MASK].fill(0);
+                record[KIND] = SKIPPED;
+                return Some(first);
+            }
+        }
         if expected != first && search.is_inside(expected) {
             let other = search.weigh(&mut self.halves, expected);
             best = if other.cost < best.cost { other } else { best };
@@ -197,12 +225,14 @@ impl<V: Vector> Coder<'_, V> {
         motion: Motion,
         record: &mut [i16; RECORD],
     ) {
-        if !self.halves.is_near(motion) {
-            self.halves.begin(motion.floor());
-        }
-        self.halves.predict(self.v, place, motion, &mut self.out.luma);
-        self.out.chroma = inter::predict_chroma(self.v, place, motion);
-        inter::code(self.v, given, &mut self.out, &self.inter, record);
+        self.predict(place, motion);
+        self.v.call(inter::Code { given, out: &mut self.out, q: &self.inter, record });
+    }
+
+    #[inline(always)]
+    fn predict(&mut self, place: &Place<'_>, motion: Motion) {
+        let (halves, to) = (&mut self.halves, &mut self.out);
+        self.v.call(inter::Predict { halves, place: *place, motion, to });
     }
 }
 

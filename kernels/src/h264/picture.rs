@@ -2,9 +2,9 @@
 
 /// Side of a macroblock.
 pub const SIDE: usize = 16;
-/// Samples around a reference.
+/// Samples around a picture that another may be predicted from.
 pub const PAD: usize = 32;
-/// Bytes behind a reference that loads of sixteen may read.
+/// Bytes behind it that loads of sixteen may read.
 const BEHIND: usize = 64;
 
 /// Samples of a macroblock; chroma has Cb and Cr by turns.
@@ -33,32 +33,28 @@ impl Size {
         self.columns * self.rows
     }
 
-    /// Bytes of a row of the reconstruction, luma and chroma (Cb and Cr by turns) alike.
+    /// Bytes of a row of a padded picture, luma and chroma (Cb and Cr by turns) alike.
     pub fn stride(&self) -> usize {
-        SIDE * self.columns
+        SIDE * self.columns + 2 * PAD
     }
 
-    /// Where the reconstruction's chroma begins.
-    pub fn chroma(&self) -> usize {
-        self.stride() * SIDE * self.rows
+    /// Where its rows of chroma begin.
+    fn chroma(&self) -> usize {
+        self.stride() * (SIDE * self.rows + 2 * PAD)
     }
 
     pub fn picture_bytes(&self) -> usize {
-        self.chroma() * 3 / 2
+        self.chroma() * 3 / 2 + BEHIND
     }
 
-    /// Bytes of a row of the reference, luma and chroma alike.
-    pub fn reference_stride(&self) -> usize {
-        self.stride() + 2 * PAD
+    /// The first sample of luma of a macroblock in a padded picture.
+    pub fn luma_at(&self, column: usize, row: usize) -> usize {
+        (SIDE * row + PAD) * self.stride() + SIDE * column + PAD
     }
 
-    /// Where the reference's chroma begins.
-    pub fn reference_chroma(&self) -> usize {
-        self.reference_stride() * (SIDE * self.rows + 2 * PAD)
-    }
-
-    pub fn reference_bytes(&self) -> usize {
-        self.reference_chroma() * 3 / 2 + BEHIND
+    /// Its first pair of chroma.
+    pub fn chroma_at(&self, column: usize, row: usize) -> usize {
+        self.chroma() + (SIDE * row + PAD) / 2 * self.stride() + SIDE * column + PAD
     }
 }
 
@@ -79,15 +75,15 @@ impl Macroblock {
         read_chroma(frame, size, column, row, &mut self.chroma);
     }
 
-    /// Puts it into a reconstruction.
+    /// Puts it into a padded picture.
     #[inline(always)]
     pub fn store(&self, picture: &mut [u8], size: &Size, column: usize, row: usize) {
         let stride = size.stride();
-        let at = SIDE * (row * stride + column);
+        let at = size.luma_at(column, row);
         for (y, line) in self.luma.iter().enumerate() {
             picture[at + y * stride..][..16].copy_from_slice(line);
         }
-        let at = size.chroma() + 8 * row * stride + SIDE * column;
+        let at = size.chroma_at(column, row);
         for (y, line) in self.chroma.iter().enumerate() {
             picture[at + y * stride..][..16].copy_from_slice(line);
         }
@@ -131,29 +127,30 @@ fn read(from: &[u8], stride: usize, to: &mut [[u8; 16]]) {
     }
 }
 
-/// Makes a picture the next one's reference: around it, its edge goes on.
+/// Lets the edge of a picture go on around it.
 #[inline(always)]
-pub fn fill_reference(picture: &[u8], size: &Size, reference: &mut [u8]) {
-    let (luma, chroma) = reference.split_at_mut(size.reference_chroma());
-    let (from_luma, from_chroma) = picture.split_at(size.chroma());
-    fill_plane::<1>(from_luma, size, PAD, luma);
-    fill_plane::<2>(from_chroma, size, PAD / 2, chroma);
+pub fn pad(picture: &mut [u8], size: &Size) {
+    let (luma, chroma) = picture.split_at_mut(size.chroma());
+    pad_plane::<1>(luma, size, PAD);
+    pad_plane::<2>(chroma, size, PAD / 2);
 }
 
 /// Of samples of `BYTES`, with so many rows above and below.
 #[inline(always)]
-fn fill_plane<const BYTES: usize>(picture: &[u8], size: &Size, above: usize, to: &mut [u8]) {
-    let (stride, wide) = (size.stride(), size.reference_stride());
-    let rows = picture.len() / stride;
-    for (y, to) in to.chunks_exact_mut(wide).take(rows + 2 * above).enumerate() {
-        let at = (y.max(above) - above).min(rows - 1);
-        let row = &picture[at * stride..][..stride];
-        let (left, rest) = to.split_at_mut(PAD);
-        let (inner, right) = rest.split_at_mut(stride);
-        inner.copy_from_slice(row);
+fn pad_plane<const BYTES: usize>(plane: &mut [u8], size: &Size, above: usize) {
+    let stride = size.stride();
+    let rows = above + SIDE * size.rows / BYTES;
+    for row in plane.chunks_exact_mut(stride).take(rows).skip(above) {
+        let (left, rest) = row.split_at_mut(PAD);
+        let (inner, right) = rest.split_at_mut(SIDE * size.columns);
+        let last = inner.len() - BYTES;
         for i in 0..PAD {
-            left[i] = row[i % BYTES];
-            right[i] = row[stride - BYTES + i % BYTES];
+            left[i] = inner[i % BYTES];
+            right[i] = inner[last + i % BYTES];
         }
+    }
+    for y in 0..above {
+        plane.copy_within(above * stride..(above + 1) * stride, y * stride);
+        plane.copy_within((rows - 1) * stride..rows * stride, (rows + y) * stride);
     }
 }

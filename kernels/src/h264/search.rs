@@ -7,7 +7,7 @@
 
 use super::halves::{Halves, Motion, Place};
 use super::picture::{Luma, SIDE, read_luma};
-use super::vector::{Vector, row_difference};
+use super::vector::{Samples, Vector};
 use super::{MOTION_BYTES, bit_cost};
 
 /// Samples that a block may lie outside the picture.
@@ -22,6 +22,8 @@ const INTRA_BITS: u32 = 12;
 /// Differences up to which nothing better is looked for, and bits worth as much.
 const ENOUGH: u32 = 256;
 const ENOUGH_BITS: u32 = 64;
+/// Bits worth as much as what quantisation often leaves nothing of.
+const LITTLE_BITS: u32 = 160;
 /// Differences from which on prediction from neighbours is tried.
 const BAD: u32 = 1024;
 
@@ -30,6 +32,8 @@ const BAD: u32 = 1024;
 pub struct Found {
     pub motion: Motion,
     pub intra: bool,
+    /// The blocks of luma that have levels, a bit each, row by row; anything where it is intra.
+    pub used: u16,
 }
 
 impl Found {
@@ -38,14 +42,16 @@ impl Found {
         let record: &[u8; MOTION_BYTES] =
             field[MOTION_BYTES * at..].first_chunk().expect("a field has all macroblocks");
         let word = |low: usize| i32::from(i16::from_le_bytes([record[low], record[low + 1]]));
-        Self { motion: Motion { x: word(0), y: word(2) }, intra: record[6] != 0 }
+        let used = u16::from_le_bytes([record[4], record[5]]);
+        Self { motion: Motion { x: word(0), y: word(2) }, intra: record[6] != 0, used }
     }
 
     #[inline(always)]
     pub fn store(&self, field: &mut [u8], at: usize) {
         let [x0, x1] = (self.motion.x as i16).to_le_bytes();
         let [y0, y1] = (self.motion.y as i16).to_le_bytes();
-        let record = [x0, x1, y0, y1, 0, 0, u8::from(self.intra), 0];
+        let [used0, used1] = self.used.to_le_bytes();
+        let record = [x0, x1, y0, y1, used0, used1, u8::from(self.intra), 0];
         field[MOTION_BYTES * at..][..MOTION_BYTES].copy_from_slice(&record);
     }
 }
@@ -179,6 +185,12 @@ impl<'a, V: Vector> Search<'a, V> {
         difference <= ENOUGH + ENOUGH_BITS * self.bit
     }
 
+    /// Whether so little is left that quantisation may take it all.
+    #[inline(always)]
+    pub fn is_little(&self, difference: u32) -> bool {
+        difference <= LITTLE_BITS * self.bit
+    }
+
     #[inline(always)]
     fn best(&self, motion: Motion, difference: u32) -> Best {
         let bits = bits(motion.x - self.expected.x) + bits(motion.y - self.expected.y);
@@ -307,22 +319,22 @@ impl<'a, V: Vector> Search<'a, V> {
     #[inline(always)]
     fn intra_difference(&self, frame: &[u8]) -> u32 {
         let Place { size, column, row, .. } = self.place;
-        let flat = |value: u8| -> u32 {
-            self.luma.iter().map(|line| row_difference(line, &[value; 16])).sum()
-        };
+        let all = |line: [u8; 16]| self.v.difference(self.luma, Samples { from: &line, stride: 0 });
         if column == 0 || row == 0 {
-            return flat(128);
+            return all([128; 16]);
         }
         let mut near = [[0; 16]; 16];
         read_luma(frame, size, column, row - 1, &mut near);
         let above = near[15];
         read_luma(frame, size, column - 1, row, &mut near);
-        let left: [u8; 16] = near.map(|line| line[15]);
-        let sum: u32 = above.iter().chain(&left).map(|v| u32::from(*v)).sum();
-        let down: u32 = self.luma.iter().map(|line| row_difference(line, &above)).sum();
-        let lines = self.luma.iter().zip(left);
-        let across: u32 = lines.map(|(line, v)| row_difference(line, &[v; 16])).sum();
-        flat(((sum + 16) >> 5) as u8).min(down).min(across)
+        let mut sum: u32 = above.iter().map(|v| u32::from(*v)).sum();
+        for line in &mut near {
+            sum += u32::from(line[15]);
+            *line = [line[15]; 16];
+        }
+        let across = Samples { from: near.as_flattened(), stride: 16 };
+        let across = self.v.difference(self.luma, across);
+        all([((sum + 16) >> 5) as u8; 16]).min(all(above)).min(across)
     }
 }
 

@@ -22,9 +22,18 @@ impl<'a> Samples<'a> {
     }
 }
 
+/// Work that is compiled once for a form and then called. Were all of it one function, it would not
+/// fit the nearest memory for instructions. `run` is `#[inline(always)]`.
+pub trait Work<V> {
+    type Out;
+    fn run(self, v: V) -> Self::Out;
+}
+
 /// A form. Words are sixteen signed ones, sums of which wrap unless told otherwise.
 pub trait Vector: Copy {
     type Words: Copy;
+
+    fn call<W: Work<Self>>(self, work: W) -> W::Out;
 
     fn all(self, value: i16) -> Self::Words;
     fn load(self, from: &[i16; 16]) -> Self::Words;
@@ -94,6 +103,11 @@ fn each(a: Lanes, b: Lanes, of: impl Fn(i16, i16) -> i16) -> Lanes {
 
 impl Vector for Plain {
     type Words = Lanes;
+
+    #[inline(never)]
+    fn call<W: Work<Self>>(self, work: W) -> W::Out {
+        work.run(self)
+    }
 
     #[inline(always)]
     fn all(self, value: i16) -> Lanes {

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Line, Samples, Vector};
+use super::{Line, Samples, Vector, Work};
 use crate::avx2::{NONE, load16, load32, store16};
 use crate::h264::block::ZIGZAG;
 use crate::h264::picture::Luma;
@@ -23,6 +23,12 @@ const JOINED: Line = [0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15];
 
 impl Vector for Avx2 {
     type Words = __m256i;
+
+    #[inline(always)]
+    fn call<W: Work<Self>>(self, work: W) -> W::Out {
+        // SAFETY: this machine has AVX2, or there would be no `self`.
+        unsafe { called(self, work) }
+    }
 
     #[inline(always)]
     fn all(self, value: i16) -> __m256i {
@@ -191,6 +197,12 @@ impl Vector for Avx2 {
         // SAFETY: this machine has AVX2, or there would be no `self`.
         unsafe { put_columns(lines, to, stride) }
     }
+}
+
+#[inline(never)]
+#[target_feature(enable = "avx2")]
+fn called<W: Work<Avx2>>(v: Avx2, work: W) -> W::Out {
+    work.run(v)
 }
 
 #[inline]
