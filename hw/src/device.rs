@@ -13,7 +13,7 @@ pub const COMMANDS_PENDING_MAX: usize = 4096;
 
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A compute device: seven verbs over buffers, and three that run work.
+/// A compute device: six verbs over buffers, and three that run work.
 ///
 /// Calls from several threads are serialised by the device. [`conformance::check`] says what an
 /// implementation must do.

@@ -11,9 +11,9 @@
 //!
 //! All macroblocks have one quantiser; each P macroblock is one partition; one reference.
 //!
-//! A motion record has 8 bytes: x and y in quarter samples, the blocks of luma that have levels, and 1
-//! for intra before one that is not used. A level record has [`RECORD`] signed words of 16 bits; what lies where stands at the
-//! constants. Levels that no mask tells of are anything.
+//! A motion record has 8 bytes: x and y in quarter samples, the blocks of luma that have levels,
+//! and 1 for intra before one that is not used. A level record has [`RECORD`] signed words of 16
+//! bits; what lies where stands at the constants. Levels that no mask tells of are anything.
 
 pub mod block;
 pub mod deblock;

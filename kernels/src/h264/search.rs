@@ -1,9 +1,9 @@
 //! Motion search, macroblock by macroblock: each knows what the decoder will expect of it.
 //!
 //! Places cost the sum of absolute differences, and what their way from the expected place takes
-//! as bits. First comes the motion of a macroblock that is skipped; where little is left of it,
-//! nothing else is tried. Otherwise the search walks by whole samples, from the best of what the
-//! neighbours and the picture before found, then by halves and quarters.
+//! as bits. First comes the motion of a macroblock that is skipped; where little is left of it, or
+//! nothing after quantisation, nothing else is tried. Otherwise the search walks by whole samples,
+//! from the best of what the neighbours and the picture before found, then by halves and quarters.
 
 use super::halves::{Halves, Motion, Place};
 use super::picture::{Luma, SIDE, read_luma};
