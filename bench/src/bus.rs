@@ -138,7 +138,8 @@ pub async fn run(options: &Options, stand: &Stand) -> Result<Report, Error> {
         }
     }
     lines.extend(doors(stand, budget).await?);
-    lines.push(events(stand, options.events).await?);
+    lines.push(events(stand, options.events, "tick", 0).await?);
+    lines.push(events(stand, options.events, "climb", stand.sites.len() - 1).await?);
     lines.push(decide::measure(budget));
     let overload = overload::measure(stand, budget).await?;
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
@@ -268,31 +269,33 @@ async fn doors(stand: &Stand, budget: Duration) -> Result<Vec<Line>, Error> {
     Ok(lines)
 }
 
-/// Events published at the edge until its handler has had all of them.
-async fn events(stand: &Stand, count: u64) -> Result<Line, Error> {
-    let edge = &stand.sites[0];
-    let before = handled(&edge.bus).await?;
-    let node = [edge.node];
+/// Events published at the edge until a handler so many hops above has had all of them. The time of
+/// all nodes up to there is counted.
+async fn events(stand: &Stand, count: u64, topic: &str, hops: usize) -> Result<Line, Error> {
+    let (edge, above) = (&stand.sites[0], &stand.sites[hops]);
+    let before = handled(&above.bus, topic).await?;
+    let on_the_way = &nodes(stand)[..=hops];
     let mut sample = Sample::default();
-    let mut turn = sample.begin(&node);
-    let subject = Subject::new(Kind::Ev, &edge.path, "bench.tick").to_string();
+    let mut turn = sample.begin(on_the_way);
+    let name = &format!("bench.{topic}");
+    let subject = Subject::new(Kind::Ev, &edge.path, name).to_string();
     let publishers = (0..PUBLISHERS as u64).map(|first| {
         let (bus, subject) = (&stand.clients[first as usize % stand.clients.len()], &subject);
         async move {
             for _ in (first..count).step_by(PUBLISHERS) {
-                let event = ::bus::Event::new("bench.tick", bus.site().as_str(), BODY)?;
+                let event = ::bus::Event::new(name, bus.site().as_str(), BODY)?;
                 ::bus::event::publish_acked(bus, subject, &event, PATIENCE).await?;
             }
             Ok::<_, Error>(())
         }
     });
     futures::future::try_join_all(publishers).await?;
-    while handled(&edge.bus).await? < before + count {
+    while handled(&above.bus, topic).await? < before + count {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     turn.done(count);
     turn.end();
-    Ok(sample.line("event, published and handled"))
+    Ok(sample.line(&format!("event, published and handled, {hops} hops")))
 }
 
 #[derive(Deserialize)]
@@ -300,12 +303,13 @@ struct Status {
     metrics: handlers::metrics::Snapshot,
 }
 
-async fn handled(bus: &Bus) -> Result<u64, Error> {
+async fn handled(bus: &Bus, handler: &str) -> Result<u64, Error> {
     let subject = Subject::new(Kind::Ctl, bus.site(), "status").to_string();
     let answer = bus.request(&subject, &Headers::new(), "", PATIENCE).await?;
     let status: Status =
         serde_json::from_slice(&answer.payload).map_err(|e| Error::Bad(e.to_string()))?;
-    Ok(status.metrics.counts.get("invocations bench/tick").copied().unwrap_or(0))
+    let name = format!("invocations bench/{handler}");
+    Ok(status.metrics.counts.get(&name).copied().unwrap_or(0))
 }
 
 impl Line {
