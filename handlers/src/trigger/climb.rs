@@ -21,7 +21,7 @@ const HEAD_BYTES: usize = 512;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Window {
     bytes: usize,
-    /// What the quickest batch took lately: the way itself.
+    /// What the quickest batch took since the way was lost: the way itself.
     way: Duration,
 }
 
@@ -34,7 +34,7 @@ impl Default for Window {
 impl Window {
     /// A batch of so many bytes arrived.
     fn took(&mut self, bytes: usize, time: Duration) {
-        self.way = time.min(self.way.saturating_add(self.way / 64));
+        self.way = self.way.min(time);
         self.bytes = match time - self.way > MOMENT {
             true => self.bytes / 2,
             // One that was not full says nothing of a larger one.
@@ -42,6 +42,11 @@ impl Window {
             false => self.bytes,
         }
         .clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX);
+    }
+
+    /// Nothing arrived: there may be another way from here on.
+    fn lost(&mut self) {
+        self.way = Duration::MAX;
     }
 }
 
@@ -134,6 +139,7 @@ impl Triggers {
                     let event = &deliveries[0].name;
                     tracing::debug!(event, error = %e, "waiting to climb");
                     alone = true;
+                    window.lost();
                     tokio::time::sleep(PAUSE).await;
                 }
             }

@@ -400,8 +400,9 @@ async fn code_that_somebody_still_has_open_is_waited_for() {
     let bench = Bench::new();
     let target = bench.install(CodeKind::Command, b"#!/bin/bash\nexit 7\n").await;
     bench.invoke(&target, request("x", "")).await.unwrap_err();
-    let mut unpacked = std::fs::read_dir(bench.dir.path().join("code/unpacked")).unwrap();
-    let file = unpacked.next().unwrap().unwrap().path().join("bootstrap");
+    let unpacked = std::fs::read_dir(bench.dir.path().join("code/unpacked")).unwrap();
+    let mut files = unpacked.map(|folder| folder.unwrap().path().join("bootstrap"));
+    let file = files.find(|file| file.is_file()).unwrap();
     let open = std::fs::File::options().append(true).open(file).unwrap();
     let closing = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(50));

@@ -26,7 +26,7 @@ fn a_window_finds_what_a_link_takes_in_a_moment() {
         assert!(window.bytes >= WINDOW_BYTES_MIN);
     }
     let busy = time(window.bytes) - time(0);
-    assert!(busy <= 4 * MOMENT, "{window:?}");
+    assert!(busy <= 3 * MOMENT, "{window:?}");
 }
 
 #[test]
