@@ -14,7 +14,7 @@ use crate::engine::Ground;
 use crate::objects::Objects;
 use crate::objects::faulty::Faulty;
 use crate::tree::tests::eventually;
-use crate::wal::tests::{MemDisk, Trouble};
+use crate::wal::tests::{Fate, MemDisk, Trouble};
 
 /// What a site's store stands on; survives the store.
 #[derive(Clone)]
@@ -371,7 +371,7 @@ async fn a_full_disk_takes_no_writes_and_recovers_by_itself() {
         .await;
         assert_eq!(store.status().refusing, None);
     }
-    let disk = machine.disk.crash(|_| 0, false);
+    let disk = machine.disk.crash(|| Fate::Lost);
     let store = Machine { disk, ..machine }.open(Config::new("", "cloud")).await.unwrap();
     assert_eq!(store.get("stats", &row! {"k": 1}).await.unwrap().unwrap()["a"], 4.into());
     assert_eq!(store.get("stats", &row! {"k": 3}).await.unwrap(), None, "it was refused");
@@ -546,7 +546,7 @@ enum Step {
     Increment(i64, i64),
     Delete(i64),
     Flush,
-    Crash { keep: usize, tear: bool },
+    Crash(u64),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -555,7 +555,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (0i64..6, -9i64..9).prop_map(|(k, d)| Step::Increment(k, d)),
         1 => (0i64..6).prop_map(Step::Delete),
         1 => Just(Step::Flush),
-        1 => (0usize..200, any::<bool>()).prop_map(|(keep, tear)| Step::Crash { keep, tear }),
+        1 => (1..u64::MAX).prop_map(Step::Crash),
     ];
     prop::collection::vec(step, 1..40)
 }
@@ -584,8 +584,9 @@ async fn live(steps: Vec<Step>) {
                 model.remove(&k);
             }
             Step::Flush => store.flush().await.unwrap(),
-            Step::Crash { keep, tear } => {
-                machine.disk = machine.disk.crash(|unsynced| keep.min(unsynced), tear);
+            Step::Crash(seed) => {
+                let mut dice = Dice(seed);
+                machine.disk = machine.disk.crash_by(|n| dice.below(n));
                 store = machine.open(config.clone()).await.unwrap();
             }
         }

@@ -4,9 +4,12 @@
 //! theirs. The thread takes all that has gathered, writes it as one group, syncs once, and tells
 //! everyone. After a failed write or sync, what is on the disk behind the last good sync is
 //! unknown. So the thread cuts the file back to there and writes the same again, until it can.
+//!
+//! Files that are no longer needed are what the next ones are made of ([`spares`]).
 
 pub mod disk;
 mod format;
+mod spares;
 mod waiting;
 
 use std::collections::VecDeque;
@@ -18,8 +21,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::error::{Error, Result};
-use disk::{Disk, DiskFile};
-use format::{End, Tip};
+use disk::Disk;
+use format::End;
+use spares::{Begun, Spares, begin, spare_name};
 use waiting::{Announcer, Waiting};
 
 /// Bytes of one group; more waits for the next.
@@ -45,7 +49,7 @@ pub struct Recovered {
     pub entries: Vec<Vec<u8>>,
     /// Files in order.
     pub files: Vec<LogFile>,
-    /// Bytes of unfinished writes that were cut off; nobody was told they were durable.
+    /// Bytes of an unfinished write that was cut off; nobody was told they were durable.
     pub torn_bytes: u64,
     /// Damaged files set aside as `*.rotten` (only with [`OnRot::Salvage`]).
     pub rotten: Vec<String>,
@@ -66,15 +70,19 @@ pub struct Wal {
     durable: watch::Receiver<Durable>,
     waiting: Arc<Waiting>,
     files: Arc<Mutex<VecDeque<LogFile>>>,
+    spares: Arc<Mutex<Spares>>,
     disk: Arc<dyn Disk>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// A file of the log and the first entry that it can hold.
+/// A file of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogFile {
     number: u64,
+    /// The first entry that it can hold.
     first_seq: u64,
+    /// Bytes that are synced; behind them there may be anything while the file is written.
+    bytes: u64,
 }
 
 enum Command {
@@ -107,17 +115,19 @@ impl Wal {
     ) -> Result<Self> {
         let mut files = VecDeque::from(recovered.files.clone());
         let number = file_numbers(&*disk)?.last().map_or(1, |n| n + 1);
-        let (file, tip, synced) = begin_file(&*disk, number, first_seq, &[&snapshot])
-            .map_err(|e| Error::io(format!("log file {}", file_name(number)), e))?;
-        files.push_back(LogFile { number, first_seq });
+        let io = |e| Error::io(format!("log file {}", file_name(number)), e);
+        let mut spares = Spares::on(&*disk).map_err(io)?;
+        let begun = begin(&*disk, spares.take(), number, first_seq, &[&snapshot]).map_err(io)?;
+        files.push_back(LogFile { number, first_seq, bytes: begun.bytes });
         let files = Arc::new(Mutex::new(files));
+        let spares = Arc::new(Mutex::new(spares));
         let writer = Writer {
             disk: disk.clone(),
-            file,
-            tip,
+            file: begun,
             number,
-            synced,
+            has_ended: false,
             files: files.clone(),
+            spares: spares.clone(),
             waiting: VecDeque::new(),
         };
         let (tx, rx) = channel();
@@ -128,7 +138,7 @@ impl Wal {
             .name("store-wal".into())
             .spawn(move || writer.run(&rx, &announcer))
             .map_err(|e| Error::io("log thread", e))?;
-        Ok(Wal { tx, durable, waiting, files, disk, thread: Mutex::new(Some(thread)) })
+        Ok(Wal { tx, durable, waiting, files, spares, disk, thread: Mutex::new(Some(thread)) })
     }
 
     /// Queues entries that become durable together; `seq` is the number of the last. Callers
@@ -163,17 +173,19 @@ impl Wal {
         removable(&lock(&self.files), seq).is_some()
     }
 
-    /// Removes the files that hold only entries up to `seq`; never the newest file.
+    /// Removes the files that hold only entries up to `seq`, or makes spares of them; never the
+    /// newest file.
     pub fn remove_through(&self, seq: u64) -> Result<()> {
+        // Held until the end: one at a time, and nothing is made of a spare before the file that it
+        // was is off the list, which those who read files look at.
+        let mut spares = lock(&self.spares);
         loop {
-            let Some(number) = removable(&lock(&self.files), seq) else { return Ok(()) };
-            let name = file_name(number);
-            match self.disk.remove(&name) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Error::io(format!("log file {name}"), e));
-                }
-                _ => lock(&self.files).pop_front(),
-            };
+            let file = removable(&lock(&self.files), seq);
+            let Some(LogFile { number, bytes, .. }) = file else { return Ok(()) };
+            let forget = || lock(&self.files).retain(|file| file.number != number);
+            spares
+                .retire(&*self.disk, number, bytes, forget)
+                .map_err(|e| Error::io(format!("log file {}", file_name(number)), e))?;
         }
     }
 
@@ -189,14 +201,20 @@ impl Wal {
         files.iter().skip(start).cloned().collect()
     }
 
-    /// Encoded entries of a file; the last ones may not be durable yet.
+    /// Encoded entries of a file that are durable.
     pub fn read_file(&self, file: &LogFile) -> Result<Vec<Vec<u8>>> {
         let name = file_name(file.number);
-        let bytes = self.disk.read(&name).map_err(|e| Error::io(format!("log {name}"), e))?;
-        let parsed = format::parse(&bytes);
-        match parsed.end {
-            End::Rotten => Err(rotten(&name, parsed.sound_bytes)),
-            End::Whole | End::Torn => Ok(parsed.entries),
+        let io = |e| Error::io(format!("log {name}"), e);
+        let mut bytes = self.disk.read(&name).map_err(io)?;
+        bytes.truncate(file.bytes as usize);
+        let parsed = format::parse(file.number, &bytes);
+        if parsed.sound_bytes as u64 == file.bytes {
+            return Ok(parsed.entries);
+        }
+        // It may have become another file while it was read.
+        match lock(&self.files).iter().any(|listed| listed.number == file.number) {
+            true => Err(rotten(&name, parsed.sound_bytes)),
+            false => Err(io(std::io::ErrorKind::NotFound.into())),
         }
     }
 
@@ -221,12 +239,12 @@ impl Drop for Wal {
 /// The thread's side.
 struct Writer {
     disk: Arc<dyn Disk>,
-    file: Box<dyn DiskFile>,
-    tip: Tip,
+    file: Begun,
     number: u64,
-    /// Bytes of the file that are synced.
-    synced: u64,
+    /// True if nothing is to follow in the file: the next one may be there already.
+    has_ended: bool,
     files: Arc<Mutex<VecDeque<LogFile>>>,
+    spares: Arc<Mutex<Spares>>,
     /// Commands that came while the disk refused.
     waiting: VecDeque<Command>,
 }
@@ -252,6 +270,11 @@ impl Writer {
             sealed = matches!(first, Command::Seal);
             let mut work = self.gather(first, rx);
             while let Err(error) = self.carry_out(&mut work, told) {
+                // Whoever closes the log waits for this thread, not for the disk.
+                if matches!(work.then, Some(Command::Close)) {
+                    told.fail(Some(error.to_string().into()));
+                    return;
+                }
                 if self.pause(&error, rx, told) == GoOn::Ends {
                     return;
                 }
@@ -311,12 +334,7 @@ impl Writer {
         }
         match &work.then {
             Some(Command::Rotate { first_seq, snapshot }) => {
-                self.end_file()?;
-                let number = self.number + 1;
-                let (file, tip, synced) =
-                    begin_file(&*self.disk, number, *first_seq, &[&**snapshot])?;
-                (self.file, self.tip, self.number, self.synced) = (file, tip, number, synced);
-                lock(&self.files).push_back(LogFile { number, first_seq: *first_seq });
+                self.turn(*first_seq, snapshot)?;
                 told.advance(*first_seq);
             }
             Some(Command::Seal) => self.append_group(&[])?,
@@ -326,20 +344,38 @@ impl Writer {
         Ok(())
     }
 
-    fn append_group(&mut self, entries: &[Arc<[u8]>]) -> std::io::Result<()> {
-        let mut tip = self.tip;
-        let group = format::group(&mut tip, entries.iter().map(|e| &**e));
-        self.file.append(&group)?;
-        self.file.sync()?;
-        self.tip = tip;
-        self.synced += group.len() as u64;
+    /// Ends the file and begins the next.
+    fn turn(&mut self, first_seq: u64, snapshot: &[u8]) -> std::io::Result<()> {
+        if !self.has_ended {
+            self.end_file()?;
+            self.has_ended = true;
+        }
+        let number = self.number + 1;
+        let spare = lock(&self.spares).take();
+        let begun = begin(&*self.disk, spare, number, first_seq, &[snapshot])?;
+        lock(&self.files).push_back(LogFile { number, first_seq, bytes: begun.bytes });
+        (self.file, self.number, self.has_ended) = (begun, number, false);
         Ok(())
     }
 
-    /// Seals the file and gives back the room behind its end.
+    fn append_group(&mut self, entries: &[Arc<[u8]>]) -> std::io::Result<()> {
+        let Begun { file, tip, bytes } = &mut self.file;
+        let mut next = *tip;
+        let group = format::group(&mut next, entries.iter().map(|e| &**e));
+        file.append(&group)?;
+        file.sync()?;
+        *tip = next;
+        *bytes += group.len() as u64;
+        if let Some(listed) = lock(&self.files).back_mut() {
+            listed.bytes = *bytes;
+        }
+        Ok(())
+    }
+
+    /// Seals the file and gives back the room behind its end, so that nothing follows it.
     fn end_file(&mut self) -> std::io::Result<()> {
         self.append_group(&[])?;
-        self.file.cut(self.synced)
+        self.file.file.cut(self.file.bytes)
     }
 
     /// Tells everyone that the disk refuses, waits a little, and cuts the file back to what is
@@ -360,27 +396,17 @@ impl Writer {
     }
 
     fn cut_back(&mut self) -> std::io::Result<()> {
-        // Half a next file may have been begun; nothing in it was ever acknowledged.
-        match self.disk.remove(&file_name(self.number + 1)) {
+        // The next file may have been begun; nothing in it was ever acknowledged. Durably, because
+        // another is about to have its name.
+        let next = self.number + 1;
+        match self.disk.rename(&file_name(next), &spare_name(next)) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
             _ => {}
         }
-        self.file.cut(self.synced)
+        // If the disk is full, they are what there is to give.
+        lock(&self.spares).remove_all(&*self.disk)?;
+        self.file.file.cut(self.file.bytes)
     }
-}
-
-fn begin_file(
-    disk: &dyn Disk,
-    number: u64,
-    first_seq: u64,
-    entries: &[&[u8]],
-) -> std::io::Result<(Box<dyn DiskFile>, Tip, u64)> {
-    let (mut bytes, mut tip) = format::file_header(number, first_seq, crate::entropy());
-    let mut file = disk.create(&file_name(number))?;
-    bytes.extend(format::group(&mut tip, entries.iter().copied()));
-    file.append(&bytes)?;
-    file.sync()?;
-    Ok((file, tip, bytes.len() as u64))
 }
 
 fn recover_file(
@@ -397,21 +423,24 @@ fn recover_file(
                       wrote it and export its tables";
         return Err(Error::corrupt(format!("log file {name}"), reason));
     }
-    let parsed = format::parse(&bytes);
+    let parsed = format::parse(number, &bytes);
     let first_seq = parsed.first_seq;
+    let mut sound_bytes = parsed.sound_bytes as u64;
     match parsed.end {
-        // The crash came while the file was being begun: nothing was acknowledged in it.
+        // Earlier programs crashed while the file was being begun: nothing was acknowledged in it.
         End::Whole | End::Torn if parsed.sound_bytes == 0 && is_last => {
             return disk.remove(&name).map_err(|e| Error::io(format!("log file {name}"), e));
         }
         End::Whole => recovered.entries.extend(parsed.entries),
         // A file is begun only when the one before is whole, so only the last can be torn.
         End::Torn if is_last => {
-            let torn_bytes = (parsed.used_bytes - parsed.sound_bytes) as u64;
-            tracing::warn!(file = name, torn_bytes, "log ends in an unfinished write, cut off");
+            let torn_bytes = parsed.begun_bytes as u64;
+            if torn_bytes > 0 {
+                tracing::warn!(file = name, torn_bytes, "log ends in an unfinished write, cut off");
+            }
             recovered.entries.extend(parsed.entries);
             recovered.torn_bytes += torn_bytes;
-            disk.truncate(&name, parsed.sound_bytes as u64)
+            disk.truncate(&name, sound_bytes)
                 .map_err(|e| Error::io(format!("log file {name}"), e))?;
         }
         End::Torn | End::Rotten if on_rot == OnRot::Refuse => {
@@ -419,43 +448,51 @@ fn recover_file(
         }
         End::Torn | End::Rotten => {
             tracing::error!(file = name, at = parsed.sound_bytes, "log is damaged, set aside");
-            let entries = set_aside(disk, number, first_seq, &bytes)
-                .map_err(|e| Error::io(format!("log file {name}"), e))?;
-            recovered.rotten.push(name);
-            if entries.is_empty() {
-                return Ok(());
+            let salvaged = set_aside(disk, number, first_seq, &bytes);
+            recovered.rotten.push(name.clone());
+            match salvaged.map_err(|e| Error::io(format!("log file {name}"), e))? {
+                Some((entries, bytes)) => {
+                    recovered.entries.extend(entries);
+                    sound_bytes = bytes;
+                }
+                None => return Ok(()),
             }
-            recovered.entries.extend(entries);
         }
     }
-    recovered.files.push(LogFile { number, first_seq });
+    recovered.files.push(LogFile { number, first_seq, bytes: sound_bytes });
     Ok(())
 }
 
-/// Renames a damaged file and writes its sound entries to a new one in its place.
+/// Copies a damaged file and puts one of its sound entries in its place; returns those and the
+/// bytes of that file, or none if no entry is sound. Until the last step the damaged file is there.
 fn set_aside(
     disk: &dyn Disk,
     number: u64,
     first_seq: u64,
     bytes: &[u8],
-) -> std::io::Result<Vec<Vec<u8>>> {
+) -> std::io::Result<Option<(Vec<Vec<u8>>, u64)>> {
     let entries = format::salvage(bytes);
     let name = file_name(number);
-    disk.rename(&name, &format!("{name}.rotten"))?;
-    if !entries.is_empty() {
-        let slices: Vec<&[u8]> = entries.iter().map(|e| &**e).collect();
-        begin_file(disk, number, first_seq, &slices)?;
+    let mut copy = disk.create(&spare_name(number))?;
+    copy.append(bytes)?;
+    copy.cut(bytes.len() as u64)?;
+    disk.rename(&spare_name(number), &format!("{name}.rotten"))?;
+    if entries.is_empty() {
+        disk.remove(&name)?;
+        return Ok(None);
     }
-    Ok(entries)
+    let slices: Vec<&[u8]> = entries.iter().map(|e| &**e).collect();
+    let begun = begin(disk, None, number, first_seq, &slices)?;
+    Ok(Some((entries, begun.bytes)))
 }
 
 fn rotten(name: &str, at: usize) -> Error {
     Error::corrupt(format!("log file {name}"), format!("damaged at byte {at}"))
 }
 
-fn removable(files: &VecDeque<LogFile>, seq: u64) -> Option<u64> {
+fn removable(files: &VecDeque<LogFile>, seq: u64) -> Option<LogFile> {
     let next = files.get(1)?;
-    (next.first_seq <= seq + 1).then(|| files[0].number)
+    (next.first_seq <= seq + 1).then(|| files[0].clone())
 }
 
 fn file_numbers(disk: &dyn Disk) -> Result<Vec<u64>> {

@@ -173,10 +173,10 @@ impl Life {
         eventually("the disk is used again", || async { store.status().refusing.is_none() }).await;
     }
 
-    /// Power loss: unsynced bytes are lost from some place on, the last one damaged perhaps.
+    /// Power loss: of what is not synced, any sectors are lost and any are torn.
     async fn crash(&mut self) {
-        let (keep, tear) = (self.random(400) as usize, self.random(2) == 0);
-        let disk = self.machine.disk.crash(|unsynced| keep.min(unsynced), tear);
+        let disk = self.machine.disk.clone();
+        let disk = disk.crash_by(|n| self.random(n));
         disk.trouble(Trouble::None);
         self.machine.disk = disk;
         let percent = self.faulty.percent();
@@ -278,7 +278,7 @@ async fn damaged_files_never_panic_a_store() {
             }
             objects.create(name, bytes.into()).await.unwrap();
         }
-        let disk = machine.disk.crash(|_| 0, false);
+        let disk = machine.disk.crash(|| Fate::Lost);
         if round % (names.len() + 1) == names.len() {
             disk.damage(&mut damage);
         }

@@ -1,16 +1,19 @@
 //! Bytes of a log file. Pure: bytes in, entries or a verdict out.
 //!
 //! ```text
-//! file   = "ESWAL002" | salt u64 | number u64 | first u64 | crc u32    36 bytes, little endian
-//! group* = "ESGR" | len u32 | chain u32 | crc u32 | payload[len]
+//! file   = "ESWAL003" | salt u64 | number u64 | first u64 | crc u32    36 bytes, little endian
+//! group* = mark u32 | len u32 | chain u32 | crc u32 | payload[len]
 //! payload = ( len u32 | entry[len] )*
 //! ```
-//! Any number of zeros may follow.
+//! Zeros may follow, and behind them what the file held before, when it was another file.
 //! `first` is the number of the first entry that the file can hold.
-//! A group is what one write and one sync make durable, whole or not at all. `chain` is the
-//! `crc` of the group before (of the file header for the first), `crc` is CRC32C over salt,
-//! `len`, `chain` and the payload. The salt keeps stored bytes that look like a group from being
-//! taken for one.
+//! A group is what one write and one sync make durable, whole or not at all. `mark` is CRC32C of
+//! the salt, `chain` is the `crc` of the group before (of the file header for the first), `crc` is
+//! CRC32C over salt, `len`, `chain` and the payload. The salt keeps what is no group of this file
+//! from being taken for one: groups of another file, and stored bytes that look like a group. Those
+//! are told by the mark, which nobody who stores bytes can know, so that looking for groups takes
+//! time in proportion to the bytes, whatever they are.
+//! In files of `ESWAL002`, which are read as well, each mark is "ESGR".
 
 /// Bytes of a file header.
 pub const FILE_HEADER_BYTES: usize = 36;
@@ -19,13 +22,16 @@ pub const GROUP_HEADER_BYTES: usize = 16;
 /// Bytes of a group's payload; a larger length is damage.
 pub const GROUP_BYTES_MAX: usize = 1 << 30;
 
-const FILE_MAGIC: &[u8; 8] = b"ESWAL002";
-const GROUP_MAGIC: &[u8; 4] = b"ESGR";
+const FILE_MAGIC: &[u8; 8] = b"ESWAL003";
+/// How earlier programs began a file, and each group in it.
+const EARLIER_MAGIC: &[u8; 8] = b"ESWAL002";
+const EARLIER_MARK: [u8; 4] = *b"ESGR";
 
 /// Where in a file the next group goes and what it chains to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tip {
     salt: u64,
+    mark: [u8; 4],
     chain: u32,
 }
 
@@ -38,8 +44,8 @@ pub struct Parsed {
     pub entries: Vec<Vec<u8>>,
     /// Bytes from the start that are sound.
     pub sound_bytes: usize,
-    /// Bytes from the start up to the zeros at the end, if they are more.
-    pub used_bytes: usize,
+    /// Bytes behind them of a write that was begun.
+    pub begun_bytes: usize,
     /// What follows the sound bytes.
     pub end: End,
 }
@@ -47,9 +53,10 @@ pub struct Parsed {
 /// How a log file ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// With its last group.
+    /// With its last group, and zeros perhaps.
     Whole,
-    /// With bytes of a write that was never completed: nothing behind them is sound.
+    /// With bytes of which none are sound: of a write that was never completed, or what the file
+    /// held before.
     Torn,
     /// Sound groups follow damaged bytes: what was acknowledged has changed on the disk.
     Rotten,
@@ -63,7 +70,7 @@ pub fn file_header(number: u64, first_seq: u64, salt: u64) -> (Vec<u8>, Tip) {
     header.extend(first_seq.to_le_bytes());
     let crc = crc32c::crc32c(&header);
     header.extend(crc.to_le_bytes());
-    (header, Tip { salt, chain: crc })
+    (header, Tip { salt, mark: mark(salt), chain: crc })
 }
 
 /// Frames entries as one group behind `tip`, which moves on.
@@ -76,8 +83,8 @@ pub fn group<'a>(tip: &mut Tip, entries: impl Iterator<Item = &'a [u8]> + Clone)
         bytes.extend(entry);
     }
     let len = (bytes.len() - GROUP_HEADER_BYTES) as u32;
-    let crc = checksum(*tip, len, &bytes[GROUP_HEADER_BYTES..]);
-    bytes[..4].copy_from_slice(GROUP_MAGIC);
+    let crc = checksum(tip.salt, tip.chain, len, &bytes[GROUP_HEADER_BYTES..]);
+    bytes[..4].copy_from_slice(&tip.mark);
     bytes[4..8].copy_from_slice(&len.to_le_bytes());
     bytes[8..12].copy_from_slice(&tip.chain.to_le_bytes());
     bytes[12..16].copy_from_slice(&crc.to_le_bytes());
@@ -90,32 +97,32 @@ pub fn is_older(bytes: &[u8]) -> bool {
     bytes.starts_with(b"ESWAL001")
 }
 
-/// Reads a file. Never fails: the verdict is in [`Parsed::end`].
-pub fn parse(bytes: &[u8]) -> Parsed {
-    // Files are written ahead with zeros; a group begins with none.
-    let used_bytes = bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
-    let Some((mut tip, first_seq)) = parse_file_header(bytes) else {
-        let end = match used_bytes {
-            0 => End::Whole,
-            n if n <= FILE_HEADER_BYTES => End::Torn,
-            _ => End::Rotten,
+/// Reads the file of that number. Never fails: the verdict is in [`Parsed::end`].
+pub fn parse(number: u64, bytes: &[u8]) -> Parsed {
+    let is_used = |from: usize| bytes[from..].iter().any(|b| *b != 0);
+    let Some((mut tip, first_seq)) = parse_file_header(number, bytes) else {
+        let end = match (is_used(0), is_used(bytes.len().min(FILE_HEADER_BYTES))) {
+            (false, _) => End::Whole,
+            (true, false) => End::Torn,
+            (true, true) => End::Rotten,
         };
-        return Parsed { first_seq: 0, entries: Vec::new(), sound_bytes: 0, used_bytes, end };
+        return Parsed { first_seq: 0, entries: Vec::new(), sound_bytes: 0, begun_bytes: 0, end };
     };
     let mut entries = Vec::new();
     let mut at = FILE_HEADER_BYTES;
-    while at < used_bytes {
-        let sound = group_at(bytes, at, tip.salt).filter(|g| g.chain == tip.chain);
-        let Some(group) = sound.filter(|g| push_entries(g.payload, &mut entries)) else {
-            let rotten = (at..bytes.len()).any(|later| group_at(bytes, later, tip.salt).is_some());
-            let end = if rotten { End::Rotten } else { End::Torn };
-            return Parsed { first_seq, entries, sound_bytes: at, used_bytes, end };
-        };
+    while let Some(group) = group_at(bytes, at, tip)
+        && group.chain == tip.chain
+        && push_entries(group.payload, &mut entries)
+    {
         tip.chain = group.crc;
         at += GROUP_HEADER_BYTES + group.payload.len();
     }
-    let used_bytes = used_bytes.max(at);
-    Parsed { first_seq, entries, sound_bytes: at, used_bytes, end: End::Whole }
+    let end = match is_used(at) {
+        false => End::Whole,
+        true if (at..bytes.len()).any(|later| group_at(bytes, later, tip).is_some()) => End::Rotten,
+        true => End::Torn,
+    };
+    Parsed { first_seq, entries, sound_bytes: at, begun_bytes: begun_bytes(bytes, at, tip), end }
 }
 
 /// Reads the sound groups on both sides of damage, for a store told to salvage.
@@ -123,8 +130,9 @@ pub fn salvage(bytes: &[u8]) -> Vec<Vec<u8>> {
     let salt = bytes.get(8..16).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
     let mut entries = Vec::new();
     let mut at = FILE_HEADER_BYTES;
-    while let Some(salt) = salt.filter(|_| at < bytes.len()) {
-        match group_at(bytes, at, salt).filter(|g| push_entries(g.payload, &mut entries)) {
+    let tip = salt.map(|salt| Tip { salt, mark: mark_in(bytes, salt), chain: 0 });
+    while let Some(tip) = tip.filter(|_| at < bytes.len()) {
+        match group_at(bytes, at, tip).filter(|g| push_entries(g.payload, &mut entries)) {
             Some(group) => at += GROUP_HEADER_BYTES + group.payload.len(),
             None => at += 1,
         }
@@ -138,9 +146,10 @@ struct Group<'a> {
     payload: &'a [u8],
 }
 
-fn group_at(bytes: &[u8], at: usize, salt: u64) -> Option<Group<'_>> {
+/// The group there, if it is sound; what it chains to is not looked at.
+fn group_at(bytes: &[u8], at: usize, tip: Tip) -> Option<Group<'_>> {
     let header = bytes.get(at..at + GROUP_HEADER_BYTES)?;
-    if &header[..4] != GROUP_MAGIC {
+    if header[..4] != tip.mark {
         return None;
     }
     let field =
@@ -151,7 +160,15 @@ fn group_at(bytes: &[u8], at: usize, salt: u64) -> Option<Group<'_>> {
     }
     let start = at + GROUP_HEADER_BYTES;
     let payload = bytes.get(start..start + len as usize)?;
-    (checksum(Tip { salt, chain }, len, payload) == crc).then_some(Group { chain, crc, payload })
+    (checksum(tip.salt, chain, len, payload) == crc).then_some(Group { chain, crc, payload })
+}
+
+/// Bytes of a group that was begun there, as far as that can be told.
+fn begun_bytes(bytes: &[u8], at: usize, tip: Tip) -> usize {
+    let rest = &bytes[at..];
+    let Some(behind) = rest.strip_prefix(&tip.mark) else { return 0 };
+    let len = behind.first_chunk::<4>().map_or(0, |len| u32::from_le_bytes(*len) as usize);
+    rest.len().min(GROUP_HEADER_BYTES + len)
 }
 
 /// Cuts a payload into entries. False, with `entries` as before, if the lengths do not add up.
@@ -171,21 +188,29 @@ fn push_entries(mut payload: &[u8], entries: &mut Vec<Vec<u8>>) -> bool {
     true
 }
 
-fn parse_file_header(bytes: &[u8]) -> Option<(Tip, u64)> {
+fn parse_file_header(number: u64, bytes: &[u8]) -> Option<(Tip, u64)> {
     let header = bytes.get(..FILE_HEADER_BYTES)?;
     let (body, crc) = header.split_at(FILE_HEADER_BYTES - 4);
     let crc = u32::from_le_bytes(crc.try_into().ok()?);
-    if &body[..8] != FILE_MAGIC || crc32c::crc32c(body) != crc {
-        return None;
-    }
-    let salt = u64::from_le_bytes(body[8..16].try_into().ok()?);
-    let first_seq = u64::from_le_bytes(body[24..32].try_into().ok()?);
-    Some((Tip { salt, chain: crc }, first_seq))
+    let is_known = body.starts_with(FILE_MAGIC) || body.starts_with(EARLIER_MAGIC);
+    let field = |at: usize| body[at..at + 8].try_into().map(u64::from_le_bytes).ok();
+    let (salt, found, first_seq) = (field(8)?, field(16)?, field(24)?);
+    let is_sound = is_known && crc32c::crc32c(body) == crc && found == number;
+    is_sound.then(|| (Tip { salt, mark: mark_in(bytes, salt), chain: crc }, first_seq))
 }
 
-fn checksum(tip: Tip, len: u32, payload: &[u8]) -> u32 {
-    let crc = crc32c::crc32c(&tip.salt.to_le_bytes());
+/// What groups of a file begin with, by how the file begins.
+fn mark_in(bytes: &[u8], salt: u64) -> [u8; 4] {
+    if bytes.starts_with(EARLIER_MAGIC) { EARLIER_MARK } else { mark(salt) }
+}
+
+fn mark(salt: u64) -> [u8; 4] {
+    crc32c::crc32c(&salt.to_le_bytes()).to_le_bytes()
+}
+
+fn checksum(salt: u64, chain: u32, len: u32, payload: &[u8]) -> u32 {
+    let crc = crc32c::crc32c(&salt.to_le_bytes());
     let crc = crc32c::crc32c_append(crc, &len.to_le_bytes());
-    let crc = crc32c::crc32c_append(crc, &tip.chain.to_le_bytes());
+    let crc = crc32c::crc32c_append(crc, &chain.to_le_bytes());
     crc32c::crc32c_append(crc, payload)
 }

@@ -1,154 +1,16 @@
-//! A disk that forgets, and the log on it.
+//! The log on a disk that forgets.
 
-use std::collections::BTreeMap;
+mod forgetful;
+mod turns;
+
 use std::io;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::tests::Dice;
 
-/// A disk in memory that remembers which bytes were synced.
-#[derive(Clone, Default)]
-pub struct MemDisk {
-    files: Arc<Mutex<BTreeMap<String, MemFile>>>,
-    trouble: Arc<Mutex<Trouble>>,
-    /// Milliseconds that a sync takes; a crash in between loses what it was to save.
-    pub sync_ms: u64,
-}
-
-/// What a disk refuses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Trouble {
-    #[default]
-    None,
-    /// Appends, after half of the bytes, as when it is full.
-    Append,
-    /// Syncs.
-    Sync,
-    /// Every change, as when it is read-only.
-    Everything,
-}
-
-#[derive(Clone, Default)]
-struct MemFile {
-    bytes: Vec<u8>,
-    synced: usize,
-}
-
-impl MemDisk {
-    /// The disk as it may be after power loss: of each file the synced bytes and, of what came
-    /// behind, `keep(unsynced length)` bytes, the last of them damaged if `tear` says so.
-    pub fn crash(&self, mut keep: impl FnMut(usize) -> usize, tear: bool) -> MemDisk {
-        let mut files = lock(&self.files).clone();
-        for file in files.values_mut() {
-            let kept = keep(file.bytes.len() - file.synced);
-            file.bytes.truncate(file.synced + kept);
-            if tear && kept > 0 {
-                *file.bytes.last_mut().unwrap() ^= 0x55;
-            }
-            // Files may have been written ahead.
-            let zeros = file.bytes.len() * 7 % 3 * 40;
-            file.bytes.resize(file.bytes.len() + zeros, 0);
-            file.synced = file.bytes.len();
-        }
-        let trouble = Arc::new(Mutex::new(*lock(&self.trouble)));
-        MemDisk { files: Arc::new(Mutex::new(files)), trouble, sync_ms: self.sync_ms }
-    }
-
-    fn with_file(name: &str, bytes: &[u8]) -> MemDisk {
-        let file = MemFile { bytes: bytes.to_vec(), synced: bytes.len() };
-        let files = BTreeMap::from([(name.into(), file)]);
-        MemDisk { files: Arc::new(Mutex::new(files)), ..MemDisk::default() }
-    }
-
-    /// Changes the bytes of one file after the other.
-    pub fn damage(&self, mut damage: impl FnMut(&mut Vec<u8>)) {
-        for file in lock(&self.files).values_mut().filter(|file| !file.bytes.is_empty()) {
-            damage(&mut file.bytes);
-            file.synced = file.bytes.len();
-        }
-    }
-
-    /// Makes the disk refuse from now on, or no longer.
-    pub fn trouble(&self, trouble: Trouble) {
-        *lock(&self.trouble) = trouble;
-    }
-
-    fn refuse(&self, troubles: &[Trouble]) -> io::Result<()> {
-        match troubles.contains(&lock(&self.trouble)) {
-            true => Err(io::ErrorKind::StorageFull.into()),
-            false => Ok(()),
-        }
-    }
-}
-
-impl Disk for MemDisk {
-    fn list(&self) -> io::Result<Vec<String>> {
-        Ok(lock(&self.files).keys().cloned().collect())
-    }
-
-    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
-        let files = lock(&self.files);
-        files.get(name).map(|f| f.bytes.clone()).ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-
-    fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        self.refuse(&[Trouble::Everything])?;
-        lock(&self.files).insert(name.into(), MemFile::default());
-        Ok(Box::new(MemHandle { disk: self.clone(), name: name.into() }))
-    }
-
-    fn truncate(&self, name: &str, len: u64) -> io::Result<()> {
-        self.refuse(&[Trouble::Everything])?;
-        let mut files = lock(&self.files);
-        let file = files.get_mut(name).ok_or(io::ErrorKind::NotFound)?;
-        file.bytes.truncate(len as usize);
-        file.synced = file.bytes.len();
-        Ok(())
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let mut files = lock(&self.files);
-        let file = files.remove(from).ok_or(io::ErrorKind::NotFound)?;
-        files.insert(to.into(), file);
-        Ok(())
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        lock(&self.files).remove(name).map(|_| ()).ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-
-    fn retry_after(&self) -> Duration {
-        Duration::from_millis(2)
-    }
-}
-
-struct MemHandle {
-    disk: MemDisk,
-    name: String,
-}
-
-impl DiskFile for MemHandle {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let refused = self.disk.refuse(&[Trouble::Append, Trouble::Everything]);
-        let written = if refused.is_ok() { bytes.len() } else { bytes.len() / 2 };
-        let mut files = lock(&self.disk.files);
-        files.entry(self.name.clone()).or_default().bytes.extend(&bytes[..written]);
-        refused
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        self.disk.refuse(&[Trouble::Sync, Trouble::Everything])?;
-        let len = lock(&self.disk.files).get(&self.name).map_or(0, |f| f.bytes.len());
-        std::thread::sleep(Duration::from_millis(self.disk.sync_ms));
-        lock(&self.disk.files).entry(self.name.clone()).or_default().synced = len;
-        Ok(())
-    }
-
-    fn cut(&mut self, len: u64) -> io::Result<()> {
-        self.disk.truncate(&self.name, len)
-    }
-}
+pub use forgetful::{Fate, MemDisk, Trouble};
 
 fn entry(i: u64) -> Arc<[u8]> {
     format!("entry {i} {}", "x".repeat(i as usize % 7)).into_bytes().into()
@@ -168,9 +30,15 @@ async fn written(n: u64) -> MemDisk {
 }
 
 fn only_file(disk: &MemDisk) -> (String, Vec<u8>) {
-    let files = lock(&disk.files);
-    let (name, file) = files.iter().next().unwrap();
-    (name.clone(), file.bytes.clone())
+    let names = log_files(disk);
+    assert_eq!(names.len(), 1);
+    (names[0].clone(), disk.read(&names[0]).unwrap())
+}
+
+fn log_files(disk: &MemDisk) -> Vec<String> {
+    let mut names = disk.list().unwrap();
+    names.retain(|name| name.ends_with(".wal"));
+    names
 }
 
 fn entries_to(n: u64) -> Vec<Vec<u8>> {
@@ -186,7 +54,9 @@ async fn entries_come_back_after_a_close() {
 
 #[tokio::test]
 async fn what_was_acknowledged_survives_any_loss_of_unsynced_bytes() {
-    for tear in [false, true] {
+    let mut dice = Dice(crate::entropy() | 1);
+    println!("seed {}", dice.0);
+    for _ in 0..20 {
         let disk = MemDisk::default();
         let recovered = Wal::recover(&disk, OnRot::Refuse).unwrap();
         let wal = Wal::start(Arc::new(disk.clone()), &recovered, 0, entry(0)).unwrap();
@@ -194,9 +64,9 @@ async fn what_was_acknowledged_survives_any_loss_of_unsynced_bytes() {
             wal.append(i, vec![entry(i)]);
             if i % 3 == 0 {
                 wal.wait(i).await.unwrap();
-                let crashed = disk.crash(|unsynced| unsynced / 2, tear);
+                let crashed = disk.crash_by(|n| dice.below(n));
                 let recovered = Wal::recover(&crashed, OnRot::Refuse).unwrap();
-                assert!(recovered.entries.len() as u64 > i, "{tear} {i}");
+                assert!(recovered.entries.len() as u64 > i, "{i}");
                 assert_eq!(recovered.entries, entries_to(recovered.entries.len() as u64 - 1));
             }
         }
@@ -280,17 +150,18 @@ async fn files_go_only_when_everything_in_them_may() {
     wal.remove_through(0).unwrap();
     assert_eq!(disk.list().unwrap().len(), 3);
     wal.remove_through(2).unwrap();
-    assert_eq!(disk.list().unwrap().len(), 2);
+    assert_eq!(log_files(&disk).len(), 2);
     let read_after = |seq| -> Vec<Vec<u8>> {
         wal.files_after(seq).iter().flat_map(|f| wal.read_file(f).unwrap()).collect()
     };
     assert_eq!(read_after(2), [entry(2), entry(3), entry(4)].map(|e| e.to_vec()));
     assert_eq!(read_after(4), [entry(4).to_vec()]);
     wal.remove_through(9).unwrap();
-    assert_eq!(disk.list().unwrap().len(), 1, "the newest file stays");
+    assert_eq!(log_files(&disk).len(), 1, "the newest file stays");
     wal.close();
     let recovered = Wal::recover(&disk, OnRot::Refuse).unwrap();
-    assert_eq!(recovered.files, [LogFile { number: 3, first_seq: 4 }]);
+    let files: Vec<_> = recovered.files.iter().map(|f| (f.number, f.first_seq)).collect();
+    assert_eq!(files, [(3, 4)]);
 }
 
 #[tokio::test]
@@ -309,7 +180,7 @@ async fn a_disk_that_refuses_acknowledges_nothing_until_it_takes_writes_again() 
         wal.append(3, vec![entry(3)]);
         wal.rotate(4, entry(4));
         assert!(wal.wait(4).await.is_err());
-        let crashed = disk.crash(|unsynced| unsynced, false);
+        let crashed = disk.crash(|| Fate::Kept);
         crashed.trouble(Trouble::None);
         let recovered = Wal::recover(&crashed, OnRot::Refuse).unwrap();
         assert!(recovered.entries.len() >= 2, "what was acknowledged is there");
@@ -317,7 +188,7 @@ async fn a_disk_that_refuses_acknowledges_nothing_until_it_takes_writes_again() 
         watch.wait_for(|d| d.failed.is_none()).await.unwrap();
         wal.append(5, vec![entry(5)]);
         wal.wait(5).await.unwrap();
-        let crashed = disk.crash(|_| 0, false);
+        let crashed = disk.crash(|| Fate::Lost);
         let recovered = Wal::recover(&crashed, OnRot::Refuse).unwrap();
         assert_eq!(recovered.entries, entries_to(5), "{trouble:?}: all, once and in order");
         assert_eq!(recovered.torn_bytes, 0);
@@ -339,7 +210,7 @@ async fn a_log_closes_though_its_disk_refuses() {
 proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let parsed = format::parse(&bytes);
+        let parsed = format::parse(1, &bytes);
         prop_assert!(parsed.sound_bytes <= bytes.len());
         format::salvage(&bytes);
     }
@@ -352,7 +223,7 @@ proptest! {
         bytes.extend(format::group(&mut tip, [&b"one"[..]].into_iter()));
         let sound = bytes.len();
         bytes.extend(tail);
-        let parsed = format::parse(&bytes);
+        let parsed = format::parse(1, &bytes);
         prop_assert!(parsed.sound_bytes >= sound);
         prop_assert_eq!(&parsed.entries[0], b"one");
     }
@@ -368,6 +239,8 @@ fn check_disk(disk: &dyn Disk) {
     missing(disk.read("a").map(|_| ()));
     missing(disk.truncate("a", 0));
     missing(disk.rename("a", "b"));
+    missing(disk.remove("a"));
+    missing(disk.reuse("a").map(|_| ()));
     let mut file = disk.create("a").unwrap();
     file.append(b"one, ").unwrap();
     file.sync().unwrap();
@@ -381,14 +254,36 @@ fn check_disk(disk: &dyn Disk) {
     assert_eq!(disk.read("a").unwrap(), b"one, three");
     disk.truncate("a", 3).unwrap();
     assert_eq!(disk.read("a").unwrap(), b"one");
-    disk.create("c").unwrap();
+    let mut other = disk.create("c").unwrap();
     disk.rename("a", "b").unwrap();
     let mut names = disk.list().unwrap();
     names.sort();
     assert_eq!(names, ["b", "c"]);
     assert_eq!(disk.read("b").unwrap(), b"one");
-    disk.remove("c").unwrap();
+    other.append(&[7; 20_000]).unwrap();
+    other.cut(20_000).unwrap();
+    let mut again = disk.reuse("c").unwrap();
+    disk.rename("c", "b").unwrap();
+    for (i, bytes) in [1, 5, 4_000, 200, 9_000].into_iter().enumerate() {
+        again.append(&vec![i as u8; bytes]).unwrap();
+        again.sync().unwrap();
+    }
+    let read = disk.read("b").unwrap();
+    let is = |i: u8, bytes: std::ops::Range<usize>| read[bytes].iter().all(|b| *b == i);
+    assert!(is(0, 0..1) && is(1, 1..6) && is(2, 6..4_006) && is(3, 4_006..4_206));
+    assert!(is(4, 4_206..13_206) && is(7, 18_000..20_000), "what was there is there");
+    again.append(&[8; 10_000]).unwrap();
+    let read = disk.read("b").unwrap();
+    assert!(read[13_206..23_206].iter().all(|b| *b == 8), "and it grows beyond that");
+    assert!(read[23_206..].iter().all(|b| *b == 0));
+    again.cut(13_206).unwrap();
+    again.append(b"end").unwrap();
+    assert!(disk.read("b").unwrap()[13_206..].starts_with(b"end"));
     assert_eq!(disk.list().unwrap(), ["b"]);
+    drop(disk.create("b").unwrap());
+    assert_eq!(disk.read("b").unwrap(), b"");
+    disk.remove("b").unwrap();
+    assert_eq!(disk.list().unwrap(), Vec::<String>::new());
 }
 
 #[test]

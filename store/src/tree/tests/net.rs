@@ -11,7 +11,7 @@ use futures::stream::{BoxStream, StreamExt};
 use tokio::sync::mpsc;
 
 use crate::tests::Machine;
-use crate::wal::tests::MemDisk;
+use crate::wal::tests::{Fate, MemDisk};
 use crate::{Config, EdgeStore, Link, LinkError, lock};
 
 /// How often things go wrong, in percent of messages, and the longest delay.
@@ -113,8 +113,7 @@ impl Net {
     /// Takes a site's power away and starts it again.
     pub async fn restart(&self, site: &str) -> EdgeStore {
         let (mut machine, skew_ms) = self.stop(site);
-        let keep = self.random(300) as usize;
-        machine.disk = machine.disk.crash(|unsynced| keep.min(unsynced), keep.is_multiple_of(2));
+        machine.disk = machine.disk.crash_by(|n| self.random(n));
         self.open(site, machine, skew_ms).await
     }
 
@@ -137,7 +136,7 @@ impl Net {
     /// Takes a site's power away in the worst moment: nothing unsynced survives.
     pub async fn restart_bare(&self, site: &str) -> EdgeStore {
         let (mut machine, skew_ms) = self.stop(site);
-        machine.disk = machine.disk.crash(|_| 0, false);
+        machine.disk = machine.disk.crash(|| Fate::Lost);
         self.open(site, machine, skew_ms).await
     }
 
@@ -305,7 +304,7 @@ impl Net {
 
     /// A copy of a site's disk, synced bytes only.
     pub fn copy_of_disk(&self, site: &str) -> MemDisk {
-        lock(&self.inner.sites)[site].machine.disk.crash(|_| 0, false)
+        lock(&self.inner.sites)[site].machine.disk.crash(|| Fate::Lost)
     }
 
     fn life(&self, site: &str) -> u64 {
