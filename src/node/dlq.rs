@@ -40,7 +40,7 @@ fn away(e: bus::Error) -> Refusal {
 
 async fn list(events: &EventLog, asked: &Asked) -> Answer {
     let limit = asked.limit.unwrap_or(LETTERS_MAX).min(LETTERS_MAX);
-    // Counted first: what comes meanwhile may be listed beyond the count, never counted and missing.
+    // Counted first: what comes meanwhile is listed beyond the count, never counted and missing.
     let total = events.dead_len().await.map_err(away)?;
     let (mut letters, mut next) = (vec![], asked.after + 1);
     while letters.len() < limit {

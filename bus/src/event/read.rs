@@ -296,8 +296,8 @@ fn name_of(subject: &str) -> String {
     }
 }
 
-/// Where an event is in a tier's log. A log that lost its end gives a position again; the time tells
-/// what was there before from what is there now.
+/// Where an event is in a tier's log. A log that lost its end gives a position again; the time
+/// tells what was there before from what is there now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
     pub seq: u64,

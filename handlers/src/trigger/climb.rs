@@ -1,5 +1,5 @@
-//! Sends up the tree what has handlers further up, in the order of the log: as many events at a time
-//! as the link takes in a moment.
+//! Sends up the tree what has handlers further up, in the order of the log: as many events at a
+//! time as the link takes in a moment.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
