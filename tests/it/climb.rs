@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use bus::event::{Reader, publish};
-use bus::{Bus, Event, EventLog, PAYLOAD_BYTES_MAX};
+use bus::{Bus, Delivery, Event, EventLog, PAYLOAD_BYTES_MAX};
 
+use crate::faults::signal;
 use crate::handlers::component;
 use crate::proxy::Proxy;
 use crate::world::{World, eventually};
@@ -37,15 +38,17 @@ async fn say(bus: &Bus, what: impl Into<String>) -> Result<()> {
 /// The bodies of the events in the order in which a site's log took them.
 pub async fn logged(world: &World, site: &str) -> Result<Vec<String>> {
     let log = EventLog::open(world.bus(site)).await?;
-    let mut all = log.replay(Reader::Climb, 1).await?;
-    let mut bodies = vec![];
-    while let Some(delivery) = all.next().await {
-        bodies.push(String::from_utf8_lossy(&delivery.data).into_owned());
-        if delivery.left == 0 {
-            break;
-        }
+    let all = deliveries(&log).await?.into_iter();
+    Ok(all.map(|delivery| String::from_utf8_lossy(&delivery.data).into_owned()).collect())
+}
+
+async fn deliveries(log: &EventLog) -> Result<Vec<Delivery>> {
+    let mut read = log.replay(Reader::Climb, 1).await?;
+    let mut all = vec![];
+    while all.last().is_none_or(|last: &Delivery| last.left > 0) {
+        all.push(read.next().await.context("the read broke off")?);
     }
-    Ok(bodies)
+    Ok(all)
 }
 
 async fn arrived(world: &World, count: u64) -> Result<()> {
@@ -106,6 +109,34 @@ async fn what_was_on_its_way_when_node_or_link_broke_climbs_in_order_and_once() 
 }
 
 #[tokio::test]
+async fn data_beside_the_log_climbs_whatever_climbs_with_its_event() -> Result<()> {
+    let link = Proxy::new();
+    let world = start(&link).await?;
+    let bus = world.bus(EDGE);
+    // One by one they widen what goes up at a time, until it is more than the large one.
+    for _ in 0..12 {
+        say(bus, "x".repeat(PAYLOAD_BYTES_MAX - 8 * 1024)).await?;
+    }
+    arrived(&world, 13).await?;
+    // While the node stands still they gather, and come to it at once.
+    let node = world.report(EDGE).await?.pid;
+    signal(node, "-STOP")?;
+    let large = Event::new("count.go", EDGE, vec![b'x'; PAYLOAD_BYTES_MAX + 1])?;
+    let published = async {
+        publish(bus, &large, STORED).await?;
+        say(bus, "after").await
+    };
+    let published = published.await;
+    signal(node, "-CONT")?;
+    published?;
+    arrived(&world, 15).await?;
+    for site in [EDGE, CLOUD] {
+        ensure!(EventLog::open(world.bus(site)).await?.dead_len().await? == 0, "lost at {site}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_event_that_can_never_climb_holds_up_nobody() -> Result<()> {
     let link = Proxy::new();
     let world = start(&link).await?;
@@ -117,12 +148,8 @@ async fn an_event_that_can_never_climb_holds_up_nobody() -> Result<()> {
     say(bus, "after").await?;
     // The data that is kept beside the log gets lost.
     let log = EventLog::open(bus).await?;
-    let mut all = log.replay(Reader::Climb, 1).await?;
-    while let Some(delivery) = all.next().await {
+    for delivery in deliveries(&log).await? {
         log.forget(&delivery.event?).await?;
-        if delivery.left == 0 {
-            break;
-        }
     }
     ensure!(log.large_len().await? == 0, "the data is still there");
     link.heal();

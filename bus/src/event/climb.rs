@@ -17,7 +17,8 @@ impl EventLog {
     /// Sends events to the parent's log, in order; returns when the parent has them all. Of what an
     /// attempt before this brought there, the parent knows the ids.
     pub async fn climb(&self, events: &[Event], timeout: Duration) -> Result<(), Error> {
-        if let [_, _, ..] = events {
+        // Data that is kept beside the log goes up before its event, which takes a request each.
+        if events.len() > 1 && !events.iter().any(Event::is_referring) {
             match self.climb_at_once(events, timeout).await {
                 // The log refused: it has some of them, say.
                 Err(Error::Local { reason, .. }) => {
@@ -32,7 +33,6 @@ impl EventLog {
         Ok(())
     }
 
-    /// Not for events that refer to their data.
     async fn climb_at_once(&self, events: &[Event], timeout: Duration) -> Result<(), Error> {
         let batch = unique_id();
         for (number, event) in (1..).zip(events) {

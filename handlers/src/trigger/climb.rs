@@ -181,10 +181,12 @@ impl Triggers {
             match self.bound_for_above(delivery).await {
                 Ok(None) => {}
                 Ok(Some(event)) => {
-                    let bytes = HEAD_BYTES + event.data_bytes();
-                    // Data beside the log goes up by itself before its event.
-                    let fits = batch.bytes + bytes <= limit && !event.is_referring();
-                    if !batch.events.is_empty() && !fits {
+                    // One whose data is kept beside the log fills a batch.
+                    let bytes = match event.is_referring() {
+                        true => WINDOW_BYTES_MAX,
+                        false => HEAD_BYTES + event.data.len(),
+                    };
+                    if !batch.events.is_empty() && batch.bytes + bytes > limit {
                         break;
                     }
                     batch.bytes += bytes;
