@@ -63,20 +63,14 @@ impl EventLog {
         Ok(Course::of(&self.consumer_info(reader).await?))
     }
 
-    /// The same, of a reader that is made if there is none.
-    pub async fn begin(&self, reader: Reader) -> Result<Course, Error> {
-        // What the server says when it is asked to make one that is there may be old.
-        self.consumer(reader).await?;
-        self.course(reader).await
-    }
-
     async fn consumer_info(&self, reader: Reader) -> Result<consumer::Info, Error> {
         let name = self.bus.hidden(reader.durable());
         let stream = self.stream().await?;
         stream.consumer_info(&name).await.map_err(|e| self.bus.unreachable(e))
     }
 
-    /// Makes a reader where there is none; one of an older version gets the present limits.
+    /// Makes a reader where there is none; one of an older version gets the present limits. What the
+    /// server says with that of one that was there may be old.
     async fn consumer(&self, reader: Reader) -> Result<Consumer<consumer::pull::Config>, Error> {
         // A server lets acknowledgements pass from any link; whoever cannot name the reader cannot
         // acknowledge for it.
@@ -115,7 +109,6 @@ impl EventLog {
         from: u64,
         headers_only: bool,
     ) -> Result<(String, Deliveries), Error> {
-        let fail = |e: &dyn ToString| self.bus.unreachable(e.to_string());
         let config = consumer::pull::Config {
             ack_policy: consumer::AckPolicy::None,
             deliver_policy: consumer::DeliverPolicy::ByStartSequence { start_sequence: from },
@@ -124,14 +117,14 @@ impl EventLog {
             ..Default::default()
         };
         let stream = self.stream().await?;
-        let consumer = stream.create_consumer(config).await.map_err(|e| fail(&e))?;
+        let consumer = stream.create_consumer(config).await.map_err(|e| self.bus.unreachable(e))?;
         let messages = consumer
             .stream()
             .max_messages_per_batch(256)
             .expires(LOOK_TIMEOUT)
             .messages()
             .await
-            .map_err(|e| fail(&e))?;
+            .map_err(|e| self.bus.unreachable(e))?;
         Ok((consumer.cached_info().name.clone(), self.deliveries(messages)))
     }
 

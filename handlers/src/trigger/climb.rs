@@ -75,8 +75,9 @@ impl Triggers {
 
     /// One read of the log, until it is over.
     async fn climb_read(&self, window: &mut Window) -> Result<(), bus::Error> {
-        let course = self.events.begin(Reader::Climb).await?;
+        // Nothing is asked for before it is waited for: what was delivered until now is lost.
         let mut deliveries = self.events.read(Reader::Climb).await?;
+        let course = self.events.course(Reader::Climb).await?;
         self.climb_lost(course, window).await?;
         let mut number = course.number;
         loop {
