@@ -69,8 +69,8 @@ impl EventLog {
         stream.consumer_info(&name).await.map_err(|e| self.bus.unreachable(e))
     }
 
-    /// Makes a reader where there is none; one of an older version gets the present limits. What the
-    /// server says with that of one that was there may be old.
+    /// Makes a reader where there is none; one of an older version gets the present limits. What
+    /// the server says with that of one that was there may be old.
     async fn consumer(&self, reader: Reader) -> Result<Consumer<consumer::pull::Config>, Error> {
         // A server lets acknowledgements pass from any link; whoever cannot name the reader cannot
         // acknowledge for it.
