@@ -207,6 +207,7 @@ pub async fn start(settings: Settings, http: gateway::Place) -> Result<Started> 
     tasks.spawn(family::call_after(node.clone()));
     tasks.spawn(node.triggers.clone().run_events());
     tasks.spawn(feeds::run(node.clone(), data.clone()));
+    tasks.spawn(tend(node.clone()));
     match node.bus.site().parent() {
         Some(parent) => {
             tasks.spawn(gossip::run(node.clone(), parent));
@@ -315,6 +316,10 @@ async fn open(
         serving: AtomicBool::new(false),
         heard_parent: AtomicBool::new(site.parent().is_none()),
     })
+}
+
+async fn tend(node: Arc<Node>) {
+    node.deploy.tend(|| node.route.view().here.clone()).await;
 }
 
 /// Answers on every kind of subject of the site: one wildcard subscription each.

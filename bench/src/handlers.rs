@@ -31,6 +31,8 @@ const FUNCTION: &[u8] = b"def handler(event, context):\n    return event\n";
 const BODY: &[u8] = b"{\"id\":12345678,\"text\":\"a short event, as they are\",\"more\":[1,2]}";
 /// How long one invocation may take.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// So much later another instance is ready, on any machine.
+const BETWEEN_EVENTS: Duration = Duration::from_millis(20);
 /// Cold starts of one component.
 const COLD_STARTS: usize = 20;
 /// Guests that are stopped, and the time that each is given.
@@ -95,6 +97,7 @@ pub async fn run(options: &Options, tools: &Path, program: Option<&Path>) -> Res
     for guest in &guests {
         lines.extend(fresh(&bench, guest, budget).await?);
     }
+    lines.push(made_ahead(&bench, &guests[2], budget).await?);
     for guest in &guests {
         lines.push(cold_start(&folder.path().join("code"), tools, guest).await?);
     }
@@ -239,6 +242,28 @@ async fn fresh(bench: &Bench, guest: &Guest, budget: Duration) -> Result<Vec<Lin
         });
     }
     Ok(lines)
+}
+
+/// What is left on the way of an event where its instance was made ahead.
+async fn made_ahead(bench: &Bench, guest: &Guest, budget: Duration) -> Result<Line> {
+    let (what, goal_us) = (format!("event in an instance made ahead, {}, p50", guest.name), 400.0);
+    let code = match &guest.code {
+        Ok(code) => code.clone(),
+        Err(why) => return Ok(Line::without(&what, &us_text(goal_us), why)),
+    };
+    let plain = bench.install(CodeKind::Component, code).await?;
+    let limits = Limits { ready: 2, ..plain.limits.clone() };
+    let target = Arc::new(Target { handler: "ready".into(), limits, ..(*plain).clone() });
+    bench.execute.keep_ready(vec![Arc::clone(&target)]);
+    let (began, mut times) = (Instant::now(), vec![]);
+    while began.elapsed() < budget {
+        tokio::time::sleep(BETWEEN_EVENTS).await;
+        let started = Instant::now();
+        bench.invoke(&target, guest.calls, PATIENCE).await?;
+        times.push(started.elapsed());
+    }
+    bench.execute.keep_ready(vec![]);
+    Ok(Line::at_most(&what, goal_us, quantile(times, 0.5)))
 }
 
 /// From a node that has the compiled code on disk alone to the first answer.

@@ -6,6 +6,7 @@
 
 mod compiled;
 pub mod conformance;
+mod tend;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ use tokio::sync::OnceCell;
 
 use self::compiled::Compiled;
 pub use self::compiled::{Offer, Setup as Compiling};
+use self::tend::Codes;
 use crate::execute::{Code, InvokeError, Machine, Target};
 use crate::manifest::{self, CodeKind, DeviceClass, Handler, Manifest, Source, Trigger};
 use crate::{Digest, EdgeExecute};
@@ -256,6 +258,7 @@ pub struct EdgeDeploy {
     known: RwLock<Known>,
     unknown: Mutex<HashMap<String, Instant>>,
     installs: Mutex<HashMap<Digest, Arc<OnceCell<()>>>>,
+    codes: Codes,
     revision: AtomicU64,
     catching_up: tokio::sync::Mutex<()>,
 }
@@ -282,6 +285,7 @@ impl EdgeDeploy {
             known: RwLock::default(),
             unknown: Mutex::default(),
             installs: Mutex::default(),
+            codes: Codes::default(),
             revision: AtomicU64::new(0),
             catching_up: tokio::sync::Mutex::new(()),
         };
@@ -289,6 +293,7 @@ impl EdgeDeploy {
             deploy.take(&registered, None).await?;
             deploy.revision.fetch_max(registered.revision, Ordering::AcqRel);
         }
+        deploy.forget_earlier();
         Ok(deploy)
     }
 
@@ -461,7 +466,9 @@ impl EdgeDeploy {
             _ => {}
         }
         self.remember(registered)?;
+        self.codes.note(&app);
         known.apps.insert(app.name().to_owned(), app.clone());
+        self.codes.changed.notify_one();
         Ok(Some(app))
     }
 
@@ -474,6 +481,7 @@ impl EdgeDeploy {
     fn drop_app(&self, name: &str) -> Result<(), Error> {
         let mut known = self.write_known();
         known.apps.remove(name);
+        self.codes.changed.notify_one();
         let file = self.file(name);
         match std::fs::remove_file(&file) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(disk(&file, e)),

@@ -29,6 +29,11 @@ impl Digest {
         Self::named(&Sha256::digest(bytes))
     }
 
+    /// The digest that a name begins with, if it does.
+    pub(crate) fn at_start_of(name: &str) -> Option<Self> {
+        name.get(..PREFIX.len() + HEX_LEN)?.parse().ok()
+    }
+
     /// The digest of what is left to read of a file.
     pub(crate) fn of_file(file: &mut File) -> io::Result<Self> {
         let mut hasher = Sha256::new();

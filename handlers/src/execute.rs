@@ -18,6 +18,7 @@ mod lines;
 mod outlet;
 mod parcel;
 mod process;
+mod ready;
 mod seal;
 mod started;
 mod turn;
@@ -198,6 +199,7 @@ struct Shared {
     gates: gate::Gates,
     wasm: Arc<wasm::Wasm>,
     processes: process::Processes,
+    ready: ready::Ready,
 }
 
 impl EdgeExecute {
@@ -209,17 +211,33 @@ impl EdgeExecute {
         let runtime = guest_runtime(config.workers)?;
         let shared = Shared {
             gates: gate::Gates::new(config.queue_len_max),
-            wasm: Arc::new(wasm::Wasm::start(&config, Arc::clone(&cache), Arc::clone(&host))?),
+            wasm: Arc::new(wasm::Wasm::start(
+                &config,
+                Arc::clone(&cache),
+                Arc::clone(&host),
+                runtime.handle().clone(),
+            )?),
             processes: process::Processes::start(
                 &config,
                 Arc::clone(&cache),
                 Arc::clone(&host),
                 runtime.handle().clone(),
             )?,
+            ready: ready::Ready::default(),
             cache,
             host,
         };
-        Ok(Self { shared: Arc::new(shared), runtime: Some(runtime) })
+        let shared = Arc::new(shared);
+        let idle = Duration::from_millis(config.idle_ms);
+        runtime
+            .spawn(Arc::clone(&shared).keep_ready(ready::LOOK.min(idle / 2).max(ready::LOOK_MIN)));
+        Ok(Self { shared, runtime: Some(runtime) })
+    }
+
+    /// Of these handlers' code, which is installed, so many instances or processes are made ahead
+    /// as their limits say; of others none from now on.
+    pub fn keep_ready(&self, targets: Vec<Arc<Target>>) {
+        self.shared.ready.want(targets);
     }
 
     /// Takes code in: checks its digest, compiles it if need be, and tries that it starts.
@@ -317,6 +335,12 @@ impl EdgeExecute {
             .map_err(|error| InvokeError::Node(format!("code {digest}: {error}")))
     }
 
+    /// Forgets what lies on disk of other code than this, of earlier runs.
+    pub fn retain(&self, is_used: impl Fn(&Digest) -> bool) -> Result<(), InvokeError> {
+        let done = self.shared.cache.retain(is_used);
+        done.map_err(|error| InvokeError::Node(format!("code of earlier apps: {error}")))
+    }
+
     /// Runs a handler. Dropping the future stops the guest.
     pub async fn invoke(&self, invocation: Invocation) -> Result<Reply, InvokeError> {
         let guests = self.guests()?;
@@ -328,6 +352,12 @@ impl EdgeExecute {
             true => Turn::near(work, guests, &gate.habit).await,
             false => Turn::far(work, guests).await,
         })
+    }
+
+    /// How many instances wait for an invocation.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.shared.wasm.waiting()
     }
 
     async fn on_guest_threads<T: Send + 'static>(
@@ -409,11 +439,15 @@ impl Shared {
         let settings = self.host.settings(&invocation.target);
         let settings = settings.map_err(|error| InvokeError::Node(error.to_string()))?;
         let caller = invocation.caller(time, Arc::clone(&settings));
+        let takes_ready = invocation.target.limits.ready > 0;
         let answer = match invocation.target.bindings.is_empty() {
             true => self.run(invocation, caller, time, Inputs::new()).await,
             false => self.run_bound(invocation, caller, time).await,
         };
         drop(pass);
+        if takes_ready {
+            self.ready.taken();
+        }
         let Answered { content_type, body, http, .. } =
             answer.map_err(|error| error.without(&settings))?;
         let queue_us = started.duration_since(arrived).as_micros() as u64;
@@ -467,9 +501,12 @@ struct Time {
 
 impl Time {
     fn new(started: Instant, invocation: &Invocation) -> Self {
-        let own = started + Duration::from_millis(invocation.target.limits.timeout_ms.into());
-        let deadline = own.min(invocation.deadline);
-        let limit = deadline.saturating_duration_since(started);
+        let own = Duration::from_millis(invocation.target.limits.timeout_ms.into());
+        Self::of(started, own.min(invocation.deadline.saturating_duration_since(started)))
+    }
+
+    fn of(started: Instant, limit: Duration) -> Self {
+        let deadline = started + limit;
         Self { deadline, limit_ms: limit.as_micros().div_ceil(1000) as u64 }
     }
 

@@ -253,12 +253,23 @@ pub struct Limits {
     /// for a fresh one. Unless said, 1 for components and no limit for processes.
     #[serde(default)]
     pub reuse: Option<u32>,
+    /// Requests that one instance of a `wasi:http` 0.3 component serves at once.
+    #[serde(default = "one")]
+    pub at_once: u32,
+    /// Instances or processes that are made ahead, so that the next invocations find theirs ready.
+    #[serde(default)]
+    pub ready: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { memory_mb: 128, timeout_ms: 5_000, concurrency: 16, reuse: None }
+        let (reuse, at_once, ready) = (None, 1, 0);
+        Self { memory_mb: 128, timeout_ms: 5_000, concurrency: 16, reuse, at_once, ready }
     }
+}
+
+fn one() -> u32 {
+    1
 }
 
 /// `[handler.retry]`

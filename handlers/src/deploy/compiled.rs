@@ -186,6 +186,17 @@ impl Compiled {
         offer.label.is_of_now().then_some(offer)
     }
 
+    /// Forgets what was compiled of other code than this.
+    pub(super) fn retain(&self, is_used: impl Fn(&Digest) -> bool) {
+        for entry in std::fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            let of = Digest::at_start_of(&entry.file_name().to_string_lossy());
+            if of.is_some_and(|code| !is_used(&code)) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+        self.begun().retain(|(code, _)| is_used(code));
+    }
+
     fn file(&self, code: &Digest, machine: Machine) -> PathBuf {
         self.dir.join(format!("{code}-{}.json", machine.name()))
     }

@@ -3,7 +3,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::*;
 use crate::execute::Config;
-use crate::execute::tests::Memory;
+use crate::execute::tests::{Memory, event_component, until};
 
 const SITE: &str = "cloud.east";
 
@@ -204,4 +204,77 @@ async fn the_scripted_tier_above_conforms() {
         }
     });
     conformance::check(&Scripted { asked }, &app).await;
+}
+
+/// An app with one component.
+fn with_code(revision: u64, code: &Digest, limits: &str) -> Registered {
+    let manifest = format!(
+        "[app]\nname = \"app\"\nversion = \"1\"\n\n\
+         [[handler]]\nname = \"h\"\ncomponent = \"{code}\"\n\
+         [[handler.trigger]]\nevent = \"x\"\n{limits}"
+    );
+    Registered { name: "app".into(), revision, manifest }
+}
+
+/// Installs a component that is like no other of another number.
+async fn installed(parts: &Parts, number: u32) -> Digest {
+    let body = format!("(i32.store (i32.const 32) (i32.const {number})) (i32.const 16)");
+    let bytes = event_component(&body);
+    let digest = Digest::of(&bytes);
+    let code = Code { digest: digest.clone(), kind: CodeKind::Component, bytes: bytes.into() };
+    parts.execute.install(code).await.unwrap();
+    digest
+}
+
+fn here() -> route::Site {
+    route::Site::new(SITE.parse().unwrap(), bus::TierClass::Region, Instant::now())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn code_goes_with_the_last_app_that_has_it_and_with_who_still_runs_it() {
+    let parts = Parts::open().await;
+    let (first, second) = (installed(&parts, 1).await, installed(&parts, 2).await);
+    let (deploy, _questions) = parts.deploy("apps").await;
+    let is_there = |digest: &Digest| parts.execute.is_installed(digest);
+    assert!(!parts.dir.path().join("code/source").join(first.as_str()).exists(), "nobody has it");
+    let running = deploy.register(&with_code(1, &first, "")).await.unwrap();
+    let tending = tokio::spawn({
+        let deploy = deploy.clone();
+        async move { deploy.tend(here).await }
+    });
+    deploy.register(&with_code(2, &second, "")).await.unwrap();
+    assert!(deploy.forget_code(), "somebody runs the first revision");
+    assert!(is_there(&first) && is_there(&second));
+    drop(running);
+    assert!(!deploy.forget_code());
+    assert!(!is_there(&first) && is_there(&second));
+    deploy.forget("app", 3).await.unwrap();
+    until("the second is gone as well", || !is_there(&second)).await;
+    let compiled = std::fs::read_dir(parts.dir.path().join("code/compiled")).unwrap();
+    let left: Vec<_> = compiled.map(|entry| entry.unwrap().file_name()).collect();
+    assert!(
+        left.iter().all(|name| !name.to_string_lossy().starts_with(second.as_str())),
+        "{left:?}"
+    );
+    tending.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_handler_wants_ready_is_made_where_it_is_placed() {
+    let parts = Parts::open().await;
+    let code = installed(&parts, 1).await;
+    let (deploy, _questions) = parts.deploy("apps").await;
+    let tending = tokio::spawn({
+        let deploy = deploy.clone();
+        async move { deploy.tend(here).await }
+    });
+    let elsewhere = "[handler.limits]\nready = 2\n[handler.placement]\nmax_tier = \"edge\"\n";
+    deploy.register(&with_code(1, &code, elsewhere)).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(parts.execute.waiting(), 0, "it is not placed here");
+    deploy.register(&with_code(2, &code, "[handler.limits]\nready = 2\n")).await.unwrap();
+    until("two are ready", || parts.execute.waiting() == 2).await;
+    deploy.forget("app", 3).await.unwrap();
+    until("none is", || parts.execute.waiting() == 0).await;
+    tending.abort();
 }

@@ -3,6 +3,7 @@
 //! that nobody has touched since needs no reading for that, so code of tens of megabytes is ready
 //! at once. The folder is readable by its owner alone.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -175,6 +176,18 @@ impl Cache {
             }
         }
         Ok(())
+    }
+
+    /// Forgets all but this.
+    pub(super) fn retain(&self, is_used: impl Fn(&Digest) -> bool) -> io::Result<()> {
+        let mut others = HashSet::new();
+        for folder in ["source", "compiled", "unpacked"] {
+            for entry in fs::read_dir(self.dir.join(folder))? {
+                let of = Digest::at_start_of(&entry?.file_name().to_string_lossy());
+                others.extend(of.filter(|digest| !is_used(digest)));
+            }
+        }
+        others.iter().try_for_each(|digest| self.remove(digest))
     }
 
     fn source_path(&self, digest: &Digest) -> PathBuf {

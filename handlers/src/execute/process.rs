@@ -36,7 +36,7 @@ use super::cache::Cache;
 use super::started::StartedFor;
 use super::{
     Answer, Answered, Caller, Code, Config, Event, Host, Input, Inputs, Invocation, InvokeError,
-    Request, Time,
+    Request, Target, Time,
 };
 use crate::Digest;
 use crate::manifest::CodeKind;
@@ -147,12 +147,41 @@ impl Processes {
         Ok(Answered { returned: Some(done.body), ..answered })
     }
 
+    /// Starts a process that waits for its first invocation, where fewer wait than the handler
+    /// wants ready and there is a place that nobody needs; tells whether it did. Those that wait
+    /// do not idle. An error, when one of them has ended by itself.
+    pub(super) async fn prepare(&self, caller: Caller, time: Time) -> Result<bool, InvokeError> {
+        let wanted = caller.target.limits.ready as usize;
+        let key = StartedFor::of(&caller);
+        let is_enough = match key.among(&mut lock(&self.warm)) {
+            None => false,
+            Some(workers) => {
+                let all = workers.len();
+                workers.retain(Worker::is_reusable);
+                if workers.len() < all {
+                    return Err(InvokeError::Node("a process ended while it waited".into()));
+                }
+                workers.iter_mut().rev().take(wanted).for_each(Worker::touch);
+                workers.len() >= wanted
+            }
+        };
+        let has_place = self.slots.available_permits() > 0;
+        if is_enough || !has_place || !self.is_installed(&caller.target.digest) {
+            return Ok(false);
+        }
+        let worker = self.spawn(&caller, time).await?;
+        lock(&self.warm).entry(key).or_default().push(worker);
+        Ok(true)
+    }
+
+    /// Ends the processes that wait for a handler.
+    pub(super) fn end_waiting(&self, target: &Target) {
+        lock(&self.warm).retain(|key, _| !key.is_for(target));
+    }
+
     fn take_warm(&self, key: &StartedFor) -> Option<Worker> {
         let mut warm = lock(&self.warm);
-        if !warm.contains_key(key) {
-            warm.retain(|other, _| !other.is_outdated(key));
-        }
-        let workers = warm.get_mut(key)?;
+        let workers = key.among(&mut warm)?;
         while let Some(worker) = workers.pop() {
             if worker.is_reusable() {
                 return Some(worker);
@@ -203,7 +232,9 @@ async fn sweep(warm: Arc<Mutex<Warm>>, idle: Duration) {
         let now = Instant::now();
         lock(&warm).retain(|_, workers| {
             workers.retain(|worker| {
-                worker.is_reusable() && now.duration_since(worker.last_used()) < idle
+                // Who makes some ready wants to know of those that did not come up.
+                let may_wait = worker.is_reusable() || worker.is_unused();
+                may_wait && now.duration_since(worker.last_used()) < idle
             });
             !workers.is_empty()
         });

@@ -1,6 +1,8 @@
 //! What a process or an instance was started for: only the same may use it again.
 
-use super::Caller;
+use std::collections::HashMap;
+
+use super::{Caller, Target};
 use crate::Digest;
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -25,8 +27,25 @@ impl StartedFor {
         }
     }
 
-    /// Whether it is the same handler with secrets of another time.
-    pub(super) fn is_outdated(&self, now: &Self) -> bool {
-        self.secrets != now.secrets && Self { secrets: now.secrets, ..self.clone() } == *now
+    /// Whether it was started for a handler at this revision.
+    pub(super) fn is_for(&self, target: &Target) -> bool {
+        let (name, revision) = ((&self.app, &self.handler), self.revision);
+        name == (&target.app, &target.handler) && revision == target.revision
+    }
+
+    /// Those that wait for what is wanted now; where there are none yet, what is outdated by it
+    /// ends.
+    pub(super) fn among<'a, T>(&self, waiting: &'a mut HashMap<Self, T>) -> Option<&'a mut T> {
+        if !waiting.contains_key(self) {
+            waiting.retain(|other, _| !other.is_outdated(self));
+        }
+        waiting.get_mut(self)
+    }
+
+    /// Whether it is the same handler at an older revision, or with secrets of another time.
+    fn is_outdated(&self, now: &Self) -> bool {
+        let is_same = self.app == now.app && self.handler == now.handler;
+        let is_older = self.revision < now.revision;
+        is_same && (is_older || (self.revision == now.revision && self.secrets != now.secrets))
     }
 }

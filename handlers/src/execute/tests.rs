@@ -5,6 +5,7 @@ mod arriving;
 mod bound;
 mod compilers;
 mod components;
+mod crowd;
 mod doorcam;
 mod files;
 mod foreign;
@@ -14,6 +15,7 @@ mod lambda;
 mod languages;
 mod messages;
 mod outside;
+mod ready;
 mod runtimes;
 mod secrets;
 mod service;
@@ -23,6 +25,7 @@ mod ways_out;
 
 use std::path::PathBuf;
 
+pub(crate) use self::components::event_component;
 pub(crate) use self::host::Memory;
 use super::*;
 
@@ -102,6 +105,17 @@ fn request(name: &str, body: &str) -> Input {
         content_type: "application/json".into(),
         body: body.to_owned().into(),
     })
+}
+
+/// Waits until it is so, for twenty seconds.
+pub(crate) async fn until(what: &str, is_so: impl Fn() -> bool) {
+    for _ in 0..1_000 {
+        if is_so() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("never: {what}");
 }
 
 /// The folder of installed tools.

@@ -4,6 +4,7 @@
 mod blobstore;
 mod compile;
 mod config;
+mod crowd;
 mod foreign;
 mod guest;
 mod kept;
@@ -25,16 +26,18 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::Store;
 
+use self::crowd::{Asked, Beginning, Crowds, Visit};
 use self::guest::Guest;
 use self::kept::{Kept, Waiting};
 use self::module::Module;
 pub use self::runner::Compiler;
 use self::runner::Runners;
 use super::cache::Cache;
-use super::{Answer, Caller, Config, Host, Invocation, InvokeError, Time};
+use super::{Answer, Answered, Caller, Config, Host, Input, Invocation, InvokeError, Target, Time};
 use crate::Digest;
 
 pub(super) struct Wasm {
@@ -48,6 +51,10 @@ pub(super) struct Wasm {
     slots: Arc<Semaphore>,
     /// Instances of handlers that keep theirs for a while.
     waiting: Waiting,
+    /// Those that serve several requests at once.
+    crowds: Crowds,
+    /// Where they do.
+    threads: Handle,
     /// Compiling takes all cores; one at a time.
     compiling: tokio::sync::Mutex<()>,
     /// Code that is optimised while its baseline form serves; one at a time.
@@ -63,6 +70,7 @@ impl Wasm {
         config: &Config,
         cache: Arc<Cache>,
         host: Arc<dyn Host>,
+        threads: Handle,
     ) -> Result<Self, InvokeError> {
         Ok(Self {
             runners: Runners::start(config.instances_max)?,
@@ -72,6 +80,8 @@ impl Wasm {
             modules: Modules::default(),
             slots: Arc::new(Semaphore::new(config.instances_max as usize)),
             waiting: Waiting::default(),
+            crowds: Crowds::default(),
+            threads,
             compiling: tokio::sync::Mutex::default(),
             behind: Arc::default(),
             reading: Arc::default(),
@@ -122,6 +132,7 @@ impl Wasm {
     pub(super) fn uninstall(&self, digest: &Digest) {
         self.modules.write().unwrap_or_else(PoisonError::into_inner).remove(digest);
         self.waiting.forget(digest);
+        self.crowds.forget(digest);
     }
 
     /// Runs an installed component: in a fresh instance, unless the handler lets one serve
@@ -136,8 +147,12 @@ impl Wasm {
         let module = self
             .module(&target.digest)
             .ok_or_else(|| InvokeError::NotInstalled(target.digest.clone()))?;
+        if target.limits.at_once > 1 && module.is_service_for(&invocation.input, &target) {
+            return self.join(invocation, caller, time, module).await;
+        }
         let serves_max = target.limits.reuse.unwrap_or(1);
-        let kept = if serves_max > 1 { self.waiting.take(&caller) } else { None };
+        let may_wait = serves_max > 1 || target.limits.ready > 0;
+        let kept = if may_wait { self.waiting.take(&caller) } else { None };
         let kept = kept.filter(|kept| Arc::ptr_eq(&kept.module, &module));
         // The place comes first, so that it is given back last: the instance has left it by then.
         let (slot, mut store, mut instance, served) = match kept {
@@ -166,9 +181,86 @@ impl Wasm {
         answer
     }
 
+    /// Lets an instance that serves others serve this as well, or begins another.
+    async fn join(
+        &self,
+        invocation: Invocation,
+        caller: Caller,
+        time: Time,
+        module: Arc<Module>,
+    ) -> Answer {
+        let is_http = matches!(invocation.input, Input::Http(_));
+        let request = web::of(invocation.input)?;
+        let outlet = invocation.outlet.filter(|_| is_http);
+        let mut asked = Asked { request, outlet, caller };
+        let answer = loop {
+            let visit = match self.crowds.enter(&asked.caller, &module) {
+                Some(visit) => visit,
+                None => self.begin(&asked.caller, time, &module).await?,
+            };
+            match visit.give(asked) {
+                Ok(answer) => break visit.take(answer, time).await,
+                Err(back) => asked = back,
+            }
+        };
+        if is_http { answer } else { answer.and_then(web::plain) }
+    }
+
+    /// An instance that works for several, and is nobody's in particular: what it publishes has ids
+    /// of its own.
+    async fn begin(
+        &self,
+        first: &Caller,
+        time: Time,
+        module: &Arc<Module>,
+    ) -> Result<Visit, InvokeError> {
+        let slot = self.slot(time).await?;
+        let invocation = format!("{}+{}", first.invocation, first.target.handler);
+        let caller = Caller { invocation, trace: Default::default(), ..first.clone() };
+        let store = module.runner.store(Guest::new(Arc::clone(&self.host), caller.clone()));
+        let instance = Beginning { module: Arc::clone(module), store, slot, caller, time };
+        let visit = self.crowds.begin(instance, &self.threads);
+        visit.ok_or(InvokeError::Overloaded { retry_after_ms: time.limit_ms })
+    }
+
+    /// Makes an instance that waits for its first invocation, where fewer wait than the handler
+    /// wants ready and the pool has a place that nobody needs; tells whether it did.
+    pub(super) async fn prepare(&self, caller: Caller, time: Time) -> Result<bool, InvokeError> {
+        let target = Arc::clone(&caller.target);
+        let Some(module) = self.module(&target.digest) else { return Ok(false) };
+        if self.waiting.count(&caller, &module) >= target.limits.ready as usize {
+            return Ok(false);
+        }
+        let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else { return Ok(false) };
+        let mut store = module.runner.store(Guest::new(Arc::clone(&self.host), caller));
+        let mut made = None;
+        let started = module.runner.run(&mut store, time, async |store: &mut Store<Guest>| {
+            made = Some(module.pre.instantiate_async(store).await?);
+            Ok(Ok(Answered::default()))
+        });
+        started.await?;
+        let Some(instance) = made.filter(|_| self.serves(&target.digest, &module)) else {
+            return Ok(false);
+        };
+        self.waiting.put(Kept { store, instance, module, served: 0, slot });
+        Ok(true)
+    }
+
+    /// Ends the instances that wait for a handler.
+    pub(super) fn end_waiting(&self, target: &Target) {
+        self.waiting.end(target);
+        self.crowds.end(target);
+    }
+
+    /// How many instances wait.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// A place for one more instance; when there is none, one that waits makes room.
     async fn slot(&self, time: Time) -> Result<OwnedSemaphorePermit, InvokeError> {
-        if self.slots.available_permits() == 0 {
+        if self.slots.available_permits() == 0 && !self.crowds.end_idle() {
             self.waiting.end_longest();
         }
         let free = Arc::clone(&self.slots).acquire_owned();

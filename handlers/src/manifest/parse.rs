@@ -389,13 +389,20 @@ pub(super) fn own_table(field: &Field<'_>, tables: &[TableSpec]) -> Result<Strin
 fn limits(node: &Node<'_>) -> Result<Limits> {
     let usual = Limits::default();
     let Some(node) = node.table("limits")? else { return Ok(usual) };
-    node.only(&["memory_mb", "timeout_ms", "concurrency", "reuse"])?;
+    node.only(&["memory_mb", "timeout_ms", "concurrency", "reuse", "at_once", "ready"])?;
     let invocations = |field: Field<'_>| field.number(1..1_000_001, "invocations");
+    let reuse = node.field("reuse").map(invocations).transpose()?;
+    let at_once = number(&node, "at_once", 1..1025, "requests", usual.at_once)?;
+    if let Some(field) = node.field("at_once").filter(|_| at_once > 1 && reuse.is_none()) {
+        return Err(field.wrong("say in reuse how many one instance serves in all"));
+    }
     Ok(Limits {
         memory_mb: number(&node, "memory_mb", 1..1025, "MiB", usual.memory_mb)?,
         timeout_ms: number(&node, "timeout_ms", 1..900_001, "milliseconds", usual.timeout_ms)?,
         concurrency: number(&node, "concurrency", 1..1025, "invocations", usual.concurrency)?,
-        reuse: node.field("reuse").map(invocations).transpose()?,
+        reuse,
+        at_once,
+        ready: number(&node, "ready", 0..65, "instances or processes", usual.ready)?,
     })
 }
 

@@ -43,7 +43,14 @@ fn what_is_left_out_has_its_usual_value() {
     let handler = &manifest.handlers[0];
     assert_eq!(
         handler.limits,
-        Limits { memory_mb: 128, timeout_ms: 5_000, concurrency: 16, reuse: None }
+        Limits {
+            memory_mb: 128,
+            timeout_ms: 5_000,
+            concurrency: 16,
+            reuse: None,
+            at_once: 1,
+            ready: 0
+        }
     );
     assert_eq!(handler.retry, Retry { max_deliver: 5, backoff_ms: 250 });
     assert_eq!(handler.placement, Placement::default());
@@ -80,6 +87,15 @@ fn every_mistake_has_a_line_a_field_and_a_mend() {
         (
             "[handler.limits]\nmemory_mb = 0",
             "line 10: handler[0].limits.memory_mb: 0 is out of range; use 1 to 1024 MiB",
+        ),
+        (
+            "[handler.limits]\nat_once = 4",
+            "line 10: handler[0].limits.at_once: say in reuse how many one instance serves in all",
+        ),
+        (
+            "[handler.limits]\nready = 65",
+            "line 10: handler[0].limits.ready: 65 is out of range; \
+             use 0 to 64 instances or processes",
         ),
         (
             "[handler.limits]\ntimeout_ms = \"5s\"",

@@ -127,8 +127,18 @@ impl Worker {
         !self.is_broken && self.served < self.serves_max && self.exit.borrow().is_none()
     }
 
+    /// Whether it has served nobody.
+    pub(super) fn is_unused(&self) -> bool {
+        self.served == 0
+    }
+
     pub(super) fn last_used(&self) -> Instant {
         self.last_used
+    }
+
+    /// It is to wait on.
+    pub(super) fn touch(&mut self) {
+        self.last_used = Instant::now();
     }
 
     fn explain_failure(&self, failure: Failure) -> InvokeError {
@@ -241,13 +251,18 @@ fn describe(program: Program, door: &Door, target: &Target, settings: &Settings)
         .with("AWS_LAMBDA_FUNCTION_NAME", &target.handler)
         .with("AWS_LAMBDA_FUNCTION_VERSION", target.revision.to_string())
         .with("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", target.limits.memory_mb.to_string())
-        .with("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand")
+        .with("AWS_LAMBDA_INITIALIZATION_TYPE", started_when(target))
         .with("AWS_LAMBDA_LOG_GROUP_NAME", &target.app)
         .with("AWS_LAMBDA_LOG_STREAM_NAME", &target.handler)
         .with("_HANDLER", target.entry.clone().unwrap_or_default())
         .with("EDGESCALE_API", &door.address)
         .with("EDGESCALE_TOKEN", &door.token)
         .with("EDGESCALE_APP", &target.app)
+}
+
+/// In the words of Lambda.
+fn started_when(target: &Target) -> &'static str {
+    if target.limits.ready > 0 { "provisioned-concurrency" } else { "on-demand" }
 }
 
 /// A Python process that is to serve one invocation serves any number, each in a fork of its own.

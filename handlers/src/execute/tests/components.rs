@@ -4,7 +4,7 @@ use super::*;
 use crate::execute::seal::{FileId, Sealed};
 
 /// A component whose `handle-event` has the given body and locals; memory starts with one page.
-pub(super) fn event_component(body: &str) -> Vec<u8> {
+pub(crate) fn event_component(body: &str) -> Vec<u8> {
     component(&event_text(body))
 }
 

@@ -246,7 +246,7 @@ fn is_alive(pid: i64) -> bool {
     stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(" Z"))
 }
 
-async fn wait_until_gone(pid: i64) {
+pub(super) async fn wait_until_gone(pid: i64) {
     for _ in 0..500 {
         if !is_alive(pid) {
             return;

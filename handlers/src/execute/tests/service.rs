@@ -141,14 +141,14 @@ async fn python() -> Option<(Bench, Target)> {
     Some((bench, target))
 }
 
-async fn fetch(bench: &Bench, target: &Target, path: &str, url: &str) -> (u16, String) {
+pub(super) async fn fetch(bench: &Bench, target: &Target, path: &str, url: &str) -> (u16, String) {
     let reply = bench.invoke(target, asking(path, url)).await;
     let reply = reply.unwrap_or_else(|error| panic!("{path}: {error}"));
     (reply.http.unwrap().status, String::from_utf8(reply.body.to_vec()).unwrap())
 }
 
 /// A request that names another host.
-fn asking(path: &str, url: &str) -> Input {
+pub(super) fn asking(path: &str, url: &str) -> Input {
     let Input::Http(mut request) = http("GET", path, "") else { unreachable!() };
     request.headers.push(("x-url".into(), url.into()));
     Input::Http(request)

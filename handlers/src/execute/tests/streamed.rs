@@ -137,18 +137,28 @@ async fn a_client_that_goes_away_stops_the_handler() {
 
 /// Answers one request, once it is told to.
 pub(super) async fn gate() -> (u16, oneshot::Sender<()>) {
+    let (port, open, _) = gate_that_tells().await;
+    (port, open)
+}
+
+/// One that also tells when it was asked.
+pub(super) async fn gate_that_tells() -> (u16, oneshot::Sender<()>, oneshot::Receiver<()>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let (open, opened) = oneshot::channel();
+    let (open, opened) = oneshot::channel::<()>();
+    let (tell, told) = oneshot::channel();
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut asked = [0; 1024];
         let _ = stream.read(&mut asked).await.unwrap();
-        opened.await.unwrap();
+        let _ = tell.send(());
+        if opened.await.is_err() {
+            return;
+        }
         let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
         stream.write_all(answer).await.unwrap();
     });
-    (port, open)
+    (port, open, told)
 }
 
 #[tokio::test(flavor = "multi_thread")]

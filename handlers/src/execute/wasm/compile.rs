@@ -283,6 +283,7 @@ impl Wasm {
         }
         // Instances that wait are of the earlier code.
         self.waiting.forget(digest);
+        self.crowds.forget(digest);
         true
     }
 }

@@ -112,6 +112,14 @@ impl Guest {
         self.caller = caller;
     }
 
+    /// From now on it works for another invocation as well, beside those that it works for.
+    pub(super) fn receive(&mut self, caller: Caller) {
+        let deadline = self.caller.deadline.max(caller.deadline);
+        self.caller.deadline = deadline;
+        self.log.turn_to(self.caller.clone());
+        self.outgoing = None;
+    }
+
     /// Id of the next event that this invocation publishes.
     pub(super) fn next_publication(&mut self) -> String {
         self.published += 1;

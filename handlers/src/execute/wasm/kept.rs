@@ -12,8 +12,8 @@ use wasmtime::component::Instance;
 use super::guest::Guest;
 use super::module::Module;
 use crate::Digest;
-use crate::execute::Caller;
 use crate::execute::started::StartedFor;
+use crate::execute::{Caller, Target};
 
 /// An instance between two invocations.
 pub(super) struct Kept {
@@ -34,11 +34,15 @@ impl Waiting {
     /// One that serves this handler, and began with the secrets of now; those with others end.
     pub(super) fn take(&self, caller: &Caller) -> Option<Kept> {
         let key = StartedFor::of(caller);
+        key.among(&mut self.lock())?.pop().map(|(_, kept)| kept)
+    }
+
+    /// How many wait for this handler, as instances of a module; those of another end.
+    pub(super) fn count(&self, caller: &Caller, module: &Arc<Module>) -> usize {
         let mut waiting = self.lock();
-        if !waiting.contains_key(&key) {
-            waiting.retain(|other, _| !other.is_outdated(&key));
-        }
-        waiting.get_mut(&key)?.pop().map(|(_, kept)| kept)
+        let Some(all) = StartedFor::of(caller).among(&mut waiting) else { return 0 };
+        all.retain(|(_, kept)| Arc::ptr_eq(&kept.module, module));
+        all.len()
     }
 
     /// Lets one wait.
@@ -55,6 +59,17 @@ impl Waiting {
         if let Some(all) = waiting.values_mut().min_by_key(|all| all[0].0) {
             all.remove(0);
         }
+    }
+
+    /// Ends those of a handler.
+    pub(super) fn end(&self, target: &Target) {
+        self.lock().retain(|key, _| !key.is_for(target));
+    }
+
+    /// How many wait.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.lock().values().map(Vec::len).sum()
     }
 
     /// Ends those that run this code.

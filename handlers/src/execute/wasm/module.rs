@@ -14,7 +14,9 @@ use super::messaging::{self, BrokerMessage};
 use super::runner::Runner;
 use super::{service, topics, web};
 use crate::execute::http::{HttpHead, HttpRequest};
-use crate::execute::{Answer, Answered, Connection, Event, Input, InvokeError, Outlet, Request};
+use crate::execute::{
+    Answer, Answered, Connection, Event, Input, InvokeError, Outlet, Request, Target,
+};
 
 /// A function that starts a component.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -122,6 +124,23 @@ impl Module {
         self.entrance(REQUESTED).is_some_and(|(entrance, _)| entrance.is_web())
     }
 
+    /// Whether an input goes to the function of WASI 0.3, several of which may run at once.
+    pub(super) fn is_service_for(&self, input: &Input, target: &Target) -> bool {
+        let wanted = wanted(input, !target.bindings.outputs.is_empty());
+        self.entrance(wanted).is_some_and(|(entrance, _)| entrance == Entrance::Service)
+    }
+
+    /// That function of an instance.
+    pub(super) fn service(
+        &self,
+        instance: &Instance,
+        store: &mut Store<Guest>,
+    ) -> wasmtime::Result<service::Handle> {
+        let index = self.index(Entrance::Service);
+        let index = index.ok_or_else(|| wasmtime::format_err!("it exports no service"))?;
+        instance.get_typed_func(&mut *store, index)
+    }
+
     /// The first that it has.
     fn entrance(&self, wanted: &[Entrance]) -> Option<(Entrance, &ComponentExportIndex)> {
         wanted.iter().find_map(|entrance| Some((*entrance, self.index(*entrance)?)))
@@ -181,13 +200,7 @@ impl Module {
     ) -> wasmtime::Result<Answer> {
         // Only some of the functions have a result.
         let has_result = !store.data().caller().target.bindings.outputs.is_empty();
-        let wanted = match &input {
-            Input::Event(_) if has_result => CALLED,
-            Input::Event(_) => TOLD,
-            Input::Call(_) => CALLED,
-            Input::Http(_) => REQUESTED,
-            Input::Frame(..) => &[Entrance::Frame],
-        };
+        let wanted = wanted(&input, has_result);
         let Some((entrance, index)) = self.entrance(wanted) else {
             let handler = store.data().caller().target.handler.clone();
             let export = wanted[0].name().to_owned();
@@ -209,6 +222,17 @@ impl Module {
             Entrance::Topic => receive_topic(store, started, index, input).await,
             _ => own(store, started, index, input, attempt).await,
         }
+    }
+}
+
+/// Where an input may go in, best first.
+fn wanted(input: &Input, has_result: bool) -> &'static [Entrance] {
+    match input {
+        Input::Event(_) if has_result => CALLED,
+        Input::Event(_) => TOLD,
+        Input::Call(_) => CALLED,
+        Input::Http(_) => REQUESTED,
+        Input::Frame(..) => &[Entrance::Frame],
     }
 }
 
@@ -310,13 +334,7 @@ async fn serve(
     outlet: Option<Outlet>,
 ) -> wasmtime::Result<Answer> {
     let is_http = matches!(input, Input::Http(_));
-    let request = match input {
-        Input::Http(request) => web::of_http(*request),
-        Input::Call(request) => web::of_call(request),
-        Input::Event(event) => web::of_event(event),
-        Input::Frame(..) => return Ok(Ok(Answered::default())),
-    };
-    let request = match request {
+    let request = match web::of(input) {
         Ok(request) => request,
         Err(error) => return Ok(Err(error)),
     };

@@ -19,7 +19,7 @@ use wasmtime_wasi::I32Exit;
 use super::guest::{self, Guest};
 use super::model::Model;
 use super::module::Module;
-use super::ticker::Ticker;
+use super::ticker::{Running, Ticker};
 use crate::Digest;
 use crate::execute::turn::give_way;
 use crate::execute::{Answer, InvokeError, Time, bad_code};
@@ -159,6 +159,11 @@ impl Runner {
         store
     }
 
+    /// Call before a guest is entered: its clock goes as long as the result lives.
+    pub(super) fn enter(&self) -> Running {
+        self.ticker.enter()
+    }
+
     /// One invocation: bounded, then explained.
     pub(super) async fn run(
         &self,
@@ -166,7 +171,7 @@ impl Runner {
         time: Time,
         body: impl AsyncFnOnce(&mut Store<Guest>) -> wasmtime::Result<Answer>,
     ) -> Answer {
-        let _running = self.ticker.enter();
+        let _running = self.enter();
         store.set_epoch_deadline(1);
         let outcome = tokio::time::timeout_at(time.deadline.into(), body(store)).await;
         store.data().finish_output();
@@ -191,7 +196,8 @@ impl Runner {
 #[error("time limit reached")]
 struct TimedOut;
 
-fn explain(error: &wasmtime::Error, guest: &Guest, time: Time) -> InvokeError {
+/// What a guest's end is called.
+pub(super) fn explain(error: &wasmtime::Error, guest: &Guest, time: Time) -> InvokeError {
     if guest.memory.was_hit {
         return InvokeError::OutOfMemory { limit_mb: guest.caller().target.limits.memory_mb };
     }

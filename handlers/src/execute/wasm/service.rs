@@ -32,7 +32,7 @@ pub(super) async fn serve(
 ) -> wasmtime::Result<Answer> {
     let lull = Lull::default();
     let work = async |guest: &Accessor<Guest>| -> wasmtime::Result<Answer> {
-        let answer = answer(guest, handle, request, outlet, &lull).await?;
+        let answer = answer(guest, handle, request, outlet, Some(&lull)).await?;
         poll_fn(|context| guest.poll_no_interesting_tasks(context)).await;
         Ok(answer)
     };
@@ -40,12 +40,13 @@ pub(super) async fn serve(
     poll_fn(|context| lull.watch(work.as_mut().poll(context), context)).await?
 }
 
-async fn answer(
+/// What the guest answers to one request; an error is the end of its instance.
+pub(super) async fn answer(
     guest: &Accessor<Guest>,
     handle: Handle,
     request: WebRequest<web::Asking>,
     outlet: Option<Outlet>,
-    lull: &Lull,
+    lull: Option<&Lull>,
 ) -> wasmtime::Result<Answer> {
     let (request, sent) = guest.with(|mut access| {
         let http = access.get().http();
@@ -61,7 +62,7 @@ async fn answer(
         })?,
         Err(code) => return Ok(Err(answered_with(&code))),
     };
-    Ok(collect(response, outlet, Some(lull)).await)
+    Ok(collect(response, outlet, lull).await)
 }
 
 /// Tells who takes an answer, inside of the engine's loop, when the guest does nothing but wait:

@@ -23,7 +23,7 @@ use super::guest::Guest;
 use super::service::Lull;
 use crate::execute::http::{BODY_BYTES_MAX, HttpHead, HttpRequest};
 use crate::execute::outlet::Flow;
-use crate::execute::{Answer, Answered, Broken, Event, InvokeError, Outlet, Parts, Request};
+use crate::execute::{Answer, Answered, Broken, Event, Input, InvokeError, Outlet, Parts, Request};
 
 /// How long the end of an answer is waited for after the guest has returned: all of it is here by
 /// then, unless the guest forgot to finish its body.
@@ -171,7 +171,17 @@ pub(super) fn plain(answer: Answered) -> Answer {
     Ok(Answered::call(content_type, answer.body))
 }
 
-pub(super) fn of_http(request: HttpRequest) -> Result<WebRequest<Asking>, InvokeError> {
+/// An input as a request.
+pub(super) fn of(input: Input) -> Result<WebRequest<Asking>, InvokeError> {
+    match input {
+        Input::Http(request) => of_http(*request),
+        Input::Call(request) => of_call(request),
+        Input::Event(event) => of_event(event),
+        Input::Frame(..) => Err(failed("a frame is no request".into())),
+    }
+}
+
+fn of_http(request: HttpRequest) -> Result<WebRequest<Asking>, InvokeError> {
     let path = match request.query.as_str() {
         "" => request.path,
         query => format!("{}?{query}", request.path),
@@ -187,7 +197,7 @@ pub(super) fn of_http(request: HttpRequest) -> Result<WebRequest<Asking>, Invoke
     build(&request.method, authority, &path, &request.headers, body)
 }
 
-pub(super) fn of_call(request: Request) -> Result<WebRequest<Asking>, InvokeError> {
+fn of_call(request: Request) -> Result<WebRequest<Asking>, InvokeError> {
     let headers = [("content-type", request.content_type), ("idempotency-key", request.id)];
     build(
         "POST",
@@ -198,7 +208,7 @@ pub(super) fn of_call(request: Request) -> Result<WebRequest<Asking>, InvokeErro
     )
 }
 
-pub(super) fn of_event(event: Event) -> Result<WebRequest<Asking>, InvokeError> {
+fn of_event(event: Event) -> Result<WebRequest<Asking>, InvokeError> {
     let headers = [
         ("content-type", event.content_type),
         ("ce-specversion", "1.0".to_owned()),
