@@ -32,7 +32,7 @@ const BODY: &[u8] = b"{\"id\":12345678,\"text\":\"a short event, as they are\",\
 /// How long one invocation may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// So much later another instance is ready, on any machine.
-const BETWEEN_EVENTS: Duration = Duration::from_millis(20);
+const PAUSE: Duration = Duration::from_millis(20);
 /// Cold starts of one component.
 const COLD_STARTS: usize = 20;
 /// Guests that are stopped, and the time that each is given.
@@ -97,15 +97,17 @@ pub async fn run(options: &Options, tools: &Path, program: Option<&Path>) -> Res
     for guest in &guests {
         lines.extend(fresh(&bench, guest, budget).await?);
     }
-    lines.push(made_ahead(&bench, &guests[2], budget).await?);
+    lines.extend(made_ahead(&bench, &guests[2], budget).await?);
     for guest in &guests {
         lines.push(cold_start(&folder.path().join("code"), tools, guest).await?);
     }
     lines.extend(many(options.handlers, tools, &folder.path().join("many"), program).await?);
     let warm = "warm invocation of a stock Python Lambda function, p50";
-    lines.push(lambda(&bench, tools, budget, warm, None, 300.0).await?);
+    lines.push(lambda(&bench, tools, budget, warm, None, None, 300.0).await?);
     let forked = "Python event in a process forked from a zygote, p50";
-    lines.push(lambda(&bench, tools, budget, forked, Some(1), 1_300.0).await?);
+    lines.push(lambda(&bench, tools, budget, forked, Some(1), None, 1_300.0).await?);
+    let forked = "the same after a pause, p50";
+    lines.push(lambda(&bench, tools, budget, forked, Some(1), Some(PAUSE), 1_300.0).await?);
     lines.push(runaway(&bench).await?);
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
     Ok(Report { threads, load: load(), lines })
@@ -172,17 +174,22 @@ impl Bench {
         self.execute.invoke(invocation).await.map(drop)
     }
 
-    /// Invokes again and again; how long each took, and the CPU time of all.
+    /// Invokes again and again, at once or after a pause; how long each took, and the CPU time of
+    /// all.
     async fn repeat(
         &self,
         target: &Arc<Target>,
         calls: bool,
         budget: Duration,
+        pause: Option<Duration>,
     ) -> Result<(Vec<Duration>, Duration)> {
         self.invoke(target, calls, PATIENCE).await?;
         let process = [std::process::id()];
         let (began, cpu_before, mut times) = (Instant::now(), cpu(&process), vec![]);
         while began.elapsed() < budget {
+            if let Some(pause) = pause {
+                tokio::time::sleep(pause).await;
+            }
             let started = Instant::now();
             self.invoke(target, calls, PATIENCE).await?;
             times.push(started.elapsed());
@@ -230,7 +237,7 @@ async fn fresh(bench: &Bench, guest: &Guest, budget: Duration) -> Result<Vec<Lin
         Err(why) => return Ok(vec![Line::without(&what, &us_text(guest.fresh_goal_us), why)]),
     };
     let target = bench.install(CodeKind::Component, code).await?;
-    let (times, cpu) = bench.repeat(&target, guest.calls, budget).await?;
+    let (times, cpu) = bench.repeat(&target, guest.calls, budget, None).await?;
     let per_core = times.len() as f64 / cpu.as_secs_f64();
     let mut lines = vec![Line::at_most(&what, guest.fresh_goal_us, quantile(times, 0.5))];
     if guest.name == "by hand" {
@@ -244,26 +251,29 @@ async fn fresh(bench: &Bench, guest: &Guest, budget: Duration) -> Result<Vec<Lin
     Ok(lines)
 }
 
-/// What is left on the way of an event where its instance was made ahead.
-async fn made_ahead(bench: &Bench, guest: &Guest, budget: Duration) -> Result<Line> {
-    let (what, goal_us) = (format!("event in an instance made ahead, {}, p50", guest.name), 400.0);
-    let code = match &guest.code {
-        Ok(code) => code.clone(),
-        Err(why) => return Ok(Line::without(&what, &us_text(goal_us), why)),
-    };
-    let plain = bench.install(CodeKind::Component, code).await?;
-    let limits = Limits { ready: 2, ..plain.limits.clone() };
-    let target = Arc::new(Target { handler: "ready".into(), limits, ..(*plain).clone() });
-    bench.execute.keep_ready(vec![Arc::clone(&target)]);
-    let (began, mut times) = (Instant::now(), vec![]);
-    while began.elapsed() < budget {
-        tokio::time::sleep(BETWEEN_EVENTS).await;
-        let started = Instant::now();
-        bench.invoke(&target, guest.calls, PATIENCE).await?;
-        times.push(started.elapsed());
+/// What is left on the way of an event where its instance was made ahead, beside one that makes its
+/// own; both after a pause.
+async fn made_ahead(bench: &Bench, guest: &Guest, budget: Duration) -> Result<Vec<Line>> {
+    let mut lines = vec![];
+    for (ready, goal_us) in [(0, guest.fresh_goal_us), (2, 400.0)] {
+        let how = if ready > 0 { "made ahead" } else { "made then" };
+        let what = format!("event after a pause, instance {how}, {}, p50", guest.name);
+        let code = match &guest.code {
+            Ok(code) => code.clone(),
+            Err(why) => {
+                lines.push(Line::without(&what, &us_text(goal_us), why));
+                continue;
+            }
+        };
+        let mut target = bench.install(CodeKind::Component, code).await?;
+        let handler = Arc::make_mut(&mut target);
+        (handler.handler, handler.limits.ready) = (format!("ready{ready}"), ready);
+        bench.execute.keep_ready(vec![Arc::clone(&target)]);
+        let (times, _) = bench.repeat(&target, guest.calls, budget, Some(PAUSE)).await?;
+        lines.push(Line::at_most(&what, goal_us, quantile(times, 0.5)));
     }
     bench.execute.keep_ready(vec![]);
-    Ok(Line::at_most(&what, goal_us, quantile(times, 0.5)))
+    Ok(lines)
 }
 
 /// From a node that has the compiled code on disk alone to the first answer.
@@ -358,13 +368,15 @@ fn elsewhere(program: &Path, cache: &Path, digests: &[Digest]) -> std::io::Resul
     Ok(serde_json::from_slice(&child.wait_with_output()?.stdout)?)
 }
 
-/// Processes of the stock Lambda client, each of which serves `reuse` events.
+/// Processes of the stock Lambda client, each of which serves `reuse` events, with a pause between
+/// them or none.
 async fn lambda(
     bench: &Bench,
     tools: &Path,
     budget: Duration,
     what: &str,
     reuse: Option<u32>,
+    pause: Option<Duration>,
     goal_us: f64,
 ) -> Result<Line> {
     if !tools.join("py/awslambdaric").exists() {
@@ -376,7 +388,7 @@ async fn lambda(
     process.limits.reuse = reuse;
     // A handler of its own has processes of its own.
     process.handler = format!("h{}", reuse.unwrap_or_default());
-    let (times, _) = bench.repeat(&target, true, budget).await?;
+    let (times, _) = bench.repeat(&target, true, budget, pause).await?;
     Ok(Line::at_most(what, goal_us, quantile(times, 0.5)))
 }
 

@@ -148,7 +148,7 @@ impl Wasm {
             .module(&target.digest)
             .ok_or_else(|| InvokeError::NotInstalled(target.digest.clone()))?;
         if target.limits.at_once > 1 && module.is_service_for(&invocation.input, &target) {
-            return self.join(invocation, caller, time, module).await;
+            return Box::pin(self.join(invocation, caller, time, module)).await;
         }
         let serves_max = target.limits.reuse.unwrap_or(1);
         let may_wait = serves_max > 1 || target.limits.ready > 0;
