@@ -411,7 +411,7 @@ impl Shared {
         let caller = invocation.caller(time, Arc::clone(&settings));
         let answer = match invocation.target.bindings.is_empty() {
             true => self.run(invocation, caller, time, Inputs::new()).await,
-            false => self.run_bound(invocation, caller, time).await,
+            false => Box::pin(self.run_bound(invocation, caller, time)).await,
         };
         drop(pass);
         let Answered { content_type, body, http, .. } =
