@@ -217,9 +217,9 @@ impl Bus {
         F: Fn(Request) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Response, Refusal>> + Send + 'static,
     {
-        let room = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
+        let (bus, room) = (Arc::new(self), Arc::new(Semaphore::new(IN_FLIGHT_MAX)));
         while let Some(message) = subscriber.next().await {
-            let (bus, answer) = (self.clone(), answer.clone());
+            let (bus, answer) = (bus.clone(), answer.clone());
             let Ok(permit) = room.clone().try_acquire_owned() else {
                 let mut refusal = Refusal::new(
                     RefusalKind::Overloaded,

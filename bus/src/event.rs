@@ -50,6 +50,10 @@ pub const WAS_HEADER: &str = "Es-Was";
 /// The dead letter that an event was before it was tried again.
 pub const REDRIVE_HEADER: &str = "Es-Redrive";
 
+/// The headers that say what an event is; those of CloudEvents come in any case.
+const ATTRIBUTES: [&str; 6] =
+    ["ce-specversion", "ce-id", "ce-source", "ce-type", "ce-time", "content-type"];
+
 /// An event as a handler sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
@@ -124,39 +128,53 @@ impl Event {
     /// `fallback_id` must be the same at each delivery of the same message.
     pub fn read(
         name: &str,
-        mut headers: Headers,
+        headers: Headers,
         data: Bytes,
         site: &TierPath,
         fallback_id: &str,
         published: OffsetDateTime,
     ) -> Result<Self, Error> {
         check_name(name)?;
-        let mut take = |key: &str| take_any_case(&mut headers, key);
-        let version = take("ce-specversion");
+        let mut attributes: [Option<String>; ATTRIBUTES.len()] = Default::default();
+        let mut others = Headers::new();
+        for (key, value) in headers {
+            match ATTRIBUTES.iter().position(|name| key.eq_ignore_ascii_case(name)) {
+                // The first value counts; one left behind under another spelling would take its
+                // place at the next site.
+                Some(at) => {
+                    attributes[at].get_or_insert(value);
+                }
+                None if key.starts_with("Nats-") => {}
+                None => {
+                    others.insert(key, value);
+                }
+            }
+        }
+        let [version, id, source, kind, time, content_type] = attributes;
         if version.as_deref().is_some_and(|version| version != "1.0") {
             return Err(Error::Bad(format!(
                 "event {name}: ce-specversion is {:?}; only 1.0 is spoken",
                 clip(version.as_deref().unwrap_or(""))
             )));
         }
-        let attribute = |key: &str, value: Option<String>, missing: &str| match value {
+        let given = |key: &str, value: Option<String>| match value {
             Some(value) if value.is_empty() => {
                 Err(Error::Bad(format!("event {name}: header {key} is empty; leave it out")))
             }
-            Some(value) => Ok(value),
-            None => Ok(missing.to_owned()),
+            value => Ok(value),
         };
-        let id = attribute("ce-id", take("ce-id"), fallback_id)?;
-        let source = attribute("ce-source", take("ce-source"), site.as_str())?;
-        let kind = attribute("ce-type", take("ce-type"), name)?;
-        let time = attribute("ce-time", take("ce-time"), &rfc3339(published))?;
+        let id = given("ce-id", id)?.unwrap_or_else(|| fallback_id.to_owned());
+        let source = given("ce-source", source)?.unwrap_or_else(|| site.to_string());
+        let kind = given("ce-type", kind)?.unwrap_or_else(|| name.to_owned());
+        let time = given("ce-time", time)?.unwrap_or_else(|| rfc3339(published));
         if OffsetDateTime::parse(&time, &Rfc3339).is_err() {
             let time = clip(&time);
             return Err(Error::Bad(format!("event {name}: ce-time {time:?} is not RFC 3339")));
         }
-        let content_type = attribute("content-type", take("content-type"), "application/json")?;
-        headers.retain(|key, _| !key.starts_with("Nats-"));
-        Ok(Self { id, source, kind, name: name.to_owned(), time, content_type, headers, data })
+        let content_type = given("content-type", content_type)?;
+        let content_type = content_type.unwrap_or_else(|| "application/json".to_owned());
+        let (name, headers) = (name.to_owned(), others);
+        Ok(Self { id, source, kind, name, time, content_type, headers, data })
     }
 
     /// What makes two messages the same event: its source and id, and for whom it is tried again.
@@ -181,20 +199,6 @@ impl Event {
         put("Nats-Msg-Id", &self.message_id());
         headers
     }
-}
-
-/// The first value counts; one left behind under another spelling would take its place at the next
-/// site.
-fn take_any_case(headers: &mut Headers, key: &str) -> Option<String> {
-    let mut first = None;
-    headers.retain(|name, value| {
-        let is_it = name.eq_ignore_ascii_case(key);
-        if is_it && first.is_none() {
-            first = Some(std::mem::take(value));
-        }
-        !is_it
-    });
-    first
 }
 
 pub(crate) fn rfc3339(time: OffsetDateTime) -> String {

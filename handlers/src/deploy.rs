@@ -411,7 +411,8 @@ impl EdgeDeploy {
             return Ok(target.clone());
         }
         let cell = self.installing(&target.digest);
-        let done = cell.get_or_try_init(|| self.fetch_and_install(&target.digest, target.kind));
+        let fetch = || Box::pin(self.fetch_and_install(&target.digest, target.kind));
+        let done = cell.get_or_try_init(fetch);
         let outcome = done.await.map(|()| target.clone());
         self.lock_installs().remove(&target.digest);
         outcome

@@ -442,7 +442,7 @@ impl Shared {
         let takes_ready = invocation.target.limits.ready > 0;
         let answer = match invocation.target.bindings.is_empty() {
             true => self.run(invocation, caller, time, Inputs::new()).await,
-            false => self.run_bound(invocation, caller, time).await,
+            false => Box::pin(self.run_bound(invocation, caller, time)).await,
         };
         drop(pass);
         if takes_ready {

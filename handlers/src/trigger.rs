@@ -210,12 +210,16 @@ impl Triggers {
         room: &Arc<Semaphore>,
     ) {
         self.metrics.count("events delivered", 1);
-        let work = self.run_in_turn(delivery, place, room);
-        tokio::pin!(work);
-        let outcome = loop {
-            tokio::select! {
-                outcome = &mut work => break outcome,
-                () = tokio::time::sleep(PROGRESS_EVERY) => { let _ = delivery.progress().await; }
+        let outcome = {
+            let work = self.run_in_turn(delivery, place, room);
+            tokio::pin!(work);
+            loop {
+                let late = tokio::time::sleep(PROGRESS_EVERY);
+                tokio::select! {
+                    biased; // Most work is done at once, and no clock is wound up for it.
+                    outcome = &mut work => break outcome,
+                    () = late => { let _ = delivery.progress().await; }
+                }
             }
         };
         let told = match outcome {
@@ -267,7 +271,9 @@ impl Triggers {
         }
         if told.is_ok() {
             let over = self.leave(delivery.at, reader);
-            self.forget_data(delivery, reader, over).await;
+            if refers {
+                Box::pin(self.forget_data(delivery, reader, over)).await;
+            }
         }
         told
     }
@@ -407,7 +413,7 @@ impl Triggers {
         };
         let Failed { handler, reason, stack, attempts } = failed;
         let letter = DeadLetter { name, headers, data, handler, reason, stack, attempts };
-        match self.events.bury(&letter).await {
+        match Box::pin(self.events.bury(&letter)).await {
             Ok(()) => {
                 self.metrics.count("dead letters", 1);
                 let text = format!("dead letter {name} after {attempts} attempts: {reason}");
@@ -432,7 +438,7 @@ impl Triggers {
     ) -> Result<Response, Refusal> {
         let subject = Subject::parse(&request.subject).map_err(|e| Refusal::bad(e.to_string()))?;
         if subject.app() == body::APP && subject.rest() == body::KEEP {
-            return self.events.keep(request).await;
+            return Box::pin(self.events.keep(request)).await;
         }
         if subject.app() == body::APP {
             return self.route.bodies.serve(subject.rest(), request);

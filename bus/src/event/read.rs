@@ -1,10 +1,11 @@
 //! Reading a tier's log: two readers see every event, each until it acknowledges.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Client;
 use async_nats::jetstream::consumer::{self, Consumer};
-use async_nats::jetstream::{self, AckKind, stream};
+use async_nats::jetstream::{AckKind, stream};
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 use time::OffsetDateTime;
@@ -144,7 +145,7 @@ impl EventLog {
 
     fn deliveries(&self, messages: consumer::pull::Stream) -> Deliveries {
         let (site, places) = (self.bus.site().clone(), self.places.clone());
-        let client = self.bus.nats().clone();
+        let client = Arc::new(self.bus.nats().clone());
         Deliveries { site, places, messages, client, stands_in: None, broken: false }
     }
 }
@@ -175,7 +176,7 @@ pub struct Deliveries {
     site: TierPath,
     places: Places,
     messages: consumer::pull::Stream,
-    client: Client,
+    client: Arc<Client>,
     /// Which name in the subject of acknowledgements is another's, and whose.
     stands_in: Option<(String, String)>,
     broken: bool,
@@ -211,7 +212,7 @@ impl Deliveries {
     }
 
     async fn message(&mut self) -> Result<Delivery, Error> {
-        let mut message = match self.messages.next().await {
+        let message = match self.messages.next().await {
             Some(Ok(message)) => message,
             Some(Err(e)) => return Err(Error::local(format!("events of {}", self.site), e)),
             None => return Err(Error::local(format!("events of {}", self.site), "closed")),
@@ -219,18 +220,20 @@ impl Deliveries {
         let info = message.info().map_err(|e| Error::local("event", e))?;
         let at = Position { seq: info.stream_sequence, stored: info.published };
         let (number, left, attempts) = (info.consumer_sequence, info.pending, info.delivered);
+        let mut message = message.message;
         let name = name_of(&message.subject);
-        let headers = from_nats(&message.message);
+        let headers = from_nats(&message);
         let id = format!("{}-{}", self.site.domain(), at.seq);
         let data = message.payload.clone();
-        let event = Event::read(&name, headers.clone(), data.clone(), &self.site, &id, at.stored)
+        let event = Event::read(&name, headers, data.clone(), &self.site, &id, at.stored)
             .and_then(|event| speaks_for_itself(event, &message.subject))
             .map(|event| under_the_present_path(event, &self.places, &self.site));
+        let headers = event.is_err().then(|| from_nats(&message)).unwrap_or_default();
         if let (Some((name, own)), Some(reply)) = (&self.stands_in, &message.reply) {
-            message.message.reply = Some(reply.replacen(name, own, 1).into());
+            message.reply = Some(reply.replacen(name, own, 1).into());
         }
         let published_here = message.subject.starts_with("ev.");
-        let client = self.client.clone();
+        let (reply, client) = (message.reply, self.client.clone());
         Ok(Delivery {
             event,
             name,
@@ -241,7 +244,7 @@ impl Deliveries {
             left,
             attempts,
             published_here,
-            message,
+            reply,
             client,
         })
     }
@@ -303,6 +306,7 @@ pub struct Delivery {
     /// The event, or what is wrong with the message.
     pub event: Result<Event, Error>,
     pub name: String,
+    /// Those of a message with which something is wrong; none beside an event, which has its own.
     pub headers: Headers,
     pub data: Bytes,
     pub at: Position,
@@ -314,8 +318,9 @@ pub struct Delivery {
     pub attempts: i64,
     /// It was published at this site, or sent down to it; it did not climb.
     pub published_here: bool,
-    message: jetstream::Message,
-    client: Client,
+    /// Where acknowledgements go.
+    reply: Option<async_nats::Subject>,
+    client: Arc<Client>,
 }
 
 impl Delivery {
@@ -335,14 +340,14 @@ impl Delivery {
     }
 
     async fn answer(&self, kind: AckKind) -> Result<(), Error> {
-        let Some(to) = self.message.reply.clone() else { return Ok(()) };
+        let Some(to) = self.reply.clone() else { return Ok(()) };
         let told = self.client.publish(to, kind.into()).await;
         told.map_err(|e| Error::local("acknowledgement", e))
     }
 
     /// Done: once this returns `Ok`, it will not come again.
     pub async fn ack_sync(&self) -> Result<(), Error> {
-        let Some(to) = self.message.reply.clone() else { return Ok(()) };
+        let Some(to) = self.reply.clone() else { return Ok(()) };
         let ack =
             async_nats::Request::new().payload(AckKind::Ack.into()).timeout(Some(ACK_TIMEOUT));
         let told = self.client.send_request(to, ack).await;

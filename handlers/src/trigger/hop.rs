@@ -21,7 +21,7 @@ impl Triggers {
     ) -> Result<Response, Refusal> {
         self.metrics.count("calls sent up", 1);
         let (span, request) = self.hop(request, Some(to));
-        let answer = self.route.escalate(&request, to).await;
+        let answer = Box::pin(self.route.escalate(&request, to)).await;
         span.end(&answer);
         answer
     }
@@ -48,7 +48,7 @@ impl Triggers {
     ) -> Result<Response, Refusal> {
         self.metrics.count("calls sent down", 1);
         let (span, request) = self.hop(request, Some(to));
-        let answer = self.route.descend(&request, to).await;
+        let answer = Box::pin(self.route.descend(&request, to)).await;
         span.end(&answer);
         answer
     }
@@ -78,7 +78,7 @@ impl Triggers {
             span
         };
         let spans: Vec<Open> = events.iter_mut().map(open).collect();
-        if let Err(e) = self.events.climb(&events, CLIMB_TIMEOUT).await {
+        if let Err(e) = Box::pin(self.events.climb(&events, CLIMB_TIMEOUT)).await {
             spans.into_iter().for_each(Open::discard);
             return Err(e);
         }
@@ -101,7 +101,7 @@ impl Triggers {
     }
 
     pub(super) async fn descend(&self, event: &Event, to: &TierPath) -> Outcome {
-        match self.events.descend(event, to, CLIMB_TIMEOUT).await {
+        match Box::pin(self.events.descend(event, to, CLIMB_TIMEOUT)).await {
             Ok(_) => {
                 self.metrics.count("events sent down", 1);
                 Outcome::Done

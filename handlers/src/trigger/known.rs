@@ -3,6 +3,7 @@
 //! who sent a CloudEvents id alone. Pure.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Instant;
 
 use bus::event::DUPLICATE_WINDOW;
@@ -13,8 +14,8 @@ pub(super) const IDS_MAX: usize = 64 * 1024;
 /// The ids, and where in the log the first event of each is.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    first: HashMap<String, u64>,
-    ages: VecDeque<(Instant, String)>,
+    first: HashMap<Arc<str>, u64>,
+    ages: VecDeque<(Instant, Arc<str>)>,
 }
 
 impl super::Triggers {
@@ -37,8 +38,9 @@ impl Known {
         if self.ages.len() >= IDS_MAX {
             self.forget_oldest();
         }
-        self.first.insert(id.to_owned(), seq);
-        self.ages.push_back((now, id.to_owned()));
+        let id: Arc<str> = id.into();
+        self.first.insert(id.clone(), seq);
+        self.ages.push_back((now, id));
         true
     }
 

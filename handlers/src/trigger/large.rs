@@ -15,7 +15,7 @@ impl Triggers {
         event: &'a bus::Event,
     ) -> Result<Cow<'a, bus::Event>, bus::Error> {
         match event.is_referring() && !plan.here.is_empty() {
-            true => self.events.whole(event).await.map(Cow::Owned),
+            true => Box::pin(self.events.whole(event)).await.map(Cow::Owned),
             false => Ok(Cow::Borrowed(event)),
         }
     }
@@ -29,9 +29,6 @@ impl Triggers {
         over: Option<bool>,
     ) {
         let Ok(event) = &delivery.event else { return };
-        if !event.is_referring() {
-            return;
-        }
         let other = match reader {
             Reader::Run => Reader::Climb,
             Reader::Climb => Reader::Run,

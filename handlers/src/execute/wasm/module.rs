@@ -216,7 +216,7 @@ impl Module {
         };
         match entrance {
             Entrance::Service | Entrance::Web => {
-                serve(store, started, entrance, index, input, outlet).await
+                Box::pin(serve(store, started, entrance, index, input, outlet)).await
             }
             Entrance::Message => receive(store, started, index, input).await,
             Entrance::Topic => receive_topic(store, started, index, input).await,
