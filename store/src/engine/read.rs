@@ -181,16 +181,41 @@ impl Engine {
         rows_max: usize,
     ) -> Result<Page> {
         for _ in 0..RESTARTS_MAX {
-            let look = self.look(table, range, columns, end, rows_max.max(1))?;
+            let mut look = self.look(table, range, columns, end, rows_max.max(1))?;
             let columns = match look.merges() {
                 true => columns,
                 false => &columns.unmerged(),
             };
-            if let Some(runs) = self.runs(&look.schema, columns, &look.segments).await? {
-                return look.page(range, runs, self.now_ms());
+            if let Some(slices) = self.slices(&mut look, range, columns).await? {
+                return look.page(range, slices, self.now_ms());
             }
         }
         Err(Error::Busy(format!("table {table:?}")))
+    }
+
+    /// What segments have of the range, from its end on and no further than needed; `None` if one
+    /// has been merged away.
+    async fn slices(
+        &self,
+        look: &mut Look,
+        range: &KeyRange,
+        columns: &Columns,
+    ) -> Result<Option<Vec<Slice>>> {
+        let mut slices = Vec::with_capacity(look.segments.len());
+        for segment in look.nearest_first() {
+            if look.is_beyond(&segment) {
+                continue;
+            }
+            let Some(runs) = self.runs(&look.schema, columns, &[segment]).await? else {
+                return Ok(None);
+            };
+            for run in runs {
+                let mut slice = Slice::range(run, &range.from, range.to.as_deref());
+                look.cut(&mut slice);
+                slices.push(slice);
+            }
+        }
+        Ok(Some(slices))
     }
 
     /// What segments know of the rows that a piece of work must know.
@@ -407,14 +432,29 @@ impl Look {
         }
     }
 
-    /// The merged rows as far as every layer goes, and the range beyond.
-    fn page(mut self, range: &KeyRange, runs: Vec<Arc<Run>>, now_ms: u64) -> Result<Page> {
-        let mut slices = Vec::with_capacity(runs.len() + self.memory.len());
-        for run in runs {
-            let mut slice = Slice::range(run, &range.from, range.to.as_deref());
-            self.cut(&mut slice);
-            slices.push(slice);
+    /// The segments, those nearest to the end of the range first: with a few rows of them it may be
+    /// known that nobody needs the others, which then are not read.
+    fn nearest_first(&mut self) -> Vec<Arc<Segment>> {
+        let mut segments = std::mem::take(&mut self.segments);
+        match self.end {
+            _ if self.rows_max == usize::MAX => {}
+            End::First => segments.sort_by(|a, b| a.min_key().cmp(b.min_key())),
+            End::Last => segments.sort_by(|a, b| b.max_key().cmp(a.max_key())),
         }
+        segments
+    }
+
+    /// True if all rows of a segment lie beyond those that are needed at most.
+    fn is_beyond(&self, segment: &Segment) -> bool {
+        self.left_out.as_ref().is_some_and(|left_out| match self.end {
+            End::First => *segment.min_key() >= **left_out,
+            End::Last => *segment.max_key() <= **left_out,
+        })
+    }
+
+    /// The merged rows as far as every layer goes, and the range beyond; `slices` are those of the
+    /// segments.
+    fn page(mut self, range: &KeyRange, mut slices: Vec<Slice>, now_ms: u64) -> Result<Page> {
         for frozen in std::mem::take(&mut self.frozen) {
             self.add_memory(&frozen, range)?;
         }
