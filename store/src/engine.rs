@@ -7,6 +7,7 @@
 mod cache;
 mod change;
 mod flush;
+mod forget;
 mod ground;
 mod memtable;
 mod read;

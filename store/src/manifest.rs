@@ -34,6 +34,10 @@ pub struct Manifest {
     pub partition: String,
     /// Segments, oldest first.
     pub segments: Vec<SegmentMeta>,
+    /// The last entry of the deletes that are in no segment any more; whatever entries up to it
+    /// changed is in the segments, or gone.
+    #[serde(default)]
+    pub forgotten_seq: u64,
 }
 
 /// Current [`Manifest::format`].

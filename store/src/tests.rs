@@ -2,6 +2,7 @@
 
 mod bucket;
 mod evolution;
+mod forget;
 mod interop;
 mod life;
 mod part;
