@@ -67,7 +67,7 @@ pub async fn measure(
     let start = Instant::now();
     let rows = make(&home, options).await?;
     let made_in = start.elapsed();
-    let log_bytes = bytes_below(&home.join("wal")).map_err(|e| Error::Folder(home.clone(), e))?;
+    let log_bytes = bytes_below(&home, "wal").map_err(|e| Error::Folder(home.clone(), e))?;
     let kinds = [
         openings(&home, Cached::No, rows, options, program).await?,
         {
@@ -82,8 +82,8 @@ pub async fn measure(
     let status = store.tables().into_iter().find(|table| table.spec.name == "large");
     store.close().await;
     let (partitions, segments) = status.map_or((0, 0), |t| (t.partitions, t.segments));
-    let objects = home.join("objects/t/large");
-    let segment_bytes = bytes_below(&objects).map_err(|e| Error::Folder(objects, e))?;
+    let segment_bytes = bytes_below(&home.join("objects/t/large"), "parquet");
+    let segment_bytes = segment_bytes.map_err(|e| Error::Folder(home.clone(), e))?;
     Ok(Opened { rows, segment_bytes, partitions, segments, made_in, log_bytes, kinds })
 }
 
@@ -157,7 +157,9 @@ fn elsewhere(program: &Path, home: &Path, ask: u64) -> Result<Opening, Error> {
 /// Fills the table until it has so many bytes; returns its rows. What comes behind that is in the
 /// log alone.
 async fn make(home: &Path, options: &Options) -> Result<u64, Error> {
-    let store = EdgeStore::open(Config::new(home, "cloud")).await?;
+    // Flushes of many partitions take their time, and whoever fills a table waits for them.
+    let config = Config { request_timeout_ms: 600_000, ..Config::new(home, "cloud") };
+    let store = EdgeStore::open(config).await?;
     let large = serde_json::json!({"name": "large", "key": ["part", "id"], "partition": ["part"],
         "columns": [{"name": "part", "kind": "int64"}, {"name": "id", "kind": "int64"},
         {"name": "v", "kind": "float64"}, {"name": "text", "kind": "utf8"}]});
@@ -212,8 +214,11 @@ fn forget(folder: &Path) -> io::Result<()> {
     })
 }
 
-fn bytes_below(folder: &Path) -> io::Result<u64> {
-    files_below(folder)?.iter().map(|path| Ok(fs::metadata(path)?.len())).sum()
+/// Bytes of the files below a folder whose names end so.
+fn bytes_below(folder: &Path, end: &str) -> io::Result<u64> {
+    let mut files = files_below(folder)?;
+    files.retain(|path| path.extension().is_some_and(|found| found == end));
+    files.iter().map(|path| Ok(fs::metadata(path)?.len())).sum()
 }
 
 fn files_below(folder: &Path) -> io::Result<Vec<PathBuf>> {
