@@ -98,7 +98,8 @@ struct Look {
     frozen: Vec<Arc<Memtable>>,
     /// What is in memory.
     memory: Vec<Slice>,
-    segments: Vec<Arc<Segment>>,
+    /// Segments of the range, with their rows in it where they are in memory.
+    segments: Vec<(Arc<Segment>, Option<Slice>)>,
     end: End,
     /// Rows of each layer that are needed at most.
     rows_max: usize,
@@ -201,9 +202,13 @@ impl Engine {
         range: &KeyRange,
         columns: &Columns,
     ) -> Result<Option<Vec<Slice>>> {
-        let mut slices = Vec::with_capacity(look.segments.len());
-        for segment in look.nearest_first() {
+        let mut slices = Vec::with_capacity(look.segments.len() + look.memory.len() + 1);
+        for (segment, slice) in look.nearest_first() {
             if look.is_beyond(&segment) {
+                continue;
+            }
+            if let Some(slice) = slice {
+                slices.push(slice);
                 continue;
             }
             let Some(runs) = self.runs(&look.schema, columns, &[segment]).await? else {
@@ -355,7 +360,7 @@ impl Look {
         if !self.memory.is_empty() || !self.frozen.is_empty() {
             return true;
         }
-        let mut segments: Vec<&Segment> = self.segments.iter().map(|s| &**s).collect();
+        let mut segments: Vec<&Segment> = self.segments.iter().map(|(s, _)| &**s).collect();
         segments.sort_by(|a, b| a.min_key().cmp(b.min_key()));
         !segments.is_sorted_by(|a, b| a.precedes(b))
     }
@@ -364,12 +369,12 @@ impl Look {
         // Segments with nothing new are read as well: a new change may be part of an old row.
         let overlaps = |s: &&Arc<Segment>| s.overlaps(&range.from, range.to.as_deref());
         for segment in partition.segments.iter().filter(overlaps) {
-            if self.rows_max < usize::MAX
-                && let Some(run) = segment.in_memory(&self.schema, columns)
-            {
-                self.cut(&mut Slice::range(run, &range.from, range.to.as_deref()));
-            }
-            self.segments.push(segment.clone());
+            let slice = segment.in_memory(&self.schema, columns).map(|run| {
+                let mut slice = Slice::range(run, &range.from, range.to.as_deref());
+                self.cut(&mut slice);
+                slice
+            });
+            self.segments.push((segment.clone(), slice));
         }
     }
 
@@ -434,12 +439,12 @@ impl Look {
 
     /// The segments, those nearest to the end of the range first: with a few rows of them it may be
     /// known that nobody needs the others, which then are not read.
-    fn nearest_first(&mut self) -> Vec<Arc<Segment>> {
+    fn nearest_first(&mut self) -> Vec<(Arc<Segment>, Option<Slice>)> {
         let mut segments = std::mem::take(&mut self.segments);
         match self.end {
             _ if self.rows_max == usize::MAX => {}
-            End::First => segments.sort_by(|a, b| a.min_key().cmp(b.min_key())),
-            End::Last => segments.sort_by(|a, b| b.max_key().cmp(a.max_key())),
+            End::First => segments.sort_by(|a, b| a.0.min_key().cmp(b.0.min_key())),
+            End::Last => segments.sort_by(|a, b| b.0.max_key().cmp(a.0.max_key())),
         }
         segments
     }
@@ -461,7 +466,7 @@ impl Look {
         slices.append(&mut self.memory);
         let left = self.left_out.map(|left_out| {
             for slice in &mut slices {
-                let at = slice.run.lower_bound(&left_out).clamp(slice.from, slice.to);
+                let at = slice.lower_bound(&left_out);
                 match self.end {
                     End::First => slice.to = at,
                     End::Last if at < slice.to && *slice.run.key(at) == *left_out => {
