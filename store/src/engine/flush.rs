@@ -163,7 +163,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Writes what has changed, merged with `runs`, as one segment; `older` segments stay. Rows that
+    /// Writes what has changed, merged with `runs`, as one segment; `older` ones stay. Rows that
     /// have lived their time are left out: nobody sees them again, whoever still has them.
     async fn write_segment(
         &self,

@@ -64,8 +64,8 @@ impl Table {
     }
 }
 
-/// True if no change to a row is built on what is known of it: counters go on from their totals, and
-/// the largest and smallest values name the delete that they follow.
+/// True if no change to a row is built on what is known of it: counters go on from their totals,
+/// and the largest and smallest values name the delete that they follow.
 fn stands_alone(schema: &Schema) -> bool {
     ![Merge::Counter, Merge::Max, Merge::Min].iter().any(|merge| schema.merges_by(*merge))
 }

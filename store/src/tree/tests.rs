@@ -500,8 +500,8 @@ async fn a_table_that_changed_above_goes_on_below() {
     assert!(cell2.put("t", &[row! {"k": 4, "gone": "x"}]).await.is_err());
 }
 
-/// A root alone forgets deletes. As soon as somebody below has a row, it does not any more, whatever
-/// it knows of whom: a site that was away hears of each.
+/// A root alone forgets deletes. As soon as somebody below has a row, it does not any more,
+/// whatever it knows of whom: a site that was away hears of each.
 #[tokio::test]
 async fn deletes_are_kept_for_sites_that_are_away() {
     for heard_of in ["all", "nothing but reads"] {
