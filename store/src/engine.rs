@@ -424,9 +424,12 @@ fn replay(entries: &[Vec<u8>], state: &mut State) -> Result<()> {
     let (decoded, ahead) = sync_channel::<Result<Entry>>(DECODED_AHEAD);
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            let mut entries = entries.iter().map(|bytes| record::decode("log entry", bytes));
-            // Who carries them out has given up if there is nobody to take one.
-            entries.try_for_each(|entry| decoded.send(entry))
+            for bytes in entries {
+                // Who carries them out has given up if there is nobody to take one.
+                if decoded.send(record::decode("log entry", bytes)).is_err() {
+                    return;
+                }
+            }
         });
         let mut entries = ahead.into_iter();
         entries.try_for_each(|entry| state.apply(entry.map_err(corrupt)?).map_err(corrupt))
