@@ -6,6 +6,7 @@
 //! one thread; RocksDB, redb and fjall with one client.
 
 mod loads;
+pub mod open;
 mod peers;
 mod ycsb;
 
@@ -44,6 +45,12 @@ pub struct Options {
     /// Where `./tools.sh bench` puts the other stores
     #[arg(long, default_value = ".tools")]
     pub tools: PathBuf,
+    /// Measure how soon a table of so many GB is open again, and nothing else
+    #[arg(long)]
+    pub open_gb: Option<f64>,
+    /// Partitions of that table
+    #[arg(long, default_value_t = 64)]
+    pub open_partitions: u64,
 }
 
 /// Why nothing was measured.
@@ -85,15 +92,20 @@ pub struct Report {
     pub idle_partition_bytes: f64,
     /// What was done, in order.
     pub lines: Vec<Line>,
+    /// How a large table was opened, if that was asked for.
+    pub opened: Option<open::Opened>,
 }
 
-/// Measures.
-pub async fn run(options: &Options) -> Result<Report, Error> {
+/// Measures. `program` is this one, for what wants a process of its own.
+pub async fn run(options: &Options, program: Option<&Path>) -> Result<Report, Error> {
     let folder = options.folder.clone().unwrap_or_else(std::env::temp_dir);
     let folder = folder.join(format!("edgescale-bench-{}", std::process::id()));
     let io = |e| Error::Folder(folder.clone(), e);
     std::fs::create_dir_all(&folder).map_err(io)?;
-    let report = measure(options, &folder).await;
+    let report = match options.open_gb {
+        Some(_) => open::measure(options, &folder, program).await.map(Report::of_opened),
+        None => measure(options, &folder).await,
+    };
     std::fs::remove_dir_all(&folder).map_err(io)?;
     report
 }
@@ -142,10 +154,27 @@ async fn measure(options: &Options, folder: &Path) -> Result<Report, Error> {
     store.close().await;
     let partitions = (options.rows / 400).clamp(16, 500);
     let idle_partition_bytes = loads::idle_partition(&folder.join("parts"), partitions).await?;
-    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
     let cached_bytes_per_row = cached_bytes as f64 / options.rows as f64;
     lines.splice(1..1, others);
-    Ok(Report { rows: options.rows, threads, cached_bytes_per_row, idle_partition_bytes, lines })
+    let (rows, threads, opened) = (options.rows, threads(), None);
+    Ok(Report { rows, threads, cached_bytes_per_row, idle_partition_bytes, lines, opened })
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get())
+}
+
+impl Report {
+    fn of_opened(opened: open::Opened) -> Self {
+        Report {
+            rows: opened.rows,
+            threads: threads(),
+            cached_bytes_per_row: 0.0,
+            idle_partition_bytes: 0.0,
+            lines: Vec::new(),
+            opened: Some(opened),
+        }
+    }
 }
 
 /// The defaults, with memory for all rows.
@@ -411,6 +440,9 @@ impl Line {
 
 /// The report as a table.
 pub fn table(report: &Report) -> String {
+    if let Some(opened) = &report.opened {
+        return open::table(opened);
+    }
     let mut table = comfy_table::Table::new();
     table.load_preset(comfy_table::presets::ASCII_MARKDOWN);
     table.set_header(["what", "per second", "p50 µs", "p99 µs", "times as fast as"]);

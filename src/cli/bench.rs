@@ -43,6 +43,9 @@ pub enum Bench {
     /// Load the handlers named on stdin, for `bench handlers`
     #[command(hide = true)]
     Load { folder: PathBuf },
+    /// Open a store once, for `bench store --open-gb`
+    #[command(hide = true)]
+    Open { folder: PathBuf, ask: u64 },
 }
 
 /// Measures and prints.
@@ -56,7 +59,9 @@ pub async fn run(command: Bench, global: &Global, out: Output) -> Result<()> {
             out.show(&::bench::video::run(&options, &tools).await?, ::bench::video::table)
         }
         Bench::Store(options) => {
-            out.show(&::bench::store::run(&options).await?, ::bench::store::table)
+            let program = std::env::current_exe()?;
+            let report = ::bench::store::run(&options, Some(&program)).await?;
+            out.show(&report, ::bench::store::table)
         }
         Bench::Bus(options) => {
             let ground = Ground::prepare(options.clients, global).await?;
@@ -77,6 +82,11 @@ pub async fn run(command: Bench, global: &Global, out: Output) -> Result<()> {
             let digests: Vec<Digest> = serde_json::from_reader(std::io::stdin())?;
             let loaded = ::bench::handlers::load_all(&global.tools, &folder, &digests).await?;
             println!("{}", serde_json::to_string(&loaded)?);
+            Ok(())
+        }
+        Bench::Open { folder, ask } => {
+            let opening = ::bench::store::open::open_once(&folder, ask).await?;
+            println!("{}", serde_json::to_string(&opening)?);
             Ok(())
         }
         Bench::Echo => echo(&Context::load(&global.dir)?).await,

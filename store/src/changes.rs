@@ -25,6 +25,8 @@ pub const CHANGES_MAX: usize = 10_000;
 pub struct Position {
     store: u64,
     seq: u64,
+    /// Deletes up to this entry are none that the reader has to hear of.
+    forgotten: u64,
 }
 
 /// A row that changed.
@@ -45,8 +47,8 @@ pub struct Feed {
     pub next: Position,
     /// True if this site has all of the table; else the feed tells of what is held here.
     pub complete: bool,
-    /// True if the position was of another store (this site's was replaced), so that the feed
-    /// began anew.
+    /// True if the feed began at its beginning, because the position was of another store (this
+    /// site's was replaced) or deletes since then are forgotten: who keeps a copy empties it first.
     pub anew: bool,
 }
 
@@ -63,13 +65,19 @@ impl EdgeStore {
         let limit = limit.clamp(1, CHANGES_MAX);
         self.know(table).await?;
         let engine = &self.inner.engine;
-        let anew = after.store != engine.id && after != Position::default();
-        let since = if after.store == engine.id { after.seq } else { 0 };
         let deadline = tokio::time::Instant::now() + wait;
         let mut durable = engine.wal.durable();
         loop {
             durable.mark_unchanged();
-            let feed = self.changes_now(table, since, limit).await?;
+            let forgotten = engine.read().table(table)?.forgotten();
+            let since = after.seq_at(engine.id, forgotten);
+            let anew = since.is_none() && after != Position::default();
+            let mut feed = self.changes_now(table, since.unwrap_or(0), limit).await?;
+            if engine.read().table(table)?.forgotten() > forgotten {
+                continue;
+            }
+            // A position behind all of them need not say so.
+            feed.next.forgotten = if forgotten > feed.next.seq { forgotten } else { 0 };
             if !feed.changes.is_empty() || deadline <= tokio::time::Instant::now() {
                 return Ok(Feed { anew, ..feed });
             }
@@ -119,9 +127,18 @@ impl EdgeStore {
     }
 }
 
+impl Position {
+    /// The entry to go on after at a store that has forgotten deletes up to an entry; none if the
+    /// reader has to begin anew.
+    fn seq_at(self, store: u64, forgotten: u64) -> Option<u64> {
+        let is_good = self.store == store && self.seq.max(self.forgotten) >= forgotten;
+        is_good.then_some(self.seq)
+    }
+}
+
 impl crate::engine::Engine {
     fn position(&self, seq: u64) -> Position {
-        Position { store: self.id, seq }
+        Position { store: self.id, seq, forgotten: 0 }
     }
 
     /// The keys that changed in `(since, until]` by their last entry, with their partitions.
@@ -169,7 +186,11 @@ impl crate::engine::Engine {
 
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}.{}", self.store, self.seq)
+        write!(f, "{:016x}.{}", self.store, self.seq)?;
+        match self.forgotten > self.seq {
+            true => write!(f, ".{}", self.forgotten),
+            false => Ok(()),
+        }
     }
 }
 
@@ -179,7 +200,9 @@ impl FromStr for Position {
     fn from_str(text: &str) -> Result<Self> {
         let parse = |text: &str| -> Option<Position> {
             let (store, seq) = text.split_once('.')?;
-            Some(Position { store: u64::from_str_radix(store, 16).ok()?, seq: seq.parse().ok()? })
+            let (seq, forgotten) = seq.split_once('.').unwrap_or((seq, "0"));
+            let store = u64::from_str_radix(store, 16).ok()?;
+            Some(Position { store, seq: seq.parse().ok()?, forgotten: forgotten.parse().ok()? })
         };
         match text {
             "" => Ok(Position::default()),

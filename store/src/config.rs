@@ -30,6 +30,9 @@ pub struct Config {
     pub sql_memory_bytes: usize,
     /// What to do with a damaged log.
     pub on_rot: OnRot,
+    /// Milliseconds for which a delete is remembered at least. Only a store that has never heard of
+    /// another forgets deletes at all; this is the time that others have to make themselves known.
+    pub deletes_kept_ms: u64,
     /// Milliseconds to wait for an answer from another site.
     pub request_timeout_ms: u64,
     /// Milliseconds between comparisons of followed tables with the parent. This bounds how old
@@ -56,6 +59,7 @@ impl Config {
             cache_bytes: 128 << 20,
             sql_memory_bytes: 256 << 20,
             on_rot: OnRot::Refuse,
+            deletes_kept_ms: 24 * 60 * 60 * 1_000,
             request_timeout_ms: 5_000,
             compare_interval_ms: 1_000,
             wall_clock: Arc::new(system_clock),

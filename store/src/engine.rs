@@ -7,6 +7,7 @@
 mod cache;
 mod change;
 mod flush;
+mod forget;
 mod ground;
 mod memtable;
 mod read;
@@ -16,6 +17,7 @@ mod write;
 
 use std::fs::File;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -50,6 +52,8 @@ const WRITES_UNDER_WAY_MAX: usize = 4096;
 /// Entries that a store may log per millisecond on average, as a power of two, without the numbers
 /// of its history running ahead of the wall clock.
 const NUMBERS_PER_MS_BITS: u32 = 20;
+/// Entries of the log that are decoded before they are carried out.
+const DECODED_AHEAD: usize = 64;
 /// Rows logged at a time when everything is logged again.
 const LOG_AGAIN_ROWS: usize = 1024;
 
@@ -134,11 +138,7 @@ impl Engine {
         let found = manifest::newest(&objects).await?;
         found.iter().try_for_each(|found| state.adopt(&found.manifest))?;
         let recovered = Wal::recover(&*disk, config.on_rot)?;
-        for bytes in &recovered.entries {
-            let entry: Entry = record::decode("log entry", bytes)
-                .map_err(|e| Error::corrupt("log", e.to_string()))?;
-            state.apply(entry).map_err(|e| Error::corrupt("log", e.to_string()))?;
-        }
+        replay(&recovered.entries, &mut state)?;
         state.seq = first_number(state.seq, (config.wall_clock)());
         let opened_at = state.seq;
         let first = snapshot_entry(&state);
@@ -415,6 +415,25 @@ impl Engine {
         }
         Ok(state.seq)
     }
+}
+
+/// Carries out the entries of a log. One thread decodes what the other one carries out next: both
+/// take about as long, and whoever opens a store waits for it.
+fn replay(entries: &[Vec<u8>], state: &mut State) -> Result<()> {
+    let corrupt = |e: Error| Error::corrupt("log", e.to_string());
+    let (decoded, ahead) = sync_channel::<Result<Entry>>(DECODED_AHEAD);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for bytes in entries {
+                // Who carries them out has given up if there is nobody to take one.
+                if decoded.send(record::decode("log entry", bytes)).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut entries = ahead.into_iter();
+        entries.try_for_each(|entry| state.apply(entry.map_err(corrupt)?).map_err(corrupt))
+    })
 }
 
 /// What to do with an entry whose rows are all known.

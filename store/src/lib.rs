@@ -183,7 +183,7 @@ impl EdgeStore {
             rotten_files: engine.recovered.rotten.clone(),
             flush_failures: engine.flush_failures(),
             refusing: engine.wal.durable().borrow().failed.as_deref().map(str::to_owned),
-            children: state.children.values().map(|(site, _)| site.clone()).collect(),
+            children: state.children_known().cloned().collect(),
         }
     }
 

@@ -3,8 +3,7 @@
 //! Each is a whole snapshot under a rising number, created only if absent. The highest number is
 //! the truth; a few older ones stay. Objects that no manifest lists are leftovers of a crash.
 
-use futures::future::BoxFuture;
-use futures::{FutureExt, StreamExt, TryStreamExt};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -15,8 +14,6 @@ use crate::spec::TableSpec;
 
 /// Manifests of a partition that are kept.
 const KEPT: usize = 3;
-/// Manifests that are read at a time.
-const MANIFESTS_AT_ONCE: usize = 16;
 
 /// One manifest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,6 +31,10 @@ pub struct Manifest {
     pub partition: String,
     /// Segments, oldest first.
     pub segments: Vec<SegmentMeta>,
+    /// The last entry of the deletes that are in no segment any more; whatever entries up to it
+    /// changed is in the segments, or gone.
+    #[serde(default)]
+    pub forgotten_seq: u64,
 }
 
 /// Current [`Manifest::format`].
@@ -126,22 +127,21 @@ pub struct Found {
 pub async fn newest(objects: &Objects) -> Result<Vec<Found>> {
     let names = objects.list("t").await?;
     let partition = |name: &String| folder_of(name).and_then(folder_of).map(str::to_owned);
-    let found: Vec<BoxFuture<'_, _>> = names
-        .chunk_by(|a, b| partition(a) == partition(b))
-        .map(|names| found(objects, names).boxed())
-        .collect();
-    let found = futures::stream::iter(found).buffered(MANIFESTS_AT_ONCE).try_collect::<Vec<_>>();
-    Ok(found.await?.into_iter().flatten().collect())
-}
-
-/// The partition with these objects; none before its first manifest.
-async fn found(objects: &Objects, names: &[String]) -> Result<Option<Found>> {
     let is = |name: &&String, what: &str| name.rsplit('/').nth(1) == Some(what);
-    let Some(newest) = names.iter().rfind(|name| is(name, "m")) else { return Ok(None) };
-    let manifest = load(objects, newest).await?;
-    let segments = names.iter().filter(|name| is(name, "s"));
-    let leftovers = segments.filter(|name| !manifest.lists(name)).cloned().collect();
-    Ok(Some(Found { manifest, leftovers }))
+    // A partition is none before its first manifest.
+    let partitions: Vec<(&String, &[String])> = names
+        .chunk_by(|a, b| partition(a) == partition(b))
+        .filter_map(|names| Some((names.iter().rfind(|name| is(name, "m"))?, names)))
+        .collect();
+    let newest = partitions.iter().map(|(newest, _)| (*newest).clone()).collect();
+    let read = objects.read_all(newest).await?;
+    let found = |((newest, names), bytes): ((&String, &[String]), _)| -> Result<Found> {
+        let manifest = parse(newest, bytes)?;
+        let segments = names.iter().filter(|name| is(name, "s"));
+        let leftovers = segments.filter(|name| !manifest.lists(name)).cloned().collect();
+        Ok(Found { manifest, leftovers })
+    };
+    partitions.into_iter().zip(read).map(found).collect()
 }
 
 fn two_writers(name: String, theirs: &str) -> Error {
@@ -160,7 +160,11 @@ pub fn folder(table: &str, partition: &[u8]) -> String {
 }
 
 async fn load(objects: &Objects, name: &str) -> Result<Manifest> {
-    let bytes = objects.read(name).await?.ok_or_else(|| Error::corrupt(name, "is gone"))?;
+    parse(name, objects.read(name).await?)
+}
+
+fn parse(name: &str, bytes: Option<Bytes>) -> Result<Manifest> {
+    let bytes = bytes.ok_or_else(|| Error::corrupt(name, "is gone"))?;
     let (crc, body) = bytes.split_at_checked(9).unwrap_or((&[], &bytes));
     if crc != format!("{:08x}\n", crc32c::crc32c(body)).as_bytes() {
         return Err(Error::corrupt(name, "checksum differs"));

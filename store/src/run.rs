@@ -288,9 +288,9 @@ impl Run {
         self.keys().value_offsets().first().map_or(0, |first| *first as usize)
     }
 
-    /// The first row whose key is not less than `key`.
-    pub fn lower_bound(&self, key: &[u8]) -> usize {
-        let (mut from, mut to) = (0, self.len());
+    /// The first row in `[from, to)` whose key is not less than `key`, or `to`.
+    pub fn lower_bound(&self, key: &[u8], from: usize, to: usize) -> usize {
+        let (mut from, mut to) = (from, to);
         while from < to {
             let middle = from + (to - from) / 2;
             match self.key(middle) < key {

@@ -91,6 +91,11 @@ impl Segment {
         &self.min_key
     }
 
+    /// The largest key.
+    pub fn max_key(&self) -> &[u8] {
+        &self.max_key
+    }
+
     /// True if all keys are less than those of another segment.
     pub fn precedes(&self, other: &Segment) -> bool {
         self.max_key < other.min_key

@@ -2,6 +2,7 @@
 
 mod bucket;
 mod evolution;
+mod forget;
 mod interop;
 mod life;
 mod part;
@@ -224,7 +225,13 @@ async fn scans_restrict_order_and_cut() {
 
 #[tokio::test]
 async fn pages_join_to_the_whole_from_either_end() {
-    let config = Config { segments_max: 3, ..Config::new("", "cloud") };
+    // With segments in memory, and with hardly any: then those nearest to an end are read first.
+    for cache_bytes in [Config::new("", "cloud").cache_bytes, 1] {
+        check_pages(Config { segments_max: 3, cache_bytes, ..Config::new("", "cloud") }).await;
+    }
+}
+
+async fn check_pages(config: Config) {
     let store = Machine::new(1).open(config).await.unwrap();
     store.create_table(&motion()).await.unwrap();
     let mut random = 7u64;
@@ -261,6 +268,35 @@ async fn pages_join_to_the_whole_from_either_end() {
         whole.reverse();
     }
     assert!(whole.len() > 100);
+}
+
+#[tokio::test]
+async fn a_limit_reads_no_more_segments_than_it_takes() {
+    let machine = Machine::new(1);
+    let store = machine.open(Config::new("", "cloud")).await.unwrap();
+    store.create_table(&motion()).await.unwrap();
+    for camera in 0..20 {
+        for round in 0..2 {
+            let rows: Vec<Row> = (0..100)
+                .map(|at| row! {"camera": format!("c{camera:02}"), "at": round * 100 + at})
+                .collect();
+            store.put("motion", &rows).await.unwrap();
+            store.flush().await.unwrap();
+        }
+    }
+    store.close().await;
+    for (reverse, first) in [(false, ("c00", 0)), (true, ("c19", 199))] {
+        let store = machine.open(Config::new("", "cloud")).await.unwrap();
+        let scan = Scan { limit: Some(1), reverse, ..Scan::default() };
+        let rows = store.scan("motion", scan).await.unwrap().rows;
+        let (camera, at) = (Value::from(first.0), Value::Time(first.1));
+        assert_eq!((&rows[0]["camera"], &rows[0]["at"]), (&camera, &at));
+        let state = store.inner.engine.read();
+        let partitions = state.table("motion").unwrap().partitions.values();
+        let segments = partitions.flat_map(|p| p.segments.iter());
+        let read = segments.clone().filter(|s| s.weight() > 0).count();
+        assert_eq!((segments.count(), read), (40, 1), "reverse {reverse}");
+    }
 }
 
 #[tokio::test]

@@ -1,12 +1,43 @@
 use super::*;
 
+fn options(folder: Option<PathBuf>) -> Options {
+    Options {
+        rows: 0,
+        budget_ms: 0,
+        folder,
+        tools: "no-tools".into(),
+        open_gb: None,
+        open_partitions: 4,
+    }
+}
+
+fn measured(options: &Options) -> Report {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(run(options, None)).unwrap()
+}
+
+#[test]
+fn a_large_table_is_opened_in_all_ways() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = Some(folder.path().to_owned());
+    let report = measured(&Options { open_gb: Some(0.02), ..options(path) });
+    println!("{}", table(&report));
+    let opened = report.opened.unwrap();
+    assert!(opened.segment_bytes > 18_000_000, "{opened:#?}");
+    assert!(opened.partitions == 4 && opened.segments >= 4, "{opened:#?}");
+    let with_log = opened.kinds[0].len();
+    assert!(opened.log_bytes > 100_000 && with_log == opened.kinds[2].len(), "{opened:#?}");
+    let openings = opened.kinds.iter().flatten();
+    assert!(openings.clone().all(|o| o.open_us > 0 && o.get_us > 0), "{opened:#?}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
+}
+
 #[test]
 fn every_measurement_gives_a_line() {
     let folder = tempfile::tempdir().unwrap();
     let folder = Some(folder.path().to_owned());
-    let options = Options { rows: 3_000, budget_ms: 20, folder, tools: "no-tools".into() };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let report = runtime.block_on(run(&options)).unwrap();
+    let options = Options { rows: 3_000, budget_ms: 20, ..options(folder) };
+    let report = measured(&options);
     let ours = report.lines.iter().filter(|line| !line.what.starts_with("SQLite"));
     println!("{}", table(&report));
     assert_eq!(ours.count(), 27, "{report:#?}");

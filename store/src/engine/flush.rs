@@ -11,6 +11,7 @@ use crate::run::{Run, Slice, kept, merge};
 use crate::schema::Schema;
 use crate::segment::{self, Segment};
 
+use super::forget::without_deletes;
 use super::state::Segments;
 use super::{End, Engine, Memtable, snapshot_entry};
 
@@ -24,6 +25,15 @@ struct Job {
     frozen: Arc<Memtable>,
     segments: Segments,
     manifest: u64,
+    forgotten: u64,
+}
+
+/// What a flush has made of a partition's changes.
+struct Written {
+    /// None if no row is left.
+    segment: Option<Segment>,
+    /// The last entry of the deletes that were left out.
+    forgotten: u64,
 }
 
 impl Engine {
@@ -112,6 +122,7 @@ impl Engine {
                     frozen,
                     segments: partition.segments.clone(),
                     manifest: partition.manifest,
+                    forgotten: partition.forgotten,
                 });
             }
         }
@@ -125,7 +136,8 @@ impl Engine {
         let runs = self.runs(&job.schema, &Columns::All, merged).await?.ok_or_else(|| {
             Error::corrupt(&job.schema.name, "a segment is listed but does not exist")
         })?;
-        let written = self.write_segment(&job, runs).await?.map(Arc::new);
+        let Written { segment, forgotten } = self.write_segment(&job, kept, runs).await?;
+        let written = segment.map(Arc::new);
         if let Some(written) = &written {
             crate::lock(&self.cache).keep(written, self.config.cache_bytes);
         }
@@ -141,50 +153,66 @@ impl Engine {
             spec: (**job.schema).clone(),
             partition: segment::hex(&job.partition),
             segments: segments.iter().map(|s| s.meta.clone()).collect(),
+            forgotten_seq: forgotten.max(job.forgotten),
         };
         manifest.commit(&self.objects).await?;
-        self.install(&job, segments, manifest.number);
+        self.install(&job, segments, &manifest);
         // Letting go of many rows takes a while, which nobody has to wait for.
         tokio::task::spawn_blocking(move || drop(job));
         manifest.tidy(&self.objects, some_go).await;
         Ok(())
     }
 
-    /// Writes what has changed, merged with `runs`, as one segment; none if nothing is left. Rows
-    /// that have lived their time are left out: nobody sees them again, whoever still has them.
-    async fn write_segment(&self, job: &Job, runs: Vec<Arc<Run>>) -> Result<Option<Segment>> {
+    /// Writes what has changed, merged with `runs`, as one segment; `older` ones stay. Rows that
+    /// have lived their time are left out: nobody sees them again, whoever still has them.
+    async fn write_segment(
+        &self,
+        job: &Job,
+        older: &[Arc<Segment>],
+        runs: Vec<Arc<Run>>,
+    ) -> Result<Written> {
         let folder = manifest::folder(&job.schema.name, &job.partition);
         // The random part keeps a retry after a crash from meeting its own leftovers.
         let name =
             format!("{folder}/s/{:016x}-{:016x}.parquet", job.manifest + 1, crate::entropy());
         let (schema, frozen) = (job.schema.clone(), job.frozen.clone());
-        let now_ms = self.now_ms();
+        let (now_ms, forgets_before_ms) = (self.now_ms(), self.forgets_before_ms(&schema));
+        let older = older.to_vec();
         let encoding = tokio::task::spawn_blocking(move || -> Result<_> {
             let places = frozen.range(&[], None, End::First, usize::MAX);
             let changes = frozen.run(&schema, &Columns::All, &places)?;
             let slices = runs.into_iter().chain([Arc::new(changes)]).map(Slice::whole);
             let merged = merge(&schema, slices.collect())?;
             let living = kept(merged, |slice| slice.living(&schema, now_ms))?;
-            let run = Slice::joined(&schema, &living)?;
+            let (left, forgotten) = match forgets_before_ms {
+                Some(before_ms) => without_deletes(living, before_ms, &older)?,
+                None => (living, 0),
+            };
+            let run = Slice::joined(&schema, &left)?;
             if run.len() == 0 {
-                return Ok(None);
+                return Ok((None, forgotten));
             }
             let (meta, bytes) = segment::encode(name, &run)?;
-            Ok(Some((meta, bytes, run)))
+            Ok((Some((meta, bytes, run)), forgotten))
         });
         let encoded = encoding.await.map_err(|e| Error::io("segment", std::io::Error::other(e)))?;
-        let Some((meta, bytes, run)) = encoded? else { return Ok(None) };
+        let (encoded, forgotten) = encoded?;
+        let Some((meta, bytes, run)) = encoded else {
+            return Ok(Written { segment: None, forgotten });
+        };
         self.objects.create(&meta.name, bytes).await?;
-        Segment::listed(meta, Some(run)).map(Some)
+        let segment = Some(Segment::listed(meta, Some(run))?);
+        Ok(Written { segment, forgotten })
     }
 
-    fn install(&self, job: &Job, segments: Vec<Arc<Segment>>, manifest: u64) {
+    fn install(&self, job: &Job, segments: Vec<Arc<Segment>>, manifest: &Manifest) {
         let mut state = self.write();
         let table = state.tables.get_mut(&*job.schema.table);
         if let Some(partition) = table.and_then(|t| t.partitions.get_mut(&job.partition)) {
             partition.segments = Arc::new(segments);
             partition.frozen = None;
-            partition.manifest = manifest;
+            partition.manifest = manifest.number;
+            partition.forgotten = manifest.forgotten_seq;
         }
     }
 }

@@ -98,7 +98,8 @@ struct Look {
     frozen: Vec<Arc<Memtable>>,
     /// What is in memory.
     memory: Vec<Slice>,
-    segments: Vec<Arc<Segment>>,
+    /// Segments of the range, with their rows in it where they are in memory.
+    segments: Vec<(Arc<Segment>, Option<Slice>)>,
     end: End,
     /// Rows of each layer that are needed at most.
     rows_max: usize,
@@ -181,16 +182,45 @@ impl Engine {
         rows_max: usize,
     ) -> Result<Page> {
         for _ in 0..RESTARTS_MAX {
-            let look = self.look(table, range, columns, end, rows_max.max(1))?;
+            let mut look = self.look(table, range, columns, end, rows_max.max(1))?;
             let columns = match look.merges() {
                 true => columns,
                 false => &columns.unmerged(),
             };
-            if let Some(runs) = self.runs(&look.schema, columns, &look.segments).await? {
-                return look.page(range, runs, self.now_ms());
+            if let Some(slices) = self.slices(&mut look, range, columns).await? {
+                return look.page(range, slices, self.now_ms());
             }
         }
         Err(Error::Busy(format!("table {table:?}")))
+    }
+
+    /// What segments have of the range, from its end on and no further than needed; `None` if one
+    /// has been merged away.
+    async fn slices(
+        &self,
+        look: &mut Look,
+        range: &KeyRange,
+        columns: &Columns,
+    ) -> Result<Option<Vec<Slice>>> {
+        let mut slices = Vec::with_capacity(look.segments.len() + look.memory.len() + 1);
+        for (segment, slice) in look.nearest_first() {
+            if look.is_beyond(&segment) {
+                continue;
+            }
+            if let Some(slice) = slice {
+                slices.push(slice);
+                continue;
+            }
+            let Some(runs) = self.runs(&look.schema, columns, &[segment]).await? else {
+                return Ok(None);
+            };
+            for run in runs {
+                let mut slice = Slice::range(run, &range.from, range.to.as_deref());
+                look.cut(&mut slice);
+                slices.push(slice);
+            }
+        }
+        Ok(Some(slices))
     }
 
     /// What segments know of the rows that a piece of work must know.
@@ -330,7 +360,7 @@ impl Look {
         if !self.memory.is_empty() || !self.frozen.is_empty() {
             return true;
         }
-        let mut segments: Vec<&Segment> = self.segments.iter().map(|s| &**s).collect();
+        let mut segments: Vec<&Segment> = self.segments.iter().map(|(s, _)| &**s).collect();
         segments.sort_by(|a, b| a.min_key().cmp(b.min_key()));
         !segments.is_sorted_by(|a, b| a.precedes(b))
     }
@@ -339,12 +369,12 @@ impl Look {
         // Segments with nothing new are read as well: a new change may be part of an old row.
         let overlaps = |s: &&Arc<Segment>| s.overlaps(&range.from, range.to.as_deref());
         for segment in partition.segments.iter().filter(overlaps) {
-            if self.rows_max < usize::MAX
-                && let Some(run) = segment.in_memory(&self.schema, columns)
-            {
-                self.cut(&mut Slice::range(run, &range.from, range.to.as_deref()));
-            }
-            self.segments.push(segment.clone());
+            let slice = segment.in_memory(&self.schema, columns).map(|run| {
+                let mut slice = Slice::range(run, &range.from, range.to.as_deref());
+                self.cut(&mut slice);
+                slice
+            });
+            self.segments.push((segment.clone(), slice));
         }
     }
 
@@ -407,21 +437,36 @@ impl Look {
         }
     }
 
-    /// The merged rows as far as every layer goes, and the range beyond.
-    fn page(mut self, range: &KeyRange, runs: Vec<Arc<Run>>, now_ms: u64) -> Result<Page> {
-        let mut slices = Vec::with_capacity(runs.len() + self.memory.len());
-        for run in runs {
-            let mut slice = Slice::range(run, &range.from, range.to.as_deref());
-            self.cut(&mut slice);
-            slices.push(slice);
+    /// The segments, those nearest to the end of the range first: with a few rows of them it may be
+    /// known that nobody needs the others, which then are not read.
+    fn nearest_first(&mut self) -> Vec<(Arc<Segment>, Option<Slice>)> {
+        let mut segments = std::mem::take(&mut self.segments);
+        match self.end {
+            _ if self.rows_max == usize::MAX => {}
+            End::First => segments.sort_by(|a, b| a.0.min_key().cmp(b.0.min_key())),
+            End::Last => segments.sort_by(|a, b| b.0.max_key().cmp(a.0.max_key())),
         }
+        segments
+    }
+
+    /// True if all rows of a segment lie beyond those that are needed at most.
+    fn is_beyond(&self, segment: &Segment) -> bool {
+        self.left_out.as_ref().is_some_and(|left_out| match self.end {
+            End::First => *segment.min_key() >= **left_out,
+            End::Last => *segment.max_key() <= **left_out,
+        })
+    }
+
+    /// The merged rows as far as every layer goes, and the range beyond; `slices` are those of the
+    /// segments.
+    fn page(mut self, range: &KeyRange, mut slices: Vec<Slice>, now_ms: u64) -> Result<Page> {
         for frozen in std::mem::take(&mut self.frozen) {
             self.add_memory(&frozen, range)?;
         }
         slices.append(&mut self.memory);
         let left = self.left_out.map(|left_out| {
             for slice in &mut slices {
-                let at = slice.run.lower_bound(&left_out).clamp(slice.from, slice.to);
+                let at = slice.lower_bound(&left_out);
                 match self.end {
                     End::First => slice.to = at,
                     End::Last if at < slice.to && *slice.run.key(at) == *left_out => {

@@ -69,6 +69,9 @@ pub struct Partition {
     pub segments: Segments,
     /// Number of the newest manifest.
     pub manifest: u64,
+    /// The last entry of the deletes that were forgotten: whatever entries up to here changed is in
+    /// the segments, or gone.
+    pub forgotten: u64,
 }
 
 impl State {
@@ -134,8 +137,9 @@ impl State {
         let listed = |m| Segment::listed(m, None).map(Arc::new);
         let segments = manifest.segments.iter().cloned().map(listed);
         let segments = Arc::new(segments.collect::<Result<Vec<_>>>()?);
-        let partition = Partition { segments, manifest: manifest.number, ..Partition::default() };
-        let seq = manifest.segments.iter().map(|s| s.max_seq).max().unwrap_or(0);
+        let Manifest { number, forgotten_seq: forgotten, .. } = *manifest;
+        let partition = Partition { segments, manifest: number, forgotten, ..Partition::default() };
+        let seq = manifest.segments.iter().map(|s| s.max_seq).fold(forgotten, u64::max);
         self.seq = self.seq.max(seq);
         if let Some(table) = self.tables.get_mut(&manifest.spec.name) {
             table.last_seq = table.last_seq.max(seq);
@@ -167,6 +171,10 @@ impl State {
         for (partition, key, state) in table.localize(batch)? {
             newest = newest.max(state.newest_hlc());
             let partition = table.partitions.entry(partition).or_default();
+            // A log that is older than the segments would bring back what was deleted since.
+            if seq <= partition.forgotten {
+                continue;
+            }
             self.active_bytes += partition.active.merge(&key, state, seq);
         }
         table.last_seq = table.last_seq.max(seq);

@@ -12,6 +12,10 @@ async fn conforms(objects: Objects) {
     assert_eq!(objects.len("a/c/d").await.unwrap(), Some(5));
     assert_eq!(objects.read_range("a/c/d", 1, 3).await.unwrap(), "hr");
     assert_eq!(objects.list("a").await.unwrap(), ["a/b", "a/c/d"]);
+    assert!(objects.list("nothing").await.unwrap().is_empty());
+    let names = ["a/c/d", "a/x", "a/b"].map(String::from).to_vec();
+    let bytes = |text: &str| Some(Bytes::from(text.to_owned()));
+    assert_eq!(objects.read_all(names).await.unwrap(), [bytes("three"), None, bytes("one")]);
     objects.remove("a/b").await.unwrap();
     objects.remove("a/b").await.unwrap();
     assert_eq!(objects.list("a").await.unwrap(), ["a/c/d"]);

@@ -38,9 +38,16 @@ impl Slice {
 
     /// The rows in `[from, to)`.
     pub fn range(run: Arc<Run>, from: &[u8], to: Option<&[u8]>) -> Self {
-        let start = run.lower_bound(from);
-        let end = to.map_or(run.len(), |to| run.lower_bound(to));
-        Slice { run, from: start, to: end.max(start) }
+        let all = Slice::whole(run);
+        let start = all.lower_bound(from);
+        let behind = Slice { from: start, ..all };
+        let end = to.map_or(behind.to, |to| behind.lower_bound(to));
+        Slice { to: end, ..behind }
+    }
+
+    /// The first of the rows whose key is not less than `key`, or the end of them.
+    pub fn lower_bound(&self, key: &[u8]) -> usize {
+        self.run.lower_bound(key, self.from, self.to)
     }
 
     /// Rows.
@@ -222,8 +229,10 @@ pub fn merge(schema: &Arc<Schema>, mut slices: Vec<Slice>) -> Result<Vec<Slice>>
     }
     let (pieces, met) = pieces(&slices)?;
     let mut runs: Vec<Arc<Run>> = slices.iter().map(|slice| slice.run.clone()).collect();
-    let met_rows = met.iter().map(|(key, row)| (&**key, &**row));
-    runs.push(Arc::new(Run::of_rows(schema, met_rows)?));
+    if !met.is_empty() {
+        let met_rows = met.iter().map(|(key, row)| (&**key, &**row));
+        runs.push(Arc::new(Run::of_rows(schema, met_rows)?));
+    }
     gather(&runs, &pieces)
 }
 

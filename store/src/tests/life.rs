@@ -4,17 +4,24 @@
 //! Each operation ends in one of three ways. Done: the model does it too, and it must survive
 //! everything that follows. Refused: the model stays. Unknown: from then on the row may be as
 //! before or as after, until a read tells which; then it must stay so.
+//!
+//! Of the two tables one forgets its deletes as soon as it may: what was deleted must stay away
+//! whatever is merged, lost and read back. Somebody follows its changes with pauses, and must end
+//! up with the same rows.
 
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::{Commit, Condition, Expect, Write};
+use crate::{Commit, Condition, Expect, Position, Write};
 
 /// Steps of one life, unless `STORE_STEPS` says otherwise: a million in all three.
 const STEPS: u64 = 333_334;
 const KEYS: u64 = 40;
 
-/// What a row shows: plain value and count, none for no row.
+/// Rows from here on are in the table `plain`.
+const PLAIN: i64 = 1_000;
+
+/// What a row shows: plain value and count (in `plain` another value), none for no row.
 type Shown = Option<(Option<i64>, i64)>;
 
 struct Life {
@@ -27,19 +34,53 @@ struct Life {
     /// What each row may show, the first being the likeliest.
     model: BTreeMap<i64, Vec<Shown>>,
     done: u64,
+    /// What who follows the changes has of `plain`, and how often it had to begin anew.
+    copy: BTreeMap<i64, Shown>,
+    position: Position,
+    anew: u64,
+    /// Deleted rows that merges have left out.
+    forgotten: u64,
+}
+
+fn plain() -> TableSpec {
+    spec(
+        r#"{"name":"plain","key":["k"],"columns":[{"name":"k","kind":"int64"},
+        {"name":"a","kind":"int64"},{"name":"n","kind":"int64"}]}"#,
+    )
+}
+
+fn table_of(k: i64) -> &'static str {
+    if k < PLAIN { "stats" } else { "plain" }
 }
 
 impl Life {
     async fn begin(seed: u64) -> Self {
         let faulty = Arc::new(Faulty::new(seed));
         let machine = Machine { objects: Objects::shared(faulty.clone()), ..Machine::new(seed) };
-        let config =
-            Config { segments_max: 3, request_timeout_ms: 60_000, ..Config::new("", "cloud") };
+        let config = Config {
+            segments_max: 3,
+            request_timeout_ms: 60_000,
+            deletes_kept_ms: 0,
+            ..Config::new("", "cloud")
+        };
         let store = machine.open(config.clone()).await.unwrap();
         store.create_table(&stats()).await.unwrap();
+        store.create_table(&plain()).await.unwrap();
         let random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        let model = BTreeMap::new();
-        Life { seed, random, machine, faulty, store, config, model, done: 0 }
+        Life {
+            seed,
+            random,
+            machine,
+            faulty,
+            store,
+            config,
+            model: BTreeMap::new(),
+            done: 0,
+            copy: BTreeMap::new(),
+            position: Position::default(),
+            anew: 0,
+            forgotten: 0,
+        }
     }
 
     fn random(&mut self, n: u64) -> u64 {
@@ -52,7 +93,10 @@ impl Life {
     async fn step(&mut self) {
         let k = self.random(KEYS) as i64;
         let v = self.random(1_000) as i64;
-        match self.random(100) {
+        match self.random(134) {
+            100..126 => self.change_plain(k, v).await,
+            126..128 => self.look(k + PLAIN).await,
+            128..132 => self.follow().await,
             0..25 => {
                 let ended = self.store.put("stats", &[row! {"k": k, "a": v}]).await;
                 self.after(k, ended, |old| Some((Some(v), old.map_or(0, |(_, n)| n))));
@@ -72,11 +116,7 @@ impl Life {
             }
             52..67 => self.commit(k, v).await,
             67..85 => self.look(k).await,
-            85..90 => {
-                if let Err(error) = self.store.flush().await {
-                    assert!(error.retryable(), "seed {}: {error}", self.seed);
-                }
-            }
+            85..90 => self.flush().await,
             90..93 => {
                 let percent = [0, 0, 20, 60][self.random(4) as usize];
                 self.faulty.fail(percent);
@@ -84,6 +124,61 @@ impl Life {
             93 if self.random(8) == 0 => self.trouble().await,
             94..96 => self.crash().await,
             _ => self.look_at_all().await,
+        }
+    }
+
+    async fn flush(&mut self) {
+        let forgotten = |life: &Life| {
+            life.store.inner.engine.read().table("plain").map_or(0, |table| table.forgotten())
+        };
+        let before = forgotten(self);
+        if let Err(error) = self.store.flush().await {
+            assert!(error.retryable(), "seed {}: {error}", self.seed);
+        }
+        self.forgotten += u64::from(forgotten(self) > before);
+    }
+
+    async fn change_plain(&mut self, k: i64, v: i64) {
+        let at = k + PLAIN;
+        match self.random(5) {
+            0 | 1 => {
+                let ended = self.store.put("plain", &[row! {"k": k, "a": v}]).await;
+                self.after(at, ended, |_| Some((Some(v), 0)));
+            }
+            2 => {
+                let ended = self.store.patch("plain", &[row! {"k": k, "n": v}]).await;
+                self.after(at, ended, |old| Some((old.and_then(|(a, _)| a), v)));
+            }
+            _ => {
+                let ended = self.store.delete("plain", &[row! {"k": k}]).await;
+                self.after(at, ended, |_| None);
+            }
+        }
+    }
+
+    /// Takes all changes since the last time over into the copy, which then must be right.
+    async fn follow(&mut self) {
+        loop {
+            let limit = 1 + self.random(20) as usize;
+            let asked = self.store.changes("plain", self.position, limit, Duration::ZERO).await;
+            let Ok(feed) = asked else { return };
+            if feed.anew {
+                self.copy.clear();
+                self.anew += 1;
+            }
+            // A position travels as text.
+            self.position = feed.next.to_string().parse().unwrap();
+            if feed.changes.is_empty() {
+                break;
+            }
+            for change in feed.changes {
+                let shown = change.now.map(|(row, _)| shown(&row));
+                self.copy.insert(int(&change.key["k"]).unwrap() + PLAIN, shown);
+            }
+        }
+        for k in PLAIN..PLAIN + KEYS as i64 {
+            let copied = self.copy.get(&k).copied().flatten();
+            self.check(k, copied);
         }
     }
 
@@ -132,21 +227,23 @@ impl Life {
     }
 
     async fn look(&mut self, k: i64) {
-        let Ok(found) = self.store.get("stats", &row! {"k": k}).await else { return };
-        self.check(k, found.as_ref());
+        let key = row! {"k": k % PLAIN};
+        let Ok(found) = self.store.get(table_of(k), &key).await else { return };
+        self.check(k, found.as_ref().map(shown));
     }
 
     async fn look_at_all(&mut self) {
-        let Ok(found) = self.store.scan("stats", Scan::default()).await else { return };
-        let rows: BTreeMap<i64, Row> =
-            found.rows.into_iter().map(|row| (int(&row["k"]).unwrap(), row)).collect();
-        for k in 0..KEYS as i64 {
-            self.check(k, rows.get(&k));
+        for first in [0, PLAIN] {
+            let Ok(found) = self.store.scan(table_of(first), Scan::default()).await else { return };
+            let rows: BTreeMap<i64, (Option<i64>, i64)> =
+                found.rows.iter().map(|r| (int(&r["k"]).unwrap() + first, shown(r))).collect();
+            for k in first..first + KEYS as i64 {
+                self.check(k, rows.get(&k).copied());
+            }
         }
     }
 
-    fn check(&mut self, k: i64, row: Option<&Row>) {
-        let shown: Shown = row.map(|row| (int(&row["a"]), int(&row["n"]).unwrap_or(0)));
+    fn check(&mut self, k: i64, shown: Shown) {
         let states = self.model.entry(k).or_insert_with(|| vec![None]);
         assert!(
             states.contains(&shown),
@@ -184,14 +281,19 @@ impl Life {
         self.store = self.machine.open(self.config.clone()).await.unwrap();
         self.look_at_all().await;
         // What could be either way is decided by now, whichever it was.
-        let found = self.store.scan("stats", Scan::default()).await.unwrap();
         self.model.values_mut().for_each(|states| *states = vec![None]);
-        for row in &found.rows {
-            let shown = Some((int(&row["a"]), int(&row["n"]).unwrap_or(0)));
-            self.model.insert(int(&row["k"]).unwrap(), vec![shown]);
+        for first in [0, PLAIN] {
+            let found = self.store.scan(table_of(first), Scan::default()).await.unwrap();
+            for row in &found.rows {
+                self.model.insert(int(&row["k"]).unwrap() + first, vec![Some(shown(row))]);
+            }
         }
         self.faulty.fail(percent);
     }
+}
+
+fn shown(row: &Row) -> (Option<i64>, i64) {
+    (int(&row["a"]), int(&row["n"]).unwrap_or(0))
 }
 
 fn int(value: &Value) -> Option<i64> {
@@ -227,7 +329,11 @@ async fn live(seed: u64, steps: u64) {
         life.step().await;
     }
     life.crash().await;
+    life.faulty.fail(0);
+    life.follow().await;
     assert!(life.done > steps / 8, "only {} changes were made", life.done);
+    let (forgotten, anew) = (life.forgotten, life.anew);
+    assert!(forgotten > steps / 1_000 && anew > steps / 10_000, "{forgotten} and {anew} times");
 }
 
 /// Flips, cuts and doubles bytes of everything that a store reads from its disk and objects: it may

@@ -87,6 +87,7 @@ impl Tree {
             }
             op::FETCH => {
                 let fetch = record::decode("request for a replica", payload)?;
+                self.engine.meet(from).await?;
                 record::encode(&self.replica_page(fetch).await?).into()
             }
             op::HEADS => {
@@ -105,7 +106,11 @@ impl Tree {
                 let spec = (**self.schema(&table)?).clone();
                 record::encode(&Described { spec }).into()
             }
-            op::DECIDE => self.take_commit(record::decode("commit", payload)?).await?,
+            op::DECIDE => {
+                let commit = record::decode("commit", payload)?;
+                self.engine.meet(from).await?;
+                self.take_commit(commit).await?
+            }
             op::BLOB => {
                 self.blob_part(record::decode("request for a blob", payload)?, from).await?
             }

@@ -500,6 +500,50 @@ async fn a_table_that_changed_above_goes_on_below() {
     assert!(cell2.put("t", &[row! {"k": 4, "gone": "x"}]).await.is_err());
 }
 
+/// A root alone forgets deletes. As soon as somebody below has a row, it does not any more,
+/// whatever it knows of whom: a site that was away hears of each.
+#[tokio::test]
+async fn deletes_are_kept_for_sites_that_are_away() {
+    for heard_of in ["all", "nothing but reads"] {
+        let net = Net::new(Faults::none(), 1);
+        let cloud = net.start("cloud").await;
+        cloud.create_table(&motion()).await.unwrap();
+        let rows: Vec<Row> = (0..20).map(frame).collect();
+        let keys = |rows: &[Row]| rows.iter().map(|r| motion().key_part(r)).collect::<Vec<Row>>();
+        cloud.put("motion", &rows[..10]).await.unwrap();
+        cloud.flush().await.unwrap();
+        cloud.delete("motion", &keys(&rows[..10])).await.unwrap();
+        cloud.flush().await.unwrap();
+        for _ in 0..2 {
+            cloud.put("motion", &rows[10..11]).await.unwrap();
+            cloud.flush().await.unwrap();
+        }
+        assert_eq!(cloud.tables()[0].segment_rows, 1, "ten are forgotten");
+        cloud.put("motion", &rows[10..]).await.unwrap();
+        let east = net.start("cloud.east").await;
+        if heard_of != "all" {
+            net.refuse("cloud.east", "up");
+        }
+        eventually("the replica is there", || async { east.replicate("motion").await.is_ok() })
+            .await;
+        assert_eq!(local_rows(&east, "motion").await.len(), 10);
+        net.cut("cloud.east");
+        // Whom it has met it remembers.
+        let cloud = net.restart("cloud").await;
+        cloud.delete("motion", &keys(&rows[10..19])).await.unwrap();
+        for _ in 0..6 {
+            cloud.put("motion", &rows[19..]).await.unwrap();
+            cloud.flush().await.unwrap();
+        }
+        net.mend("cloud.east");
+        eventually("the deletes have come", || async {
+            local_rows(&east, "motion").await.len() == 1
+        })
+        .await;
+        assert_eq!(local_rows(&cloud, "motion").await.len(), 1, "{heard_of}");
+    }
+}
+
 #[tokio::test]
 async fn arbitrary_requests_do_no_harm() {
     let (net, [cloud, ..]) = tree().await;

@@ -33,12 +33,20 @@ impl Order {
         let parts: Vec<&[u32]> = levels
             .iter()
             .map(|level| {
-                let start = level.partition_point(|at| key(*at) < from);
-                let stop = to.map_or(level.len(), |to| level.partition_point(|at| key(*at) < to));
-                let part = &level[start..stop.max(start)];
+                // Keys lie far apart: what is bounded by the number of rows is looked up last.
+                let is_before =
+                    |bound: &[u8], part: &[u32]| part.partition_point(|at| key(*at) < bound);
                 match end {
-                    End::First => &part[..part.len().min(max)],
-                    End::Last => &part[part.len().saturating_sub(max)..],
+                    End::First => {
+                        let part = &level[is_before(from, level)..];
+                        let part = &part[..part.len().min(max)];
+                        &part[..to.map_or(part.len(), |to| is_before(to, part))]
+                    }
+                    End::Last => {
+                        let part = &level[..to.map_or(level.len(), |to| is_before(to, level))];
+                        let part = &part[part.len().saturating_sub(max)..];
+                        &part[is_before(from, part)..]
+                    }
                 }
             })
             .filter(|part| !part.is_empty())

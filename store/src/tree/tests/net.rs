@@ -204,6 +204,8 @@ impl Net {
             // Lost messages are reported at once, so no time-out ever has to pass here.
             request_timeout_ms: 60_000,
             segments_max: 3,
+            // As soon as they may be: where others have rows, they may not.
+            deletes_kept_ms: 0,
             wall_clock: Arc::new(now),
             ..Config::new("", site)
         };
