@@ -2,7 +2,7 @@
 //! and a compiler of this machine the library that stands for one in emulation.
 //!
 //! `foo.cpp` beside `foo.cl` has the same kernels, with the same bits; what they share is in
-//! `rows.hpp`. Not every kernel has such a form: a card says which it has.
+//! `rows.hpp` and `window.hpp`. Not every kernel has such a form: a card says which it has.
 
 use std::path::{Path, PathBuf};
 
@@ -16,14 +16,16 @@ use hw::xrt::xclbin::metadata::{Described, image};
 /// Sources, by file name, and the kernels in each.
 pub static SOURCES: &[(&str, &[&str])] = &[
     ("absdiff.cpp", &["absdiff"]),
+    ("bilateral.cpp", &["bilateral"]),
     ("blur.cpp", &["blur_across", "blur_down"]),
     ("boxes.cpp", &["boxes"]),
-    ("convert.cpp", &["yuv_rgb"]),
-    ("edges.cpp", &["sobel"]),
+    ("convert.cpp", &["yuv_rgb", "rgb_gray", "rgb_yuv"]),
+    ("edges.cpp", &["sobel", "filter2d"]),
     ("gray.cpp", &["gray"]),
     ("half.cpp", &["half_size"]),
     ("jpeg.cpp", &["jpeg"]),
-    ("levels.cpp", &["lookup"]),
+    ("levels.cpp", &["histogram", "equaliser", "lookup"]),
+    ("median.cpp", &["median"]),
     ("mix.cpp", &["mix_bytes"]),
     ("morph.cpp", &["morph_across", "morph_down"]),
     ("score.cpp", &["score"]),
