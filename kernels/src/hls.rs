@@ -28,7 +28,12 @@ pub static SOURCES: &[(&str, &[&str])] = &[
     ("median.cpp", &["median"]),
     ("mix.cpp", &["mix_bytes"]),
     ("morph.cpp", &["morph_across", "morph_down"]),
+    ("rearrange.cpp", &["rearrange"]),
+    ("regions.cpp", &["mosaic", "cover"]),
+    ("resize.cpp", &["resize_down", "resize_across"]),
     ("score.cpp", &["score"]),
+    ("stamp.cpp", &["stamp", "overlay"]),
+    ("temporal.cpp", &["temporal"]),
     ("threshold.cpp", &["threshold"]),
 ];
 
