@@ -46,23 +46,26 @@ pub fn kernels() -> impl Iterator<Item = &'static Kernel> {
     crate::entries().map(|entry| entry.kernel).filter(move |k| stems().any(|s| *s == k.stem))
 }
 
-/// Compiles all of them with the compiler of this machine, to an image for the software FPGA.
-/// `library` is where the circuit's code goes in between. Needs the sources of this checkout.
-pub fn emulated(library: &Path) -> Result<Xclbin, Uncompiled> {
+/// Compiles all of them with the compiler of this machine, to an image for the software FPGA; those
+/// that `lacks` names, by their stems, are left out of what it says it has. `library` is where the
+/// circuit's code goes in between. Needs the sources of this checkout.
+pub fn emulated(library: &Path, lacks: &[&str]) -> Result<Xclbin, Uncompiled> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let sources: Vec<PathBuf> = SOURCES.iter().map(|(name, _)| folder.join(name)).collect();
     compile(&sources, library)?;
     let code = std::fs::read(library).map_err(|e| Uncompiled::Refused(e.to_string()))?;
-    let kernels: Vec<Described<'_>> =
-        kernels().map(|kernel| Described { name: kernel.stem, params: kernel.params }).collect();
+    let kernels: Vec<Described<'_>> = kernels()
+        .filter(|kernel| !lacks.contains(&kernel.stem))
+        .map(|kernel| Described { name: kernel.stem, params: kernel.params })
+        .collect();
     Ok(image(&kernels, MEMORY_BYTES, code))
 }
 
-/// For tests: how to reach an emulated card with all of them; `None`, said aloud, where there is no
-/// XRT or no compiler.
-pub fn rehearsed(names: Names) -> Option<Setup> {
+/// For tests: how to reach an emulated card with all of them but those that it `lacks`; `None`, said
+/// aloud, where there is no XRT or no compiler.
+pub fn rehearsed(names: Names, lacks: &[&str]) -> Option<Setup> {
     let folder = rehearsal::folder().unwrap_or_else(|error| panic!("no folder: {error}"));
-    match emulated(&folder.with_extension("so")) {
+    match emulated(&folder.with_extension("so"), lacks) {
         Ok(image) => rehearsal::setup(&image, names),
         Err(Uncompiled::NoCompiler) => {
             eprintln!("skipped: no g++; install it with ./tools.sh test");
