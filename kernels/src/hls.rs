@@ -61,8 +61,8 @@ pub fn emulated(library: &Path, lacks: &[&str]) -> Result<Xclbin, Uncompiled> {
     Ok(image(&kernels, MEMORY_BYTES, code))
 }
 
-/// For tests: how to reach an emulated card with all of them but those that it `lacks`; `None`, said
-/// aloud, where there is no XRT or no compiler.
+/// For tests: how to reach an emulated card with all of them but those that it `lacks`; `None`,
+/// said aloud, where there is no XRT or no compiler.
 pub fn rehearsed(names: Names, lacks: &[&str]) -> Option<Setup> {
     let folder = rehearsal::folder().unwrap_or_else(|error| panic!("no folder: {error}"));
     match emulated(&folder.with_extension("so"), lacks) {
