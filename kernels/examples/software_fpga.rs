@@ -34,7 +34,7 @@ fn fill(folder: &Path) -> Result<(), String> {
     let named = |error: std::io::Error| format!("{}: {error}", folder.display());
     std::fs::create_dir(folder).map_err(named)?;
     let folder = std::path::absolute(folder).map_err(named)?;
-    let image = edgescale_kernels::hls::emulated(&folder.join("circuit.so"))
+    let image = edgescale_kernels::hls::emulated(&folder.join("circuit.so"), &[])
         .map_err(|error| error.to_string())?;
     let path = std::env::current_exe().map_err(|error| error.to_string())?;
     let card = Program { path, arguments: Vec::new() };

@@ -75,13 +75,6 @@ static void down(const unsigned *weights, Words &in, Numbers &out, unsigned samp
     }
 }
 
-// Rows of bytes, each of which begins a word.
-static void pack_rows(Numbers &in, Words &out, unsigned bytes, unsigned rows)
-{
-    for (unsigned y = 0; y < rows; y++)
-        pack<1>(in, out, bytes);
-}
-
 static void down_strip(const unsigned *weights, const Word *src, Word *dst, unsigned at,
                        unsigned samples, unsigned row, unsigned height, unsigned offset,
                        unsigned stride, unsigned taps, unsigned step)

@@ -2,7 +2,7 @@
 //! and a compiler of this machine the library that stands for one in emulation.
 //!
 //! `foo.cpp` beside `foo.cl` has the same kernels, with the same bits; what they share is in
-//! `rows.hpp`. Not every kernel has such a form: a card says which it has.
+//! `rows.hpp` and `window.hpp`. Not every kernel has such a form: a card says which it has.
 
 use std::path::{Path, PathBuf};
 
@@ -16,17 +16,24 @@ use hw::xrt::xclbin::metadata::{Described, image};
 /// Sources, by file name, and the kernels in each.
 pub static SOURCES: &[(&str, &[&str])] = &[
     ("absdiff.cpp", &["absdiff"]),
+    ("bilateral.cpp", &["bilateral"]),
     ("blur.cpp", &["blur_across", "blur_down"]),
     ("boxes.cpp", &["boxes"]),
-    ("convert.cpp", &["yuv_rgb"]),
-    ("edges.cpp", &["sobel"]),
+    ("convert.cpp", &["yuv_rgb", "rgb_gray", "rgb_yuv"]),
+    ("edges.cpp", &["sobel", "filter2d"]),
     ("gray.cpp", &["gray"]),
     ("half.cpp", &["half_size"]),
     ("jpeg.cpp", &["jpeg"]),
-    ("levels.cpp", &["lookup"]),
+    ("levels.cpp", &["histogram", "equaliser", "lookup"]),
+    ("median.cpp", &["median"]),
     ("mix.cpp", &["mix_bytes"]),
     ("morph.cpp", &["morph_across", "morph_down"]),
+    ("rearrange.cpp", &["rearrange"]),
+    ("regions.cpp", &["mosaic", "cover"]),
+    ("resize.cpp", &["resize_down", "resize_across"]),
     ("score.cpp", &["score"]),
+    ("stamp.cpp", &["stamp", "overlay"]),
+    ("temporal.cpp", &["temporal"]),
     ("threshold.cpp", &["threshold"]),
 ];
 
@@ -39,23 +46,26 @@ pub fn kernels() -> impl Iterator<Item = &'static Kernel> {
     crate::entries().map(|entry| entry.kernel).filter(move |k| stems().any(|s| *s == k.stem))
 }
 
-/// Compiles all of them with the compiler of this machine, to an image for the software FPGA.
-/// `library` is where the circuit's code goes in between. Needs the sources of this checkout.
-pub fn emulated(library: &Path) -> Result<Xclbin, Uncompiled> {
+/// Compiles all of them with the compiler of this machine, to an image for the software FPGA; those
+/// that `lacks` names, by their stems, are left out of what it says it has. `library` is where the
+/// circuit's code goes in between. Needs the sources of this checkout.
+pub fn emulated(library: &Path, lacks: &[&str]) -> Result<Xclbin, Uncompiled> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let sources: Vec<PathBuf> = SOURCES.iter().map(|(name, _)| folder.join(name)).collect();
     compile(&sources, library)?;
     let code = std::fs::read(library).map_err(|e| Uncompiled::Refused(e.to_string()))?;
-    let kernels: Vec<Described<'_>> =
-        kernels().map(|kernel| Described { name: kernel.stem, params: kernel.params }).collect();
+    let kernels: Vec<Described<'_>> = kernels()
+        .filter(|kernel| !lacks.contains(&kernel.stem))
+        .map(|kernel| Described { name: kernel.stem, params: kernel.params })
+        .collect();
     Ok(image(&kernels, MEMORY_BYTES, code))
 }
 
-/// For tests: how to reach an emulated card with all of them; `None`, said aloud, where there is no
-/// XRT or no compiler.
-pub fn rehearsed(names: Names) -> Option<Setup> {
+/// For tests: how to reach an emulated card with all of them but those that it `lacks`; `None`,
+/// said aloud, where there is no XRT or no compiler.
+pub fn rehearsed(names: Names, lacks: &[&str]) -> Option<Setup> {
     let folder = rehearsal::folder().unwrap_or_else(|error| panic!("no folder: {error}"));
-    match emulated(&folder.with_extension("so")) {
+    match emulated(&folder.with_extension("so"), lacks) {
         Ok(image) => rehearsal::setup(&image, names),
         Err(Uncompiled::NoCompiler) => {
             eprintln!("skipped: no g++; install it with ./tools.sh test");

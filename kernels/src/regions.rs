@@ -260,3 +260,6 @@ fn blur_boxes(
     }
     Ok(Given::Picture(picture))
 }
+
+#[cfg(test)]
+mod tests;

@@ -74,6 +74,71 @@ template <unsigned BYTES> static void pack(Numbers &in, Words &out, unsigned cou
     }
 }
 
+// Rows of bytes, each of which begins a word.
+static inline void pack_rows(Numbers &in, Words &out, unsigned bytes, unsigned rows)
+{
+    for (unsigned y = 0; y < rows; y++)
+        pack<1>(in, out, bytes);
+}
+
+// Pixels of `step` bytes each, at most 4 and the lowest first, as rows that begin with a word.
+static inline void pack_pixels(Numbers &in, Words &out, unsigned width, unsigned rows,
+                               unsigned step)
+{
+    for (unsigned y = 0; y < rows; y++) {
+        Word to = 0;
+        unsigned filled = 0;
+        for (unsigned x = 0; x < width; x++) {
+#pragma HLS PIPELINE II = 1
+            unsigned pixel = in.read();
+            Word over = 0;
+            for (unsigned i = 0; i < 4; i++) {
+#pragma HLS UNROLL
+                uchar byte = (uchar)(pixel >> 8 * i);
+                if (i < step && filled + i < NPC)
+                    set_lane(to, filled + i, byte);
+                else if (i < step)
+                    set_lane(over, filled + i - NPC, byte);
+            }
+            filled += step;
+            if (filled >= NPC) {
+                out.write(to);
+                to = over;
+                filled -= NPC;
+            }
+        }
+        if (filled != 0)
+            out.write(to);
+    }
+}
+
+// The reverse: a number for each pixel of rows that begin with a word.
+static inline void unpack_pixels(Words &in, Numbers &out, unsigned width, unsigned rows,
+                                 unsigned step)
+{
+    for (unsigned y = 0; y < rows; y++) {
+        // The last two of the words that have come.
+        Word before = 0, here = 0;
+        unsigned come = 0;
+        for (unsigned x = 0; x < width; x++) {
+#pragma HLS PIPELINE II = 1
+            unsigned at = x * step, pixel = 0;
+            if ((at + step - 1) / NPC == come) {
+                before = here;
+                here = in.read();
+                come++;
+            }
+            for (unsigned i = 0; i < 4; i++) {
+#pragma HLS UNROLL
+                if (i < step)
+                    pixel |= (unsigned)lane_of_two(before, here, at + i + 2 * NPC - come * NPC)
+                             << 8 * i;
+            }
+            out.write(pixel);
+        }
+    }
+}
+
 // A row of `bytes` bytes that begins at any byte of memory.
 static inline void read_row(const Word *from, Words &out, unsigned start, unsigned bytes)
 {

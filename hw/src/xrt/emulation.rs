@@ -8,8 +8,10 @@
 use std::ffi::OsString;
 use std::io::Result;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::link::LIBRARIES;
 use super::xclbin::Xclbin;
@@ -54,13 +56,39 @@ pub fn prepare(folder: &Path, card: &Program, image: &Xclbin) -> Result<Option<P
     Ok(Some(Prepared { xclbin, environment, is_mended }))
 }
 
-/// Compiles HLS sources to the library that is the software FPGA's circuit. The error is what the
-/// compiler says, or that there is none.
+/// Compiles HLS sources to the library that is the software FPGA's circuit, as many at once as the
+/// machine has cores. The error is what the compiler says, or that there is none.
 pub fn compile(sources: &[PathBuf], library: &Path) -> std::result::Result<(), Uncompiled> {
-    let mut command = Command::new("g++");
-    command.args(["-std=c++14", "-O2", "-shared", "-fPIC", "-Wall", "-Werror"]);
-    command.args(["-Wno-unknown-pragmas", "-I"]).arg(INCLUDE).arg("-o").arg(library);
-    let output = command.args(sources).output().map_err(|_| Uncompiled::NoCompiler)?;
+    let folder = library.with_extension("objects");
+    std::fs::create_dir_all(&folder).map_err(|e| Uncompiled::Refused(e.to_string()))?;
+    let objects: Vec<PathBuf> = (0..sources.len()).map(|n| folder.join(format!("{n}.o"))).collect();
+    let next = AtomicUsize::new(0);
+    let each = || loop {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        let Some((source, object)) = sources.get(number).zip(objects.get(number)) else {
+            return Ok(());
+        };
+        let mut compiler = Command::new("g++");
+        compiler.args(["-std=c++14", "-O2", "-c", "-fPIC", "-Wall", "-Werror"]);
+        compiler.args(["-Wno-unknown-pragmas", "-I", INCLUDE]).arg(source).arg("-o").arg(object);
+        succeed(&mut compiler)?;
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let compiled = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..cores.min(sources.len())).map(|_| scope.spawn(each)).collect();
+        let ends = threads.into_iter().map(|t| t.join().unwrap_or_else(|e| resume_unwind(e)));
+        ends.fold(Ok(()), std::result::Result::and)
+    });
+    let linked = compiled.and_then(|()| {
+        succeed(Command::new("g++").arg("-shared").arg("-o").arg(library).args(&objects))
+    });
+    std::fs::remove_dir_all(&folder).map_err(|e| Uncompiled::Refused(e.to_string()))?;
+    linked
+}
+
+/// Runs a compiler to its end.
+fn succeed(compiler: &mut Command) -> std::result::Result<(), Uncompiled> {
+    let output = compiler.output().map_err(|_| Uncompiled::NoCompiler)?;
     match output.status.success() {
         true => Ok(()),
         false => Err(Uncompiled::Refused(String::from_utf8_lossy(&output.stderr).into_owned())),

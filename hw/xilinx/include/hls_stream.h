@@ -4,33 +4,51 @@
 #ifndef EDGESCALE_HLS_STREAM_H
 #define EDGESCALE_HLS_STREAM_H
 
-#include <cstddef>
 #include <cstdio>
 #include <cstdlib>
-#include <vector>
 
 namespace hls
 {
+// Items are plain data. No container of the standard library: its header takes longer to compile
+// than most kernels.
 template <typename T> class stream {
-    std::vector<T> items;
-    std::size_t next = 0;
+    T *items = nullptr;
+    std::size_t room = 0, written = 0, next = 0;
+
+    static void demand(bool holds, const char *otherwise)
+    {
+        if (!holds) {
+            std::fprintf(stderr, "%s\n", otherwise);
+            std::abort();
+        }
+    }
 
   public:
     stream() {}
     explicit stream(const char *) {}
-    // What nobody reads would let a circuit wait for ever.
     ~stream()
     {
-        if (!empty()) {
-            std::fprintf(stderr, "a stream is left with data in it\n");
-            std::abort();
-        }
+        // What nobody reads would let a circuit wait for ever.
+        demand(empty(), "a stream is left with data in it");
+        std::free(items);
     }
     stream(const stream &) = delete;
     stream &operator=(const stream &) = delete;
-    void write(const T &item) { items.push_back(item); }
-    T read() { return items.at(next++); }
-    bool empty() const { return next == items.size(); }
+    void write(const T &item)
+    {
+        if (written == room) {
+            room = room ? 2 * room : 64;
+            items = static_cast<T *>(std::realloc(items, room * sizeof(T)));
+            demand(items, "no memory for a stream");
+        }
+        items[written++] = item;
+    }
+    T read()
+    {
+        demand(!empty(), "a stream is read with no data in it");
+        return items[next++];
+    }
+    bool empty() const { return next == written; }
 };
 } // namespace hls
 

@@ -17,8 +17,9 @@ fn card() {
 }
 
 /// How to reach the emulated card, made ready once for all tests.
-static EMULATED: LazyLock<Option<Setup>> =
-    LazyLock::new(|| rehearsed(Names { worker: "hls::tests::worker", card: "hls::tests::card" }));
+static EMULATED: LazyLock<Option<Setup>> = LazyLock::new(|| {
+    rehearsed(Names { worker: "hls::tests::worker", card: "hls::tests::card" }, &[])
+});
 
 /// The emulated card with all kernels that have a form for it; `None`, said aloud, without XRT.
 pub(crate) fn device() -> Option<XrtDevice> {

@@ -29,3 +29,22 @@ fn mirrored_and_turned_pictures_are_the_same_in_all_forms() {
         check(|b| command(b[0], Lane::whole(from), b[1], Lane::whole(to), map, 0), &[source]);
     });
 }
+
+/// Any map, also such that neighbours come from far apart, over pixels with gaps between.
+#[test]
+fn any_map_is_the_same_in_all_forms() {
+    let sides = (1..200u32, 1..200u32, 1..150u32, 1..100u32);
+    let line = || (-90..90i32, -9..10i32, -9..10i32);
+    let pixels = (1..5u32, 0..9u32, 0..3u32);
+    cases((sides, line(), line(), 0..4u32, pixels, proptest::num::u64::ANY), |case| {
+        let ((width, height, wide, high), x, y, shift, (bytes, gap, to_gap), seed) = case;
+        let lane = |offset, width, height, gap| Lane {
+            part: Part { offset, stride: width * (bytes + gap) + gap, width, height, bytes },
+            step: bytes + gap,
+        };
+        let (from, to) = (lane(3, width, height, gap), lane(5, wide, high, to_gap));
+        let map = Map { x: [x.0, x.1, x.2], y: [y.0, y.1, y.2], shift };
+        let source = noise(seed, 3 + (from.part.stride * height) as usize);
+        check(|b| command(b[0], from, b[1], to, map, seed as u32), &[source]);
+    });
+}

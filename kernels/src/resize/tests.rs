@@ -1,5 +1,7 @@
+use proptest::prelude::any;
+
 use super::*;
-use crate::testing::check_pair;
+use crate::testing::{cases, check, check_pair, noise};
 
 #[test]
 fn weights_sum_up_and_equal_sizes_change_nothing() {
@@ -41,4 +43,39 @@ fn both_passes_in_one_give_the_same() {
             &[rows.bytes(), columns.bytes(), source],
         );
     }
+}
+
+/// Tables of other programs: any first sample, in any order, and any weights.
+#[test]
+fn all_forms_give_the_same_bits_for_any_table() {
+    let sides = (1..90u32, 1..40u32, 1..60u32, 1..5u32);
+    cases((sides, 1..24usize, any::<bool>(), any::<u64>()), |case| {
+        let ((width, height, to, bytes), taps, is_down, seed) = case;
+        let mut dice = Dice::new(seed);
+        let mut within = |bound: i32| dice.below(2 * bound as u32) as i32 - bound;
+        let numbers = 0..to as usize * (taps + 1);
+        let entries = numbers.map(|i| within(if i % (taps + 1) == 0 { 200 } else { 40_000 }));
+        let table = Table { taps, entries: entries.collect() }.bytes();
+        if is_down {
+            let part = Part { offset: 3, stride: width * bytes + 1, width, height, bytes };
+            let source = noise(seed, part.end().unwrap());
+            check(|b| down([b[0], b[1], b[2]], part, to, taps), &[table, source]);
+        } else {
+            let part = Part { offset: 3, stride: to * bytes + 1, width: to, height, bytes };
+            let between = noise(seed, (2 * width * height * bytes) as usize);
+            check(|b| across([b[0], b[1], b[2]], part, width, taps), &[table, between]);
+        }
+    });
+}
+
+/// More weights, and more samples in a row, than forms for cards keep at once.
+#[test]
+fn much_smaller_pictures_are_the_same_in_all_forms() {
+    let table = Table::new(8000, 100, Filter::Lanczos);
+    assert!(table.taps * 100 > 1 << 15, "{} taps", table.taps);
+    let (from, to) = (Part::tight(0, 1100, 8000, 1), Part::tight(0, 100, 2, 3));
+    let source = noise(1, from.end().unwrap());
+    check(|b| down([b[0], b[1], b[2]], from, 100, table.taps), &[table.bytes(), source]);
+    let between = noise(2, 2 * 8000 * 2 * 3);
+    check(|b| across([b[0], b[1], b[2]], to, 8000, table.taps), &[table.bytes(), between]);
 }

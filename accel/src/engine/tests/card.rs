@@ -18,10 +18,8 @@ fn process() {
 }
 
 static EMULATED: std::sync::LazyLock<Option<Setup>> = std::sync::LazyLock::new(|| {
-    kernels::hls::rehearsed(Names {
-        worker: "engine::tests::card::worker",
-        card: "engine::tests::card::process",
-    })
+    let (worker, card) = ("engine::tests::card::worker", "engine::tests::card::process");
+    kernels::hls::rehearsed(Names { worker, card }, &["equaliser"])
 });
 
 /// The card that behaves so; `None`, said aloud, where there is no XRT.
