@@ -1,5 +1,5 @@
 // The forms of blur.cl for FPGA cards: a sample for every `taps` clocks.
-#include "rows.hpp"
+#include "numbers.hpp"
 
 static const unsigned TAPS_MAX = 63;
 static const unsigned CHANNELS_MAX = 4;
@@ -73,13 +73,6 @@ static void down(const unsigned *weights, Words &in, Numbers &out, unsigned samp
             out.write(value < 255 ? value : 255);
         }
     }
-}
-
-// Rows of bytes, each of which begins a word.
-static void pack_rows(Numbers &in, Words &out, unsigned bytes, unsigned rows)
-{
-    for (unsigned y = 0; y < rows; y++)
-        pack<1>(in, out, bytes);
 }
 
 static void down_strip(const unsigned *weights, const Word *src, Word *dst, unsigned at,

@@ -2,7 +2,7 @@
 //! and a compiler of this machine the library that stands for one in emulation.
 //!
 //! `foo.cpp` beside `foo.cl` has the same kernels, with the same bits; what they share is in
-//! `rows.hpp`. Not every kernel has such a form: a card says which it has.
+//! headers, `rows.hpp` above all. Not every kernel has such a form: a card says which it has.
 
 use std::path::{Path, PathBuf};
 
@@ -13,21 +13,41 @@ use hw::xrt::rehearsal::{self, Names};
 use hw::xrt::xclbin::Xclbin;
 use hw::xrt::xclbin::metadata::{Described, image};
 
-/// Sources, by file name, and the kernels in each.
+/// Sources, by their paths in `src`, and the kernels in each.
 pub static SOURCES: &[(&str, &[&str])] = &[
     ("absdiff.cpp", &["absdiff"]),
     ("blur.cpp", &["blur_across", "blur_down"]),
     ("boxes.cpp", &["boxes"]),
+    ("component_table.cpp", &["component_sums", "component_table"]),
+    (
+        "components.cpp",
+        &[
+            "component_runs",
+            "component_join",
+            "component_roots",
+            "component_count",
+            "component_number",
+            "component_labels",
+        ],
+    ),
     ("convert.cpp", &["yuv_rgb"]),
+    ("corners.cpp", &["corners"]),
     ("edges.cpp", &["sobel"]),
     ("gray.cpp", &["gray"]),
     ("half.cpp", &["half_size"]),
+    ("integral.cpp", &["integral_rows", "integral_columns"]),
     ("jpeg.cpp", &["jpeg"]),
     ("levels.cpp", &["lookup"]),
     ("mix.cpp", &["mix_bytes"]),
+    ("mog2.cpp", &["mog2"]),
     ("morph.cpp", &["morph_across", "morph_down"]),
+    ("motion.cpp", &["motion"]),
+    ("motion/diamond.cpp", &["motion_diamond"]),
+    ("quality.cpp", &["square_sums", "ssim_blocks"]),
+    ("scene.cpp", &["scene", "scene_shift"]),
     ("score.cpp", &["score"]),
     ("threshold.cpp", &["threshold"]),
+    ("warp.cpp", &["warp"]),
 ];
 
 /// Memory of the software FPGA.
