@@ -1,5 +1,5 @@
 // The forms of blur.cl for FPGA cards: a sample for every `taps` clocks.
-#include "rows.hpp"
+#include "numbers.hpp"
 
 static const unsigned TAPS_MAX = 63;
 static const unsigned CHANNELS_MAX = 4;

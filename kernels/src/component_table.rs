@@ -208,7 +208,11 @@ fn sums_sample(dice: &mut Dice, width: u32, height: u32) -> Sample {
 
 fn table_sample(dice: &mut Dice, width: u32, _: u32) -> Sample {
     let rows = width.min(LABELS_MAX);
-    let sums = dice.bytes(4 * WORDS * rows as usize, 40);
+    let mut sums = dice.bytes(4 * WORDS * rows as usize, 40);
+    // Some labels have no samples, 0 among them.
+    sums.chunks_exact_mut(4 * WORDS)
+        .filter(|_| dice.below(3) == 0)
+        .for_each(|row| row[..4].fill(0));
     let items = Grid::Items(rows as usize);
     let command = launch(&TABLE, &[0, 1].map(BufferId), &[rows], items);
     Sample { command, inputs: vec![sums] }

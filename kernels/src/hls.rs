@@ -2,7 +2,7 @@
 //! and a compiler of this machine the library that stands for one in emulation.
 //!
 //! `foo.cpp` beside `foo.cl` has the same kernels, with the same bits; what they share is in
-//! `rows.hpp` and `window.hpp`. Not every kernel has such a form: a card says which it has.
+//! headers, `rows.hpp` above all. Not every kernel has such a form: a card says which it has.
 
 use std::path::{Path, PathBuf};
 
@@ -13,28 +13,48 @@ use hw::xrt::rehearsal::{self, Names};
 use hw::xrt::xclbin::Xclbin;
 use hw::xrt::xclbin::metadata::{Described, image};
 
-/// Sources, by file name, and the kernels in each.
+/// Sources, by their paths in `src`, and the kernels in each.
 pub static SOURCES: &[(&str, &[&str])] = &[
     ("absdiff.cpp", &["absdiff"]),
     ("bilateral.cpp", &["bilateral"]),
     ("blur.cpp", &["blur_across", "blur_down"]),
     ("boxes.cpp", &["boxes"]),
+    ("component_table.cpp", &["component_sums", "component_table"]),
+    (
+        "components.cpp",
+        &[
+            "component_runs",
+            "component_join",
+            "component_roots",
+            "component_count",
+            "component_number",
+            "component_labels",
+        ],
+    ),
     ("convert.cpp", &["yuv_rgb", "rgb_gray", "rgb_yuv"]),
+    ("corners.cpp", &["corners"]),
     ("edges.cpp", &["sobel", "filter2d"]),
     ("gray.cpp", &["gray"]),
     ("half.cpp", &["half_size"]),
+    ("integral.cpp", &["integral_rows", "integral_columns"]),
     ("jpeg.cpp", &["jpeg"]),
     ("levels.cpp", &["histogram", "equaliser", "lookup"]),
     ("median.cpp", &["median"]),
     ("mix.cpp", &["mix_bytes"]),
+    ("mog2.cpp", &["mog2"]),
     ("morph.cpp", &["morph_across", "morph_down"]),
+    ("motion.cpp", &["motion"]),
+    ("motion/diamond.cpp", &["motion_diamond"]),
+    ("quality.cpp", &["square_sums", "ssim_blocks"]),
     ("rearrange.cpp", &["rearrange"]),
     ("regions.cpp", &["mosaic", "cover"]),
     ("resize.cpp", &["resize_down", "resize_across"]),
+    ("scene.cpp", &["scene", "scene_shift"]),
     ("score.cpp", &["score"]),
     ("stamp.cpp", &["stamp", "overlay"]),
     ("temporal.cpp", &["temporal"]),
     ("threshold.cpp", &["threshold"]),
+    ("warp.cpp", &["warp"]),
 ];
 
 /// Memory of the software FPGA.

@@ -190,3 +190,6 @@ fn mog2(stage: &mut dyn Stage, given: &[Given], values: &Values<'_>) -> Result<G
     stage.run(rearrange::command(after, from, to.buffer, to_lane, Map::SAME, 0));
     Ok(Given::Picture(to))
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,15 +28,25 @@ pub(crate) fn device() -> Option<XrtDevice> {
     found.pop()
 }
 
+/// All files of C++ in a folder and those below it.
+fn sources_below(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources_below(&path));
+        } else if path.extension().is_some_and(|extension| extension == "cpp") {
+            found.push(path);
+        }
+    }
+    found
+}
+
 #[test]
 fn every_source_is_listed_with_its_kernels() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_none_or(|extension| extension != "cpp") {
-            continue;
-        }
+    for path in sources_below(&folder) {
         let text = std::fs::read_to_string(&path).unwrap();
         let named = text.split("extern \"C\" void ").skip(1);
         let stems: Vec<String> =
@@ -45,7 +55,7 @@ fn every_source_is_listed_with_its_kernels() {
         {
             check_interface(&text, kernel);
         }
-        found.push((path.file_name().unwrap().to_str().unwrap().to_string(), stems));
+        found.push((path.strip_prefix(&folder).unwrap().to_str().unwrap().to_string(), stems));
     }
     found.sort();
     let listed: Vec<(String, Vec<String>)> = SOURCES
