@@ -2,7 +2,7 @@
 //! and a compiler of this machine the library that stands for one in emulation.
 //!
 //! `foo.cpp` beside `foo.cl` has the same kernels, with the same bits; what they share is in
-//! headers, `rows.hpp` above all. Not every kernel has such a form: a card says which it has.
+//! headers, `rows.hpp` above all. A circuit may have some of them: a card says which.
 
 use std::path::{Path, PathBuf};
 
@@ -60,7 +60,7 @@ pub static SOURCES: &[(&str, &[&str])] = &[
 /// Memory of the software FPGA.
 const MEMORY_BYTES: u64 = 4 << 30;
 
-/// The kernels that have such a form.
+/// The kernels that have such a form: all.
 pub fn kernels() -> impl Iterator<Item = &'static Kernel> {
     let stems = || SOURCES.iter().flat_map(|(_, stems)| *stems);
     crate::entries().map(|entry| entry.kernel).filter(move |k| stems().any(|s| *s == k.stem))

@@ -1,7 +1,7 @@
 //! The video kernels. Each is one stem: `foo.rs` holds the specification, the exact integer
 //! reference, the native form and the operations of pipelines made of it, `foo.cl` the form that
-//! OpenCL and CUDA compile (`foo.cu` where CUDA needs its own), `foo.cpp` that for FPGA cards where
-//! there is one ([`hls`]). All forms give the same bits. A new stem is those two files and a line
+//! OpenCL and CUDA compile (`foo.cu` where CUDA needs its own), `foo.cpp` that for FPGA
+//! cards ([`hls`]). All forms give the same bits. A new stem is those three files and a line
 //! in [`STEMS`].
 //!
 //! What is not here: scheduling, pipelines, and any vendor API.

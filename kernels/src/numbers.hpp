@@ -34,11 +34,4 @@ static inline void unpack_rows(Words &in, Numbers &out, unsigned bytes, unsigned
     }
 }
 
-// Rows of bytes, each of which begins a word.
-static inline void pack_rows(Numbers &in, Words &out, unsigned bytes, unsigned rows)
-{
-    for (unsigned y = 0; y < rows; y++)
-        pack<1>(in, out, bytes);
-}
-
 #endif

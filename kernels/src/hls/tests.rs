@@ -65,6 +65,7 @@ fn every_source_is_listed_with_its_kernels() {
     assert_eq!(found, listed);
     let stems = SOURCES.iter().map(|(_, stems)| stems.len()).sum::<usize>();
     assert_eq!(kernels().count(), stems, "each is a kernel of this crate");
+    assert_eq!(kernels().count(), crate::entries().count(), "each kernel has a form");
 }
 
 /// Parameters of the same names in the same order, and a port for each.
