@@ -228,7 +228,10 @@ impl Deliveries {
         let event = Event::read(&name, headers, data.clone(), &self.site, &id, at.stored)
             .and_then(|event| speaks_for_itself(event, &message.subject))
             .map(|event| under_the_present_path(event, &self.places, &self.site));
-        let headers = event.is_err().then(|| from_nats(&message)).unwrap_or_default();
+        let headers = match &event {
+            Ok(_) => Headers::new(),
+            Err(_) => from_nats(&message),
+        };
         if let (Some((name, own)), Some(reply)) = (&self.stands_in, &message.reply) {
             message.reply = Some(reply.replacen(name, own, 1).into());
         }

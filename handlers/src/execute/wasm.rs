@@ -192,7 +192,7 @@ impl Wasm {
         let is_http = matches!(invocation.input, Input::Http(_));
         let request = web::of(invocation.input)?;
         let outlet = invocation.outlet.filter(|_| is_http);
-        let mut asked = Asked { request, outlet, caller };
+        let mut asked = Box::new(Asked { request, outlet, caller });
         let answer = loop {
             let visit = match self.crowds.enter(&asked.caller, &module) {
                 Some(visit) => visit,

@@ -52,7 +52,7 @@ pub(super) struct Asked {
 
 /// One on its way in.
 struct Job {
-    asked: Asked,
+    asked: Box<Asked>,
     reply: oneshot::Sender<Answer>,
 }
 
@@ -135,7 +135,7 @@ impl Member {
 
 impl Visit {
     /// Hands a request in; gives it back where the instance takes no more since a moment ago.
-    pub(super) fn give(&self, asked: Asked) -> Result<oneshot::Receiver<Answer>, Asked> {
+    pub(super) fn give(&self, asked: Box<Asked>) -> Result<oneshot::Receiver<Answer>, Box<Asked>> {
         let (reply, answer) = oneshot::channel();
         match self.member.jobs.send(Job { asked, reply }) {
             Ok(()) => Ok(answer),
@@ -240,7 +240,7 @@ async fn take_in(
         };
         let Some(job) = job else { break };
         running.get_or_insert_with(|| module.runner.enter());
-        inside.push(attend(guest, handle.clone(), job));
+        inside.push(attend(guest, handle, job));
     }
     while let Some(end) = inside.next().await {
         end?;
@@ -259,7 +259,8 @@ enum End {
 
 /// One request; an error is the end of the instance.
 async fn attend(guest: &Accessor<Guest>, handle: Handle, job: Job) -> wasmtime::Result<End> {
-    let Job { asked: Asked { request, outlet, caller }, mut reply } = job;
+    let Job { asked, mut reply } = job;
+    let Asked { request, outlet, caller } = *asked;
     guest.with(|mut access| access.get().receive(caller));
     let answer = pin!(service::answer(guest, handle, request, outlet, None));
     let answer = tokio::select! {
