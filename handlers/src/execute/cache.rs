@@ -178,10 +178,11 @@ impl Cache {
         Ok(())
     }
 
-    /// Forgets all but this.
+    /// Forgets all code but this. What is unpacked goes with its source: runtimes' own parts, which
+    /// are no code of anybody, have none.
     pub(super) fn retain(&self, is_used: impl Fn(&Digest) -> bool) -> io::Result<()> {
         let mut others = HashSet::new();
-        for folder in ["source", "compiled", "unpacked"] {
+        for folder in ["source", "compiled"] {
             for entry in fs::read_dir(self.dir.join(folder))? {
                 let of = Digest::at_start_of(&entry?.file_name().to_string_lossy());
                 others.extend(of.filter(|digest| !is_used(digest)));

@@ -100,3 +100,23 @@ fn a_file_that_nobody_touched_is_not_read() {
     assert_eq!(cache.compiled(&digest, "e1"), Ok(Some(compiled)));
     assert!(cache.check_compiled(&digest, "e1").is_err());
 }
+
+#[test]
+fn of_all_code_only_what_is_used_stays_and_what_runtimes_need() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = Cache::open(dir.path()).unwrap();
+    let [used, unused, own] = [b"used".as_slice(), b"unused", b"own"].map(|bytes| {
+        let digest = Digest::of(bytes);
+        cache.unpack(&digest, "file", bytes).unwrap();
+        if bytes != b"own" {
+            cache.put_source(&digest, bytes).unwrap();
+            put(&cache, &digest);
+        }
+        digest
+    });
+    cache.retain(|digest| *digest == used).unwrap();
+    assert!(cache.source(&used).is_some() && cache.compiled(&used, "e1").is_ok());
+    assert!(cache.source(&unused).is_none() && cache.compiled(&unused, "e1").is_err());
+    let unpacked = [&used, &unused, &own].map(|digest| cache.unpacked(digest).exists());
+    assert_eq!(unpacked, [true, false, true]);
+}
