@@ -37,7 +37,7 @@ static Word gradients(const Around rows[3], unsigned x, unsigned width)
 
 static void filter(Words &in, Words &out, unsigned width, unsigned height)
 {
-    Word lines[3][SIDE_MAX / NPC];
+    Word lines[3][SIDE_MAX / NPC + 1];
 #pragma HLS ARRAY_PARTITION variable = lines complete dim = 1
     unsigned count = words(width);
     for (unsigned y = 0; y < height + 1; y++) {
