@@ -23,6 +23,7 @@ mod topics;
 mod web;
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -215,7 +216,9 @@ impl Wasm {
         module: &Arc<Module>,
     ) -> Result<Visit, InvokeError> {
         let slot = self.slot(time).await?;
-        let invocation = format!("{}+{}", first.invocation, first.target.handler);
+        // An event that comes again may begin another instance, which publishes other events.
+        let own = RandomState::new().hash_one(&first.invocation);
+        let invocation = format!("{}+{own:016x}", first.invocation);
         let caller = Caller { invocation, trace: Default::default(), ..first.clone() };
         let store = module.runner.store(Guest::new(Arc::clone(&self.host), caller.clone()));
         let instance = Beginning { module: Arc::clone(module), store, slot, caller, time };
