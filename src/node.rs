@@ -255,7 +255,8 @@ async fn open(
     let (turns, opened) = turns::open(&settings.devices);
     let accelerate = Arc::new(open_accelerate(settings, turns)?);
     let doors = Arc::new(host::Doors::default());
-    let config = handlers::execute::Config::new(settings.data.join("code"), &settings.tools);
+    let mut config = handlers::execute::Config::new(settings.data.join("code"), &settings.tools);
+    config.compile = settings.code.compile;
     let execute = Arc::new(EdgeExecute::start(config, doors.clone())?);
     let above = Arc::new(BusAbove::new(bus.clone()));
     let apps = settings.data.join("apps");

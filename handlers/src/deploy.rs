@@ -426,14 +426,18 @@ impl EdgeDeploy {
 
     async fn fetch_and_install(&self, digest: &Digest, kind: CodeKind) -> Result<(), Error> {
         let is_component = kind == CodeKind::Component;
-        if self.execute.reinstall(digest, kind).await?.is_some()
-            || (is_component && self.compiled.take(digest, &*self.above).await)
-        {
-            self.compiled.make_for_others(digest, kind);
-            return Ok(());
+        let mut is_here = self.execute.reinstall(digest, kind).await?.is_some();
+        if !is_here && is_component {
+            let taken = self.compiled.take(digest, &*self.above).await;
+            if !self.execute.compiles() {
+                return taken;
+            }
+            is_here = taken.is_ok();
         }
-        let code = fetched(&self.store, &self.site, digest, kind).await?;
-        self.execute.install(code).await?;
+        if !is_here {
+            let code = fetched(&self.store, &self.site, digest, kind).await?;
+            self.execute.install(code).await?;
+        }
         self.compiled.make_for_others(digest, kind);
         Ok(())
     }

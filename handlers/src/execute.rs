@@ -45,7 +45,7 @@ pub use self::outlet::{Outlet, Streamed};
 pub use self::parcel::{Label, Machine};
 pub use self::process::{FenceRow, Hold, fence_report};
 use self::turn::{AbortOnDrop, Turn};
-pub use self::wasm::Compiler;
+pub use self::wasm::{Compiler, HAS_COMPILER};
 use crate::Digest;
 use crate::binding::Bindings;
 use crate::manifest::{CodeKind, Limits};
@@ -255,6 +255,11 @@ impl EdgeExecute {
     ) -> Result<Option<Installed>, InvokeError> {
         let (shared, digest) = (Arc::clone(&self.shared), digest.clone());
         self.on_guest_threads(async move { shared.reinstall(digest, kind).await }).await
+    }
+
+    /// Whether components are compiled here.
+    pub fn compiles(&self) -> bool {
+        self.shared.wasm.compiles()
     }
 
     /// Compiles a component for a machine, for another node: at low priority, one after the other.

@@ -7,21 +7,34 @@ use bus::pki::{UserKey, is_user};
 use bus::{Refusal, RefusalKind, Request, Response};
 use handlers::Digest;
 use handlers::deploy::Compiling;
-use handlers::execute::Machine;
+use handlers::execute::{HAS_COMPILER, Machine};
 use serde::{Deserialize, Serialize};
 
 use super::{Answer, Node};
 
 /// `[code]` of a node's configuration.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Settings {
+    /// Whether components are compiled here; a node that does not takes all from above.
+    #[serde(skip_serializing_if = "is_true")]
+    pub compile: bool,
     /// Machines that components are compiled for here, for the nodes below: `x86_64`, `aarch64`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<Machine>,
     /// Public nkeys of nodes above whose compiled code is run here.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub trust: Vec<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { compile: true, targets: Vec::new(), trust: Vec::new() }
+    }
+}
+
+fn is_true(it: &bool) -> bool {
+    *it
 }
 
 /// A question for compiled code, as a child asks it.
@@ -33,6 +46,14 @@ pub(super) struct Wanted {
 
 /// What EdgeDeploy is told of it. `seed` is the node's own.
 pub(super) fn set_up(settings: &Settings, seed: &str) -> Result<Compiling> {
+    let compiles = settings.compile && HAS_COMPILER;
+    if !compiles && let Some(machine) = settings.targets.first() {
+        bail!(
+            "[code] targets: this node compiles nothing, and so not for {:?}; remove it, or set \
+             compile = true in a program that was built with a compiler",
+            machine.name()
+        );
+    }
     if let Some(key) = settings.trust.iter().find(|key| !is_user(key)) {
         bail!("[code] trust: {key:?} is no public nkey of a node; it begins with U");
     }
@@ -42,7 +63,7 @@ pub(super) fn set_up(settings: &Settings, seed: &str) -> Result<Compiling> {
         let (names, key) = (names.join(", "), &key.public);
         tracing::info!("components are compiled for {names}, and signed by {key}");
     }
-    let Settings { targets, trust } = settings.clone();
+    let Settings { compile: _, targets, trust } = settings.clone();
     Ok(Compiling { targets, trust, key: Some(key) })
 }
 

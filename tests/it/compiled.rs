@@ -7,7 +7,7 @@ use bus::pki::UserKey;
 use edgescale::node;
 use edgescale::tree::DEMO_SITES;
 
-use crate::handlers::{component, manifest, publish};
+use crate::handlers::{component, dead_letter, manifest, publish};
 use crate::world::{World, eventually};
 
 const EDGE: &str = "cloud.east.cell1";
@@ -73,6 +73,41 @@ async fn an_edge_takes_what_the_root_compiled_if_it_trusts_it() -> Result<()> {
     let said = log(&world, EDGE);
     let why = format!("compiled code of cloud is refused, it is made here: {key} signed it");
     assert!(said.contains(&why) && said.contains("[code] trust"), "{said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_edge_that_compiles_nothing_waits_for_what_is_compiled_above() -> Result<()> {
+    let Some(here) = Machine::here() else {
+        eprintln!("skipped: nothing is compiled for this machine by others");
+        return Ok(());
+    };
+    let mut world = World::start_with(&DEMO_SITES, []).await?;
+    let key = UserKey::load_or_generate(&world.tree.dir().join("cloud/node.nk"))?.public;
+    configure(&mut world, "cloud", |code| code.targets = vec![here]).await?;
+    configure(&mut world, EDGE, |code| code.compile = false).await?;
+    let compiled = component("(i32.const 16)");
+    world.apply(&manifest("lean", "go"), &[("code", compiled.clone())]).await?;
+    publish(world.bus(EDGE), "lean.go").await?;
+    dead_letter(&world, EDGE, "no key of a site that compiles is under [code] trust").await?;
+
+    configure(&mut world, EDGE, |code| code.trust = vec![key]).await?;
+    run(&world, "lean", compiled, &[here]).await?;
+    let said = log(&world, EDGE);
+    assert!(said.contains("compiled code was taken from cloud"), "{said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_node_that_compiles_nothing_cannot_compile_for_others() -> Result<()> {
+    let world = World::start_with(&["cloud"], []).await?;
+    let file = world.tree.dir().join("cloud").join(node::CONFIG_FILE);
+    let mut settings = node::Settings::load(&file)?;
+    settings.code.compile = false;
+    settings.code.targets = vec![Machine::Aarch64];
+    let refused = node::start(settings, Default::default()).await;
+    let why = refused.err().map(|error| format!("{error:#}")).unwrap_or_default();
+    assert!(why.contains("[code] targets") && why.contains("compile = true"), "{why}");
     Ok(())
 }
 

@@ -157,7 +157,24 @@ fn links_between_pages_lead_somewhere() {
 /// the program, and once more for the tests.
 #[test]
 fn tests_are_built_on_the_crates_of_the_program() {
-    report(twice_findings(&packages("no-dev"), &packages("all")).into_iter());
+    report(
+        twice_findings(
+            &packages(&["--workspace", "-e=no-dev"]),
+            &packages(&["--workspace", "-e=all"]),
+        )
+        .into_iter(),
+    );
+}
+
+/// What a site takes that compiles nothing.
+#[test]
+fn a_program_without_compilers_has_none() {
+    let lean = packages(&["-p=edgescale", "--no-default-features", "-e=normal"]);
+    let compilers = ["cranelift-codegen", "wasmtime-internal-winch", "wasmtime-internal-cranelift"];
+    let is_compiler = |line: &str| compilers.iter().any(|name| line.starts_with(name));
+    report(lean.into_iter().filter(|line| is_compiler(line)));
+    let usual = packages(&["-p=edgescale", "-e=normal"]);
+    assert!(usual.iter().any(|line| is_compiler(line)), "the names of compilers have changed");
 }
 
 // ---- rules ----
@@ -331,10 +348,10 @@ fn twice_findings(program: &BTreeSet<String>, with_tests: &BTreeSet<String>) -> 
 }
 
 /// Package, version and features, one line each, over these edges of the graph.
-fn packages(edges: &str) -> BTreeSet<String> {
+fn packages(which: &[&str]) -> BTreeSet<String> {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["tree", "--workspace", "--locked", "--offline", "--prefix=none", "-f={p} {f}"]);
-    let output = cargo.args(["-e", edges]).current_dir(root()).output().expect("cargo starts");
+    cargo.args(["tree", "--locked", "--offline", "--prefix=none", "-f={p} {f}"]);
+    let output = cargo.args(which).current_dir(root()).output().expect("cargo starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).expect("cargo writes UTF-8");
     text.lines().map(|line| line.trim_end_matches(" (*)").to_string()).collect()

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use store::{BlobKey, EdgeStore};
 
 use super::{Above, Error, disk, fetched};
-use crate::execute::{Label, Machine};
+use crate::execute::{InvokeError, Label, Machine};
 use crate::manifest::CodeKind;
 use crate::{Digest, EdgeExecute};
 
@@ -99,26 +99,38 @@ impl Compiled {
         }
     }
 
-    /// Takes code in as a site above compiled it; tells whether it is ready now.
-    pub(super) async fn take(&self, code: &Digest, above: &dyn Above) -> bool {
-        let Some(here) = Machine::here() else { return false };
-        if self.setup.trust.is_empty() || self.site.parent().is_none() {
-            return false;
+    /// Takes code in as a site above compiled it; says why it is not ready.
+    pub(super) async fn take(&self, code: &Digest, above: &dyn Above) -> Result<(), Error> {
+        let never = |why: &str| Error::Code(InvokeError::Node(format!("code {code}: {why}")));
+        let Some(here) = Machine::here() else {
+            return Err(never("nobody compiles for such machines"));
+        };
+        if self.site.parent().is_none() {
+            return Err(never("no site is above this one, which compiles nothing itself"));
+        }
+        if self.setup.trust.is_empty() {
+            return Err(never("no key of a site that compiles is under [code] trust"));
         }
         let started = Instant::now();
-        // Without an answer from above, it is compiled here, as it always was.
-        let Ok(Some(offer)) = above.compiled(code, here).await else { return false };
+        let Some(offer) = above.compiled(code, here).await? else {
+            let name = here.name();
+            return Err(Error::Away(format!(
+                "code {code} is not compiled for {name} yet; where no site above does, name \
+                 \"{name}\" under [code] targets of one"
+            )));
+        };
         match self.take_offer(code, &offer).await {
             Ok(()) => {
                 let took_ms = started.elapsed().as_millis() as u64;
                 let from = offer.blob.site();
                 tracing::info!(%code, took_ms, "compiled code was taken from {from}");
-                true
+                Ok(())
             }
             Err(why) => {
                 let from = offer.blob.site();
-                tracing::warn!(%code, "compiled code of {from} is refused, it is made here: {why}");
-                false
+                let instead = if self.execute.compiles() { ", it is made here" } else { "" };
+                tracing::warn!(%code, "compiled code of {from} is refused{instead}: {why}");
+                Err(never(&format!("as {from} compiled it, it is refused: {why}")))
             }
         }
     }

@@ -17,6 +17,9 @@ pub struct Config {
     /// Components of at least so many bytes are first compiled in haste, and optimised while
     /// that form serves.
     pub baseline_bytes_min: usize,
+    /// Whether components are compiled here, by a program that has a compiler; where not, they
+    /// come compiled from another node.
+    pub compile: bool,
     /// Invocations of one handler that may wait for a place.
     pub queue_len_max: usize,
     /// Interpreter for `python` handlers, looked up in `PATH` unless absolute.
@@ -50,6 +53,7 @@ impl Config {
             workers: cores.max(2),
             instances_max: 128,
             baseline_bytes_min: BASELINE_BYTES_MIN,
+            compile: true,
             queue_len_max: 1024,
             python: program("python3"),
             python_packages: tools.join("py"),

@@ -3,6 +3,7 @@
 
 mod blobstore;
 mod compile;
+mod compiler;
 mod config;
 mod crowd;
 mod foreign;
@@ -31,6 +32,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::Store;
 
+pub use self::compiler::IS_HERE as HAS_COMPILER;
 use self::crowd::{Asked, Beginning, Crowds, Visit};
 use self::guest::Guest;
 use self::kept::{Kept, Waiting};
@@ -45,6 +47,8 @@ pub(super) struct Wasm {
     runners: Runners,
     /// Code of at least so many bytes is compiled in haste first.
     baseline_bytes_min: usize,
+    /// Whether what nobody has compiled yet is compiled here.
+    compiles: bool,
     cache: Arc<Cache>,
     host: Arc<dyn Host>,
     modules: Modules,
@@ -76,6 +80,7 @@ impl Wasm {
         Ok(Self {
             runners: Runners::start(config.instances_max)?,
             baseline_bytes_min: config.baseline_bytes_min,
+            compiles: config.compile && compiler::IS_HERE,
             cache,
             host,
             modules: Modules::default(),
@@ -101,6 +106,11 @@ impl Wasm {
             let is_of = |module: &&Arc<Module>| module.runner.kind.compiler == compiler;
             (compiler, modules.values().filter(is_of).count())
         })
+    }
+
+    /// Whether components are compiled here.
+    pub(super) fn compiles(&self) -> bool {
+        self.compiles
     }
 
     /// Names the kind of machine code that serves in the end.

@@ -145,6 +145,26 @@ async fn code_for_another_machine_is_refused_even_under_a_wrong_label() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_compiles_nothing_runs_what_another_compiled() {
+    let (maker, taker) = (Bench::new(), Bench::with(|config| config.compile = false));
+    let key = UserKey::generate().unwrap();
+    let echo = code(echo_component());
+    let why = taker.execute.install(echo.clone()).await.unwrap_err();
+    assert!(why.is_retryable() && why.to_string().contains("compiles nothing itself"), "{why}");
+    assert!(!taker.execute.is_installed(&echo.digest) && !taker.execute.compiles());
+
+    let here = Machine::here().expect("tests run on one of them");
+    let (label, compiled) = maker.execute.compile_for(echo.clone(), here, &key).await.unwrap();
+    taker.execute.install_compiled(&label, compiled, &[key.public]).await.unwrap();
+    let handler = target(echo.digest.clone(), CodeKind::Component);
+    let reply = taker.invoke(&handler, request("any", "[1]")).await.unwrap();
+    assert_eq!(&reply.body[..], b"[1]");
+    // Its source beside it is no reason to compile.
+    taker.execute.shared.wasm.uninstall(&echo.digest);
+    assert!(!taker.execute.install(echo).await.unwrap().compiled);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_large_component_of_wasi_03_is_compiled_for_aarch64() {
     let Some(bytes) = guest("servicejs", "node/node_modules/@bytecodealliance/jco/package.json")
     else {

@@ -8,9 +8,10 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use wasmtime::Store;
 use wasmtime::component::Component;
-use wasmtime::{Engine, Store};
 
+use super::compiler::{precompile, precompile_behind};
 use super::guest::Guest;
 use super::model::Model;
 use super::module::Module;
@@ -21,8 +22,8 @@ use crate::execute::{Answered, Code, InvokeError, Time, bad_code};
 
 /// How long a component may take to start when it is installed.
 const TRIAL_MS: u64 = 5_000;
-/// Least priority that Linux knows.
-const NICE: libc::c_int = 19;
+/// Why a node cannot run code that was not compiled for it.
+const NO_COMPILER: &str = "nobody has compiled it for this node, which compiles nothing itself";
 
 impl Wasm {
     /// Makes code ready; tells what it exports and whether it had to be compiled.
@@ -37,6 +38,9 @@ impl Wasm {
         let model = Model::of(Cursor::new(&code.bytes));
         if let Some(exports) = self.load(&code.digest, code.bytes.len(), model)? {
             return Ok((exports, false));
+        }
+        if !self.compiles {
+            return Err(InvokeError::Node(format!("code {}: {NO_COMPILER}", code.digest)));
         }
         let quick = self.make_quickly(code, model).await;
         let is_quick = quick.is_some();
@@ -137,7 +141,7 @@ impl Wasm {
 
     /// The baseline compiler, for code that is worth it, on machines that it knows.
     fn baseline_for(&self, source_len: usize, model: Model) -> Option<Arc<Runner>> {
-        if source_len < self.baseline_bytes_min {
+        if source_len < self.baseline_bytes_min || !self.compiles {
             return None;
         }
         let no_baseline = |error: &InvokeError| {
@@ -198,7 +202,7 @@ impl Wasm {
     ) -> Result<Component, InvokeError> {
         let (engine, bytes) = (runner.engine.clone(), code.bytes.clone());
         let work = tokio::task::spawn_blocking(move || match haste {
-            Haste::Now => engine.precompile_component(&bytes),
+            Haste::Now => precompile(&engine, &bytes),
             Haste::Behind => precompile_behind(&engine, &bytes),
         });
         let compiled = work
@@ -312,21 +316,4 @@ enum Haste {
     Now,
     /// Nobody.
     Behind,
-}
-
-/// On half of the cores, by threads that let all others go first.
-pub(super) fn precompile_behind(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Vec<u8>> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = rayon::ThreadPoolBuilder::new()
-        .num_threads((cores / 2).max(1))
-        .thread_name(|_| "optimise".to_owned())
-        .start_handler(|_| go_last())
-        .build();
-    threads.map_err(wasmtime::Error::new)?.install(|| engine.precompile_component(bytes))
-}
-
-#[allow(unsafe_code)]
-fn go_last() {
-    // SAFETY: takes numbers only. On Linux, "process 0" is the calling thread alone.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
 }

@@ -4,10 +4,8 @@
 use std::io::Cursor;
 use std::sync::Arc;
 
-use wasmtime::Engine;
-
 use super::Wasm;
-use super::compile::precompile_behind;
+use super::compiler::precompile_for;
 use super::model::Model;
 use super::runner::{Kind, engine_config};
 use crate::Digest;
@@ -26,8 +24,7 @@ impl Wasm {
         let model = Model::of(Cursor::new(&code.bytes));
         let bytes = code.bytes.clone();
         let work = tokio::task::spawn_blocking(move || {
-            let mut config = engine_config(Kind::optimising(model), 1);
-            precompile_behind(&Engine::new(config.target(machine.triple())?)?, &bytes)
+            precompile_for(machine.triple(), engine_config(Kind::optimising(model), 1), &bytes)
         });
         let name = machine.name();
         let compiled = work

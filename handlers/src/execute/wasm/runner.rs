@@ -12,10 +12,11 @@ use serde::{Deserialize, Serialize};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{
     Config as EngineConfig, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig,
-    Store, Strategy, Trap, UpdateDeadline, WasmBacktrace,
+    Store, Trap, UpdateDeadline, WasmBacktrace,
 };
 use wasmtime_wasi::I32Exit;
 
+use super::compiler;
 use super::guest::{self, Guest};
 use super::model::Model;
 use super::module::Module;
@@ -249,11 +250,8 @@ pub(super) fn engine_config(kind: Kind, instances_max: u32) -> EngineConfig {
         .max_unused_warm_slots(instances_max)
         .pagemap_scan(Enabled::Auto);
     let mut config = EngineConfig::new();
+    compiler::choose(&mut config, kind.compiler);
     config
-        .strategy(match kind.compiler {
-            Compiler::Baseline => Strategy::Winch,
-            Compiler::Optimising => Strategy::Cranelift,
-        })
         .epoch_interruption(true)
         .memory_init_cow(true)
         .concurrency_support(is_concurrent)
@@ -263,7 +261,7 @@ pub(super) fn engine_config(kind: Kind, instances_max: u32) -> EngineConfig {
 
 fn fingerprint(engine: &Engine, model: Model) -> String {
     let mut hasher = DefaultHasher::new();
-    engine.precompile_compatibility_hash().hash(&mut hasher);
+    compiler::compatibility(engine).hash(&mut hasher);
     let hash = hasher.finish();
     match model {
         Model::Serial => format!("{hash:016x}"),

@@ -1,0 +1,90 @@
+//! The compilers, in a program that has them. One built without the feature `compiler` runs no
+//! machine code but what another node made.
+
+#[cfg(not(feature = "compiler"))]
+pub(super) use absent::*;
+#[cfg(feature = "compiler")]
+pub(super) use here::*;
+
+/// Whether this program has compilers.
+pub const IS_HERE: bool = cfg!(feature = "compiler");
+
+#[cfg(feature = "compiler")]
+mod here {
+    use wasmtime::{Config, Engine, Result, Strategy};
+
+    use super::super::runner::Compiler;
+
+    /// Least priority that Linux knows.
+    const NICE: libc::c_int = 19;
+
+    /// Has the engine of `config` compile by this compiler.
+    pub(in super::super) fn choose(config: &mut Config, compiler: Compiler) {
+        config.strategy(match compiler {
+            Compiler::Baseline => Strategy::Winch,
+            Compiler::Optimising => Strategy::Cranelift,
+        });
+    }
+
+    /// What machine code of the engine depends on: its version, its settings, the machine.
+    pub(in super::super) fn compatibility(engine: &Engine) -> impl std::hash::Hash + '_ {
+        engine.precompile_compatibility_hash()
+    }
+
+    /// Compiles on all cores.
+    pub(in super::super) fn precompile(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>> {
+        engine.precompile_component(bytes)
+    }
+
+    /// Compiles on half of the cores, by threads that let all others go first.
+    pub(in super::super) fn precompile_behind(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = rayon::ThreadPoolBuilder::new()
+            .num_threads((cores / 2).max(1))
+            .thread_name(|_| "optimise".to_owned())
+            .start_handler(|_| go_last())
+            .build();
+        threads.map_err(wasmtime::Error::new)?.install(|| engine.precompile_component(bytes))
+    }
+
+    /// Compiles for a machine of that name among compilers, behind all else.
+    pub(in super::super) fn precompile_for(
+        triple: &str,
+        mut config: Config,
+        bytes: &[u8],
+    ) -> Result<Vec<u8>> {
+        precompile_behind(&Engine::new(config.target(triple)?)?, bytes)
+    }
+
+    #[allow(unsafe_code)]
+    fn go_last() {
+        // SAFETY: takes numbers only. On Linux, "process 0" is the calling thread alone.
+        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+    }
+}
+
+#[cfg(not(feature = "compiler"))]
+mod absent {
+    use wasmtime::{Config, Engine, Error, Result};
+
+    use super::super::runner::Compiler;
+
+    pub(in super::super) fn choose(_: &mut Config, _: Compiler) {}
+
+    /// Of code for another engine, the engine finds out when it loads it.
+    pub(in super::super) fn compatibility(_: &Engine) -> impl std::hash::Hash + use<> {
+        env!("CARGO_PKG_VERSION")
+    }
+
+    pub(in super::super) fn precompile(_: &Engine, _: &[u8]) -> Result<Vec<u8>> {
+        Err(Error::msg("this program was built without a compiler"))
+    }
+
+    pub(in super::super) fn precompile_behind(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>> {
+        precompile(engine, bytes)
+    }
+
+    pub(in super::super) fn precompile_for(_: &str, _: Config, _: &[u8]) -> Result<Vec<u8>> {
+        Err(Error::msg("this program was built without a compiler"))
+    }
+}
