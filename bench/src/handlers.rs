@@ -220,6 +220,7 @@ fn event() -> Input {
         time: text("2026-01-01T00:00:00Z"),
         content_type: text("application/json"),
         body: Bytes::from_static(BODY),
+        metadata: vec![],
     })
 }
 

@@ -7,11 +7,13 @@ mod climb;
 pub mod dead;
 mod keepers;
 pub mod large;
+mod metadata;
 mod read;
 
 pub use keepers::Keeper;
 pub(crate) use keepers::replicas;
 pub use large::publish;
+pub use metadata::{METADATA_BYTES_MAX, check_metadata};
 pub use read::{
     ACK_PENDING_MAX, CLIMB_PENDING_MAX, Course, Deliveries, Delivery, Position, Reader,
 };

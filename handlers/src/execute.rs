@@ -146,6 +146,8 @@ pub struct Event {
     pub content_type: String,
     /// The payload.
     pub body: Bytes,
+    /// What its publisher gave it beside: CloudEvents' extensions and other headers.
+    pub metadata: Vec<(String, String)>,
 }
 
 /// A request.

@@ -25,6 +25,7 @@ const TOPICS = {
     const second = new Message(bytes("x"));
     second.setContentType("text/x-test");
     second.setData(bytes("y"));
+    second.setMetadata([...(message.metadata() ?? []), ["colour", "blue"]]);
     producer.send(client, "second", second);
     client.disconnect();
   },
@@ -32,11 +33,12 @@ const TOPICS = {
   metadata() {
     const message = new Message(bytes(""));
     message.removeMetadata("a");
-    return [
-      failure(() => message.addMetadata("a", "b")),
-      failure(() => message.setMetadata([["a", "b"]])),
-      message.metadata() ?? null,
-    ];
+    const before = message.metadata() ?? null;
+    const refused = failure(() => message.addMetadata("a b", "c"));
+    message.addMetadata("a", "b");
+    message.setMetadata([...message.metadata(), ["c", "d"], ["a", "e"], ["f", "g"]]);
+    message.removeMetadata("f");
+    return [before, refused, message.metadata()];
   },
   twice(message) {
     requestReply.reply(message, new Message(bytes("1")));

@@ -127,7 +127,7 @@ async fn make(host: &dyn Host, caller: &Caller, effect: Effect) -> Result<(), In
             let what = format!("output of event {subject:?}");
             let id = format!("{}.{}.{number}", caller.invocation, caller.target.handler);
             let (content_type, body) = ("application/json".into(), data.to_string().into());
-            let event = Publication { id, subject, content_type, body };
+            let event = Publication { id, subject, content_type, body, metadata: vec![] };
             host.publish(caller, event).await.map_err(|error| of_host(error, &what))
         }
     }

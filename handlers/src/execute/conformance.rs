@@ -210,10 +210,15 @@ async fn publishes_within_the_app(host: &dyn Host, caller: &Caller) {
         subject: subject.into(),
         content_type: "application/json".into(),
         body: Bytes::from_static(b"{}"),
+        metadata: vec![("colour".into(), "blue".into())],
     };
     assert_eq!(host.publish(caller, event("told")).await, Ok(()));
     for subject in ["", "a b", "a..b", "a.>", "*", "a\r\nb"] {
         let refused = host.publish(caller, event(subject)).await;
         assert!(matches!(refused, Err(HostError::Invalid(_))), "{subject:?}: {refused:?}");
     }
+    let mut forged = event("told");
+    forged.metadata.push(("Es-Only".into(), "another".into()));
+    let refused = host.publish(caller, forged).await;
+    assert!(matches!(refused, Err(HostError::Invalid(_))), "{refused:?}");
 }

@@ -65,6 +65,8 @@ pub struct Publication {
     pub content_type: String,
     /// The payload.
     pub body: Bytes,
+    /// Names and values that travel with it, as [`bus::event::check_metadata`] has them.
+    pub metadata: Vec<(String, String)>,
 }
 
 /// How much a log line matters.

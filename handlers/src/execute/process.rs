@@ -277,6 +277,10 @@ fn event_document(event: &Event) -> serde_json::Value {
         "time": event.time,
         "content_type": event.content_type,
     });
+    if !event.metadata.is_empty() {
+        let metadata = event.metadata.iter().map(|(name, value)| (name.clone(), json!(value)));
+        document["metadata"] = metadata.collect::<serde_json::Map<_, _>>().into();
+    }
     put_data(&mut document, &event.content_type, &event.body);
     document
 }

@@ -95,6 +95,7 @@ fn event(subject: &str, body: &str) -> Input {
         time: "2026-01-01T00:00:00Z".into(),
         content_type: "application/json".into(),
         body: body.to_owned().into(),
+        metadata: vec![],
     })
 }
 

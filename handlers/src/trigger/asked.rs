@@ -121,6 +121,7 @@ pub(super) fn execute_event(event: &bus::Event) -> execute::Event {
         time: event.time.clone(),
         content_type: event.content_type.clone(),
         body: event.data.clone(),
+        metadata: event.metadata().map(|(name, value)| (name.into(), value.into())).collect(),
     }
 }
 

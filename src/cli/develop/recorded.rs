@@ -178,6 +178,7 @@ impl Ground {
                     time: "2026-01-01T00:00:00Z".into(),
                     content_type,
                     body,
+                    metadata: vec![],
                 };
                 (manifest.handlers.iter().filter(takes).collect(), Input::Event(event))
             }

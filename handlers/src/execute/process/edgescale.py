@@ -91,11 +91,13 @@ def get_blob(key):
     return None if text is None else base64.b64decode(text)
 
 
-def publish(subject, data, content_type=None):
-    """Publishes an event: bytes as they are, anything else as JSON."""
+def publish(subject, data, content_type=None, metadata=None):
+    """Publishes an event: bytes as they are, anything else as JSON. `metadata` are names and values
+    that travel with it."""
     body, usual = _body(data)
     content_type = content_type or usual
-    _post("publish", {"subject": subject, "content_type": content_type, "base64": _encode(body)})
+    event = {"subject": subject, "content_type": content_type, "base64": _encode(body)}
+    _post("publish", {**event, "metadata": metadata or {}})
 
 
 def call(name, data=b""):

@@ -1,6 +1,7 @@
 //! The app's tables, events and calls for a process: JSON over the same port as the Runtime API,
 //! for whoever shows the process' token. `edgescale.py` is a client of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -144,6 +145,8 @@ struct Publish {
     subject: String,
     content_type: String,
     base64: String,
+    #[serde(default)]
+    metadata: BTreeMap<String, String>,
 }
 
 async fn publish(State(shared): Site, By(caller): By, Json(body): Json<Publish>) -> Reply {
@@ -153,6 +156,7 @@ async fn publish(State(shared): Site, By(caller): By, Json(body): Json<Publish>)
         subject: body.subject,
         content_type: body.content_type,
         body: decode(&body.base64)?,
+        metadata: body.metadata.into_iter().collect(),
     };
     shared.host.publish(&caller, event).await?;
     Ok(Json(json!({})))

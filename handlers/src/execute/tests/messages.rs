@@ -23,8 +23,13 @@ async fn topics_reach_every_import() {
     check("told", "{}", r#"["told","application/json",null]"#).await;
     check("relay", "abc", r#"[["abc","application/octet-stream"]]"#).await;
     check("late", "", r#"{"tag":"timeout"}"#).await;
-    let unsupported = r#"[{"tag":"not-supported"},{"tag":"not-supported"},null]"#;
-    check("metadata", "", unsupported).await;
+    let reply = bench.invoke(&topics, request("metadata", "")).await.unwrap();
+    let [before, refused, after]: [serde_json::Value; 3] =
+        serde_json::from_slice(&reply.body).unwrap();
+    assert!(before.is_null() && refused["tag"] == "invalid", "{before} {refused}");
+    let why = refused["val"].as_str().unwrap();
+    assert!(why.contains("metadata \"a b\": a name has letters"), "{why}");
+    assert_eq!(after, serde_json::json!([["a", "e"], ["c", "d"]]));
     // Of two replies the last counts.
     check("twice", "", "2").await;
     // Messages that are gone count no longer.
@@ -37,7 +42,11 @@ async fn topics_reach_every_import() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_is_a_message_that_nobody_waits_for() {
     let Some((bench, topics)) = topics().await else { return };
-    bench.invoke(&topics, event("publish", "{\"n\":1}")).await.unwrap();
+    let mut first = event("publish", "{\"n\":1}");
+    if let Input::Event(event) = &mut first {
+        event.metadata = vec![("ce-partitionkey".into(), "7".into())];
+    }
+    bench.invoke(&topics, first).await.unwrap();
     bench.invoke(&topics, event("silent", "")).await.unwrap();
     // Its reply goes nowhere.
     bench.invoke(&topics, event("told", "")).await.unwrap();
@@ -56,6 +65,12 @@ async fn an_event_is_a_message_that_nobody_waits_for() {
         of(["e1.probe.1", "second", "text/x-test", "y"]),
     ];
     assert_eq!(events, expected);
+    // What the event came with is passed on where the guest does that, without what made it that
+    // event.
+    let metadata: Vec<_> = state.events.iter().map(|event| event.metadata.clone()).collect();
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let passed_on = vec![pair("ce-partitionkey", "7"), pair("colour", "blue")];
+    assert_eq!(metadata, [vec![], passed_on]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -305,7 +305,8 @@ impl bus::Host for Guest {
         body: Vec<u8>,
     ) -> Answer<()> {
         let id = self.next_publication();
-        let event = Publication { id, subject, content_type, body: body.into() };
+        let (body, metadata) = (body.into(), vec![]);
+        let event = Publication { id, subject, content_type, body, metadata };
         answer(self.host.publish(&self.caller, event).await)
     }
 

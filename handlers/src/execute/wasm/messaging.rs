@@ -93,8 +93,8 @@ impl Guest {
         }
         let id = self.next_publication();
         let content_type = media_type(&message.body).to_owned();
-        let (subject, body) = (message.subject, message.body.into());
-        let event = Publication { id, subject, content_type, body };
+        let (subject, body, metadata) = (message.subject, message.body.into(), vec![]);
+        let event = Publication { id, subject, content_type, body, metadata };
         let published = self.host.publish(&self.caller, event).await;
         published.map_err(|error| error.to_string())
     }

@@ -2,8 +2,10 @@
 //! a call starts `incoming-handler`; what it sends is an event, what it requests a call, and what
 //! it replies to the message of a call is the answer.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bus::event::{METADATA_BYTES_MAX, check_metadata};
 use bytes::Bytes;
 use wasmtime::component::{
     ComponentType, Lift, Linker, LinkerInstance, Lower, Resource, ResourceType,
@@ -15,6 +17,8 @@ use crate::execute::{Answered, Event, HostError, Publication, Request};
 
 /// Bytes that a message is counted with besides its data.
 const MESSAGE_BYTES: usize = 256;
+/// What CloudEvents say of an event that came in, as metadata.
+const OWN_METADATA: [&str; 3] = ["ce-id", "ce-source", "ce-time"];
 
 /// The one broker there is: the app's own events and calls, whatever name it is asked for by.
 pub(super) struct Client;
@@ -25,9 +29,11 @@ pub(super) struct Message {
     topic: Option<String>,
     content_type: Option<String>,
     data: Bytes,
-    metadata: Option<Vec<(String, String)>>,
+    metadata: Vec<(String, String)>,
     /// Bytes that count as the guest's memory: those of messages that it made itself.
     charged: usize,
+    /// The same of its metadata.
+    metadata_charged: usize,
     /// Whether it is a call, whose answer somebody waits for.
     is_call: bool,
 }
@@ -53,6 +59,7 @@ pub(super) enum Error {
 
 #[derive(ComponentType, Lower, Lift)]
 #[component(variant)]
+#[allow(dead_code)]
 enum MetadataError {
     #[component(name = "not-supported")]
     NotSupported,
@@ -85,12 +92,13 @@ impl From<HostError> for Error {
 
 impl From<Event> for Message {
     fn from(event: Event) -> Self {
-        let metadata = [("ce-id", event.id), ("ce-source", event.source), ("ce-time", event.time)];
+        let values = [event.id, event.source, event.time];
+        let own = OWN_METADATA.map(str::to_owned).into_iter().zip(values);
         Self {
             topic: Some(event.subject),
             content_type: Some(event.content_type).filter(|kind| !kind.is_empty()),
             data: event.body,
-            metadata: Some(metadata.map(|(name, value)| (name.to_owned(), value)).into()),
+            metadata: own.chain(event.metadata).collect(),
             ..Self::default()
         }
     }
@@ -168,25 +176,28 @@ fn message(instance: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
         },
     )?;
     instance.func_wrap("[method]message.metadata", |store, (message,): Of| {
-        Ok((store.data().table.get(&message)?.metadata.clone(),))
+        let all = &store.data().table.get(&message)?.metadata;
+        Ok((Some(all.clone()).filter(|all| !all.is_empty()),))
     })?;
     instance.func_wrap(
         "[method]message.add-metadata",
-        |_, (_, _, _): (Resource<Message>, String, String)| {
-            Ok((Err::<(), _>(MetadataError::NotSupported),))
+        |mut store, (message, name, value): (Resource<Message>, String, String)| {
+            let guest = store.data_mut();
+            let mut all = guest.table.get(&message)?.metadata.clone();
+            all.push((name, value));
+            Ok((guest.set_metadata(&message, all)?,))
         },
     )?;
     instance.func_wrap(
         "[method]message.set-metadata",
-        |_, (_, _): (Resource<Message>, Vec<(String, String)>)| {
-            Ok((Err::<(), _>(MetadataError::NotSupported),))
+        |mut store, (message, all): (Resource<Message>, Vec<(String, String)>)| {
+            Ok((store.data_mut().set_metadata(&message, all)?,))
         },
     )?;
     instance.func_wrap(
         "[method]message.remove-metadata",
         |mut store, (message, key): (Resource<Message>, String)| {
-            let message = store.data_mut().table.get_mut(&message)?;
-            message.metadata.iter_mut().for_each(|all| all.retain(|(name, _)| *name != key));
+            store.data_mut().table.get_mut(&message)?.metadata.retain(|(name, _)| *name != key);
             Ok(())
         },
     )
@@ -237,7 +248,7 @@ impl Guest {
 
     fn end_message(&mut self, message: Resource<Message>) -> wasmtime::Result<Message> {
         let message = self.table.delete(message)?;
-        self.memory.release(message.charged);
+        self.memory.release(message.charged + message.metadata_charged);
         Ok(message)
     }
 
@@ -251,11 +262,42 @@ impl Guest {
         Ok(())
     }
 
+    /// Gives a message metadata in place of what it has; of two values of one name the last counts.
+    /// What CloudEvents say of an event that came in is not passed on: what goes out is another.
+    fn set_metadata(
+        &mut self,
+        message: &Resource<Message>,
+        all: Vec<(String, String)>,
+    ) -> wasmtime::Result<Result<(), MetadataError>> {
+        let invalid = |why: String| Ok(Err(MetadataError::Invalid(Some(why))));
+        let mut kept = BTreeMap::new();
+        for (name, value) in all {
+            if !OWN_METADATA.contains(&name.as_str())
+                && let Err(why) = check_metadata(&name, &value)
+            {
+                return invalid(why.to_string());
+            }
+            kept.insert(name, value);
+        }
+        let bytes: usize = kept.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if bytes > METADATA_BYTES_MAX {
+            return invalid(format!("metadata of {bytes} bytes, and at most {METADATA_BYTES_MAX}"));
+        }
+        let message = self.table.get_mut(message)?;
+        self.memory.release(std::mem::take(&mut message.metadata_charged));
+        self.memory.hold(bytes)?;
+        message.metadata_charged = bytes;
+        message.metadata = kept.into_iter().collect();
+        Ok(Ok(()))
+    }
+
     async fn topic_send(&mut self, topic: String, message: Resource<Message>) -> Told<()> {
-        let message = self.end_message(message)?;
+        let mut message = self.end_message(message)?;
         let id = self.next_publication();
+        let mut metadata = std::mem::take(&mut message.metadata);
+        metadata.retain(|(name, _)| !OWN_METADATA.contains(&name.as_str()));
         let (content_type, body) = message.content();
-        let event = Publication { id, subject: topic, content_type, body };
+        let event = Publication { id, subject: topic, content_type, body, metadata };
         Ok(self.host.publish(&self.caller, event).await.map_err(Error::from))
     }
 

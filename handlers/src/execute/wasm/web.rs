@@ -218,7 +218,23 @@ fn of_event(event: Event) -> Result<WebRequest<Asking>, InvokeError> {
         ("ce-subject", event.subject),
         ("ce-time", event.time),
     ];
-    build("POST", AUTHORITY, "/", &owned(headers), Content::Whole(event.body))
+    let mut headers = owned(headers);
+    let extensions = event.metadata.into_iter().filter(|(name, _)| name.starts_with("ce-"));
+    headers.extend(extensions.map(|(name, value)| (name, percent_encoded(&value))));
+    build("POST", AUTHORITY, "/", &headers, Content::Whole(event.body))
+}
+
+/// A value as CloudEvents have it in a header of HTTP (section 3.1.3.2 of that binding).
+fn percent_encoded(value: &str) -> String {
+    let plain = |byte: &u8| matches!(byte, 0x21..=0x7e) && !b"\"%".contains(byte);
+    let mut encoded = String::new();
+    for byte in value.bytes() {
+        match plain(&byte) {
+            true => encoded.push(byte.into()),
+            false => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
 }
 
 /// A body, and whether its length is known.

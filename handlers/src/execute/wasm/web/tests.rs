@@ -48,3 +48,16 @@ async fn what_is_half_there_goes_out() {
     let (answer, ()) = tokio::join!(take(given(body), Some(outlet)), read);
     assert!(answer.unwrap().body.is_empty());
 }
+
+#[test]
+fn extensions_of_an_event_are_headers_of_its_request() {
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let metadata =
+        vec![pair("ce-note", "50 % \"Ü\""), pair("ce-partitionkey", "7"), pair("colour", "blue")];
+    let event = Event { id: "e1".into(), metadata, ..Event::default() };
+    let request = of_event(event).ok().unwrap();
+    let header = |name: &str| request.headers().get(name).map(|value| value.to_str().unwrap());
+    assert_eq!(header("ce-partitionkey"), Some("7"));
+    assert_eq!(header("ce-note"), Some("50%20%25%20%22%C3%9C%22"));
+    assert_eq!((header("ce-id"), header("colour")), (Some("e1"), None));
+}
