@@ -259,11 +259,9 @@ impl Triggers {
     async fn settle(&self, delivery: &Delivery, reader: Reader) -> Result<(), bus::Error> {
         self.progress().settled(delivery.at, reader);
         let refers = delivery.event.as_ref().is_ok_and(bus::Event::is_referring);
-        let mut told = match reader {
-            // The parent knows a copy by its id, so nobody need wait for the server's word.
-            Reader::Climb if !refers => delivery.ack().await,
-            _ => delivery.ack_sync().await,
-        };
+        // A copy is known here, and above by its id, so nobody need wait for the server's word but
+        // who is to forget the data that the event refers to.
+        let mut told = if refers { delivery.ack_sync().await } else { delivery.ack().await };
         for _ in 1..ACK_ATTEMPTS {
             if told.is_err() {
                 told = delivery.ack_sync().await;
