@@ -10,6 +10,7 @@ mod residual;
 mod slice;
 
 use bytes::Bytes;
+pub use kernels::h264::Preset;
 use kernels::h264::{Coding, Passes, Size};
 use kernels::{PixelFormat, Shape};
 
@@ -28,11 +29,13 @@ pub struct Settings {
     pub bitrate: u32,
     /// Edges of blocks are filtered.
     pub deblock: bool,
+    /// How much time is spent on few bits.
+    pub preset: Preset,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { qp: 24, gop: 250, bitrate: 0, deblock: true }
+        Self { qp: 24, gop: 250, bitrate: 0, deblock: true, preset: Preset::default() }
     }
 }
 

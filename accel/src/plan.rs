@@ -14,7 +14,7 @@ use kernels::{Nv12, Plane, boxes, component_table, convert, jpeg, score};
 use self::chains::chained;
 use crate::frame::bytes_of;
 use crate::grid;
-use crate::h264::Settings;
+use crate::h264::{Preset, Settings};
 use crate::pipeline::{INPUT, Pipeline, Step, split_previous};
 use crate::{Error, PixelFormat, Range, Result, Shape};
 
@@ -309,6 +309,10 @@ impl<'a> Planner<'a> {
             gop: values.number("gop") as u32,
             bitrate: 1000 * values.number("bitrate") as u32,
             deblock: values.text("deblock") == "yes",
+            preset: match values.text("preset") {
+                "quality" => Preset::Quality,
+                _ => Preset::Fast,
+            },
         };
         let picture = self.download(Some(self.index), from.buffer);
         let encoder = self.plan.encoders;

@@ -18,7 +18,7 @@ pub use decode::{Summary, decode};
 pub use mp4::write_mp4;
 pub use mux::Mux;
 
-pub use crate::h264::{Encoder, Settings, Unit};
+pub use crate::h264::{Encoder, Preset, Settings, Unit};
 
 /// Readies FFmpeg, which otherwise writes its own complaints to stderr; ours are typed errors.
 pub(crate) fn init() {

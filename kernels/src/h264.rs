@@ -9,6 +9,9 @@
 //!    whether it is better predicted from its neighbours;
 //! 2. [`inter`] or [`intra`]: prediction, transform, quantisation, reconstruction.
 //!
+//! The fast [`Preset`] looks first at whether a macroblock is [`near`] to what it would be if it
+//! were skipped, before anything is transformed.
+//!
 //! All macroblocks have one quantiser; each P macroblock is one partition; one reference.
 //!
 //! A motion record has 8 bytes: x and y in quarter samples, the blocks of luma that have levels,
@@ -20,6 +23,7 @@ pub mod deblock;
 pub mod halves;
 pub mod inter;
 pub mod intra;
+pub mod near;
 pub mod passes;
 pub mod picture;
 pub mod search;
@@ -57,6 +61,11 @@ pub static STEM: Stem = Stem {
                 about: "Whether edges of blocks are smoothed",
                 kind: SettingKind::Choice(&["yes", "no"]),
             },
+            Setting {
+                name: "preset",
+                about: "How much time is spent on few bits",
+                kind: SettingKind::Choice(&["fast", "quality"]),
+            },
         ],
         plan: None,
     }],
@@ -89,10 +98,21 @@ pub const LUMA: usize = 24;
 pub const CHROMA_FIRST: usize = 280;
 pub const CHROMA: usize = 288;
 
+/// How much time is spent on few bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Preset {
+    /// What is [`near`] to its prediction is taken for it, and motion is looked for less closely.
+    #[default]
+    Fast,
+    /// Differences are left out only where quantisation leaves nothing of them.
+    Quality,
+}
+
 /// How a picture is coded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Coding {
     pub qp: u32,
+    pub preset: Preset,
     /// No macroblock looks at the picture before.
     pub intra: bool,
     /// Edges of blocks are filtered.

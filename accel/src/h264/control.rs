@@ -39,7 +39,7 @@ impl Control {
     pub fn coding(&self, settings: &Settings) -> Coding {
         let intra = self.since_intra == 0;
         let qp = if intra { self.qp.saturating_sub(INTRA_FINER) } else { self.qp };
-        Coding { qp, intra, deblock: settings.deblock }
+        Coding { qp, intra, deblock: settings.deblock, preset: settings.preset }
     }
 
     /// The state after a picture of so many bits.

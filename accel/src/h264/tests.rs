@@ -9,6 +9,8 @@ use kernels::h264::{self, Passes};
 use super::*;
 use crate::testing::moving_square;
 
+const PRESETS: [Preset; 2] = [Preset::Fast, Preset::Quality];
+
 /// What a decoder made of a stream: width, height and planes of each picture, without gaps.
 type Decoded = (u32, u32, [Vec<u8>; 3]);
 
@@ -60,12 +62,12 @@ fn shown(passes: &Passes) -> Decoded {
 }
 
 /// Codes frames; what decoders show must be what was reconstructed, to the bit.
-fn check(frames: &[Vec<u8>], width: u32, height: u32, qp: u32, gop: u32, deblock: bool) -> usize {
+fn check(frames: &[Vec<u8>], width: u32, height: u32, gop: u32, coding: Coding) -> usize {
     let mut passes = Passes::new(width, height);
     let (mut units, mut expected) = (Vec::new(), Vec::new());
     for (number, frame) in frames.iter().enumerate() {
         let number = number as u32;
-        let coding = Coding { qp, intra: number.is_multiple_of(gop), deblock };
+        let coding = Coding { intra: number.is_multiple_of(gop), ..coding };
         let placed = Placed {
             size: passes.size(),
             range: Range::Limited,
@@ -76,7 +78,7 @@ fn check(frames: &[Vec<u8>], width: u32, height: u32, qp: u32, gop: u32, deblock
         units.push(picture(&mut passes, frame, &placed));
         expected.push(shown(&passes));
     }
-    let what = format!("{width} x {height}, qp {qp}, intra each {gop}");
+    let what = format!("{width} x {height}, {coding:?}, intra each {gop}");
     compare(&units, &expected, &what);
     units.iter().map(Vec::len).sum()
 }
@@ -106,12 +108,58 @@ fn noise(dice: &mut Dice, width: u32, height: u32, count: usize) -> Vec<Vec<u8>>
 #[test]
 fn what_others_decode_is_what_was_reconstructed() {
     let sides = [16, 17, 31, 32, 33, 48, 66, 100];
-    for seed in 0..52 {
+    for (seed, preset) in (0..52).flat_map(|seed| PRESETS.map(|preset| (seed, preset))) {
         let mut dice = Dice::new(1 + u64::from(seed));
         let (width, height) = (dice.pick(&sides), dice.pick(&sides));
         let frames = noise(&mut dice, width, height, 5);
         let gop = dice.pick(&[1, 2, 3, 300]);
-        check(&frames, width, height, seed, gop, seed % 5 != 0);
+        let coding = Coding { qp: seed, deblock: seed % 5 != 0, preset, intra: false };
+        check(&frames, width, height, gop, coding);
+    }
+}
+
+/// Scenes of all kinds, one cut to the next: what stands still, what drifts, noise, and what has a
+/// little noise on it.
+#[test]
+fn scenes_survive_as_well() {
+    for (seed, preset) in (0..24).flat_map(|seed| PRESETS.map(|preset| (seed, preset))) {
+        let mut dice = Dice::new(100 + u64::from(seed));
+        let (width, height) = (dice.pick(&[16, 35, 64, 98]), dice.pick(&[16, 47, 66]));
+        let mut frames: Vec<Vec<u8>> = Vec::new();
+        while frames.len() < 16 {
+            let count = 1 + dice.below(5) as u32;
+            let first = dice.below(50) as u32;
+            match dice.below(4) {
+                0 => frames.extend(vec![drifting(width, height, first); count as usize]),
+                1 => frames.extend((0..count).map(|n| drifting(width, height, first + n))),
+                2 => frames.extend(noise(&mut dice, width, height, count as usize)),
+                _ => frames.extend((0..count).map(|_| {
+                    let still = drifting(width, height, first);
+                    let bytes = dice.bytes(still.len(), width);
+                    still.iter().zip(bytes).map(|(a, b)| a + b % 5).collect::<Vec<u8>>()
+                })),
+            }
+        }
+        let coding = Coding { qp: 2 * seed + 4, deblock: seed % 3 > 0, preset, intra: false };
+        check(&frames, width, height, 300, coding);
+    }
+}
+
+/// A picture that stands still is not coded again: a picture without macroblocks has so few bytes.
+#[test]
+fn a_still_picture_is_skipped() {
+    const SKIPPED_BYTES_MAX: usize = 12;
+    for (qp, preset) in [12, 24, 30, 40].into_iter().flat_map(|qp| PRESETS.map(|p| (qp, p))) {
+        let frame = drifting(162, 91, 3);
+        let shape = moving_square(162, 91, 0).shape();
+        let settings = Settings { qp, preset, ..Settings::default() };
+        let mut encoder = Encoder::new(shape, settings).unwrap();
+        let sizes: Vec<usize> = (0..8).map(|n| encoder.code(&frame, 40_000 * n).len()).collect();
+        let what = format!("{preset:?}, qp {qp}: {sizes:?}");
+        assert!(sizes[0] > 20 * SKIPPED_BYTES_MAX, "{what}");
+        // The other preset may go on where filtered edges are no better than before.
+        let most = if preset == Preset::Fast { SKIPPED_BYTES_MAX } else { sizes[0] / 20 };
+        assert!(sizes[2..].iter().all(|bytes| *bytes <= most), "{what}");
     }
 }
 
@@ -119,8 +167,11 @@ fn what_others_decode_is_what_was_reconstructed() {
 fn moving_pictures_survive_as_well() {
     for (qp, gop) in [(0, 4), (12, 100), (24, 100), (30, 5), (40, 100), (51, 3)] {
         let frames: Vec<_> = (0..12).map(|n| moving_square(162, 91, n).data.to_vec()).collect();
-        let bytes = check(&frames, 162, 91, qp, gop, true);
-        assert!(bytes < frames.len() * frames[0].len(), "qp {qp}: {bytes} bytes");
+        for preset in PRESETS {
+            let coding = Coding { qp, deblock: true, preset, intra: false };
+            let bytes = check(&frames, 162, 91, gop, coding);
+            assert!(bytes < frames.len() * frames[0].len(), "{coding:?}: {bytes} bytes");
+        }
     }
 }
 
@@ -144,7 +195,8 @@ fn a_rate_that_is_followed_survives_as_well() {
     let mut quarters = 0;
     for (width, height, bitrate) in [(66, 50, 60_000), (145, 97, 200_000), (320, 180, 2_000_000)] {
         let shape = moving_square(width, height, 0).shape();
-        let settings = Settings { bitrate, gop: 9, ..Settings::default() };
+        let preset = Preset::Quality;
+        let settings = Settings { bitrate, gop: 9, preset, ..Settings::default() };
         let mut encoder = Encoder::new(shape, settings).unwrap();
         let mut passes = encoder.passes.clone();
         let (mut units, mut expected, mut qps) = (Vec::new(), Vec::new(), Vec::new());
@@ -192,8 +244,13 @@ fn a_real_clip_survives_as_well() {
     let back: Vec<_> = frames.iter().rev().cloned().collect();
     frames.extend(back);
     frames.extend(frames[..60].to_vec());
-    let sizes = [20, 28, 36].map(|qp| check(&frames, width, height, qp, 1000, true));
-    assert!(sizes[0] > 2 * sizes[1] && sizes[1] > 2 * sizes[2], "{sizes:?}");
+    for preset in PRESETS {
+        let sizes = [20, 28, 36].map(|qp| {
+            let coding = Coding { qp, deblock: true, preset, intra: false };
+            check(&frames, width, height, 1000, coding)
+        });
+        assert!(sizes[0] > 2 * sizes[1] && sizes[1] > 2 * sizes[2], "{preset:?}: {sizes:?}");
+    }
 }
 
 #[test]

@@ -233,12 +233,13 @@ fn from_planar(picture: &Video, bytes: usize) -> std::result::Result<Vec<u8>, St
     for row in rows(picture, 0, width, height)? {
         data.extend_from_slice(row);
     }
-    data.resize(bytes, 0);
-    let chroma = data[width * height..].chunks_exact_mut(2 * half_width);
     let cb = rows(picture, 1, half_width, half_height)?;
     let cr = rows(picture, 2, half_width, half_height)?;
-    for (to, (cb, cr)) in chroma.zip(cb.zip(cr)) {
-        interleave(cb, cr, to);
+    for (cb, cr) in cb.zip(cr) {
+        // Row by row: what is cleared is still near when it is written.
+        let from = data.len();
+        data.resize(from + 2 * half_width, 0);
+        interleave(cb, cr, &mut data[from..]);
     }
     Ok(data)
 }

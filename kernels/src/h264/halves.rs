@@ -118,6 +118,15 @@ impl<'a> Place<'a> {
         Samples { from: &self.reference[at..], stride }
     }
 
+    /// Chroma at a motion by whole samples of it.
+    #[inline(always)]
+    pub fn chroma_at(&self, motion: Motion) -> Samples<'a> {
+        let stride = self.size.stride();
+        let way = 2 * (motion.x >> 3) as isize + (motion.y >> 3) as isize * stride as isize;
+        let at = self.size.chroma_at(self.column, self.row).wrapping_add_signed(way);
+        Samples { from: &self.reference[at..], stride }
+    }
+
     /// The samples at a whole motion.
     #[inline(always)]
     pub fn at(&self, motion: Motion) -> Samples<'a> {

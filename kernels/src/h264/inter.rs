@@ -4,7 +4,7 @@
 use super::block::{self, Band, Quantiser};
 use super::halves::{Halves, Motion, Place};
 use super::picture::{Chroma, Luma, Macroblock};
-use super::vector::{Line, Vector, Work};
+use super::vector::{Line, Samples, Vector, Work};
 use super::*;
 
 /// What single levels of a macroblock must be worth together, and those of a quarter of it.
@@ -51,10 +51,7 @@ impl<V: Vector> Work<V> for Predict<'_> {
 /// The prediction of chroma.
 #[inline(always)]
 fn predict_chroma(v: impl Vector, place: &Place<'_>, motion: Motion) -> Chroma {
-    let stride = place.size.stride();
-    let way = 2 * (motion.x >> 3) as isize + (motion.y >> 3) as isize * stride as isize;
-    let at = place.size.chroma_at(place.column, place.row);
-    let from = &place.reference[at.wrapping_add_signed(way)..];
+    let Samples { from, stride } = place.chroma_at(motion);
     let (right, down) = ((motion.x & 7) as i16, (motion.y & 7) as i16);
     let line =
         |y: usize| -> &[u8; 18] { from[y * stride..].first_chunk().expect("a plane is padded") };

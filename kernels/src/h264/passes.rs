@@ -2,12 +2,13 @@
 
 use super::halves::{Halves, Motion, Place};
 use super::inter::{self, Quantisers};
-use super::picture::{Macroblock, Size, pad};
-use super::search::{Around, Found, Search};
+use super::near::Near;
+use super::picture::{Macroblock, Size, chroma_in, luma_in, pad, prefetch, put, tight};
+use super::search::{Around, Found, Search, is_inside};
 use super::vector::{Plain, Vector};
 use super::{
     CHROMA_MASK, Coding, FIRST_MASK, KIND, LUMA_MASK, MOTION_BYTES, MOVED, MOVED_X, MOVED_Y,
-    RECORD, SKIPPED, block, deblock, intra,
+    Preset, RECORD, SKIPPED, block, deblock, intra,
 };
 use crate::native::{Job, wide};
 
@@ -95,13 +96,14 @@ impl<V: Vector> Job for Picture<'_, V> {
             inter: Quantisers::new(coding.qp, false),
             intra: Quantisers::new(coding.qp, true),
             halves: Halves::default(),
+            near: Near::new(coding.qp),
             out: Macroblock::EMPTY,
         };
         let mut given = Macroblock::EMPTY;
         for row in 0..size.rows {
             for (column, record) in levels.as_chunks_mut::<RECORD>().0.iter_mut().enumerate() {
-                given.read(frame, size, column, row);
-                coder.macroblock(&given, [column, row], picture, field, record);
+                prefetch(v, frame, [picture, reference], size, [column, row]);
+                coder.macroblock(&mut given, [column, row], picture, field, record);
             }
             on_row(levels);
             // The row below has been predicted from it by now.
@@ -127,6 +129,7 @@ struct Coder<'a, V> {
     inter: Quantisers,
     intra: Quantisers,
     halves: Halves,
+    near: Near,
     /// What is predicted, and then reconstructed.
     out: Macroblock,
 }
@@ -135,16 +138,28 @@ impl<V: Vector> Coder<'_, V> {
     #[inline(always)]
     fn macroblock(
         &mut self,
-        given: &Macroblock,
+        given: &mut Macroblock,
         [column, row]: [usize; 2],
         picture: &mut [u8],
         field: &mut [u8],
         record: &mut [i16; RECORD],
     ) {
         let size = self.size;
+        let at = row * size.columns + column;
+        let around = Around::of(field, size.columns, column, row);
+        if !self.coding.intra && self.coding.preset == Preset::Fast {
+            let place = Place { reference: self.reference, size, column, row };
+            if let Some(motion) = self.skip(&place, &around, picture) {
+                record[LUMA_MASK..=FIRST_MASK].fill(0);
+                record[KIND] = SKIPPED;
+                Found { motion, intra: false, used: 0 }.store(field, at);
+                return;
+            }
+        }
+        given.read(self.frame, size, column, row);
         let motion = match self.coding.intra {
             true => None,
-            false => self.moved(given, [column, row], field, record),
+            false => self.moved(given, [column, row], around, record),
         };
         if motion.is_none() {
             let at = [column, row];
@@ -156,8 +171,39 @@ impl<V: Vector> Coder<'_, V> {
             intra: motion.is_none(),
             used: block::by_rows(record[LUMA_MASK] as u16),
         };
-        found.store(field, row * size.columns + column);
+        found.store(field, at);
         self.out.store(picture, size, column, row);
+    }
+
+    /// Skips a macroblock that is near to what it then is, and gives its motion.
+    #[inline(always)]
+    fn skip(&mut self, place: &Place<'_>, around: &Around, picture: &mut [u8]) -> Option<Motion> {
+        let (v, near, Place { size, column, row, .. }) = (self.v, self.near, *place);
+        let motion = around.skipped(around.expected());
+        if !is_inside(place, motion) {
+            return None;
+        }
+        // Those at the edge are read with it repeated, and skipped by what is left after that.
+        let luma = luma_in(self.frame, size, column, row)?;
+        let chroma = chroma_in(self.frame, size, column, row)?;
+        if (motion.x | motion.y) & 7 == 0 {
+            let (there, chroma_there) = (place.at(motion), place.chroma_at(motion));
+            if !near.is_luma(v, luma, there) || !near.is_chroma(v, chroma, chroma_there) {
+                return None;
+            }
+            put(there, picture, size.luma_at(column, row), size.stride(), 16);
+            put(chroma_there, picture, size.chroma_at(column, row), size.stride(), 8);
+            return Some(motion);
+        }
+        self.halves.begin(motion.floor());
+        self.predict(place, motion);
+        if !near.is_luma(v, luma, tight(&self.out.luma))
+            || !near.is_chroma(v, chroma, tight(&self.out.chroma))
+        {
+            return None;
+        }
+        self.out.store(picture, size, column, row);
+        Some(motion)
     }
 
     /// Codes a macroblock from the picture before, and gives its motion; nothing where its own is
@@ -167,14 +213,13 @@ impl<V: Vector> Coder<'_, V> {
         &mut self,
         given: &Macroblock,
         [column, row]: [usize; 2],
-        field: &[u8],
+        around: Around,
         record: &mut [i16; RECORD],
     ) -> Option<Motion> {
         let (v, size) = (self.v, self.size);
         let place = Place { reference: self.reference, size, column, row };
-        let around = Around::of(field, size.columns, column, row);
         let before = Found::of(self.before, row * size.columns + column).motion;
-        let search = Search::new(v, &given.luma, place, around, before, self.coding.qp);
+        let search = Search::new(v, &given.luma, place, around, before, self.coding);
         let expected = search.expected;
         let skipped = around.skipped(expected);
         let is_possible = search.is_inside(skipped);
@@ -226,7 +271,19 @@ impl<V: Vector> Coder<'_, V> {
         record: &mut [i16; RECORD],
     ) {
         self.predict(place, motion);
+        if self.coding.preset == Preset::Fast && self.is_near(given) {
+            record[LUMA_MASK..=FIRST_MASK].fill(0);
+            return;
+        }
         self.v.call(inter::Code { given, out: &mut self.out, q: &self.inter, record });
+    }
+
+    /// Whether what is predicted is near.
+    #[inline(always)]
+    fn is_near(&self, given: &Macroblock) -> bool {
+        let (v, near, out) = (self.v, self.near, &self.out);
+        near.is_luma(v, tight(&given.luma), tight(&out.luma))
+            && near.is_chroma(v, tight(&given.chroma), tight(&out.chroma))
     }
 
     #[inline(always)]

@@ -1,5 +1,7 @@
 //! Sides, places and macroblocks.
 
+use super::vector::{Line, Samples, Vector};
+
 /// Side of a macroblock.
 pub const SIDE: usize = 16;
 /// Samples around a picture that another may be predicted from.
@@ -8,8 +10,8 @@ pub const PAD: usize = 32;
 const BEHIND: usize = 64;
 
 /// Samples of a macroblock; chroma has Cb and Cr by turns.
-pub type Luma = [[u8; 16]; 16];
-pub type Chroma = [[u8; 16]; 8];
+pub type Luma = [Line; 16];
+pub type Chroma = [Line; 8];
 
 /// A picture in macroblocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,24 +81,40 @@ impl Macroblock {
     #[inline(always)]
     pub fn store(&self, picture: &mut [u8], size: &Size, column: usize, row: usize) {
         let stride = size.stride();
-        let at = size.luma_at(column, row);
-        for (y, line) in self.luma.iter().enumerate() {
-            picture[at + y * stride..][..16].copy_from_slice(line);
-        }
-        let at = size.chroma_at(column, row);
-        for (y, line) in self.chroma.iter().enumerate() {
-            picture[at + y * stride..][..16].copy_from_slice(line);
-        }
+        put(tight(&self.luma), picture, size.luma_at(column, row), stride, SIDE);
+        put(tight(&self.chroma), picture, size.chroma_at(column, row), stride, SIDE / 2);
     }
+}
+
+/// Luma of a macroblock where it lies in a tight frame; none where it ends outside.
+#[inline(always)]
+pub fn luma_in<'a>(frame: &'a [u8], size: &Size, column: usize, row: usize) -> Option<Samples<'a>> {
+    let (left, top) = (SIDE * column, SIDE * row);
+    let is_inside = left + SIDE <= size.width && top + SIDE <= size.height;
+    let stride = size.width;
+    is_inside.then(|| Samples { from: &frame[top * stride + left..], stride })
+}
+
+/// The same of chroma.
+#[inline(always)]
+pub fn chroma_in<'a>(
+    frame: &'a [u8],
+    size: &Size,
+    column: usize,
+    row: usize,
+) -> Option<Samples<'a>> {
+    let (stride, lines) = (2 * size.width.div_ceil(2), size.height.div_ceil(2));
+    let is_inside = SIDE * (column + 1) <= stride && 8 * (row + 1) <= lines;
+    let from = size.width * size.height + 8 * row * stride + SIDE * column;
+    is_inside.then(|| Samples { from: &frame[from..], stride })
 }
 
 #[inline(always)]
 pub fn read_luma(frame: &[u8], size: &Size, column: usize, row: usize, to: &mut Luma) {
-    let (left, top) = (SIDE * column, SIDE * row);
-    if left + SIDE <= size.width && top + SIDE <= size.height {
-        let from = &frame[top * size.width + left..];
-        return read(from, size.width, to);
+    if let Some(from) = luma_in(frame, size, column, row) {
+        return read(from, to);
     }
+    let (left, top) = (SIDE * column, SIDE * row);
     for (y, to) in to.iter_mut().enumerate() {
         let line = &frame[(top + y).min(size.height - 1) * size.width..][..size.width];
         for (x, to) in to.iter_mut().enumerate() {
@@ -107,11 +125,11 @@ pub fn read_luma(frame: &[u8], size: &Size, column: usize, row: usize, to: &mut 
 
 #[inline(always)]
 fn read_chroma(frame: &[u8], size: &Size, column: usize, row: usize, to: &mut Chroma) {
+    if let Some(from) = chroma_in(frame, size, column, row) {
+        return read(from, to);
+    }
     let chroma = &frame[size.width * size.height..];
     let (pairs, lines) = (size.width.div_ceil(2), size.height.div_ceil(2));
-    if 8 * (column + 1) <= pairs && 8 * (row + 1) <= lines {
-        return read(&chroma[2 * (8 * row * pairs + 8 * column)..], 2 * pairs, to);
-    }
     for (y, to) in to.iter_mut().enumerate() {
         let line = &chroma[(8 * row + y).min(lines - 1) * 2 * pairs..][..2 * pairs];
         for (x, to) in to.iter_mut().enumerate() {
@@ -121,9 +139,23 @@ fn read_chroma(frame: &[u8], size: &Size, column: usize, row: usize, to: &mut Ch
 }
 
 #[inline(always)]
-fn read(from: &[u8], stride: usize, to: &mut [[u8; 16]]) {
+fn read(from: Samples<'_>, to: &mut [Line]) {
     for (y, to) in to.iter_mut().enumerate() {
-        *to = *from[y * stride..].first_chunk().expect("the frame has the whole macroblock");
+        *to = *from.row(y);
+    }
+}
+
+/// The rows of a macroblock.
+#[inline(always)]
+pub fn tight(rows: &[Line]) -> Samples<'_> {
+    Samples { from: rows.as_flattened(), stride: SIDE }
+}
+
+/// Puts so many rows of sixteen samples into a plane.
+#[inline(always)]
+pub fn put(from: Samples<'_>, plane: &mut [u8], at: usize, stride: usize, rows: usize) {
+    for y in 0..rows {
+        plane[at + y * stride..][..SIDE].copy_from_slice(from.row(y));
     }
 }
 
@@ -152,5 +184,35 @@ fn pad_plane<const BYTES: usize>(plane: &mut [u8], size: &Size, above: usize) {
     for y in 0..above {
         plane.copy_within(above * stride..(above + 1) * stride, y * stride);
         plane.copy_within((rows - 1) * stride..rows * stride, (rows + y) * stride);
+    }
+}
+
+/// Macroblocks in a line of memory.
+const LINE: usize = 64 / SIDE;
+
+/// Says that what lies behind a line of macroblocks will soon be looked at: rows of a picture are
+/// too far apart for a processor to see it coming.
+#[inline(always)]
+pub fn prefetch(
+    v: impl Vector,
+    frame: &[u8],
+    pictures: [&[u8]; 2],
+    size: &Size,
+    [column, row]: [usize; 2],
+) {
+    if !column.is_multiple_of(LINE) {
+        return;
+    }
+    let next = column + LINE;
+    let rows = |from: &[u8], at: usize, stride: usize, count: usize| {
+        let bytes = (0..count).filter_map(|y| from.get(at + y * stride));
+        bytes.for_each(|byte| v.prefetch(byte));
+    };
+    rows(frame, SIDE * (row * size.width + next), size.width, SIDE);
+    let pairs = size.width.div_ceil(2);
+    rows(frame, size.width * size.height + SIDE * (row * pairs + next), 2 * pairs, SIDE / 2);
+    for picture in pictures {
+        rows(picture, size.luma_at(next, row), size.stride(), SIDE);
+        rows(picture, size.chroma_at(next, row), size.stride(), SIDE / 2);
     }
 }

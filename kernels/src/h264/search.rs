@@ -8,7 +8,7 @@
 use super::halves::{Halves, Motion, Place};
 use super::picture::{Luma, SIDE, read_luma};
 use super::vector::{Samples, Vector};
-use super::{MOTION_BYTES, bit_cost};
+use super::{Coding, MOTION_BYTES, Preset, bit_cost};
 
 /// Samples that a block may lie outside the picture.
 const OUTSIDE: i32 = 24;
@@ -144,6 +144,7 @@ pub struct Search<'a, V> {
     least: Motion,
     most: Motion,
     bit: u32,
+    preset: Preset,
 }
 
 impl<'a, V: Vector> Search<'a, V> {
@@ -154,7 +155,7 @@ impl<'a, V: Vector> Search<'a, V> {
         place: Place<'a>,
         around: Around,
         before: Motion,
-        qp: u32,
+        coding: Coding,
     ) -> Self {
         let (across, down) = (
             reach(place.column, place.size.columns, ACROSS_MAX),
@@ -169,7 +170,8 @@ impl<'a, V: Vector> Search<'a, V> {
             before,
             least: Motion { x: across.0, y: down.0 },
             most: Motion { x: across.1, y: down.1 },
-            bit: bit_cost(qp),
+            bit: bit_cost(coding.qp),
+            preset: coding.preset,
         }
     }
 
@@ -185,10 +187,11 @@ impl<'a, V: Vector> Search<'a, V> {
         difference <= ENOUGH + ENOUGH_BITS * self.bit
     }
 
-    /// Whether so little is left that quantisation may take it all.
+    /// Whether so little is left that quantisation may take it all, which the fast preset does not
+    /// try: it has looked at what differs.
     #[inline(always)]
     pub fn is_little(&self, difference: u32) -> bool {
-        difference <= LITTLE_BITS * self.bit
+        self.preset == Preset::Quality && difference <= LITTLE_BITS * self.bit
     }
 
     #[inline(always)]
@@ -234,7 +237,11 @@ impl<'a, V: Vector> Search<'a, V> {
         let stands = Motion::default();
         let mut best = self.best(stands, self.v.difference(self.luma, self.place.at(stands)));
         let Around { left, above, corner } = self.around;
-        for near in [Some(Some(self.expected)), left, above, corner, Some(Some(self.before))] {
+        let (before, expected) = (Some(Some(self.before)), Some(Some(self.expected)));
+        let all = [expected, left, above, corner, before];
+        let fewer = [expected, left, before];
+        let known = if self.preset == Preset::Fast { &fewer[..] } else { &all[..] };
+        for near in known {
             let Some(Some(motion)) = near else { continue };
             let motion = motion.rounded();
             if motion != best.motion {
@@ -291,11 +298,12 @@ impl<'a, V: Vector> Search<'a, V> {
         }
     }
 
-    /// By quarters of a sample, two steps at most.
+    /// By quarters of a sample, two steps at most, or one.
     #[inline(always)]
     fn walk_quarters(&self, halves: &mut Halves, best: &mut Best) {
+        let steps = if self.preset == Preset::Fast { 1 } else { 2 };
         let mut came = (0, 0);
-        for _ in 0..2 {
+        for _ in 0..steps {
             let from = best.motion;
             for (x, y) in [(0, -1), (-1, 0), (1, 0), (0, 1)] {
                 if (-x, -y) != came {
@@ -336,6 +344,14 @@ impl<'a, V: Vector> Search<'a, V> {
         let across = self.v.difference(self.luma, across);
         all([((sum + 16) >> 5) as u8; 16]).min(all(above)).min(across)
     }
+}
+
+/// Whether a motion is possible, and stays near the picture.
+#[inline(always)]
+pub fn is_inside(place: &Place<'_>, m: Motion) -> bool {
+    let (left, right) = reach(place.column, place.size.columns, ACROSS_MAX);
+    let (top, bottom) = reach(place.row, place.size.rows, DOWN_MAX);
+    m.x >= left && m.x <= right && m.y >= top && m.y <= bottom
 }
 
 /// The least and the greatest motion that stays near the picture.

@@ -1,6 +1,8 @@
 use super::*;
 use crate::dice::Dice;
 
+const PRESETS: [Preset; 2] = [Preset::Fast, Preset::Quality];
+
 /// Frames of which one moves on from the other, by parts of a sample, with some noise.
 fn frames(dice: &mut Dice, width: usize, height: usize, count: usize) -> Vec<Vec<u8>> {
     let chroma = 2 * width.div_ceil(2) * height.div_ceil(2);
@@ -22,7 +24,7 @@ fn frames(dice: &mut Dice, width: usize, height: usize, count: usize) -> Vec<Vec
 /// Machines with vector units never come by the plain form, so it is called here.
 #[test]
 fn the_plain_form_gives_the_same_bits() {
-    for seed in 0..26 {
+    for (seed, preset) in (0..26).flat_map(|seed| PRESETS.map(|preset| (seed, preset))) {
         let mut dice = Dice::new(1 + seed);
         let width: usize = dice.pick(&[16, 33, 48, 66]);
         let height: usize = dice.pick(&[16, 31, 50]);
@@ -35,17 +37,61 @@ fn the_plain_form_gives_the_same_bits() {
             _ => frames(&mut dice, width, height, 4),
         };
         for (number, frame) in frames.iter().enumerate() {
-            let coding = Coding { qp: 2 * seed as u32, intra: number == 0, deblock: seed % 3 > 0 };
+            let intra = number == 0;
+            let coding = Coding { qp: 2 * seed as u32, intra, preset, deblock: seed % 3 > 0 };
             let mut written = [Vec::new(), Vec::new()];
             let [by_plain, by_best] = &mut written;
             plain.run_plain(frame, coding, &mut |levels| by_plain.extend_from_slice(levels));
             best.run(frame, coding, &mut |levels| by_best.extend_from_slice(levels));
             assert!(
                 plain == best && written[0] == written[1],
-                "{width} x {height}, seed {seed}, picture {number}"
+                "{width} x {height}, {preset:?}, seed {seed}, picture {number}"
             );
         }
     }
+}
+
+/// What is skipped looks like the frame, by bounds that grow with the quantiser.
+#[test]
+fn what_is_skipped_is_near() {
+    let (width, height) = (96usize, 64usize);
+    let mut skipped = 0;
+    for seed in 0..30 {
+        let mut dice = Dice::new(1 + seed);
+        let (qp, mut passes) = (8 + seed as u32, Passes::new(width as u32, height as u32));
+        // Each twice: what stands still is skipped where it was coded well.
+        let frames = frames(&mut dice, width, height, 4);
+        for (number, frame) in frames.iter().flat_map(|frame| [frame, frame]).enumerate() {
+            let intra = number == 0;
+            let coding = Coding { qp, intra, preset: Preset::Fast, deblock: false };
+            let mut kinds = Vec::new();
+            passes.run(frame, coding, &mut |levels| {
+                kinds.extend(levels.as_chunks::<RECORD>().0.iter().map(|record| record[KIND]));
+            });
+            let size = passes.size();
+            for (at, _) in kinds.iter().enumerate().filter(|(_, kind)| **kind == SKIPPED) {
+                let (column, row) = (at % size.columns, at / size.columns);
+                let difference = apart(&passes.picture, frame, &size, column, row);
+                // A step of the quantiser for each sample: what is taken as near is half of that,
+                // and what quantisation leaves nothing of may be more.
+                let most = (160.0 * (f64::from(qp) / 6.0).exp2()) as u32;
+                assert!(difference <= most, "seed {seed}, picture {number}: {difference}");
+                skipped += 1;
+            }
+        }
+    }
+    assert!(skipped > 100, "{skipped} were skipped");
+}
+
+/// The sum of absolute differences of a macroblock's luma to a frame.
+fn apart(picture: &[u8], frame: &[u8], size: &Size, column: usize, row: usize) -> u32 {
+    let at = size.luma_at(column, row);
+    let difference = |i: usize| {
+        let (x, y) = (i % 16, i / 16);
+        let given = frame[(16 * row + y) * size.width + 16 * column + x];
+        u32::from(picture[at + y * size.stride() + x].abs_diff(given))
+    };
+    (0..256).map(difference).sum()
 }
 
 /// Half samples by the standard's formulas, of whatever is between them in the picture.

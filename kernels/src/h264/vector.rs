@@ -20,6 +20,21 @@ impl<'a> Samples<'a> {
     pub fn row(&self, y: usize) -> &'a Line {
         self.from[y * self.stride..].first_chunk().expect("a plane has all rows of a macroblock")
     }
+
+    /// Those from row `y` on.
+    #[inline(always)]
+    pub fn below(&self, y: usize) -> Self {
+        Self { from: &self.from[y * self.stride..], stride: self.stride }
+    }
+}
+
+/// How far samples are from others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Apart {
+    /// The sum of absolute differences.
+    pub each: u32,
+    /// The absolute difference of the sums.
+    pub sum: u32,
 }
 
 /// Work that is compiled once for a form and then called. Were all of it one function, it would not
@@ -34,6 +49,8 @@ pub trait Vector: Copy {
     type Words: Copy;
 
     fn call<W: Work<Self>>(self, work: W) -> W::Out;
+    /// Says that a byte will be looked at soon.
+    fn prefetch(self, byte: &u8);
 
     fn all(self, value: i16) -> Self::Words;
     fn load(self, from: &[i16; 16]) -> Self::Words;
@@ -74,6 +91,9 @@ pub trait Vector: Copy {
 
     /// The sum of absolute differences.
     fn difference(self, luma: &Luma, to: Samples<'_>) -> u32;
+    /// Those of eight rows: of the eight samples to the left, and of those to the right; and how
+    /// far the sums of the samples are apart.
+    fn differences(self, a: Samples<'_>, b: Samples<'_>) -> [Apart; 2];
     /// The same to the mean of two.
     fn difference_to_mean(self, luma: &Luma, a: Samples<'_>, b: Samples<'_>) -> u32;
     fn mean(self, a: &Line, b: &Line) -> Line;
@@ -108,6 +128,9 @@ impl Vector for Plain {
     fn call<W: Work<Self>>(self, work: W) -> W::Out {
         work.run(self)
     }
+
+    #[inline(always)]
+    fn prefetch(self, _: &u8) {}
 
     #[inline(always)]
     fn all(self, value: i16) -> Lanes {
@@ -229,6 +252,18 @@ impl Vector for Plain {
     #[inline(always)]
     fn difference(self, luma: &Luma, to: Samples<'_>) -> u32 {
         luma.iter().enumerate().map(|(y, line)| row_difference(line, to.row(y))).sum()
+    }
+
+    #[inline(always)]
+    fn differences(self, a: Samples<'_>, b: Samples<'_>) -> [Apart; 2] {
+        let (mut each, mut sums) = ([0; 2], [0i32; 2]);
+        for y in 0..8 {
+            for (x, (a, b)) in a.row(y).iter().zip(b.row(y)).enumerate() {
+                each[x / 8] += u32::from(a.abs_diff(*b));
+                sums[x / 8] += i32::from(*a) - i32::from(*b);
+            }
+        }
+        [0, 1].map(|half| Apart { each: each[half], sum: sums[half].unsigned_abs() })
     }
 
     #[inline(always)]

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Line, Samples, Vector, Work};
+use super::{Apart, Line, Samples, Vector, Work};
 use crate::avx2::{NONE, load16, load32, store16};
 use crate::h264::block::ZIGZAG;
 use crate::h264::picture::Luma;
@@ -28,6 +28,12 @@ impl Vector for Avx2 {
     fn call<W: Work<Self>>(self, work: W) -> W::Out {
         // SAFETY: this machine has AVX2, or there would be no `self`.
         unsafe { called(self, work) }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, byte: &u8) {
+        // SAFETY: every machine of this kind has it, and it reads nothing that counts.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(byte).cast()) }
     }
 
     #[inline(always)]
@@ -160,6 +166,12 @@ impl Vector for Avx2 {
     fn difference(self, luma: &Luma, to: Samples<'_>) -> u32 {
         // SAFETY: this machine has AVX2, or there would be no `self`.
         unsafe { difference(luma, to) }
+    }
+
+    #[inline(always)]
+    fn differences(self, a: Samples<'_>, b: Samples<'_>) -> [Apart; 2] {
+        // SAFETY: this machine has AVX2, or there would be no `self`.
+        unsafe { differences(a, b) }
     }
 
     #[inline(always)]
@@ -308,29 +320,29 @@ fn sum(parts: [__m256i; 2]) -> u32 {
     (_mm_cvtsi128_si64(both) + _mm_extract_epi64::<1>(both)) as u32
 }
 
-/// The rows of a macroblock, two at a time, the second in the upper half.
+/// Rows of a macroblock, two at a time, the second in the upper half.
 #[derive(Clone, Copy)]
-struct Rows<'a> {
+struct Rows<'a, const PAIRS: usize> {
     /// As much as there is from the first sample to the last.
     samples: &'a [u8],
     stride: usize,
 }
 
-impl<'a> Rows<'a> {
+impl<'a, const PAIRS: usize> Rows<'a, PAIRS> {
     #[inline]
     #[target_feature(enable = "avx2")]
     fn new(Samples { from, stride }: Samples<'a>) -> Self {
-        Self { samples: &from[..15 * stride + 16], stride }
+        Self { samples: &from[..(2 * PAIRS - 1) * stride + 16], stride }
     }
 
-    /// Rows `2 * pair` and the next; there are eight pairs.
+    /// Rows `2 * pair` and the next.
     #[inline]
     #[target_feature(enable = "avx2")]
     fn pair(&self, pair: usize) -> __m256i {
-        assert!(pair < 8, "a macroblock has eight pairs of rows");
+        assert!(pair < PAIRS, "there are so many pairs of rows");
         let upper = self.samples.as_ptr().wrapping_add(2 * pair * self.stride);
         let lower = upper.wrapping_add(self.stride);
-        // SAFETY: the last of sixteen rows ends where the samples do, and these are among them.
+        // SAFETY: the last of the rows ends where the samples do, and these are among them.
         let [upper, lower] =
             unsafe { [_mm_loadu_si128(upper.cast()), _mm_loadu_si128(lower.cast())] };
         _mm256_inserti128_si256(_mm256_castsi128_si256(upper), lower, 1)
@@ -340,7 +352,7 @@ impl<'a> Rows<'a> {
 #[inline]
 #[target_feature(enable = "avx2")]
 fn difference(luma: &Luma, to: Samples<'_>) -> u32 {
-    let (given, there) = (luma.as_flattened(), Rows::new(to));
+    let (given, there) = (luma.as_flattened(), Rows::<8>::new(to));
     let mut parts = [_mm256_setzero_si256(); 2];
     for y in 0..8 {
         let sums = _mm256_sad_epu8(load32(&given[32 * y..]), there.pair(y));
@@ -351,8 +363,29 @@ fn difference(luma: &Luma, to: Samples<'_>) -> u32 {
 
 #[inline]
 #[target_feature(enable = "avx2")]
+fn differences(a: Samples<'_>, b: Samples<'_>) -> [Apart; 2] {
+    let (a, b, zero) = (Rows::<4>::new(a), Rows::<4>::new(b), _mm256_setzero_si256());
+    let (mut each, mut sums) = (zero, zero);
+    for y in 0..4 {
+        let (a, b) = (a.pair(y), b.pair(y));
+        each = _mm256_add_epi64(each, _mm256_sad_epu8(a, b));
+        let apart = _mm256_sub_epi64(_mm256_sad_epu8(a, zero), _mm256_sad_epu8(b, zero));
+        sums = _mm256_add_epi64(sums, apart);
+    }
+    let halves = |both: __m256i| {
+        let (upper, lower) = (_mm256_castsi256_si128(both), _mm256_extracti128_si256::<1>(both));
+        let both = _mm_add_epi64(upper, lower);
+        [_mm_cvtsi128_si64(both), _mm_extract_epi64::<1>(both)]
+    };
+    let ([left, right], [left_sum, right_sum]) = (halves(each), halves(sums));
+    let apart = |each: i64, sum: i64| Apart { each: each as u32, sum: sum.unsigned_abs() as u32 };
+    [apart(left, left_sum), apart(right, right_sum)]
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
 fn difference_to_mean(luma: &Luma, a: Samples<'_>, b: Samples<'_>) -> u32 {
-    let (given, a, b) = (luma.as_flattened(), Rows::new(a), Rows::new(b));
+    let (given, a, b) = (luma.as_flattened(), Rows::<8>::new(a), Rows::<8>::new(b));
     let mut parts = [_mm256_setzero_si256(); 2];
     for y in 0..8 {
         let mean = _mm256_avg_epu8(a.pair(y), b.pair(y));
