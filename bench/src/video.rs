@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use accel::video::{Encoder, Settings};
+use accel::video::{Encoder, Preset, Settings};
 use accel::{EdgeAccelerate, Frame, Job, Pipeline, Range, Value};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,8 @@ pub use rate::{Point, bd_rate_percent};
 
 /// Four of them, so that a curve through them is a cubic.
 const QPS: [u32; 4] = [20, 25, 30, 35];
+/// Each is measured, by the names that the op `encode` has for them.
+const PRESETS: [(&str, Preset); 2] = [("fast", Preset::Fast), ("quality", Preset::Quality)];
 const JPEG_QUALITY: u32 = 75;
 /// Clips that `tools.sh` brings.
 const CLIPS: [&str; 3] = ["bigbuckbunny.mp4", "bikes.mp4", "carphone_pristine.mp4"];
@@ -61,13 +63,14 @@ pub struct Report {
     pub dev_build: bool,
     pub films: Vec<FilmRow>,
     pub jpeg: Vec<JpegRow>,
-    pub pipeline: Option<PipelineRow>,
+    pub pipelines: Vec<PipelineRow>,
 }
 
-/// H.264 of one film.
+/// H.264 of one film by one preset.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FilmRow {
     pub film: String,
+    pub preset: String,
     pub width: u32,
     pub height: u32,
     pub frames: usize,
@@ -109,6 +112,7 @@ pub struct JpegRow {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PipelineRow {
     pub film: String,
+    pub preset: String,
     pub frames: u64,
     pub ours_cpu_ms: f64,
     pub ffmpeg_cpu_ms: Option<f64>,
@@ -131,14 +135,14 @@ fn measure(options: &Options, tools: &Path) -> Result<Report> {
     let mut jpeg = Vec::new();
     for path in &paths {
         let film = Film::read(path, options.frames, folder.path())?;
-        rows.push(film_row(&film, options.rounds, has_ffmpeg)?);
+        rows.extend(film_rows(&film, options.rounds, has_ffmpeg)?);
         if jpeg.is_empty() {
             jpeg = jpeg_rows(&film, options.rounds, has_ffmpeg, tools)?;
         }
     }
-    let pipeline = Some(pipeline_row(&paths[0], options, folder.path(), has_ffmpeg)?);
+    let pipelines = pipeline_rows(&paths[0], options, folder.path(), has_ffmpeg)?;
     let load = [before, machine::load()];
-    Ok(Report { load, dev_build: cfg!(debug_assertions), films: rows, jpeg, pipeline })
+    Ok(Report { load, dev_build: cfg!(debug_assertions), films: rows, jpeg, pipelines })
 }
 
 fn films(options: &Options, tools: &Path) -> Result<Vec<PathBuf>> {
@@ -175,48 +179,66 @@ fn each_ms(cpu: Duration, frames: u64) -> f64 {
     1000.0 * cpu.as_secs_f64() / frames.max(1) as f64
 }
 
-fn film_row(film: &Film, rounds: usize, has_ffmpeg: bool) -> Result<FilmRow> {
-    let frames = film.frames.len() as u64;
+/// A film by each preset; x264's figures are the same in all of them.
+fn film_rows(film: &Film, rounds: usize, has_ffmpeg: bool) -> Result<Vec<FilmRow>> {
     let reading = if has_ffmpeg { peers::reading(film, rounds)? } else { Duration::ZERO };
-    let mut qps = Vec::new();
+    let mut rows = PRESETS.map(|_| Vec::new());
     for qp in QPS {
-        let (mut ours_ms, mut theirs_ms) = (Vec::new(), Vec::new());
-        let ours_path = film.beside(&format!("ours-{qp}.h264"));
-        let x264_path = film.beside(&format!("x264-{qp}.h264"));
-        for _ in 0..rounds {
-            let (cpu, stream) = encode(film, qp)?;
-            std::fs::write(&ours_path, stream)?;
-            ours_ms.push(each_ms(cpu, frames));
-            if has_ffmpeg {
-                let cpu = peers::x264(film, qp, &x264_path)?.saturating_sub(reading);
-                theirs_ms.push(each_ms(cpu, frames));
-            }
-        }
-        let coded = |path: &Path, ms: Vec<f64>| -> Result<Option<Coded>> {
-            median(ms).map(|cpu_ms| film.coded(path, cpu_ms)).transpose()
-        };
-        let ours = coded(&ours_path, ours_ms)?.context("there is a round")?;
-        qps.push(QpRow { qp, ours, x264: coded(&x264_path, theirs_ms)? });
+        let by_preset = qp_rows(film, qp, rounds, has_ffmpeg.then_some(reading))?;
+        rows.iter_mut().zip(by_preset).for_each(|(rows, row)| rows.push(row));
     }
+    let named = PRESETS.into_iter().zip(rows);
+    Ok(named.map(|((preset, _), qps)| film_row(film, preset, qps)).collect())
+}
+
+/// One quantiser by each preset, and by x264 where what reading takes is known.
+fn qp_rows(film: &Film, qp: u32, rounds: usize, reading: Option<Duration>) -> Result<Vec<QpRow>> {
+    let frames = film.frames.len() as u64;
+    let path = |coder: &str| film.beside(&format!("{coder}-{qp}.h264"));
+    let (mut ours_ms, mut theirs_ms) = (PRESETS.map(|_| Vec::new()), Vec::new());
+    for _ in 0..rounds {
+        for ((name, preset), ms) in PRESETS.into_iter().zip(&mut ours_ms) {
+            let (cpu, stream) = encode(film, Settings { qp, preset, ..Settings::default() })?;
+            std::fs::write(path(name), stream)?;
+            ms.push(each_ms(cpu, frames));
+        }
+        if let Some(reading) = reading {
+            let cpu = peers::x264(film, qp, &path("x264"))?.saturating_sub(reading);
+            theirs_ms.push(each_ms(cpu, frames));
+        }
+    }
+    let coded = |coder: &str, ms: Vec<f64>| -> Result<Option<Coded>> {
+        median(ms).map(|cpu_ms| film.coded(&path(coder), cpu_ms)).transpose()
+    };
+    let x264 = coded("x264", theirs_ms)?;
+    let ours = PRESETS.into_iter().zip(ours_ms);
+    ours.map(|((name, _), ms)| {
+        let ours = coded(name, ms)?.context("there is a round")?;
+        Ok(QpRow { qp, ours, x264 })
+    })
+    .collect()
+}
+
+fn film_row(film: &Film, preset: &str, qps: Vec<QpRow>) -> FilmRow {
     let pairs = || qps.iter().filter_map(|row| Some((row.ours, row.x264?)));
     let points = |coded: Vec<Coded>| -> Vec<Point> {
         coded.iter().map(|c| Point { rate: c.bytes as f64, psnr_db: c.psnr_db }).collect()
     };
     let (ours, theirs): (Vec<Coded>, Vec<Coded>) = pairs().unzip();
-    Ok(FilmRow {
+    FilmRow {
         film: film.name.clone(),
+        preset: preset.to_string(),
         width: film.width(),
         height: film.height(),
         frames: film.frames.len(),
         bd_rate_percent: bd_rate_percent(&points(theirs), &points(ours)),
         speed: median(pairs().map(|(ours, theirs)| theirs.cpu_ms / ours.cpu_ms).collect()),
         qps,
-    })
+    }
 }
 
 /// Codes a film by our encoder, on this thread.
-fn encode(film: &Film, qp: u32) -> Result<(Duration, Vec<u8>)> {
-    let settings = Settings { qp, ..Settings::default() };
+fn encode(film: &Film, settings: Settings) -> Result<(Duration, Vec<u8>)> {
     let mut encoder = Encoder::new(film.frames[0].shape(), settings)?;
     let (mut stream, before) = (Vec::new(), thread_cpu());
     for frame in &film.frames {
@@ -292,7 +314,7 @@ fn jpeg_pipeline() -> Pipeline {
 }
 
 /// What FFmpeg does by a chain of filters too: what moved, a line of text, a stream.
-fn whole_pipeline() -> Pipeline {
+fn whole_pipeline(preset: &str) -> Pipeline {
     let text = r#"{ "steps": [
         { "op": "gray", "input": ["frame"], "output": "gray" },
         { "op": "absdiff", "input": ["gray", "gray@-1"], "output": "difference" },
@@ -300,37 +322,49 @@ fn whole_pipeline() -> Pipeline {
         { "op": "score", "input": ["mask"], "output": "score" },
         { "op": "text", "text": "FRONT", "x": 8, "y": 8, "scale": 4,
           "input": ["frame"], "output": "marked" },
-        { "op": "encode", "qp": 24, "input": ["marked"], "output": "stream" } ],
+        { "op": "encode", "qp": 24, "preset": "PRESET",
+          "input": ["marked"], "output": "stream" } ],
       "returns": ["score", "stream"] }"#;
-    Pipeline::parse(text).expect("a good pipeline")
+    Pipeline::parse(&text.replace("PRESET", preset)).expect("a good pipeline")
 }
 
-fn pipeline_row(
+/// The whole pipeline by each preset; FFmpeg's figures are the same in all of them.
+fn pipeline_rows(
     path: &Path,
     options: &Options,
     folder: &Path,
     has_ffmpeg: bool,
-) -> Result<PipelineRow> {
-    let (mut ours, mut theirs, mut frames) = (Vec::new(), Vec::new(), 0);
+) -> Result<Vec<PipelineRow>> {
+    let (mut ours, mut theirs, mut frames) = (PRESETS.map(|_| Vec::new()), Vec::new(), 0);
     for _ in 0..options.rounds {
-        let (cpu, count) = transform(path, options.frames)?;
-        frames = count;
-        ours.push(each_ms(cpu, count));
+        for ((preset, _), ms) in PRESETS.into_iter().zip(&mut ours) {
+            let (cpu, count) = transform(path, preset, options.frames)?;
+            frames = count;
+            ms.push(each_ms(cpu, count));
+        }
         if has_ffmpeg {
-            let cpu = peers::filters(path, count, &folder.join("filtered.h264"))?;
-            theirs.push(each_ms(cpu, count));
+            let cpu = peers::filters(path, frames, &folder.join("filtered.h264"))?;
+            theirs.push(each_ms(cpu, frames));
         }
     }
-    let ours_cpu_ms = median(ours).context("there is a round")?;
-    let ffmpeg_cpu_ms = median(theirs);
-    let film = pictures::name(path);
-    let speed = ffmpeg_cpu_ms.map(|theirs| theirs / ours_cpu_ms);
-    Ok(PipelineRow { film, frames, ours_cpu_ms, ffmpeg_cpu_ms, speed })
+    let (film, ffmpeg_cpu_ms) = (pictures::name(path), median(theirs));
+    let rows = PRESETS.into_iter().zip(ours).map(|((preset, _), ms)| {
+        let ours_cpu_ms = median(ms).context("there is a round")?;
+        Ok(PipelineRow {
+            film: film.clone(),
+            preset: preset.to_string(),
+            frames,
+            ours_cpu_ms,
+            ffmpeg_cpu_ms,
+            speed: ffmpeg_cpu_ms.map(|theirs| theirs / ours_cpu_ms),
+        })
+    });
+    rows.collect()
 }
 
 /// From the file to a stream, decoding included.
-fn transform(path: &Path, frames_max: usize) -> Result<(Duration, u64)> {
-    let (engine, pipeline) = (engine()?, whole_pipeline());
+fn transform(path: &Path, preset: &str, frames_max: usize) -> Result<(Duration, u64)> {
+    let (engine, pipeline) = (engine()?, whole_pipeline(preset));
     let (mut count, mut bytes, mut failed) = (0, 0, None);
     let before = machine::own_cpu();
     let path = path.to_str().context("the film's path is not UTF-8")?;
@@ -376,7 +410,7 @@ fn blank(header: &[&str]) -> comfy_table::Table {
 }
 
 fn curves(films: &[FilmRow]) -> String {
-    let mut table = blank(&["film", "qp", "ours", "", "", "x264", "", "", "speed"]);
+    let mut table = blank(&["film", "preset", "qp", "ours", "", "", "x264", "", "", "speed"]);
     for film in films {
         for row in &film.qps {
             let cells = |coded: Coded| {
@@ -388,7 +422,7 @@ fn curves(films: &[FilmRow]) -> String {
             };
             let missing = || ["-", "", ""].map(str::to_string);
             let name = format!("{} {}x{}", film.film, film.width, film.height);
-            let mut line = vec![name, row.qp.to_string()];
+            let mut line = vec![name, film.preset.clone(), row.qp.to_string()];
             line.extend(cells(row.ours));
             line.extend(row.x264.map_or_else(missing, cells));
             line.push(times(row.x264.map(|x264| x264.cpu_ms / row.ours.cpu_ms)));
@@ -412,22 +446,23 @@ fn ratios(report: &Report) -> String {
         };
         table.add_row([what, shown, goal, kept.to_string()]);
     };
+    let named = |film: &FilmRow| format!("{}, {}", film.film, film.preset);
     for film in &report.films {
         let rate = film.bd_rate_percent;
         let shown = rate.map_or("-".to_string(), |rate| format!("{rate:+.1} %"));
         let kept = rate.is_some_and(|rate| rate <= BD_RATE_PERCENT_MAX);
         let goal = format!("<= +{BD_RATE_PERCENT_MAX:.0} %");
-        add(format!("BD-rate, {}", film.film), rate, shown, goal, kept);
+        add(format!("BD-rate, {}", named(film)), rate, shown, goal, kept);
     }
     let h264 = report
         .films
         .iter()
-        .map(|film| (format!("H.264 per core, {}", film.film), film.speed, H264_SPEED_MIN));
+        .map(|film| (format!("H.264 per core, {}", named(film)), film.speed, H264_SPEED_MIN));
     let peers = report.jpeg.iter().skip(1);
     let jpeg =
         peers.map(|row| (format!("MJPEG beside {}", row.encoder), Some(row.speed), JPEG_SPEED_MIN));
-    let pipeline = report.pipeline.iter().map(|row| {
-        let what = format!("decode, motion, text, encode, {}", row.film);
+    let pipeline = report.pipelines.iter().map(|row| {
+        let what = format!("decode, motion, text, encode, {}, {}", row.film, row.preset);
         (what, row.speed, PIPELINE_SPEED_MIN)
     });
     for (what, speed, goal) in h264.chain(jpeg).chain(pipeline) {

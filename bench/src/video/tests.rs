@@ -16,6 +16,7 @@ fn report() -> Report {
         dev_build: true,
         films: vec![FilmRow {
             film: "bunny".into(),
+            preset: "fast".into(),
             width: 64,
             height: 48,
             frames: 10,
@@ -27,13 +28,14 @@ fn report() -> Report {
             JpegRow { encoder: "ours".into(), coded: coded(9, 40.0, 2.0), speed: 1.0 },
             JpegRow { encoder: "peer".into(), coded: coded(9, 40.0, 6.0), speed: 3.0 },
         ],
-        pipeline: Some(PipelineRow {
+        pipelines: vec![PipelineRow {
             film: "bunny".into(),
+            preset: "fast".into(),
             frames: 10,
             ours_cpu_ms: 5.0,
             ffmpeg_cpu_ms: None,
             speed: None,
-        }),
+        }],
     }
 }
 
@@ -49,11 +51,11 @@ fn check_line(table: &str, begins: &str, words: &[&str]) {
 #[test]
 fn each_figure_stands_beside_its_goal() {
     let table = table(&report());
-    check_line(&table, "BD-rate, bunny", &["-50.0 %", "<= +15 %", "yes"]);
-    check_line(&table, "H.264 per core, bunny", &["0.50 x", ">= 1.0 x", "no"]);
+    check_line(&table, "BD-rate, bunny, fast", &["-50.0 %", "<= +15 %", "yes"]);
+    check_line(&table, "H.264 per core, bunny, fast", &["0.50 x", ">= 1.0 x", "no"]);
     check_line(&table, "MJPEG beside peer", &["3.00 x", ">= 1.0 x", "yes"]);
-    check_line(&table, "decode, motion, text, encode, bunny", &["-", ">= 2.0 x"]);
-    check_line(&table, "bunny 64x48", &["80.0 kB", "45.00 dB", "160.0 kB", "0.50 x"]);
+    check_line(&table, "decode, motion, text, encode, bunny, fast", &["-", ">= 2.0 x"]);
+    check_line(&table, "bunny 64x48", &["fast", "80.0 kB", "45.00 dB", "160.0 kB", "0.50 x"]);
     assert!(table.contains("dev build"), "{table}");
 }
 
@@ -93,21 +95,24 @@ async fn a_short_film_is_measured_whole() {
     }
     let options = Options { inputs: vec![film], frames: 6, rounds: 1 };
     let report = run(&options, &tools).await.unwrap();
-    let row = &report.films[0];
-    assert_eq!((row.width, row.height, row.frames, row.qps.len()), (176, 144, 6, 4));
-    let falls = |key: fn(&Coded) -> f64| {
-        row.qps.windows(2).all(|pair| key(&pair[0].ours) > key(&pair[1].ours))
-    };
-    assert!(falls(|c| c.bytes as f64) && falls(|c| c.psnr_db), "{row:?}");
-    assert!(row.qps.iter().all(|row| row.ours.psnr_db > 25.0), "{row:?}");
+    for row in &report.films {
+        assert_eq!((row.width, row.height, row.frames, row.qps.len()), (176, 144, 6, 4));
+        let falls = |key: fn(&Coded) -> f64| {
+            row.qps.windows(2).all(|pair| key(&pair[0].ours) > key(&pair[1].ours))
+        };
+        assert!(falls(|c| c.bytes as f64) && falls(|c| c.psnr_db), "{row:?}");
+        assert!(row.qps.iter().all(|row| row.ours.psnr_db > 25.0), "{row:?}");
+    }
+    let presets: Vec<&str> = report.films.iter().map(|row| row.preset.as_str()).collect();
+    assert_eq!(presets, ["fast", "quality"]);
     assert!(report.jpeg[0].coded.psnr_db > 30.0, "{:?}", report.jpeg);
-    assert_eq!(report.pipeline.as_ref().map(|row| row.frames), Some(6));
+    assert!(report.pipelines.len() == 2 && report.pipelines.iter().all(|row| row.frames == 6));
     if peers::has_ffmpeg() {
-        assert!(row.bd_rate_percent.is_some(), "{row:?}");
+        assert!(report.films.iter().all(|row| row.bd_rate_percent.is_some()), "{report:?}");
         assert!(report.jpeg.len() > 1 && report.jpeg[1].coded.psnr_db > 30.0, "{:?}", report.jpeg);
     }
     let back: Report = serde_json::from_str(&serde_json::to_string(&report).unwrap()).unwrap();
-    assert_eq!(back.films.len(), 1);
+    assert_eq!(back.films.len(), 2);
 }
 
 #[tokio::test]
