@@ -65,6 +65,11 @@ impl Config {
             wall_clock: Arc::new(system_clock),
         }
     }
+
+    /// True if `site` is this site's path or a former one.
+    pub(crate) fn was_called(&self, site: &str) -> bool {
+        self.site == site || self.former.iter().any(|path| path == site)
+    }
 }
 
 /// True if `site` has no parent.

@@ -45,7 +45,7 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-pub use blob::{BLOB_BYTES_MAX, BlobKey};
+pub use blob::{BLOB_BYTES_MAX, BlobKeeper, BlobKey, Removed};
 pub use changes::{CHANGES_MAX, Changed, Feed, Position};
 pub use commit::{COMMIT_STEPS_MAX, Commit, Condition, Expect, Version, Write};
 pub use config::{Config, WallClock};
@@ -214,8 +214,8 @@ impl EdgeStore {
 
     /// Answers a request that has come in for this site: the operations of [`op`] from other
     /// stores (whose errors are part of the answer), and the JSON operations of clients, `get`,
-    /// `scan`, `sql`, `put`, `patch`, `delete`, `increment`, `create`, `tables`, `status`. `from`
-    /// is the path of the asking site, as the network vouches for it.
+    /// `scan`, `sql`, `put`, `patch`, `delete`, `increment`, `create`, `tables`, `status`,
+    /// `rm-blob`. `from` is the path of the asking site, as the network vouches for it.
     pub async fn serve(&self, op: &str, from: &str, payload: Bytes) -> Result<Bytes> {
         serve::serve(self, op, from, payload).await
     }
