@@ -20,6 +20,9 @@ pub struct Config {
     pub objects: Option<Bucket>,
     /// Bytes of changed rows in memory that cause a flush to segments.
     pub flush_bytes: usize,
+    /// Bytes of changed rows in memory that [`crate::EdgeStore::close`] leaves in the log at most,
+    /// where flushing them is cheap.
+    pub close_bytes: usize,
     /// Bytes of changed rows in memory at which writers wait for flushes to catch up.
     pub memory_bytes: usize,
     /// Segments of a partition beyond which the newest are merged into one.
@@ -54,6 +57,7 @@ impl Config {
             former: Vec::new(),
             objects: None,
             flush_bytes: 32 << 20,
+            close_bytes: 1 << 20,
             memory_bytes: 128 << 20,
             segments_max: 8,
             cache_bytes: 128 << 20,

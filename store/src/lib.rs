@@ -118,7 +118,9 @@ impl EdgeStore {
         })
     }
 
-    /// Leaves the tree, writes out the log and ends all tasks. The store takes no writes after.
+    /// Leaves the tree, writes out the log and ends all tasks. What has gathered in memory goes to
+    /// segments where that is cheap, so that the store is open again sooner. The store takes no
+    /// writes after.
     pub async fn close(&self) {
         if let Some(tree) = self.inner.tree.get() {
             tree.leave().await;
@@ -132,6 +134,7 @@ impl EdgeStore {
         {
             tracing::error!("a flush was interrupted");
         }
+        engine.flush_to_close().await;
         if tokio::task::spawn_blocking(move || engine.close()).await.is_err() {
             tracing::error!("closing the log was interrupted");
         }
