@@ -10,6 +10,7 @@ mod family;
 mod feeds;
 mod gossip;
 pub(crate) mod host;
+mod keeper;
 pub mod link;
 pub mod objects;
 pub mod otlp;
@@ -147,7 +148,7 @@ pub struct Node {
     /// Who gives turns at the devices of the host, at the owner's node.
     turns: Option<turns::Open>,
     family: Option<Arc<family::Family>>,
-    registering: tokio::sync::Mutex<()>,
+    registering: Arc<tokio::sync::Mutex<()>>,
     started: Instant,
     serving: AtomicBool,
     heard_parent: AtomicBool,
@@ -263,6 +264,9 @@ async fn open(
     let deploy =
         EdgeDeploy::open(site, &apps, store.clone(), execute.clone(), above, compiling).await?;
     let deploy = Arc::new(deploy);
+    let registering = Arc::default();
+    let keeper = keeper::Keeper { deploy: deploy.clone(), registering: Arc::clone(&registering) };
+    store.guard_blobs(Arc::new(keeper))?;
     let class = settings.class;
     let route = Arc::new(EdgeRoute::new(bus.clone(), class));
     let events = EventLog::open(&bus).await?.formerly(places.clone());
@@ -312,7 +316,7 @@ async fn open(
         servers: Mutex::default(),
         turns: opened,
         family: settings.folder.as_deref().map(family::Family::open).transpose()?.map(Arc::new),
-        registering: tokio::sync::Mutex::new(()),
+        registering,
         started,
         serving: AtomicBool::new(false),
         heard_parent: AtomicBool::new(site.parent().is_none()),

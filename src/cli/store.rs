@@ -126,6 +126,12 @@ pub enum Store {
         #[arg(short, long)]
         out: Option<PathBuf>,
     },
+    /// Remove blobs for good: at the site that took them, and the copies on the way there
+    RmBlob {
+        /// Their keys, as rows hold them
+        #[arg(required = true)]
+        keys: Vec<String>,
+    },
 }
 
 /// Rows or keys to write.
@@ -178,7 +184,7 @@ impl Store {
             | Self::Scan { table, .. }
             | Self::Export { table, .. }
             | Self::Import { table, .. } => Some(table),
-            Self::Sql(_) | Self::Tables | Self::Blob { .. } => None,
+            Self::Sql(_) | Self::Tables | Self::Blob { .. } | Self::RmBlob { .. } => None,
         }
     }
 }
@@ -269,6 +275,15 @@ async fn carry_out(site: &Site, command: Store, out: Output) -> Result<()> {
                     .with_context(|| format!("cannot write {}", file.display())),
                 None => Ok(std::io::Write::write_all(&mut std::io::stdout(), &blob)?),
             }
+        }
+        Store::RmBlob { keys } => {
+            let mut removed: Vec<RemovedBlob> = vec![];
+            for key in keys {
+                let answer =
+                    client::ask(&bus, Kind::St, "rm-blob", json!({"key": key}).to_string());
+                removed.push(client::json(&answer.await?)?);
+            }
+            out.show(&removed, |removed| removed.iter().map(RemovedBlob::line).collect())
         }
     }
 }
@@ -428,6 +443,25 @@ struct OrderedRow<'a> {
 impl Serialize for OrderedRow<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.columns.iter().filter_map(|name| self.row.get_key_value(name)))
+    }
+}
+
+/// What became of a blob that was to be removed.
+#[derive(Serialize, Deserialize)]
+struct RemovedBlob {
+    blob: store::BlobKey,
+    removed: store::Removed,
+}
+
+impl RemovedBlob {
+    fn line(&self) -> String {
+        let blob = &self.blob;
+        match self.removed {
+            store::Removed::Blob => format!("{blob} is removed\n"),
+            store::Removed::Copy => {
+                format!("the copy of {blob} here is removed; {} keeps the blob\n", blob.site())
+            }
+        }
     }
 }
 

@@ -1,7 +1,10 @@
 //! Blobs: bytes by their digest, kept as objects.
 
+pub mod kept;
+
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -10,8 +13,10 @@ use sha2::{Digest, Sha256};
 use crate::EdgeStore;
 use crate::config::is_site_path;
 use crate::error::{Error, Result};
-use crate::objects::Objects;
 use crate::segment::hex;
+use kept::Kept;
+
+pub use kept::BlobKeeper;
 
 /// Bytes of one blob.
 pub const BLOB_BYTES_MAX: u64 = 256 << 20;
@@ -44,10 +49,6 @@ impl BlobKey {
     /// True if the bytes are the blob's.
     pub fn matches(&self, bytes: &[u8]) -> bool {
         hex(&Sha256::digest(bytes)) == self.digest
-    }
-
-    fn object(&self) -> String {
-        format!("b/{}/{}", &self.digest[..2], self.digest)
     }
 }
 
@@ -86,36 +87,6 @@ impl From<BlobKey> for String {
     }
 }
 
-/// Stores a blob durably; storing it again changes nothing.
-pub async fn store(objects: &Objects, key: &BlobKey, bytes: Bytes) -> Result<()> {
-    check_size(key, bytes.len() as u64)?;
-    objects.create(&key.object(), bytes).await.map(|_| ())
-}
-
-/// The whole blob if it is here. Bytes that do not match the key are reported, not returned.
-pub async fn load(objects: &Objects, key: &BlobKey) -> Result<Option<Bytes>> {
-    let Some(bytes) = objects.read(&key.object()).await? else { return Ok(None) };
-    match key.matches(&bytes) {
-        true => Ok(Some(bytes)),
-        false => Err(Error::corrupt(key.to_string(), "digest differs")),
-    }
-}
-
-/// Length of the blob if it is here.
-pub async fn len(objects: &Objects, key: &BlobKey) -> Result<Option<u64>> {
-    objects.len(&key.object()).await
-}
-
-/// Part of a blob that is here, clipped to its end; not verified, since the digest is of all.
-pub async fn load_range(objects: &Objects, key: &BlobKey, start: u64, end: u64) -> Result<Bytes> {
-    let len = len(objects, key).await?.unwrap_or(0);
-    let (start, end) = (start.min(len), end.min(len));
-    match start < end {
-        true => objects.read_range(&key.object(), start, end).await,
-        false => Ok(Bytes::new()),
-    }
-}
-
 /// Refuses blobs beyond the limit.
 pub fn check_size(key: &BlobKey, bytes: u64) -> Result<()> {
     match bytes > BLOB_BYTES_MAX {
@@ -124,19 +95,28 @@ pub fn check_size(key: &BlobKey, bytes: u64) -> Result<()> {
     }
 }
 
+/// What [`EdgeStore::remove_blob`] removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Removed {
+    /// The blob, at the site that took it, and the copy here.
+    Blob,
+    /// The copy here alone: the site that took the blob is neither this one nor below it.
+    Copy,
+}
+
 impl EdgeStore {
     /// Stores bytes durably and returns their key.
     pub async fn put_blob(&self, bytes: Bytes) -> Result<BlobKey> {
         let key = BlobKey::of(self.site(), &bytes);
-        store(&self.inner.engine.objects, &key, bytes).await?;
+        self.inner.engine.blobs.put(&key, bytes).await?;
         Ok(key)
     }
 
     /// The blob with that key, from here or from the site that took it; verified. `None` if
     /// that site does not have it.
     pub async fn get_blob(&self, key: &BlobKey) -> Result<Option<Bytes>> {
-        let engine = &self.inner.engine;
-        if let Some(bytes) = load(&engine.objects, key).await? {
+        if let Some(bytes) = self.inner.engine.blobs.load(key).await? {
             return Ok(Some(bytes));
         }
         match self.inner.tree.get() {
@@ -151,7 +131,7 @@ impl EdgeStore {
 
     /// True if the blob is on this site's disk.
     pub async fn has_blob(&self, key: &BlobKey) -> Result<bool> {
-        Ok(len(&self.inner.engine.objects, key).await?.is_some())
+        Ok(self.inner.engine.blobs.len(key).await?.is_some())
     }
 
     /// Part of a blob, clipped to its end; it is brought here whole first.
@@ -164,7 +144,41 @@ impl EdgeStore {
         if !self.has_blob(key).await? && self.get_blob(key).await?.is_none() {
             return Ok(None);
         }
-        load_range(&self.inner.engine.objects, key, start, end).await.map(Some)
+        self.inner.engine.blobs.load_range(key, start, end).await.map(Some)
+    }
+
+    /// Removes a blob whoever put its bytes at the site that took it, durably; one that is gone
+    /// already counts as removed. A put of the same bytes that is acknowledged meanwhile counts as
+    /// later, so the bytes are there. Copies at sites that are not on the way stay until they are
+    /// removed there. Rows that name it are left as they are.
+    ///
+    /// Removals go down the tree and never up: of a blob that was taken neither here nor below,
+    /// the copy here goes, which the answer says.
+    ///
+    /// # Errors
+    /// [`Error::BadRequest`] if the program needs the blob, such as the code of an app;
+    /// [`Error::Unreachable`] or [`Error::Deadline`] if the site that took it does not answer;
+    /// [`Error::Unknown`] if a bucket did not say what it did. Asking again is safe after each.
+    pub async fn remove_blob(&self, key: &BlobKey) -> Result<Removed> {
+        match self.inner.tree.get() {
+            Some(tree) => tree.remove_blob(key).await,
+            None => {
+                let engine = &self.inner.engine;
+                let (kept, removed) = match engine.config.was_called(key.site()) {
+                    true => (Kept::Own, Removed::Blob),
+                    false => (Kept::Copy, Removed::Copy),
+                };
+                engine.blobs.remove(key, kept).await.map(|()| removed)
+            }
+        }
+    }
+
+    /// Asks `keeper` before any blob is removed here. Once.
+    pub fn guard_blobs(&self, keeper: Arc<dyn BlobKeeper>) -> Result<()> {
+        match self.inner.engine.blobs.guard(keeper) {
+            true => Ok(()),
+            false => Err(Error::BadRequest("the store's blobs are guarded already".into())),
+        }
     }
 }
 

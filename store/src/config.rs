@@ -20,6 +20,9 @@ pub struct Config {
     pub objects: Option<Bucket>,
     /// Bytes of changed rows in memory that cause a flush to segments.
     pub flush_bytes: usize,
+    /// Bytes of changed rows in memory that [`crate::EdgeStore::close`] leaves in the log at most,
+    /// where flushing them is cheap.
+    pub close_bytes: usize,
     /// Bytes of changed rows in memory at which writers wait for flushes to catch up.
     pub memory_bytes: usize,
     /// Segments of a partition beyond which the newest are merged into one.
@@ -54,6 +57,7 @@ impl Config {
             former: Vec::new(),
             objects: None,
             flush_bytes: 32 << 20,
+            close_bytes: 1 << 20,
             memory_bytes: 128 << 20,
             segments_max: 8,
             cache_bytes: 128 << 20,
@@ -64,6 +68,11 @@ impl Config {
             compare_interval_ms: 1_000,
             wall_clock: Arc::new(system_clock),
         }
+    }
+
+    /// True if `site` is this site's path or a former one.
+    pub(crate) fn was_called(&self, site: &str) -> bool {
+        self.site == site || self.former.iter().any(|path| path == site)
     }
 }
 

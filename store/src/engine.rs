@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, watch};
 
+use crate::blob::kept::Blobs;
 use crate::config::{Config, is_root, is_site_path};
 use crate::error::{Error, Result};
 use crate::hlc;
@@ -90,6 +91,7 @@ pub struct Engine {
     /// First number of this opening.
     opened_at: u64,
     pub objects: Objects,
+    pub blobs: Arc<Blobs>,
     pub wal: Wal,
     /// What recovery cut off or set aside.
     pub recovered: Recovered,
@@ -148,6 +150,7 @@ impl Engine {
             config,
             id,
             opened_at,
+            blobs: Arc::new(Blobs::new(objects.clone())),
             objects,
             wal,
             recovered: Recovered { entries: Vec::new(), ..recovered },

@@ -45,7 +45,7 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-pub use blob::{BLOB_BYTES_MAX, BlobKey};
+pub use blob::{BLOB_BYTES_MAX, BlobKeeper, BlobKey, Removed};
 pub use changes::{CHANGES_MAX, Changed, Feed, Position};
 pub use commit::{COMMIT_STEPS_MAX, Commit, Condition, Expect, Version, Write};
 pub use config::{Config, WallClock};
@@ -118,7 +118,9 @@ impl EdgeStore {
         })
     }
 
-    /// Leaves the tree, writes out the log and ends all tasks. The store takes no writes after.
+    /// Leaves the tree, writes out the log and ends all tasks. What has gathered in memory goes to
+    /// segments where that is cheap, so that the store is open again sooner. The store takes no
+    /// writes after.
     pub async fn close(&self) {
         if let Some(tree) = self.inner.tree.get() {
             tree.leave().await;
@@ -132,6 +134,7 @@ impl EdgeStore {
         {
             tracing::error!("a flush was interrupted");
         }
+        engine.flush_to_close().await;
         if tokio::task::spawn_blocking(move || engine.close()).await.is_err() {
             tracing::error!("closing the log was interrupted");
         }
@@ -214,8 +217,8 @@ impl EdgeStore {
 
     /// Answers a request that has come in for this site: the operations of [`op`] from other
     /// stores (whose errors are part of the answer), and the JSON operations of clients, `get`,
-    /// `scan`, `sql`, `put`, `patch`, `delete`, `increment`, `create`, `tables`, `status`. `from`
-    /// is the path of the asking site, as the network vouches for it.
+    /// `scan`, `sql`, `put`, `patch`, `delete`, `increment`, `create`, `tables`, `status`,
+    /// `rm-blob`. `from` is the path of the asking site, as the network vouches for it.
     pub async fn serve(&self, op: &str, from: &str, payload: Bytes) -> Result<Bytes> {
         serve::serve(self, op, from, payload).await
     }

@@ -76,6 +76,21 @@ impl Objects {
         created.map_err(|e| Error::io(format!("object {name}"), e))
     }
 
+    /// Makes sure that there is such an object, whoever wrote it; durable on return, also where
+    /// whoever wrote it was killed before that.
+    pub async fn create_synced(&self, name: &str, bytes: Bytes) -> Result<()> {
+        let created = self.create(name, bytes).await?;
+        let (Created::Existed, Some(folder)) = (created, self.folder.clone()) else {
+            return Ok(());
+        };
+        let target = folder.join(name);
+        let synced = aside(move || {
+            let mut above = target.ancestors().skip(1).take_while(|dir| dir.starts_with(&folder));
+            above.try_for_each(sync_dir)
+        });
+        synced.await.map_err(|e| Error::io(format!("object {name}"), e))
+    }
+
     /// The bytes of objects in the order of their names, `None` where there is none of that name.
     pub async fn read_all(&self, names: Vec<String>) -> Result<Vec<Option<Bytes>>> {
         let Some(folder) = self.folder.clone() else {
@@ -146,6 +161,14 @@ impl Objects {
         }
     }
 
+    /// Removes an object as [`Objects::remove`] does, so that it stays away after a loss of power.
+    pub async fn erase(&self, name: &str) -> Result<()> {
+        let Some(folder) = self.folder.clone() else { return self.remove(name).await };
+        let target = folder.join(name);
+        let erased = aside(move || erase_file(&target)).await;
+        erased.map_err(|e| Error::io(format!("object {name}"), e))
+    }
+
     async fn create_remote(&self, name: &str, bytes: Bytes) -> Result<Created> {
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         match self.store.put_opts(&Path::from(name), bytes.into(), options).await {
@@ -194,8 +217,25 @@ fn create_file(folder: &FsPath, name: &str, bytes: &[u8]) -> io::Result<Created>
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(Created::Existed),
         Err(e) => return Err(e),
     }
-    made.iter().try_for_each(|dir| File::open(dir)?.sync_all())?;
+    made.iter().try_for_each(|dir| sync_dir(dir))?;
     Ok(Created::New)
+}
+
+fn erase_file(target: &FsPath) -> io::Result<()> {
+    let absent = |e: &io::Error| e.kind() == io::ErrorKind::NotFound;
+    match fs::remove_file(target) {
+        Err(e) if !absent(&e) => return Err(e),
+        _ => {}
+    }
+    // Also where it was gone: who removed it may have been killed before this.
+    match target.parent().map_or(Ok(()), sync_dir) {
+        Err(e) if !absent(&e) => Err(e),
+        _ => Ok(()),
+    }
+}
+
+fn sync_dir(dir: &FsPath) -> io::Result<()> {
+    File::open(dir)?.sync_all()
 }
 
 fn read_file(path: &FsPath) -> io::Result<Option<Bytes>> {

@@ -1,5 +1,7 @@
 //! Entries of the log and of the replication messages, and their bytes (postcard).
 
+mod keyed;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -67,6 +69,7 @@ pub struct Batch {
     /// Names for the column numbers in `rows`.
     pub columns: Names,
     /// Encoded key and partial state of each row.
+    #[serde(with = "keyed")]
     pub rows: Vec<(Vec<u8>, RowState)>,
 }
 

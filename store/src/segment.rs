@@ -5,20 +5,25 @@
 //! (position in this store's history), `_dead` (the row is deleted), and `_state`, the whole
 //! encoded row state where the columns and stamp alone do not give it back.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use arrow::array::{Array, ArrayRef, RecordBatch, UInt64Array, new_null_array};
+use arrow::array::{Array, ArrayRef, BinaryArray, RecordBatch, UInt64Array, new_null_array};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, SchemaRef};
 use bytes::Bytes;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
+};
 use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, Encoding};
+use parquet::file::metadata::PageIndexPolicy;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use serde::{Deserialize, Serialize};
 
 use crate::columns::Columns;
+use crate::engine::End;
 use crate::error::{Error, Result};
 use crate::objects::Objects;
 use crate::run::column::{data_type, encoded_keys, field, narrowed, widened};
@@ -30,6 +35,13 @@ const ROW_GROUP_ROWS: usize = 64 * 1024;
 const PAGE_ROWS: usize = 8 * 1024;
 /// The hidden columns that only merges look at.
 const STAMPS: [&str; 3] = ["_hlc", "_origin", "_seq"];
+
+/// How many rows a segment has at least for a few of them to be decoded alone, and how small a
+/// part of it these are.
+const FEW_ROWS_MIN: u64 = 2 * PAGE_ROWS as u64;
+const FEW_OF: u64 = 16;
+/// How often a few rows of a segment are decoded alone before it is decoded whole and kept.
+const PARTS_MAX: u8 = 2;
 
 /// A segment as the manifest lists it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,6 +79,21 @@ pub struct Segment {
     used: AtomicBool,
     /// Lets one reader decode while the others wait.
     decoding: tokio::sync::Mutex<()>,
+    /// How often a part was decoded alone.
+    parts: AtomicU8,
+}
+
+/// A few rows of a segment, next to each other.
+#[derive(Clone, Debug)]
+pub struct Few {
+    /// First key.
+    pub from: Vec<u8>,
+    /// First key behind; none is no end.
+    pub to: Option<Vec<u8>>,
+    /// At most so many.
+    pub rows_max: usize,
+    /// The end from which they are counted.
+    pub end: End,
 }
 
 impl Segment {
@@ -78,7 +105,8 @@ impl Segment {
         let (min_key, max_key) = (unhex(&meta.min_key)?, unhex(&meta.max_key)?);
         let run = RwLock::new(run.map(|run| (run, Columns::All)));
         let used = AtomicBool::new(true);
-        Ok(Segment { meta, min_key, max_key, run, used, decoding: Default::default() })
+        let (decoding, parts) = Default::default();
+        Ok(Segment { meta, min_key, max_key, run, used, decoding, parts })
     }
 
     /// True if keys in `[from, to)` may be in the segment; no `to` is no upper end.
@@ -147,10 +175,7 @@ impl Segment {
         if let Some(run) = self.in_memory(schema, columns) {
             return Ok(Some(run));
         }
-        let Some(bytes) = objects.read(&self.meta.name).await? else { return Ok(None) };
-        if bytes.len() as u64 != self.meta.bytes || crc32c::crc32c(&bytes) != self.meta.crc32c {
-            return Err(Error::corrupt(&self.meta.name, "checksum differs"));
-        }
+        let Some(bytes) = self.read(objects).await? else { return Ok(None) };
         let columns = self.held().map_or(columns.clone(), |held| held.and(columns));
         let (meta, schema) = (self.meta.clone(), schema.clone());
         let decoding = tokio::task::spawn_blocking(move || {
@@ -161,6 +186,43 @@ impl Segment {
         self.replace(Some((run.clone(), columns)));
         fresh();
         Ok(Some(run))
+    }
+
+    /// A few rows with these of their columns, decoded alone where the rows are not in memory: then
+    /// only what holds them is unpacked, and nothing is kept. `Whole` once that has been done so
+    /// often that all rows are worth it, or where it would be most of the work.
+    pub async fn few(
+        &self,
+        schema: &Arc<Schema>,
+        columns: &Columns,
+        objects: &Objects,
+        few: &Few,
+    ) -> Result<Found> {
+        if few.rows_max as u64 > self.meta.rows / FEW_OF || self.meta.rows < FEW_ROWS_MIN {
+            return Ok(Found::Whole);
+        }
+        let _turn = self.decoding.lock().await;
+        let is_held = self.in_memory(schema, columns).is_some();
+        if is_held || self.parts.fetch_add(1, Ordering::Relaxed) >= PARTS_MAX {
+            self.parts.store(0, Ordering::Relaxed);
+            return Ok(Found::Whole);
+        }
+        let Some(bytes) = self.read(objects).await? else { return Ok(Found::Gone) };
+        let (meta, schema) = (self.meta.clone(), schema.clone());
+        let (columns, few) = (columns.clone(), few.clone());
+        let decoding =
+            tokio::task::spawn_blocking(move || decode_few(&meta, &schema, &columns, bytes, &few));
+        let decoded = decoding.await.map_err(|e| Error::corrupt(&self.meta.name, e.to_string()))?;
+        Ok(decoded?.map_or(Found::Nothing, |run| Found::Few(Arc::new(run))))
+    }
+
+    /// The object, proved to be what was written.
+    async fn read(&self, objects: &Objects) -> Result<Option<Bytes>> {
+        let Some(bytes) = objects.read(&self.meta.name).await? else { return Ok(None) };
+        if bytes.len() as u64 != self.meta.bytes || crc32c::crc32c(&bytes) != self.meta.crc32c {
+            return Err(Error::corrupt(&self.meta.name, "checksum differs"));
+        }
+        Ok(Some(bytes))
     }
 
     fn held(&self) -> Option<Columns> {
@@ -187,6 +249,18 @@ impl Segment {
     fn replace(&self, run: Option<(Arc<Run>, Columns)>) {
         *self.run.write().unwrap_or_else(PoisonError::into_inner) = run;
     }
+}
+
+/// What [`Segment::few`] finds.
+pub enum Found {
+    /// The rows that were asked for.
+    Few(Arc<Run>),
+    /// There are no such rows.
+    Nothing,
+    /// The whole segment is to be decoded.
+    Whole,
+    /// The object is gone because a merge has replaced the segment.
+    Gone,
 }
 
 /// Encodes a run (of at least one row) as a segment object of that name.
@@ -304,31 +378,100 @@ fn decode(
     columns: &Columns,
     bytes: Bytes,
 ) -> Result<Run> {
+    let batch = read_rows(meta, bytes, |name| is_read(schema, columns, name), None)?;
+    decode_batch(meta, schema, columns, &batch)
+}
+
+/// A few rows: the keys are read first, and then of the other columns only the pages with rows that
+/// are wanted; `None` if there are no such rows.
+fn decode_few(
+    meta: &SegmentMeta,
+    schema: &Arc<Schema>,
+    columns: &Columns,
+    bytes: Bytes,
+    few: &Few,
+) -> Result<Option<Run>> {
+    let keys = read_keys(meta, schema, bytes.clone())?;
+    let bound = |key: &[u8]| lower_bound(&keys, key);
+    let (from, to) = (bound(&few.from), few.to.as_deref().map_or(keys.len(), bound));
+    let (from, to) = match few.end {
+        End::First => (from, to.min(from.saturating_add(few.rows_max))),
+        End::Last => (from.max(to.saturating_sub(few.rows_max)), to),
+    };
+    if from >= to {
+        return Ok(None);
+    }
+    let is_read = |name: &str| is_read(schema, columns, name);
+    let batch = read_rows(meta, bytes, is_read, Some(from..to))?;
+    decode_batch(meta, schema, columns, &batch).map(Some)
+}
+
+/// The encoded keys of all rows.
+fn read_keys(meta: &SegmentMeta, schema: &Schema, bytes: Bytes) -> Result<BinaryArray> {
+    let batch = read_rows(meta, bytes, |name| schema.is_key(name), None)?;
+    let (own, arrays) = own_part(&meta.name, schema, &Columns::only([]), &batch)?;
+    let keys = encoded_keys(&Schema::new(own), &arrays);
+    keys.map_err(|e| Error::corrupt(&meta.name, e.to_string()))
+}
+
+/// How many of these keys, which are in order, are less than another.
+fn lower_bound(keys: &BinaryArray, key: &[u8]) -> usize {
+    let (mut from, mut to) = (0, keys.len());
+    while from < to {
+        let middle = from + (to - from) / 2;
+        match keys.value(middle) < key {
+            true => from = middle + 1,
+            false => to = middle,
+        }
+    }
+    from
+}
+
+/// The columns that are wanted, of all rows or of some that lie next to each other.
+fn read_rows(
+    meta: &SegmentMeta,
+    bytes: Bytes,
+    is_wanted: impl Fn(&str) -> bool,
+    rows: Option<Range<usize>>,
+) -> Result<RecordBatch> {
     let name = &meta.name;
     let broken = |e: parquet::errors::ParquetError| Error::corrupt(name, e.to_string());
-    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(broken)?;
+    // Pages are skipped by their index.
+    let pages = if rows.is_some() { PageIndexPolicy::Optional } else { PageIndexPolicy::Skip };
+    let how = ArrowReaderOptions::new().with_offset_index_policy(pages);
+    let reader = ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, how);
+    let mut reader = reader.map_err(broken)?;
     let leaves = reader.parquet_schema();
     let is_wanted = |leaf: &usize| {
-        let column = leaves.column(*leaf);
-        let Some(name) = column.path().parts().first() else { return true };
-        match schema.number(name) {
-            Ok(number) => schema.key.contains(&number) || columns.has(number),
-            Err(_) => columns.has_stamps() || !STAMPS.contains(&&**name),
-        }
+        leaves.column(*leaf).path().parts().first().is_none_or(|name| is_wanted(name))
     };
     let wanted = (0..leaves.num_columns()).filter(is_wanted);
     let wanted = ProjectionMask::leaves(leaves, wanted);
+    if let Some(rows) = rows {
+        let all = meta.rows as usize;
+        let ranges = std::iter::once(rows);
+        reader = reader.with_row_selection(RowSelection::from_consecutive_ranges(ranges, all));
+    }
     // Row groups that one batch spans are joined as they are read.
     let reader = reader.with_batch_size(meta.rows.clamp(1, 1 << 24) as usize);
     let reader = reader.with_projection(wanted).build().map_err(broken)?;
     let arrow_schema = arrow::array::RecordBatchReader::schema(&reader);
     let batches = reader.collect::<Result<Vec<_>, _>>();
-    let batch = match batches.map_err(|e| Error::corrupt(name, e.to_string()))? {
-        mut one if one.len() == 1 => one.remove(0),
-        several => concat_batches(&arrow_schema, &several)
-            .map_err(|e| Error::corrupt(name, e.to_string()))?,
-    };
-    decode_batch(meta, schema, columns, &batch)
+    match batches.map_err(|e| Error::corrupt(name, e.to_string()))? {
+        mut one if one.len() == 1 => Ok(one.remove(0)),
+        several => {
+            concat_batches(&arrow_schema, &several).map_err(|e| Error::corrupt(name, e.to_string()))
+        }
+    }
+}
+
+/// Whether a column of the file is read at all. What a table has dropped is not.
+fn is_read(schema: &Schema, columns: &Columns, name: &str) -> bool {
+    match schema.number(name) {
+        Ok(number) => schema.key.contains(&number) || columns.has(number),
+        Err(_) if schema.is_dropped(name) => false,
+        Err(_) => columns.has_stamps() || !STAMPS.contains(&name),
+    }
 }
 
 fn decode_batch(

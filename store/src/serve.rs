@@ -19,7 +19,7 @@ use crate::scan::Scan;
 use crate::spec::TableSpec;
 use crate::tree::wire::{CHUNK_BYTES, op, seal};
 use crate::value::{Row, row_from_json, row_to_json};
-use crate::{EdgeStore, ReadOptions, Sql, SqlAnswer};
+use crate::{BlobKey, EdgeStore, ReadOptions, Sql, SqlAnswer};
 use asked::{from_json, parse, rows_of};
 
 /// Rows that a scan of a client returns unless it asks for another limit.
@@ -45,18 +45,32 @@ const WAIT_MS_MAX: u64 = 5_000;
 /// Answers a request; see [`EdgeStore::serve`].
 pub async fn serve(store: &EdgeStore, op: &str, from: &str, payload: Bytes) -> Result<Bytes> {
     match op {
-        op::UP | op::RANGE | op::FETCH | op::HEADS | op::DESCRIBE | op::BLOB | op::DECIDE => {
+        op::UP
+        | op::RANGE
+        | op::FETCH
+        | op::HEADS
+        | op::DESCRIBE
+        | op::BLOB
+        | op::REMOVE_BLOB
+        | op::DECIDE => {
             let Some(tree) = store.inner.tree.get() else {
                 return Ok(seal(Err(Error::Busy(format!("site {:?}", store.site())))));
             };
             Ok(seal(tree.answer(op, from, &payload).await))
         }
         "sql" => sql(store, &payload).await,
+        "rm-blob" if is_below(store.site(), from) => {
+            Err(Error::BadRequest(format!("{from} may not remove blobs of {}", store.site())))
+        }
         _ => {
             let answer = client(store, op, &payload).await?;
             Ok(answer.to_string().into())
         }
     }
+}
+
+fn is_below(site: &str, from: &str) -> bool {
+    from.strip_prefix(site).is_some_and(|rest| rest.starts_with('.'))
 }
 
 /// An operation of a client on the rows of a table; see [`EdgeStore::ask`].
@@ -104,6 +118,12 @@ fn local_sync() -> Level {
 #[serde(deny_unknown_fields)]
 struct Table {
     table: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RmBlob {
+    key: String,
 }
 
 #[derive(Deserialize)]
@@ -254,6 +274,11 @@ async fn client(store: &EdgeStore, op: &str, payload: &[u8]) -> Result<Json> {
         "table" => {
             let Table { table } = parse(op, payload)?;
             Ok(json!({"table": store.table(&table).await?}))
+        }
+        "rm-blob" => {
+            let RmBlob { key } = parse(op, payload)?;
+            let key: BlobKey = key.parse()?;
+            Ok(json!({"blob": key, "removed": store.remove_blob(&key).await?}))
         }
         "tables" => Ok(json!({"tables": store.tables()})),
         "status" => Ok(json!({"status": store.status()})),

@@ -1,6 +1,7 @@
 //! The store of one site, through its public interface, on files and on a disk that forgets.
 
 mod bucket;
+mod cold;
 mod evolution;
 mod forget;
 mod interop;

@@ -8,6 +8,7 @@
 //! * **On demand** ([`ask`]): a read of what is not held here is answered by the nearest ancestor
 //!   that holds it, while a replica is fetched.
 //! * **Owner** ([`owner`]): what has conditions is decided in one place.
+//! * **Removals** of blobs ([`remove`]) go down to the site that took them.
 //!
 //! The root holds everything. Nothing here knows the network: see [`crate::Link`].
 
@@ -15,6 +16,7 @@ pub mod ask;
 mod feed;
 mod follow;
 pub mod owner;
+mod remove;
 mod up;
 pub mod wire;
 

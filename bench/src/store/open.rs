@@ -40,6 +40,8 @@ pub struct Opened {
     pub made_in: Duration,
     /// Bytes of the log that the first of `kinds` reads back.
     pub log_bytes: u64,
+    /// How long a stop took that flushed what the log held.
+    pub stopped_in: Duration,
     /// Openings with a log to read back, with none, and with none and all files in the page cache.
     pub kinds: [Vec<Opening>; 3],
 }
@@ -68,14 +70,18 @@ pub async fn measure(
     let rows = make(&home, options).await?;
     let made_in = start.elapsed();
     let log_bytes = bytes_below(&home, "wal").map_err(|e| Error::Folder(home.clone(), e))?;
+    let with_log = openings(&home, Cached::No, rows, options, program).await?;
+    let store = EdgeStore::open(Config::new(&home, "cloud")).await?;
+    let start = Instant::now();
+    store.close().await;
+    let stopped_in = start.elapsed();
+    // A small table leaves some in the log.
+    let store = EdgeStore::open(Config::new(&home, "cloud")).await?;
+    store.flush().await?;
+    store.close().await;
     let kinds = [
+        with_log,
         openings(&home, Cached::No, rows, options, program).await?,
-        {
-            let store = EdgeStore::open(Config::new(&home, "cloud")).await?;
-            store.flush().await?;
-            store.close().await;
-            openings(&home, Cached::No, rows, options, program).await?
-        },
         openings(&home, Cached::Yes, rows, options, program).await?,
     ];
     let store = EdgeStore::open(Config::new(&home, "cloud")).await?;
@@ -84,7 +90,7 @@ pub async fn measure(
     let (partitions, segments) = status.map_or((0, 0), |t| (t.partitions, t.segments));
     let segment_bytes = bytes_below(&home.join("objects/t/large"), "parquet");
     let segment_bytes = segment_bytes.map_err(|e| Error::Folder(home.clone(), e))?;
-    Ok(Opened { rows, segment_bytes, partitions, segments, made_in, log_bytes, kinds })
+    Ok(Opened { rows, segment_bytes, partitions, segments, made_in, log_bytes, stopped_in, kinds })
 }
 
 /// Opens the store once and asks for its first rows; `ask` says for which.
@@ -92,7 +98,9 @@ pub async fn open_once(home: &Path, ask: u64) -> Result<Opening, Error> {
     let memory = || crate::machine::held().anonymous_bytes;
     let before = memory();
     let start = Instant::now();
-    let store = EdgeStore::open(Config::new(home, "cloud")).await?;
+    // What the log holds is to be there for the next one, too.
+    let config = Config { close_bytes: usize::MAX, ..Config::new(home, "cloud") };
+    let store = EdgeStore::open(config).await?;
     let open = start.elapsed();
     let opened = memory();
     let key = Row::from([
@@ -158,7 +166,12 @@ fn elsewhere(program: &Path, home: &Path, ask: u64) -> Result<Opening, Error> {
 /// log alone.
 async fn make(home: &Path, options: &Options) -> Result<u64, Error> {
     // Flushes of many partitions take their time, and whoever fills a table waits for them.
-    let config = Config { request_timeout_ms: 600_000, ..Config::new(home, "cloud") };
+    // A stop leaves the log as a crash does.
+    let config = Config {
+        request_timeout_ms: 600_000,
+        close_bytes: usize::MAX,
+        ..Config::new(home, "cloud")
+    };
     let store = EdgeStore::open(config).await?;
     let large = serde_json::json!({"name": "large", "key": ["part", "id"], "partition": ["part"],
         "columns": [{"name": "part", "kind": "int64"}, {"name": "id", "kind": "int64"},
@@ -268,11 +281,12 @@ pub fn table(opened: &Opened) -> String {
     }
     format!(
         "{:.2} GB on disk: {} rows in {} segments of {} partitions, made in {:.0} s; median and \
-         range of {OPENINGS} openings each\n\n{table}",
+         range of {OPENINGS} openings each; a stop with that log flushed it in {:.0} ms\n\n{table}",
         opened.segment_bytes as f64 / 1e9,
         opened.rows,
         opened.segments,
         opened.partitions,
-        opened.made_in.as_secs_f64()
+        opened.made_in.as_secs_f64(),
+        opened.stopped_in.as_secs_f64() * 1e3
     )
 }

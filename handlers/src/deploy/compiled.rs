@@ -198,6 +198,16 @@ impl Compiled {
         offer.label.is_of_now().then_some(offer)
     }
 
+    /// Whether the bytes with this SHA-256 are offered to sites below.
+    pub(super) fn offers(&self, sha256: &str) -> bool {
+        let offer = |entry: std::io::Result<std::fs::DirEntry>| {
+            let text = std::fs::read(entry.ok()?.path()).ok()?;
+            serde_json::from_slice::<Offer>(&text).ok()
+        };
+        let mut offers = std::fs::read_dir(&self.dir).into_iter().flatten().filter_map(offer);
+        offers.any(|offer| offer.blob.digest() == sha256)
+    }
+
     /// Forgets what was compiled of other code than this.
     pub(super) fn retain(&self, is_used: impl Fn(&Digest) -> bool) {
         for entry in std::fs::read_dir(&self.dir).into_iter().flatten().flatten() {

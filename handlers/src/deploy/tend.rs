@@ -37,6 +37,19 @@ impl Codes {
 }
 
 impl EdgeDeploy {
+    /// What needs the bytes with this SHA-256, in words: an app whose code they are, also one that
+    /// changed or went and still runs, or sites below that take compiled code from here.
+    pub fn needs(&self, sha256: &str) -> Option<String> {
+        let named = format!("sha256-{sha256}");
+        let users = self.codes.users();
+        let users = users.iter().filter(|(digest, _)| digest.as_str() == named);
+        let app = users.flat_map(|(_, apps)| apps).find_map(Weak::upgrade);
+        match app {
+            Some(app) => Some(format!("it is code of app {:?}", app.name())),
+            None => self.compiled.offers(sha256).then(|| "it is compiled for sites below".into()),
+        }
+    }
+
     /// Does so whenever an app came, changed or went; never ends. `here` is the site as the router
     /// knows it.
     pub async fn tend(&self, here: impl Fn() -> Site) {

@@ -245,7 +245,13 @@ async fn code_goes_with_the_last_app_that_has_it_and_with_who_still_runs_it() {
     deploy.register(&with_code(2, &second, "")).await.unwrap();
     assert!(deploy.forget_code(), "somebody runs the first revision");
     assert!(is_there(&first) && is_there(&second));
+    let needs = |digest: &Digest| deploy.needs(digest.as_str().strip_prefix("sha256-").unwrap());
+    for digest in [&first, &second] {
+        assert_eq!(needs(digest).as_deref(), Some("it is code of app \"app\""));
+    }
+    assert_eq!(needs(&Digest::of(b"a frame")), None);
     drop(running);
+    assert_eq!(needs(&first), None);
     assert!(!deploy.forget_code());
     assert!(!is_there(&first) && is_there(&second));
     deploy.forget("app", 3).await.unwrap();

@@ -1,4 +1,15 @@
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use proptest::prelude::*;
+
+use super::kept::{Blobs, object};
 use super::*;
+use crate::objects::Objects;
+use crate::objects::faulty::Faulty;
+use crate::{Config, lock};
 
 #[test]
 fn keys_come_back_from_text() {
@@ -15,18 +26,238 @@ fn keys_come_back_from_text() {
     }
 }
 
+fn in_folder(dir: &std::path::Path) -> Arc<Blobs> {
+    Arc::new(Blobs::new(Objects::folder(dir.to_owned()).unwrap()))
+}
+
 #[tokio::test]
 async fn damage_is_reported_not_returned() {
     let dir = tempfile::tempdir().unwrap();
-    let objects = Objects::folder(dir.path().to_owned()).unwrap();
+    let blobs = in_folder(dir.path());
     let key = BlobKey::of("cloud", b"frame");
-    store(&objects, &key, Bytes::from_static(b"frame")).await.unwrap();
-    store(&objects, &key, Bytes::from_static(b"frame")).await.unwrap();
-    assert_eq!(load(&objects, &key).await.unwrap().unwrap(), "frame");
-    assert_eq!(load_range(&objects, &key, 1, 99).await.unwrap(), "rame");
-    assert_eq!(load_range(&objects, &key, 9, 99).await.unwrap(), "");
-    std::fs::write(dir.path().join(key.object()), b"fraud").unwrap();
-    assert!(matches!(load(&objects, &key).await, Err(Error::Corrupt { .. })));
+    blobs.put(&key, Bytes::from_static(b"frame")).await.unwrap();
+    blobs.put(&key, Bytes::from_static(b"frame")).await.unwrap();
+    assert_eq!(blobs.load(&key).await.unwrap().unwrap(), "frame");
+    assert_eq!(blobs.load_range(&key, 1, 99).await.unwrap(), "rame");
+    assert_eq!(blobs.load_range(&key, 9, 99).await.unwrap(), "");
+    std::fs::write(dir.path().join(object(&key, Kept::Own)), b"fraud").unwrap();
+    assert!(matches!(blobs.load(&key).await, Err(Error::Corrupt { .. })));
     let absent = BlobKey::of("cloud", b"other");
-    assert_eq!(load(&objects, &absent).await.unwrap(), None);
+    assert_eq!(blobs.load(&absent).await.unwrap(), None);
+}
+
+async fn alone(dir: &std::path::Path) -> EdgeStore {
+    EdgeStore::open(Config::new(dir, "cloud.east")).await.unwrap()
+}
+
+async fn rm(store: &EdgeStore, from: &str, key: &str) -> Result<String> {
+    let request = serde_json::json!({ "key": key }).to_string();
+    let answer = store.serve("rm-blob", from, request.into()).await?;
+    Ok(String::from_utf8(answer.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn a_blob_is_removed_once_and_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = alone(dir.path()).await;
+    let key = store.put_blob(Bytes::from_static(b"frame")).await.unwrap();
+    let other = store.put_blob(Bytes::from_static(b"other")).await.unwrap();
+    for _ in 0..2 {
+        let answer = rm(&store, "", &key.to_string()).await.unwrap();
+        assert_eq!(answer, format!("{{\"blob\":\"{key}\",\"removed\":\"blob\"}}"));
+        assert_eq!(store.get_blob(&key).await.unwrap(), None);
+        assert!(!store.has_blob(&key).await.unwrap());
+    }
+    assert_eq!(store.put_blob(Bytes::from_static(b"frame")).await.unwrap(), key);
+    store.close().await;
+    drop(store);
+    let store = alone(dir.path()).await;
+    assert_eq!(store.get_blob(&key).await.unwrap().unwrap(), "frame", "put again");
+    assert_eq!(store.get_blob(&other).await.unwrap().unwrap(), "other");
+}
+
+#[tokio::test]
+async fn what_is_no_key_and_who_may_not_remove_is_refused_with_the_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = alone(dir.path()).await;
+    let key = store.put_blob(Bytes::from_static(b"frame")).await.unwrap();
+    let short = &key.to_string()[..40];
+    let error = rm(&store, "", short).await.unwrap_err().to_string();
+    assert_eq!(error, format!("blob key {short:?} is not <site>/sha256-<hex>"));
+    let error = store.serve("rm-blob", "", Bytes::new()).await.unwrap_err().to_string();
+    assert!(error.contains("key"), "{error}");
+    let error = rm(&store, "cloud.east.cell1", &key.to_string()).await.unwrap_err().to_string();
+    assert_eq!(error, "cloud.east.cell1 may not remove blobs of cloud.east");
+    assert!(store.has_blob(&key).await.unwrap());
+}
+
+/// Refuses while it is told to, and notes what it lets go.
+#[derive(Default)]
+struct Needs {
+    it: AtomicBool,
+    gone: Mutex<Vec<String>>,
+}
+
+#[async_trait]
+impl BlobKeeper for Arc<Needs> {
+    async fn let_go(&self, digest: &str) -> Result<Box<dyn Send>, String> {
+        if self.it.load(Ordering::Relaxed) {
+            return Err("app \"doorcam\" has this code".into());
+        }
+        lock(&self.gone).push(digest.into());
+        Ok(Box::new(()))
+    }
+}
+
+#[tokio::test]
+async fn what_the_program_needs_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = alone(dir.path()).await;
+    let needs = Arc::new(Needs { it: true.into(), ..Needs::default() });
+    store.guard_blobs(Arc::new(needs.clone())).unwrap();
+    assert!(store.guard_blobs(Arc::new(needs.clone())).is_err(), "once");
+    let key = store.put_blob(Bytes::from_static(b"code")).await.unwrap();
+    // The same bytes under any name.
+    for key in [key.clone(), BlobKey::of("cloud", b"code")] {
+        let error = store.remove_blob(&key).await.unwrap_err().to_string();
+        let why = "stays, since it is needed: app \"doorcam\" has this code";
+        assert_eq!(error, format!("blob {key} {why}"));
+    }
+    assert!(store.has_blob(&key).await.unwrap());
+    needs.it.store(false, Ordering::Relaxed);
+    assert_eq!(store.remove_blob(&key).await.unwrap(), Removed::Blob);
+    assert!(!store.has_blob(&key).await.unwrap());
+    assert_eq!(*lock(&needs.gone), [key.digest()]);
+}
+
+/// Puts and removals of the same bytes at once, some of which nobody waits for: unless a removal
+/// began after the last put was acknowledged, the bytes are there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_was_put_is_there_unless_it_was_removed_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = in_folder(dir.path());
+    for round in 0..400u64 {
+        let bytes = Bytes::from(round.to_le_bytes().to_vec());
+        let key = BlobKey::of("cloud", &bytes);
+        if round % 2 == 0 {
+            blobs.put(&key, bytes.clone()).await.unwrap();
+        }
+        let tick = Arc::new(AtomicU64::new(1));
+        let (put, removed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let tasks = (0..6u64).map(|i| {
+            let (blobs, key, bytes) = (blobs.clone(), key.clone(), bytes.clone());
+            let (tick, put, removed) = (tick.clone(), put.clone(), removed.clone());
+            tokio::spawn(async move {
+                for _ in 0..(round / 3 + i) % 4 {
+                    tokio::task::yield_now().await;
+                }
+                if i % 2 == 0 {
+                    blobs.put(&key, bytes).await.unwrap();
+                    put.fetch_max(tick.fetch_add(1, Ordering::SeqCst), Ordering::SeqCst);
+                    return;
+                }
+                removed.fetch_max(tick.fetch_add(1, Ordering::SeqCst), Ordering::SeqCst);
+                let removing = blobs.remove(&key, Kept::Own);
+                match i {
+                    5 => drop(tokio::time::timeout(Duration::ZERO, removing).await),
+                    _ => removing.await.unwrap(),
+                }
+            })
+        });
+        for task in tasks.collect::<Vec<_>>() {
+            task.await.unwrap();
+        }
+        // What nobody waited for has its turn.
+        blobs.remove(&key, Kept::Copy).await.unwrap();
+        let is_there = blobs.load(&key).await.unwrap().is_some();
+        let later = put.load(Ordering::SeqCst) > removed.load(Ordering::SeqCst);
+        assert!(is_there || !later, "round {round}: put last, and gone");
+    }
+}
+
+#[tokio::test]
+async fn what_is_fetched_while_it_is_removed_is_not_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = in_folder(dir.path());
+    let key = BlobKey::of("cloud.east", b"frame");
+    for removed in [false, true] {
+        let fetch = blobs.fetch(&key);
+        if removed {
+            blobs.remove(&key, Kept::Copy).await.unwrap();
+        }
+        fetch.keep(Bytes::from_static(b"frame")).await.unwrap();
+        assert_eq!(blobs.len(&key).await.unwrap().is_some(), !removed);
+    }
+    let own = BlobKey::of("cloud", b"frame");
+    blobs.put(&own, Bytes::from_static(b"frame")).await.unwrap();
+    blobs.remove(&key, Kept::Copy).await.unwrap();
+    assert!(blobs.len(&own).await.unwrap().is_some(), "another site's key is no right to it");
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Put(u8),
+    Remove(u8),
+    Fail(bool),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => (0..3u8).prop_map(Step::Put),
+        3 => (0..3u8).prop_map(Step::Remove),
+        1 => any::<bool>().prop_map(Step::Fail),
+    ]
+}
+
+/// In a bucket that fails before, after and long after the effect, what was acknowledged last is
+/// so, and stays so.
+async fn bucket_steps(seed: u64, steps: Vec<Step>) {
+    let faulty = Arc::new(Faulty::new(seed));
+    let blobs = Blobs::doubting(Objects::shared(faulty.clone()), Duration::from_millis(60));
+    let blobs = Arc::new(blobs);
+    // Whether each is there; none if nobody was told.
+    let mut model = [Some(false); 3];
+    for step in steps {
+        match step {
+            Step::Fail(fails) => faulty.fail(if fails { 50 } else { 0 }),
+            Step::Put(i) => {
+                let key = BlobKey::of("cloud", &[i]);
+                match blobs.put(&key, Bytes::from(vec![i])).await {
+                    Ok(()) => model[i as usize] = Some(true),
+                    Err(error) => {
+                        assert!(error.retryable(), "{error}");
+                        model[i as usize] = model[i as usize].filter(|is_there| *is_there);
+                    }
+                }
+            }
+            Step::Remove(i) => {
+                let removed = blobs.remove(&BlobKey::of("cloud", &[i]), Kept::Own).await;
+                model[i as usize] = removed.is_ok().then_some(false);
+            }
+        }
+    }
+    faulty.fail(0);
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    for i in 0..3 {
+        let key = BlobKey::of("cloud", &[i]);
+        let is_there = blobs.load(&key).await.unwrap().is_some();
+        assert!(model[i as usize].is_none_or(|model| model == is_there), "{i}: {model:?}");
+        while blobs.put(&key, Bytes::from(vec![i])).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(blobs.load(&key).await.unwrap().is_some(), "it is taken again");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_bucket_that_loses_answers_loses_no_blob(
+        seed in any::<u64>(),
+        steps in proptest::collection::vec(step(), 1..40),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(bucket_steps(seed, steps));
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::columns::Columns;
 use crate::error::{Error, Result};
@@ -17,6 +18,11 @@ use super::{End, Engine, Memtable, snapshot_entry};
 
 /// Bytes of segments that are merged into one: columns of a run stay well below 2 GiB.
 const MERGE_BYTES_MAX: u64 = 256 << 20;
+
+/// Partitions that a store which is closed flushes at most: each costs some syncs.
+const CLOSE_PARTITIONS_MAX: usize = 32;
+/// How long a flush may take that is made because the store is closed.
+const CLOSE_FLUSH_MAX: Duration = Duration::from_secs(2);
 
 /// A partition with changes to flush.
 struct Job {
@@ -45,6 +51,27 @@ impl Engine {
             self.flush_failures.fetch_add(1, Ordering::Relaxed);
         }
         flushed
+    }
+
+    /// Flushes before the store is closed, so that whoever opens it has little log to read: if
+    /// there is much in memory, in few partitions, and the log can go. Without it nothing is lost.
+    pub async fn flush_to_close(&self) {
+        let is_cheap = {
+            let state = self.read();
+            let partitions = state.tables.values().flat_map(|t| t.partitions.values());
+            let changed = partitions.filter(|p| !p.active.is_empty() || p.frozen.is_some());
+            state.active_bytes + state.frozen_bytes > self.config.close_bytes
+                && changed.count() <= CLOSE_PARTITIONS_MAX
+                && (self.is_root() || state.acked >= state.seq)
+        };
+        if !is_cheap {
+            return;
+        }
+        match tokio::time::timeout(CLOSE_FLUSH_MAX, self.flush()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::info!(%error, "not flushed, the log keeps everything"),
+            Err(_) => tracing::info!("not flushed in time, the log keeps everything"),
+        }
     }
 
     /// Removes the log files that hold only what is in segments and what the parent has

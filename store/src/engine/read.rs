@@ -9,7 +9,7 @@ use crate::hash::Hashed;
 use crate::row::RowState;
 use crate::run::{KeyedRow, Run, Slice, Versioned, kept, merge, visible_row};
 use crate::schema::Schema;
-use crate::segment::Segment;
+use crate::segment::{Few, Found, Segment};
 use crate::value::Row;
 
 use super::memtable::{Memtable, Remembered};
@@ -38,6 +38,20 @@ impl KeyRange {
         let mut to = key.to_vec();
         to.push(0);
         KeyRange { from: key.to_vec(), to: Some(to), partition: Some(partition), since: 0 }
+    }
+
+    /// What a segment is asked for, if that is a few rows: those of one key, or those at one end
+    /// that are needed at most and one more, which tells that there are more.
+    fn few(&self, end: End, rows_max: usize) -> Option<Few> {
+        let is_key = self.to.as_deref().is_some_and(|to| match to.split_last() {
+            Some((0, key)) => *key == *self.from,
+            _ => false,
+        });
+        if !is_key && rows_max == usize::MAX {
+            return None;
+        }
+        let rows_max = if is_key { 1 } else { rows_max.saturating_add(1) };
+        Some(Few { from: self.from.clone(), to: self.to.clone(), rows_max, end })
     }
 }
 
@@ -211,9 +225,17 @@ impl Engine {
                 slices.push(slice);
                 continue;
             }
-            let Some(runs) = self.runs(&look.schema, columns, &[segment]).await? else {
-                return Ok(None);
+            let found = match range.few(look.end, look.rows_max) {
+                Some(few) => segment.few(&look.schema, columns, &self.objects, &few).await?,
+                None => Found::Whole,
             };
+            let runs = match found {
+                Found::Few(run) => Some(vec![run]),
+                Found::Nothing => Some(Vec::new()),
+                Found::Whole => self.runs(&look.schema, columns, &[segment]).await?,
+                Found::Gone => None,
+            };
+            let Some(runs) = runs else { return Ok(None) };
             for run in runs {
                 let mut slice = Slice::range(run, &range.from, range.to.as_deref());
                 look.cut(&mut slice);

@@ -168,7 +168,7 @@ impl State {
             .get_mut(&batch.table)
             .ok_or_else(|| Error::UnknownTable(batch.table.clone()))?;
         let mut newest = 0;
-        for (partition, key, state) in table.localize(batch)? {
+        for (partition, key, state) in table.localize_from(source, batch)? {
             newest = newest.max(state.newest_hlc());
             let partition = table.partitions.entry(partition).or_default();
             // A log that is older than the segments would bring back what was deleted since.
@@ -230,6 +230,17 @@ impl Table {
         let numbers = numbers.collect::<Result<Vec<Option<u16>>>>()?;
         let rows = batch.rows.into_iter();
         rows.map(|(key, state)| self.localize_row(&numbers, key, state)).collect()
+    }
+
+    /// The same of a batch from `source`. One that this store made needs no check, also when its
+    /// log gives it back, as long as the table still has the columns that it was made for.
+    fn localize_from(&self, source: Source, batch: Batch) -> Result<Vec<LocalRow>> {
+        let schema = &self.schema;
+        let is_ours = source == Source::Own && schema.dropped.is_empty();
+        match is_ours && batch.columns == schema.names {
+            true => self.localize(Batch { columns: schema.names.clone(), ..batch }),
+            false => self.localize(batch),
+        }
     }
 
     /// True if the replicas cover the extent.

@@ -2,13 +2,13 @@
 //! answers that break off.
 
 use std::fmt;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::StreamExt;
 use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
@@ -19,10 +19,14 @@ use object_store::{
 /// Milliseconds by which a request is late at most.
 const LATE_MS_MAX: u64 = 3;
 
-/// Fails so many of 100 requests; half of the failed writes have happened all the same.
+/// By how much a removal is late that happens though its answer was lost.
+const LATE_REMOVAL: Duration = Duration::from_millis(20);
+
+/// Fails so many of 100 requests; half of the failed writes have happened all the same, and of the
+/// failed removals some have, and some will.
 #[derive(Debug)]
 pub struct Faulty {
-    inner: InMemory,
+    inner: Arc<InMemory>,
     percent: AtomicU64,
     random: Mutex<u64>,
 }
@@ -30,7 +34,7 @@ pub struct Faulty {
 impl Faulty {
     pub fn new(seed: u64) -> Self {
         let random = Mutex::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        Faulty { inner: InMemory::new(), percent: AtomicU64::new(0), random }
+        Faulty { inner: Arc::default(), percent: AtomicU64::new(0), random }
     }
 
     /// How many of 100 requests fail from now on.
@@ -121,10 +125,20 @@ impl ObjectStore for Faulty {
         &self,
         at: BoxStream<'static, Result<Path>>,
     ) -> BoxStream<'static, Result<Path>> {
-        match self.fails() {
-            true => futures::stream::iter([Err(self.unavailable())]).boxed(),
-            false => self.inner.delete_stream(at),
+        if !self.fails() {
+            return self.inner.delete_stream(at);
         }
+        let (inner, failed) = (self.inner.clone(), self.unavailable());
+        let happens = async move { inner.delete_stream(at).for_each(async |_| {}).await };
+        match self.random(3) {
+            0 => {}
+            1 => return happens.map(|()| Err(failed)).into_stream().boxed(),
+            _ => drop(tokio::spawn(async move {
+                tokio::time::sleep(LATE_REMOVAL).await;
+                happens.await;
+            })),
+        }
+        futures::stream::iter([Err(failed)]).boxed()
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {

@@ -104,6 +104,19 @@ proptest! {
                 prop_assert_eq!(&part.value(number, i), if sure { value } else { &Value::Null });
             }
         }
+        for (from, to) in [(0, rows.len()), (rows.len() / 2, rows.len()), (0, rows.len() / 3)] {
+            for (rows_max, end) in [(1, End::First), (2, End::Last), (99, End::First)] {
+                let to_key = rows.get(to).map(|(key, _)| key.to_vec());
+                let few = Few { from: rows[from].0.to_vec(), to: to_key, rows_max, end };
+                let found = decode_few(&meta, &spec(), &Columns::All, bytes.clone(), &few).unwrap();
+                let wanted = &rows[from..to];
+                let wanted = match end {
+                    End::First => &wanted[..rows_max.min(wanted.len())],
+                    End::Last => &wanted[wanted.len().saturating_sub(rows_max)..],
+                };
+                prop_assert_eq!(found.map(rows_of).unwrap_or_default(), wanted);
+            }
+        }
         let old = SegmentMeta { newest_hlc: None, ..meta.clone() };
         let from_old = decode(&old, &spec(), &Columns::All, bytes).unwrap();
         prop_assert_eq!(rows_of(from_old), rows.clone());
@@ -155,6 +168,19 @@ fn merged_columns_survive_and_show_their_values() {
     assert_eq!(column("hi").as_primitive::<Float64Type>().value(0), 2.5);
     let tags = column("tags").as_list::<i32>().value(0);
     assert_eq!(tags.as_string::<i32>().iter().collect::<Vec<_>>(), [Some("a")]);
+}
+
+#[test]
+fn a_column_that_was_dropped_is_not_read() {
+    let mut dropped = merged_spec();
+    dropped.dropped = vec!["hi".into()];
+    let schema = Schema::new(dropped);
+    let read = |name: &str| is_read(&schema, &Columns::All, name);
+    let names = ["k", "n", "hi", "tags", "_hlc", "_state"];
+    assert_eq!(names.map(read), [true, true, false, true, true, true]);
+    let only_tags = Columns::only([3]).unmerged();
+    let read = |name: &str| is_read(&schema, &only_tags, name);
+    assert_eq!(names.map(read), [true, false, false, true, false, true]);
 }
 
 #[test]

@@ -14,7 +14,8 @@ use crate::schema::Schema;
 
 use super::Tree;
 use super::wire::{
-    self, Blob, CHUNK_BYTES, Describe, Described, Fetch, Heads, HeadsAre, Page, Range, op,
+    self, Blob, CHUNK_BYTES, Describe, Described, Fetch, Heads, HeadsAre, Page, Range, RemoveBlob,
+    op,
 };
 
 /// Rows in a page at most, so that an answer takes bounded time.
@@ -114,12 +115,19 @@ impl Tree {
             op::BLOB => {
                 self.blob_part(record::decode("request for a blob", payload)?, from).await?
             }
+            op::REMOVE_BLOB => {
+                let RemoveBlob { key } = record::decode("removal of a blob", payload)?;
+                let key: BlobKey = key.parse()?;
+                self.remove_for(from, &key).await?;
+                Bytes::new()
+            }
             _ => return Err(Error::BadRequest(format!("unknown operation {op:?}"))),
         })
     }
 
     /// A blob from wherever it is: kept here once it has come and proved to be right.
     pub async fn fetch_blob(&self, key: &BlobKey) -> Result<Option<Bytes>> {
+        let fetch = self.engine.blobs.fetch(key);
         let mut bytes = BytesMut::new();
         loop {
             let start = bytes.len() as u64;
@@ -141,7 +149,7 @@ impl Tree {
         if !key.matches(&bytes) {
             return Err(Error::corrupt(key.to_string(), "digest differs on arrival"));
         }
-        blob::store(&self.engine.objects, key, bytes.clone()).await?;
+        fetch.keep(bytes.clone()).await?;
         Ok(Some(bytes))
     }
 
@@ -217,10 +225,10 @@ impl Tree {
     /// the parent asks for is not asked of the parent: it is below, or nowhere.
     async fn blob_part(&self, request: Blob, from: &str) -> Result<Bytes> {
         let key: BlobKey = request.key.parse()?;
-        let objects = &self.engine.objects;
-        if let Some(total) = blob::len(objects, &key).await? {
+        let blobs = &self.engine.blobs;
+        if let Some(total) = blobs.len(&key).await? {
             let end = request.end.min(request.start.saturating_add(CHUNK_BYTES as u64));
-            let part = blob::load_range(objects, &key, request.start, end).await?;
+            let part = blobs.load_range(&key, request.start, end).await?;
             let mut answer = BytesMut::with_capacity(8 + part.len());
             answer.put_u64_le(total);
             answer.put(part);
@@ -299,7 +307,7 @@ const NO_BLOB: &str = "no such blob";
 
 /// The child of `here` that lies on the way to `site`, or `here` if it is there; `None` if
 /// `site` lies elsewhere.
-fn next_below(here: &str, site: &str) -> Option<String> {
+pub fn next_below(here: &str, site: &str) -> Option<String> {
     if site == here {
         return Some(here.into());
     }

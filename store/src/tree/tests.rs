@@ -11,7 +11,8 @@ use bytes::Bytes;
 use crate::link::conformance::{self, Ends};
 use crate::tests::{Machine, motion, row, stats};
 use crate::{
-    BlobKey, Config, Coverage, EdgeStore, Error, Level, ReadOptions, Result, Row, Scan, Value,
+    BlobKey, Config, Coverage, EdgeStore, Error, Level, Link, ReadOptions, Removed, Result, Row,
+    Scan, Value,
 };
 use net::{Faults, Net};
 
@@ -377,6 +378,55 @@ async fn blobs_of_a_site_that_was_moved_are_found_where_it_is_now() {
         assert_eq!(store.get_blob(&key).await.unwrap().unwrap(), bytes, "{}", store.site());
         assert_eq!(store.get_blob(&lost).await.ok().flatten(), None);
     }
+}
+
+#[tokio::test]
+async fn blobs_are_removed_from_above_and_never_from_below() {
+    let (net, [cloud, east, cell1, cell2]) = tree().await;
+    let key = cell1.put_blob(Bytes::from_static(b"frame")).await.unwrap();
+    let same = cell2.put_blob(Bytes::from_static(b"frame")).await.unwrap();
+    let top = cloud.put_blob(Bytes::from_static(b"code")).await.unwrap();
+    assert_eq!(east.get_blob(&key).await.unwrap().unwrap(), "frame");
+    assert_eq!(cell1.get_blob(&top).await.unwrap().unwrap(), "code");
+    // What is above is not theirs to remove, however they ask; copies are.
+    let link = net.link("cloud.east.cell1");
+    let ask = crate::record::encode(&super::wire::RemoveBlob { key: key.to_string() });
+    let answer = link.request_parent("remove-blob", ask.into()).await.unwrap();
+    let error = super::wire::open(answer).unwrap_err().to_string();
+    assert_eq!(error, format!("cloud.east.cell1 may not remove blob {key} at cloud.east"));
+    let ask = format!("{{\"key\":\"{key}\"}}");
+    assert!(link.request_parent("rm-blob", ask.into()).await.is_err());
+    assert_eq!(cell1.remove_blob(&top).await.unwrap(), Removed::Copy);
+    assert!(!cell1.has_blob(&top).await.unwrap() && cloud.has_blob(&top).await.unwrap());
+    assert_eq!(cell2.remove_blob(&key).await.unwrap(), Removed::Copy);
+    assert!(cell1.has_blob(&key).await.unwrap() && east.has_blob(&key).await.unwrap());
+    // Nothing happens by halves where the way down is cut.
+    net.cut("cloud.east.cell1");
+    let error = cloud.remove_blob(&key).await.unwrap_err();
+    assert!(error.retryable(), "{error}");
+    assert!(east.has_blob(&key).await.unwrap());
+    net.mend("cloud.east.cell1");
+    for _ in 0..2 {
+        assert_eq!(cloud.remove_blob(&key).await.unwrap(), Removed::Blob);
+        assert!(!east.has_blob(&key).await.unwrap(), "the copy on the way");
+        for store in [&cloud, &east, &cell1] {
+            assert_eq!(store.get_blob(&key).await.unwrap(), None, "{}", store.site());
+        }
+    }
+    let kept = east.get_blob(&same).await.unwrap();
+    assert_eq!(kept.unwrap(), "frame", "what another site took is that site's");
+}
+
+#[tokio::test]
+async fn blobs_of_a_site_that_was_moved_are_removed_where_it_is_now() {
+    let (net, [cloud, _, cell1, _]) = tree().await;
+    let bytes = Bytes::from_static(b"taken before the move");
+    cell1.put_blob(bytes.clone()).await.unwrap();
+    let key = BlobKey::of("cloud.west.cell1", &bytes);
+    assert!(cloud.remove_blob(&key).await.is_err(), "the way is known");
+    net.note_moved("cloud.west.cell1", "cloud.east.cell1");
+    assert_eq!(cloud.remove_blob(&key).await.unwrap(), Removed::Blob);
+    assert!(!cell1.has_blob(&key).await.unwrap());
 }
 
 #[tokio::test]

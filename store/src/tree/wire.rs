@@ -22,6 +22,8 @@ pub mod op {
     pub const DESCRIBE: &str = "describe";
     /// Part of a blob.
     pub const BLOB: &str = "blob";
+    /// The removal of a blob, from above.
+    pub const REMOVE_BLOB: &str = "remove-blob";
     /// A commit with conditions, for the owner of the table.
     pub const DECIDE: &str = "decide";
 }
@@ -144,6 +146,12 @@ pub struct Changes {
     pub prev: u64,
     /// Encoded entries.
     pub entries: Vec<Vec<u8>>,
+}
+
+/// Asks that a blob be removed where it was taken, and its copies on the way there.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RemoveBlob {
+    pub key: String,
 }
 
 /// Asks for part of a blob.

@@ -1,0 +1,70 @@
+//! Removing blobs: down the tree to the site that took one, never up.
+
+use bytes::Bytes;
+
+use crate::blob::kept::Kept;
+use crate::blob::{BlobKey, Removed};
+use crate::error::{Error, Result};
+use crate::link::LinkError;
+use crate::record;
+
+use super::Tree;
+use super::ask::next_below;
+use super::wire::{self, RemoveBlob, op};
+
+impl Tree {
+    /// Removes a blob where it was taken, if that is here or below, and the copy here.
+    pub async fn remove_blob(&self, key: &BlobKey) -> Result<Removed> {
+        let now = self.link.moved(key.site());
+        let (mut kept, mut removed) = (Kept::Copy, Removed::Copy);
+        if let Some(now) = &now {
+            (kept, removed) = self.remove_at(now, key).await?;
+        }
+        match self.remove_at(key.site(), key).await {
+            Ok((_, Removed::Copy)) => {}
+            Ok(found) => (kept, removed) = (kept.or(found.0), found.1),
+            // The site is elsewhere now, and nobody has its place.
+            Err(Error::Unreachable { .. }) if removed == Removed::Blob => {}
+            Err(error) => return Err(error),
+        }
+        self.engine.blobs.remove(key, kept).await?;
+        Ok(removed)
+    }
+
+    /// The removal for the store above, which says that the blob was taken here or below. What is
+    /// below has no say about what is here.
+    pub async fn remove_for(&self, from: &str, key: &BlobKey) -> Result<()> {
+        let here = &self.engine.config.site;
+        if next_below(here, from).is_some() {
+            return Err(Error::BadRequest(format!("{from} may not remove blob {key} at {here}")));
+        }
+        match self.remove_blob(key).await? {
+            Removed::Blob => Ok(()),
+            Removed::Copy => Err(Error::Unreachable {
+                what: format!("blob {key}"),
+                reason: format!("{here} does not know the site that took it"),
+            }),
+        }
+    }
+
+    /// Has a site remove a blob of its own, by way of the child that leads there; what is to be
+    /// removed here after that.
+    async fn remove_at(&self, site: &str, key: &BlobKey) -> Result<(Kept, Removed)> {
+        let config = &self.engine.config;
+        if config.was_called(site) {
+            return Ok((Kept::Own, Removed::Blob));
+        }
+        let Some(child) = next_below(&config.site, site) else {
+            return Ok((Kept::Copy, Removed::Copy));
+        };
+        let payload = Bytes::from(record::encode(&RemoveBlob { key: key.to_string() }));
+        let asking = self.link.request(&child, op::REMOVE_BLOB, payload);
+        match tokio::time::timeout(self.request_timeout(), asking).await {
+            Ok(Err(LinkError::Timeout)) | Err(_) => {
+                return Err(Error::Unknown(format!("removal of blob {key} by way of {child}")));
+            }
+            Ok(answer) => wire::open(answer.map_err(|e| Error::link(child, e))?)?,
+        };
+        Ok((Kept::Copy, Removed::Blob))
+    }
+}
