@@ -6,15 +6,14 @@ use std::sync::Arc;
 
 use wasmtime::Engine;
 
-use super::Wasm;
-use super::compile::precompile_behind;
+use super::compile::{Installer, precompile_behind};
 use super::model::Model;
 use super::runner::{Kind, engine_config};
 use crate::Digest;
 use crate::execute::parcel::Machine;
 use crate::execute::{Code, InvokeError, bad_code};
 
-impl Wasm {
+impl Installer {
     /// Compiles a component for a machine, behind all that serves; tells whether it wants the
     /// engine for WASI 0.3.
     pub(in crate::execute) async fn compile_for(
@@ -46,7 +45,7 @@ impl Wasm {
         concurrent: bool,
         compiled: &[u8],
     ) -> Result<Vec<String>, InvokeError> {
-        if let Some(module) = self.module(digest) {
+        if let Some(module) = self.wasm.module(digest) {
             return Ok(module.exports());
         }
         let _turn = self.compiling.lock().await;
