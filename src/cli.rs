@@ -161,6 +161,9 @@ enum Command {
     /// Hold the driver of an FPGA card, for a node
     #[command(hide = true)]
     XrtWorker,
+    /// Run the guests of a handler, for a node
+    #[command(hide = true)]
+    GuestWorker,
     /// Decode a video to standard output, for a node
     #[command(hide = true)]
     MediaDecode {
@@ -177,6 +180,7 @@ pub fn run() -> ExitCode {
         Command::MediaDecode { source } => decode(&source),
         Command::DeviceProbe => probe_devices(),
         Command::XrtWorker => serve_card(),
+        Command::GuestWorker => serve_guests(),
         command => runtime().and_then(|runtime| runtime.block_on(dispatch(command, cli.global))),
     };
     match result {
@@ -227,7 +231,10 @@ async fn dispatch(command: Command, global: Global) -> Result<ExitCode> {
         }
         Command::Bench(command) => bench::run(command, &global, out).await?,
         Command::Video(command) => video::run(command, out).await?,
-        Command::MediaDecode { .. } | Command::DeviceProbe | Command::XrtWorker => {}
+        Command::MediaDecode { .. }
+        | Command::DeviceProbe
+        | Command::XrtWorker
+        | Command::GuestWorker => {}
         command => talk_to_tree(command, &global, out).await?,
     }
     Ok(ExitCode::SUCCESS)
@@ -274,6 +281,11 @@ fn probe_devices() -> Result<ExitCode> {
 
 fn serve_card() -> Result<ExitCode> {
     hw::xrt::serve_worker()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn serve_guests() -> Result<ExitCode> {
+    handlers::execute::serve_worker()?;
     Ok(ExitCode::SUCCESS)
 }
 

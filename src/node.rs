@@ -34,7 +34,7 @@ use bus::{
     Request, Response, Subject, Subscription, TierClass, TierPath,
 };
 use handlers::deploy::{Above, Offer, Registered};
-use handlers::execute::{Host, Machine};
+use handlers::execute::{Host, Machine, WorkerProgram};
 use handlers::logs::Logs;
 use handlers::metrics::Metrics;
 use handlers::settings::Secrets;
@@ -258,6 +258,7 @@ async fn open(
     let doors = Arc::new(host::Doors::default());
     let mut config = handlers::execute::Config::new(settings.data.join("code"), &settings.tools);
     config.compile = settings.code.compile;
+    config.worker = Some(guest_worker()?);
     let execute = Arc::new(EdgeExecute::start(config, doors.clone())?);
     let above = Arc::new(BusAbove::new(bus.clone()));
     let apps = settings.data.join("apps");
@@ -490,6 +491,13 @@ async fn open_store(settings: &Settings, bus: &Bus, places: &Places) -> Result<A
 /// This program as the child that looks for devices: whatever a driver does to it, the node lives.
 pub fn device_probe() -> Result<hw::Probe> {
     Ok(hw::Probe { program: std::env::current_exe()?, arguments: vec!["device-probe".to_owned()] })
+}
+
+/// This program as a process that runs the guests of one handler: whatever they do to it, the node
+/// and other handlers go on.
+pub fn guest_worker() -> Result<WorkerProgram> {
+    let arguments = vec!["guest-worker".to_owned()];
+    Ok(WorkerProgram { program: std::env::current_exe()?, arguments })
 }
 
 /// This program as the process beside a node that holds the driver of an FPGA card; nothing where

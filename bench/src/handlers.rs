@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use ::handlers::Digest;
 use ::handlers::execute::{
     Code, Config, EdgeExecute, Event, Input, Invocation, InvokeError, Request, Target,
+    WorkerProgram,
 };
 use ::handlers::manifest::{CodeKind, Limits};
 use bytes::Bytes;
@@ -91,12 +92,13 @@ struct Guest {
 pub async fn run(options: &Options, tools: &Path, program: Option<&Path>) -> Result<Report> {
     let folder = TempDir::new().map_err(|e| InvokeError::Node(e.to_string()))?;
     let budget = Duration::from_millis(options.budget_ms);
-    let bench = Bench::start(&folder.path().join("code"), tools)?;
+    let bench = Bench::start_with(&folder.path().join("code"), tools, program)?;
     let guests = guests(&options.guests);
     let mut lines = vec![];
     for guest in &guests {
         lines.extend(fresh(&bench, guest, budget).await?);
     }
+    lines.push(in_a_worker(&bench, &guests[0], budget).await?);
     lines.extend(made_ahead(&bench, &guests[2], budget).await?);
     for guest in &guests {
         lines.push(cold_start(&folder.path().join("code"), tools, guest).await?);
@@ -154,8 +156,17 @@ struct Bench {
 
 impl Bench {
     fn start(cache: &Path, tools: &Path) -> Result<Self> {
+        Self::start_with(cache, tools, None)
+    }
+
+    /// One that has a program for workers.
+    fn start_with(cache: &Path, tools: &Path, program: Option<&Path>) -> Result<Self> {
         // What serves in the end is measured, not what serves meanwhile.
-        let config = Config { baseline_bytes_min: usize::MAX, ..Config::new(cache, tools) };
+        let mut config = Config { baseline_bytes_min: usize::MAX, ..Config::new(cache, tools) };
+        config.worker = program.map(|program| WorkerProgram {
+            program: program.to_owned(),
+            arguments: vec!["guest-worker".to_owned()],
+        });
         let execute = EdgeExecute::start(config, Arc::new(Idle::default()))?;
         Ok(Self { execute })
     }
@@ -250,6 +261,23 @@ async fn fresh(bench: &Bench, guest: &Guest, budget: Duration) -> Result<Vec<Lin
         });
     }
     Ok(lines)
+}
+
+/// The same in a process of its own, to which the event and the answer go over a socket.
+async fn in_a_worker(bench: &Bench, guest: &Guest, budget: Duration) -> Result<Line> {
+    let (goal_us, what) = (100.0, "event in a fresh instance in a worker");
+    let what = format!("{what}, {}, p50", guest.name);
+    let code = match &guest.code {
+        Ok(code) => code.clone(),
+        Err(why) => return Ok(Line::without(&what, &us_text(goal_us), why)),
+    };
+    let mut target = bench.install(CodeKind::Component, code).await?;
+    let handler = Arc::make_mut(&mut target);
+    (handler.handler, handler.limits.own_process) = ("apart".to_owned(), true);
+    match bench.repeat(&target, guest.calls, budget, None).await {
+        Ok((times, _)) => Ok(Line::at_most(&what, goal_us, quantile(times, 0.5))),
+        Err(why) => Ok(Line::without(&what, &us_text(goal_us), &why.to_string())),
+    }
 }
 
 /// What is left on the way of an event where its instance was made ahead, beside one that makes its

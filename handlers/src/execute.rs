@@ -1,5 +1,5 @@
 //! EdgeExecute: runs handlers. Two kinds of code: WebAssembly components, each event in a fresh
-//! instance, and processes that speak the AWS Lambda Runtime API, kept warm. Code is installed by
+//! instance, here or in worker processes, and processes that speak the AWS Lambda Runtime API, kept warm. Code is installed by
 //! digest and compiled once. A guest that takes long runs on threads of its own, so that it cannot
 //! hold up the node; what guests may ask of it is [`Host`].
 //!
@@ -23,6 +23,7 @@ mod seal;
 mod started;
 mod turn;
 mod wasm;
+mod workers;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -46,6 +47,7 @@ pub use self::parcel::{Label, Machine};
 pub use self::process::{FenceRow, Hold, fence_report};
 use self::turn::{AbortOnDrop, Turn};
 pub use self::wasm::{Compiler, HAS_COMPILER};
+pub use self::workers::{WorkerProgram, serve_worker};
 use crate::Digest;
 use crate::binding::Bindings;
 use crate::manifest::{CodeKind, Limits};
@@ -79,7 +81,7 @@ pub struct Installed {
 }
 
 /// A handler at one revision: which code, and what it is allowed.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Target {
     /// App name.
     pub app: String,
@@ -132,7 +134,7 @@ pub enum Input {
 }
 
 /// A CloudEvent.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     /// The same for every delivery of the event.
     pub id: String,
@@ -144,14 +146,15 @@ pub struct Event {
     pub time: String,
     /// Media type of `body`.
     pub content_type: String,
-    /// The payload.
+    /// The payload. Travels beside the rest.
+    #[serde(skip)]
     pub body: Bytes,
     /// What its publisher gave it beside: CloudEvents' extensions and other headers.
     pub metadata: Vec<(String, String)>,
 }
 
 /// A request.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Request {
     /// The same for every attempt of the request.
     pub id: String,
@@ -159,7 +162,8 @@ pub struct Request {
     pub name: String,
     /// Media type of `body`.
     pub content_type: String,
-    /// The payload.
+    /// The payload. Travels beside the rest.
+    #[serde(skip)]
     pub body: Bytes,
 }
 
@@ -200,7 +204,9 @@ struct Shared {
     cache: Arc<cache::Cache>,
     gates: gate::Gates,
     wasm: Arc<wasm::Wasm>,
+    installer: Arc<wasm::Installer>,
     processes: process::Processes,
+    workers: workers::Workers,
     ready: ready::Ready,
 }
 
@@ -211,20 +217,21 @@ impl EdgeExecute {
             InvokeError::Node(format!("code folder {}: {error}", config.cache_dir.display()))
         })?);
         let runtime = guest_runtime(config.workers)?;
+        let threads = runtime.handle().clone();
+        let wasm = wasm::Wasm::new(config.instances_max, Arc::clone(&host), threads.clone());
+        let wasm = Arc::new(wasm);
+        let installer = wasm::Installer::start(&config, Arc::clone(&cache), Arc::clone(&wasm))?;
+        let processes =
+            process::Processes::start(&config, Arc::clone(&cache), Arc::clone(&host), threads)?;
+        let (code, spawner) = (Arc::clone(&cache), processes.spawner());
+        let workers =
+            workers::Workers::start(&config, code, Arc::clone(&host), spawner, runtime.handle());
         let shared = Shared {
             gates: gate::Gates::new(config.queue_len_max),
-            wasm: Arc::new(wasm::Wasm::start(
-                &config,
-                Arc::clone(&cache),
-                Arc::clone(&host),
-                runtime.handle().clone(),
-            )?),
-            processes: process::Processes::start(
-                &config,
-                Arc::clone(&cache),
-                Arc::clone(&host),
-                runtime.handle().clone(),
-            )?,
+            installer: Arc::new(installer),
+            wasm,
+            processes,
+            workers,
             ready: ready::Ready::default(),
             cache,
             host,
@@ -261,7 +268,7 @@ impl EdgeExecute {
 
     /// Whether components are compiled here.
     pub fn compiles(&self) -> bool {
-        self.shared.wasm.compiles()
+        self.shared.installer.compiles()
     }
 
     /// Compiles a component for a machine, for another node: at low priority, one after the other.
@@ -273,10 +280,10 @@ impl EdgeExecute {
         key: &UserKey,
     ) -> Result<(Label, Bytes), InvokeError> {
         check_code(&code)?;
-        let wasm = Arc::clone(&self.shared.wasm);
+        let installer = Arc::clone(&self.shared.installer);
         let (digest, key) = (code.digest.clone(), key.clone());
         self.on_guest_threads(async move {
-            let (concurrent, compiled) = wasm.compile_for(&code, machine).await?;
+            let (concurrent, compiled) = installer.compile_for(&code, machine).await?;
             let compiled = Bytes::from(compiled);
             let label = Label::of(digest, machine, concurrent, &compiled, &key);
             Ok((label.map_err(InvokeError::Node)?, compiled))
@@ -300,10 +307,10 @@ impl EdgeExecute {
             let why = format!("its label says {}, and it has {found}", label.compiled);
             return Err(refused(why));
         }
-        let (wasm, digest) = (Arc::clone(&self.shared.wasm), label.code.clone());
+        let (installer, digest) = (Arc::clone(&self.shared.installer), label.code.clone());
         let concurrent = label.concurrent;
         self.on_guest_threads(async move {
-            let exports = wasm.install_compiled(&digest, concurrent, &compiled).await?;
+            let exports = installer.install_compiled(&digest, concurrent, &compiled).await?;
             let took_ms = started.elapsed().as_millis() as u64;
             Ok(Installed { digest, exports, compiled: false, took_ms })
         })
@@ -336,6 +343,7 @@ impl EdgeExecute {
     pub fn uninstall(&self, digest: &Digest) -> Result<(), InvokeError> {
         self.shared.wasm.uninstall(digest);
         self.shared.processes.uninstall(digest);
+        self.shared.workers.forget(digest);
         self.shared
             .cache
             .remove(digest)
@@ -391,6 +399,7 @@ fn done<T>(result: Result<Result<T, InvokeError>, JoinError>) -> Result<T, Invok
 impl Drop for EdgeExecute {
     fn drop(&mut self) {
         self.shared.processes.stop();
+        self.shared.workers.stop();
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
@@ -415,7 +424,7 @@ impl Shared {
     ) -> Result<Option<Installed>, InvokeError> {
         let started = Instant::now();
         if kind == CodeKind::Component
-            && let Some(exports) = self.wasm.reinstall(&digest).await?
+            && let Some(exports) = self.installer.reinstall(&digest).await?
         {
             let took_ms = started.elapsed().as_millis() as u64;
             return Ok(Some(Installed { digest, exports, compiled: false, took_ms }));
@@ -428,7 +437,7 @@ impl Shared {
 
     async fn make_ready(&self, code: Code, started: Instant) -> Result<Installed, InvokeError> {
         let (exports, compiled) = match code.kind {
-            CodeKind::Component => self.wasm.install(&code).await?,
+            CodeKind::Component => self.installer.install(&code).await?,
             _ => {
                 self.processes.install(&code)?;
                 (Vec::new(), false)
@@ -470,6 +479,12 @@ impl Shared {
         inputs: Inputs,
     ) -> Answer {
         match invocation.target.kind {
+            CodeKind::Component if caller.target.limits.own_process => {
+                let form = self.wasm.form(&caller.target.digest);
+                let not_here = || InvokeError::NotInstalled(caller.target.digest.clone());
+                let form = form.ok_or_else(not_here)?;
+                self.workers.invoke(invocation, caller, time, form).await
+            }
             CodeKind::Component => self.wasm.invoke(invocation, caller, time).await,
             _ => self.processes.invoke(invocation, caller, time, inputs).await,
         }

@@ -259,12 +259,16 @@ pub struct Limits {
     /// Instances or processes that are made ahead, so that the next invocations find theirs ready.
     #[serde(default)]
     pub ready: u32,
+    /// Whether the component runs in processes that are its own, not in the node's.
+    #[serde(default)]
+    pub own_process: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        let (reuse, at_once, ready) = (None, 1, 0);
-        Self { memory_mb: 128, timeout_ms: 5_000, concurrency: 16, reuse, at_once, ready }
+        let (memory_mb, timeout_ms, concurrency) = (128, 5_000, 16);
+        let (reuse, at_once, ready, own_process) = (None, 1, 0, false);
+        Self { memory_mb, timeout_ms, concurrency, reuse, at_once, ready, own_process }
     }
 }
 

@@ -12,6 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 
 pub use self::address::is_public;
@@ -25,7 +26,7 @@ const ADDRESSES_MAX: usize = 4;
 const ACCEPT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a handler was not connected, by what can be done about it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum Refusal {
     /// Nothing in the grants names it.
     #[error("{host}:{port} is not granted; write \"{host}\" under [grants] hosts")]

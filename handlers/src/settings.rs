@@ -41,6 +41,9 @@ pub struct Settings {
     earlier: Vec<String>,
 }
 
+/// Settings, secrets, and values that secrets had before.
+pub(crate) type Parts = (BTreeMap<String, String>, BTreeMap<String, String>, Vec<String>);
+
 impl Settings {
     /// Settings without a secret.
     pub fn plain(config: BTreeMap<String, String>) -> Self {
@@ -51,6 +54,16 @@ impl Settings {
     pub fn with_secrets(mut self, secrets: BTreeMap<String, String>) -> Self {
         self.secrets = secrets;
         self
+    }
+
+    /// What it is made of, for the process that runs the handler.
+    pub(crate) fn parts(&self) -> Parts {
+        (self.config.clone(), self.secrets.clone(), self.earlier.clone())
+    }
+
+    /// Settings of such parts.
+    pub(crate) fn of_parts((config, secrets, earlier): Parts) -> Self {
+        Self { config, secrets, earlier, is_changed: false }
     }
 
     /// A setting or a secret.

@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 
 use anyhow::Result;
 
+use super::handlers::{component, manifest};
 use super::world::{binary, root, tools};
 
 fn edgescale(folder: &Path, arguments: &[&str]) -> Result<Output> {
@@ -36,6 +37,30 @@ fn begins(language: &str) -> Result<()> {
     succeeds(dir.path(), &["build", "shop"])?;
     let text = succeeds(dir.path(), &["test", "shop"])?;
     assert!(text.contains("ok      shop/tests/greet.json"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn the_program_is_the_worker_of_components_that_want_one() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let manifest = manifest("apart", "go").replace("{code}", "h.wasm");
+    let limits = "[handler.limits]\nown_process = true\n";
+    let manifest = manifest.replace("[handler.limits]\n", limits);
+    std::fs::write(dir.path().join("app.toml"), manifest)?;
+    std::fs::create_dir(dir.path().join("tests"))?;
+    // It logs what the event holds.
+    let log = "(call $write (i32.const 1) (local.get 10) (local.get 11)) (i32.const 16)";
+    std::fs::write(dir.path().join("h.wasm"), component(log))?;
+    let steps = r#"[{ "event": "go", "data": "said from there" }]"#;
+    std::fs::write(dir.path().join("tests/go.json"), steps)?;
+    let text = succeeds(dir.path(), &["test", "."])?;
+    assert!(text.contains("said from there"), "{text}");
+
+    std::fs::write(dir.path().join("h.wasm"), component("unreachable"))?;
+    let failed = edgescale(dir.path(), &["test", "."])?;
+    let text = [failed.stdout, failed.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    assert!(!failed.status.success() && text.contains("unreachable"), "{text}");
     Ok(())
 }
 

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::WorkerProgram;
+
 /// Below it, optimising takes a fraction of a second.
 const BASELINE_BYTES_MIN: usize = 1 << 20;
 
@@ -34,8 +36,10 @@ pub struct Config {
     pub java_libraries: PathBuf,
     /// A warm process that was not used for so long is stopped.
     pub idle_ms: u64,
-    /// Processes that may live at once, warm ones included.
+    /// Processes that may live at once, warm ones included; and as many workers.
     pub processes_max: usize,
+    /// What runs components in processes of their own; without it they are refused.
+    pub worker: Option<WorkerProgram>,
 }
 
 impl Config {
@@ -62,6 +66,7 @@ impl Config {
             java_libraries: tools.join("java"),
             idle_ms: 300_000,
             processes_max: 64,
+            worker: None,
         }
     }
 }

@@ -1,10 +1,12 @@
 //! What may come in place of an answer.
 
+use serde::{Deserialize, Serialize};
+
 use crate::Digest;
 use crate::settings::Settings;
 
 /// Why code could not be installed or an invocation gave no answer.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum InvokeError {
     /// The code is not on this node: install it, or go where it is.
     #[error("code {0} is not installed here")]

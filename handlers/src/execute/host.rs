@@ -8,6 +8,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 use bus::trace::Trace;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::net::TcpStream;
 
@@ -42,7 +43,7 @@ impl Caller {
 }
 
 /// Which rows of a table.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Scan {
     /// Leading key columns that must match.
     pub prefix: Row,
@@ -70,7 +71,7 @@ pub struct Publication {
 }
 
 /// How much a log line matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Level {
     /// For the author.
     Debug,
@@ -95,7 +96,7 @@ impl Level {
 }
 
 /// Why a request of a handler was not fulfilled, by what the handler can do about it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum HostError {
     /// No grant.
     #[error("denied: {0}")]

@@ -8,12 +8,13 @@ use bus::Refusal;
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
+use serde::{Deserialize, Serialize};
 
 /// A body in parts; it ends when all of it was read, or with the reason why no more comes.
 pub type Parts = UnsyncBoxBody<Bytes, Broken>;
 
 /// Why a body ended before its end.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum Broken {
     /// It is longer than what is taken.
     #[error("the body is larger than the {bytes_max} bytes that are taken here")]

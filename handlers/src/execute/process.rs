@@ -29,9 +29,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::fence::Fence;
 pub use self::fence::{FenceRow, Hold, fence_report};
+pub(super) use self::fence::{Group, pair, receive, send};
 use self::program::{Programs, check_form};
-use self::spawn::Spawner;
+pub(super) use self::spawn::{Ends, Program, Spawned, Spawner, kill_group};
 use self::worker::Worker;
+pub(super) use self::worker::{follow, wait_for_exit};
 use super::cache::Cache;
 use super::started::StartedFor;
 use super::{
@@ -46,7 +48,7 @@ const SWEEP: Duration = Duration::from_secs(10);
 
 pub(super) struct Processes {
     host: Arc<dyn Host>,
-    spawner: Spawner,
+    spawner: Arc<Spawner>,
     programs: Programs,
     installed: Mutex<HashMap<Digest, CodeKind>>,
     warm: Arc<Mutex<Warm>>,
@@ -80,13 +82,18 @@ impl Processes {
         let idle = Duration::from_millis(config.idle_ms);
         Ok(Self {
             host,
-            spawner,
+            spawner: Arc::new(spawner),
             programs,
             installed: Mutex::default(),
             slots: Arc::new(Semaphore::new(config.processes_max.max(1))),
             sweeper: runtime.spawn(sweep(Arc::clone(&warm), idle)),
             warm,
         })
+    }
+
+    /// What starts them, for other processes behind the same walls.
+    pub(super) fn spawner(&self) -> Arc<Spawner> {
+        Arc::clone(&self.spawner)
     }
 
     pub(super) fn is_installed(&self, digest: &Digest) -> bool {

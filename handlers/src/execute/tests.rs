@@ -22,6 +22,7 @@ mod service;
 mod stock;
 mod streamed;
 mod ways_out;
+mod workers;
 
 use std::path::PathBuf;
 
@@ -63,7 +64,7 @@ impl Bench {
     }
 }
 
-fn target(digest: Digest, kind: CodeKind) -> Target {
+pub(crate) fn target(digest: Digest, kind: CodeKind) -> Target {
     Target {
         app: "shop".into(),
         handler: "probe".into(),
@@ -76,7 +77,7 @@ fn target(digest: Digest, kind: CodeKind) -> Target {
     }
 }
 
-fn invocation(target: &Target, input: Input) -> Invocation {
+pub(crate) fn invocation(target: &Target, input: Input) -> Invocation {
     Invocation {
         target: Arc::new(target.clone()),
         input,

@@ -7,6 +7,7 @@ mod compiler;
 mod config;
 mod crowd;
 mod foreign;
+mod form;
 mod guest;
 mod kept;
 mod keyvalue;
@@ -32,24 +33,19 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::Store;
 
+pub(super) use self::compile::Installer;
 pub use self::compiler::IS_HERE as HAS_COMPILER;
 use self::crowd::{Asked, Beginning, Crowds, Visit};
+pub(super) use self::form::Form;
 use self::guest::Guest;
 use self::kept::{Kept, Waiting};
 use self::module::Module;
 pub use self::runner::Compiler;
-use self::runner::Runners;
-use super::cache::Cache;
-use super::{Answer, Answered, Caller, Config, Host, Input, Invocation, InvokeError, Target, Time};
+use super::{Answer, Answered, Caller, Host, Input, Invocation, InvokeError, Target, Time};
 use crate::Digest;
 
+/// What is installed, and its instances.
 pub(super) struct Wasm {
-    runners: Runners,
-    /// Code of at least so many bytes is compiled in haste first.
-    baseline_bytes_min: usize,
-    /// Whether what nobody has compiled yet is compiled here.
-    compiles: bool,
-    cache: Arc<Cache>,
     host: Arc<dyn Host>,
     modules: Modules,
     /// One permit per instance a pool can hold.
@@ -60,38 +56,21 @@ pub(super) struct Wasm {
     crowds: Crowds,
     /// Where they do.
     threads: Handle,
-    /// Compiling takes all cores; one at a time.
-    compiling: tokio::sync::Mutex<()>,
-    /// Code that is optimised while its baseline form serves; one at a time.
-    behind: Arc<tokio::sync::Mutex<()>>,
-    /// Code that is read whole after it was loaded; one at a time.
-    reading: Arc<tokio::sync::Mutex<()>>,
 }
 
 type Modules = Arc<RwLock<HashMap<Digest, Arc<Module>>>>;
 
 impl Wasm {
-    pub(super) fn start(
-        config: &Config,
-        cache: Arc<Cache>,
-        host: Arc<dyn Host>,
-        threads: Handle,
-    ) -> Result<Self, InvokeError> {
-        Ok(Self {
-            runners: Runners::start(config.instances_max)?,
-            baseline_bytes_min: config.baseline_bytes_min,
-            compiles: config.compile && compiler::IS_HERE,
-            cache,
+    /// Nothing is installed yet.
+    pub(super) fn new(instances_max: u32, host: Arc<dyn Host>, threads: Handle) -> Self {
+        Self {
             host,
             modules: Modules::default(),
-            slots: Arc::new(Semaphore::new(config.instances_max as usize)),
+            slots: Arc::new(Semaphore::new(instances_max as usize)),
             waiting: Waiting::default(),
             crowds: Crowds::default(),
             threads,
-            compiling: tokio::sync::Mutex::default(),
-            behind: Arc::default(),
-            reading: Arc::default(),
-        })
+        }
     }
 
     /// Which compiler made the code that serves now; none if it is not installed.
@@ -106,29 +85,6 @@ impl Wasm {
             let is_of = |module: &&Arc<Module>| module.runner.kind.compiler == compiler;
             (compiler, modules.values().filter(is_of).count())
         })
-    }
-
-    /// Whether components are compiled here.
-    pub(super) fn compiles(&self) -> bool {
-        self.compiles
-    }
-
-    /// Names the kind of machine code that serves in the end.
-    #[cfg(test)]
-    pub(super) fn fingerprint(&self) -> &str {
-        &self.runners.usual().fingerprint
-    }
-
-    /// How many engines live.
-    #[cfg(test)]
-    pub(super) fn engines(&self) -> usize {
-        self.runners.count()
-    }
-
-    /// Keeps code from being optimised until it is dropped.
-    #[cfg(test)]
-    pub(super) async fn hold_behind(self: Arc<Self>) -> tokio::sync::OwnedMutexGuard<()> {
-        Arc::clone(&self.behind).lock_owned().await
     }
 
     pub(super) fn is_installed(&self, digest: &Digest) -> bool {

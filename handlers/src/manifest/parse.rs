@@ -120,6 +120,8 @@ fn handler(node: &Node<'_>, tables: &[TableSpec], grants: &Grants) -> Result<Han
     let ground = Ground { tables, grants, triggers: &triggers, has_result };
     let bindings = bindings(node, &ground)?;
     let request_body = request_body(node, kind, &bindings)?;
+    let limits = limits(node)?;
+    check_own_process(node, kind, &triggers, &limits)?;
     Ok(Handler {
         name: name(&node.need("name", "write name = \"my-handler\"")?)?,
         kind,
@@ -128,7 +130,7 @@ fn handler(node: &Node<'_>, tables: &[TableSpec], grants: &Grants) -> Result<Han
         source: source_of(&source)?,
         triggers,
         placement,
-        limits: limits(node)?,
+        limits,
         retry: retry(node)?,
         order,
         request_body,
@@ -389,7 +391,15 @@ pub(super) fn own_table(field: &Field<'_>, tables: &[TableSpec]) -> Result<Strin
 fn limits(node: &Node<'_>) -> Result<Limits> {
     let usual = Limits::default();
     let Some(node) = node.table("limits")? else { return Ok(usual) };
-    node.only(&["memory_mb", "timeout_ms", "concurrency", "reuse", "at_once", "ready"])?;
+    node.only(&[
+        "memory_mb",
+        "timeout_ms",
+        "concurrency",
+        "reuse",
+        "at_once",
+        "ready",
+        "own_process",
+    ])?;
     let invocations = |field: Field<'_>| field.number(1..1_000_001, "invocations");
     let reuse = node.field("reuse").map(invocations).transpose()?;
     let at_once = number(&node, "at_once", 1..1025, "requests", usual.at_once)?;
@@ -403,7 +413,36 @@ fn limits(node: &Node<'_>) -> Result<Limits> {
         reuse,
         at_once,
         ready: number(&node, "ready", 0..65, "instances or processes", usual.ready)?,
+        own_process: node.field("own_process").map_or(Ok(false), |field| field.truth())?,
     })
+}
+
+/// What goes with processes that are a component's own.
+fn check_own_process(
+    node: &Node<'_>,
+    kind: CodeKind,
+    triggers: &[Trigger],
+    limits: &Limits,
+) -> Result<()> {
+    let table = node.table("limits")?.filter(|_| limits.own_process);
+    let Some(field) = table.as_ref().and_then(|table| table.field("own_process")) else {
+        return Ok(());
+    };
+    let problem = if kind != CodeKind::Component {
+        format!("{} code always has processes of its own; remove it", kind.name())
+    } else if limits.at_once > 1 {
+        "an instance there serves one request at a time; remove this or at_once".to_owned()
+    } else if limits.ready > 0 {
+        "nothing is made ahead there; remove this or ready".to_owned()
+    } else if triggers.iter().any(|trigger| matches!(trigger, Trigger::Stream { .. })) {
+        "frames stay in the node; remove it, or let this handler publish events to another that \
+         has it"
+            .to_owned()
+    } else {
+        return Ok(());
+    };
+    let name = node.field("name").map_or(Ok(""), |field| field.text())?;
+    Err(field.wrong(format!("handler \"{name}\": {problem}")))
 }
 
 fn retry(node: &Node<'_>) -> Result<Retry> {

@@ -49,7 +49,8 @@ fn what_is_left_out_has_its_usual_value() {
             concurrency: 16,
             reuse: None,
             at_once: 1,
-            ready: 0
+            ready: 0,
+            own_process: false
         }
     );
     assert_eq!(handler.retry, Retry { max_deliver: 5, backoff_ms: 250 });
@@ -96,6 +97,20 @@ fn every_mistake_has_a_line_a_field_and_a_mend() {
             "[handler.limits]\nready = 65",
             "line 10: handler[0].limits.ready: 65 is out of range; \
              use 0 to 64 instances or processes",
+        ),
+        (
+            "[handler.limits]\nown_process = 1",
+            "line 10: handler[0].limits.own_process: must be true or false, not a whole number",
+        ),
+        (
+            "[handler.limits]\nown_process = true\nready = 1",
+            "line 10: handler[0].limits.own_process: handler \"count\": nothing is made ahead there; \
+             remove this or ready",
+        ),
+        (
+            "[handler.limits]\nown_process = true\nreuse = 9\nat_once = 2",
+            "line 10: handler[0].limits.own_process: handler \"count\": an instance there serves one \
+             request at a time; remove this or at_once",
         ),
         (
             "[handler.limits]\ntimeout_ms = \"5s\"",
@@ -268,6 +283,20 @@ fn frames_go_to_components_and_calls_have_one_answerer() {
     let found = error_of(&format!("{call}{python}{call}"));
     let wanted = "line 16: handler[1].trigger[0].call: \"sum\" is answered already";
     assert!(found.starts_with(wanted), "{found}");
+}
+
+#[test]
+fn only_components_have_workers_and_none_that_take_frames() {
+    let limits = "[handler.limits]\nown_process = true\n";
+    let python = "[[handler]]\nname = \"py\"\npython = \"x.py\"\nentry = \"x.f\"\n";
+    let found = error_of(&format!("{python}{limits}"));
+    assert!(found.contains("handler \"py\": python code always has processes of its own"));
+    let found = error_of(&format!("{limits}[[handler.trigger]]\nstream = \"front\""));
+    assert!(found.contains("handler \"count\": frames stay in the node; remove it"), "{found}");
+    let text = format!("{SMALL}{limits}reuse = 10\n[[handler.trigger]]\nevent = \"x\"");
+    assert!(Manifest::parse(&text).unwrap().handlers[0].limits.own_process);
+    let text = text.replace("own_process = true", "own_process = false\nready = 2");
+    assert!(!Manifest::parse(&text).unwrap().handlers[0].limits.own_process);
 }
 
 #[test]

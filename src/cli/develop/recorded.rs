@@ -135,7 +135,8 @@ impl Ground {
         let (manifest, secrets) = (manifest.clone(), Secrets::new(folder.join("tests/secrets")));
         let host = LocalHost { manifest: manifest.clone(), secrets, store, published, targets };
         let host = Arc::new(host);
-        let config = Config::new(dir.path().join("code"), tools);
+        let mut config = Config::new(dir.path().join("code"), tools);
+        config.worker = Some(crate::node::guest_worker()?);
         let execute = Arc::new(EdgeExecute::start(config, Arc::clone(&host) as Arc<dyn Host>)?);
         let mut all = Vec::new();
         for handler in &manifest.handlers {

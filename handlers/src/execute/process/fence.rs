@@ -23,8 +23,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use serde::Serialize;
 
 pub(super) use self::cage::Cage;
-pub(super) use self::groups::Group;
+pub(in crate::execute) use self::groups::Group;
 pub(super) use self::net::{PORT, receive_listener};
+pub(in crate::execute) use self::net::{pair, receive, send};
 
 /// First of the user ids that processes get where the node is root. Neither a system nor a
 /// container manager hands out ids from here on.

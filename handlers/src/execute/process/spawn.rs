@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -23,7 +24,7 @@ const BUSY_PAUSE_MAX: Duration = Duration::from_millis(256);
 
 /// What to execute.
 #[derive(Clone, Debug)]
-pub(super) struct Program {
+pub(in crate::execute) struct Program {
     file: PathBuf,
     arguments: Vec<String>,
     folder: PathBuf,
@@ -35,7 +36,7 @@ pub(super) struct Program {
 }
 
 impl Program {
-    pub(super) fn new(file: PathBuf, arguments: Vec<String>, folder: PathBuf) -> Self {
+    pub(in crate::execute) fn new(file: PathBuf, arguments: Vec<String>, folder: PathBuf) -> Self {
         let environment = BTreeMap::from([
             ("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin".to_owned()),
             ("LANG".to_owned(), "C.UTF-8".to_owned()),
@@ -47,7 +48,7 @@ impl Program {
     }
 
     /// Lets it read and execute what lies at `path`.
-    pub(super) fn sees(mut self, path: &Path) -> Self {
+    pub(in crate::execute) fn sees(mut self, path: &Path) -> Self {
         self.read.push(path.to_owned());
         self
     }
@@ -90,31 +91,38 @@ impl Program {
     }
 
     /// Name of the executable, for messages.
-    pub(super) fn name(&self) -> String {
+    pub(in crate::execute) fn name(&self) -> String {
         self.file.display().to_string()
     }
 }
 
 /// The thread that forks. Linux ends a child with the *thread* that made it when the child asks
 /// to go with its parent, so that thread must live as long as the children.
-pub(super) struct Spawner {
+pub(in crate::execute) struct Spawner {
     requests: mpsc::Sender<Order>,
     fence: Arc<Fence>,
 }
 
 /// What was started.
-pub(super) struct Spawned {
-    pub(super) child: Child,
+pub(in crate::execute) struct Spawned {
+    pub(in crate::execute) child: Child,
     /// The node's socket in the network of the process, where it has one of its own.
     pub(super) listener: Option<TcpListener>,
     /// What counts it with all that it forks, where that can be.
-    pub(super) group: Option<Group>,
+    pub(in crate::execute) group: Option<Group>,
+}
+
+/// What stands in place of a process' standard input and output.
+pub(in crate::execute) struct Ends {
+    pub(in crate::execute) stdin: OwnedFd,
+    pub(in crate::execute) stdout: OwnedFd,
 }
 
 struct Order {
     program: Program,
     memory_bytes: u64,
     port: u16,
+    ends: Option<Ends>,
     reply: oneshot::Sender<io::Result<Spawned>>,
 }
 
@@ -139,16 +147,18 @@ impl Spawner {
     }
 
     /// Starts a program; `port` is where the node listens on the machine's network, if it does.
-    pub(super) async fn spawn(
+    /// Unless said, nothing comes in and what goes out can be read.
+    pub(in crate::execute) async fn spawn(
         &self,
         program: Program,
         memory_bytes: u64,
         port: u16,
+        ends: Option<Ends>,
     ) -> io::Result<Spawned> {
         let (reply, started) = oneshot::channel();
         let gone = |_| io::Error::other("the process starter has ended");
         self.requests
-            .send(Order { program, memory_bytes, port, reply })
+            .send(Order { program, memory_bytes, port, ends, reply })
             .map_err(|_| io::Error::other("the process starter has ended"))?;
         started.await.map_err(gone)?
     }
@@ -188,6 +198,9 @@ fn start(fence: &Fence, order: &Order) -> io::Result<Spawned> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0);
+    if let Some(Ends { stdin, stdout }) = &order.ends {
+        command.stdin(stdin.try_clone()?).stdout(stdout.try_clone()?);
+    }
     cage.around(&mut command);
     let child = Command::from(command).kill_on_drop(true).spawn()?;
     let listener = socket.map(|socket| receive_listener(&socket)).transpose()?;
@@ -196,7 +209,7 @@ fn start(fence: &Fence, order: &Order) -> io::Result<Spawned> {
 
 /// Kills a process group; a group that is gone already is no error.
 #[allow(unsafe_code)]
-pub(super) fn kill_group(leader: u32) {
+pub(in crate::execute) fn kill_group(leader: u32) {
     let Ok(leader) = libc::pid_t::try_from(leader) else { return };
     // SAFETY: sends a signal; `leader` is a child that was put in a group of its own.
     unsafe { libc::kill(-leader, libc::SIGKILL) };

@@ -59,7 +59,7 @@ impl Worker {
         let door = Door::open(spawner).map_err(|error| node("runtime API of a process", error))?;
         let memory_mb = target.limits.memory_mb + program.runtime_memory_mb();
         let program = describe(program, &door, target, &caller.settings);
-        let started = spawner.spawn(program, u64::from(memory_mb) << 20, door.port()).await;
+        let started = spawner.spawn(program, u64::from(memory_mb) << 20, door.port(), None).await;
         let Spawned { mut child, listener, group } = started.map_err(|error| node(&name, error))?;
         let server = door
             .serve(listener, host, caller)
@@ -274,7 +274,7 @@ fn serves_max(target: &Target) -> u32 {
 }
 
 /// Owns the child until it has ended and is reaped; tells how it ended.
-fn wait_for_exit(
+pub(in crate::execute) fn wait_for_exit(
     mut child: Child,
     pid: Arc<Mutex<Option<u32>>>,
 ) -> watch::Receiver<Option<String>> {
@@ -294,7 +294,11 @@ fn wait_for_exit(
     exit
 }
 
-fn follow(pipe: Option<impl AsyncRead + Unpin + Send + 'static>, lines: Lines) -> AbortOnDrop<()> {
+/// Takes what a process writes, until it ends.
+pub(in crate::execute) fn follow(
+    pipe: Option<impl AsyncRead + Unpin + Send + 'static>,
+    lines: Lines,
+) -> AbortOnDrop<()> {
     AbortOnDrop(tokio::spawn(async move {
         let Some(mut pipe) = pipe else { return };
         let mut buffer = vec![0; 4096];

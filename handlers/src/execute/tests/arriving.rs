@@ -14,7 +14,7 @@ use crate::binding::{Output, Sink};
 
 const COMPONENTIZE_PY: &str = "componentize/bin/componentize-py";
 
-type Part = Result<Bytes, Broken>;
+pub(super) type Part = Result<Bytes, Broken>;
 
 /// A body that a test sends.
 struct Fed(mpsc::Receiver<Part>);
@@ -57,7 +57,7 @@ async fn install(kind: &str) -> Option<(Bench, Target)> {
 
 /// What a handler answers to a body, part by part, and how its invocation ends. A part is sent when
 /// the one before it has come back.
-async fn converse(
+pub(super) async fn converse(
     bench: &Bench,
     target: &Target,
     path: &str,

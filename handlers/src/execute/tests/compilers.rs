@@ -53,7 +53,7 @@ async fn optimised_code_takes_over_and_no_invocation_is_lost() {
     let counts = bench.execute.compiled_by();
     assert_eq!(counts, [(Compiler::Baseline, 0), (Compiler::Optimising, 1)]);
     let files = compiled(&bench.dir.path().join("code"));
-    let engine = bench.execute.shared.wasm.fingerprint();
+    let engine = bench.execute.shared.installer.fingerprint();
     assert_eq!(files.len(), 2, "code and seal of the optimising compiler: {files:?}");
     assert!(files.iter().all(|file| file.contains(engine)), "{files:?}");
 }
@@ -71,7 +71,7 @@ async fn each_form_is_sealed_and_used_after_a_restart() {
     let digest = Digest::of(&bytes);
     let code = Code { digest: digest.clone(), kind: CodeKind::Component, bytes };
     let echo = target(digest.clone(), CodeKind::Component);
-    let hold = |execute: &EdgeExecute| Arc::clone(&execute.shared.wasm).hold_behind();
+    let hold = |execute: &EdgeExecute| execute.shared.installer.hold_behind();
 
     // Stopped before it was optimised.
     let execute = start(0);
@@ -119,7 +119,7 @@ async fn what_the_baseline_compiler_cannot_do_is_optimised_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn baseline_guests_are_bounded_like_others() {
     let bench = hasty();
-    let _held = Arc::clone(&bench.execute.shared.wasm).hold_behind().await;
+    let _held = bench.execute.shared.installer.hold_behind().await;
     let spin = event_component("(loop $l (br $l)) unreachable");
     let mut spinner = bench.install(CodeKind::Component, &spin).await;
     spinner.limits = Limits { timeout_ms: 100, ..Limits::default() };
@@ -144,12 +144,12 @@ async fn baseline_guests_are_bounded_like_others() {
 #[tokio::test(flavor = "multi_thread")]
 async fn code_that_goes_while_it_is_optimised_stays_gone() {
     let bench = hasty();
-    let held = Arc::clone(&bench.execute.shared.wasm).hold_behind().await;
+    let held = bench.execute.shared.installer.hold_behind().await;
     let echo = bench.install(CodeKind::Component, &echo_component()).await;
     bench.execute.uninstall(&echo.digest).unwrap();
     drop(held);
     // Its turn comes and ends before this one.
-    drop(Arc::clone(&bench.execute.shared.wasm).hold_behind().await);
+    drop(bench.execute.shared.installer.hold_behind().await);
     assert!(!bench.execute.is_installed(&echo.digest));
     assert_eq!(compiled(&bench.dir.path().join("code")), Vec::<String>::new());
 }

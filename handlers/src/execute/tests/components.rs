@@ -349,7 +349,7 @@ async fn code_that_lost_bits_on_disk_is_given_up_beside_serving() {
     let bench = Bench::new();
     let handler = bench.install(CodeKind::Component, &event_component(SUCCEED)).await;
     let (shared, digest) = (&bench.execute.shared, &handler.digest);
-    let engine = shared.wasm.fingerprint();
+    let engine = shared.installer.fingerprint();
     let path = shared.cache.compiled(digest, engine).unwrap().unwrap();
     // What is sealed in the moment of its change is read before it is loaded.
     tokio::time::sleep(Duration::from_millis(30)).await;

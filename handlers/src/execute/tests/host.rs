@@ -51,10 +51,19 @@ impl Memory {
         self.state.lock().unwrap()
     }
 
+    /// A setting of every handler.
+    pub(crate) fn set_up(&self, name: &str, value: &str) {
+        self.state().config.insert(name.into(), value.into());
+    }
+
+    /// Every log line.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.state().lines.iter().map(|(_, line)| line.clone()).collect()
+    }
+
     /// Every log line, one below the other.
     pub(super) fn log_text(&self) -> String {
-        let lines: Vec<String> = self.state().lines.iter().map(|(_, line)| line.clone()).collect();
-        lines.join("\n")
+        self.lines().join("\n")
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) fn built(kind: &str, file: &str, tool: &str) -> Option<PathBuf> {
     Some(out.join(file))
 }
 
-fn javascript() -> Option<Vec<u8>> {
+pub(super) fn javascript() -> Option<Vec<u8>> {
     guest("js", "node/node_modules/@bytecodealliance/jco/package.json")
 }
 
@@ -52,26 +52,30 @@ async fn ask(bench: &Bench, target: &Target, name: &str, body: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn javascript_reaches_every_import() {
     let Some((bench, probe)) = probe().await else { return };
+    reaches_every_import(&bench, &probe).await;
+}
+
+pub(super) async fn reaches_every_import(bench: &Bench, probe: &Target) {
     bench.host.state().config.insert("greeting".into(), "hello".into());
 
-    assert_eq!(ask(&bench, &probe, "echo", "abc").await, "abc");
-    assert_eq!(ask(&bench, &probe, "config", "").await, "hello");
-    assert_eq!(ask(&bench, &probe, "relay", "[7]").await, "[7]");
-    assert_eq!(ask(&bench, &probe, "blob", "12345").await, "5");
+    assert_eq!(ask(bench, probe, "echo", "abc").await, "abc");
+    assert_eq!(ask(bench, probe, "config", "").await, "hello");
+    assert_eq!(ask(bench, probe, "relay", "[7]").await, "[7]");
+    assert_eq!(ask(bench, probe, "blob", "12345").await, "5");
 
-    assert_eq!(ask(&bench, &probe, "get", r#"{"id":1}"#).await, "null");
+    assert_eq!(ask(bench, probe, "get", r#"{"id":1}"#).await, "null");
     for id in 1..=3 {
-        bench.invoke(&probe, event("put", &format!("{{\"id\":{id}}}"))).await.unwrap();
+        bench.invoke(probe, event("put", &format!("{{\"id\":{id}}}"))).await.unwrap();
     }
-    assert_eq!(ask(&bench, &probe, "get", r#"{"id":1}"#).await, r#"{"id":1}"#);
-    assert_eq!(ask(&bench, &probe, "scan", "").await, r#"[{"id":3},{"id":2}]"#);
+    assert_eq!(ask(bench, probe, "get", r#"{"id":1}"#).await, r#"{"id":1}"#);
+    assert_eq!(ask(bench, probe, "scan", "").await, r#"[{"id":3},{"id":2}]"#);
     for _ in 0..2 {
-        bench.invoke(&probe, event("count", "")).await.unwrap();
+        bench.invoke(probe, event("count", "")).await.unwrap();
     }
-    assert_eq!(ask(&bench, &probe, "get", r#"{"id":"n"}"#).await, r#"{"count":4,"id":"n"}"#);
+    assert_eq!(ask(bench, probe, "get", r#"{"id":"n"}"#).await, r#"{"count":4,"id":"n"}"#);
     let asked =
         r#"[true,false,true,"last",true,"SELECT 1","invalid: unknown operation \"no-such\""]"#;
-    assert_eq!(ask(&bench, &probe, "asked", "").await, asked);
+    assert_eq!(ask(bench, probe, "asked", "").await, asked);
 }
 
 #[tokio::test(flavor = "multi_thread")]

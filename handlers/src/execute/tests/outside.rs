@@ -48,6 +48,10 @@ async fn a_guest_gets_out_only_where_the_grants_say() {
     let Some(code) = guest("web", "componentize/bin/componentize-py") else { return };
     let bench = Bench::with(shared_cache);
     let target = bench.install(CodeKind::Component, &code).await;
+    gets_out_where_granted(&bench, &target).await;
+}
+
+pub(super) async fn gets_out_where_granted(bench: &Bench, target: &Target) {
     let port = server(&[
         ("/", "welcome"),
         ("/away", "-> http://inside.test:PORT/"),
@@ -67,11 +71,11 @@ async fn a_guest_gets_out_only_where_the_grants_say() {
     let url = |rest: &str| format!("http://{}", rest.replace("PORT", &port.to_string()));
 
     assert_eq!(
-        ask(&bench, &target, "/fetch", &url("open.test:PORT/")).await,
+        ask(bench, target, "/fetch", &url("open.test:PORT/")).await,
         "\"HttpRequestDenied\""
     );
     bench.host.state().hosts = grants(&granted.each_ref().map(String::as_str)[..1]);
-    let denied = ask(&bench, &target, "/fetch", &url("open.test:PORT/")).await;
+    let denied = ask(bench, target, "/fetch", &url("open.test:PORT/")).await;
     assert_eq!(denied, "\"DestinationIpProhibited\"", "a granted name leads inside");
     bench.host.state().hosts = grants(&granted.each_ref().map(String::as_str));
     bench.host.state().refused.clear();
@@ -89,7 +93,7 @@ async fn a_guest_gets_out_only_where_the_grants_say() {
         ("turns.test:PORT/", "\"DestinationIpProhibited\""),
     ];
     for (rest, expected) in cases {
-        let found = ask(&bench, &target, "/fetch", &url(rest)).await;
+        let found = ask(bench, target, "/fetch", &url(rest)).await;
         assert!(found.contains(expected), "{rest}: {found}, not {expected}");
     }
     let refused = bench.host.state().refused.clone();
@@ -103,6 +107,6 @@ async fn a_guest_gets_out_only_where_the_grants_say() {
         "private address",
     ];
     assert_eq!(refused, expected, "each refusal is noted once, by its kind");
-    let many = ask(&bench, &target, "/many", &url("open.test:PORT/")).await;
+    let many = ask(bench, target, "/many", &url("open.test:PORT/")).await;
     assert_eq!(many, "[64, \"ConnectionLimitReached\"]");
 }

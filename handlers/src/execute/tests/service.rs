@@ -26,7 +26,7 @@ fn compiled(bench: &Bench) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn only_code_of_wasi_03_makes_the_engine_for_it() {
     let bench = Bench::new();
-    let engines = || bench.execute.shared.wasm.engines();
+    let engines = || bench.execute.shared.installer.engines();
     bench.install(CodeKind::Component, &event_component(SUCCEED)).await;
     assert_eq!(engines(), 1);
     let latest = bench.install(CodeKind::Component, &event_component_03(SUCCEED)).await;
@@ -56,7 +56,7 @@ async fn after_a_restart_it_is_found_for_its_own_engine() {
     let execute = start();
     let again = execute.reinstall(&digest, CodeKind::Component).await.unwrap().unwrap();
     assert!(!again.compiled, "it was compiled before");
-    assert_eq!(execute.shared.wasm.engines(), 2);
+    assert_eq!(execute.shared.installer.engines(), 2);
     drop(execute);
     // Its source is gone: the compiled form is found when the source is brought again.
     std::fs::remove_file(dir.path().join("source").join(digest.as_str())).unwrap();
@@ -71,7 +71,7 @@ async fn code_of_one_engine_is_nothing_to_the_other() {
     let shared = &bench.execute.shared;
     let serial = bench.install(CodeKind::Component, &event_component(SUCCEED)).await;
     let latest = bench.install(CodeKind::Component, &event_component_03(SUCCEED)).await;
-    let engine = shared.wasm.fingerprint().to_owned();
+    let engine = shared.installer.fingerprint().to_owned();
     let folder = bench.dir.path().join("code/compiled");
     let named = |digest: &Digest, engine: &str| folder.join(format!("{digest}-{engine}.cwasm"));
     let other = compiled(&bench);
@@ -97,7 +97,7 @@ async fn code_of_one_engine_is_nothing_to_the_other() {
 async fn guests_of_wasi_03_are_bounded_like_others() {
     for baseline_bytes_min in [usize::MAX, 0] {
         let bench = Bench::with(|config| config.baseline_bytes_min = baseline_bytes_min);
-        let _held = Arc::clone(&bench.execute.shared.wasm).hold_behind().await;
+        let _held = bench.execute.shared.installer.hold_behind().await;
         let install = async |body: &str| {
             let target = bench.install(CodeKind::Component, &event_component_03(body)).await;
             let compiler = bench.execute.compiler(&target.digest).unwrap();
@@ -321,7 +321,7 @@ async fn a_javascript_service_of_a_later_version_is_served() {
     let Some(code) = guest("servicejs", JCO) else { return };
     // By each compiler: the baseline's knows code of 0.3, too.
     let hasty = Bench::with(|config| config.baseline_bytes_min = 0);
-    let _held = Arc::clone(&hasty.execute.shared.wasm).hold_behind().await;
+    let _held = hasty.execute.shared.installer.hold_behind().await;
     let wanted = [Compiler::Optimising, Compiler::Baseline];
     for (bench, compiler) in [Bench::with(shared_cache), hasty].into_iter().zip(wanted) {
         let stock = bench.install(CodeKind::Component, &code).await;

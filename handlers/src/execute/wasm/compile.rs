@@ -11,27 +11,87 @@ use bytes::Bytes;
 use wasmtime::Store;
 use wasmtime::component::Component;
 
-use super::compiler::{precompile, precompile_behind};
+use super::compiler::{self, precompile, precompile_behind};
 use super::guest::Guest;
 use super::model::Model;
 use super::module::Module;
-use super::runner::{Kind, Runner};
+use super::runner::{Kind, Runner, Runners};
 use super::{Wasm, trial_caller};
 use crate::Digest;
-use crate::execute::{Answered, Code, InvokeError, Time, bad_code};
+use crate::execute::cache::Cache;
+use crate::execute::{Answered, Code, Config, InvokeError, Time, bad_code};
 
 /// How long a component may take to start when it is installed.
 const TRIAL_MS: u64 = 5_000;
 /// Why a node cannot run code that was not compiled for it.
 const NO_COMPILER: &str = "nobody has compiled it for this node, which compiles nothing itself";
 
-impl Wasm {
+/// Makes code ready that [`Wasm`] then runs.
+pub(in crate::execute) struct Installer {
+    pub(super) wasm: Arc<Wasm>,
+    pub(super) runners: Runners,
+    /// Code of at least so many bytes is compiled in haste first.
+    baseline_bytes_min: usize,
+    /// Whether what nobody has compiled yet is compiled here.
+    compiles: bool,
+    cache: Arc<Cache>,
+    /// Compiling takes all cores; one at a time.
+    pub(super) compiling: tokio::sync::Mutex<()>,
+    /// Code that is optimised while its baseline form serves; one at a time.
+    pub(super) behind: Arc<tokio::sync::Mutex<()>>,
+    /// Code that is read whole after it was loaded; one at a time.
+    reading: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Installer {
+    pub(in crate::execute) fn start(
+        config: &Config,
+        cache: Arc<Cache>,
+        wasm: Arc<Wasm>,
+    ) -> Result<Self, InvokeError> {
+        Ok(Self {
+            wasm,
+            runners: Runners::start(config.instances_max)?,
+            baseline_bytes_min: config.baseline_bytes_min,
+            compiles: config.compile && compiler::IS_HERE,
+            cache,
+            compiling: tokio::sync::Mutex::default(),
+            behind: Arc::default(),
+            reading: Arc::default(),
+        })
+    }
+
+    /// Whether components are compiled here.
+    pub(in crate::execute) fn compiles(&self) -> bool {
+        self.compiles
+    }
+
+    /// Names the kind of machine code that serves in the end.
+    #[cfg(test)]
+    pub(in crate::execute) fn fingerprint(&self) -> &str {
+        &self.runners.usual().fingerprint
+    }
+
+    /// How many engines live.
+    #[cfg(test)]
+    pub(in crate::execute) fn engines(&self) -> usize {
+        self.runners.count()
+    }
+
+    /// Keeps code from being optimised until it is dropped.
+    #[cfg(test)]
+    pub(in crate::execute) fn hold_behind(
+        &self,
+    ) -> impl Future<Output = tokio::sync::OwnedMutexGuard<()>> + use<> {
+        Arc::clone(&self.behind).lock_owned()
+    }
+
     /// Makes code ready; tells what it exports and whether it had to be compiled.
     pub(in crate::execute) async fn install(
         self: &Arc<Self>,
         code: &Code,
     ) -> Result<(Vec<String>, bool), InvokeError> {
-        if let Some(module) = self.module(&code.digest) {
+        if let Some(module) = self.wasm.module(&code.digest) {
             return Ok((module.exports(), false));
         }
         let _turn = self.compiling.lock().await;
@@ -63,7 +123,7 @@ impl Wasm {
         self: &Arc<Self>,
         digest: &Digest,
     ) -> Result<Option<Vec<String>>, InvokeError> {
-        if let Some(module) = self.module(digest) {
+        if let Some(module) = self.wasm.module(digest) {
             return Ok(Some(module.exports()));
         }
         let _turn = self.compiling.lock().await;
@@ -77,7 +137,7 @@ impl Wasm {
 
     pub(super) fn take_in(&self, digest: &Digest, module: Arc<Module>) -> Vec<String> {
         let exports = module.exports();
-        let mut modules = self.modules.write().unwrap_or_else(PoisonError::into_inner);
+        let mut modules = self.wasm.modules.write().unwrap_or_else(PoisonError::into_inner);
         modules.insert(digest.clone(), module);
         exports
     }
@@ -122,7 +182,7 @@ impl Wasm {
 
     fn read_whole(&self, digest: Digest, engine: String) {
         let cache = Arc::clone(&self.cache);
-        let (modules, reading) = (Arc::clone(&self.modules), Arc::clone(&self.reading));
+        let (modules, reading) = (Arc::clone(&self.wasm.modules), Arc::clone(&self.reading));
         tokio::spawn(async move {
             let _turn = reading.lock().await;
             let read = tokio::task::spawn_blocking(move || {
@@ -242,8 +302,8 @@ impl Wasm {
         let module = runner.link(digest, component)?;
         let deadline = Instant::now() + Duration::from_millis(TRIAL_MS);
         let time = Time { deadline, limit_ms: TRIAL_MS };
-        let _slot = self.slot(time).await?;
-        let guest = Guest::new(Arc::clone(&self.host), trial_caller(digest, deadline));
+        let _slot = self.wasm.slot(time).await?;
+        let guest = Guest::new(Arc::clone(&self.wasm.host), trial_caller(digest, deadline));
         let mut store = runner.store(guest);
         let trial = runner.run(&mut store, time, async |store: &mut Store<Guest>| {
             let instance = module.pre.instantiate_async(&mut *store).await?;
@@ -277,7 +337,7 @@ impl Wasm {
     /// Puts optimised code in place of what serves, unless it was uninstalled meanwhile.
     fn swap(&self, digest: &Digest, module: Arc<Module>) -> bool {
         {
-            let mut modules = self.modules.write().unwrap_or_else(PoisonError::into_inner);
+            let mut modules = self.wasm.modules.write().unwrap_or_else(PoisonError::into_inner);
             let Some(place) = modules.get_mut(digest) else {
                 self.cache.remove_compiled(digest, &module.runner.fingerprint);
                 return false;
@@ -286,27 +346,27 @@ impl Wasm {
             self.cache.remove_compiled(digest, &before.runner.fingerprint);
         }
         // Instances that wait are of the earlier code.
-        self.waiting.forget(digest);
-        self.crowds.forget(digest);
+        self.wasm.waiting.forget(digest);
+        self.wasm.crowds.forget(digest);
         true
     }
 }
 
-async fn optimise(wasm: &Weak<Wasm>, digest: &Digest) -> Result<bool, InvokeError> {
+async fn optimise(installer: &Weak<Installer>, digest: &Digest) -> Result<bool, InvokeError> {
     // Gone means that the node stops.
-    let Some(wasm) = wasm.upgrade() else { return Ok(false) };
-    let model = wasm.module(digest).map(|module| module.runner.kind.model);
+    let Some(this) = installer.upgrade() else { return Ok(false) };
+    let model = this.wasm.module(digest).map(|module| module.runner.kind.model);
     let Some(model) = model else { return Ok(false) };
-    let runner = wasm.runners.of(Kind::optimising(model))?;
-    let (cache, wanted) = (Arc::clone(&wasm.cache), digest.clone());
+    let runner = this.runners.of(Kind::optimising(model))?;
+    let (cache, wanted) = (Arc::clone(&this.cache), digest.clone());
     let read = tokio::task::spawn_blocking(move || cache.source(&wanted)).await;
     let Ok(Some(bytes)) = read else {
         return Err(InvokeError::Node("its source is not in the code folder any more".to_owned()));
     };
     let kind = crate::manifest::CodeKind::Component;
     let code = Code { digest: digest.clone(), kind, bytes: Bytes::from(bytes) };
-    let module = wasm.make(&runner, &code, Haste::Behind).await?;
-    Ok(wasm.swap(digest, module))
+    let module = this.make(&runner, &code, Haste::Behind).await?;
+    Ok(this.swap(digest, module))
 }
 
 /// Who waits for a compiler.

@@ -4,7 +4,7 @@
 use std::io::Cursor;
 use std::sync::Arc;
 
-use super::Wasm;
+use super::compile::Installer;
 use super::compiler::precompile_for;
 use super::model::Model;
 use super::runner::{Kind, engine_config};
@@ -12,7 +12,7 @@ use crate::Digest;
 use crate::execute::parcel::Machine;
 use crate::execute::{Code, InvokeError, bad_code};
 
-impl Wasm {
+impl Installer {
     /// Compiles a component for a machine, behind all that serves; tells whether it wants the
     /// engine for WASI 0.3.
     pub(in crate::execute) async fn compile_for(
@@ -43,7 +43,7 @@ impl Wasm {
         concurrent: bool,
         compiled: &[u8],
     ) -> Result<Vec<String>, InvokeError> {
-        if let Some(module) = self.module(digest) {
+        if let Some(module) = self.wasm.module(digest) {
             return Ok(module.exports());
         }
         let _turn = self.compiling.lock().await;

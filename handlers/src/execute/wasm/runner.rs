@@ -124,7 +124,7 @@ pub(super) struct Runner {
 }
 
 impl Runner {
-    fn start(kind: Kind, instances_max: u32) -> Result<Self, InvokeError> {
+    pub(super) fn start(kind: Kind, instances_max: u32) -> Result<Self, InvokeError> {
         let node = |error: wasmtime::Error| {
             InvokeError::Node(format!("{} wasm engine: {error:#}", kind.compiler.name()))
         };

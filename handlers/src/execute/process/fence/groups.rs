@@ -34,7 +34,7 @@ pub(super) struct Groups {
 }
 
 /// The groups of one process; gone with it.
-pub(in crate::execute::process) struct Group {
+pub(in crate::execute) struct Group {
     folders: Vec<PathBuf>,
     groups: Arc<Groups>,
 }
@@ -144,7 +144,7 @@ impl Drop for Groups {
 
 impl Group {
     /// Whether somebody in it was killed because its memory was used up.
-    pub(in crate::execute::process) fn was_out_of_memory(&self) -> bool {
+    pub(in crate::execute) fn was_out_of_memory(&self) -> bool {
         let told = |file: PathBuf| fs::read_to_string(file).unwrap_or_default();
         let killed = |text: String| {
             let count = text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok());

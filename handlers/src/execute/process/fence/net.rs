@@ -16,9 +16,9 @@ const FD_BYTES: u32 = size_of::<RawFd>() as u32;
 /// Room for one control message with one descriptor; its type gives the alignment.
 type Control = [u64; 4];
 
-/// Where a listener arrives, and the end that a process sends it from.
+/// Where a socket arrives, and the end that another process sends it from.
 #[allow(unsafe_code)]
-pub(super) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+pub(in crate::execute) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let mut ends = [0; 2];
     let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
     // SAFETY: `ends` has room for the two numbers that the call writes.
@@ -102,8 +102,9 @@ fn message(byte: &mut u8, part: &mut libc::iovec, control: &mut Control) -> libc
     header
 }
 
+/// Sends a socket over one of a [`pair`]; an error where those sent before were not yet taken.
 #[allow(unsafe_code)]
-fn send(to: RawFd, fd: RawFd) -> io::Result<()> {
+pub(in crate::execute) fn send(to: RawFd, fd: RawFd) -> io::Result<()> {
     let (mut byte, mut control) = (b'l', Control::default());
     let mut part = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
     let header = message(&mut byte, &mut part, &mut control);
@@ -117,12 +118,20 @@ fn send(to: RawFd, fd: RawFd) -> io::Result<()> {
         libc::CMSG_DATA(first).cast::<RawFd>().write_unaligned(fd);
     }
     // SAFETY: everything that the header points to outlives the call.
-    check(unsafe { libc::sendmsg(to, &header, 0) } as libc::c_int)
+    check(unsafe { libc::sendmsg(to, &header, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) }
+        as libc::c_int)
 }
 
 /// The listener that a process has sent; it must have been sent before.
-#[allow(unsafe_code)]
 pub(in crate::execute::process) fn receive_listener(from: &OwnedFd) -> io::Result<TcpListener> {
+    let listener = TcpListener::from(receive(from)?);
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// The socket that another process has sent; it must have been sent before.
+#[allow(unsafe_code)]
+pub(in crate::execute) fn receive(from: &OwnedFd) -> io::Result<OwnedFd> {
     let (mut byte, mut control) = (0, Control::default());
     let mut part = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
     let mut header = message(&mut byte, &mut part, &mut control);
@@ -141,9 +150,5 @@ pub(in crate::execute::process) fn receive_listener(from: &OwnedFd) -> io::Resul
         return Err(io::Error::other("the process sent something else than a socket"));
     }
     // SAFETY: a message of this kind holds at least one descriptor, which is ours from now on.
-    let fd =
-        unsafe { OwnedFd::from_raw_fd(libc::CMSG_DATA(first).cast::<RawFd>().read_unaligned()) };
-    let listener = TcpListener::from(fd);
-    listener.set_nonblocking(true)?;
-    Ok(listener)
+    Ok(unsafe { OwnedFd::from_raw_fd(libc::CMSG_DATA(first).cast::<RawFd>().read_unaligned()) })
 }
