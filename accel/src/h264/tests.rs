@@ -127,8 +127,8 @@ fn scenes_survive_as_well() {
         let (width, height) = (dice.pick(&[16, 35, 64, 98]), dice.pick(&[16, 47, 66]));
         let mut frames: Vec<Vec<u8>> = Vec::new();
         while frames.len() < 16 {
-            let count = 1 + dice.below(5) as u32;
-            let first = dice.below(50) as u32;
+            let count = 1 + dice.below(5);
+            let first = dice.below(50);
             match dice.below(4) {
                 0 => frames.extend(vec![drifting(width, height, first); count as usize]),
                 1 => frames.extend((0..count).map(|n| drifting(width, height, first + n))),

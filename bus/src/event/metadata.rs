@@ -43,7 +43,7 @@ fn is_reserved(name: &str) -> bool {
     let is = |other: &&str| name.eq_ignore_ascii_case(other);
     begins("Es-")
         || begins("Nats-")
-        || ATTRIBUTES.iter().chain(&[trace::PARENT_HEADER, trace::STATE_HEADER]).any(|n| is(n))
+        || ATTRIBUTES.iter().chain(&[trace::PARENT_HEADER, trace::STATE_HEADER]).any(is)
 }
 
 #[cfg(test)]
