@@ -98,27 +98,25 @@ async fn an_edge_that_compiles_nothing_waits_for_what_is_compiled_above() -> Res
     Ok(())
 }
 
-#[tokio::test]
-async fn a_node_that_compiles_nothing_cannot_compile_for_others() -> Result<()> {
+/// Why a node that is told so does not start.
+async fn refusal(change: impl FnOnce(&mut node::code::Settings)) -> Result<String> {
     let world = World::start_with(&["cloud"], []).await?;
     let file = world.tree.dir().join("cloud").join(node::CONFIG_FILE);
     let mut settings = node::Settings::load(&file)?;
-    settings.code.compile = false;
-    settings.code.targets = vec![Machine::Aarch64];
+    change(&mut settings.code);
     let refused = node::start(settings, Default::default()).await;
-    let why = refused.err().map(|error| format!("{error:#}")).unwrap_or_default();
-    assert!(why.contains("[code] targets") && why.contains("compile = true"), "{why}");
-    Ok(())
+    Ok(refused.err().map(|error| format!("{error:#}")).unwrap_or_default())
 }
 
 #[tokio::test]
-async fn a_key_that_is_none_is_refused_before_the_node_serves() -> Result<()> {
-    let world = World::start_with(&["cloud"], []).await?;
-    let file = world.tree.dir().join("cloud").join(node::CONFIG_FILE);
-    let mut settings = node::Settings::load(&file)?;
-    settings.code.trust = vec!["AAAA".into()];
-    let refused = node::start(settings, Default::default()).await;
-    let why = refused.err().map(|error| format!("{error:#}")).unwrap_or_default();
+async fn what_a_node_is_told_of_code_is_looked_at_before_it_serves() -> Result<()> {
+    let why = refusal(|code| {
+        code.compile = false;
+        code.targets = vec![Machine::Aarch64];
+    });
+    let why = why.await?;
+    assert!(why.contains("[code] targets") && why.contains("compile = true"), "{why}");
+    let why = refusal(|code| code.trust = vec!["AAAA".into()]).await?;
     assert!(why.contains("[code] trust") && why.contains("no public nkey"), "{why}");
     Ok(())
 }

@@ -26,7 +26,7 @@ static EMULATED: std::sync::LazyLock<Option<Setup>> = std::sync::LazyLock::new(|
 pub(super) fn device(behaviour: &str) -> Option<XrtDevice> {
     let mut setup = EMULATED.clone()?;
     setup.environment.push(("EDGESCALE_SOFTWARE_FPGA".to_string(), behaviour.into()));
-    setup.kernel_timeout = Duration::from_millis(500);
+    setup.kernel_timeout = Duration::from_secs(2);
     let mut found = discover(&setup);
     assert_eq!(found.len(), 1, "XRT is here, so there is a card");
     found.pop()
@@ -45,7 +45,7 @@ fn a_card_takes_what_it_has_kernels_for() {
 #[test]
 fn a_job_on_a_card_that_hangs_or_dies_runs_elsewhere_and_the_card_is_set_aside() {
     for (behaviour, reason) in
-        [("hang=sobel", "sobel has not ended after 500 ms"), ("die=sobel", "its worker has gone")]
+        [("hang=sobel", "sobel has not ended after 2000 ms"), ("die=sobel", "its worker has gone")]
     {
         let Some(card) = device(behaviour) else { return };
         let engine = engine(vec![cpu(), Arc::new(card)]);
@@ -54,9 +54,14 @@ fn a_job_on_a_card_that_hangs_or_dies_runs_elsewhere_and_the_card_is_set_aside()
         assert_eq!(status.state, DeviceState::Quarantined, "{behaviour}");
         let error = status.last_error.clone().unwrap();
         assert!(error.contains("lost") && error.contains(reason), "{error}");
-        // A new worker takes what the card can do, once it is let.
-        std::thread::sleep(Duration::from_millis(status.quarantined_ms + 50));
-        assert_eq!(runs(&engine, "gray | half").unwrap(), "xrt0", "{behaviour}");
+        // A new worker takes what the card can do, once it is let; on a machine that is too busy to
+        // carry a kernel out in time it is set aside again, for longer.
+        let comes_back = |_| {
+            let left = engine.devices()[1].quarantined_ms;
+            std::thread::sleep(Duration::from_millis(left + 50));
+            runs(&engine, "gray | half").unwrap() == "xrt0"
+        };
+        assert!((0..4).any(comes_back), "{behaviour}: {:?}", engine.devices()[1]);
         assert_eq!(engine.devices()[1].state, DeviceState::Ready);
     }
 }
