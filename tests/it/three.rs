@@ -126,13 +126,22 @@ impl Load {
 /// Waits until three servers are up and have everything.
 async fn whole(sites: &Sites, name: &str) -> Result<Vec<Keeper>> {
     let bus = sites.bus(name).await?;
-    eventually(&format!("three servers of {name}"), async || {
+    let what = format!("three servers of {name}");
+    let all = async || {
         let servers = client::report(&bus).await?.brief.servers;
         let all = servers.len() == 3 && servers.iter().all(|s| s.up && s.current);
         ensure!(all, "{servers:?}");
         Ok(Some(servers))
-    })
-    .await
+    };
+    // A server that was killed right after it had come back has been seen to take over a minute to
+    // say that it has everything. How long is printed, not promised.
+    match eventually(&what, &all).await {
+        Err(late) => {
+            println!("{late:#}");
+            eventually(&what, &all).await
+        }
+        whole => whole,
+    }
 }
 
 /// The process of a server of a site, by its configuration.

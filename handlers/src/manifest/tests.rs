@@ -104,13 +104,13 @@ fn every_mistake_has_a_line_a_field_and_a_mend() {
         ),
         (
             "[handler.limits]\nown_process = true\nready = 1",
-            "line 10: handler[0].limits.own_process: handler \"count\": nothing is made ahead there; \
-             remove this or ready",
+            "line 10: handler[0].limits.own_process: handler \"count\": nothing is made ahead \
+             there; remove this or ready",
         ),
         (
             "[handler.limits]\nown_process = true\nreuse = 9\nat_once = 2",
-            "line 10: handler[0].limits.own_process: handler \"count\": an instance there serves one \
-             request at a time; remove this or at_once",
+            "line 10: handler[0].limits.own_process: handler \"count\": an instance there serves \
+             one request at a time; remove this or at_once",
         ),
         (
             "[handler.limits]\ntimeout_ms = \"5s\"",
