@@ -304,9 +304,12 @@ pub async fn run(dir: &Path, programs: &Programs, started: impl FnOnce(&Site)) -
     started(&running.site);
     let mut pause = PAUSE;
     let mut last_start = Instant::now();
+    // One for all of it: who listens anew does not hear what was said before.
+    let stop = node::stop_signal();
+    tokio::pin!(stop);
     loop {
         tokio::select! {
-            () = node::stop_signal() => break,
+            () = &mut stop => break,
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
         if SiteFolder::open(dir).is_ok_and(|folder| folder.record != running.record) {
@@ -317,7 +320,10 @@ pub async fn run(dir: &Path, programs: &Programs, started: impl FnOnce(&Site)) -
         if let Some(casualty) = running.casualty() {
             tracing::warn!("{casualty}; starting it again");
             if last_start.elapsed() < STEADY {
-                tokio::time::sleep(pause).await;
+                tokio::select! {
+                    () = &mut stop => break,
+                    () = tokio::time::sleep(pause) => {}
+                }
                 pause = (pause * 2).min(PAUSE_MAX);
             } else {
                 pause = PAUSE;

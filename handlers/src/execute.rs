@@ -1,7 +1,7 @@
 //! EdgeExecute: runs handlers. Two kinds of code: WebAssembly components, each event in a fresh
 //! instance, here or in worker processes, and processes that speak the AWS Lambda Runtime API, kept
-//! warm. Code is installed by digest and compiled once. A guest that takes long runs on threads of its own, so that it cannot
-//! hold up the node; what guests may ask of it is [`Host`].
+//! warm. Code is installed by digest and compiled once. A guest that takes long runs on threads of
+//! its own, so that it cannot hold up the node; what guests may ask of it is [`Host`].
 //!
 //! Knows no subjects, tables or tiers: it is given an [`Invocation`] and answers it.
 

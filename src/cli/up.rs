@@ -33,9 +33,11 @@ pub async fn run(up: Up, global: &Global) -> Result<()> {
         node_binary: std::env::current_exe()?,
         links: Default::default(),
     };
+    let stop = stop_signal();
+    tokio::pin!(stop);
     let mut tree = tokio::select! {
         tree = Tree::start(&plan) => tree?,
-        () = stop_signal() => return Ok(()),
+        () = &mut stop => return Ok(()),
     };
     match global.json {
         true => println!("{}", serde_json::to_string_pretty(&tree.context())?),
@@ -43,7 +45,7 @@ pub async fn run(up: Up, global: &Global) -> Result<()> {
     }
     let casualty = loop {
         tokio::select! {
-            () = stop_signal() => break None,
+            () = &mut stop => break None,
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
         tree.follow_tenants()?;

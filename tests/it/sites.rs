@@ -5,8 +5,9 @@ use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use bus::Bus;
 use edgescale::context::Context;
 use edgescale::node::client;
@@ -14,7 +15,7 @@ use edgescale::node::report::{Brief, Report};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::world::{binary, eventually, tools};
+use crate::world::{PATIENCE, binary, eventually, tools};
 
 /// Folders of sites, and those that run.
 pub struct Sites {
@@ -73,7 +74,15 @@ impl Sites {
         let (_, mut child) = self.running.remove(at.context("it does not run")?);
         let pid = child.id().to_string();
         ensure!(Command::new("kill").args(["-TERM", &pid]).status()?.success(), "kill failed");
-        child.wait()?;
+        let deadline = Instant::now() + PATIENCE;
+        while child.try_wait()?.is_none() {
+            if Instant::now() > deadline {
+                child.kill()?;
+                child.wait()?;
+                bail!("{name} did not stop in {} s", PATIENCE.as_secs());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
         Ok(())
     }
 

@@ -416,6 +416,27 @@ async fn an_operator_runs_the_server_himself() -> Result<()> {
     seen(&cloud, "cloud.east", true).await
 }
 
+/// While what it runs ends again and again, it spends its time waiting to start it once more.
+#[tokio::test]
+async fn a_site_whose_server_is_away_stops_when_told() -> Result<()> {
+    let mut sites = Sites::new()?;
+    let ports = bus::server::free_ports(4)?;
+    let list: Vec<String> = ports.iter().map(u16::to_string).collect();
+    let url = format!("nats://127.0.0.1:{}", ports[0]);
+    let init = ["tree", "init", "cloud", "--ports", &list.join(","), "--server", &url];
+    sites.json("cloud", &init, "")?;
+    for starts in [1, 2, 3] {
+        sites.start("cloud")?;
+        eventually("the node to have ended some times", async || {
+            let log = sites.log("cloud", "run.log");
+            Ok((log.matches("starting it again").count() >= starts).then_some(()))
+        })
+        .await?;
+        sites.stop("cloud")?;
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_server_that_does_not_fit_is_refused_with_the_mend() -> Result<()> {
     let sites = Sites::new()?;
