@@ -366,14 +366,20 @@ fn settings_of(sites: &Sites, name: &str) -> Result<String> {
     Ok(settings.context("no such check")?["found"].as_str().unwrap_or_default().to_owned())
 }
 
-#[tokio::test]
-async fn an_operator_runs_the_server_himself() -> Result<()> {
-    let mut sites = Sites::new()?;
+/// Makes a root whose server somebody else runs, or nobody; its ports, the server's first.
+fn with_own_server(sites: &Sites) -> Result<Vec<u16>> {
     let ports = bus::server::free_ports(4)?;
     let list: Vec<String> = ports.iter().map(u16::to_string).collect();
     let url = format!("nats://127.0.0.1:{}", ports[0]);
     let init = ["tree", "init", "cloud", "--ports", &list.join(","), "--server", &url];
     sites.json("cloud", &init, "")?;
+    Ok(ports)
+}
+
+#[tokio::test]
+async fn an_operator_runs_the_server_himself() -> Result<()> {
+    let mut sites = Sites::new()?;
+    let ports = with_own_server(&sites)?;
     // His own file says where the server listens, and takes the rest from the site's.
     let (own, log) = (sites.dir("own.conf"), sites.dir("own.log"));
     let config = sites.json("cloud", &["tree", "config", "--secrets"], "")?;
@@ -420,11 +426,7 @@ async fn an_operator_runs_the_server_himself() -> Result<()> {
 #[tokio::test]
 async fn a_site_whose_server_is_away_stops_when_told() -> Result<()> {
     let mut sites = Sites::new()?;
-    let ports = bus::server::free_ports(4)?;
-    let list: Vec<String> = ports.iter().map(u16::to_string).collect();
-    let url = format!("nats://127.0.0.1:{}", ports[0]);
-    let init = ["tree", "init", "cloud", "--ports", &list.join(","), "--server", &url];
-    sites.json("cloud", &init, "")?;
+    with_own_server(&sites)?;
     for starts in [1, 2, 3] {
         sites.start("cloud")?;
         eventually("the node to have ended some times", async || {
