@@ -309,10 +309,7 @@ impl<'a> Planner<'a> {
             gop: values.number("gop") as u32,
             bitrate: 1000 * values.number("bitrate") as u32,
             deblock: values.text("deblock") == "yes",
-            preset: match values.text("preset") {
-                "quality" => Preset::Quality,
-                _ => Preset::Fast,
-            },
+            preset: Preset::named(values.text("preset")).unwrap_or_default(),
         };
         let picture = self.download(Some(self.index), from.buffer);
         let encoder = self.plan.encoders;

@@ -25,8 +25,6 @@ pub use rate::{Point, bd_rate_percent};
 
 /// Four of them, so that a curve through them is a cubic.
 const QPS: [u32; 4] = [20, 25, 30, 35];
-/// Each is measured, by the names that the op `encode` has for them.
-const PRESETS: [(&str, Preset); 2] = [("fast", Preset::Fast), ("quality", Preset::Quality)];
 const JPEG_QUALITY: u32 = 75;
 /// Clips that `tools.sh` brings.
 const CLIPS: [&str; 3] = ["bigbuckbunny.mp4", "bikes.mp4", "carphone_pristine.mp4"];
@@ -182,24 +180,24 @@ fn each_ms(cpu: Duration, frames: u64) -> f64 {
 /// A film by each preset; x264's figures are the same in all of them.
 fn film_rows(film: &Film, rounds: usize, has_ffmpeg: bool) -> Result<Vec<FilmRow>> {
     let reading = if has_ffmpeg { peers::reading(film, rounds)? } else { Duration::ZERO };
-    let mut rows = PRESETS.map(|_| Vec::new());
+    let mut rows = Preset::ALL.map(|_| Vec::new());
     for qp in QPS {
         let by_preset = qp_rows(film, qp, rounds, has_ffmpeg.then_some(reading))?;
         rows.iter_mut().zip(by_preset).for_each(|(rows, row)| rows.push(row));
     }
-    let named = PRESETS.into_iter().zip(rows);
-    Ok(named.map(|((preset, _), qps)| film_row(film, preset, qps)).collect())
+    let named = Preset::ALL.into_iter().zip(rows);
+    Ok(named.map(|(preset, qps)| film_row(film, preset, qps)).collect())
 }
 
 /// One quantiser by each preset, and by x264 where what reading takes is known.
 fn qp_rows(film: &Film, qp: u32, rounds: usize, reading: Option<Duration>) -> Result<Vec<QpRow>> {
     let frames = film.frames.len() as u64;
     let path = |coder: &str| film.beside(&format!("{coder}-{qp}.h264"));
-    let (mut ours_ms, mut theirs_ms) = (PRESETS.map(|_| Vec::new()), Vec::new());
+    let (mut ours_ms, mut theirs_ms) = (Preset::ALL.map(|_| Vec::new()), Vec::new());
     for _ in 0..rounds {
-        for ((name, preset), ms) in PRESETS.into_iter().zip(&mut ours_ms) {
+        for (preset, ms) in Preset::ALL.into_iter().zip(&mut ours_ms) {
             let (cpu, stream) = encode(film, Settings { qp, preset, ..Settings::default() })?;
-            std::fs::write(path(name), stream)?;
+            std::fs::write(path(preset.name()), stream)?;
             ms.push(each_ms(cpu, frames));
         }
         if let Some(reading) = reading {
@@ -211,15 +209,15 @@ fn qp_rows(film: &Film, qp: u32, rounds: usize, reading: Option<Duration>) -> Re
         median(ms).map(|cpu_ms| film.coded(&path(coder), cpu_ms)).transpose()
     };
     let x264 = coded("x264", theirs_ms)?;
-    let ours = PRESETS.into_iter().zip(ours_ms);
-    ours.map(|((name, _), ms)| {
-        let ours = coded(name, ms)?.context("there is a round")?;
+    let ours = Preset::ALL.into_iter().zip(ours_ms);
+    ours.map(|(preset, ms)| {
+        let ours = coded(preset.name(), ms)?.context("there is a round")?;
         Ok(QpRow { qp, ours, x264 })
     })
     .collect()
 }
 
-fn film_row(film: &Film, preset: &str, qps: Vec<QpRow>) -> FilmRow {
+fn film_row(film: &Film, preset: Preset, qps: Vec<QpRow>) -> FilmRow {
     let pairs = || qps.iter().filter_map(|row| Some((row.ours, row.x264?)));
     let points = |coded: Vec<Coded>| -> Vec<Point> {
         coded.iter().map(|c| Point { rate: c.bytes as f64, psnr_db: c.psnr_db }).collect()
@@ -227,7 +225,7 @@ fn film_row(film: &Film, preset: &str, qps: Vec<QpRow>) -> FilmRow {
     let (ours, theirs): (Vec<Coded>, Vec<Coded>) = pairs().unzip();
     FilmRow {
         film: film.name.clone(),
-        preset: preset.to_string(),
+        preset: preset.name().into(),
         width: film.width(),
         height: film.height(),
         frames: film.frames.len(),
@@ -314,7 +312,7 @@ fn jpeg_pipeline() -> Pipeline {
 }
 
 /// What FFmpeg does by a chain of filters too: what moved, a line of text, a stream.
-fn whole_pipeline(preset: &str) -> Pipeline {
+fn whole_pipeline(preset: Preset) -> Pipeline {
     let text = r#"{ "steps": [
         { "op": "gray", "input": ["frame"], "output": "gray" },
         { "op": "absdiff", "input": ["gray", "gray@-1"], "output": "difference" },
@@ -325,7 +323,7 @@ fn whole_pipeline(preset: &str) -> Pipeline {
         { "op": "encode", "qp": 24, "preset": "PRESET",
           "input": ["marked"], "output": "stream" } ],
       "returns": ["score", "stream"] }"#;
-    Pipeline::parse(&text.replace("PRESET", preset)).expect("a good pipeline")
+    Pipeline::parse(&text.replace("PRESET", preset.name())).expect("a good pipeline")
 }
 
 /// The whole pipeline by each preset; FFmpeg's figures are the same in all of them.
@@ -335,9 +333,9 @@ fn pipeline_rows(
     folder: &Path,
     has_ffmpeg: bool,
 ) -> Result<Vec<PipelineRow>> {
-    let (mut ours, mut theirs, mut frames) = (PRESETS.map(|_| Vec::new()), Vec::new(), 0);
+    let (mut ours, mut theirs, mut frames) = (Preset::ALL.map(|_| Vec::new()), Vec::new(), 0);
     for _ in 0..options.rounds {
-        for ((preset, _), ms) in PRESETS.into_iter().zip(&mut ours) {
+        for (preset, ms) in Preset::ALL.into_iter().zip(&mut ours) {
             let (cpu, count) = transform(path, preset, options.frames)?;
             frames = count;
             ms.push(each_ms(cpu, count));
@@ -348,11 +346,11 @@ fn pipeline_rows(
         }
     }
     let (film, ffmpeg_cpu_ms) = (pictures::name(path), median(theirs));
-    let rows = PRESETS.into_iter().zip(ours).map(|((preset, _), ms)| {
+    let rows = Preset::ALL.into_iter().zip(ours).map(|(preset, ms)| {
         let ours_cpu_ms = median(ms).context("there is a round")?;
         Ok(PipelineRow {
             film: film.clone(),
-            preset: preset.to_string(),
+            preset: preset.name().into(),
             frames,
             ours_cpu_ms,
             ffmpeg_cpu_ms,
@@ -363,7 +361,7 @@ fn pipeline_rows(
 }
 
 /// From the file to a stream, decoding included.
-fn transform(path: &Path, preset: &str, frames_max: usize) -> Result<(Duration, u64)> {
+fn transform(path: &Path, preset: Preset, frames_max: usize) -> Result<(Duration, u64)> {
     let (engine, pipeline) = (engine()?, whole_pipeline(preset));
     let (mut count, mut bytes, mut failed) = (0, 0, None);
     let before = machine::own_cpu();

@@ -64,7 +64,7 @@ pub static STEM: Stem = Stem {
             Setting {
                 name: "preset",
                 about: "How much time is spent on few bits",
-                kind: SettingKind::Choice(&["fast", "quality"]),
+                kind: SettingKind::Choice(&Preset::NAMES),
             },
         ],
         plan: None,
@@ -106,6 +106,20 @@ pub enum Preset {
     Fast,
     /// Differences are left out only where quantisation leaves nothing of them.
     Quality,
+}
+
+impl Preset {
+    pub const ALL: [Self; 2] = [Self::Fast, Self::Quality];
+    /// Their names, in the order of [`Preset::ALL`].
+    pub const NAMES: [&str; 2] = ["fast", "quality"];
+
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|preset| preset.name() == name)
+    }
 }
 
 /// How a picture is coded.

@@ -363,11 +363,9 @@ impl Host for Doors {
             .map_err(|e| HostError::Invalid(e.to_string()))?;
         sent.id = event.id;
         sent.content_type = event.content_type;
-        for (name, value) in event.metadata {
-            let checked = bus::event::check_metadata(&name, &value);
-            checked.map_err(|e| HostError::Invalid(e.to_string()))?;
-            sent.headers.insert(name, value);
-        }
+        let checked = bus::event::check_metadata(&event.metadata);
+        checked.map_err(|e| HostError::Invalid(e.to_string()))?;
+        sent.headers.extend(event.metadata);
         let span = behind.span(caller, Role::Producer, || format!("publish {name}"));
         span.trace().write(&mut sent.headers);
         let started = Instant::now();

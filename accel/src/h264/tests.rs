@@ -9,8 +9,6 @@ use kernels::h264::{self, Passes};
 use super::*;
 use crate::testing::moving_square;
 
-const PRESETS: [Preset; 2] = [Preset::Fast, Preset::Quality];
-
 /// What a decoder made of a stream: width, height and planes of each picture, without gaps.
 type Decoded = (u32, u32, [Vec<u8>; 3]);
 
@@ -108,7 +106,7 @@ fn noise(dice: &mut Dice, width: u32, height: u32, count: usize) -> Vec<Vec<u8>>
 #[test]
 fn what_others_decode_is_what_was_reconstructed() {
     let sides = [16, 17, 31, 32, 33, 48, 66, 100];
-    for (seed, preset) in (0..52).flat_map(|seed| PRESETS.map(|preset| (seed, preset))) {
+    for (seed, preset) in (0..52).flat_map(|seed| Preset::ALL.map(|preset| (seed, preset))) {
         let mut dice = Dice::new(1 + u64::from(seed));
         let (width, height) = (dice.pick(&sides), dice.pick(&sides));
         let frames = noise(&mut dice, width, height, 5);
@@ -122,7 +120,7 @@ fn what_others_decode_is_what_was_reconstructed() {
 /// little noise on it.
 #[test]
 fn scenes_survive_as_well() {
-    for (seed, preset) in (0..24).flat_map(|seed| PRESETS.map(|preset| (seed, preset))) {
+    for (seed, preset) in (0..24).flat_map(|seed| Preset::ALL.map(|preset| (seed, preset))) {
         let mut dice = Dice::new(100 + u64::from(seed));
         let (width, height) = (dice.pick(&[16, 35, 64, 98]), dice.pick(&[16, 47, 66]));
         let mut frames: Vec<Vec<u8>> = Vec::new();
@@ -149,7 +147,7 @@ fn scenes_survive_as_well() {
 #[test]
 fn a_still_picture_is_skipped() {
     const SKIPPED_BYTES_MAX: usize = 12;
-    for (qp, preset) in [12, 24, 30, 40].into_iter().flat_map(|qp| PRESETS.map(|p| (qp, p))) {
+    for (qp, preset) in [12, 24, 30, 40].into_iter().flat_map(|qp| Preset::ALL.map(|p| (qp, p))) {
         let frame = drifting(162, 91, 3);
         let shape = moving_square(162, 91, 0).shape();
         let settings = Settings { qp, preset, ..Settings::default() };
@@ -167,7 +165,7 @@ fn a_still_picture_is_skipped() {
 fn moving_pictures_survive_as_well() {
     for (qp, gop) in [(0, 4), (12, 100), (24, 100), (30, 5), (40, 100), (51, 3)] {
         let frames: Vec<_> = (0..12).map(|n| moving_square(162, 91, n).data.to_vec()).collect();
-        for preset in PRESETS {
+        for preset in Preset::ALL {
             let coding = Coding { qp, deblock: true, preset, intra: false };
             let bytes = check(&frames, 162, 91, gop, coding);
             assert!(bytes < frames.len() * frames[0].len(), "{coding:?}: {bytes} bytes");
@@ -244,7 +242,7 @@ fn a_real_clip_survives_as_well() {
     let back: Vec<_> = frames.iter().rev().cloned().collect();
     frames.extend(back);
     frames.extend(frames[..60].to_vec());
-    for preset in PRESETS {
+    for preset in Preset::ALL {
         let sizes = [20, 28, 36].map(|qp| {
             let coding = Coding { qp, deblock: true, preset, intra: false };
             check(&frames, width, height, 1000, coding)

@@ -17,8 +17,23 @@ impl Event {
     }
 }
 
-/// Whether metadata may have this name and value; [`Error::Bad`] says why not.
-pub fn check_metadata(name: &str, value: &str) -> Result<(), Error> {
+/// Whether an event may have all this metadata; [`Error::Bad`] says why not.
+pub fn check_metadata<'a>(
+    all: impl IntoIterator<Item = &'a (String, String)>,
+) -> Result<(), Error> {
+    let mut bytes = 0;
+    for (name, value) in all {
+        check_pair(name, value)?;
+        bytes += name.len() + value.len();
+    }
+    if bytes > METADATA_BYTES_MAX {
+        let text = format!("metadata of {bytes} bytes, and at most {METADATA_BYTES_MAX}");
+        return Err(Error::Bad(text));
+    }
+    Ok(())
+}
+
+fn check_pair(name: &str, value: &str) -> Result<(), Error> {
     let bad = |why: &str| Err(Error::Bad(format!("metadata {:?}: {why}", clip(name))));
     // A token of RFC 9110, as names of headers are.
     let is_token = |c: u8| c.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&c);
@@ -30,9 +45,6 @@ pub fn check_metadata(name: &str, value: &str) -> Result<(), Error> {
     }
     if value.chars().any(char::is_control) || value.trim() != value {
         return bad("a value has no control characters, and no space around it");
-    }
-    if name.len() + value.len() > METADATA_BYTES_MAX {
-        return bad(&format!("more than {METADATA_BYTES_MAX} bytes"));
     }
     Ok(())
 }

@@ -276,10 +276,7 @@ impl Host for Memory {
 
     async fn publish(&self, _: &Caller, event: Publication) -> Result<(), HostError> {
         let checked = bus::subject::check_name(&event.subject);
-        let mut metadata = event.metadata.iter();
-        let checked = checked.and_then(|()| {
-            metadata.try_for_each(|(name, value)| bus::event::check_metadata(name, value))
-        });
+        let checked = checked.and_then(|()| bus::event::check_metadata(&event.metadata));
         checked.map_err(|e| HostError::Invalid(e.to_string()))?;
         self.state().events.push(event);
         Ok(())

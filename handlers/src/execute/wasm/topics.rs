@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bus::event::{METADATA_BYTES_MAX, check_metadata};
+use bus::event::check_metadata;
 use bytes::Bytes;
 use wasmtime::component::{
     ComponentType, Lift, Linker, LinkerInstance, Lower, Resource, ResourceType,
@@ -269,20 +269,12 @@ impl Guest {
         message: &Resource<Message>,
         all: Vec<(String, String)>,
     ) -> wasmtime::Result<Result<(), MetadataError>> {
-        let invalid = |why: String| Ok(Err(MetadataError::Invalid(Some(why))));
-        let mut kept = BTreeMap::new();
-        for (name, value) in all {
-            if !OWN_METADATA.contains(&name.as_str())
-                && let Err(why) = check_metadata(&name, &value)
-            {
-                return invalid(why.to_string());
-            }
-            kept.insert(name, value);
+        let passed_on = all.iter().filter(|(name, _)| !OWN_METADATA.contains(&name.as_str()));
+        if let Err(why) = check_metadata(passed_on) {
+            return Ok(Err(MetadataError::Invalid(Some(why.to_string()))));
         }
+        let kept: BTreeMap<_, _> = all.into_iter().collect();
         let bytes: usize = kept.iter().map(|(name, value)| name.len() + value.len()).sum();
-        if bytes > METADATA_BYTES_MAX {
-            return invalid(format!("metadata of {bytes} bytes, and at most {METADATA_BYTES_MAX}"));
-        }
         let message = self.table.get_mut(message)?;
         self.memory.release(std::mem::take(&mut message.metadata_charged));
         self.memory.hold(bytes)?;
