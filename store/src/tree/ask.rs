@@ -304,7 +304,7 @@ impl Tree {
 
 /// Whether the parent may be asked.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum AskUp {
+pub(super) enum AskUp {
     Yes,
     No,
 }

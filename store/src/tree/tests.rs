@@ -465,6 +465,33 @@ async fn blobs_of_a_site_that_was_moved_are_removed_where_it_is_now() {
     assert!(!cell1.has_blob(&key).await.unwrap());
 }
 
+/// Whoever may remove the rows that name them may be anywhere, and ask while the way is cut.
+#[tokio::test]
+async fn private_blobs_are_removed_from_anywhere() {
+    let (net, [cloud, east, cell1, cell2]) = tree().await;
+    let frame = Bytes::from_static(b"frame");
+    for remover in [&cell2, &cloud, &east, &cell1] {
+        let key = cell1.put_private_blob("doorcam", frame.clone()).await.unwrap();
+        let other = cell1.put_private_blob("doorcam", frame.clone()).await.unwrap();
+        for reader in [&cloud, &cell2] {
+            assert_eq!(reader.get_blob(&key).await.unwrap().unwrap(), "frame");
+        }
+        let nowhere = key.to_string().replace("cell1", "cell3").parse().unwrap();
+        let keys = [nowhere, key.clone()];
+        remover.remove_blobs_later(&keys, Duration::ZERO).await.unwrap();
+        net.cut("cloud.east.cell1");
+        remover.remove_due_blobs().await.unwrap();
+        let is_own = remover.site() == cell1.site();
+        assert_eq!(cell1.has_blob(&key).await.unwrap(), !is_own, "{}", remover.site());
+        net.mend("cloud.east.cell1");
+        remover.remove_due_blobs().await.unwrap();
+        for store in [&cell1, remover] {
+            assert!(!store.has_blob(&key).await.unwrap(), "{} {}", remover.site(), store.site());
+        }
+        assert_eq!(cell2.get_blob(&other).await.unwrap().unwrap(), "frame");
+    }
+}
+
 #[tokio::test]
 async fn large_tables_travel_in_pages() {
     let net = Net::new(Faults::none(), 1);
