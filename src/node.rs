@@ -53,6 +53,8 @@ use report::{AppReport, Brief, HandlerReport, LinkReport, Report};
 pub const CONFIG_FILE: &str = "node.toml";
 /// The queue group that the nodes of one site share.
 const QUEUE: &str = "node";
+/// How often blobs that are due are looked for.
+const BLOBS_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a tier above may take to name an app.
 const ABOVE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -209,6 +211,7 @@ pub async fn start(settings: Settings, http: gateway::Place) -> Result<Started> 
     tasks.spawn(node.triggers.clone().run_events());
     tasks.spawn(feeds::run(node.clone(), data.clone()));
     tasks.spawn(tend(node.clone()));
+    tasks.spawn(remove_due_blobs(node.clone()));
     match node.bus.site().parent() {
         Some(parent) => {
             tasks.spawn(gossip::run(node.clone(), parent));
@@ -326,6 +329,16 @@ async fn open(
 
 async fn tend(node: Arc<Node>) {
     node.deploy.tend(|| node.route.view().here.clone()).await;
+}
+
+/// Removes the blobs that were let go, each when its time has come.
+async fn remove_due_blobs(node: Arc<Node>) {
+    loop {
+        tokio::time::sleep(BLOBS_INTERVAL).await;
+        if let Err(error) = node.store.remove_due_blobs().await {
+            tracing::debug!(%error, "blobs that are due stay for now");
+        }
+    }
 }
 
 /// Answers on every kind of subject of the site: one wildcard subscription each.

@@ -108,8 +108,10 @@ pub async fn export(bus: &Bus, table: &str, file: &Path, told: Progress<'_>) -> 
     let answer: Value = json(&ask(bus, Kind::St, "export", body.to_string()).await?)?;
     let key = answer["blob"].as_str().context("the export has no blob")?;
     let total = answer["bytes"].as_u64().unwrap_or(0);
-    let bytes = blob_with(bus, key, &|fetched| told(fetched, total)).await?;
-    std::fs::write(file, bytes).with_context(|| format!("cannot write {}", file.display()))?;
+    let bytes = blob_with(bus, key, &|fetched| told(fetched, total)).await;
+    // It has served its turn, whatever came of it; the site would remove it in time.
+    let _ = ask(bus, Kind::St, "rm-blob", json!({ "key": key }).to_string()).await;
+    std::fs::write(file, bytes?).with_context(|| format!("cannot write {}", file.display()))?;
     Ok(answer["rows"].as_u64().unwrap_or(0))
 }
 

@@ -1,6 +1,7 @@
 //! What a node answers on the bus: control, calls, the store, streams.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bus::body::FETCHES_HEADER;
 use bus::message::SITE_HEADER;
@@ -21,6 +22,8 @@ use store::BlobKey;
 
 use super::{Answer, Node, code, config, cron, dlq, family, gossip, tenants};
 
+/// For how long an export can be read.
+const EXPORT_KEPT: Duration = Duration::from_secs(60 * 60);
 /// The most log lines that are given at once.
 const LINES_MAX: usize = 2_000;
 /// How many log lines are given when none is said.
@@ -163,7 +166,8 @@ fn parquet() -> store::FileFormat {
     store::FileFormat::Parquet
 }
 
-/// Writes a table as a file into a blob, to be read part by part; answers with its key.
+/// Writes a table as a file into a blob, to be read part by part; answers with its key. The blob is
+/// of this export alone: who asked removes it, or time does.
 async fn export(node: &Node, payload: &[u8]) -> Answer {
     let asked: Export = serde_json::from_slice(payload)
         .map_err(|e| Refusal::bad(format!("export: {e}; say which table")))?;
@@ -174,7 +178,12 @@ async fn export(node: &Node, payload: &[u8]) -> Answer {
     let rows = rows.map_err(|e| refusal_of_store(&e))?;
     let bytes = tokio::fs::read(&file).await.map_err(disk)?;
     let length = bytes.len();
-    let key = node.store.put_blob(bytes.into()).await.map_err(|e| refusal_of_store(&e))?;
+    let put = async {
+        let key = node.store.put_private_blob("export", bytes.into()).await?;
+        let once = std::slice::from_ref(&key);
+        node.store.remove_blobs_later(once, EXPORT_KEPT).await.map(|()| key)
+    };
+    let key = put.await.map_err(|e| refusal_of_store(&e))?;
     Response::json(&json!({"blob": key.to_string(), "rows": rows, "bytes": length}))
 }
 
@@ -363,7 +372,7 @@ pub async fn watch_registry(node: Arc<Node>) {
             }
             Err(e) => node.logs.add("warn", "deploy", &format!("the registry is away: {e}")),
         }
-        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 

@@ -20,6 +20,8 @@ use serde_json::{Value, json};
 use store::EdgeStore;
 use tokio::net::TcpStream;
 
+/// For how long a blob that its app let go is still read: by whoever began before that.
+const BLOBS_KEPT: Duration = Duration::from_millis(bus::message::TIMEOUT_MS_MAX + 60_000);
 /// The most rows that one scan of a handler returns.
 const SCAN_ROWS_MAX: u32 = 10_000;
 
@@ -203,6 +205,28 @@ pub(crate) async fn sql(
     store.sql(sql).await.and_then(|answer| answer.json()).map_err(of_store)
 }
 
+/// Stores bytes of the caller's app alone.
+pub(crate) async fn put_private_blob(
+    store: &EdgeStore,
+    caller: &Caller,
+    content: Bytes,
+) -> Result<String, HostError> {
+    let key = store.put_private_blob(&caller.target.app, content).await;
+    key.map(|key| key.to_string()).map_err(of_store)
+}
+
+/// Has blobs of the caller's app removed when nobody reads them any more.
+pub(crate) async fn let_go(
+    store: &EdgeStore,
+    caller: &Caller,
+    keys: &[String],
+) -> Result<(), HostError> {
+    let keys = keys.iter().filter_map(|key| key.parse::<store::BlobKey>().ok());
+    let own = keys.filter(|key| key.owner() == Some(&*caller.target.app));
+    let own: Vec<store::BlobKey> = own.collect();
+    store.remove_blobs_later(&own, BLOBS_KEPT).await.map_err(of_store)
+}
+
 pub(crate) fn delta((column, by): (String, Value)) -> Result<(String, i64), HostError> {
     match by.as_i64() {
         Some(by) => Ok((column, by)),
@@ -334,6 +358,18 @@ impl Host for Doors {
         let work = async { behind.store.put_blob(content).await.map_err(of_store) };
         let key = behind.in_store(caller, "blob put", "", work).await?;
         Ok(key.to_string())
+    }
+
+    async fn put_private_blob(&self, caller: &Caller, content: Bytes) -> Result<String, HostError> {
+        let behind = self.behind()?;
+        let work = put_private_blob(&behind.store, caller, content);
+        behind.in_store(caller, "blob put", "", work).await
+    }
+
+    async fn let_go(&self, caller: &Caller, keys: Vec<String>) -> Result<(), HostError> {
+        let behind = self.behind()?;
+        let work = let_go(&behind.store, caller, &keys);
+        behind.in_store(caller, "blob let go", "", work).await
     }
 
     async fn get_blob(&self, caller: &Caller, key: &str) -> Result<Option<Bytes>, HostError> {

@@ -1,5 +1,6 @@
 //! Blobs: bytes by their digest, kept as objects.
 
+mod due;
 pub mod kept;
 
 use std::fmt;
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::EdgeStore;
-use crate::config::is_site_path;
+use crate::config::{is_site_path, is_token};
 use crate::error::{Error, Result};
 use crate::segment::hex;
 use kept::Kept;
@@ -21,19 +22,33 @@ pub use kept::BlobKeeper;
 /// Bytes of one blob.
 pub const BLOB_BYTES_MAX: u64 = 256 << 20;
 
+/// Hexadecimal digits of a SHA-256.
+const DIGEST_DIGITS: usize = 64;
+/// Hexadecimal digits of what tells a private blob from others with the same bytes.
+const NUMBER_DIGITS: usize = 16;
+
 /// Name of a blob: the site that took it and the SHA-256 of its bytes,
-/// `cloud.east.cell1/sha256-<64 hex digits>`.
+/// `cloud.east.cell1/sha256-<64 hex digits>`. The name of a private one, which is given to nobody
+/// else, goes on with who it belongs to and a number: `….<owner>.<16 hex digits>`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct BlobKey {
     site: String,
-    digest: String,
+    /// What follows `sha256-`.
+    name: String,
 }
 
 impl BlobKey {
     /// The key of these bytes, taken at `site`.
     pub fn of(site: &str, bytes: &[u8]) -> Self {
-        BlobKey { site: site.into(), digest: hex(&Sha256::digest(bytes)) }
+        BlobKey { site: site.into(), name: hex(&Sha256::digest(bytes)) }
+    }
+
+    /// A key of these bytes that there was never before.
+    fn private(site: &str, owner: &str, bytes: &[u8]) -> Self {
+        let BlobKey { site, name } = BlobKey::of(site, bytes);
+        let number = crate::entropy();
+        BlobKey { site, name: format!("{name}.{owner}.{number:0NUMBER_DIGITS$x}") }
     }
 
     /// The site that took the blob.
@@ -43,18 +58,28 @@ impl BlobKey {
 
     /// The SHA-256 in hexadecimal.
     pub fn digest(&self) -> &str {
-        &self.digest
+        &self.name[..DIGEST_DIGITS]
+    }
+
+    /// Who alone was given this key; `None` if whoever puts the same bytes is given the same.
+    pub fn owner(&self) -> Option<&str> {
+        self.name.split('.').nth(1)
+    }
+
+    /// The key without its site: what the blob is kept under.
+    fn name(&self) -> &str {
+        &self.name
     }
 
     /// True if the bytes are the blob's.
     pub fn matches(&self, bytes: &[u8]) -> bool {
-        hex(&Sha256::digest(bytes)) == self.digest
+        hex(&Sha256::digest(bytes)) == self.digest()
     }
 }
 
 impl fmt::Display for BlobKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/sha256-{}", self.site, self.digest)
+        write!(f, "{}/sha256-{}", self.site, self.name)
     }
 }
 
@@ -63,13 +88,26 @@ impl FromStr for BlobKey {
 
     fn from_str(text: &str) -> Result<Self> {
         let bad = || Error::BadRequest(format!("blob key {text:?} is not <site>/sha256-<hex>"));
-        let (site, digest) = text.split_once("/sha256-").ok_or_else(bad)?;
-        let is_digest =
-            digest.len() == 64 && digest.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        match is_site_path(site) && is_digest {
-            true => Ok(BlobKey { site: site.into(), digest: digest.into() }),
+        let (site, name) = text.split_once("/sha256-").ok_or_else(bad)?;
+        match is_site_path(site) && is_name(name) {
+            true => Ok(BlobKey { site: site.into(), name: name.into() }),
             false => Err(bad()),
         }
+    }
+}
+
+/// True of `<64 hex>`, and of `<64 hex>.<owner>.<16 hex>`.
+fn is_name(name: &str) -> bool {
+    let is_hex = |text: &str, digits| {
+        text.len() == digits && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let parts: Vec<&str> = name.splitn(4, '.').collect();
+    match parts[..] {
+        [digest] => is_hex(digest, DIGEST_DIGITS),
+        [digest, owner, number] => {
+            is_hex(digest, DIGEST_DIGITS) && is_token(owner) && is_hex(number, NUMBER_DIGITS)
+        }
+        _ => false,
     }
 }
 
@@ -109,6 +147,18 @@ impl EdgeStore {
     /// Stores bytes durably and returns their key.
     pub async fn put_blob(&self, bytes: Bytes) -> Result<BlobKey> {
         let key = BlobKey::of(self.site(), &bytes);
+        self.inner.engine.blobs.put(&key, bytes).await?;
+        Ok(key)
+    }
+
+    /// Stores bytes durably under a key that nobody else is given, also not for the same bytes. So
+    /// whoever `owner` stands for may have them removed ([`EdgeStore::remove_blobs_later`]) and
+    /// takes nothing from others. An owner is 1 to 32 of `a-z`, `0-9` and `-`.
+    pub async fn put_private_blob(&self, owner: &str, bytes: Bytes) -> Result<BlobKey> {
+        if !is_token(owner) {
+            return Err(Error::BadRequest(format!("{owner:?} is no owner of a blob")));
+        }
+        let key = BlobKey::private(self.site(), owner, &bytes);
         self.inner.engine.blobs.put(&key, bytes).await?;
         Ok(key)
     }

@@ -83,11 +83,13 @@ pub(crate) fn is_root(site: &str) -> bool {
 
 /// True if `site` is a path of the tree: 1 to 8 tokens of `[a-z0-9-]{1,32}` joined by dots.
 pub(crate) fn is_site_path(site: &str) -> bool {
-    let token = |t: &str| {
-        (1..=32).contains(&t.len())
-            && t.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-    };
-    site.split('.').count() <= 8 && site.split('.').all(token)
+    site.split('.').count() <= 8 && site.split('.').all(is_token)
+}
+
+/// True of 1 to 32 of `[a-z0-9-]`.
+pub(crate) fn is_token(text: &str) -> bool {
+    (1..=32).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
 fn system_clock() -> u64 {

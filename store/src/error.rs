@@ -117,6 +117,27 @@ impl Error {
         }})
     }
 
+    /// The same error about a table under the name that whoever asked knows it by.
+    pub(crate) fn calling(self, stored: &str, named: &str) -> Self {
+        let name = |table: String| if table == stored { named.to_owned() } else { table };
+        let text = |text: String| text.replace(&format!("{stored:?}"), &format!("{named:?}"));
+        match self {
+            Error::UnknownTable(table) => Error::UnknownTable(name(table)),
+            Error::UnknownColumn { table, column } => {
+                Error::UnknownColumn { table: name(table), column }
+            }
+            Error::MissingKey { table, column } => Error::MissingKey { table: name(table), column },
+            Error::BadRequest(reason) => Error::BadRequest(text(reason)),
+            Error::TooLarge { what, bytes, max } => {
+                Error::TooLarge { what: text(what), bytes, max }
+            }
+            Error::Unreachable { what, reason } => Error::Unreachable { what: text(what), reason },
+            Error::Deadline(what) => Error::Deadline(text(what)),
+            Error::Busy(what) => Error::Busy(text(what)),
+            other => other,
+        }
+    }
+
     pub(crate) fn io(what: impl Into<String>, source: std::io::Error) -> Self {
         Error::Io { what: what.into(), source }
     }

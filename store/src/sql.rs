@@ -14,6 +14,7 @@ mod plan;
 mod scan;
 mod table;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -75,6 +76,8 @@ struct Query {
     coverage: Mutex<Vec<Coverage>>,
     /// Why a table was not found; it may be the name of a function.
     missing: Mutex<Option<Error>>,
+    /// The store's names of its tables, and those that the question has.
+    named: Mutex<BTreeMap<String, String>>,
     /// The first error of the store, which says more than what DataFusion makes of it.
     failed: Mutex<Option<Error>>,
 }
@@ -95,6 +98,7 @@ impl EdgeStore {
             sql,
             coverage: Mutex::default(),
             missing: Mutex::default(),
+            named: Mutex::default(),
             failed: Mutex::default(),
         });
         let (tell, told) = oneshot::channel();

@@ -458,6 +458,41 @@ async fn writers_wait_when_memory_is_full_and_flushes_catch_up() {
     assert_eq!(rows.len() as i64, taken + 50);
 }
 
+/// More partitions than are flushed at a time, of which some fail.
+#[tokio::test]
+async fn partitions_are_flushed_side_by_side_and_make_room_one_by_one() {
+    let faulty = Arc::new(Faulty::new(7));
+    let machine = Machine { objects: Objects::shared(faulty.clone()), ..Machine::new(1) };
+    let store = machine.open(Config::new("", "cloud")).await.unwrap();
+    store.create_table(&motion()).await.unwrap();
+    let row = |i| row! {"camera": format!("c{i}"), "at": 1, "score": 1};
+    let rows: Vec<Row> = (0..100).map(row).collect();
+    store.put("motion", &rows).await.unwrap();
+    let waiting = || {
+        let state = store.inner.engine.read();
+        let partitions = state.tables["motion"].partitions.values();
+        assert_eq!(state.active_bytes, 0);
+        (partitions.filter(|p| p.frozen.is_some()).count(), state.frozen_bytes)
+    };
+    faulty.fail(10);
+    let all_bytes = store.inner.engine.read().active_bytes;
+    let (mut left, mut made_room) = ((100, all_bytes), 0);
+    while store.flush().await.is_err() {
+        let (partitions, bytes) = waiting();
+        assert!((partitions < left.0) == (bytes < left.1), "{partitions}, {bytes} after {left:?}");
+        made_room += usize::from(bytes < left.1);
+        left = (partitions, bytes);
+    }
+    assert!(made_room > 0, "no flush failed that made room");
+    assert_eq!(waiting(), (0, 0));
+    faulty.fail(0);
+    let found = store.scan("motion", Scan::default()).await.unwrap().rows;
+    assert_eq!(found.len(), 100);
+    store.close().await;
+    let store = machine.open(Config::new("", "cloud")).await.unwrap();
+    assert_eq!(store.scan("motion", Scan::default()).await.unwrap().rows, found);
+}
+
 #[tokio::test]
 async fn a_damaged_segment_is_reported_by_name() {
     let dir = tempfile::tempdir().unwrap();

@@ -4,7 +4,6 @@ use crate::EdgeStore;
 use crate::commit::Commit;
 use crate::engine::{Ack, Change, Level, Unit, Work};
 use crate::error::{Error, Result};
-use crate::tree::owner::CommitRequest;
 use crate::value::Row;
 
 impl EdgeStore {
@@ -85,9 +84,7 @@ impl EdgeStore {
                 reason: "this site is not in the tree".into(),
             });
         };
-        let request =
-            CommitRequest { id: crate::entropy(), table: table.into(), commit: commit.clone() };
-        tree.commit_at_owner(request).await
+        tree.commit_at_owner(table, commit).await
     }
 
     async fn change(&self, table: &str, changes: Vec<Change<'_>>, level: Level) -> Result<Ack> {

@@ -47,9 +47,7 @@ async fn a_blob_is_removed_from_the_shell_and_code_of_an_app_is_not() -> Result<
     let edge = world.bus(EDGE);
     client::ask(edge, Kind::St, "create", table.to_string()).await?;
     let export = json!({"table": "works_notes"}).to_string();
-    // The root makes the table; the edge hears of it a moment later.
-    let exported = async || Ok(client::ask(edge, Kind::St, "export", export.clone()).await.ok());
-    let made: Value = client::json(&eventually("the export", exported).await?)?;
+    let made: Value = client::json(&client::ask(edge, Kind::St, "export", export).await?)?;
     let blob = made["blob"].as_str().context("no blob")?.to_owned();
     let (done, said) = shell(&world, &["--at", "cell2", "store", "rm-blob", &blob])?;
     ensure!(done, "{said}");

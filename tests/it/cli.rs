@@ -1,7 +1,7 @@
 //! The program as a user runs it: `edgescale up`, the commands against it, Ctrl-C.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -194,6 +194,9 @@ fn the_example_app(up: &Up, clip: &Path) -> Result<()> {
             assert_eq!(answer["rows"], 132, "{verb} {name}");
         }
     }
+    let blobs = files_below(up.folder.path())?;
+    let left = |path: &&PathBuf| path.to_string_lossy().contains(".export.");
+    assert_eq!(blobs.iter().find(left), None, "what was exported is in its file alone");
     let broken = up.folder.path().join("broken.csv").display().to_string();
     std::fs::write(&broken, "camera,time_us\nside,noon\n")?;
     let complaint =
@@ -219,6 +222,22 @@ fn the_example_app(up: &Up, clip: &Path) -> Result<()> {
     assert!(logs.as_array().is_some_and(|lines| lines.iter().any(told)), "{logs}");
     assert_eq!(up.json(&["undeploy", "doorcam"])?["removed"], true);
     Ok(())
+}
+
+fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let (mut files, mut folders) = (vec![], vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        // What a running tree has just removed is not there any more.
+        for entry in std::fs::read_dir(folder).into_iter().flatten() {
+            let entry = entry?;
+            match entry.file_type()?.is_dir() {
+                true => folders.push(entry.path()),
+                false => files.push(entry.path()),
+            }
+        }
+    }
+    ensure!(!files.is_empty(), "no files at all");
+    Ok(files)
 }
 
 #[test]

@@ -64,6 +64,14 @@ impl Host for Idle {
         Ok(String::new())
     }
 
+    async fn put_private_blob(&self, _: &Caller, _: Bytes) -> Answer<String> {
+        Ok(String::new())
+    }
+
+    async fn let_go(&self, _: &Caller, _: Vec<String>) -> Answer<()> {
+        Ok(())
+    }
+
     async fn get_blob(&self, _: &Caller, _: &str) -> Answer<Option<Bytes>> {
         Ok(None)
     }

@@ -134,6 +134,18 @@ def moved(_):
     return said + [files.name(), files.info().name, [info.container, info.name, info.size]]
 
 
+def twice(_):
+    """One value under two names: each has its bytes when the other is gone."""
+    files, value = blobstore.get_container("files"), types.OutgoingValue.new_outgoing_value()
+    for name in ("one", "two", "one"):
+        files.write_data(name, value)
+    with value.outgoing_value_write_body() as body:
+        body.blocking_write_and_flush(b"both")
+    types.OutgoingValue.finish(value)
+    files.delete_objects(["one", "absent"])
+    return [files.has_object("one"), read(files, "two").decode()]
+
+
 def refused(_):
     files = blobstore.get_container("files")
     absent = types.ObjectId("files", "absent")
@@ -191,6 +203,7 @@ CALLS = {
     "half": half,
     "names": names,
     "moved": moved,
+    "twice": twice,
     "refused": refused,
     "many": many,
     "whole": whole,

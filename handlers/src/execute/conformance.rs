@@ -45,6 +45,7 @@ pub async fn check(host: &dyn Host, caller: &Caller) {
     refuses_what_is_not_the_apps(host, caller).await;
     refuses_rows_without_a_key(host, caller).await;
     keeps_blobs_by_content(host, caller).await;
+    keeps_private_blobs_apart(host, caller).await;
     publishes_within_the_app(host, caller).await;
     let settings = host.settings(&caller.target).expect("nothing is missing");
     assert_eq!(settings.get("greeting"), Some("good morning"));
@@ -202,6 +203,18 @@ async fn keeps_blobs_by_content(host: &dyn Host, caller: &Caller) {
     assert_eq!(host.get_blob(caller, &other).await, Ok(None), "nobody stored {other}");
     let refused = host.get_blob(caller, "no key at all").await;
     assert!(matches!(refused, Err(HostError::Invalid(_))), "{refused:?}");
+}
+
+async fn keeps_private_blobs_apart(host: &dyn Host, caller: &Caller) {
+    let content = Bytes::from_static(b"some bytes");
+    let put = async || host.put_private_blob(caller, content.clone()).await.expect("it is stored");
+    let (first, second) = (put().await, put().await);
+    assert_ne!(first, second, "the same bytes have another key each time");
+    assert_eq!(host.let_go(caller, vec![first.clone(), "no key at all".into()]).await, Ok(()));
+    for key in [first, second] {
+        let found = host.get_blob(caller, &key).await;
+        assert_eq!(found, Ok(Some(content.clone())), "who reads {key} may still do so");
+    }
 }
 
 async fn publishes_within_the_app(host: &dyn Host, caller: &Caller) {

@@ -186,6 +186,14 @@ pub trait Host: Send + Sync + 'static {
     /// Stores bytes by content; the answer is their key.
     async fn put_blob(&self, caller: &Caller, content: Bytes) -> Result<String, HostError>;
 
+    /// Stores bytes of the caller's app alone; the answer is a key that nobody else is given, also
+    /// not for the same bytes.
+    async fn put_private_blob(&self, caller: &Caller, content: Bytes) -> Result<String, HostError>;
+
+    /// Has blobs that [`Host::put_private_blob`] stored for the caller's app removed once every
+    /// handler that may read them now has ended. Others stay, and so does what is no key.
+    async fn let_go(&self, caller: &Caller, keys: Vec<String>) -> Result<(), HostError>;
+
     /// The bytes under a key.
     async fn get_blob(&self, caller: &Caller, key: &str) -> Result<Option<Bytes>, HostError>;
 

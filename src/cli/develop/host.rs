@@ -19,7 +19,8 @@ use store::EdgeStore;
 use tokio::net::TcpStream;
 
 use crate::node::host::{
-    Table, ask, decided, delta, json_row, of_store, put_if, row, sql, table_of,
+    Table, ask, decided, delta, json_row, let_go, of_store, put_if, put_private_blob, row, sql,
+    table_of,
 };
 
 pub struct LocalHost {
@@ -110,6 +111,14 @@ impl Host for LocalHost {
 
     async fn put_blob(&self, _: &Caller, content: Bytes) -> Result<String, HostError> {
         self.store.put_blob(content).await.map(|key| key.to_string()).map_err(of_store)
+    }
+
+    async fn put_private_blob(&self, by: &Caller, content: Bytes) -> Result<String, HostError> {
+        put_private_blob(&self.store, by, content).await
+    }
+
+    async fn let_go(&self, caller: &Caller, keys: Vec<String>) -> Result<(), HostError> {
+        let_go(&self.store, caller, &keys).await
     }
 
     async fn get_blob(&self, _: &Caller, key: &str) -> Result<Option<Bytes>, HostError> {

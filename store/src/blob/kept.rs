@@ -1,7 +1,8 @@
 //! The blobs that are on a site's disk: those it took, and copies of what other sites took.
 //!
-//! Both are named by content, so one file serves whoever put the same bytes. Putting, copying and
-//! removing the same bytes go one after the other here; nobody else writes to a store's objects.
+//! Both are named by content, so one file serves whoever put the same bytes, but for private ones,
+//! each of which has a file of its own. Putting, copying and removing what has the same name go one
+//! after the other here; nobody else writes to a store's objects.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -89,7 +90,7 @@ impl Blobs {
         check_size(key, bytes.len() as u64)?;
         let held = self.hold(key);
         let _turn = held.slot.turn.lock().await;
-        if self.is_in_doubt(key.digest()) {
+        if self.is_in_doubt(key.name()) {
             return Err(Error::Busy(format!(
                 "blob {key} was removed and the bucket did not say so"
             )));
@@ -160,7 +161,8 @@ impl Blobs {
     async fn remove_in_turn(&self, key: &BlobKey, kept: Kept) -> Result<()> {
         let held = self.hold(key);
         let puts = held.slot.puts.load(Ordering::Acquire);
-        let _permit = match self.keeper.get() {
+        // What the program needs is under keys that everybody is given.
+        let _permit = match self.keeper.get().filter(|_| key.owner().is_none()) {
             Some(keeper) => keeper.let_go(key.digest()).await.map(Some).map_err(|who| {
                 Error::BadRequest(format!("blob {key} stays, since it is needed: {who}"))
             })?,
@@ -183,7 +185,7 @@ impl Blobs {
         if kept == Kept::Own {
             let mut doubts = lock(&self.doubts);
             doubts.retain(|_, since| since.elapsed() < self.doubt);
-            if doubts.len() >= DOUBTS_MAX && !doubts.contains_key(key.digest()) {
+            if doubts.len() >= DOUBTS_MAX && !doubts.contains_key(key.name()) {
                 return Err(Error::Busy("removal of blobs, whose bucket does not answer".into()));
             }
         }
@@ -192,27 +194,27 @@ impl Blobs {
             Err(error) => {
                 // A copy that goes late is fetched again.
                 if kept == Kept::Own {
-                    lock(&self.doubts).insert(key.digest().to_owned(), Instant::now());
+                    lock(&self.doubts).insert(key.name().to_owned(), Instant::now());
                 }
                 Err(Error::Unknown(format!("removal of blob {key}: {error}")))
             }
         }
     }
 
-    fn is_in_doubt(&self, digest: &str) -> bool {
-        lock(&self.doubts).get(digest).is_some_and(|since| since.elapsed() < self.doubt)
+    fn is_in_doubt(&self, name: &str) -> bool {
+        lock(&self.doubts).get(name).is_some_and(|since| since.elapsed() < self.doubt)
     }
 
     fn hold<'a>(&'a self, key: &BlobKey) -> Held<'a> {
-        let slot = lock(&self.slots).entry(key.digest().to_owned()).or_default().clone();
-        Held { blobs: self, digest: key.digest().to_owned(), slot }
+        let slot = lock(&self.slots).entry(key.name().to_owned()).or_default().clone();
+        Held { blobs: self, name: key.name().to_owned(), slot }
     }
 }
 
 /// Takes part in what happens to some content, which is forgotten when nobody does any more.
 struct Held<'a> {
     blobs: &'a Blobs,
-    digest: String,
+    name: String,
     slot: Arc<Slot>,
 }
 
@@ -221,7 +223,7 @@ impl Drop for Held<'_> {
         let mut slots = lock(&self.blobs.slots);
         // The map holds one, this the other.
         if Arc::strong_count(&self.slot) == 2 {
-            slots.remove(&self.digest);
+            slots.remove(&self.name);
         }
     }
 }
@@ -251,5 +253,5 @@ pub fn object(key: &BlobKey, kept: Kept) -> String {
         Kept::Own => "b",
         Kept::Copy => "c",
     };
-    format!("{folder}/{}/{}", &key.digest()[..2], key.digest())
+    format!("{folder}/{}/{}", &key.digest()[..2], key.name())
 }

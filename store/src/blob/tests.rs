@@ -26,6 +26,70 @@ fn keys_come_back_from_text() {
     }
 }
 
+#[tokio::test]
+async fn private_blobs_share_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = alone(dir.path()).await;
+    let bytes = Bytes::from_static(b"frame");
+    let shared = store.put_blob(bytes.clone()).await.unwrap();
+    let first = store.put_private_blob("doorcam", bytes.clone()).await.unwrap();
+    let second = store.put_private_blob("doorcam", bytes.clone()).await.unwrap();
+    assert!(first != second && shared.owner().is_none());
+    assert_eq!(first.owner(), Some("doorcam"));
+    let text = first.to_string();
+    assert_eq!(text.parse::<BlobKey>().unwrap(), first);
+    let dot = text.rfind('.').unwrap();
+    for bad in [
+        &text[..dot],
+        &text[..text.len() - 1],
+        &format!("{text}.x"),
+        &text.replace("doorcam", ""),
+        &text.replace("doorcam", "Door/cam"),
+    ] {
+        assert!(bad.parse::<BlobKey>().is_err(), "{bad:?}");
+    }
+    assert!(store.put_private_blob("door.cam", bytes).await.is_err());
+    let both = [first.clone(), shared.clone()];
+    let error = store.remove_blobs_later(&both, Duration::ZERO).await.unwrap_err().to_string();
+    assert_eq!(error, format!("blob {shared} may be others' as well"));
+    assert_eq!(store.remove_blob(&first).await.unwrap(), Removed::Blob);
+    assert_eq!(store.get_blob(&first).await.unwrap(), None);
+    for key in [&shared, &second] {
+        assert_eq!(store.get_blob(key).await.unwrap().unwrap(), "frame");
+    }
+}
+
+#[tokio::test]
+async fn private_blobs_are_removed_when_they_are_due_also_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let began_ms = 1_700_000_000_000;
+    let clock = Arc::new(AtomicU64::new(began_ms));
+    let open = async || {
+        let clock = clock.clone();
+        let wall_clock = Arc::new(move || clock.load(Ordering::Relaxed));
+        let config = Config { wall_clock, ..Config::new(dir.path(), "cloud.east") };
+        EdgeStore::open(config).await.unwrap()
+    };
+    let store = open().await;
+    let mut keys = vec![];
+    for _ in 0..3 {
+        keys.push(store.put_private_blob("doorcam", Bytes::from_static(b"frame")).await.unwrap());
+    }
+    store.remove_blobs_later(&keys[..2], Duration::from_secs(60)).await.unwrap();
+    store.remove_blobs_later(&[], Duration::ZERO).await.unwrap();
+    store.close().await;
+    drop(store);
+    let store = open().await;
+    for (now_ms, there) in [(59_999, [true; 3]), (60_000, [false, false, true])] {
+        clock.store(began_ms + now_ms, Ordering::Relaxed);
+        store.remove_due_blobs().await.unwrap();
+        for (key, there) in keys.iter().zip(there) {
+            assert_eq!(store.has_blob(key).await.unwrap(), there, "{key} after {now_ms} ms");
+        }
+    }
+    assert!(store.inner.engine.objects.list("r").await.unwrap().is_empty());
+}
+
 fn in_folder(dir: &std::path::Path) -> Arc<Blobs> {
     Arc::new(Blobs::new(Objects::folder(dir.to_owned()).unwrap()))
 }
@@ -127,7 +191,9 @@ async fn what_the_program_needs_stays() {
     needs.it.store(false, Ordering::Relaxed);
     assert_eq!(store.remove_blob(&key).await.unwrap(), Removed::Blob);
     assert!(!store.has_blob(&key).await.unwrap());
-    assert_eq!(*lock(&needs.gone), [key.digest()]);
+    let private = store.put_private_blob("doorcam", Bytes::from_static(b"code")).await.unwrap();
+    assert_eq!(store.remove_blob(&private).await.unwrap(), Removed::Blob);
+    assert_eq!(*lock(&needs.gone), [key.digest()], "nobody runs what is private");
 }
 
 /// Puts and removals of the same bytes at once, some of which nobody waits for: unless a removal

@@ -4,6 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+
 use crate::columns::Columns;
 use crate::error::{Error, Result};
 use crate::manifest::{self, Manifest};
@@ -18,6 +21,10 @@ use super::{End, Engine, Memtable, snapshot_entry};
 
 /// Bytes of segments that are merged into one: columns of a run stay well below 2 GiB.
 const MERGE_BYTES_MAX: u64 = 256 << 20;
+
+/// Partitions with so few bytes of changes and segments are flushed several at a time.
+const SMALL_BYTES: u64 = 1 << 20;
+const SMALL_AT_ONCE: usize = 8;
 
 /// Partitions that a store which is closed flushes at most: each costs some syncs.
 const CLOSE_PARTITIONS_MAX: usize = 32;
@@ -125,16 +132,27 @@ impl Engine {
         Some(state.seq)
     }
 
+    /// Small partitions mostly wait for the disk, so several are flushed at a time. After a failure
+    /// no more are begun, and those under way end as they do.
     async fn flush_frozen(&self) -> Result<()> {
-        for job in self.jobs() {
+        let (small, large): (Vec<Job>, Vec<Job>) = self.jobs().into_iter().partition(Job::is_small);
+        for job in large {
             self.flush_partition(job).await?;
         }
-        let mut state = self.write();
-        state.frozen_bytes = 0;
-        self.note_bytes(&state);
-        drop(state);
-        self.room_made.notify_waiters();
-        Ok(())
+        let mut waiting = small.into_iter();
+        let first = waiting.by_ref().take(SMALL_AT_ONCE);
+        let mut under_way: FuturesUnordered<_> =
+            first.map(|job| self.flush_partition(job).boxed()).collect();
+        let mut outcome = Ok(());
+        while let Some(flushed) = under_way.next().await {
+            outcome = outcome.and(flushed);
+            if outcome.is_ok()
+                && let Some(job) = waiting.next()
+            {
+                under_way.push(self.flush_partition(job).boxed());
+            }
+        }
+        outcome
     }
 
     fn jobs(&self) -> Vec<Job> {
@@ -232,6 +250,7 @@ impl Engine {
         Ok(Written { segment, forgotten })
     }
 
+    /// Whoever waits for room in memory has that of the partition at once.
     fn install(&self, job: &Job, segments: Vec<Arc<Segment>>, manifest: &Manifest) {
         let mut state = self.write();
         let table = state.tables.get_mut(&*job.schema.table);
@@ -241,6 +260,17 @@ impl Engine {
             partition.manifest = manifest.number;
             partition.forgotten = manifest.forgotten_seq;
         }
+        state.frozen_bytes = state.frozen_bytes.saturating_sub(job.frozen.weight);
+        self.note_bytes(&state);
+        drop(state);
+        self.room_made.notify_waiters();
+    }
+}
+
+impl Job {
+    fn is_small(&self) -> bool {
+        let bytes: u64 = self.segments.iter().map(|segment| segment.meta.bytes).sum();
+        bytes + self.frozen.weight as u64 <= SMALL_BYTES
     }
 }
 

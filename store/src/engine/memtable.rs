@@ -34,6 +34,8 @@ pub struct Memtable {
     bytes: Vec<u8>,
     order: Order,
     seen: Seen,
+    /// Bytes of all changes that were merged in, roughly.
+    pub weight: usize,
     /// No stamp in here is newer than this clock reading.
     pub newest_hlc: u64,
 }
@@ -127,7 +129,9 @@ impl Memtable {
             Some(at) => self.change(at as usize, state, seq),
             None => self.add(hash, key, state, seq),
         };
-        size_of::<Slot>() + size_of::<u64>() + weight.max(self.bytes.len() - before)
+        let weight = size_of::<Slot>() + size_of::<u64>() + weight.max(self.bytes.len() - before);
+        self.weight += weight;
+        weight
     }
 
     /// Adds a row; returns the bytes of what it is.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::aws::AmazonS3Builder;
 use object_store::limit::LimitStore;
 use object_store::path::Path;
@@ -153,11 +154,12 @@ impl Objects {
                 "it lets an object be changed that has changed (If-Match is ignored)",
             ));
         }
-        for name in raced {
-            let racing = (0..RACERS).map(|_| self.put(name, "mine", PutMode::Create));
-            let outcomes: Vec<_> =
-                futures::stream::iter(racing).buffer_unordered(RACERS).collect().await;
-            let outcomes = outcomes.into_iter().collect::<Result<Vec<_>, _>>().map_err(failed)?;
+        // All races are under way together, as far as the limit of requests lets them.
+        let race = |name| (0..RACERS).map(move |_| self.put(name, "mine", PutMode::Create).boxed());
+        let racing: Vec<BoxFuture<'_, _>> = raced.iter().flat_map(race).collect();
+        let outcomes = futures::stream::iter(racing).buffered(RACERS * RACES);
+        let outcomes: Vec<_> = outcomes.try_collect().await.map_err(failed)?;
+        for outcomes in outcomes.chunks(RACERS) {
             let winners = outcomes.iter().flatten().count();
             // None can mean a lost answer, which is no lie.
             if winners > 1 {

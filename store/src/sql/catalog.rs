@@ -67,6 +67,14 @@ impl Names {
         }
     }
 
+    /// The name as people know it: `APP/TABLE`, or the store's own where that is what was written.
+    fn asked(&self, name: &str) -> String {
+        match &self.app {
+            Some(app) if !name.contains('/') => format!("{app}/{name}"),
+            _ => name.to_owned(),
+        }
+    }
+
     /// The table with the store's own name, asked for above if it is not known here.
     async fn find(&self, stored: String) -> Result<Arc<Schema>> {
         if !self.query.may_see(&stored) {
@@ -98,18 +106,14 @@ impl SchemaProvider for Names {
     }
 
     async fn table(&self, name: &str) -> DfResult<Option<Arc<dyn TableProvider>>> {
-        let stored = self.stored(name);
-        match self.find(stored).await {
-            Ok(schema) => Ok(Some(Arc::new(Table::new(self.query.clone(), schema)))),
+        let (stored, asked) = (self.stored(name), self.asked(name));
+        match self.find(stored.clone()).await {
+            Ok(schema) => {
+                lock(&self.query.named).insert(stored, asked);
+                Ok(Some(Arc::new(Table::new(self.query.clone(), schema))))
+            }
             Err(error) => {
-                let error = match (error, &self.app) {
-                    (Error::UnknownTable(_), Some(app)) if !name.contains('/') => {
-                        Error::UnknownTable(format!("{app}/{name}"))
-                    }
-                    (Error::UnknownTable(_), _) => Error::UnknownTable(name.to_owned()),
-                    (other, _) => other,
-                };
-                lock(&self.query.missing).get_or_insert(error);
+                lock(&self.query.missing).get_or_insert(error.calling(&stored, &asked));
                 Ok(None)
             }
         }

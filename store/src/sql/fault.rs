@@ -10,7 +10,8 @@ use super::Query;
 /// The error of a query. What the store itself said comes first.
 pub fn told(query: &Query, error: DataFusionError) -> Error {
     if let Some(own) = lock(&query.failed).take() {
-        return own;
+        let named = lock(&query.named);
+        return named.iter().fold(own, |error, (stored, named)| error.calling(stored, named));
     }
     let text = error.find_root().strip_backtrace();
     if let Some(missing) = lock(&query.missing).take()

@@ -88,6 +88,27 @@ async fn errors_name_the_table_the_column_and_the_mend() {
 }
 
 #[tokio::test]
+async fn errors_of_the_store_name_the_table_as_the_question_does() {
+    let config = Config { sql_memory_bytes: 10_000, ..Config::new("", "cloud") };
+    let store = Machine::new(1).open(config).await.unwrap();
+    store.create_table(&visits()).await.unwrap();
+    let rows: Vec<Row> = (0..1_000).map(|n| row! {"name": format!("{n:0100}")}).collect();
+    store.put("hello_visits", &rows).await.unwrap();
+    let large = |name: &str| format!("what the query reads of table {name:?} (bound the key");
+    for (from, named) in [
+        ("hello.visits", "hello/visits"),
+        ("\"hello/visits\"", "hello/visits"),
+        ("hello_visits", "hello_visits"),
+    ] {
+        let text = refusal(&store, &format!("SELECT name FROM {from} LIMIT 500")).await;
+        assert!(text.contains(&large(named)), "{from}: {text}");
+    }
+    let asked = Sql { app: Some("hello".into()), ..query("SELECT name FROM visits LIMIT 500") };
+    let text = store.sql(asked).await.unwrap_err().to_string();
+    assert!(text.contains(&large("hello/visits")), "{text}");
+}
+
+#[tokio::test]
 async fn as_deep_as_the_words_allow() {
     let store = some_visits().await;
     let asked = async |sql: String| {

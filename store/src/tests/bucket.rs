@@ -1,10 +1,12 @@
 //! A store whose objects are in a bucket, on a real server that speaks S3: SeaweedFS, which the
-//! tests start, take away and bring back.
+//! test starts. It takes conditional writes 40 seconds after that, so one serves all stores.
 
 use std::io::{BufRead as _, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::*;
 use crate::{Bucket, BucketKeys};
@@ -14,11 +16,11 @@ const KEYS: &str = r#"{"identities":[{"name":"edgescale","credentials":[
 
 /// A running SeaweedFS; killed when dropped.
 struct Weed {
-    program: PathBuf,
-    folder: tempfile::TempDir,
+    /// What it keeps, until it is dropped.
+    _folder: tempfile::TempDir,
     /// Of master, volume, filer and S3, each with its gRPC.
     ports: Vec<u16>,
-    process: Option<Child>,
+    process: Child,
 }
 
 impl Weed {
@@ -32,46 +34,23 @@ impl Weed {
             return None;
         }
         let listeners: Vec<_> = (0..8).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let ports = listeners.iter().map(|l| l.local_addr().unwrap().port()).collect();
+        let ports: Vec<u16> = listeners.iter().map(|l| l.local_addr().unwrap().port()).collect();
         drop(listeners);
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("s3.json"), KEYS).unwrap();
         std::fs::create_dir(folder.path().join("data")).unwrap();
-        let mut weed = Weed { program, folder, ports, process: None };
-        weed.come_back().await;
+        let process = run(&program, folder.path(), &ports);
+        let weed = Weed { _folder: folder, ports, process };
+        let ready = || async {
+            let grants = !weed.asks(weed.ports[6], "GET /").is_empty();
+            // It also has to know where to put a file.
+            let assigns = weed.asks(weed.ports[0], "GET /dir/assign").contains("\"fid\"");
+            grants && assigns && is_good(&weed.asks(weed.ports[4], "GET /"))
+        };
+        eventually("SeaweedFS to answer", ready).await;
         // A bucket is a folder of the filer.
         assert!(is_good(&weed.asks(weed.ports[4], "POST /buckets/box/")));
         Some(weed)
-    }
-
-    /// Starts the server on what it had.
-    async fn come_back(&mut self) {
-        let names = ["master", "volume", "filer", "s3"];
-        let port = |(i, port): (usize, &u16)| match i % 2 {
-            0 => format!("-{}.port={port}", names[i / 2]),
-            _ => format!("-{}.port.grpc={port}", names[i / 2]),
-        };
-        let at = |name: &str| self.folder.path().join(name).display().to_string();
-        let log = std::fs::File::create(at("log")).unwrap();
-        let process = Command::new(&self.program)
-            .args(["server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"])
-            .args(["-master.telemetry=false", "-s3.port.iceberg=0", "-s3.port.lance=0"])
-            .args(["-volume.max=8", "-master.volumeSizeLimitMB=64"])
-            .args(self.ports.iter().enumerate().map(port))
-            .args([format!("-dir={}", at("data")), format!("-s3.config={}", at("s3.json"))])
-            .arg(format!("-filer.localSocket={}", at("filer.sock")))
-            .arg(format!("-s3.localSocket={}", at("s3.sock")))
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn();
-        self.process = Some(process.unwrap());
-        let ready = || async {
-            let grants = !self.asks(self.ports[6], "GET /").is_empty();
-            // It also has to know where to put a file.
-            let assigns = self.asks(self.ports[0], "GET /dir/assign").contains("\"fid\"");
-            grants && assigns && is_good(&self.asks(self.ports[4], "GET /"))
-        };
-        eventually("SeaweedFS to answer", ready).await;
     }
 
     fn asks(&self, port: u16, what: &str) -> String {
@@ -85,16 +64,18 @@ impl Weed {
         }
     }
 
-    fn go_away(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            process.kill().unwrap();
-            process.wait().unwrap();
-        }
+    /// Where it speaks S3.
+    fn port(&self) -> u16 {
+        self.ports[6]
     }
 
     fn bucket(&self) -> Bucket {
-        bucket_at(&format!("http://127.0.0.1:{}", self.ports[6]))
+        bucket_on(self.port())
     }
+}
+
+fn bucket_on(port: u16) -> Bucket {
+    bucket_at(&format!("http://127.0.0.1:{port}"))
 }
 
 fn bucket_at(endpoint: &str) -> Bucket {
@@ -114,7 +95,67 @@ fn is_good(answer: &str) -> bool {
 
 impl Drop for Weed {
     fn drop(&mut self) {
-        self.go_away();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn run(program: &Path, folder: &Path, ports: &[u16]) -> Child {
+    let names = ["master", "volume", "filer", "s3"];
+    let port = |(i, port): (usize, &u16)| match i % 2 {
+        0 => format!("-{}.port={port}", names[i / 2]),
+        _ => format!("-{}.port.grpc={port}", names[i / 2]),
+    };
+    let at = |name: &str| folder.join(name).display().to_string();
+    let log = std::fs::File::create(at("log")).unwrap();
+    let process = Command::new(program)
+        .args(["server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"])
+        .args(["-master.telemetry=false", "-s3.port.iceberg=0", "-s3.port.lance=0"])
+        .args(["-volume.max=8", "-master.volumeSizeLimitMB=64"])
+        .args(ports.iter().enumerate().map(port))
+        .args([format!("-dir={}", at("data")), format!("-s3.config={}", at("s3.json"))])
+        .arg(format!("-filer.localSocket={}", at("filer.sock")))
+        .arg(format!("-s3.localSocket={}", at("s3.sock")))
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn();
+    process.unwrap()
+}
+
+/// The way to a server. While it is cut nobody answers, and what was under way breaks off.
+struct Way {
+    port: u16,
+    to: u16,
+    carrying: JoinHandle<()>,
+}
+
+impl Way {
+    async fn to(to: u16) -> Way {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        Way { port, to, carrying: tokio::spawn(carry(listener, to)) }
+    }
+
+    async fn cut(&mut self) {
+        self.carrying.abort();
+        assert!((&mut self.carrying).await.is_err());
+    }
+
+    async fn mend(&mut self) {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", self.port)).await.unwrap();
+        self.carrying = tokio::spawn(carry(listener, self.to));
+    }
+}
+
+async fn carry(listener: tokio::net::TcpListener, to: u16) {
+    let mut connections = JoinSet::new();
+    loop {
+        let (mut near, _) = listener.accept().await.unwrap();
+        connections.spawn(async move {
+            if let Ok(mut far) = tokio::net::TcpStream::connect(("127.0.0.1", to)).await {
+                let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            }
+        });
     }
 }
 
@@ -134,9 +175,21 @@ async fn count(store: &EdgeStore) -> usize {
     store.scan("stats", Scan::default()).await.unwrap().rows.len()
 }
 
-#[tokio::test]
-async fn a_store_lives_in_a_bucket() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn stores_live_in_a_bucket() {
     let Some(weed) = Weed::start().await else { return };
+    let weed = Arc::new(weed);
+    let lives = [
+        tokio::spawn(a_store_lives_in_a_bucket(weed.clone())),
+        tokio::spawn(a_store_in_a_bucket_survives_being_killed(weed.clone())),
+        tokio::spawn(reads_and_writes_go_on_while_the_bucket_is_away(weed.clone())),
+    ];
+    for life in lives {
+        life.await.unwrap();
+    }
+}
+
+async fn a_store_lives_in_a_bucket(weed: Arc<Weed>) {
     let folder = tempfile::tempdir().unwrap();
     let store = EdgeStore::open(config(weed.bucket(), folder.path())).await.unwrap();
     store.create_table(&stats()).await.unwrap();
@@ -193,9 +246,7 @@ async fn victim() {
     }
 }
 
-#[tokio::test]
-async fn a_store_in_a_bucket_survives_being_killed() {
-    let Some(weed) = Weed::start().await else { return };
+async fn a_store_in_a_bucket_survives_being_killed(weed: Arc<Weed>) {
     let folder = tempfile::tempdir().unwrap();
     let place = format!("{} {}", weed.bucket().endpoint.unwrap(), folder.path().display());
     let mut acknowledged = 0;
@@ -224,17 +275,16 @@ async fn a_store_in_a_bucket_survives_being_killed() {
     assert!(acknowledged >= 400, "{acknowledged}");
 }
 
-#[tokio::test]
-async fn reads_and_writes_go_on_while_the_bucket_is_away() {
-    let Some(mut weed) = Weed::start().await else { return };
+async fn reads_and_writes_go_on_while_the_bucket_is_away(weed: Arc<Weed>) {
+    let mut way = Way::to(weed.port()).await;
     let folder = tempfile::tempdir().unwrap();
-    let mut config = config(weed.bucket(), folder.path());
+    let mut config = config(bucket_on(way.port), folder.path());
     config.memory_bytes = 64 << 10;
     let store = EdgeStore::open(config).await.unwrap();
     store.create_table(&stats()).await.unwrap();
     store.put("stats", &some(0)).await.unwrap();
     store.flush().await.unwrap();
-    weed.go_away();
+    way.cut().await;
     assert_eq!(count(&store).await, 50, "what is decoded is read");
     let ack = store.put("stats", &some(50)).await.unwrap();
     assert_eq!(ack.level, Level::LocalSync);
@@ -251,7 +301,7 @@ async fn reads_and_writes_go_on_while_the_bucket_is_away() {
         }
     };
     assert_eq!(refused.code(), "busy", "{refused}");
-    weed.come_back().await;
+    way.mend().await;
     eventually("flushes to go on", || async { store.flush().await.is_ok() }).await;
     store.put("stats", &some(k)).await.unwrap();
     assert_eq!(count(&store).await as i64, k + 50);

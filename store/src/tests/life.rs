@@ -136,6 +136,19 @@ impl Life {
             assert!(error.retryable(), "seed {}: {error}", self.seed);
         }
         self.forgotten += u64::from(forgotten(self) > before);
+        self.check_bytes();
+    }
+
+    /// What memory is said to hold is what its partitions hold.
+    fn check_bytes(&self) {
+        let state = self.store.inner.engine.read();
+        let (mut active, mut frozen) = (0, 0);
+        for partition in state.tables.values().flat_map(|table| table.partitions.values()) {
+            active += partition.active.weight;
+            frozen += partition.frozen.as_ref().map_or(0, |frozen| frozen.weight);
+        }
+        let told = (state.active_bytes, state.frozen_bytes);
+        assert_eq!(told, (active, frozen), "seed {}", self.seed);
     }
 
     async fn change_plain(&mut self, k: i64, v: i64) {

@@ -25,6 +25,9 @@ impl Tree {
     /// The specification of a table that is not known here, from the nearest ancestor that has
     /// it; it is known here afterwards.
     pub async fn describe(&self, table: &str) -> Result<()> {
+        if self.engine.is_root() {
+            return Err(Error::UnknownTable(table.into()));
+        }
         let described: Described =
             self.ask_parent(op::DESCRIBE, &Describe { table: table.into() }).await?;
         if described.spec.name != table {
@@ -47,7 +50,8 @@ impl Tree {
     }
 
     /// One page of a range, from here if the extent is held, else from further up with what is
-    /// here merged in.
+    /// here merged in. Where a table was made here or below and its definition is still on its way
+    /// up, nobody above has a row of it: what is here is all.
     pub async fn page(self: &Arc<Self>, range: &Range) -> Result<Page> {
         if !self.engine.read().tables.contains_key(&range.table) {
             self.describe(&range.table).await?;
@@ -55,7 +59,12 @@ impl Tree {
         if self.holds(&range.table, &range.extent) {
             return self.local_page(range).await;
         }
-        let mut page: Page = self.ask_parent(op::RANGE, range).await?;
+        let mut page: Page = match self.ask_parent(op::RANGE, range).await {
+            Err(Error::UnknownTable(name)) if name == range.table => {
+                return Ok(Page { age_ms: 0, ..self.local_page(range).await? });
+            }
+            page => page?,
+        };
         let covered = covered(range, page.rest.as_deref());
         let ours = self.engine.range(&range.table, &covered).await?;
         self.know_columns(&page.rows).await?;
@@ -99,9 +108,6 @@ impl Tree {
                 let describe: Describe = record::decode("question for a table", payload)?;
                 let table = describe.table;
                 if !self.engine.read().tables.contains_key(&table) {
-                    if self.engine.is_root() {
-                        return Err(Error::UnknownTable(table));
-                    }
                     self.describe(&table).await?;
                 }
                 let spec = (**self.schema(&table)?).clone();
@@ -298,7 +304,7 @@ impl Tree {
 
 /// Whether the parent may be asked.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum AskUp {
+pub(super) enum AskUp {
     Yes,
     No,
 }

@@ -7,14 +7,15 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
+use tokio::time::{Instant, timeout_at};
 
 use crate::commit::Commit;
 use crate::engine::{Ack, KeepEmpty, Level, Unit, Work};
 use crate::error::{Error, Result};
 use crate::record::{self, Batch, Body, Source};
 
-use super::Tree;
 use super::wire::{self, op};
+use super::{Backoff, Tree};
 
 /// Answers that the owner remembers, so that a request that comes twice is carried out once.
 const ANSWERS_KEPT: usize = 4_096;
@@ -65,9 +66,23 @@ impl Answers {
 }
 
 impl Tree {
-    /// Has a commit decided by the owner; its rows are seen here when this returns.
-    pub async fn commit_at_owner(&self, request: CommitRequest) -> Result<Ack> {
-        Ok(self.pass_on(request).await?.ack)
+    /// Has a commit to a table that is known here decided by the owner; its rows are seen here when
+    /// this returns. The owner may not have heard of the table yet, which then is on its way up:
+    /// it is asked again until the request time-out.
+    pub async fn commit_at_owner(&self, table: &str, commit: &Commit) -> Result<Ack> {
+        let deadline = Instant::now() + self.request_timeout();
+        let mut backoff = Backoff::new();
+        loop {
+            // Another number each time, since the owner gives a request the answer that it gave it.
+            let (id, table) = (crate::entropy(), table.to_owned());
+            let asking = self.pass_on(CommitRequest { id, table, commit: commit.clone() });
+            match asking.await {
+                Err(Error::UnknownTable(_)) if Instant::now() < deadline => {
+                    let _ = timeout_at(deadline, backoff.pause()).await;
+                }
+                committed => return Ok(committed?.ack),
+            }
+        }
     }
 
     /// Answers a site below.

@@ -1,4 +1,5 @@
-//! Removing blobs: down the tree to the site that took one, never up.
+//! Removing blobs: down the tree to the site that took one, never up. But for private ones: whoever
+//! may remove the rows that name one may remove it as well, so removals of these climb like those.
 
 use bytes::Bytes;
 
@@ -9,12 +10,21 @@ use crate::link::LinkError;
 use crate::record;
 
 use super::Tree;
-use super::ask::next_below;
+use super::ask::{AskUp, next_below};
 use super::wire::{self, RemoveBlob, op};
 
 impl Tree {
     /// Removes a blob where it was taken, if that is here or below, and the copy here.
     pub async fn remove_blob(&self, key: &BlobKey) -> Result<Removed> {
+        self.remove(key, AskUp::No).await
+    }
+
+    /// Removes a private blob wherever it was taken, and the copies on the way there.
+    pub async fn remove_private(&self, key: &BlobKey) -> Result<()> {
+        self.remove(key, AskUp::Yes).await.map(drop)
+    }
+
+    async fn remove(&self, key: &BlobKey, up: AskUp) -> Result<Removed> {
         let now = self.link.moved(key.site());
         let (mut kept, mut removed) = (Kept::Copy, Removed::Copy);
         if let Some(now) = &now {
@@ -27,18 +37,24 @@ impl Tree {
             Err(Error::Unreachable { .. }) if removed == Removed::Blob => {}
             Err(error) => return Err(error),
         }
+        if removed == Removed::Copy && up == AskUp::Yes && !self.engine.is_root() {
+            self.ask_parent_raw(op::REMOVE_BLOB, asking_for(key)).await?;
+            removed = Removed::Blob;
+        }
         self.engine.blobs.remove(key, kept).await?;
         Ok(removed)
     }
 
-    /// The removal for the store above, which says that the blob was taken here or below. What is
-    /// below has no say about what is here.
+    /// The removal for the store above, which says that the blob was taken here or below, or for
+    /// one below, which has a say about private blobs alone.
     pub async fn remove_for(&self, from: &str, key: &BlobKey) -> Result<()> {
         let here = &self.engine.config.site;
-        if next_below(here, from).is_some() {
+        let is_from_below = next_below(here, from).is_some();
+        if is_from_below && key.owner().is_none() {
             return Err(Error::BadRequest(format!("{from} may not remove blob {key} at {here}")));
         }
-        match self.remove_blob(key).await? {
+        let up = if is_from_below { AskUp::Yes } else { AskUp::No };
+        match self.remove(key, up).await? {
             Removed::Blob => Ok(()),
             Removed::Copy => Err(Error::Unreachable {
                 what: format!("blob {key}"),
@@ -57,8 +73,7 @@ impl Tree {
         let Some(child) = next_below(&config.site, site) else {
             return Ok((Kept::Copy, Removed::Copy));
         };
-        let payload = Bytes::from(record::encode(&RemoveBlob { key: key.to_string() }));
-        let asking = self.link.request(&child, op::REMOVE_BLOB, payload);
+        let asking = self.link.request(&child, op::REMOVE_BLOB, asking_for(key));
         match tokio::time::timeout(self.request_timeout(), asking).await {
             Ok(Err(LinkError::Timeout)) | Err(_) => {
                 return Err(Error::Unknown(format!("removal of blob {key} by way of {child}")));
@@ -67,4 +82,8 @@ impl Tree {
         };
         Ok((Kept::Copy, Removed::Blob))
     }
+}
+
+fn asking_for(key: &BlobKey) -> Bytes {
+    record::encode(&RemoveBlob { key: key.to_string() }).into()
 }

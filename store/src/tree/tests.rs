@@ -11,8 +11,8 @@ use bytes::Bytes;
 use crate::link::conformance::{self, Ends};
 use crate::tests::{Machine, motion, row, stats};
 use crate::{
-    BlobKey, Config, Coverage, EdgeStore, Error, Level, Link, ReadOptions, Removed, Result, Row,
-    Scan, Value,
+    BlobKey, Commit, Condition, Config, Coverage, EdgeStore, Error, Expect, Level, Link,
+    ReadOptions, Removed, Result, Row, Scan, Value, Write,
 };
 use net::{Faults, Net};
 
@@ -69,6 +69,42 @@ async fn changes_and_tables_climb_to_the_root() {
         cloud.get("motion", &row! {"camera": "front", "at": 1}).await.unwrap().unwrap()["score"],
         1.0.into()
     );
+}
+
+/// Wherever its definition is stuck on its way up.
+#[tokio::test]
+async fn a_table_is_served_where_it_was_made_before_it_has_climbed() {
+    for stuck in ["cloud.east.cell1", "cloud.east"] {
+        let (net, [cloud, east, cell1, _]) = tree().await;
+        net.refuse(stuck, "up");
+        cell1.create_table(&motion()).await.unwrap();
+        let is_there = || async { stuck != east.site() || !east.tables().is_empty() };
+        eventually("it is where it is stuck", is_there).await;
+        let scanned = cell1.scan("motion", Scan::default()).await.unwrap();
+        assert!(scanned.rows.is_empty() && scanned.coverage.complete, "{scanned:?}");
+        assert_eq!(scanned.coverage.age_ms, 0);
+        cell1.put("motion", &[frame(1)]).await.unwrap();
+        let scanned = cell1.scan("motion", Scan::default()).await.unwrap();
+        assert!(scanned.coverage.complete && scanned.rows[0]["at"] == Value::Time(1));
+        let key = row! {"camera": "front", "at": 2};
+        assert_eq!(cell1.get("motion", &key).await.unwrap(), None);
+        let error = cell1.get("motoin", &key).await.unwrap_err();
+        assert_eq!(error.code(), "unknown-table", "nobody made it");
+
+        let commit = Commit {
+            conditions: vec![Condition { key: key.clone(), expect: Expect::Absent }],
+            writes: vec![Write::Put(frame(2))],
+        };
+        let climbs = async {
+            eventually("the owner is asked", || async { net.asked(stuck, "decide") > 0 }).await;
+            assert!(cloud.tables().is_empty());
+            net.allow(stuck, "up");
+        };
+        let (committed, ()) = tokio::join!(cell1.commit("motion", &commit), climbs);
+        assert_eq!(committed.unwrap().level, Level::Root);
+        assert_eq!(local_rows(&cloud, "motion").await.last().unwrap()["at"], Value::Time(2));
+        assert!(cell1.get("motion", &key).await.unwrap().is_some());
+    }
 }
 
 #[tokio::test]
@@ -427,6 +463,33 @@ async fn blobs_of_a_site_that_was_moved_are_removed_where_it_is_now() {
     net.note_moved("cloud.west.cell1", "cloud.east.cell1");
     assert_eq!(cloud.remove_blob(&key).await.unwrap(), Removed::Blob);
     assert!(!cell1.has_blob(&key).await.unwrap());
+}
+
+/// Whoever may remove the rows that name them may be anywhere, and ask while the way is cut.
+#[tokio::test]
+async fn private_blobs_are_removed_from_anywhere() {
+    let (net, [cloud, east, cell1, cell2]) = tree().await;
+    let frame = Bytes::from_static(b"frame");
+    for remover in [&cell2, &cloud, &east, &cell1] {
+        let key = cell1.put_private_blob("doorcam", frame.clone()).await.unwrap();
+        let other = cell1.put_private_blob("doorcam", frame.clone()).await.unwrap();
+        for reader in [&cloud, &cell2] {
+            assert_eq!(reader.get_blob(&key).await.unwrap().unwrap(), "frame");
+        }
+        let nowhere = key.to_string().replace("cell1", "cell3").parse().unwrap();
+        let keys = [nowhere, key.clone()];
+        remover.remove_blobs_later(&keys, Duration::ZERO).await.unwrap();
+        net.cut("cloud.east.cell1");
+        remover.remove_due_blobs().await.unwrap();
+        let is_own = remover.site() == cell1.site();
+        assert_eq!(cell1.has_blob(&key).await.unwrap(), !is_own, "{}", remover.site());
+        net.mend("cloud.east.cell1");
+        remover.remove_due_blobs().await.unwrap();
+        for store in [&cell1, remover] {
+            assert!(!store.has_blob(&key).await.unwrap(), "{} {}", remover.site(), store.site());
+        }
+        assert_eq!(cell2.get_blob(&other).await.unwrap().unwrap(), "frame");
+    }
 }
 
 #[tokio::test]

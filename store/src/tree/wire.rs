@@ -22,7 +22,7 @@ pub mod op {
     pub const DESCRIBE: &str = "describe";
     /// Part of a blob.
     pub const BLOB: &str = "blob";
-    /// The removal of a blob, from above.
+    /// The removal of a blob, from above; of a private one from below as well.
     pub const REMOVE_BLOB: &str = "remove-blob";
     /// A commit with conditions, for the owner of the table.
     pub const DECIDE: &str = "decide";

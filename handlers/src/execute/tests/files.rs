@@ -1,6 +1,8 @@
 //! `wasi:blobstore`, by a component that componentize-py made: what it writes, reads and lists,
 //! and what is refused.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::languages::{guest, shared_cache};
@@ -34,6 +36,18 @@ async fn objects_are_streamed_in_parts() {
     }
 }
 
+/// Each part is of one object, and let go as soon as it is of none.
+fn check_parts(bench: &Bench) {
+    let state = bench.host.state();
+    let rows = state.tables.values().flat_map(|table| table.values());
+    let parts = rows.filter_map(|row| row["blob"].as_str()).flat_map(str::split_whitespace);
+    let mut of_none: BTreeSet<String> = state.blobs.keys().cloned().collect();
+    for part in parts {
+        assert!(of_none.remove(part), "{part} is of two objects, or was never put");
+    }
+    assert_eq!(of_none, state.let_go);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ranges_of_an_object_are_its_own_bytes() {
     let Some((bench, files)) = files().await else { return };
@@ -46,9 +60,13 @@ async fn ranges_of_an_object_are_its_own_bytes() {
 async fn objects_appear_whole_and_are_kept_by_who_reads_them() {
     let Some((bench, files)) = files().await else { return };
     assert_eq!(ask(&bench, &files, "kept", "").await, json!(["first", "second"]));
+    check_parts(&bench);
     assert_eq!(ask(&bench, &files, "half", "").await, json!([false, null, ""]));
     let moved = json!(["content", false, "content", "files", "files", ["files", "c", 7]]);
     assert_eq!(ask(&bench, &files, "moved", "").await, moved);
+    check_parts(&bench);
+    assert_eq!(ask(&bench, &files, "twice", "").await, json!([false, "both"]));
+    check_parts(&bench);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,6 +80,8 @@ async fn names_come_by_the_page() {
         [[], true],
     ]);
     assert_eq!(ask(&bench, &files, "names", "").await, expected);
+    check_parts(&bench);
+    assert_eq!(bench.host.state().let_go.len(), 600, "the container is empty");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,9 @@
 //! since 1970). A row is an object; its bytes lie in blobs of [`PART_BYTES`], whose keys `blob`
 //! names one after the other. So an object appears whole or not at all, bytes are written and read
 //! a part at a time, and whoever reads an object keeps its bytes when another takes its place.
+//! Blobs that are written here are of one object each, and go with it (`change`).
 
+mod change;
 mod incoming;
 mod outgoing;
 
@@ -253,7 +255,10 @@ fn blobstore(instance: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
             let copied = store.data_mut().bs_copy(&from, to).await;
             let guest = store.data_mut();
             Ok((match copied {
-                Ok(()) if !is_same => guest.bs_remove(&from.container, &[from.object]).await,
+                Ok(()) if !is_same => {
+                    let removed = guest.bs_remove(&from.container, &[from.object]).await;
+                    removed.map_err(text)
+                }
                 other => other,
             },))
         })
@@ -262,6 +267,10 @@ fn blobstore(instance: &mut LinkerInstance<'_, Guest>) -> wasmtime::Result<()> {
 
 fn key_row(key: &str) -> Row {
     Row::from_iter([("key".to_owned(), json!(key))])
+}
+
+fn name_of(row: &Row) -> String {
+    row.get("key").and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 fn text(error: HostError) -> String {
@@ -435,62 +444,28 @@ impl Guest {
         Ok(Ok(()))
     }
 
-    async fn bs_finish(&mut self, value: Resource<OutgoingValue>) -> Answer<()> {
-        let OutgoingValue { upload, to } = self.table.delete(value)?;
-        let done = async {
-            let (parts, size) = match upload {
-                Some(upload) => upload.lock().await.finish().await?,
-                None => (Vec::new(), 0),
-            };
-            let object = Object { parts, size, created: now() };
-            for (table, name) in to {
-                let row = object.row(&name);
-                self.host.store_put(&self.caller, &table, vec![row]).await?;
-            }
-            Ok(())
-        };
-        Ok(done.await.map_err(text))
-    }
-
-    async fn bs_remove(&mut self, table: &str, names: &[String]) -> Result<(), String> {
-        let keys = names.iter().map(|name| key_row(name)).collect();
-        self.host.store_delete(&self.caller, table, keys).await.map_err(text)
-    }
-
-    async fn bs_delete(
-        &mut self,
-        container: &Resource<Container>,
-        names: Vec<String>,
-    ) -> Answer<()> {
-        let table = self.bs_table(container)?;
-        if names.len() > BATCH_MAX {
-            return Ok(Err(format!("{} objects at once; at most {BATCH_MAX} go", names.len())));
-        }
-        Ok(self.bs_remove(&table, &names).await)
-    }
-
-    /// Some names after one, and whether there are more.
+    /// Some rows after a name, and whether they are the last.
     async fn bs_page(
         &mut self,
         table: &str,
         after: Option<&str>,
         len: u64,
-    ) -> Result<(Vec<String>, bool), String> {
+    ) -> Result<(Vec<Row>, bool), String> {
         let after = after.map(key_row).unwrap_or_default();
         let len = len.min(NAMES_MAX) as usize;
         let scan = Scan { after, limit: Some(len as u32 + 1), ..Scan::default() };
-        let rows = self.host.store_scan(&self.caller, table, scan).await.map_err(text)?;
-        let name = |row: &Row| row.get("key").and_then(Value::as_str).map(str::to_owned);
-        let mut names: Vec<String> = rows.iter().filter_map(name).collect();
-        let is_end = names.len() <= len;
-        names.truncate(len);
-        Ok((names, is_end))
+        let mut rows = self.host.store_scan(&self.caller, table, scan).await.map_err(text)?;
+        let is_end = rows.len() <= len;
+        rows.truncate(len);
+        Ok((rows, is_end))
     }
 
     async fn bs_names(&mut self, names: &Resource<Names>, len: u64) -> Answer<(Vec<String>, bool)> {
         let Names { table, after } = self.table.get(names)?;
         let (table, after) = (table.clone(), after.clone());
         let page = self.bs_page(&table, after.as_deref(), len).await;
+        let page = page.map(|(rows, is_end)| (rows.iter().map(name_of).collect(), is_end));
+        let page: Result<(Vec<String>, bool), String> = page;
         if let Ok((told, _)) = &page
             && let Some(last) = told.last()
         {
@@ -511,28 +486,6 @@ impl Guest {
                 return Ok(Ok((skipped, is_end)));
             }
         }
-    }
-
-    async fn bs_clear(&mut self, container: &Resource<Container>) -> Answer<()> {
-        let table = self.bs_table(container)?;
-        loop {
-            let (names, is_end) = match self.bs_page(&table, None, NAMES_MAX).await {
-                Ok(page) => page,
-                Err(problem) => return Ok(Err(problem)),
-            };
-            if let Err(problem) = self.bs_remove(&table, &names).await {
-                return Ok(Err(problem));
-            }
-            if is_end {
-                return Ok(Ok(()));
-            }
-        }
-    }
-
-    async fn bs_copy(&mut self, from: &ObjectId, to: ObjectId) -> Result<(), String> {
-        let object = self.bs_must(&from.container, &from.object).await?;
-        let row = Object { created: now(), ..object }.row(&to.object);
-        self.host.store_put(&self.caller, &to.container, vec![row]).await.map_err(text)
     }
 }
 

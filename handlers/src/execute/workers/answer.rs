@@ -135,6 +135,8 @@ impl Running {
             }
             Question::Sql { question } => value(host.store_sql(by, question).await),
             Question::PutBlob => value(host.put_blob(by, body).await),
+            Question::PutPrivateBlob => value(host.put_private_blob(by, body).await),
+            Question::LetGo { keys } => value(host.let_go(by, keys).await),
             Question::GetBlob { key, range: None } => found(host.get_blob(by, &key).await),
             Question::GetBlob { key, range: Some((start, end)) } if start <= end => {
                 found(host.get_blob_range(by, &key, start..end).await)

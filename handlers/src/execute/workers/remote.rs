@@ -264,6 +264,14 @@ impl Host for Remote {
         self.value(caller, Question::PutBlob, content).await
     }
 
+    async fn put_private_blob(&self, by: &Caller, content: Bytes) -> Result<String, HostError> {
+        self.value(by, Question::PutPrivateBlob, content).await
+    }
+
+    async fn let_go(&self, caller: &Caller, keys: Vec<String>) -> Result<(), HostError> {
+        self.value(caller, Question::LetGo { keys }, Bytes::new()).await
+    }
+
     async fn get_blob(&self, caller: &Caller, key: &str) -> Result<Option<Bytes>, HostError> {
         let question = Question::GetBlob { key: key.into(), range: None };
         let (answer, blob, _) = self.ask(number_of(caller), question, Bytes::new()).await;

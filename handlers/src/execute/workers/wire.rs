@@ -142,6 +142,11 @@ pub(super) enum Question {
     },
     /// The content is the frame's body.
     PutBlob,
+    /// The same of the app alone.
+    PutPrivateBlob,
+    LetGo {
+        keys: Vec<String>,
+    },
     GetBlob {
         key: String,
         range: Option<(u64, u64)>,

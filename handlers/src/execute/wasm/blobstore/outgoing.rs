@@ -43,16 +43,21 @@ impl Upload {
         }
     }
 
-    /// All its parts and bytes, once they are stored.
+    /// All its parts and bytes, once they are stored. What was stored of one that never will be
+    /// whole is let go.
     pub(super) async fn finish(&mut self) -> Result<(Vec<String>, u64), HostError> {
         self.settle().await;
         if !self.filling.is_empty() {
             self.put();
             self.settle().await;
         }
+        let parts = std::mem::take(&mut self.parts);
         match self.problem.take() {
-            Some(problem) => Err(problem),
-            None => Ok((std::mem::take(&mut self.parts), self.size)),
+            Some(problem) => {
+                let _ = self.host.let_go(&self.caller, parts).await;
+                Err(problem)
+            }
+            None => Ok((parts, self.size)),
         }
     }
 
@@ -69,7 +74,7 @@ impl Upload {
     fn put(&mut self) {
         let part = self.filling.split().freeze();
         let (host, caller) = (Arc::clone(&self.host), self.caller.clone());
-        self.putting = Some(Box::pin(async move { host.put_blob(&caller, part).await }));
+        self.putting = Some(Box::pin(async move { host.put_private_blob(&caller, part).await }));
     }
 
     /// Bytes that may be written now.

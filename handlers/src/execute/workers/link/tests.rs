@@ -127,6 +127,8 @@ passes_on! {
     fn store_ask(operation: &str, request: Row) -> Asked<serde_json::Value>;
     fn store_sql(question: String) -> Asked<serde_json::Value>;
     fn put_blob(content: Bytes) -> Asked<String>;
+    fn put_private_blob(content: Bytes) -> Asked<String>;
+    fn let_go(keys: Vec<String>) -> Asked<()>;
     fn get_blob(key: &str) -> Asked<Option<Bytes>>;
     fn get_blob_range(key: &str, range: std::ops::Range<u64>) -> Asked<Option<Bytes>>;
     fn publish(event: Publication) -> Asked<()>;
