@@ -432,8 +432,6 @@ fn check_own_process(
         format!("{} code always has processes of its own; remove it", kind.name())
     } else if limits.at_once > 1 {
         "an instance there serves one request at a time; remove this or at_once".to_owned()
-    } else if limits.ready > 0 {
-        "nothing is made ahead there; remove this or ready".to_owned()
     } else if triggers.iter().any(|trigger| matches!(trigger, Trigger::Stream { .. })) {
         "frames stay in the node; remove it, or let this handler publish events to another that \
          has it"

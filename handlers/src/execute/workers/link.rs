@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,7 @@ use crate::execute::process::{
 use crate::execute::wasm::Form;
 use crate::execute::{
     AbortOnDrop, Answer, Answered, Caller, Host, HostError, Input, Invocation, InvokeError, Level,
-    Time,
+    Outlet, Parts, Time,
 };
 
 /// How long the last words of a process are waited for after its end.
@@ -49,6 +49,8 @@ pub(super) struct Link {
     pub(super) busy: AtomicUsize,
     began: Instant,
     last_used: Mutex<Instant>,
+    /// How many instances wait in it, if nothing has run in it since they were made; else 0.
+    ready: AtomicU32,
     /// What it was started with.
     pub(super) form: Form,
     process: Process,
@@ -83,6 +85,24 @@ enum State {
     Ready,
     Refused(InvokeError),
     Gone,
+}
+
+/// What it is given to do.
+struct Work {
+    given: Given,
+    body: Bytes,
+    /// The body, where it is still arriving.
+    parts: Option<Parts>,
+    attempt: u32,
+    outlet: Option<Outlet>,
+}
+
+impl Default for Work {
+    /// Nothing but preparation.
+    fn default() -> Self {
+        let (body, parts, outlet) = (Bytes::new(), None, None);
+        Self { given: Given::Nothing, body, parts, attempt: 1, outlet }
+    }
 }
 
 /// A frame on its way to a worker. As many wait as the worker has invocations, and questions that
@@ -135,6 +155,7 @@ impl Link {
             busy: AtomicUsize::new(0),
             began: Instant::now(),
             last_used: Mutex::new(Instant::now()),
+            ready: AtomicU32::new(0),
             form: start.form.clone(),
             process,
             _tasks: tasks.map(AbortOnDrop),
@@ -151,18 +172,48 @@ impl Link {
         caller: Caller,
         time: Time,
     ) -> Answer {
-        self.come_up(time).await?;
-        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let (given, body, parts) = given(&mut invocation.input)?;
+        let (attempt, outlet) = (invocation.attempt, invocation.outlet);
+        self.give(Work { given, body, parts, attempt, outlet }, caller, time).await
+    }
+
+    /// Has it make instances that wait, up to so many, and stay although it has nothing to do.
+    pub(super) async fn prepare(
+        &self,
+        caller: &Caller,
+        ready: u32,
+        time: Time,
+    ) -> Result<(), InvokeError> {
+        self.touch();
+        if self.ready.swap(ready, Ordering::Relaxed) == ready {
+            return Ok(());
+        }
+        let mut target = caller.target.as_ref().clone();
+        target.limits.ready = ready;
+        let caller = Caller { target: Arc::new(target), ..caller.clone() };
+        let made = self.give(Work::default(), caller, time).await;
+        made.map(drop).inspect_err(|_| self.ready.store(0, Ordering::Relaxed))
+    }
+
+    /// Something has run in it, for which an instance that waited may have been taken.
+    pub(super) fn used(&self) {
+        self.touch();
+        self.ready.store(0, Ordering::Relaxed);
+    }
+
+    async fn give(&self, work: Work, caller: Caller, time: Time) -> Answer {
+        self.come_up(time).await?;
+        let Work { given, body, parts, attempt, outlet } = work;
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let target = caller.target.as_ref().clone();
         let settings = caller.settings.parts();
         let host = Arc::clone(&self.shared.host);
-        let (running, mut end) = Running::new(host, caller, parts, &mut invocation);
+        let (running, mut end) = Running::new(host, caller, parts, outlet);
         let left = time.deadline.saturating_duration_since(Instant::now());
         let job = Box::new(Job {
             target,
             given,
-            attempt: invocation.attempt,
+            attempt,
             left_us: left.as_micros() as u64,
             limit_ms: time.limit_ms,
             settings,
@@ -224,7 +275,7 @@ impl Link {
         *lock(&self.last_used)
     }
 
-    pub(super) fn touch(&self) {
+    fn touch(&self) {
         *lock(&self.last_used) = Instant::now();
     }
 
@@ -357,9 +408,11 @@ impl Shared {
             }
             Word::TooMany { number } => drop(self.of(number).inspect(|running| running.too_many())),
             Word::Done { number, result } => {
-                self.has_answered.store(true, Ordering::Relaxed);
-                let running = self.running().remove(&number);
-                running.inspect(|running| running.ended((result, body)));
+                let Some(running) = self.running().remove(&number) else { return Ok(()) };
+                if running.is_invocation() {
+                    self.has_answered.store(true, Ordering::Relaxed);
+                }
+                running.ended((result, body));
             }
             Word::Ask { number, ask, question } => {
                 let orders = orders.clone();
@@ -452,7 +505,7 @@ async fn write(
 }
 
 /// An input as it travels: without its body, the body, and its parts where it is still arriving.
-fn given(input: &mut Input) -> Result<(Given, Bytes, Option<crate::execute::Parts>), InvokeError> {
+fn given(input: &mut Input) -> Result<(Given, Bytes, Option<Parts>), InvokeError> {
     let input = std::mem::replace(input, Input::Event(Default::default()));
     Ok(match input {
         Input::Event(mut event) => {
