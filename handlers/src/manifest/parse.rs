@@ -116,8 +116,8 @@ fn handler(node: &Node<'_>, tables: &[TableSpec], grants: &Grants) -> Result<Han
     check_kind_takes(node, kind, entry.as_deref(), &triggers)?;
     let placement = placement(node, tables)?;
     let order = order(node, &placement)?;
-    let has_result = !entry.as_deref().is_some_and(is_application);
-    let ground = Ground { tables, grants, triggers: &triggers, has_result };
+    let is_application = entry.as_deref().is_some_and(is_application);
+    let ground = Ground { tables, grants, triggers: &triggers, is_application };
     let bindings = bindings(node, &ground)?;
     let request_body = request_body(node, kind, &bindings)?;
     let limits = limits(node)?;
