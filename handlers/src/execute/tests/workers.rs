@@ -187,6 +187,69 @@ async fn all_that_run_at_once_may_have_all_of_their_memory() {
     assert_eq!(pids(&bench), [first]);
 }
 
+/// Goes on for ever if the event holds anything.
+const WHILE_FULL: &str = "(loop $l (br_if $l (local.get 11))) (i32.const 16)";
+
+/// Fills a worker in which another event is handled, until the worker is ended: both say so, may be
+/// tried again, and the next one finds another worker.
+async fn ends_when_filled(bench: &Arc<Bench>, handler: &Target, much: Input, limit_mb: u32) {
+    let (ours, theirs) = (Arc::clone(bench), handler.clone());
+    let beside = tokio::spawn(async move { ours.invoke(&theirs, event("x", "go on")).await });
+    let full = pid(bench).await;
+    let error = bench.invoke(handler, much).await.unwrap_err();
+    assert_eq!(error, InvokeError::OutOfMemory { limit_mb });
+    assert_eq!(beside.await.unwrap().unwrap_err(), error);
+    assert!(error.is_retryable());
+    until("it is gone", || is_gone(full)).await;
+    bench.invoke(handler, event("x", "")).await.unwrap();
+    assert_ne!(pid(bench).await, full);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_takes_more_memory_than_it_may_ends_and_is_replaced() {
+    let bench = Arc::new(bench_with(|config| config.workers = 1));
+    let mut handler = install(&bench, &event_component(WHILE_FULL)).await;
+    (handler.limits.memory_mb, handler.limits.concurrency) = (1, 2);
+    for _ in 0..2 {
+        let Input::Event(mut much) = event("x", "") else { unreachable!() };
+        // Some 400 MiB, of 256 and 1 + 24 for each of the two.
+        much.metadata = vec![("a".into(), "b".into()); 4_000_000];
+        ends_when_filled(&bench, &handler, Input::Event(much), 306).await;
+    }
+}
+
+/// Where the memory of a process' control group is counted; none where it has no group of its own.
+fn memory_of(pid: u32) -> Option<[PathBuf; 2]> {
+    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let own = groups.lines().filter(|line| line.contains("/edgescale-")).find_map(|line| {
+        let (kind, path) = line.split_once(':')?.1.split_once(':')?;
+        let files = match kind {
+            "" => ["memory.max", "memory.current"],
+            "memory" => ["memory.limit_in_bytes", "memory.usage_in_bytes"],
+            _ => return None,
+        };
+        let folder = format!("/sys/fs/cgroup/{kind}{path}");
+        Some(files.map(|file| PathBuf::from(&folder).join(file)))
+    });
+    own.filter(|files| files.iter().all(|file| file.exists()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_the_kernel_kills_for_its_memory_is_replaced() {
+    let bench = Arc::new(bench_with(|config| config.workers = 1));
+    let handler = install(&bench, &event_component(WHILE_FULL)).await;
+    bench.invoke(&handler, event("x", "")).await.unwrap();
+    let Some([limit, usage]) = memory_of(pid(&bench).await) else {
+        eprintln!("skipped: no control groups for memory here");
+        return;
+    };
+    // Less than its process may have by itself, so that the group is what ends it.
+    let usage: u64 = std::fs::read_to_string(usage).unwrap().trim().parse().unwrap();
+    std::fs::write(limit, (usage + (16 << 20)).to_string()).unwrap();
+    let much = event("x", &"x".repeat(100 << 20));
+    ends_when_filled(&bench, &handler, much, 256 + 16 * (128 + 24)).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn events_and_calls_are_handled_in_one_warm_process() {
     let bench = bench_with(|_| {});

@@ -65,7 +65,7 @@ struct Process {
     stderr: Lines,
     memory_mb: u32,
     group: Option<Group>,
-    _words: AbortOnDrop<()>,
+    words: tokio::sync::Mutex<AbortOnDrop<()>>,
 }
 
 struct Shared {
@@ -299,11 +299,13 @@ impl Link {
 
     async fn explain_end(&self) -> InvokeError {
         let status = self.process.end().await;
-        if self.process.group.as_ref().is_some_and(Group::was_out_of_memory) {
+        let words = self.process.stderr.tail();
+        let was_killed = self.process.group.as_ref().is_some_and(Group::was_out_of_memory);
+        if was_killed || says_no_memory(&words) {
             return InvokeError::OutOfMemory { limit_mb: self.process.memory_mb };
         }
         let fate = lock(&self.shared.fate).clone();
-        let words = Some(self.process.stderr.tail()).filter(|words| !words.is_empty());
+        let words = Some(words).filter(|words| !words.is_empty());
         let said: String = fate.into_iter().chain(words).map(|text| format!(": {text}")).collect();
         let message = format!("the process that it ran in {status}{said}");
         InvokeError::GuestTrap { message, backtrace: String::new() }
@@ -324,13 +326,20 @@ impl Process {
         let words = follow(child.stderr.take(), stderr.clone());
         let pid = Arc::new(Mutex::new(child.id()));
         let exit = wait_for_exit(child, Arc::clone(&pid));
-        Ok(Self { pid, exit, stderr, memory_mb, group, _words: words })
+        Ok(Self { pid, exit, stderr, memory_mb, group, words: words.into() })
     }
 
     /// How it ended; it is expected to have.
     async fn end(&self) -> String {
         let mut exit = self.exit.clone();
-        let _ = tokio::time::timeout(LAST_WORDS, exit.wait_for(Option::is_some)).await;
+        let ended = async {
+            let _ = exit.wait_for(Option::is_some).await;
+            let mut words = self.words.lock().await;
+            if !words.0.is_finished() {
+                let _ = (&mut words.0).await;
+            }
+        };
+        let _ = tokio::time::timeout(LAST_WORDS, ended).await;
         let status = exit.borrow().clone();
         status.unwrap_or_else(|| "closed its socket".into())
     }
@@ -346,6 +355,12 @@ fn kill(pid: &Mutex<Option<u32>>) {
     if let Some(pid) = *lock(pid) {
         kill_group(pid);
     }
+}
+
+/// Whether a program of Rust ended because it was given no memory: these are its words then.
+fn says_no_memory(words: &str) -> bool {
+    let is_it = |line: &str| line.starts_with("memory allocation of ") && line.ends_with(" failed");
+    words.lines().any(is_it)
 }
 
 /// However an invocation is left, its number means nothing any more.
