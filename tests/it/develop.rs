@@ -1,4 +1,4 @@
-//! Projects begun, built and tested by the program, without a tree, and deployed at every save, with
+//! Projects begun, built and tested by the program without a tree, or deployed at every save with
 //! one; and the examples.
 
 use std::path::{Path, PathBuf};
