@@ -3,10 +3,11 @@
 
 mod host;
 mod recorded;
+mod watch;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
@@ -14,15 +15,16 @@ use handlers::manifest::{Manifest, Source};
 
 use super::output::Output;
 use super::talk;
-use crate::context::Context;
+use crate::context::{Context, Site};
 use crate::upload::{manifest_of, read_manifest};
 
 pub use recorded::test;
+use watch::{Builds, files};
 
-/// How often `edgescale dev` looks for changes.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// Folders in which nobody writes code.
-const NOT_WATCHED: [&str; 3] = ["target", "node_modules", "tests"];
+/// How often `edgescale dev` looks for changes, unless looking takes long.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// What part of the time looking takes at most: one in so many.
+const LOOK_SHARE: u32 = 20;
 
 /// A language that a project can be begun in.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -176,21 +178,21 @@ pub async fn dev(
     let folder = manifest.parent().unwrap_or(Path::new(".")).to_owned();
     let root = context.site(None)?;
     let watch = async {
-        let mut seen = None;
+        let (mut seen, mut builds) = (None, Builds::default());
         loop {
-            let now = newest(&folder);
-            if seen != Some(now) {
-                let done = match build(project, tools, out) {
-                    Ok(()) => talk::deploy(root, &manifest, out).await,
-                    Err(e) => Err(e),
-                };
-                if let Err(e) = done {
-                    eprintln!("edgescale: {e:#}");
-                }
-                // What the build itself wrote is no change.
-                seen = Some(newest(&folder));
+            let began = Instant::now();
+            let before = files(&folder);
+            if seen.as_ref() == Some(&before) {
+                tokio::time::sleep(LOOK_EVERY.max(began.elapsed() * LOOK_SHARE)).await;
+                continue;
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            if let Err(e) = build_and_deploy(&manifest, tools, root, out).await {
+                eprintln!("edgescale: {e:#}");
+            }
+            let after = files(&folder);
+            let saved = builds.saved_meanwhile(&before, &after, &products(&manifest, &folder));
+            // What the build itself wrote is no change.
+            seen = (!saved).then_some(after);
         }
     };
     let logs = talk::logs(context, at, talk::Logs::following(), out);
@@ -200,22 +202,19 @@ pub async fn dev(
     }
 }
 
-/// The latest change of a file of the project, and how many there are.
-fn newest(folder: &Path) -> (SystemTime, usize) {
-    let mut latest = (SystemTime::UNIX_EPOCH, 0);
-    let Ok(entries) = std::fs::read_dir(folder) else { return latest };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with('.') || NOT_WATCHED.contains(&&*name) {
-            continue;
-        }
-        let Ok(about) = entry.metadata() else { continue };
-        let (time, count) = match about.is_dir() {
-            true => newest(&entry.path()),
-            false => (about.modified().unwrap_or(SystemTime::UNIX_EPOCH), 1),
-        };
-        latest = (latest.0.max(time), latest.1 + count);
-    }
-    latest
+async fn build_and_deploy(manifest: &Path, tools: &Path, root: &Site, out: Output) -> Result<()> {
+    let (project, tools) = (manifest.to_owned(), tools.to_owned());
+    tokio::task::spawn_blocking(move || build(&project, &tools, out)).await??;
+    talk::deploy(root, manifest, out).await
+}
+
+/// The files that a project's build makes, as far as its manifest says.
+fn products(manifest: &Path, folder: &Path) -> Vec<PathBuf> {
+    let Ok((_, manifest)) = read_manifest(manifest) else { return vec![] };
+    let path = |source: &Source| match source {
+        Source::Path(path) => Some(folder.join(path)),
+        Source::Digest(_) => None,
+    };
+    let sources = manifest.handlers.iter().filter_map(|handler| path(&handler.source));
+    if folder.join("build.sh").is_file() { sources.collect() } else { vec![] }
 }

@@ -1,12 +1,16 @@
-//! Projects begun, built and tested by the program, without a tree, and of the examples.
+//! Projects begun, built and tested by the program without a tree, or deployed at every save with
+//! one; and the examples.
 
-use std::path::Path;
-use std::process::{Command, Output};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Instant;
 
 use anyhow::Result;
+use bus::{Headers, Kind, Subject};
+use tempfile::TempDir;
 
 use super::handlers::{component, manifest};
-use super::world::{binary, root, tools};
+use super::world::{PATIENCE, World, binary, eventually, root, tools};
 
 fn edgescale(folder: &Path, arguments: &[&str]) -> Result<Output> {
     let mut command = Command::new(binary());
@@ -143,6 +147,115 @@ fn c_reaches_every_import_and_every_entrance() -> Result<()> {
     let text = succeeds(dir.path(), &["test", "probe"])?;
     assert!(text.contains("ok      probe/tests/all.json, 10 steps"), "{text}");
     Ok(())
+}
+
+/// `edgescale dev shop`, and a tree of one site; both end with it.
+struct Dev {
+    world: World,
+    child: Child,
+    folder: TempDir,
+}
+
+impl Dev {
+    /// Begins a project, which is changed before it is first built.
+    async fn start(language: &str, change: impl FnOnce(&Path) -> Result<()>) -> Result<Self> {
+        let world = World::start_with(&["cloud"], []).await?;
+        let folder = tempfile::tempdir()?;
+        succeeds(folder.path(), &["new", language, "shop"])?;
+        change(&folder.path().join("shop"))?;
+        let mut command = Command::new(binary());
+        command.current_dir(folder.path()).arg("--dir").arg(world.tree.dir());
+        command.arg("--tools").arg(std::path::absolute(tools())?).args(["dev", "shop"]);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+        Ok(Self { world, child, folder })
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join("shop").join(name)
+    }
+
+    /// Waits until who calls is answered so.
+    async fn answers(&self, text: &str) -> Result<()> {
+        let bus = self.world.bus("cloud");
+        let subject = Subject::new(Kind::Call, bus.site(), "shop.greet").to_string();
+        let asked = async || {
+            let body = r#"{"name": "Ada"}"#;
+            let answer = bus.request(&subject, &Headers::new(), body, PATIENCE).await?;
+            Ok(String::from_utf8_lossy(&answer.payload).contains(text).then_some(()))
+        };
+        eventually(&format!("an answer with {text:?}"), asked).await
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A new project is served, and each change of its code as soon as it is saved.
+async fn is_served_at_every_save(language: &str, file: &str) -> Result<()> {
+    let dev = Dev::start(language, |_| Ok(())).await?;
+    let (code, mut before) = (dev.file(file), "hello".to_owned());
+    dev.answers(&before).await?;
+    for next in ["hallo", "salut"] {
+        let text = std::fs::read_to_string(&code)?.replace(&before, next);
+        std::fs::write(&code, text)?;
+        let saved = Instant::now();
+        dev.answers(next).await?;
+        println!("{language}: served {:?} after it was saved", saved.elapsed());
+        before = next.to_owned();
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn c_is_built_and_served_at_every_save() -> Result<()> {
+    if !tools().join("zig/ziglang/zig").exists() {
+        eprintln!("skipped: no ziglang; run ./tools.sh test");
+        return Ok(());
+    }
+    is_served_at_every_save("c", "app.c").await
+}
+
+#[tokio::test]
+async fn python_is_served_at_every_save() -> Result<()> {
+    if !tools().join("py/awslambdaric").exists() {
+        eprintln!("skipped: no awslambdaric; run ./tools.sh test");
+        return Ok(());
+    }
+    is_served_at_every_save("python", "app.py").await
+}
+
+#[tokio::test]
+async fn what_is_saved_while_a_build_runs_is_built_next() -> Result<()> {
+    if !tools().join("py/awslambdaric").exists() {
+        eprintln!("skipped: no awslambdaric; run ./tools.sh test");
+        return Ok(());
+    }
+    let source = |word: &str| format!("def greet(event, context):\n    return '{word}'\n");
+    let dev = Dev::start("python", |shop| {
+        use std::os::unix::fs::PermissionsExt;
+        let build = "#!/bin/sh\ncd \"$(dirname \"$0\")\" && mkdir -p target && \
+                     cp source.py target/read.py && sleep 2 && cp target/read.py app.py\n";
+        std::fs::write(shop.join("build.sh"), build)?;
+        std::fs::set_permissions(shop.join("build.sh"), PermissionsExt::from_mode(0o755))?;
+        std::fs::write(shop.join("source.py"), source("one"))?;
+        let manifest = std::fs::read_to_string(shop.join("app.toml"))?;
+        std::fs::write(shop.join("app.toml"), manifest.replace("app.handler", "app.greet"))?;
+        Ok(())
+    });
+    let dev = dev.await?;
+    dev.answers("one").await?;
+    std::fs::write(dev.file("source.py"), source("two"))?;
+    let reads = async || {
+        let read = std::fs::read_to_string(dev.file("target/read.py"))?;
+        Ok(read.contains("two").then_some(()))
+    };
+    eventually("the build to have read it", reads).await?;
+    std::fs::write(dev.file("source.py"), source("three"))?;
+    dev.answers("three").await
 }
 
 /// Each of the examples plays its recordings; a copy, because a run leaves things behind.

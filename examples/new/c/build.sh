@@ -15,8 +15,7 @@ main() {
     "$ZIG" cc -target wasm32-wasi -mexec-model=reactor -Os -s -Wall -Wextra app.c \
         -o target/core.wasm
     cat wit/app.wit wit/world.wit >target/all.wit
-    embed target/core.wasm target/all.wit target/embedded.wasm
-    "$node" "$JCO/jco/dist/jco.js" new target/embedded.wasm --wasi-reactor -o target/app.wasm >&2
+    component target/core.wasm target/all.wit target/app.wasm
     # Whoever looks meanwhile sees the old component or the whole new one.
     mv target/app.wasm app.wasm
 }
@@ -25,15 +24,20 @@ need() {
     [[ -e "$1" ]] || { echo "no $1; run $2" >&2; exit 1; }
 }
 
-# embed CORE WIT OUT: notes the types of the world `mine` in a core module.
-embed() {
-    "$node" --input-type=module -e '
+# component CORE WIT OUT: notes the types of the world `mine` in a core module, and makes it a
+# component. What `jco embed` and `jco new` do, by one start of node, which does not optimise their
+# code: it runs once.
+component() {
+    "$node" --liftoff-only --input-type=module -e '
         import { readFile, writeFile } from "node:fs/promises";
-        const [tools, core, wit, out] = process.argv.slice(1);
-        const { componentEmbed } = await import(tools);
+        const [jco, core, wit, out] = process.argv.slice(1);
+        const tools = await import(`${jco}-transpile/dist/wasm-tools.js`);
         const [binary, witSource] = [await readFile(core), await readFile(wit, "utf8")];
-        await writeFile(out, await componentEmbed({ binary, witSource, world: "mine" }));
-    ' "$JCO/jco-transpile/dist/wasm-tools.js" "$@"
+        const embedded = await tools.componentEmbed({ binary, witSource, world: "mine" });
+        const adapter = await readFile(`${jco}/lib/wasi_snapshot_preview1.reactor.wasm`);
+        const adapters = [["wasi_snapshot_preview1", adapter]];
+        await writeFile(out, await tools.componentNew(embedded, adapters));
+    ' "$JCO/jco" "$@"
 }
 
 main

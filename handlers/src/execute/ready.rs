@@ -1,6 +1,6 @@
-//! What is made ahead: instances and processes of handlers that want some ready, so that the next
-//! invocation does not wait for one. Made one after the other, whenever one was taken and every few
-//! seconds, in places that nobody needs.
+//! What is made ahead: instances, here and in workers, and processes of handlers that want some
+//! ready, so that the next invocation does not wait for one. Made one after the other, whenever one
+//! was taken and every few seconds, in places that nobody needs.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -61,6 +61,7 @@ impl Shared {
             let is_wanted = |key: &_| wanted.iter().any(|target| name(target) == *key);
             for gone in before.iter().filter(|target| !is_wanted(&name(target))) {
                 self.wasm.end_waiting(gone);
+                self.workers.end_waiting(gone);
                 self.processes.end_waiting(gone);
             }
             refused.retain(|key, _| is_wanted(key));
@@ -96,6 +97,12 @@ impl Shared {
             let time = Time::of(Instant::now(), START);
             let caller = self.nobody(target, time)?;
             let is_one_more = match target.kind {
+                CodeKind::Component if target.limits.own_process => {
+                    let Some(form) = self.wasm.form(&target.digest) else { return Ok(0) };
+                    // All of them at once; those that were made have come up.
+                    self.workers.prepare(&caller, time, form).await?;
+                    false
+                }
                 CodeKind::Component => self.wasm.prepare(caller, time).await?,
                 _ => self.processes.prepare(caller, time).await?,
             };

@@ -28,7 +28,7 @@ use super::cache::Cache;
 use super::process::Spawner;
 use super::started::StartedFor;
 use super::wasm::Form;
-use super::{AbortOnDrop, Answer, Caller, Config, Host, Invocation, InvokeError, Time};
+use super::{AbortOnDrop, Answer, Caller, Config, Host, Invocation, InvokeError, Target, Time};
 use crate::Digest;
 
 /// How long after its deadline an invocation may still be told to have ended; a worker that lets
@@ -123,6 +123,41 @@ impl Workers {
     ) -> Answer {
         let visit = self.visit(&caller, time, form).await?;
         visit.0.invoke(invocation, caller, time).await
+    }
+
+    /// Has workers make the instances ahead that a handler wants ready: up to as many workers as it
+    /// wants instances, each its share, in places that nobody needs.
+    pub(super) async fn prepare(
+        &self,
+        caller: &Caller,
+        time: Time,
+        form: Form,
+    ) -> Result<(), InvokeError> {
+        let limits = &caller.target.limits;
+        let most = (limits.ready.min(limits.concurrency) as usize).min(self.workers_max);
+        let pool = self.pool(caller);
+        let mut links = pool.first(&form, most);
+        if links.len() < most {
+            let _turn = pool.starting.lock().await;
+            links = pool.first(&form, most);
+            while links.len() < most && !pool.must_pause() {
+                let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else { break };
+                let link = Arc::new(self.start_one(caller, form.clone(), slot).await?);
+                lock(&pool.state).links.push(Arc::clone(&link));
+                links.push(link);
+            }
+        }
+        let among = links.len().max(1) as u32;
+        for (at, link) in (0..among).zip(links) {
+            let share = limits.ready / among + u32::from(at < limits.ready % among);
+            link.prepare(caller, share, time).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends those of a handler at this revision, as soon as nothing runs in them.
+    pub(super) fn end_waiting(&self, target: &Target) {
+        lock(&self.pools).retain(|key, _| !key.is_for(target));
     }
 
     /// Ends those that run this code, as soon as nothing runs in them.
@@ -233,14 +268,29 @@ enum Place {
 impl Pool {
     /// A place in the least busy worker: in one that idles, or where there are `workers_max`.
     fn visit(&self, form: &Form, workers_max: usize) -> Option<Visit> {
-        let mut state = lock(&self.state);
-        state.bury();
-        // Code that was optimised meanwhile has workers of its own; the others end by and by.
-        state.links.retain(|link| link.form == *form);
+        let state = self.look_over(form);
         let busy = |link: &Arc<Link>| link.busy.load(Ordering::Relaxed);
         let least = state.links.iter().min_by_key(|link| busy(link))?;
         let is_full = state.links.len() >= workers_max;
         (is_full || busy(least) == 0).then(|| Visit::to(Arc::clone(least)))
+    }
+
+    /// The workers that were started first, so many at most.
+    fn first(&self, form: &Form, most: usize) -> Vec<Arc<Link>> {
+        self.look_over(form).links.iter().take(most).cloned().collect()
+    }
+
+    fn look_over(&self, form: &Form) -> MutexGuard<'_, State> {
+        let mut state = lock(&self.state);
+        state.bury();
+        // Code that was optimised meanwhile has workers of its own; the others end by and by.
+        state.links.retain(|link| link.form == *form);
+        state
+    }
+
+    /// Whether another may not be started yet.
+    fn must_pause(&self) -> bool {
+        lock(&self.state).until.is_some_and(|until| until > Instant::now())
     }
 
     /// Waits until another may be started.
@@ -283,7 +333,7 @@ impl Visit {
 
 impl Drop for Visit {
     fn drop(&mut self) {
-        self.0.touch();
+        self.0.used();
         self.0.busy.fetch_sub(1, Ordering::Relaxed);
     }
 }

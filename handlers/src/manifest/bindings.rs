@@ -16,8 +16,8 @@ pub(super) struct Ground<'a> {
     pub(super) tables: &'a [TableSpec],
     pub(super) grants: &'a Grants,
     pub(super) triggers: &'a [Trigger],
-    /// Whether the handler has a result that parts can be taken of.
-    pub(super) has_result: bool,
+    /// Whether the handler is a WSGI application, whose result has parts and no whole.
+    pub(super) is_application: bool,
 }
 
 pub(super) fn bindings(node: &Node<'_>, ground: &Ground<'_>) -> Result<Bindings> {
@@ -27,9 +27,6 @@ pub(super) fn bindings(node: &Node<'_>, ground: &Ground<'_>) -> Result<Bindings>
         && ground.triggers.iter().any(|trigger| matches!(trigger, Trigger::Stream { .. }))
     {
         return Err(first.wrong("frames of a stream have no bindings; remove it"));
-    }
-    if let (Some(first), false) = (outputs.first(), ground.has_result) {
-        return Err(first.wrong("a WSGI application has no result but its answer; remove it"));
     }
     let mut bindings = Bindings::default();
     for node in &inputs {
@@ -79,6 +76,12 @@ impl Ground<'_> {
             }
         }
         let from = node.field("from").map(|field| pointer(&field)).transpose()?.unwrap_or_default();
+        if self.is_application && from.is_empty() {
+            return Err(node.wrong(
+                "a WSGI application has no result of one piece; write from = \"/NAME\" of what it \
+                 puts in environ[\"edgescale.outputs\"]",
+            ));
+        }
         let to = match kind {
             "table" => {
                 let table = self.table(&field)?;

@@ -116,8 +116,8 @@ fn handler(node: &Node<'_>, tables: &[TableSpec], grants: &Grants) -> Result<Han
     check_kind_takes(node, kind, entry.as_deref(), &triggers)?;
     let placement = placement(node, tables)?;
     let order = order(node, &placement)?;
-    let has_result = !entry.as_deref().is_some_and(is_application);
-    let ground = Ground { tables, grants, triggers: &triggers, has_result };
+    let is_application = entry.as_deref().is_some_and(is_application);
+    let ground = Ground { tables, grants, triggers: &triggers, is_application };
     let bindings = bindings(node, &ground)?;
     let request_body = request_body(node, kind, &bindings)?;
     let limits = limits(node)?;
@@ -432,8 +432,6 @@ fn check_own_process(
         format!("{} code always has processes of its own; remove it", kind.name())
     } else if limits.at_once > 1 {
         "an instance there serves one request at a time; remove this or at_once".to_owned()
-    } else if limits.ready > 0 {
-        "nothing is made ahead there; remove this or ready".to_owned()
     } else if triggers.iter().any(|trigger| matches!(trigger, Trigger::Stream { .. })) {
         "frames stay in the node; remove it, or let this handler publish events to another that \
          has it"

@@ -103,11 +103,6 @@ fn every_mistake_has_a_line_a_field_and_a_mend() {
             "line 10: handler[0].limits.own_process: must be true or false, not a whole number",
         ),
         (
-            "[handler.limits]\nown_process = true\nready = 1",
-            "line 10: handler[0].limits.own_process: handler \"count\": nothing is made ahead \
-             there; remove this or ready",
-        ),
-        (
             "[handler.limits]\nown_process = true\nreuse = 9\nat_once = 2",
             "line 10: handler[0].limits.own_process: handler \"count\": an instance there serves \
              one request at a time; remove this or at_once",
@@ -293,9 +288,10 @@ fn only_components_have_workers_and_none_that_take_frames() {
     assert!(found.contains("handler \"py\": python code always has processes of its own"));
     let found = error_of(&format!("{limits}[[handler.trigger]]\nstream = \"front\""));
     assert!(found.contains("handler \"count\": frames stay in the node; remove it"), "{found}");
-    let text = format!("{SMALL}{limits}reuse = 10\n[[handler.trigger]]\nevent = \"x\"");
-    assert!(Manifest::parse(&text).unwrap().handlers[0].limits.own_process);
-    let text = text.replace("own_process = true", "own_process = false\nready = 2");
+    let text = format!("{SMALL}{limits}reuse = 10\nready = 2\n[[handler.trigger]]\nevent = \"x\"");
+    let found = Manifest::parse(&text).unwrap().handlers[0].limits.clone();
+    assert_eq!((found.own_process, found.ready), (true, 2));
+    let text = text.replace("own_process = true", "own_process = false");
     assert!(!Manifest::parse(&text).unwrap().handlers[0].limits.own_process);
 }
 

@@ -1,7 +1,8 @@
 """WSGI applications (PEP 3333) behind the routes of an app.
 
 A request comes as the event of an API Gateway HTTP API, payload format 2.0; the application is
-asked as by any WSGI server, and what it gives goes back in the same format.
+asked as by any WSGI server, and what it gives goes back in the same format. What it leaves in
+`environ["edgescale.outputs"]` stands beside that, for the outputs of the manifest.
 """
 
 import base64
@@ -19,15 +20,16 @@ def lambda_of(application):
     def handler(event, context):
         if "rawPath" not in event:
             raise TypeError("a WSGI application takes HTTP requests only")
-        answer = Answer()
-        parts = application(environ(event), answer.start)
+        answer, request = Answer(), environ(event)
+        outputs = request["edgescale.outputs"]
+        parts = application(request, answer.start)
         try:
             for part in parts:
                 answer.write(part)
         finally:
             if hasattr(parts, "close"):
                 parts.close()
-        return answer.document()
+        return {**outputs, **answer.document()}
 
     return handler
 
@@ -57,6 +59,7 @@ def environ(event):
         "wsgi.multiprocess": True,
         "wsgi.run_once": False,
         "edgescale.inputs": event.get("inputs", {}),
+        "edgescale.outputs": {},
     }
     for name, value in headers.items():
         key = UNPREFIXED.get(name, "HTTP_" + name.upper().replace("-", "_"))

@@ -2,6 +2,7 @@
 
 use super::components::echo_component;
 use super::languages::{guest, shared_cache};
+use super::runtimes::{has_program, java_archive};
 use super::stock::http;
 use super::*;
 use crate::Manifest;
@@ -134,6 +135,83 @@ async fn javascript_functions_need_no_api() {
     }
 }
 
+const JAVA: &str = r#"
+import com.amazonaws.services.lambda.runtime.Context;
+import java.util.List;
+import java.util.Map;
+
+public class Shop {
+    public Map<String, Object> handle(Map<String, Object> event, Context context) {
+        var data = (Map<?, ?>) event.get("data");
+        if (data.containsKey("fail")) throw new IllegalStateException("on purpose");
+        if (data.containsKey("wrong")) {
+            return Map.of("label", "x", "thing", 7, "moved", Map.of());
+        }
+        var thing = (Map<?, ?>) ((Map<?, ?>) event.get("inputs")).get("thing");
+        int before = thing == null ? 0 : (Integer) thing.get("n");
+        var moved = List.of(Map.of("to", data.get("to")), Map.of("to", "next"));
+        return Map.of("thing", Map.of("n", before + (Integer) data.get("by")),
+            "label", "to " + data.get("to"), "moved", moved);
+    }
+}
+"#;
+
+/// A program that speaks the Runtime API by itself, and finds what it needs in the text.
+const PLAIN_JAVA: &[u8] = br#"
+import java.net.URI;
+import java.net.http.*;
+import java.util.regex.Pattern;
+
+public class Main {
+    static String find(String pattern, String text) {
+        var found = Pattern.compile(pattern).matcher(text);
+        return found.find() ? found.group(1) : null;
+    }
+
+    static String handle(String event) {
+        if (event.contains("\"wrong\"")) return "{\"label\":\"x\",\"thing\":7,\"moved\":{}}";
+        var before = find("\"n\":([0-9]+)", find("\"inputs\":(.*)", event));
+        var by = Integer.parseInt(find("\"by\":([0-9]+)", event));
+        var to = find("\"to\":\"([a-z]+)\"", event);
+        var n = (before == null ? 0 : Integer.parseInt(before)) + by;
+        return "{\"thing\":{\"n\":" + n + "},\"label\":\"to " + to + "\","
+            + "\"moved\":[{\"to\":\"" + to + "\"},{\"to\":\"next\"}]}";
+    }
+
+    public static void main(String[] arguments) throws Exception {
+        var api = System.getenv("AWS_LAMBDA_RUNTIME_API");
+        var base = "http://" + api + "/2018-06-01/runtime/invocation/";
+        var client = HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).build();
+        var text = HttpResponse.BodyHandlers.ofString();
+        while (true) {
+            var next = client.send(HttpRequest.newBuilder(URI.create(base + "next")).build(), text);
+            var id = next.headers().firstValue("lambda-runtime-aws-request-id").get();
+            var fails = next.body().contains("\"fail\"");
+            var said = fails ? "{\"errorMessage\":\"on purpose\",\"errorType\":\"Failure\"}"
+                : handle(next.body());
+            var uri = URI.create(base + id + (fails ? "/error" : "/response"));
+            var body = HttpRequest.BodyPublishers.ofString(said);
+            client.send(HttpRequest.newBuilder(uri).POST(body).build(), text);
+        }
+    }
+}
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn java_functions_and_programs_need_no_api() {
+    let dir = tempfile::tempdir().unwrap();
+    let function = java_archive(dir.path(), "Shop", JAVA);
+    let program = has_program("javac").then(|| PLAIN_JAVA.to_vec());
+    let codes = [(function, Some("Shop::handle")), (program, None)];
+    for (code, entry) in codes.into_iter().filter_map(|(code, entry)| Some((code?, entry))) {
+        let bench = Bench::new();
+        let mut target = bench.install(CodeKind::Java, &code).await;
+        target.entry = entry.map(str::to_owned);
+        target.limits.timeout_ms = 60_000;
+        adds_up(&bench, target).await;
+    }
+}
+
 /// Components that answer with what they were given: parts of that go out.
 const ECHOED: &str = r#"
 [[handler.output]]
@@ -225,6 +303,75 @@ def handler(event, context):
     let missing = bench.invoke(&target, get("x")).await.unwrap();
     assert_eq!(missing.http.unwrap().status, 404);
     assert_eq!(rows(&bench), [serde_json::json!({"id": "a", "n": 9})]);
+}
+
+/// Counts a row up, shows a page of it, and leaves the rest to the manifest.
+const APPLICATION: &[u8] = br#"
+def application(environ, start_response):
+    thing, outputs = environ["edgescale.inputs"]["thing"], environ["edgescale.outputs"]
+    if thing is None:
+        outputs["thing"] = {"n": 1}
+        start_response("404 Not Found", [("Content-Type", "text/plain")])
+        return [b"none"]
+    count = thing["n"] + int(environ["wsgi.input"].read())
+    start_response("200 OK", [("Content-Type", "text/html")])
+    def page():
+        yield b"<b>"
+        outputs.update(thing={"n": count}, moved=[{"n": count}, {"n": 0}], statusCode=500)
+        yield b"%d</b>" % count
+    return page()
+"#;
+
+const BESIDE_PAGES: &str = r#"
+[[handler.output]]
+blob = "page"
+from = "/body"
+encoding = "base64"
+
+[[handler.output]]
+table = "things"
+from = "/thing"
+set = { id = "{path.id}", label = "{blob.page}" }
+
+[[handler.output]]
+event = "moved.{path.id}"
+from = "/moved"
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wsgi_application_has_rows_and_leaves_outputs() {
+    if !has_tool("py/awslambdaric") {
+        return;
+    }
+    let bench = Bench::new();
+    let mut target = bench.install(CodeKind::Python, APPLICATION).await;
+    target.entry = Some("pages:application".into());
+    put_first(&bench);
+    let text = SCANNED.split("[[handler.output]]").next().unwrap();
+    let text = text.replace("event = \"scanned.*\"", "http = \"POST /{id}\"");
+    let text = text.replace("command = \"x\"", "python = \"x\"\nentry = \"pages:application\"");
+    let text = text.replace("{subject.1}", "{path.id}");
+    target.bindings = bindings(&format!("{text}{BESIDE_PAGES}"));
+    let post = |id: &str| {
+        let Input::Http(mut request) = http("POST", "/", "2") else { unreachable!() };
+        request.parameters = vec![("id".into(), id.into())];
+        Input::Http(request)
+    };
+    let mut label = Digest::of(b"");
+    for page in ["<b>9</b>", "<b>11</b>"] {
+        let reply = bench.invoke(&target, post("a")).await.unwrap();
+        assert_eq!((reply.http.unwrap().status, &reply.body[..]), (200, page.as_bytes()));
+        label = Digest::of(page.as_bytes());
+        assert_eq!(bench.host.state().blobs[label.as_str()], page);
+    }
+    let missing = bench.invoke(&target, post("x")).await.unwrap();
+    assert_eq!((missing.http.unwrap().status, &missing.body[..]), (404, &b"none"[..]));
+    assert_eq!(rows(&bench), [serde_json::json!({"id": "a", "n": 11, "label": label.as_str()})]);
+    let state = bench.host.state();
+    let said: Vec<_> = state.events.iter().map(|e| (e.subject.as_str(), &e.body[..])).collect();
+    let [nine, eleven, end]: [(&str, &[u8]); 3] =
+        [br#"{"n":9}"#.as_slice(), br#"{"n":11}"#, br#"{"n":0}"#].map(|body| ("moved.a", body));
+    assert_eq!(said, [nine, end, eleven, end]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

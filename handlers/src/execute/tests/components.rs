@@ -344,6 +344,23 @@ async fn compiled_code_is_used_again_and_spoiled_code_is_not() {
     assert_eq!(execute.reinstall(&unknown, CodeKind::Component).await.unwrap(), None);
 }
 
+/// A seal of the same step of the clock as its file says nothing of a change in that step.
+#[tokio::test(flavor = "multi_thread")]
+async fn code_is_soon_under_a_seal_that_vouches_for_its_file() {
+    use std::os::unix::fs::MetadataExt;
+    let bench = Bench::new();
+    let handler = bench.install(CodeKind::Component, &event_component(SUCCEED)).await;
+    let name = format!("{}-{}.cwasm", handler.digest, bench.execute.shared.installer.fingerprint());
+    let file = bench.dir.path().join("code/compiled").join(name);
+    let changed = |file: &std::path::Path| {
+        let about = std::fs::metadata(file).unwrap();
+        Duration::new(about.ctime() as u64, about.ctime_nsec() as u32)
+    };
+    let seal = file.with_extension("seal");
+    let step = Duration::from_millis(10);
+    until("it was sealed later", || changed(&seal) > changed(&file) + step).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn code_that_lost_bits_on_disk_is_given_up_beside_serving() {
     let bench = Bench::new();
@@ -351,8 +368,8 @@ async fn code_that_lost_bits_on_disk_is_given_up_beside_serving() {
     let (shared, digest) = (&bench.execute.shared, &handler.digest);
     let engine = shared.installer.fingerprint();
     let path = shared.cache.compiled(digest, engine).unwrap().unwrap();
-    // What is sealed in the moment of its change is read before it is loaded.
-    tokio::time::sleep(Duration::from_millis(30)).await;
+    // What is sealed in the moment of its change is soon sealed again.
+    tokio::time::sleep(Duration::from_millis(200)).await;
     let file = FileId::of(&std::fs::metadata(&path).unwrap());
     shared.cache.seal(digest, engine, &Sealed { bytes: Digest::of(b"as it was"), file }).unwrap();
 

@@ -14,7 +14,7 @@ fn ready(target: &Target, ready: u32) -> Target {
     Target { limits: Limits { ready, ..target.limits.clone() }, ..target.clone() }
 }
 
-fn keep(bench: &Bench, targets: &[&Target]) {
+pub(super) fn keep(bench: &Bench, targets: &[&Target]) {
     bench.execute.keep_ready(targets.iter().map(|target| Arc::new((*target).clone())).collect());
 }
 

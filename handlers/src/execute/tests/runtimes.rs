@@ -8,7 +8,7 @@ use super::lambda::{ask, zip};
 use super::stock::http;
 use super::*;
 
-fn has_program(name: &str) -> bool {
+pub(super) fn has_program(name: &str) -> bool {
     let found = Command::new(name).arg("--version").output().is_ok();
     if !found {
         eprintln!("skipped: no {name} on this machine");

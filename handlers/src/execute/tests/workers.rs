@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use super::components::{SUCCEED, echo_component, event_component};
+use super::components::{MEMORY, SUCCEED, component, echo_component, event_component};
 use super::languages::{guest, javascript, reaches_every_import, shared_cache};
 use super::outside::gets_out_where_granted;
+use super::ready::keep;
 use super::stock::http;
 use super::streamed::gate;
 use super::*;
@@ -71,6 +72,182 @@ fn state(pid: u32) -> Option<char> {
 
 fn is_gone(pid: u32) -> bool {
     matches!(state(pid), None | Some('Z'))
+}
+
+/// A component that says by an event when it starts, and has taken so many pages of memory then.
+fn starter(pages: u32) -> Vec<u8> {
+    let fields = ["id", "source", "subject", "time", "content-type"]
+        .map(|name| format!("(field \"{name}\" string)"))
+        .join(" ");
+    let cases = ["denied", "not-found", "invalid", "unavailable", "failed"]
+        .map(|name| format!("(case \"{name}\" string)"))
+        .join(" ");
+    component(&format!(
+        r#"(import "edgescale:app/types@0.1.0" (instance $types
+             (type $e (variant {cases})) (export "error" (type (eq $e)))))
+           (alias export $types "error" (type $error))
+           (import "edgescale:app/bus@0.1.0" (instance $bus
+             (alias outer 1 $error (type $e))
+             (export "error" (type $error (eq $e)))
+             (export "publish" (func (param "subject" string) (param "content-type" string)
+               (param "body" (list u8)) (result (result (error $error)))))))
+           (import "edgescale:app/inputs@0.1.0" (instance $inputs
+             (type $e (record {fields} (field "body" (list u8)) (field "attempt" u32)))
+             (export "event" (type (eq $e)))))
+           (alias export $inputs "event" (type $event))
+           (core module $memory {MEMORY})
+           (core instance $mem (instantiate $memory))
+           (core func $publish (canon lower (func $bus "publish")
+             (memory (core memory $mem "memory")) (realloc (core func $mem "realloc"))))
+           (core module $m
+             (import "mem" "memory" (memory 4))
+             (import "bus" "publish" (func $publish (param i32 i32 i32 i32 i32 i32 i32)))
+             (data (i32.const 256) "started")
+             (func $s
+               (drop (memory.grow (i32.const {pages})))
+               (memory.fill (i32.const 262144) (i32.const 1)
+                 (i32.mul (i32.const 65536) (i32.const {pages})))
+               (call $publish (i32.const 256) (i32.const 7) (i32.const 256) (i32.const 0)
+                 (i32.const 256) (i32.const 0) (i32.const 512)))
+             (start $s)
+             (func (export "handle") (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)
+               (result i32) {SUCCEED}))
+           (core instance $i (instantiate $m
+             (with "mem" (instance $mem))
+             (with "bus" (instance (export "publish" (func $publish))))))
+           (func (export "handle-event") (param "event" $event) (result (result (error string)))
+             (canon lift (core func $i "handle") (memory (core memory $mem "memory"))
+               (realloc (core func $mem "realloc"))))"#
+    ))
+}
+
+/// How many instances of a [`starter`] were made on the way of an event, or for nobody yet.
+fn made(bench: &Bench, for_event: bool) -> usize {
+    let start = if for_event { "e1.probe." } else { ".probe." };
+    bench.host.state().events.iter().filter(|event| event.id.starts_with(start)).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn instances_are_ready_in_a_worker_and_each_serves_one() {
+    let bench = bench_with(|config| (config.workers, config.idle_ms) = (1, 2_000));
+    let mut handler = install(&bench, &starter(1)).await;
+    handler.limits.ready = 2;
+    keep(&bench, &[&handler]);
+    until("two are ready", || made(&bench, false) == 2).await;
+    let first = pid(&bench).await;
+    tokio::time::sleep(Duration::from_millis(4_500)).await;
+    for count in 3..13 {
+        bench.invoke(&handler, event("x", "")).await.unwrap();
+        until("another is made", || made(&bench, false) == count).await;
+    }
+    assert_eq!(made(&bench, true), 0, "no event had to wait for its instance");
+    assert_eq!(pids(&bench), [first], "who is ready does not idle");
+
+    signal(first, libc::SIGKILL);
+    until("two are ready again", || made(&bench, false) == 14).await;
+    let second = pid(&bench).await;
+    let next = Target { revision: 2, ..handler.clone() };
+    keep(&bench, &[&next]);
+    until("two are ready of the new revision", || made(&bench, false) == 16).await;
+    until("the worker of the old one is gone", || is_gone(second)).await;
+    bench.invoke(&next, event("x", "")).await.unwrap();
+    assert_eq!(made(&bench, true), 0);
+    keep(&bench, &[]);
+    until("none is left", || pids(&bench).is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_that_are_ready_are_shared_out_among_workers() {
+    let bench = bench_with(|config| config.workers = 2);
+    let mut handler = install(&bench, &starter(1)).await;
+    handler.limits.ready = 3;
+    keep(&bench, &[&handler]);
+    until("three are ready", || made(&bench, false) == 3).await;
+    let workers = pids(&bench);
+    assert_eq!(workers.len(), 2);
+    for count in 4..10 {
+        bench.invoke(&handler, event("x", "")).await.unwrap();
+        until("another is made", || made(&bench, false) == count).await;
+    }
+    assert_eq!((made(&bench, true), pids(&bench)), (0, workers));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_run_at_once_may_have_all_of_their_memory() {
+    let bench = bench_with(|config| config.workers = 1);
+    // 60 of 64 MiB, and four times as much is there at once.
+    let mut handler = install(&bench, &starter(960)).await;
+    (handler.limits.memory_mb, handler.limits.concurrency, handler.limits.ready) = (64, 4, 4);
+    keep(&bench, &[&handler]);
+    until("four are ready", || made(&bench, false) == 4).await;
+    let first = pid(&bench).await;
+    for _ in 0..8 {
+        bench.invoke(&handler, event("x", "")).await.unwrap();
+    }
+    assert_eq!(pids(&bench), [first]);
+}
+
+/// Goes on for ever if the event holds anything.
+const WHILE_FULL: &str = "(loop $l (br_if $l (local.get 11))) (i32.const 16)";
+
+/// Fills a worker in which another event is handled, until the worker is ended: both say so, may be
+/// tried again, and the next one finds another worker.
+async fn ends_when_filled(bench: &Arc<Bench>, handler: &Target, much: Input, limit_mb: u32) {
+    let (ours, theirs) = (Arc::clone(bench), handler.clone());
+    let beside = tokio::spawn(async move { ours.invoke(&theirs, event("x", "go on")).await });
+    let full = pid(bench).await;
+    let error = bench.invoke(handler, much).await.unwrap_err();
+    assert_eq!(error, InvokeError::OutOfMemory { limit_mb });
+    assert_eq!(beside.await.unwrap().unwrap_err(), error);
+    assert!(error.is_retryable());
+    until("it is gone", || is_gone(full)).await;
+    bench.invoke(handler, event("x", "")).await.unwrap();
+    assert_ne!(pid(bench).await, full);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_takes_more_memory_than_it_may_ends_and_is_replaced() {
+    let bench = Arc::new(bench_with(|config| config.workers = 1));
+    let mut handler = install(&bench, &event_component(WHILE_FULL)).await;
+    (handler.limits.memory_mb, handler.limits.concurrency) = (1, 2);
+    for _ in 0..2 {
+        let Input::Event(mut much) = event("x", "") else { unreachable!() };
+        // Some 400 MiB, of 256 and 1 + 24 for each of the two.
+        much.metadata = vec![("a".into(), "b".into()); 4_000_000];
+        ends_when_filled(&bench, &handler, Input::Event(much), 306).await;
+    }
+}
+
+/// Where the memory of a process' control group is counted; none where it has no group of its own.
+fn memory_of(pid: u32) -> Option<[PathBuf; 2]> {
+    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let own = groups.lines().filter(|line| line.contains("/edgescale-")).find_map(|line| {
+        let (kind, path) = line.split_once(':')?.1.split_once(':')?;
+        let files = match kind {
+            "" => ["memory.max", "memory.current"],
+            "memory" => ["memory.limit_in_bytes", "memory.usage_in_bytes"],
+            _ => return None,
+        };
+        let folder = format!("/sys/fs/cgroup/{kind}{path}");
+        Some(files.map(|file| PathBuf::from(&folder).join(file)))
+    });
+    own.filter(|files| files.iter().all(|file| file.exists()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_the_kernel_kills_for_its_memory_is_replaced() {
+    let bench = Arc::new(bench_with(|config| config.workers = 1));
+    let handler = install(&bench, &event_component(WHILE_FULL)).await;
+    bench.invoke(&handler, event("x", "")).await.unwrap();
+    let Some([limit, usage]) = memory_of(pid(&bench).await) else {
+        eprintln!("skipped: no control groups for memory here");
+        return;
+    };
+    // Less than its process may have by itself, so that the group is what ends it.
+    let usage: u64 = std::fs::read_to_string(usage).unwrap().trim().parse().unwrap();
+    std::fs::write(limit, (usage + (16 << 20)).to_string()).unwrap();
+    let much = event("x", &"x".repeat(100 << 20));
+    ends_when_filled(&bench, &handler, much, 256 + 16 * (128 + 24)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -23,6 +23,10 @@ use crate::execute::{Answered, Code, Config, InvokeError, Time, bad_code};
 
 /// How long a component may take to start when it is installed.
 const TRIAL_MS: u64 = 5_000;
+/// So long after code was written its seal vouches for the file: clocks of files have gone on.
+const SETTLED: Duration = Duration::from_millis(20);
+/// So long after code was loaded it is read whole: what made it be loaded comes first.
+const READING_PAUSE: Duration = Duration::from_secs(1);
 /// Why a node cannot run code that was not compiled for it.
 const NO_COMPILER: &str = "nobody has compiled it for this node, which compiles nothing itself";
 
@@ -127,12 +131,16 @@ impl Installer {
             return Ok(Some(module.exports()));
         }
         let _turn = self.compiling.lock().await;
-        // Without its source it is looked for among what most code is.
-        let Some(source) = self.cache.source_file(digest) else {
-            return self.load(digest, 0, Model::Serial);
-        };
+        // Most code is found so, and its source need not be looked at.
+        if let Some(exports) = self.load_optimised(digest, Model::Serial)? {
+            return Ok(Some(exports));
+        }
+        let Some(source) = self.cache.source_file(digest) else { return Ok(None) };
         let len = source.metadata().map_or(0, |source| source.len() as usize);
-        self.load(digest, len, Model::of(source))
+        match Model::of(source) {
+            Model::Serial => self.load_baseline(digest, len, Model::Serial),
+            model => self.load(digest, len, model),
+        }
     }
 
     pub(super) fn take_in(&self, digest: &Digest, module: Arc<Module>) -> Vec<String> {
@@ -149,16 +157,34 @@ impl Installer {
         source_len: usize,
         model: Model,
     ) -> Result<Option<Vec<String>>, InvokeError> {
-        let optimising = self.runners.of(Kind::optimising(model))?;
-        if let Some(component) = self.load_of(&optimising, digest) {
-            let module = optimising.link(digest, &component)?;
-            return Ok(Some(self.take_in(digest, module)));
+        match self.load_optimised(digest, model)? {
+            Some(exports) => Ok(Some(exports)),
+            None => self.load_baseline(digest, source_len, model),
         }
+    }
+
+    fn load_baseline(
+        self: &Arc<Self>,
+        digest: &Digest,
+        source_len: usize,
+        model: Model,
+    ) -> Result<Option<Vec<String>>, InvokeError> {
         let Some(baseline) = self.baseline_for(source_len, model) else { return Ok(None) };
         let Some(component) = self.load_of(&baseline, digest) else { return Ok(None) };
         let exports = self.take_in(digest, baseline.link(digest, &component)?);
         self.optimise_behind(digest.clone());
         Ok(Some(exports))
+    }
+
+    fn load_optimised(
+        &self,
+        digest: &Digest,
+        model: Model,
+    ) -> Result<Option<Vec<String>>, InvokeError> {
+        let optimising = self.runners.of(Kind::optimising(model))?;
+        let Some(component) = self.load_of(&optimising, digest) else { return Ok(None) };
+        let module = optimising.link(digest, &component)?;
+        Ok(Some(self.take_in(digest, module)))
     }
 
     /// One form of it from disk. Whatever is wrong with it, compiling anew mends it. It serves at
@@ -184,6 +210,7 @@ impl Installer {
         let cache = Arc::clone(&self.cache);
         let (modules, reading) = (Arc::clone(&self.wasm.modules), Arc::clone(&self.reading));
         tokio::spawn(async move {
+            tokio::time::sleep(READING_PAUSE).await;
             let _turn = reading.lock().await;
             let read = tokio::task::spawn_blocking(move || {
                 let Err(why) = cache.check_compiled(&digest, &engine) else { return };
@@ -251,7 +278,18 @@ impl Installer {
         self.cache
             .seal_compiled(digest, engine)
             .map_err(|error| InvokeError::Node(format!("code {digest}: {error}")))?;
+        self.seal_again(digest.clone(), engine.clone());
         Ok(module)
+    }
+
+    /// A seal that was made in the same step of the clock as its file does not vouch for it, which
+    /// is found out, and mended, by looking: now, beside serving, rather than when the node starts.
+    fn seal_again(&self, digest: Digest, engine: String) {
+        let cache = Arc::clone(&self.cache);
+        tokio::spawn(async move {
+            tokio::time::sleep(SETTLED).await;
+            tokio::task::spawn_blocking(move || cache.compiled(&digest, &engine)).await
+        });
     }
 
     async fn compile(

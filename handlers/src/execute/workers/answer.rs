@@ -18,9 +18,7 @@ use super::wire::{Answer, Done, Part, Question};
 use crate::execute::http::HttpHead;
 use crate::execute::lines::Log;
 use crate::execute::outlet::Flow;
-use crate::execute::{
-    Caller, Host, HostError, Invocation, InvokeError, Level, Outlet, Parts, Publication,
-};
+use crate::execute::{Caller, Host, HostError, InvokeError, Level, Outlet, Parts, Publication};
 use crate::outbound::{REQUESTS_MAX, Refusal};
 
 /// What came of an invocation, and the bytes of its answer.
@@ -60,7 +58,7 @@ impl Running {
         host: Arc<dyn Host>,
         caller: Caller,
         parts: Option<Parts>,
-        invocation: &mut Invocation,
+        outlet: Option<Outlet>,
     ) -> (Arc<Self>, oneshot::Receiver<Ended>) {
         let (tell, told) = oneshot::channel();
         let running = Self {
@@ -73,7 +71,7 @@ impl Running {
             published: AtomicU64::new(0),
             connected: AtomicU32::new(0),
             parts: tokio::sync::Mutex::new(parts),
-            outlet: invocation.outlet.take(),
+            outlet,
             flow: tokio::sync::Mutex::default(),
         };
         (Arc::new(running), told)
@@ -81,6 +79,11 @@ impl Running {
 
     pub(super) fn has_outlet(&self) -> bool {
         self.outlet.is_some()
+    }
+
+    /// Whether it is an invocation, and no mere preparation for some.
+    pub(super) fn is_invocation(&self) -> bool {
+        !self.caller.invocation.is_empty()
     }
 
     /// Does some work for it, as long as it runs.

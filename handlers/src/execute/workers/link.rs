@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,7 @@ use crate::execute::process::{
 use crate::execute::wasm::Form;
 use crate::execute::{
     AbortOnDrop, Answer, Answered, Caller, Host, HostError, Input, Invocation, InvokeError, Level,
-    Time,
+    Outlet, Parts, Time,
 };
 
 /// How long the last words of a process are waited for after its end.
@@ -49,6 +49,8 @@ pub(super) struct Link {
     pub(super) busy: AtomicUsize,
     began: Instant,
     last_used: Mutex<Instant>,
+    /// How many instances wait in it, if nothing has run in it since they were made; else 0.
+    ready: AtomicU32,
     /// What it was started with.
     pub(super) form: Form,
     process: Process,
@@ -63,7 +65,7 @@ struct Process {
     stderr: Lines,
     memory_mb: u32,
     group: Option<Group>,
-    _words: AbortOnDrop<()>,
+    words: tokio::sync::Mutex<AbortOnDrop<()>>,
 }
 
 struct Shared {
@@ -83,6 +85,24 @@ enum State {
     Ready,
     Refused(InvokeError),
     Gone,
+}
+
+/// What it is given to do.
+struct Work {
+    given: Given,
+    body: Bytes,
+    /// The body, where it is still arriving.
+    parts: Option<Parts>,
+    attempt: u32,
+    outlet: Option<Outlet>,
+}
+
+impl Default for Work {
+    /// Nothing but preparation.
+    fn default() -> Self {
+        let (body, parts, outlet) = (Bytes::new(), None, None);
+        Self { given: Given::Nothing, body, parts, attempt: 1, outlet }
+    }
 }
 
 /// A frame on its way to a worker. As many wait as the worker has invocations, and questions that
@@ -135,6 +155,7 @@ impl Link {
             busy: AtomicUsize::new(0),
             began: Instant::now(),
             last_used: Mutex::new(Instant::now()),
+            ready: AtomicU32::new(0),
             form: start.form.clone(),
             process,
             _tasks: tasks.map(AbortOnDrop),
@@ -151,18 +172,48 @@ impl Link {
         caller: Caller,
         time: Time,
     ) -> Answer {
-        self.come_up(time).await?;
-        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let (given, body, parts) = given(&mut invocation.input)?;
+        let (attempt, outlet) = (invocation.attempt, invocation.outlet);
+        self.give(Work { given, body, parts, attempt, outlet }, caller, time).await
+    }
+
+    /// Has it make instances that wait, up to so many, and stay although it has nothing to do.
+    pub(super) async fn prepare(
+        &self,
+        caller: &Caller,
+        ready: u32,
+        time: Time,
+    ) -> Result<(), InvokeError> {
+        self.touch();
+        if self.ready.swap(ready, Ordering::Relaxed) == ready {
+            return Ok(());
+        }
+        let mut target = caller.target.as_ref().clone();
+        target.limits.ready = ready;
+        let caller = Caller { target: Arc::new(target), ..caller.clone() };
+        let made = self.give(Work::default(), caller, time).await;
+        made.map(drop).inspect_err(|_| self.ready.store(0, Ordering::Relaxed))
+    }
+
+    /// Something has run in it, for which an instance that waited may have been taken.
+    pub(super) fn used(&self) {
+        self.touch();
+        self.ready.store(0, Ordering::Relaxed);
+    }
+
+    async fn give(&self, work: Work, caller: Caller, time: Time) -> Answer {
+        self.come_up(time).await?;
+        let Work { given, body, parts, attempt, outlet } = work;
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let target = caller.target.as_ref().clone();
         let settings = caller.settings.parts();
         let host = Arc::clone(&self.shared.host);
-        let (running, mut end) = Running::new(host, caller, parts, &mut invocation);
+        let (running, mut end) = Running::new(host, caller, parts, outlet);
         let left = time.deadline.saturating_duration_since(Instant::now());
         let job = Box::new(Job {
             target,
             given,
-            attempt: invocation.attempt,
+            attempt,
             left_us: left.as_micros() as u64,
             limit_ms: time.limit_ms,
             settings,
@@ -224,7 +275,7 @@ impl Link {
         *lock(&self.last_used)
     }
 
-    pub(super) fn touch(&self) {
+    fn touch(&self) {
         *lock(&self.last_used) = Instant::now();
     }
 
@@ -248,11 +299,13 @@ impl Link {
 
     async fn explain_end(&self) -> InvokeError {
         let status = self.process.end().await;
-        if self.process.group.as_ref().is_some_and(Group::was_out_of_memory) {
+        let words = self.process.stderr.tail();
+        let was_killed = self.process.group.as_ref().is_some_and(Group::was_out_of_memory);
+        if was_killed || says_no_memory(&words) {
             return InvokeError::OutOfMemory { limit_mb: self.process.memory_mb };
         }
         let fate = lock(&self.shared.fate).clone();
-        let words = Some(self.process.stderr.tail()).filter(|words| !words.is_empty());
+        let words = Some(words).filter(|words| !words.is_empty());
         let said: String = fate.into_iter().chain(words).map(|text| format!(": {text}")).collect();
         let message = format!("the process that it ran in {status}{said}");
         InvokeError::GuestTrap { message, backtrace: String::new() }
@@ -273,13 +326,20 @@ impl Process {
         let words = follow(child.stderr.take(), stderr.clone());
         let pid = Arc::new(Mutex::new(child.id()));
         let exit = wait_for_exit(child, Arc::clone(&pid));
-        Ok(Self { pid, exit, stderr, memory_mb, group, _words: words })
+        Ok(Self { pid, exit, stderr, memory_mb, group, words: words.into() })
     }
 
     /// How it ended; it is expected to have.
     async fn end(&self) -> String {
         let mut exit = self.exit.clone();
-        let _ = tokio::time::timeout(LAST_WORDS, exit.wait_for(Option::is_some)).await;
+        let ended = async {
+            let _ = exit.wait_for(Option::is_some).await;
+            let mut words = self.words.lock().await;
+            if !words.0.is_finished() {
+                let _ = (&mut words.0).await;
+            }
+        };
+        let _ = tokio::time::timeout(LAST_WORDS, ended).await;
         let status = exit.borrow().clone();
         status.unwrap_or_else(|| "closed its socket".into())
     }
@@ -295,6 +355,12 @@ fn kill(pid: &Mutex<Option<u32>>) {
     if let Some(pid) = *lock(pid) {
         kill_group(pid);
     }
+}
+
+/// Whether a program of Rust ended because it was given no memory: these are its words then.
+fn says_no_memory(words: &str) -> bool {
+    let is_it = |line: &str| line.starts_with("memory allocation of ") && line.ends_with(" failed");
+    words.lines().any(is_it)
 }
 
 /// However an invocation is left, its number means nothing any more.
@@ -357,9 +423,11 @@ impl Shared {
             }
             Word::TooMany { number } => drop(self.of(number).inspect(|running| running.too_many())),
             Word::Done { number, result } => {
-                self.has_answered.store(true, Ordering::Relaxed);
-                let running = self.running().remove(&number);
-                running.inspect(|running| running.ended((result, body)));
+                let Some(running) = self.running().remove(&number) else { return Ok(()) };
+                if running.is_invocation() {
+                    self.has_answered.store(true, Ordering::Relaxed);
+                }
+                running.ended((result, body));
             }
             Word::Ask { number, ask, question } => {
                 let orders = orders.clone();
@@ -452,7 +520,7 @@ async fn write(
 }
 
 /// An input as it travels: without its body, the body, and its parts where it is still arriving.
-fn given(input: &mut Input) -> Result<(Given, Bytes, Option<crate::execute::Parts>), InvokeError> {
+fn given(input: &mut Input) -> Result<(Given, Bytes, Option<Parts>), InvokeError> {
     let input = std::mem::replace(input, Input::Event(Default::default()));
     Ok(match input {
         Input::Event(mut event) => {

@@ -94,9 +94,15 @@ async fn run(wasm: Arc<Wasm>, remote: Arc<Remote>, number: u64, job: Job, body: 
         deadline: time.deadline,
         settings: Arc::new(Settings::of_parts(job.settings)),
     };
+    let input = input(job.given, body, &remote, number);
+    let Some(input) = input else {
+        let result = prepare(&wasm, &caller, time).await;
+        let _ = remote.say(&Word::Done { number, result }, Bytes::new());
+        return;
+    };
     let invocation = Invocation {
         target,
-        input: input(job.given, body, &remote, number),
+        input,
         deadline: time.deadline,
         attempt: job.attempt,
         trace: Default::default(),
@@ -116,8 +122,15 @@ async fn run(wasm: Arc<Wasm>, remote: Arc<Remote>, number: u64, job: Job, body: 
     }
 }
 
-fn input(given: Given, body: Bytes, remote: &Arc<Remote>, number: u64) -> Input {
-    match given {
+/// Makes the instances that are to wait, as far as there are places for them.
+async fn prepare(wasm: &Wasm, caller: &Caller, time: Time) -> Result<Done, InvokeError> {
+    while wasm.prepare(caller.clone(), time).await? {}
+    Ok(Done::default())
+}
+
+/// None where there is nothing to handle.
+fn input(given: Given, body: Bytes, remote: &Arc<Remote>, number: u64) -> Option<Input> {
+    Some(match given {
         Given::Event(event) => Input::Event(crate::execute::Event { body, ..event }),
         Given::Call(request) => Input::Call(crate::execute::Request { body, ..request }),
         Given::Http { mut request, route, parameters, is_arriving } => {
@@ -126,5 +139,6 @@ fn input(given: Given, body: Bytes, remote: &Arc<Remote>, number: u64) -> Input 
             (request.route, request.parameters, request.body) = (route, parameters, body);
             Input::Http(request)
         }
-    }
+        Given::Nothing => return None,
+    })
 }

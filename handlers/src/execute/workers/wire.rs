@@ -79,6 +79,8 @@ pub(super) enum Given {
         /// Whether the body is to be asked for part by part.
         is_arriving: bool,
     },
+    /// For nobody: instances are to be made that wait, as many as its target wants ready.
+    Nothing,
 }
 
 /// What a worker says to its node.
@@ -97,7 +99,7 @@ pub(super) enum Word {
 }
 
 /// What a guest answered.
-#[derive(Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 pub(super) struct Done {
     pub(super) content_type: String,
     pub(super) http: Option<HttpHead>,

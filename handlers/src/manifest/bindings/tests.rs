@@ -181,7 +181,7 @@ fn a_wrong_binding_is_refused_with_its_line_and_the_mend() {
         (
             "python = \"x\"\nentry = \"a:b\"\n[[handler.trigger]]\nhttp = \"GET /\"\n",
             output("event = \"x\""),
-            "a WSGI application has no result but its answer; remove it",
+            "a WSGI application has no result of one piece; write from = \"/NAME\" of what",
         ),
     ];
     for (trigger, more, expected) in cases {

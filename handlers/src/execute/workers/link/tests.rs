@@ -51,10 +51,7 @@ impl Stage {
     /// Lets an invocation run under a number.
     fn run(&self, number: u64) -> tokio::sync::oneshot::Receiver<Ended> {
         let host = Arc::clone(&self.host) as Arc<dyn Host>;
-        let target = crate::execute::tests::target(Digest::of(b"suite"), CodeKind::Component);
-        let input = Input::Event(Default::default());
-        let mut invocation = crate::execute::tests::invocation(&target, input);
-        let (running, told) = Running::new(host, caller(&*self.host), None, &mut invocation);
+        let (running, told) = Running::new(host, caller(&*self.host), None, None);
         self.shared.running().insert(number, running);
         told
     }
