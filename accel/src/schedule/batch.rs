@@ -226,7 +226,9 @@ impl Pace {
             return 0;
         };
         let gap_us = gap.value.ceil() as u64;
-        if gap.count < GAPS_MIN || !self.pays(together, 0, 0, gap_us) {
+        // One that is alone sends again after its answer, later than that.
+        let is_soon = gap.count >= GAPS_MIN && 2 * gap_us <= together.once_us;
+        if !is_soon || !self.pays(together, 0, 0, gap_us) {
             return 0;
         }
         let waited_us = now_us.saturating_sub(since_us);
