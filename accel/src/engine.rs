@@ -1,6 +1,7 @@
 //! [`EdgeAccelerate`]: a thread and a bounded queue for each device, and what is shared between
 //! them: learned costs, histories, and the health of the devices.
 
+mod batch;
 mod jobs;
 
 use std::path::PathBuf;
@@ -8,18 +9,19 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use hw::{BufferId, Device};
+use hw::Device;
 use tokio::sync::oneshot;
 
-use self::jobs::{history_key, output, refusal, remembered};
+use self::jobs::{history_key, waiting};
 use crate::history::{Histories, Remembered};
 use crate::plan::{Plan, plan};
 use crate::plans::Plans;
 use crate::queue::{Queue, Rank};
+use crate::schedule::batch::{BATCH_LEN_MAX, Batch, Waiting};
 use crate::schedule::{Costs, Decision, DeviceView, JobView, Prefer, schedule};
 use crate::share::{Seat, Turns};
 use crate::status::{DeviceState, DeviceStatus};
-use crate::worker::{Scratch, carry_out};
+use crate::worker::Scratch;
 use crate::{Error, Job, Output, Result};
 
 /// How long a device is set aside after its first failure; doubled with each further one in a row.
@@ -71,6 +73,7 @@ struct Shared {
     devices: Vec<Arc<dyn Device>>,
     prefer: Prefer,
     turns: Turns,
+    batch_len_max: usize,
     started: Instant,
     state: Mutex<State>,
     plans: Mutex<Plans>,
@@ -95,11 +98,15 @@ struct Unit {
     queued_us: u64,
     /// Since when it runs something, and how long that was predicted to take.
     running: Option<(Instant, u64)>,
+    /// Since when it waits for more jobs to do together.
+    held_since: Option<Instant>,
     is_cold: bool,
     quarantined_until: Option<Instant>,
     failures_in_row: u32,
     jobs_done: u64,
     jobs_failed: u64,
+    /// Submissions of one job or several that were done.
+    batches: u64,
     busy_us: u64,
     last_error: Option<String>,
     chains_refused: usize,
@@ -136,15 +143,20 @@ impl EdgeAccelerate {
             cache_dir: config.cache_dir,
             ..defaults
         });
-        Self::start_sharing(devices, config.prefer, config.turns)
+        Self::start_sharing(devices, config.prefer, config.turns, BATCH_LEN_MAX)
     }
 
     /// Starts with these devices, for tests with devices that fail on purpose.
     pub fn start_with(devices: Vec<Arc<dyn Device>>, prefer: Prefer) -> Result<Self> {
-        Self::start_sharing(devices, prefer, Turns::Alone)
+        Self::start_sharing(devices, prefer, Turns::Alone, BATCH_LEN_MAX)
     }
 
-    fn start_sharing(devices: Vec<Arc<dyn Device>>, prefer: Prefer, turns: Turns) -> Result<Self> {
+    fn start_sharing(
+        devices: Vec<Arc<dyn Device>>,
+        prefer: Prefer,
+        turns: Turns,
+        batch_len_max: usize,
+    ) -> Result<Self> {
         let units = devices.iter().map(|_| Unit { is_cold: true, ..Unit::default() }).collect();
         let state = State {
             units,
@@ -158,6 +170,7 @@ impl EdgeAccelerate {
             devices,
             prefer,
             turns,
+            batch_len_max,
             started: Instant::now(),
             state: Mutex::new(state),
             plans: Mutex::default(),
@@ -302,17 +315,19 @@ impl Shared {
         };
         let (reply, answer) = oneshot::channel();
         let work = Work { job: job.clone(), plan: plan.clone(), submitted, cost_us, reply };
-        let deadline = job.deadline.map(|at| at.saturating_duration_since(self.started));
         let rank = Rank {
             priority: job.priority,
             tenant: job.tenant.clone(),
-            deadline_us: deadline.map_or(u64::MAX, |deadline| deadline.as_micros() as u64),
+            deadline_us: job.deadline.map_or(u64::MAX, |at| self.us(at)),
         };
         let unit = &mut state.units[device];
         if unit.queue.push(rank, work).is_err() {
             return Err(Error::Overloaded { retry_after_ms: unit.queued_us.div_ceil(1000).max(1) });
         }
         unit.queued_us += cost_us;
+        if let Some(pace) = state.costs.pace(plan.signature, device) {
+            pace.arrived(self.us(Instant::now()));
+        }
         let evicted = match history_key(job, plan) {
             Some(key) => state.histories.sent(key, device),
             None => Vec::new(),
@@ -345,10 +360,10 @@ impl Shared {
     /// The life of a device's thread.
     fn work(&self, index: usize) {
         self.warm(index);
-        let mut scratch = Scratch::default();
+        let scratch = Scratch::default();
         let mut seat = Seat::new(self.turns.clone(), self.devices[index].info().id.clone());
-        while let Some(work) = self.next(index) {
-            self.serve(index, work, &mut seat, &mut scratch);
+        while let Some(works) = self.next(index) {
+            self.serve(index, works, &mut seat, &scratch);
         }
     }
 
@@ -371,84 +386,47 @@ impl Shared {
         }
     }
 
-    /// Waits for work; `None` when it is time to stop. What still waits is then dropped.
-    fn next(&self, index: usize) -> Option<Work> {
+    /// Waits for jobs to do together; `None` when it is time to stop. What still waits is then
+    /// dropped.
+    fn next(&self, index: usize) -> Option<Vec<Work>> {
         let mut state = self.state();
         loop {
-            let unit = &mut state.units[index];
-            if let Some(work) = unit.queue.pop() {
-                if state.stopping {
-                    continue;
-                }
-                let unit = &mut state.units[index];
-                unit.queued_us = unit.queued_us.saturating_sub(work.cost_us);
-                unit.running = Some((Instant::now(), work.cost_us));
-                return Some(work);
-            }
             if state.stopping {
+                state.units[index].queue.retain(|_| false);
                 return None;
             }
-            state = self.wake[index].wait(state).unwrap_or_else(PoisonError::into_inner);
+            let (now, woken) = (Instant::now(), &self.wake[index]);
+            state = match self.batch(&mut state, index, now) {
+                None => woken.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(Batch { places, wait_us: 0 }) => {
+                    return Some(state.units[index].take(&places, now));
+                }
+                Some(Batch { wait_us, .. }) => {
+                    state.units[index].held_since.get_or_insert(now);
+                    let woken = woken.wait_timeout(state, Duration::from_micros(wait_us));
+                    woken.map_or_else(|error| error.into_inner().0, |(state, _)| state)
+                }
+            };
         }
     }
 
-    fn serve(&self, index: usize, work: Work, seat: &mut Seat, scratch: &mut Scratch) {
-        seat.begin();
-        let start = Instant::now();
-        let key = history_key(&work.job, &work.plan);
-        let answer = match refusal(&work, start) {
-            Some(refusal) => Err(Failure::Refused(refusal)),
-            None => self.attempt(index, &work, key, start, scratch),
+    /// Which jobs a device does next.
+    fn batch(&self, state: &mut State, index: usize, now: Instant) -> Option<Batch> {
+        let State { units, costs, .. } = state;
+        let unit = &units[index];
+        let order = unit.queue.ordered();
+        let first = order.first()?;
+        let Some(pace) = costs.pace(first.plan.signature, index) else {
+            return Some(Batch::first());
         };
-        let refusals = self.devices[index].refusals();
-        let mut state = self.state();
-        state.units[index].refused(&refusals);
-        if let Some(key) = key {
-            state.histories.done(key);
-        }
-        state.book(index, &work, &answer, start);
-        let more = state.units[index].queue.len() > 0;
-        drop(state);
-        seat.end(more);
-        // Whoever asked may have gone; that is theirs to decide.
-        let _ = work.reply.send(answer);
+        let jobs = order.iter().map(|work| waiting(work, first, unit, now));
+        let jobs: Vec<Waiting<'_>> = jobs.collect();
+        Some(pace.next(&jobs, self.us(now), self.batch_len_max.min(first.plan.together_max())))
     }
 
-    /// Runs a job with its history, and keeps the next one.
-    fn attempt(
-        &self,
-        index: usize,
-        work: &Work,
-        key: Option<&str>,
-        start: Instant,
-        scratch: &mut Scratch,
-    ) -> Answer {
-        let device = &*self.devices[index];
-        let taken = key.and_then(|key| self.state().histories.take(key));
-        let mut previous = taken.and_then(|taken| self.bring(index, &work.plan, taken));
-        // After a failure a stream begins anew: its encoder may be a picture ahead.
-        let encoders = previous.as_mut().map(|p| std::mem::take(&mut p.encoders));
-        let ids: Option<Vec<BufferId>> =
-            previous.as_ref().map(|p| p.buffers.iter().map(|(id, _)| *id).collect());
-        let mut carried = carry_out(
-            device,
-            &work.plan,
-            &work.job.input,
-            ids.as_deref(),
-            encoders.unwrap_or_default(),
-            scratch,
-        );
-        let (keep, free) = match &mut carried {
-            Ok(carried) => (remembered(index, &work.plan, carried), previous),
-            Err(_) => (previous, None),
-        };
-        self.free(free);
-        if let (Some(key), Some(keep)) = (key, keep) {
-            let freed = self.state().histories.keep(key, keep);
-            self.free(freed);
-        }
-        let carried = carried.map_err(Failure::Device)?;
-        Ok(output(device, work, carried, start))
+    /// A time on the engine's clock.
+    fn us(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.started).as_micros() as u64
     }
 
     /// The history on the device of this index, brought there from another one if need be.
@@ -494,33 +472,17 @@ impl Shared {
     }
 }
 
-impl State {
-    /// Notes how a job went.
-    fn book(&mut self, index: usize, work: &Work, answer: &Answer, start: Instant) {
-        let took_us = start.elapsed().as_micros() as u64;
-        let unit = &mut self.units[index];
-        unit.running = None;
-        match answer {
-            Ok(_) => {
-                unit.jobs_done += 1;
-                unit.busy_us += took_us;
-                unit.failures_in_row = 0;
-                unit.quarantined_until = None;
-                unit.queue.charge(&work.job.tenant, took_us);
-                self.costs.learn(work.plan.signature, index, took_us);
-            }
-            Err(Failure::Device(error)) => {
-                unit.failed(error, Instant::now());
-                if matches!(error, hw::Error::Lost { .. }) {
-                    self.histories.lose(index);
-                }
-            }
-            Err(Failure::Refused(_)) => {}
-        }
-    }
-}
-
 impl Unit {
+    /// Takes jobs by their places in the queue's order.
+    fn take(&mut self, places: &[usize], now: Instant) -> Vec<Work> {
+        let works = self.queue.take(places);
+        let cost_us = works.iter().map(|work| work.cost_us).sum();
+        self.queued_us = self.queued_us.saturating_sub(cost_us);
+        self.running = Some((now, cost_us));
+        self.held_since = None;
+        works
+    }
+
     fn failed(&mut self, error: &hw::Error, now: Instant) {
         self.jobs_failed += 1;
         self.last_error = Some(error.to_string());
@@ -576,6 +538,7 @@ impl Unit {
             queue_len: self.queue.len(),
             jobs_done: self.jobs_done,
             jobs_failed: self.jobs_failed,
+            batches: self.batches,
             busy_us: self.busy_us,
             last_error: self.last_error.clone(),
             chains_refused: self.chains_refused,

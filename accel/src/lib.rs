@@ -100,7 +100,7 @@ pub struct Rect {
 pub struct Timing {
     /// From the request to its start on the device, failed attempts included.
     pub queue_us: u64,
-    /// Moving bytes to and from the device.
+    /// Moving bytes to and from the device, with the way there and back.
     pub copy_us: u64,
     /// Kernels on the device.
     pub compute_us: u64,

@@ -6,7 +6,7 @@ mod chains;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use hw::{BufferId, Command};
+use hw::{BufferId, COMMANDS_PENDING_MAX, Command};
 use kernels::boxes::{LIST_BYTES, Pen};
 use kernels::stem::{Given, Picture, Reduce, Stage, Takes, Values};
 use kernels::{Nv12, Plane, boxes, component_table, convert, jpeg, score};
@@ -16,10 +16,13 @@ use crate::frame::bytes_of;
 use crate::grid;
 use crate::h264::{Preset, Settings};
 use crate::pipeline::{INPUT, Pipeline, Step, split_previous};
+use crate::schedule::batch::BATCH_LEN_MAX;
 use crate::{Error, PixelFormat, Range, Result, Shape};
 
 /// Most bytes of buffers that one job may take on a device.
 pub const JOB_BYTES_MAX: usize = 2 << 30;
+/// Most bytes of buffers that jobs take together, where they are several.
+pub const BATCH_BYTES_MAX: usize = 256 << 20;
 
 /// The buffer of the job's frame.
 pub(crate) const FRAME: BufferId = BufferId(0);
@@ -48,12 +51,21 @@ impl Plan {
         !self.kept.is_empty() || self.encoders > 0
     }
 
+    /// How many jobs of it may be one submission. Jobs that code a stream go alone: most of their
+    /// time is the host's, and an encoder cannot be set back when others fail.
+    pub fn together_max(&self) -> usize {
+        if self.encoders > 0 {
+            return 1;
+        }
+        let bytes: usize = self.buffers.iter().sum();
+        let commands: usize = self.actions.iter().map(|action| action.commands().len()).sum();
+        let fit = (BATCH_BYTES_MAX / bytes.max(1)).min(COMMANDS_PENDING_MAX / commands.max(1));
+        fit.clamp(1, BATCH_LEN_MAX)
+    }
+
     /// The kernels that a device must have to carry it out, some more than once.
     pub fn kernels(&self) -> impl Iterator<Item = &'static hw::Kernel> {
-        let commands = self.actions.iter().flat_map(|action| match action {
-            Action::Run { commands, .. } => commands.as_slice(),
-            _ => &[],
-        });
+        let commands = self.actions.iter().flat_map(Action::commands);
         commands.flat_map(Command::launches).map(|launch| launch.kernel)
     }
 }
@@ -72,6 +84,16 @@ pub enum Action {
     Download { step: Option<usize>, from: BufferId, to: Slot },
     /// Works on the host.
     Host { step: usize, work: HostWork, to: Slot },
+}
+
+impl Action {
+    /// The commands of a run; none of anything else.
+    pub fn commands(&self) -> &[Command] {
+        match self {
+            Action::Run { commands, .. } => commands,
+            _ => &[],
+        }
+    }
 }
 
 /// Where uploaded bytes come from.

@@ -65,12 +65,36 @@ impl<T> Queue<T> {
 
     /// The next entry.
     pub fn pop(&mut self) -> Option<T> {
-        let order = |(rank, arrival, _): &(Rank, u64, T)| {
-            let served = self.served_us.get(&rank.tenant).copied().unwrap_or(0);
-            (u8::MAX - rank.priority, served, rank.deadline_us, *arrival)
-        };
-        let next = (0..self.waiting.len()).min_by_key(|i| order(&self.waiting[*i]))?;
+        let next = (0..self.waiting.len()).min_by_key(|at| self.turn(*at))?;
         Some(self.waiting.swap_remove(next).2)
+    }
+
+    /// What waits, in the order in which it is next as things stand.
+    pub fn ordered(&self) -> Vec<&T> {
+        self.order().into_iter().map(|at| &self.waiting[at].2).collect()
+    }
+
+    /// Takes entries by their places in that order.
+    pub fn take(&mut self, places: &[usize]) -> Vec<T> {
+        let order = self.order();
+        let mut waiting: Vec<_> = self.waiting.drain(..).map(Some).collect();
+        let entry = |place: &usize| waiting.get_mut(*order.get(*place)?)?.take();
+        let taken = places.iter().filter_map(entry).map(|(_, _, entry)| entry).collect();
+        self.waiting.extend(waiting.into_iter().flatten());
+        taken
+    }
+
+    fn order(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.waiting.len()).collect();
+        order.sort_by_cached_key(|at| self.turn(*at));
+        order
+    }
+
+    /// By what those who wait are ordered.
+    fn turn(&self, at: usize) -> (u8, u64, u64, u64) {
+        let (rank, arrival, _) = &self.waiting[at];
+        let served_us = self.served_us(&rank.tenant);
+        (u8::MAX - rank.priority, served_us, rank.deadline_us, *arrival)
     }
 
     /// What waits, in no order.
@@ -81,6 +105,11 @@ impl<T> Queue<T> {
     /// Drops what is not to wait any longer.
     pub fn retain(&mut self, keep: impl Fn(&T) -> bool) {
         self.waiting.retain(|(_, _, entry)| keep(entry));
+    }
+
+    /// Device time that a tenant has had, as far as it is remembered.
+    pub fn served_us(&self, tenant: &str) -> u64 {
+        self.served_us.get(tenant).copied().unwrap_or(0)
     }
 
     /// Books device time that a tenant has had.

@@ -5,10 +5,15 @@
 //! (earliest finish time, as HEFT and StarPU have it); [`Prefer`] may narrow the choice first. A
 //! device whose cost is not known counts as free, once, while the job's deadline allows a trial.
 //! A job that is known to come too late is refused at once, so that those behind it are in time.
+//! Which of the jobs that wait for a device go to it together is for [`batch`] to say.
+
+pub mod batch;
 
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
+
+use self::batch::Pace;
 
 /// Most (job kind, device) pairs whose cost is remembered; then the oldest half is forgotten.
 pub const COSTS_MAX: usize = 4096;
@@ -179,37 +184,61 @@ pub struct Costs {
     clock: u64,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Default)]
 struct Cost {
-    mean_us: f64,
-    runs: u32,
+    /// Of one job, or its part of a submission of several.
+    mean_us: Mean,
+    pace: Pace,
     used: u64,
+}
+
+/// A moving average.
+#[derive(Debug, Clone, Copy, Default)]
+struct Mean {
+    value: f64,
+    count: u32,
+}
+
+impl Mean {
+    fn learn(&mut self, measured: f64) {
+        self.count = self.count.saturating_add(1);
+        self.value = match self.count {
+            1 => measured,
+            // The first run may have compiled kernels.
+            2 => self.value.min(measured),
+            _ => self.value + WEIGHT * (measured - self.value),
+        };
+    }
 }
 
 impl Costs {
     /// The predicted cost of a job kind on a device, where it was measured.
     pub fn cost_us(&self, signature: u64, device: usize) -> Option<u64> {
-        self.known.get(&(signature, device)).map(|cost| cost.mean_us as u64)
+        self.known.get(&(signature, device)).map(|cost| cost.mean_us.value as u64)
     }
 
     /// Whether the cost is more than a first impression.
     fn is_settled(&self, signature: u64, device: usize) -> bool {
-        self.known.get(&(signature, device)).is_some_and(|cost| cost.runs >= SETTLED_RUNS)
+        self.known.get(&(signature, device)).is_some_and(|cost| cost.mean_us.count >= SETTLED_RUNS)
+    }
+
+    /// How jobs of a kind come and go on a device, where one has run there.
+    pub fn pace(&mut self, signature: u64, device: usize) -> Option<&mut Pace> {
+        self.known.get_mut(&(signature, device)).map(|cost| &mut cost.pace)
     }
 
     /// Learns from one measured run.
     pub fn learn(&mut self, signature: u64, device: usize, took_us: u64) {
+        self.learn_batch(signature, device, 1, took_us);
+    }
+
+    /// Learns from a run of several jobs together.
+    pub fn learn_batch(&mut self, signature: u64, device: usize, jobs: usize, took_us: u64) {
         self.clock += 1;
-        let (used, took) = (self.clock, took_us as f64);
-        let cost =
-            self.known.entry((signature, device)).or_insert(Cost { mean_us: took, runs: 0, used });
-        cost.runs = cost.runs.saturating_add(1);
-        cost.mean_us = match cost.runs {
-            // The first run may have compiled kernels.
-            2 => cost.mean_us.min(took),
-            _ => cost.mean_us + WEIGHT * (took - cost.mean_us),
-        };
-        cost.used = used;
+        let cost = self.known.entry((signature, device)).or_default();
+        cost.mean_us.learn(took_us as f64 / jobs.max(1) as f64);
+        cost.pace.learn(jobs, took_us);
+        cost.used = self.clock;
         if self.known.len() > COSTS_MAX {
             let oldest = self.clock.saturating_sub(COSTS_MAX as u64 / 2);
             self.forget_before(oldest);

@@ -20,6 +20,9 @@ pub struct DeviceStatus {
     pub queue_len: usize,
     pub jobs_done: u64,
     pub jobs_failed: u64,
+    /// Submissions in which the jobs were done: fewer than jobs, where several went together.
+    #[serde(default)]
+    pub batches: u64,
     /// Time it has worked.
     pub busy_us: u64,
     pub last_error: Option<String>,

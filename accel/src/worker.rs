@@ -1,6 +1,11 @@
-//! Carries a plan out on a device: allocates its buffers, does its actions in order, and frees
-//! what nobody keeps. No thread and no queue here; [`crate::engine`] has those.
+//! Carries a plan out on a device, for one job or for several at once: allocates their buffers,
+//! does the plan's actions in order, and frees what nobody keeps. What reaches the device between
+//! two works of the host is one submission for all jobs. No thread and no queue here;
+//! [`crate::engine`] has those.
 
+mod submission;
+
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -8,9 +13,20 @@ use bytes::Bytes;
 use hw::{BufferId, Device};
 use kernels::{boxes as draw, jpeg};
 
+use self::submission::{stretch, submit};
 use crate::h264::{Encoder, Settings};
 use crate::plan::{Action, FRAME, First, HostWork, Plan, Returned, Slot, Source};
 use crate::{Frame, Rect, Shape, Timing, Value, grid, jfif};
+
+/// What a job brings to its plan.
+pub(crate) struct Given {
+    pub frame: Frame,
+    /// What the last job of the same history kept on this device. It stays as it is, and stays the
+    /// caller's.
+    pub previous: Option<Vec<BufferId>>,
+    /// That job's too, or none.
+    pub encoders: Vec<Encoder>,
+}
 
 /// What a plan gave.
 pub(crate) struct Carried {
@@ -25,23 +41,38 @@ pub(crate) struct Carried {
     pub encoders: Vec<Encoder>,
 }
 
-/// Does everything a plan says to `frame`. `previous` are the buffers that the last job of the
-/// same history kept on this device; they stay as they are, and stay the caller's. `encoders` are
-/// that job's too, or none.
-pub(crate) fn carry_out(
-    device: &dyn Device,
-    plan: &Plan,
-    frame: &Frame,
-    previous: Option<&[BufferId]>,
-    encoders: Vec<Encoder>,
-    scratch: &mut Scratch,
-) -> hw::Result<Carried> {
-    let mut run = Run::new(device, plan, frame, previous, scratch)?;
-    run.encoders = encoders;
-    for action in &plan.actions {
-        run.act(action)?;
+/// Does what a plan says to each job's frame, until the device is no longer needed;
+/// [`Run::finish`] does the rest. After an error nothing is left of any of them.
+pub(crate) fn carry_out<'a>(
+    device: &'a dyn Device,
+    plan: &'a Plan,
+    jobs: Vec<Given>,
+    scratch: &'a Scratch,
+) -> hw::Result<Vec<Run<'a>>> {
+    let begin = |given| Run::new(device, plan, given, scratch);
+    let mut runs = jobs.into_iter().map(begin).collect::<hw::Result<Vec<_>>>()?;
+    let mut actions = &plan.actions[..last_on_device(plan)];
+    while let Some(first) = actions.first() {
+        let len = match first {
+            Action::Host { .. } => {
+                runs.iter_mut().for_each(|run| run.host(first));
+                1
+            }
+            _ => {
+                let len = stretch(actions);
+                submit(device, &mut runs, &actions[..len])?;
+                len
+            }
+        };
+        actions = &actions[len..];
     }
-    Ok(run.finish())
+    Ok(runs)
+}
+
+/// How many actions there are to the last one that needs the device.
+fn last_on_device(plan: &Plan) -> usize {
+    let last = plan.actions.iter().rposition(|action| !matches!(action, Action::Host { .. }));
+    last.map_or(0, |last| last + 1)
 }
 
 /// Most bytes of host memory that are kept for the next job.
@@ -50,22 +81,24 @@ const SCRATCH_BYTES_MAX: usize = 64 << 20;
 /// Host memory that goes from job to job: fresh pages would cost more than the copy into them.
 #[derive(Default)]
 pub(crate) struct Scratch {
-    free: Vec<Vec<u8>>,
+    free: RefCell<Vec<Vec<u8>>>,
 }
 
 impl Scratch {
     /// Memory of this length, content unspecified.
-    fn take(&mut self, bytes: usize) -> Vec<u8> {
-        let fits = self.free.iter().position(|memory| memory.capacity() >= bytes);
-        let mut memory = fits.map(|at| self.free.swap_remove(at)).unwrap_or_default();
+    fn take(&self, bytes: usize) -> Vec<u8> {
+        let mut free = self.free.borrow_mut();
+        let fits = free.iter().position(|memory| memory.capacity() >= bytes);
+        let mut memory = fits.map(|at| free.swap_remove(at)).unwrap_or_default();
         memory.resize(bytes, 0);
         memory
     }
 
-    fn give(&mut self, memory: Vec<u8>) {
-        let held: usize = self.free.iter().map(Vec::capacity).sum();
+    fn give(&self, memory: Vec<u8>) {
+        let mut free = self.free.borrow_mut();
+        let held: usize = free.iter().map(Vec::capacity).sum();
         if held + memory.capacity() <= SCRATCH_BYTES_MAX {
-            self.free.push(memory);
+            free.push(memory);
         }
     }
 }
@@ -80,10 +113,11 @@ enum Host {
     Blob(Bytes),
 }
 
-struct Run<'a> {
+/// One job that is carried out.
+pub(crate) struct Run<'a> {
     device: &'a dyn Device,
     plan: &'a Plan,
-    frame: &'a Frame,
+    frame: Frame,
     /// The real buffer of each buffer of the plan.
     bound: Vec<BufferId>,
     /// Which of them to free at the end.
@@ -92,7 +126,7 @@ struct Run<'a> {
     is_lent: bool,
     slots: Vec<Option<Host>>,
     encoders: Vec<Encoder>,
-    scratch: &'a mut Scratch,
+    scratch: &'a Scratch,
     spent: Spent,
 }
 
@@ -122,10 +156,10 @@ impl<'a> Run<'a> {
     fn new(
         device: &'a dyn Device,
         plan: &'a Plan,
-        frame: &'a Frame,
-        previous: Option<&[BufferId]>,
-        scratch: &'a mut Scratch,
+        given: Given,
+        scratch: &'a Scratch,
     ) -> hw::Result<Self> {
+        let Given { frame, previous, encoders } = given;
         let steps = plan.actions.iter().filter_map(last_step).max().map_or(0, |last| last + 1);
         let spent = Spent { copy_ns: 0, compute_ns: 0, host_ns: 0, steps_ns: vec![0; steps] };
         let slots = (0..plan.slots).map(|_| None).collect();
@@ -137,7 +171,7 @@ impl<'a> Run<'a> {
             owned: Vec::new(),
             is_lent: false,
             slots,
-            encoders: Vec::new(),
+            encoders,
             scratch,
             spent,
         };
@@ -145,7 +179,7 @@ impl<'a> Run<'a> {
             let id = BufferId(index as u64);
             let buffer = match plan.kept.iter().position(|kept| kept.previous == id) {
                 None if id == FRAME => run.input(*bytes)?,
-                Some(at) => match previous {
+                Some(at) => match &previous {
                     Some(previous) => previous[at],
                     None if plan.kept[at].first == First::Zeros => run.zeros(*bytes)?,
                     None => run.bound[plan.kept[at].current.0 as usize],
@@ -181,53 +215,27 @@ impl<'a> Run<'a> {
         self.bound[id.0 as usize]
     }
 
-    fn act(&mut self, action: &Action) -> hw::Result<()> {
+    /// Does a work of the host.
+    fn host(&mut self, action: &Action) {
+        let Action::Host { step, work, to } = action else { return };
         let start = Instant::now();
-        match action {
-            Action::Upload { step, to, from } => {
-                self.upload(self.bind(*to), from)?;
-                self.spent.copy(*step, start);
+        self.slots[*to] = Some(match work {
+            HostWork::Encode { picture, shape, settings, encoder } => {
+                self.encode(*picture, *shape, *settings, *encoder)
             }
-            Action::Run { commands, steps } => {
-                let commands: Vec<_> =
-                    commands.iter().map(|c| c.map_buffers(|id| self.bind(id))).collect();
-                self.device.run(&commands)?;
-                self.spent.compute(steps, &self.device.finish()?);
-            }
-            Action::Download { step, from, to } => {
-                self.slots[*to] = Some(self.download(*from)?);
-                self.spent.copy(*step, start);
-            }
-            Action::Host { step, work, to } => {
-                self.slots[*to] = Some(match work {
-                    HostWork::Encode { picture, shape, settings, encoder } => {
-                        self.encode(*picture, *shape, *settings, *encoder)
-                    }
-                    work => self.work(work),
-                });
-                self.spent.host(*step, start);
-            }
-        }
-        Ok(())
+            work => self.work(work),
+        });
+        self.spent.host(*step, start);
     }
 
-    fn download(&mut self, from: BufferId) -> hw::Result<Host> {
-        if let Some(shared) = self.device.share(self.bind(from))? {
-            return Ok(Host::Shared(shared));
+    /// The bytes to upload; none where the buffer has them already.
+    fn source<'b>(&'b self, from: &'b Source) -> Option<&'b [u8]> {
+        match from {
+            Source::Input if self.is_lent => None,
+            Source::Input => Some(&self.frame.data),
+            Source::Constant(bytes) => Some(bytes),
+            Source::Slot(slot) => Some(self.bytes(*slot)),
         }
-        let mut bytes = self.scratch.take(self.plan.buffers[from.0 as usize]);
-        self.device.read(self.bind(from), 0, &mut bytes)?;
-        Ok(Host::Bytes(bytes))
-    }
-
-    fn upload(&self, to: BufferId, from: &Source) -> hw::Result<()> {
-        let bytes = match from {
-            Source::Input if self.is_lent => return Ok(()),
-            Source::Input => &self.frame.data[..],
-            Source::Constant(bytes) => bytes,
-            Source::Slot(slot) => self.bytes(*slot),
-        };
-        self.device.write(to, 0, bytes)
     }
 
     /// Codes a picture; an encoder that is not there yet begins its stream.
@@ -282,7 +290,10 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn finish(mut self) -> Carried {
+    /// Does what is left for the host, and collects what the plan returns.
+    pub(crate) fn finish(mut self) -> Carried {
+        let plan = self.plan;
+        plan.actions[last_on_device(plan)..].iter().for_each(|action| self.host(action));
         let kept: Vec<BufferId> = self.plan.kept.iter().map(|k| self.bind(k.current)).collect();
         self.owned.retain(|buffer| !kept.contains(buffer));
         let values = self.plan.returns.iter();
@@ -327,8 +338,7 @@ impl<'a> Run<'a> {
 }
 
 impl Spent {
-    fn copy(&mut self, step: Option<usize>, start: Instant) {
-        let ns = start.elapsed().as_nanos() as u64;
+    fn copy(&mut self, step: Option<usize>, ns: u64) {
         self.copy_ns += ns;
         if let Some(step) = step {
             self.steps_ns[step] += ns;

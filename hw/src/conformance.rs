@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::chain::{Chain, Written};
 use crate::command::{Arg, BufferId, Command, CpuArgs, Grid, Joined, Kernel, Launch, Param};
-use crate::device::{BUFFER_BYTES_MAX, COMMANDS_PENDING_MAX, Device, Error};
+use crate::device::{BUFFER_BYTES_MAX, COMMANDS_PENDING_MAX, Device, Error, Read, Write};
 
 /// Runs the whole suite; leaves no buffer behind.
 pub fn check(device: &dyn Device) {
@@ -20,6 +20,7 @@ pub fn check(device: &dyn Device) {
     refuses_freed_buffers(device);
     refuses_impossible_sizes(device);
     runs_commands_in_order(device);
+    submits_all_at_once(device);
     runs_pairs(device);
     runs_chains(device);
     writes_beside_what_kernels_wrote(device);
@@ -220,6 +221,42 @@ fn runs_commands_in_order(device: &dyn Device) {
     assert_eq!(device.finish().expect("finish").len(), 0, "times are given once");
     for id in [a, b, c] {
         device.free(id).expect("free");
+    }
+}
+
+fn submits_all_at_once(device: &dyn Device) {
+    // One that fits every way of doing it at once, and two that are too much for some.
+    for (jobs, size) in [(3usize, 4097usize), (90, 64), (2, 5 << 20)] {
+        let count = size.min(4097);
+        let ids: Vec<[BufferId; 2]> =
+            (0..jobs).map(|_| [alloc(device, size), alloc(device, size)]).collect();
+        let given: Vec<Vec<u8>> = (0..jobs).map(|job| vec![job as u8; size]).collect();
+        let mut back = vec![vec![0; count]; jobs];
+        let writes: Vec<Write<'_>> =
+            ids.iter().zip(&given).map(|([src, _], data)| Write { to: *src, data }).collect();
+        let launch = |[src, dst]: &[BufferId; 2]| scale_add_launch(*src, *dst, count as u32, 3);
+        let commands: Vec<Command> = ids.iter().map(launch).collect();
+        let reads = ids.iter().zip(&mut back);
+        let mut reads: Vec<Read<'_>> =
+            reads.map(|([_, dst], data)| Read { from: *dst, data }).collect();
+        // What was run before is not among the times.
+        device.write(ids[0][0], 0, &given[0]).expect("write");
+        device.run(&commands[..1]).expect("run");
+        let times_ns = device.submit(&writes, &commands, &mut reads).expect("submit");
+        assert_eq!(times_ns.len(), jobs, "a time for each command");
+        for (job, (given, back)) in given.iter().zip(&back).enumerate() {
+            let expected = (0..count).map(|i| scaled(given[i], 3, i));
+            assert!(back.iter().copied().eq(expected), "job {job} of {jobs}");
+        }
+        device.finish().expect("finish");
+        let missing = BufferId(u64::MAX);
+        let bad = device.submit(&writes, &[], &mut [Read { from: missing, data: &mut [0; 4] }]);
+        assert!(matches!(bad, Err(Error::BadBuffer { .. })), "{bad:?}");
+        let bad = [launch(&ids[0]), launch(&[missing, ids[0][1]])];
+        assert!(device.submit(&[], &bad, &mut []).is_err(), "an unknown buffer");
+        assert_eq!(device.submit(&[], &bad[..1], &mut []).expect("submit").len(), 1);
+        assert!(device.finish().expect("finish").is_empty(), "nothing is left pending");
+        ids.iter().flatten().for_each(|id| device.free(*id).expect("free"));
     }
 }
 

@@ -13,7 +13,7 @@ pub const COMMANDS_PENDING_MAX: usize = 4096;
 
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A compute device: six verbs over buffers, and three that run work.
+/// A compute device: six verbs over buffers, and four that run work.
 ///
 /// Calls from several threads are serialised by the device. [`conformance::check`] says what an
 /// implementation must do.
@@ -58,10 +58,60 @@ pub trait Device: Send + Sync {
     /// Waits for all work; nanoseconds that each command since the last call took, in order.
     fn finish(&self) -> Result<Vec<u64>>;
 
+    /// Writes, runs commands, reads, in this order, and waits for all of it: a device that is far
+    /// away is asked once. Nanoseconds that each command took, in order. On an error none or some
+    /// of it has been done, and nothing of it is still under way.
+    fn submit(
+        &self,
+        writes: &[Write<'_>],
+        commands: &[Command],
+        reads: &mut [Read<'_>],
+    ) -> Result<Vec<u64>> {
+        submit_by_verbs(self, writes, commands, reads)
+    }
+
     /// Why kernels of chains do not build here: the launches of those run one by one.
     fn refusals(&self) -> Vec<Error> {
         Vec::new()
     }
+}
+
+/// Bytes for the start of a buffer.
+#[derive(Debug, Clone, Copy)]
+pub struct Write<'a> {
+    pub to: BufferId,
+    pub data: &'a [u8],
+}
+
+/// Room for what the start of a buffer holds.
+#[derive(Debug)]
+pub struct Read<'a> {
+    pub from: BufferId,
+    pub data: &'a mut [u8],
+}
+
+/// [`Device::submit`] by the other verbs.
+pub(crate) fn submit_by_verbs<D: Device + ?Sized>(
+    device: &D,
+    writes: &[Write<'_>],
+    commands: &[Command],
+    reads: &mut [Read<'_>],
+) -> Result<Vec<u64>> {
+    for Write { to, data } in writes {
+        device.write(*to, 0, data)?;
+    }
+    let mut times_ns = Vec::new();
+    if !commands.is_empty() {
+        let ran = device.run(commands);
+        // What was handed over before an error is not left pending.
+        let finished = device.finish();
+        ran?;
+        times_ns = finished?;
+    }
+    for Read { from, data } in reads {
+        device.read(*from, 0, data)?;
+    }
+    Ok(times_ns.split_off(times_ns.len().saturating_sub(commands.len())))
 }
 
 /// What a device is.

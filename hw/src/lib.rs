@@ -25,7 +25,9 @@ use std::sync::Arc;
 
 pub use chain::{Chain, Written};
 pub use command::{Arg, BufferId, Command, CpuArgs, Grid, Joined, Kernel, Launch, Param};
-pub use device::{BUFFER_BYTES_MAX, COMMANDS_PENDING_MAX, Device, DeviceInfo, Error, Kind, Result};
+pub use device::{
+    BUFFER_BYTES_MAX, COMMANDS_PENDING_MAX, Device, DeviceInfo, Error, Kind, Read, Result, Write,
+};
 pub use faulty::{Fault, FaultyDevice};
 pub use probe::{Probe, Sleeping};
 pub use tuning::LAUNCHES_UNTIL_TUNED;

@@ -5,6 +5,7 @@
 //! the group size would compile anew for every frame geometry.
 
 mod cache;
+mod errors;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -20,14 +21,16 @@ use opencl3::kernel::Kernel as ClKernel;
 use opencl3::memory::{Buffer, CL_MEM_READ_WRITE, ClMem};
 use opencl3::platform::{Platform, get_platforms};
 use opencl3::program::Program;
-use opencl3::types::{CL_BLOCKING, cl_device_id};
+use opencl3::types::{CL_BLOCKING, CL_NON_BLOCKING, cl_device_id};
 
 use self::cache::Cache;
+use self::errors::{failed, no_memory};
 use crate::Config;
 use crate::chain::{Chain, Ready};
 use crate::command::{Arg, BufferId, Command, Grid, Kernel, Launch};
 use crate::device::{
-    Device, DeviceInfo, Error, Kind, Result, check_distinct, check_pending, check_range,
+    Device, DeviceInfo, Error, Kind, Read, Result, Write, check_distinct, check_pending,
+    check_range,
 };
 use crate::pool::{Held, Pool};
 use crate::tuning::{Kept, PARTS, Trial, Tuner, Variants};
@@ -277,6 +280,71 @@ impl OpenClDevice {
         Ok(Done { trial: trial.filter(|_| is_settled), ran })
     }
 
+    fn enqueue_all(&self, state: &mut State, commands: &[Command]) -> Result<()> {
+        check_pending(&self.info, state.pending.len() + commands.len())?;
+        for command in commands {
+            let done = match command {
+                Command::Launch(_) | Command::Pair { .. } => {
+                    self.one_by_one(state, command.launches(), None)?
+                }
+                Command::Chain(chain) => self.chain(state, chain)?,
+                Command::Copy { from, to, bytes } => {
+                    let copied = self.copy(state, *from, *to, *bytes)?;
+                    Done { ran: vec![(copied, None)], trial: None }
+                }
+            };
+            state.pending.push(done);
+        }
+        Ok(())
+    }
+
+    /// Enqueues all of a submission. The queue must be finished before `writes` and `reads` end,
+    /// also after an error.
+    fn hand_over(
+        &self,
+        state: &mut State,
+        writes: &[Write<'_>],
+        commands: &[Command],
+        reads: &mut [Read<'_>],
+        transfers: &mut Vec<Event>,
+    ) -> Result<()> {
+        for Write { to, data } in writes.iter().filter(|write| !write.data.is_empty()) {
+            check_range(&self.info, *to, self.held(state, *to)?.bytes, 0, data.len())?;
+            let State { queue, buffers, .. } = state;
+            let memory = &mut buffers.held_mut(&self.info, *to)?.memory;
+            // SAFETY: the range is inside the buffer, and `data` lives until the queue is finished.
+            let event =
+                unsafe { queue.enqueue_write_buffer(memory, CL_NON_BLOCKING, 0, data, &[]) };
+            transfers.push(event.map_err(self.failed("write"))?);
+        }
+        self.enqueue_all(state, commands)?;
+        for Read { from, data } in reads.iter_mut().filter(|read| !read.data.is_empty()) {
+            let held = self.held(state, *from)?;
+            check_range(&self.info, *from, held.bytes, 0, data.len())?;
+            // SAFETY: the range is inside the buffer, and nobody else has `data` until the queue
+            // is finished.
+            let event = unsafe {
+                state.queue.enqueue_read_buffer(&held.memory, CL_NON_BLOCKING, 0, data, &[])
+            };
+            transfers.push(event.map_err(self.failed("read"))?);
+        }
+        Ok(())
+    }
+
+    fn finished(&self, state: &mut State) -> Result<Vec<u64>> {
+        state.queue.finish().map_err(self.failed("finish"))?;
+        let commands = std::mem::take(&mut state.pending);
+        let tuner = &mut state.tuner;
+        let time_ns = |done: &Done| -> Timed {
+            let took_ns = done.ran.iter().map(|ran| time_ns(ran, tuner)).sum::<Timed>()?;
+            done.trial.iter().for_each(|trial| tuner.learn(trial, took_ns));
+            Ok(took_ns)
+        };
+        let times: Timed<Vec<u64>> = commands.iter().map(time_ns).collect();
+        state.tuner.rest();
+        times.map_err(self.failed("finish"))
+    }
+
     fn bad(&self, kernel: &str, detail: String) -> Error {
         Error::BadLaunch { device: self.info.id.clone(), kernel: kernel.to_string(), detail }
     }
@@ -405,36 +473,29 @@ impl Device for OpenClDevice {
 
     fn run(&self, commands: &[Command]) -> Result<()> {
         let mut state = self.state();
-        check_pending(&self.info, state.pending.len() + commands.len())?;
-        for command in commands {
-            let done = match command {
-                Command::Launch(_) | Command::Pair { .. } => {
-                    self.one_by_one(&mut state, command.launches(), None)?
-                }
-                Command::Chain(chain) => self.chain(&mut state, chain)?,
-                Command::Copy { from, to, bytes } => {
-                    let copied = self.copy(&mut state, *from, *to, *bytes)?;
-                    Done { ran: vec![(copied, None)], trial: None }
-                }
-            };
-            state.pending.push(done);
-        }
+        self.enqueue_all(&mut state, commands)?;
         state.queue.flush().map_err(self.failed("flush"))
     }
 
     fn finish(&self) -> Result<Vec<u64>> {
+        self.finished(&mut self.state())
+    }
+
+    fn submit(
+        &self,
+        writes: &[Write<'_>],
+        commands: &[Command],
+        reads: &mut [Read<'_>],
+    ) -> Result<Vec<u64>> {
         let mut state = self.state();
-        state.queue.finish().map_err(self.failed("finish"))?;
-        let commands = std::mem::take(&mut state.pending);
-        let tuner = &mut state.tuner;
-        let time_ns = |done: &Done| -> Timed {
-            let took_ns = done.ran.iter().map(|ran| time_ns(ran, tuner)).sum::<Timed>()?;
-            done.trial.iter().for_each(|trial| tuner.learn(trial, took_ns));
-            Ok(took_ns)
-        };
-        let times: Timed<Vec<u64>> = commands.iter().map(time_ns).collect();
-        state.tuner.rest();
-        times.map_err(self.failed("finish"))
+        let (before, mut transfers) = (state.pending.len(), Vec::new());
+        let handed = self.hand_over(&mut state, writes, commands, reads, &mut transfers);
+        // Well or not: transfers use memory that the caller gets back now.
+        let finished = self.finished(&mut state);
+        handed?;
+        let times_ns = finished?.split_off(before);
+        transfers.iter().try_for_each(succeeded).map_err(self.failed("transfer"))?;
+        Ok(times_ns)
     }
 
     fn refusals(&self) -> Vec<Error> {
@@ -444,12 +505,17 @@ impl Device for OpenClDevice {
 
 type Timed<T = u64> = std::result::Result<T, ClError>;
 
+/// The error of something that is over.
+fn succeeded(event: &Event) -> Timed<()> {
+    match event.command_execution_status()?.0 {
+        status if status < 0 => Err(ClError(status)),
+        _ => Ok(()),
+    }
+}
+
 /// Time that a finished launch or copy took on the device; an error if it failed.
 fn time_ns((event, trial): &Ran, tuner: &mut Tuner) -> Timed {
-    let status = event.command_execution_status()?.0;
-    if status < 0 {
-        return Err(ClError(status));
-    }
+    succeeded(event)?;
     let start_ns = event.profiling_command_start()?;
     let took_ns = event.profiling_command_end()?.saturating_sub(start_ns);
     if let Some(trial) = trial {
@@ -504,39 +570,6 @@ fn describe(
         kernels: None,
     })
 }
-
-/// A failed call, sorted by what the caller can do. This is the one place that knows the codes.
-fn failed(device: &str, doing: &str, error: ClError) -> Error {
-    let device = device.to_string();
-    let detail = format!("{doing}: {error}");
-    match error.0 {
-        CL_DEVICE_NOT_AVAILABLE
-        | CL_INVALID_DEVICE
-        | CL_INVALID_CONTEXT
-        | CL_INVALID_COMMAND_QUEUE => Error::Lost { device, detail },
-        _ => Error::Failed { device, detail },
-    }
-}
-
-fn no_memory(info: &DeviceInfo, bytes: usize, error: ClError) -> Error {
-    match error.0 {
-        CL_MEM_OBJECT_ALLOCATION_FAILURE
-        | CL_OUT_OF_RESOURCES
-        | CL_OUT_OF_HOST_MEMORY
-        | CL_INVALID_BUFFER_SIZE => Error::OutOfMemory { device: info.id.clone(), bytes },
-        _ => failed(&info.id, "allocate", error),
-    }
-}
-
-// The codes of the OpenCL 3.0 specification, appendix "Error codes".
-const CL_DEVICE_NOT_AVAILABLE: i32 = -2;
-const CL_MEM_OBJECT_ALLOCATION_FAILURE: i32 = -4;
-const CL_OUT_OF_RESOURCES: i32 = -5;
-const CL_OUT_OF_HOST_MEMORY: i32 = -6;
-const CL_INVALID_DEVICE: i32 = -33;
-const CL_INVALID_CONTEXT: i32 = -34;
-const CL_INVALID_COMMAND_QUEUE: i32 = -36;
-const CL_INVALID_BUFFER_SIZE: i32 = -61;
 
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 //! A vendor's driver may take a hundred megabytes, hang, or end the process that loads it. A child
 //! looks for devices and says what it found; here a driver is loaded at a device's first use.
 
-use std::io::Read;
+use std::io::Read as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::command::{BufferId, Command as Work, Kernel};
-use crate::device::{Device, DeviceInfo, Error, Result};
+use crate::device::{Device, DeviceInfo, Error, Read, Result, Write};
 
 /// How long the child may look.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(20);
@@ -152,6 +152,15 @@ impl Device for Sleeping {
 
     fn finish(&self) -> Result<Vec<u64>> {
         self.device()?.finish()
+    }
+
+    fn submit(
+        &self,
+        writes: &[Write<'_>],
+        commands: &[Work],
+        reads: &mut [Read<'_>],
+    ) -> Result<Vec<u64>> {
+        self.device()?.submit(writes, commands, reads)
     }
 
     fn refusals(&self) -> Vec<Error> {

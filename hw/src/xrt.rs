@@ -32,7 +32,8 @@ use self::xclbin::metadata::Kernel as Built;
 use self::xclbin::{FILE_BYTES_MAX, Mode, Xclbin};
 use crate::command::{Arg, BufferId, Command, Kernel, Launch};
 use crate::device::{
-    Device, DeviceInfo, Error, Kind, Result, check_distinct, check_pending, check_range,
+    Device, DeviceInfo, Error, Kind, Read, Result, Write, check_distinct, check_pending,
+    check_range, submit_by_verbs,
 };
 use crate::pool::Pool;
 
@@ -244,6 +245,26 @@ impl XrtDevice {
         answer.map_err(|failure| self.failed(state, failure, 0))
     }
 
+    /// Asks for steps, as `ask` does it within a limit; nanoseconds of each step.
+    fn ask_to_run(
+        &self,
+        state: &mut State,
+        steps: Vec<Step>,
+        mut ask: impl FnMut(&mut Link, &Request, Duration) -> Outcome<Reply>,
+    ) -> Result<Vec<u64>> {
+        let (limit, count) = (self.setup.kernel_timeout, steps.len());
+        let timeout_ms = limit.as_millis().min(u128::from(u32::MAX)) as u32;
+        let request = Request::Run { steps, timeout_ms };
+        let kernels = limit.saturating_mul(count as u32);
+        match self.ask(state, &mut |link| ask(link, &request, kernels))? {
+            Reply::Times(ns) if ns.len() == count => Ok(ns),
+            other => {
+                let detail = format!("{other:?} for the times of {count} commands");
+                Err(Error::Failed { device: self.info.id.clone(), detail })
+            }
+        }
+    }
+
     /// A worker that is lost takes all buffers with it.
     fn failed(&self, state: &mut State, failure: Failure, bytes: usize) -> Error {
         if failure.fault == Fault::Lost {
@@ -409,7 +430,7 @@ impl Device for XrtDevice {
             let offset = offset + index * WINDOW_BYTES;
             let request = Request::Write { slot, offset, bytes: part.len() };
             self.ask(&mut state, &mut |link| {
-                link.window.put(part);
+                link.window.put(0, part);
                 link.ask_soon(&request)
             })?;
         }
@@ -424,7 +445,7 @@ impl Device for XrtDevice {
             let request = Request::Read { slot, offset, bytes: part.len() };
             self.ask(&mut state, &mut |link| {
                 let reply = link.ask_soon(&request)?;
-                link.window.take(part);
+                link.window.take(0, part);
                 Ok(reply)
             })?;
         }
@@ -442,30 +463,65 @@ impl Device for XrtDevice {
         let mut state = self.state();
         check_pending(&self.info, state.times_ns.len() + commands.len())?;
         let (steps, counts) = self.steps(&state, commands)?;
-        let limit = self.setup.kernel_timeout;
         let mut times = Vec::with_capacity(steps.len());
         for part in steps.chunks(STEPS_MAX) {
-            let timeout_ms = limit.as_millis().min(u128::from(u32::MAX)) as u32;
-            let request = Request::Run { steps: part.to_vec(), timeout_ms };
-            let kernels = limit.saturating_mul(part.len() as u32);
-            let reply = self.ask(&mut state, &mut |link| link.ask_to_run(&request, kernels))?;
-            match reply {
-                Reply::Times(ns) if ns.len() == part.len() => times.extend(ns),
-                other => {
-                    let detail = format!("{other:?} for the times of {} commands", part.len());
-                    return Err(Error::Failed { device: self.info.id.clone(), detail });
-                }
-            }
+            times.extend(self.ask_to_run(&mut state, part.to_vec(), Link::ask_to_run)?);
         }
-        let mut times = times.into_iter();
-        let sums = counts.into_iter().map(|count| times.by_ref().take(count).sum::<u64>());
-        state.times_ns.extend(sums);
+        state.times_ns.extend(sums(&counts, &times));
         Ok(())
     }
 
     fn finish(&self) -> Result<Vec<u64>> {
         Ok(std::mem::take(&mut self.state().times_ns))
     }
+
+    fn submit(
+        &self,
+        writes: &[Write<'_>],
+        commands: &[Command],
+        reads: &mut [Read<'_>],
+    ) -> Result<Vec<u64>> {
+        let mut state = self.state();
+        let (launches, counts) = self.steps(&state, commands)?;
+        let mut place = 0;
+        let mut steps = Vec::with_capacity(writes.len() + launches.len() + reads.len());
+        for Write { to, data } in writes {
+            let (slot, bytes) = (self.slot(&state, *to, 0, data.len())?, data.len());
+            steps.push(Step::Write { slot, at: place, bytes });
+            place += bytes;
+        }
+        let (first, launches_len) = (steps.len(), launches.len());
+        steps.extend(launches);
+        for Read { from, data } in &*reads {
+            let (slot, bytes) = (self.slot(&state, *from, 0, data.len())?, data.len());
+            steps.push(Step::Read { slot, at: place, bytes });
+            place += bytes;
+        }
+        if place > WINDOW_BYTES || steps.len() > STEPS_MAX {
+            drop(state);
+            return submit_by_verbs(self, writes, commands, reads);
+        }
+        let times = self.ask_to_run(&mut state, steps, |link, request, limit| {
+            let mut place = 0;
+            for Write { data, .. } in writes {
+                link.window.put(place, data);
+                place += data.len();
+            }
+            let reply = link.ask_to_run(request, limit)?;
+            for Read { data, .. } in reads.iter_mut() {
+                link.window.take(place, data);
+                place += data.len();
+            }
+            Ok(reply)
+        })?;
+        Ok(sums(&counts, &times[first..first + launches_len]))
+    }
+}
+
+/// The times of commands, from those of their steps.
+fn sums(counts: &[usize], times: &[u64]) -> Vec<u64> {
+    let mut times = times.iter();
+    counts.iter().map(|count| times.by_ref().take(*count).sum()).collect()
 }
 
 /// A worker's failure, sorted by what the caller can do.

@@ -406,8 +406,19 @@ pub async fn devices(site: &Site, out: Output) -> Result<()> {
             let of = report.device_time.iter().filter(|served| served.device == device.id);
             let busy = of.map(|s| format!("{} {:.1} s", s.member, s.busy_us as f64 / 1e6));
             let busy = busy.collect::<Vec<_>>().join(", ");
-            vec![device.id.clone(), device.kind.clone(), device.name.clone(), state, busy]
+            let jobs = jobs_text(device.jobs_done, device.batches);
+            vec![device.id.clone(), device.kind.clone(), device.name.clone(), state, jobs, busy]
         };
-        table(&["DEVICE", "KIND", "NAME", "STATE", "TIME BY TENANT"], devices.iter().map(row))
+        let head = ["DEVICE", "KIND", "NAME", "STATE", "JOBS", "TIME BY TENANT"];
+        table(&head, devices.iter().map(row))
     })
+}
+
+/// How many jobs, and how many of them at once where they did not all go alone.
+fn jobs_text(jobs: u64, batches: u64) -> String {
+    match batches {
+        0 => jobs.to_string(),
+        _ if jobs <= batches => jobs.to_string(),
+        _ => format!("{jobs} ({:.1} at once)", jobs as f64 / batches as f64),
+    }
 }

@@ -103,6 +103,8 @@ impl Exposition {
             let labels = [("device", device.id.clone())];
             self.add("gauge", "edgescale_device_queue_length", &labels, device.queue_len as f64);
             self.add("counter", "edgescale_device_jobs_total", &labels, device.jobs_done as f64);
+            let batches = device.batches as f64;
+            self.add("counter", "edgescale_device_batches_total", &labels, batches);
             let failed = device.jobs_failed as f64;
             self.add("counter", "edgescale_device_job_failures_total", &labels, failed);
             let busy = device.busy_us as f64 / 1e6;

@@ -1,18 +1,35 @@
-//! One job and its plan: what it remembers, whether it is begun, what it gave.
+//! One job and its plan: how it waits, what it remembers, whether it is begun, what it gave.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use hw::Device;
 
-use super::Work;
+use super::{Unit, Work};
 use crate::history::Remembered;
 use crate::plan::Plan;
+use crate::schedule::batch::Waiting;
 use crate::worker::Carried;
 use crate::{Error, Job, Output, Timing};
 
 /// The history a job reads and writes, if its pipeline uses any.
 pub(super) fn history_key<'a>(job: &'a Job, plan: &Plan) -> Option<&'a str> {
     job.history.as_deref().filter(|_| plan.is_remembering())
+}
+
+/// What decides with which others a job goes.
+pub(super) fn waiting<'a>(work: &'a Work, first: &Work, unit: &Unit, now: Instant) -> Waiting<'a> {
+    let us = |from: Instant, to: Instant| to.saturating_duration_since(from).as_micros() as u64;
+    Waiting {
+        is_alike: Arc::ptr_eq(&work.plan, &first.plan),
+        priority: work.job.priority,
+        tenant: &work.job.tenant,
+        served_us: unit.queue.served_us(&work.job.tenant),
+        slack_us: work.job.deadline.map(|deadline| us(now, deadline)),
+        held_us: unit.held_since.map_or(0, |since| us(since.max(work.submitted), now)),
+        cost_us: work.cost_us,
+        history: history_key(&work.job, &work.plan),
+    }
 }
 
 /// Why a job is not begun at all.

@@ -1,3 +1,4 @@
+mod batches;
 mod card;
 mod components;
 mod scene;
@@ -6,7 +7,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use hw::cpu::CpuDevice;
-use hw::{Fault, FaultyDevice};
+use hw::{BufferId, Fault, FaultyDevice};
 
 use super::*;
 use crate::testing::{moving_square, op, road};

@@ -62,15 +62,8 @@ fn joined(actions: Vec<Action>) -> Vec<Action> {
     all
 }
 
-fn commands(action: &Action) -> &[Command] {
-    match action {
-        Action::Run { commands, .. } => commands,
-        _ => &[],
-    }
-}
-
 fn touches(action: &Action, buffer: BufferId) -> bool {
-    commands(action).iter().flat_map(Command::touches).any(|(touched, _)| touched == buffer)
+    action.commands().iter().flat_map(Command::touches).any(|(touched, _)| touched == buffer)
 }
 
 /// The buffers that an action reads.
@@ -79,7 +72,7 @@ fn reads(action: &Action) -> Vec<BufferId> {
         Action::Download { from, .. } => Some(*from),
         _ => None,
     };
-    let touched = commands(action).iter().flat_map(Command::touches);
+    let touched = action.commands().iter().flat_map(Command::touches);
     let read = touched.filter(|(_, is_written)| !is_written).map(|(buffer, _)| buffer);
     downloaded.into_iter().chain(read).collect()
 }

@@ -87,3 +87,14 @@ fn device_time_is_shared_evenly() {
     println!("Jain's index {index:.4} of {had_us:?}");
     assert!(index >= 0.95, "{index} of {had_us:?}");
 }
+
+#[test]
+fn entries_are_taken_by_their_places() {
+    let mut queue = Queue::default();
+    let ranks = [rank(0, "a", 50), rank(0, "a", 40), rank(9, "a", u64::MAX), rank(0, "a", 60)];
+    (0..).zip(ranks).for_each(|(n, rank)| push(&mut queue, rank, n));
+    assert_eq!(queue.ordered(), [&2, &1, &0, &3]);
+    assert_eq!(queue.take(&[0, 2, 9]), [2, 0]);
+    assert_eq!(queue.ordered(), [&1, &3]);
+    assert_eq!(drain(&mut queue), [1, 3]);
+}

@@ -107,7 +107,7 @@ fn groups_of_each_size_are_tried_and_what_suits_is_kept() {
 
 #[test]
 fn codes_are_sorted_by_what_to_do() {
-    let lost = failed("opencl0", "launch", ClError(CL_DEVICE_NOT_AVAILABLE));
+    let lost = failed("opencl0", "launch", ClError(errors::CL_DEVICE_NOT_AVAILABLE));
     assert!(matches!(lost, Error::Lost { .. }), "{lost}");
     let failed = failed("opencl0", "launch", ClError(-54));
     assert!(matches!(failed, Error::Failed { .. }), "{failed}");

@@ -163,7 +163,14 @@ impl Card for XrtCard {
         }
     }
 
-    fn write(&mut self, slot: u64, offset: usize, window: &Window, bytes: usize) -> Outcome<()> {
+    fn write(
+        &mut self,
+        slot: u64,
+        offset: usize,
+        window: &Window,
+        at: usize,
+        bytes: usize,
+    ) -> Outcome<()> {
         let handle = self.range(slot, offset, bytes)?.handle;
         let (first, end) = lines(offset, bytes);
         // What lies around the range in its first and last line may have been changed by a kernel.
@@ -173,19 +180,26 @@ impl Card for XrtCard {
                 self.sync(handle, FROM_DEVICE, line, LINE_BYTES)?;
             }
         }
-        // SAFETY: the range is inside the buffer, and the window holds as many bytes.
-        if unsafe { (self.api.bo_write)(handle, window.start().cast(), bytes, offset) } != 0 {
+        // SAFETY: the range is inside the buffer, and the window has as many bytes there.
+        if unsafe { (self.api.bo_write)(handle, window.place(at).cast(), bytes, offset) } != 0 {
             return Err(failed("write"));
         }
         self.sync(handle, TO_DEVICE, first, end - first)
     }
 
-    fn read(&mut self, slot: u64, offset: usize, window: &Window, bytes: usize) -> Outcome<()> {
+    fn read(
+        &mut self,
+        slot: u64,
+        offset: usize,
+        window: &Window,
+        at: usize,
+        bytes: usize,
+    ) -> Outcome<()> {
         let handle = self.range(slot, offset, bytes)?.handle;
         let (first, end) = lines(offset, bytes);
         self.sync(handle, FROM_DEVICE, first, end - first)?;
-        // SAFETY: the range is inside the buffer, and the window has room for as many bytes.
-        match unsafe { (self.api.bo_read)(handle, window.start().cast(), bytes, offset) } {
+        // SAFETY: the range is inside the buffer, and the window has room for as many there.
+        match unsafe { (self.api.bo_read)(handle, window.place(at).cast(), bytes, offset) } {
             0 => Ok(()),
             _ => Err(failed("read")),
         }

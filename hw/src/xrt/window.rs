@@ -45,24 +45,29 @@ impl Window {
         }
     }
 
-    /// Puts bytes at the start; more than fit are left out.
-    pub(crate) fn put(&mut self, data: &[u8]) {
-        let bytes = data.len().min(WINDOW_BYTES);
-        // SAFETY: the window is that long, and lies apart from all memory of this program.
-        unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), self.start, bytes) };
+    /// Puts bytes at a place; more than fit are left out.
+    pub(crate) fn put(&mut self, at: usize, data: &[u8]) {
+        let bytes = room(at, data.len());
+        // SAFETY: so many are left of the window, which lies apart from all memory of this program.
+        unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), self.place(at), bytes) };
     }
 
-    /// Takes bytes from the start.
-    pub(crate) fn take(&self, data: &mut [u8]) {
-        let bytes = data.len().min(WINDOW_BYTES);
-        // SAFETY: the window is that long, and lies apart from all memory of this program.
-        unsafe { std::ptr::copy_nonoverlapping(self.start, data.as_mut_ptr(), bytes) };
+    /// Takes bytes from a place; more than there are are left as they are.
+    pub(crate) fn take(&self, at: usize, data: &mut [u8]) {
+        let bytes = room(at, data.len());
+        // SAFETY: so many are left of the window, which lies apart from all memory of this program.
+        unsafe { std::ptr::copy_nonoverlapping(self.place(at), data.as_mut_ptr(), bytes) };
     }
 
-    /// Where it begins, for a driver that copies by itself: at most [`WINDOW_BYTES`] bytes.
-    pub(crate) fn start(&self) -> *mut u8 {
-        self.start
+    /// A place in it, for a driver that copies by itself: at most as many bytes as [`room`] says.
+    pub(crate) fn place(&self, at: usize) -> *mut u8 {
+        self.start.wrapping_add(at.min(WINDOW_BYTES))
     }
+}
+
+/// How many of so many bytes the window has from a place on.
+pub(crate) fn room(at: usize, bytes: usize) -> usize {
+    bytes.min(WINDOW_BYTES.saturating_sub(at))
 }
 
 impl Drop for Window {

@@ -52,8 +52,27 @@ pub(crate) enum Request {
 /// One command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Step {
-    Launch { kernel: String, args: Vec<Word> },
-    Copy { from: u64, to: u64, bytes: usize },
+    Launch {
+        kernel: String,
+        args: Vec<Word>,
+    },
+    Copy {
+        from: u64,
+        to: u64,
+        bytes: usize,
+    },
+    /// From this place in the window to the start of a buffer.
+    Write {
+        slot: u64,
+        at: usize,
+        bytes: usize,
+    },
+    /// From the start of a buffer to this place in the window.
+    Read {
+        slot: u64,
+        at: usize,
+        bytes: usize,
+    },
 }
 
 /// An argument of a kernel.

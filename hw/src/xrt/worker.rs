@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use super::link::FOLDER_PREFIX;
-use super::window::{WINDOW_BYTES, Window};
+use super::window::{Window, room};
 use super::wire::{Failure, Fault, Reply, Request, STEPS_MAX, Step, Word, receive, send};
 
 pub(crate) type Outcome<T> = std::result::Result<T, Failure>;
@@ -20,10 +20,24 @@ pub(crate) type Outcome<T> = std::result::Result<T, Failure>;
 pub(crate) trait Card {
     fn alloc(&mut self, slot: u64, bytes: usize) -> Outcome<()>;
     fn free(&mut self, slot: u64);
-    /// From the window, where `bytes` bytes may be read, into a buffer.
-    fn write(&mut self, slot: u64, offset: usize, window: &Window, bytes: usize) -> Outcome<()>;
-    /// From a buffer to the window, where `bytes` bytes may be written.
-    fn read(&mut self, slot: u64, offset: usize, window: &Window, bytes: usize) -> Outcome<()>;
+    /// From a place in the window, where `bytes` bytes may be read, into a buffer.
+    fn write(
+        &mut self,
+        slot: u64,
+        offset: usize,
+        window: &Window,
+        at: usize,
+        bytes: usize,
+    ) -> Outcome<()>;
+    /// From a buffer to a place in the window, where `bytes` bytes may be written.
+    fn read(
+        &mut self,
+        slot: u64,
+        offset: usize,
+        window: &Window,
+        at: usize,
+        bytes: usize,
+    ) -> Outcome<()>;
     fn prepare(&mut self, kernel: &str) -> Outcome<()>;
     /// Nanoseconds it took.
     fn launch(&mut self, kernel: &str, args: &[Word], timeout_ms: u32) -> Outcome<u64>;
@@ -177,17 +191,18 @@ impl Worker {
             Request::Alloc { slot, bytes } => card.alloc(slot, bytes)?,
             Request::Free { slots } => slots.into_iter().for_each(|slot| card.free(slot)),
             Request::Write { slot, offset, bytes } => {
-                card.write(slot, offset, &self.window, bytes.min(WINDOW_BYTES))?;
+                card.write(slot, offset, &self.window, 0, room(0, bytes))?;
             }
             Request::Read { slot, offset, bytes } => {
-                card.read(slot, offset, &self.window, bytes.min(WINDOW_BYTES))?;
+                card.read(slot, offset, &self.window, 0, room(0, bytes))?;
             }
             Request::Prepare { kernels } => {
                 kernels.iter().try_for_each(|kernel| card.prepare(kernel))?;
             }
             Request::Run { steps, timeout_ms } => {
+                let (window, watch) = (&self.window, &self.watch);
                 let steps = steps.iter().take(STEPS_MAX);
-                let times = steps.map(|step| run(card.as_mut(), &self.watch, step, timeout_ms));
+                let times = steps.map(|step| run(card.as_mut(), window, watch, step, timeout_ms));
                 return Ok(Reply::Times(times.collect::<Outcome<Vec<u64>>>()?));
             }
         }
@@ -195,7 +210,14 @@ impl Worker {
     }
 }
 
-fn run(card: &mut dyn Card, watch: &Watch, step: &Step, timeout_ms: u32) -> Outcome<u64> {
+/// Does one step; nanoseconds it took, where somebody asks for those.
+fn run(
+    card: &mut dyn Card,
+    window: &Window,
+    watch: &Watch,
+    step: &Step,
+    timeout_ms: u32,
+) -> Outcome<u64> {
     match step {
         Step::Launch { kernel, args } => {
             watch.begin(kernel, timeout_ms);
@@ -204,5 +226,11 @@ fn run(card: &mut dyn Card, watch: &Watch, step: &Step, timeout_ms: u32) -> Outc
             ran
         }
         Step::Copy { from, to, bytes } => card.copy(*from, *to, *bytes),
+        Step::Write { slot, at, bytes } => {
+            card.write(*slot, 0, window, *at, room(*at, *bytes)).map(|()| 0)
+        }
+        Step::Read { slot, at, bytes } => {
+            card.read(*slot, 0, window, *at, room(*at, *bytes)).map(|()| 0)
+        }
     }
 }

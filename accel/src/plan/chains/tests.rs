@@ -9,7 +9,7 @@ use kernels::Dice;
 use super::*;
 use crate::plan::{plan, step_by_step};
 use crate::testing::{op, road};
-use crate::worker::{Scratch, carry_out};
+use crate::worker::{Given, Scratch, carry_out};
 use crate::{Frame, Pipeline, PixelFormat, Range, Shape, Step, Value};
 
 /// The CPU, OpenCL devices and the interpreter of PTX.
@@ -28,7 +28,7 @@ fn shape(width: u32, height: u32, format: PixelFormat) -> Shape {
 }
 
 fn chains(plan: &Plan) -> Vec<&Chain> {
-    let commands = plan.actions.iter().flat_map(commands);
+    let commands = plan.actions.iter().flat_map(Action::commands);
     let chains = commands.filter_map(|command| match command {
         Command::Chain(chain) => Some(chain),
         _ => None,
@@ -158,11 +158,14 @@ fn random(dice: &mut Dice, shape: Shape) -> Pipeline {
 
 /// What a plan gives for frames of one history.
 fn values(device: &dyn Device, plan: &Plan, frames: &[Frame]) -> Vec<BTreeMap<String, Value>> {
-    let (mut scratch, mut previous) = (Scratch::default(), None::<Vec<BufferId>>);
+    let (scratch, mut previous) = (Scratch::default(), None::<Vec<BufferId>>);
     let mut all = Vec::new();
     for frame in frames {
-        let carried = carry_out(device, plan, frame, previous.as_deref(), Vec::new(), &mut scratch);
-        let carried = carried.unwrap_or_else(|error| panic!("{error}: {plan:#?}"));
+        let (frame, encoders) = (frame.clone(), Vec::new());
+        let given = Given { frame, previous: previous.clone(), encoders };
+        let carried = carry_out(device, plan, vec![given], &scratch);
+        let mut carried = carried.unwrap_or_else(|error| panic!("{error}: {plan:#?}"));
+        let carried = carried.remove(0).finish();
         for buffer in previous.into_iter().flatten() {
             device.free(buffer).unwrap_or_else(|error| panic!("{error}: {plan:#?}"));
         }

@@ -56,15 +56,29 @@ impl Card for Fake {
         self.buffers.remove(&slot).expect("freed once");
     }
 
-    fn write(&mut self, slot: u64, offset: usize, window: &Window, bytes: usize) -> Outcome<()> {
-        window.take(self.part(slot, offset, bytes));
+    fn write(
+        &mut self,
+        slot: u64,
+        offset: usize,
+        window: &Window,
+        at: usize,
+        bytes: usize,
+    ) -> Outcome<()> {
+        window.take(at, self.part(slot, offset, bytes));
         Ok(())
     }
 
-    fn read(&mut self, slot: u64, offset: usize, window: &Window, bytes: usize) -> Outcome<()> {
+    fn read(
+        &mut self,
+        slot: u64,
+        offset: usize,
+        window: &Window,
+        at: usize,
+        bytes: usize,
+    ) -> Outcome<()> {
         let data = self.part(slot, offset, bytes).to_vec();
-        // SAFETY: the window is longer than any part that is asked for.
-        unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), window.start(), bytes) };
+        // SAFETY: the window has room for any part that is asked for.
+        unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), window.place(at), bytes) };
         Ok(())
     }
 
