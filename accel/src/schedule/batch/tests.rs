@@ -2,7 +2,8 @@ mod simulated;
 
 use super::*;
 
-/// One whose jobs take `once + n each` microseconds, and come `gap` apart until `in_hand` are there.
+/// One whose jobs take `once + n each` microseconds, and come `gap` apart until `in_hand` are
+/// there.
 fn pace(once_us: u64, each_us: u64, in_hand: usize, gap_us: u64) -> Pace {
     let mut pace = Pace::default();
     for _ in 0..SETTLED_RUNS {
@@ -171,8 +172,8 @@ fn ends_us(pace: &Pace, waiting: &[Waiting<'_>], places: &[usize]) -> Vec<u64> {
 }
 
 /// Whatever waits: the first is in the batch, all in it can be, none of a history passes another of
-/// it, no higher priority is passed, nobody who would be in time is late for the sake of others, and
-/// nobody is delayed for longer than the window.
+/// it, no higher priority is passed, nobody who would be in time is late for the sake of others,
+/// and nobody is delayed for longer than the window.
 #[test]
 fn nobody_is_delayed_for_too_long() {
     let histories: Vec<String> = (0..6).map(|n| format!("camera {n}")).collect();
