@@ -1,6 +1,6 @@
 //! Blobs: bytes by their digest, kept as objects.
 
-mod due;
+pub mod due;
 pub mod kept;
 
 use std::fmt;

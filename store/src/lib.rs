@@ -87,6 +87,7 @@ struct Inner {
     closing: Arc<AtomicBool>,
     /// Turns of queries in SQL.
     queries: Arc<Semaphore>,
+    next_due: blob::due::NextDue,
 }
 
 impl EdgeStore {
@@ -106,7 +107,8 @@ impl EdgeStore {
         let flusher = tokio::spawn(flush_when_due(engine.clone(), closing.clone()));
         let flusher = Mutex::new(Some(flusher));
         let queries = Arc::new(Semaphore::new(SQL_AT_ONCE));
-        let inner = Inner { engine, tree: OnceLock::new(), flusher, closing, queries };
+        let (tree, next_due) = (OnceLock::new(), Default::default());
+        let inner = Inner { engine, tree, flusher, closing, queries, next_due };
         EdgeStore { inner: Arc::new(inner) }
     }
 

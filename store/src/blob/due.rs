@@ -5,6 +5,7 @@
 //! since 1970. It has one key to a line.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::BlobKey;
@@ -17,6 +18,25 @@ const FOLDER: &str = "r";
 const TRIED_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
 /// Lists that are gone through at a time.
 const LISTS_MAX: usize = 10_000;
+
+/// Before when no list is due, so that nobody looks for one; 0 as long as that is not known.
+#[derive(Debug, Default)]
+pub struct NextDue(AtomicU64);
+
+impl NextDue {
+    fn is_past(&self, now_ms: u64) -> bool {
+        self.0.load(Ordering::Acquire) <= now_ms
+    }
+
+    /// None until more is listed: for who looks at all lists from now on.
+    fn none(&self) {
+        self.0.store(u64::MAX, Ordering::Release);
+    }
+
+    fn at(&self, due_ms: u64) {
+        self.0.fetch_min(due_ms, Ordering::AcqRel);
+    }
+}
 
 impl EdgeStore {
     /// Has private blobs removed where they were taken, and the copies on the way there, once
@@ -35,26 +55,42 @@ impl EdgeStore {
         let due_ms = engine.now_ms().saturating_add(after.as_millis() as u64);
         let name = format!("{FOLDER}/{due_ms:016x}-{:016x}", crate::entropy());
         let keys: String = keys.iter().map(|key| format!("{key}\n")).collect();
-        engine.objects.create_synced(&name, keys.into()).await
+        engine.objects.create_synced(&name, keys.into()).await?;
+        self.inner.next_due.at(due_ms);
+        Ok(())
     }
 
     /// Removes the blobs whose time has come; to be called again and again. What cannot be removed
     /// now, because its site does not answer, is tried again by the next calls for a week.
+    /// Costs nothing as long as nothing is due.
     pub async fn remove_due_blobs(&self) -> Result<()> {
+        let now_ms = self.inner.engine.now_ms();
+        if !self.inner.next_due.is_past(now_ms) {
+            return Ok(());
+        }
+        self.inner.next_due.none();
+        let next = self.remove_due_at(now_ms).await;
+        self.inner.next_due.at(next.as_ref().map_or(0, |next| next.unwrap_or(u64::MAX)));
+        next.map(drop)
+    }
+
+    /// When the first of the lists that are left is due.
+    async fn remove_due_at(&self, now_ms: u64) -> Result<Option<u64>> {
         let engine = &self.inner.engine;
-        let now_ms = engine.now_ms();
-        let mut away = HashSet::new();
-        for list in engine.objects.list(FOLDER).await?.into_iter().take(LISTS_MAX) {
+        let (mut away, mut next) = (HashSet::new(), None);
+        for (number, list) in engine.objects.list(FOLDER).await?.into_iter().enumerate() {
             let Some(due_ms) = time_of(&list) else { continue };
-            if due_ms > now_ms {
-                break;
+            if due_ms > now_ms || number >= LISTS_MAX {
+                return Ok(next.or(Some(due_ms)));
             }
             let is_done = self.remove_listed(&list, &mut away).await?;
             if is_done || now_ms - due_ms > TRIED_MS {
                 engine.objects.erase(&list).await?;
+            } else {
+                next = next.or(Some(due_ms));
             }
         }
-        Ok(())
+        Ok(next)
     }
 
     /// Removes what a list names, but for what sites took that are `away`; true if that is all.

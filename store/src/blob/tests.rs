@@ -88,6 +88,13 @@ async fn private_blobs_are_removed_when_they_are_due_also_after_a_restart() {
         }
     }
     assert!(store.inner.engine.objects.list("r").await.unwrap().is_empty());
+    // After a time when nothing was due, too.
+    store.remove_blobs_later(&keys[2..], Duration::from_secs(10)).await.unwrap();
+    for (now_ms, there) in [(69_999, true), (70_000, false)] {
+        clock.store(began_ms + now_ms, Ordering::Relaxed);
+        store.remove_due_blobs().await.unwrap();
+        assert_eq!(store.has_blob(&keys[2]).await.unwrap(), there, "after {now_ms} ms");
+    }
 }
 
 fn in_folder(dir: &std::path::Path) -> Arc<Blobs> {
