@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use super::api::{Api, COMPLETED, FROM_DEVICE, Handle, TO_DEVICE, UNDERWAY, failed, text};
-use super::window::Window;
+use super::window::Part;
 use super::wire::{Failure, Fault, Word};
 use super::worker::{Card, Outcome};
 
@@ -163,14 +163,8 @@ impl Card for XrtCard {
         }
     }
 
-    fn write(
-        &mut self,
-        slot: u64,
-        offset: usize,
-        window: &Window,
-        at: usize,
-        bytes: usize,
-    ) -> Outcome<()> {
+    fn write(&mut self, slot: u64, offset: usize, from: Part<'_>) -> Outcome<()> {
+        let bytes = from.len();
         let handle = self.range(slot, offset, bytes)?.handle;
         let (first, end) = lines(offset, bytes);
         // What lies around the range in its first and last line may have been changed by a kernel.
@@ -181,25 +175,19 @@ impl Card for XrtCard {
             }
         }
         // SAFETY: the range is inside the buffer, and the window has as many bytes there.
-        if unsafe { (self.api.bo_write)(handle, window.place(at).cast(), bytes, offset) } != 0 {
+        if unsafe { (self.api.bo_write)(handle, from.start().cast(), bytes, offset) } != 0 {
             return Err(failed("write"));
         }
         self.sync(handle, TO_DEVICE, first, end - first)
     }
 
-    fn read(
-        &mut self,
-        slot: u64,
-        offset: usize,
-        window: &Window,
-        at: usize,
-        bytes: usize,
-    ) -> Outcome<()> {
+    fn read(&mut self, slot: u64, offset: usize, to: Part<'_>) -> Outcome<()> {
+        let bytes = to.len();
         let handle = self.range(slot, offset, bytes)?.handle;
         let (first, end) = lines(offset, bytes);
         self.sync(handle, FROM_DEVICE, first, end - first)?;
         // SAFETY: the range is inside the buffer, and the window has room for as many there.
-        match unsafe { (self.api.bo_read)(handle, window.place(at).cast(), bytes, offset) } {
+        match unsafe { (self.api.bo_read)(handle, to.start().cast(), bytes, offset) } {
             0 => Ok(()),
             _ => Err(failed("read")),
         }

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{Error, Result};
+use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// Contents of buffers cross in parts of this many bytes.
@@ -45,29 +46,54 @@ impl Window {
         }
     }
 
+    /// So many bytes from a place on, or as many as there are.
+    pub(crate) fn part(&self, at: usize, bytes: usize) -> Part<'_> {
+        let at = at.min(WINDOW_BYTES);
+        let bytes = bytes.min(WINDOW_BYTES - at);
+        Part { start: self.start.wrapping_add(at), bytes, window: PhantomData }
+    }
+
     /// Puts bytes at a place; more than fit are left out.
     pub(crate) fn put(&mut self, at: usize, data: &[u8]) {
-        let bytes = room(at, data.len());
-        // SAFETY: so many are left of the window, which lies apart from all memory of this program.
-        unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), self.place(at), bytes) };
+        self.part(at, data.len()).put(data);
     }
 
     /// Takes bytes from a place; more than there are are left as they are.
     pub(crate) fn take(&self, at: usize, data: &mut [u8]) {
-        let bytes = room(at, data.len());
-        // SAFETY: so many are left of the window, which lies apart from all memory of this program.
-        unsafe { std::ptr::copy_nonoverlapping(self.place(at), data.as_mut_ptr(), bytes) };
-    }
-
-    /// A place in it, for a driver that copies by itself: at most as many bytes as [`room`] says.
-    pub(crate) fn place(&self, at: usize) -> *mut u8 {
-        self.start.wrapping_add(at.min(WINDOW_BYTES))
+        self.part(at, data.len()).take(data);
     }
 }
 
-/// How many of so many bytes the window has from a place on.
-pub(crate) fn room(at: usize, bytes: usize) -> usize {
-    bytes.min(WINDOW_BYTES.saturating_sub(at))
+/// A part of the window.
+pub(crate) struct Part<'a> {
+    start: *mut u8,
+    bytes: usize,
+    window: PhantomData<&'a Window>,
+}
+
+impl Part<'_> {
+    pub(crate) fn len(&self) -> usize {
+        self.bytes
+    }
+
+    /// Where it begins, for a driver that copies by itself: at most [`Part::len`] bytes.
+    pub(crate) fn start(&self) -> *mut u8 {
+        self.start
+    }
+
+    pub(crate) fn put(&self, data: &[u8]) {
+        let bytes = data.len().min(self.bytes);
+        // SAFETY: the window has as many bytes there, and lies apart from all memory of this
+        // program.
+        unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), self.start, bytes) };
+    }
+
+    pub(crate) fn take(&self, data: &mut [u8]) {
+        let bytes = data.len().min(self.bytes);
+        // SAFETY: the window has as many bytes there, and lies apart from all memory of this
+        // program.
+        unsafe { std::ptr::copy_nonoverlapping(self.start, data.as_mut_ptr(), bytes) };
+    }
 }
 
 impl Drop for Window {

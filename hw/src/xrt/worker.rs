@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use super::link::FOLDER_PREFIX;
-use super::window::{Window, room};
+use super::window::{Part, Window};
 use super::wire::{Failure, Fault, Reply, Request, STEPS_MAX, Step, Word, receive, send};
 
 pub(crate) type Outcome<T> = std::result::Result<T, Failure>;
@@ -20,24 +20,10 @@ pub(crate) type Outcome<T> = std::result::Result<T, Failure>;
 pub(crate) trait Card {
     fn alloc(&mut self, slot: u64, bytes: usize) -> Outcome<()>;
     fn free(&mut self, slot: u64);
-    /// From a place in the window, where `bytes` bytes may be read, into a buffer.
-    fn write(
-        &mut self,
-        slot: u64,
-        offset: usize,
-        window: &Window,
-        at: usize,
-        bytes: usize,
-    ) -> Outcome<()>;
-    /// From a buffer to a place in the window, where `bytes` bytes may be written.
-    fn read(
-        &mut self,
-        slot: u64,
-        offset: usize,
-        window: &Window,
-        at: usize,
-        bytes: usize,
-    ) -> Outcome<()>;
+    /// From a part of the window into a buffer.
+    fn write(&mut self, slot: u64, offset: usize, from: Part<'_>) -> Outcome<()>;
+    /// From a buffer into a part of the window.
+    fn read(&mut self, slot: u64, offset: usize, to: Part<'_>) -> Outcome<()>;
     fn prepare(&mut self, kernel: &str) -> Outcome<()>;
     /// Nanoseconds it took.
     fn launch(&mut self, kernel: &str, args: &[Word], timeout_ms: u32) -> Outcome<u64>;
@@ -191,10 +177,10 @@ impl Worker {
             Request::Alloc { slot, bytes } => card.alloc(slot, bytes)?,
             Request::Free { slots } => slots.into_iter().for_each(|slot| card.free(slot)),
             Request::Write { slot, offset, bytes } => {
-                card.write(slot, offset, &self.window, 0, room(0, bytes))?;
+                card.write(slot, offset, self.window.part(0, bytes))?;
             }
             Request::Read { slot, offset, bytes } => {
-                card.read(slot, offset, &self.window, 0, room(0, bytes))?;
+                card.read(slot, offset, self.window.part(0, bytes))?;
             }
             Request::Prepare { kernels } => {
                 kernels.iter().try_for_each(|kernel| card.prepare(kernel))?;
@@ -227,10 +213,8 @@ fn run(
         }
         Step::Copy { from, to, bytes } => card.copy(*from, *to, *bytes),
         Step::Write { slot, at, bytes } => {
-            card.write(*slot, 0, window, *at, room(*at, *bytes)).map(|()| 0)
+            card.write(*slot, 0, window.part(*at, *bytes)).map(|()| 0)
         }
-        Step::Read { slot, at, bytes } => {
-            card.read(*slot, 0, window, *at, room(*at, *bytes)).map(|()| 0)
-        }
+        Step::Read { slot, at, bytes } => card.read(*slot, 0, window.part(*at, *bytes)).map(|()| 0),
     }
 }

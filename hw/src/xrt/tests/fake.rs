@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::super::window::Window;
+use super::super::window::Part;
 use super::super::wire::{Failure, Fault, Word};
 use super::super::worker::{Card, Outcome};
 
@@ -56,29 +56,13 @@ impl Card for Fake {
         self.buffers.remove(&slot).expect("freed once");
     }
 
-    fn write(
-        &mut self,
-        slot: u64,
-        offset: usize,
-        window: &Window,
-        at: usize,
-        bytes: usize,
-    ) -> Outcome<()> {
-        window.take(at, self.part(slot, offset, bytes));
+    fn write(&mut self, slot: u64, offset: usize, from: Part<'_>) -> Outcome<()> {
+        from.take(self.part(slot, offset, from.len()));
         Ok(())
     }
 
-    fn read(
-        &mut self,
-        slot: u64,
-        offset: usize,
-        window: &Window,
-        at: usize,
-        bytes: usize,
-    ) -> Outcome<()> {
-        let data = self.part(slot, offset, bytes).to_vec();
-        // SAFETY: the window has room for any part that is asked for.
-        unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), window.place(at), bytes) };
+    fn read(&mut self, slot: u64, offset: usize, to: Part<'_>) -> Outcome<()> {
+        to.put(self.part(slot, offset, to.len()));
         Ok(())
     }
 
