@@ -73,6 +73,7 @@ pub(crate) fn target(digest: Digest, kind: CodeKind) -> Target {
         kind,
         entry: None,
         limits: Limits::default(),
+        app_concurrency: None,
         bindings: Default::default(),
     }
 }
@@ -107,6 +108,14 @@ fn request(name: &str, body: &str) -> Input {
         content_type: "application/json".into(),
         body: body.to_owned().into(),
     })
+}
+
+/// What a function raised, and where.
+fn raised(error: InvokeError) -> (String, String) {
+    match error {
+        InvokeError::GuestRaised { message, backtrace } => (message, backtrace),
+        other => panic!("{other:?}"),
+    }
 }
 
 /// Waits until it is so, for twenty seconds.
