@@ -17,6 +17,7 @@ mod messages;
 mod outside;
 mod ready;
 mod runtimes;
+mod rust;
 mod secrets;
 mod service;
 mod stock;
