@@ -53,7 +53,7 @@ main() {
         demo) install_all ;;
         test)
             for_tests=1
-            install_all readers nvrtc opencv lambda_js seaweedfs zig wasmtime_arm
+            install_all readers nvrtc opencv lambda_js seaweedfs zig wasmtime_arm rust_wasi
             ;;
         bench) install_all readers opencv workerd peers ;;
         doctor) doctor ;;
@@ -121,6 +121,7 @@ title() {
         workerd) echo "$WORKERD" ;;
         zig) echo "$ZIG" ;;
         wasmtime_arm) echo "$WASMTIME_ARM for aarch64" ;;
+        rust_wasi) echo "Rust's wasm32-wasip2 ($(cksum <scripts/rust-wasi.sh | cut -d ' ' -f 1))" ;;
         # Built from the checkout, so it is known by what it is built of.
         peers)
             echo "fjall, redb and RocksDB, for benches ($(cat bench/peers/Cargo.lock \
@@ -150,6 +151,7 @@ result() {
         workerd) echo "$TOOLS/workerd/node_modules/workerd/bin/workerd" ;;
         zig) echo "$TOOLS/zig/ziglang/zig" ;;
         wasmtime_arm) echo "$TOOLS/wasmtimearm/libwasmtime.so" ;;
+        rust_wasi) echo "$TOOLS/rust/bin/rustc" ;;
         peers) echo "$TOOLS/bin/edgescale-bench-peers" ;;
     esac
 }
@@ -188,7 +190,7 @@ $(tail -n 15 "$LOGS/$step" | sed 's/^/      /')
 # Without these everything still runs: the demo has a client of its own, and the tests that want
 # the other thing say that they are skipped.
 readonly OPTIONAL=" nats_cli nats_js componentize_py lambda_java nvrtc opencv \
-lambda_js seaweedfs workerd zig wasmtime_arm peers "
+lambda_js seaweedfs workerd zig wasmtime_arm rust_wasi peers "
 optional() { [[ "$OPTIONAL" == *" $1 "* ]]; }
 
 readonly SKIPPED=99
@@ -199,6 +201,7 @@ mend() {
         node) echo "install Node.js 22 with npm, or let pip reach its package index" ;;
         jco | nats_js | lambda_js | workerd) echo "let npm reach its registry" ;;
         peers) echo "let cargo reach its registry" ;;
+        rust_wasi) echo "rustup target add wasm32-wasip2" ;;
         nats_cli) echo "let go reach its module proxy" ;;
         lambda_java) echo "let mvn reach its repository" ;;
         *) echo "let pip reach its package index (settings: pip config list)" ;;
@@ -276,6 +279,12 @@ open(sys.argv[2], "wb").write(wheel.read("wasmtime/linux-aarch64/_libwasmtime.so
 PYTHON
     rm -rf "$wheels"
     replace wasmtimearm
+}
+
+# Components in Rust, where rustup does not bring their target.
+install_rust_wasi() {
+    scripts/rust-wasi.sh "$TOOLS/rust.new"
+    replace rust
 }
 
 # The system's, when it is one that jco runs on; else one of our own.
@@ -525,10 +534,10 @@ doctor() {
         fi
     done
     for step in python node "${STEPS[@]}" readers nvrtc opencv lambda_js seaweedfs zig \
-        wasmtime_arm workerd peers; do
+        wasmtime_arm rust_wasi workerd peers; do
         if done_already "$step"; then
             say "  ok  $(title "$step")"
-        elif [[ $step =~ ^(readers|nvrtc|opencv|lambda_js|seaweedfs|zig|wasmtime_arm)$ ]]; then
+        elif [[ $step =~ ^(readers|nvrtc|opencv|lambda_js|seaweedfs|zig|wasmtime_arm|rust_wasi)$ ]]; then
             say "warn  $(title "$step"): only the tests need it; mend: ./tools.sh test"
         elif [[ $step =~ ^(workerd|peers)$ ]]; then
             say "warn  $(title "$step"): only benches need it; mend: ./tools.sh bench"

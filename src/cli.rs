@@ -27,6 +27,12 @@ use output::Output;
 /// What a failed command returns.
 const EXIT_FAILED: u8 = 1;
 
+/// What a recording looks like.
+const RECORDING: &str = "A recording is a list of steps, and begins with empty tables:\n\
+    \x20 [{ \"call\": \"greet\", \"data\": { \"name\": \"Ada\" }, \"expect\": { \"visits\": 1 } },\n\
+    \x20  { \"event\": \"arrived.lobby\", \"data\": {}, \"error\": \"KeyError\" },\n\
+    \x20  { \"http\": \"GET /links/a\", \"status\": 200, \"contains\": \"ok\" }]";
+
 #[derive(Parser)]
 #[command(name = "edgescale", version, about = "A serverless fabric for a tree of data centers")]
 #[command(propagate_version = true, max_term_width = 100)]
@@ -58,8 +64,9 @@ pub struct Global {
     /// Folder of the running tree
     #[arg(long, global = true, env = "EDGESCALE_DIR", default_value = ".edgescale")]
     dir: PathBuf,
-    /// Folder of nats-server, the Lambda runtime client and other tools
-    #[arg(long, global = true, env = "EDGESCALE_TOOLS", default_value = ".tools")]
+    /// Folder of nats-server, the Lambda runtime client and other tools; that of this program's
+    /// checkout where the current folder has none
+    #[arg(long, global = true, env = "EDGESCALE_TOOLS", default_value_os_t = usual_tools())]
     tools: PathBuf,
     /// Tenant to talk as; the site's owner unless said
     #[arg(long, global = true, value_name = "TENANT")]
@@ -119,12 +126,13 @@ enum Command {
         project: PathBuf,
     },
     /// Run an app's handlers against its recorded inputs (tests/*.json), without a tree
+    #[command(after_help = RECORDING)]
     Test {
         /// The app's folder or manifest
         #[arg(default_value = ".")]
         project: PathBuf,
     },
-    /// Build and deploy at every save, and show the log, until Ctrl-C
+    /// Build and deploy to a running tree at every save, and show the log, until Ctrl-C
     Dev {
         /// The app's folder or manifest
         #[arg(default_value = ".")]
@@ -170,6 +178,14 @@ enum Command {
         /// File or URL
         source: String,
     },
+}
+
+/// Apps are written anywhere; what builds and runs them lies where `./tools.sh` was run.
+fn usual_tools() -> PathBuf {
+    let here = PathBuf::from(".tools");
+    let program = std::env::current_exe().unwrap_or_default();
+    let mut folders = program.ancestors().skip(1).map(|folder| folder.join(".tools"));
+    if here.is_dir() { here } else { folders.find(|folder| folder.is_dir()).unwrap_or(here) }
 }
 
 /// Runs the program; its errors go to standard error, one line each.

@@ -43,7 +43,7 @@ pub async fn run(tools: &Path, dir: &Path, json: bool) -> Result<ExitCode> {
         python(),
         lambda_client(tools),
         component_tools(tools),
-        rust_guests(),
+        rust_guests(tools),
         stock_cli(tools),
         video_tools(),
         java(tools),
@@ -203,10 +203,12 @@ fn component_tools(tools: &Path) -> Check {
     }
 }
 
-fn rust_guests() -> Check {
+fn rust_guests(tools: &Path) -> Check {
     let name = "Rust components";
+    let own = tools.join("rust/bin/rustc");
+    let rustc = if own.exists() { own } else { "rustc".into() };
     let arguments = ["--print", "target-libdir", "--target", "wasm32-wasip2"];
-    let dir = first_line("rustc", &arguments).map(PathBuf::from);
+    let dir = first_line(rustc, &arguments).map(PathBuf::from);
     match dir.is_some_and(|dir| dir.is_dir()) {
         true => ok(name, "wasm32-wasip2 is installed"),
         false => lacking(

@@ -15,6 +15,7 @@ pub mod link;
 pub mod objects;
 pub mod otlp;
 pub mod report;
+mod stop;
 pub mod tenants;
 pub mod turns;
 
@@ -48,6 +49,7 @@ use tokio::task::JoinSet;
 
 use crate::gateway;
 use report::{AppReport, Brief, HandlerReport, LinkReport, Report};
+pub use stop::{DRAIN_TIMEOUT, stop_signal};
 
 /// The name of a node's configuration within its folder.
 pub const CONFIG_FILE: &str = "node.toml";
@@ -160,7 +162,7 @@ pub struct Node {
 pub async fn run(settings: Settings) -> Result<()> {
     settings.trace.collector()?;
     let door = gateway::Bound::bind(&settings.http, &settings.data).await?;
-    let (node, _subscriptions, mut tasks) = start(settings, door.place.clone()).await?;
+    let (node, subscriptions, mut tasks) = start(settings, door.place.clone()).await?;
     let (close_door, closed) = tokio::sync::oneshot::channel::<()>();
     let until_closed = async { closed.await.unwrap_or_default() };
     let door = tokio::spawn(gateway::serve(node.clone(), door, until_closed));
@@ -171,21 +173,10 @@ pub async fn run(settings: Settings) -> Result<()> {
     }
     tracing::info!("stopping");
     drop(close_door);
-    let _ = door.await;
+    let _ = tokio::join!(door, stop::drain(&node, subscriptions));
     tasks.shutdown().await;
     node.store.close().await;
     Ok(())
-}
-
-/// Resolves when the process is asked to end.
-pub async fn stop_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut term = signal(SignalKind::terminate()).expect("a handler for SIGTERM can be set");
-    let mut int = signal(SignalKind::interrupt()).expect("a handler for SIGINT can be set");
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
-    }
 }
 
 /// A started node: it serves as long as the subscriptions and tasks are kept.

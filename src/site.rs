@@ -14,8 +14,8 @@ use bus::tree::ACCOUNT;
 use crate::context::{Context, FILE, Site};
 use crate::{gateway, node};
 
-/// How long a node may take to stop before it is killed.
-const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a node may take to stop before it is killed: to drain, and to close its store.
+const STOP_TIMEOUT: Duration = Duration::from_secs(12);
 /// How often the processes and the record of a site are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// The pause before the first restart of something that ended; it doubles.

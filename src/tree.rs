@@ -110,6 +110,12 @@ impl Tree {
         self.at(path)?.kill_node()
     }
 
+    /// Tells a site's node to stop, and returns when it has.
+    pub fn stop_node(&mut self, path: &str) -> Result<()> {
+        self.at(path)?.stop_node();
+        Ok(())
+    }
+
     /// Starts a site's node again.
     pub async fn restart_node(&mut self, path: &str) -> Result<()> {
         self.at(path)?.start_node()?;

@@ -218,6 +218,7 @@ fn target(digest: Digest, kind: CodeKind) -> Arc<Target> {
         kind,
         entry: (kind == CodeKind::Python).then(|| "app.handler".into()),
         limits: Limits { memory_mb: 256, timeout_ms: 60_000, ..Limits::default() },
+        app_concurrency: None,
         bindings: Default::default(),
     })
 }

@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_nats::client::RequestErrorKind;
+use async_nats::connection::State;
 use async_nats::service::ServiceExt;
 use async_nats::{Client, ConnectOptions, HeaderMap, Message};
 use bytes::Bytes;
 use futures::StreamExt;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
@@ -207,18 +208,38 @@ impl Bus {
             .queue_subscribe(subject.to_owned(), queue.to_owned())
             .await
             .map_err(|e| self.unreachable(e))?;
+        let (stop, stopped) = oneshot::channel();
         let bus = self.clone();
-        let task = tokio::spawn(bus.answer_all(subscriber, Arc::new(answer)));
-        Ok(Subscription { task })
+        let task = tokio::spawn(bus.answer_all(subscriber, Arc::new(answer), stopped));
+        Ok(Subscription { task, stop: Some(stop) })
     }
 
-    async fn answer_all<F, Fut>(self, mut subscriber: async_nats::Subscriber, answer: Arc<F>)
-    where
+    /// Answers requests until told to stop, and then those that have come by then.
+    async fn answer_all<F, Fut>(
+        self,
+        mut subscriber: async_nats::Subscriber,
+        answer: Arc<F>,
+        mut stopped: oneshot::Receiver<()>,
+    ) where
         F: Fn(Request) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Response, Refusal>> + Send + 'static,
     {
         let (bus, room) = (Arc::new(self), Arc::new(Semaphore::new(IN_FLIGHT_MAX)));
-        while let Some(message) = subscriber.next().await {
+        let mut takes_more = true;
+        loop {
+            let message = tokio::select! {
+                biased;
+                message = subscriber.next() => message,
+                _ = &mut stopped, if takes_more => {
+                    takes_more = false;
+                    let is_connected = bus.client.connection_state() == State::Connected;
+                    if !is_connected || subscriber.drain().await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+            };
+            let Some(message) = message else { break };
             let (bus, answer) = (bus.clone(), answer.clone());
             let Ok(permit) = room.clone().try_acquire_owned() else {
                 let mut refusal = Refusal::new(
@@ -240,6 +261,10 @@ impl Bus {
                 bus.reply(message.reply, result).await;
                 drop(permit);
             });
+        }
+        let _all = room.acquire_many(IN_FLIGHT_MAX as u32).await;
+        if let Err(e) = bus.flush().await {
+            warn!(error = %e, "the last replies may not have been sent");
         }
     }
 
@@ -271,7 +296,7 @@ impl Bus {
                 hear(Request { subject, headers, payload, received: Instant::now() }).await;
             }
         });
-        Ok(Subscription { task })
+        Ok(Subscription::of(task))
     }
 
     /// Answers the NATS services protocol (`nats micro ls|info|stats`) until the handle is dropped.
@@ -293,7 +318,7 @@ impl Bus {
             std::future::pending::<()>().await;
             drop(service);
         });
-        Ok(Subscription { task })
+        Ok(Subscription::of(task))
     }
 
     pub(crate) fn unreachable(&self, reason: impl ToString) -> Error {
@@ -318,14 +343,24 @@ impl Patience {
     }
 }
 
-/// A running subscription; dropping it ends it.
+/// A running subscription; dropping it ends it, and leaves what it has begun unanswered.
 pub struct Subscription {
     task: JoinHandle<()>,
+    /// Where requests are answered.
+    stop: Option<oneshot::Sender<()>>,
 }
 
 impl Subscription {
     pub(crate) fn of(task: JoinHandle<()>) -> Self {
-        Self { task }
+        Self { task, stop: None }
+    }
+
+    /// Takes no more requests, and returns when those that had come are answered.
+    pub async fn drain(mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+            let _ = (&mut self.task).await;
+        }
     }
 }
 

@@ -11,7 +11,7 @@ here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 root="$(cd "$here/../.." && pwd)"
 mkdir -p "$1"
 out="$(cd "$1" && pwd)"
-readonly here root out
+readonly here root out TOOLS="${EDGESCALE_TOOLS:-$root/.tools}"
 
 main() {
     copy app.toml
@@ -32,7 +32,8 @@ javascript() {
 # The same handler in Rust, where its target is installed.
 rust() {
     local libraries
-    libraries="$(rustc --print target-libdir --target wasm32-wasip2 2>/dev/null || true)"
+    [[ ! -x "$TOOLS/rust/bin/rustc" ]] || export RUSTC="$TOOLS/rust/bin/rustc"
+    libraries="$("${RUSTC:-rustc}" --print target-libdir --target wasm32-wasip2 2>/dev/null || true)"
     if [[ ! -d "$libraries" ]]; then
         echo "skipped: no wasm32-wasip2 target for motion-rs (rustup target add wasm32-wasip2)" >&2
         return

@@ -3,7 +3,7 @@
 #
 #   handlers/guests/build.sh OUT [KIND]...
 #
-# Kinds are js, py, messages, older, topics, fetch, web, files, service, servicejs and arm.
+# Kinds are js, py, messages, older, topics, fetch, web, files, service, servicejs, rust and arm.
 #
 # Needs the tools that ./tools.sh installs (EDGESCALE_TOOLS names their folder).
 # Exit: 0 built, 1 failed, 2 usage.
@@ -148,6 +148,33 @@ build_arm() {
         -target aarch64-linux-gnu.2.31 -O1 "$here/arm/run.c" -o "$out.$$.tmp" \
         "-L$lib" -lwasmtime
     mv "$out.$$.tmp" "$out"
+}
+
+# All examples of a crate, each a component; and one that its library brings.
+build_rust() {
+    local name out="$1" crate="$here/rust" library
+    is_fresh "$out/rust-http-proxy.wasm" "$crate/Cargo.toml" "$crate"/examples/*.rs && return
+    [[ ! -x "$TOOLS/rust/bin/rustc" ]] || export RUSTC="$TOOLS/rust/bin/rustc"
+    library="$(cargo metadata --locked --format-version 1 --manifest-path "$crate/Cargo.toml" |
+        "$(python)" -c 'import json, sys
+for package in json.load(sys.stdin)["packages"]:
+    if package["name"] == "wasip2": print(package["manifest_path"].removesuffix("/Cargo.toml"))')"
+    rm -rf "$out/wasip2" && cp -r "$library" "$out/wasip2"
+    printf "\n[workspace]\n" >>"$out/wasip2/Cargo.toml"
+    rust_examples "$crate" web topics
+    rust_examples "$out/wasip2" http-proxy
+}
+
+# rust_examples CRATE NAME...
+rust_examples() {
+    local name crate="$1"
+    shift
+    for name in "$@"; do
+        cargo build --quiet --locked --release --example "$name" --target wasm32-wasip2 \
+            --manifest-path "$crate/Cargo.toml" --target-dir "$out/rust" >&2
+        cp "$out/rust/wasm32-wasip2/release/examples/${name//-/_}.wasm" "$out/rust-$name.$$.tmp"
+        mv "$out/rust-$name.$$.tmp" "$out/rust-$name.wasm"
+    done
 }
 
 build_py() {

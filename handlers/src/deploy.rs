@@ -207,6 +207,7 @@ fn target(manifest: &Manifest, revision: u64, handler: &Handler) -> Option<Targe
         kind: handler.kind,
         entry: handler.entry.clone(),
         limits: handler.limits.clone(),
+        app_concurrency: manifest.app.concurrency,
         bindings: handler.bindings.clone(),
     })
 }

@@ -9,6 +9,7 @@ mod bound;
 mod cache;
 mod config;
 pub mod conformance;
+mod cpu;
 mod error;
 mod gate;
 mod host;
@@ -98,6 +99,8 @@ pub struct Target {
     pub entry: Option<String>,
     /// Memory, time and concurrency.
     pub limits: Limits,
+    /// Invocations at once of all handlers of the app.
+    pub app_concurrency: Option<u32>,
     /// Rows that it is given, and what becomes of its result.
     pub bindings: Bindings,
 }

@@ -57,6 +57,9 @@ pub struct App {
     pub name: String,
     /// For people; revisions are counted by the platform.
     pub version: String,
+    /// Invocations of all its handlers at once on one node; as many as they allow unless said.
+    #[serde(default)]
+    pub concurrency: Option<u32>,
 }
 
 /// `[[handler]]`
@@ -247,6 +250,10 @@ pub struct Limits {
     pub memory_mb: u32,
     /// Time of one invocation.
     pub timeout_ms: u32,
+    /// Time that one invocation may compute, waiting not counted; no limit but `timeout_ms` unless
+    /// said.
+    #[serde(default)]
+    pub cpu_ms: Option<u32>,
     /// Invocations at once on one node.
     pub concurrency: u32,
     /// Invocations that one instance or process handles one after the other before it makes room
@@ -267,8 +274,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         let (memory_mb, timeout_ms, concurrency) = (128, 5_000, 16);
-        let (reuse, at_once, ready, own_process) = (None, 1, 0, false);
-        Self { memory_mb, timeout_ms, concurrency, reuse, at_once, ready, own_process }
+        let (cpu_ms, reuse, at_once, ready, own_process) = (None, None, 1, 0, false);
+        Self { memory_mb, timeout_ms, cpu_ms, concurrency, reuse, at_once, ready, own_process }
     }
 }
 
@@ -283,11 +290,61 @@ pub struct Retry {
     pub max_deliver: u32,
     /// Wait before the second delivery; doubles from then on.
     pub backoff_ms: u32,
+    /// In place of `max_deliver`, where the last one ended so.
+    #[serde(default)]
+    pub attempts: BTreeMap<FailureKind, u32>,
 }
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { max_deliver: 5, backoff_ms: 250 }
+        Self { max_deliver: 5, backoff_ms: 250, attempts: BTreeMap::new() }
+    }
+}
+
+impl Retry {
+    /// Deliveries of one event, when the last one failed so.
+    pub fn attempts_after(&self, kind: Option<FailureKind>) -> u32 {
+        match kind {
+            // The same code would fail the same way.
+            Some(FailureKind::Code) => 1,
+            Some(kind) => self.attempts.get(&kind).copied().unwrap_or(self.max_deliver),
+            None => self.max_deliver,
+        }
+    }
+}
+
+/// How an invocation failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FailureKind {
+    /// The handler said so, or raised an error.
+    Error,
+    /// It broke down: a trap, an exit.
+    Trap,
+    /// At its time limit.
+    Timeout,
+    /// At its limit of computing time.
+    Cpu,
+    /// At its memory limit.
+    Memory,
+    /// The node could not run it.
+    Node,
+    /// The code cannot do it at all.
+    Code,
+}
+
+impl FailureKind {
+    /// Its lower-case name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Trap => "trap",
+            Self::Timeout => "timeout",
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
+            Self::Node => "node",
+            Self::Code => "code",
+        }
     }
 }
 

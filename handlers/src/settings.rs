@@ -95,16 +95,29 @@ impl Settings {
     /// The text without secrets.
     pub fn hide<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let mut hidden = Cow::Borrowed(text);
-        let secrets = self.secrets.values().chain(&self.earlier);
-        // Output comes by the line, so a secret of several lines is looked for by the line too.
-        let parts =
-            secrets.flat_map(|secret| std::iter::once(secret.as_str()).chain(secret.lines()));
-        for part in parts.map(str::trim).filter(|part| part.len() >= HIDDEN_BYTES_MIN) {
+        for part in self.hidden_parts() {
             if hidden.contains(part) {
                 hidden = Cow::Owned(hidden.replace(part, HIDDEN));
             }
         }
         hidden
+    }
+
+    /// How many of the last bytes may begin a secret.
+    pub(crate) fn begins_at_end(&self, text: &[u8]) -> usize {
+        let begun = |part: &str| {
+            let lengths = (1..part.len().min(text.len() + 1)).rev();
+            lengths.into_iter().find(|len| text.ends_with(&part.as_bytes()[..*len]))
+        };
+        self.hidden_parts().filter_map(begun).max().unwrap_or(0)
+    }
+
+    /// What is looked for: output comes by the line, so each line of a secret too.
+    fn hidden_parts(&self) -> impl Iterator<Item = &str> {
+        let secrets = self.secrets.values().chain(&self.earlier);
+        let parts =
+            secrets.flat_map(|secret| std::iter::once(secret.as_str()).chain(secret.lines()));
+        parts.map(str::trim).filter(|part| part.len() >= HIDDEN_BYTES_MIN)
     }
 }
 

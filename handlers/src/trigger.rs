@@ -13,6 +13,7 @@ mod load;
 mod order;
 mod plan;
 mod progress;
+mod read;
 mod spill;
 mod turns;
 
@@ -28,7 +29,7 @@ use bus::route::once::{Course, Held, KEY_BYTES_MAX, Once};
 use bus::route::{CodeView, Decision, HandlerView};
 use bus::trace::Trace;
 use bus::{EdgeRoute, EventLog, Refusal, RefusalKind, Request, Response, Subject};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use self::asked::{Asked, execute_event, refusal_of_invoke};
 pub use self::asked::{HTTP_FUNCTION, Streams, head_of, head_text};
@@ -36,7 +37,7 @@ use self::known::Known;
 pub use self::load::Load;
 use self::order::Queue;
 use self::plan::Plan;
-use self::progress::{InHand, Progress};
+use self::progress::Progress;
 use crate::EdgeExecute;
 use crate::deploy::{self, App, EdgeDeploy};
 use crate::execute::{self, Input, Invocation, InvokeError};
@@ -75,6 +76,10 @@ pub struct Triggers {
     once: Once,
     known: Mutex<Known>,
     queue: Queue,
+    /// Whether events are taken from the log no more.
+    closed: watch::Sender<bool>,
+    /// Told whenever an event is in hand no more.
+    released: Notify,
 }
 
 /// Why an event is put aside.
@@ -111,7 +116,8 @@ impl Triggers {
         metrics: Arc<Metrics>,
         tracer: Arc<Tracer>,
     ) -> Self {
-        let (load, progress, once, known, queue) = Default::default();
+        let (load, progress, once, known, queue, released) = Default::default();
+        let (closed, _) = watch::channel(false);
         Self {
             deploy,
             execute,
@@ -125,6 +131,8 @@ impl Triggers {
             once,
             known,
             queue,
+            closed,
+            released,
         }
     }
 
@@ -156,51 +164,12 @@ impl Triggers {
             }
             Err(e) => {
                 self.metrics.count(&format!("failures {app}/{name}"), 1);
-                let trace = match e {
-                    InvokeError::GuestTrap { backtrace, .. } => format!("\n{backtrace}"),
-                    _ => String::new(),
-                };
-                self.logs.add("error", &format!("{app}/{name}"), &format!("{e}{trace}"));
+                self.metrics.count(&format!("ended {} {app}/{name}", e.word()), 1);
+                let text = format!("{e}\n{}", e.backtrace());
+                self.logs.add("error", &format!("{app}/{name}"), text.trim_end());
             }
         }
         result
-    }
-
-    /// Runs the handlers placed here on this tier's events, for ever.
-    pub async fn run_events(self: Arc<Self>) {
-        tokio::join!(self.clone().read_events(), self.follow_floor());
-    }
-
-    async fn read_events(self: Arc<Self>) {
-        let room = Arc::new(Semaphore::new(EVENTS_AT_ONCE));
-        loop {
-            let _ = self.run_read(&room).await;
-            tokio::time::sleep(PAUSE).await;
-        }
-    }
-
-    /// One read of the log, until it is over.
-    async fn run_read(self: &Arc<Self>, room: &Arc<Semaphore>) -> Result<(), bus::Error> {
-        let mut deliveries = self.events.read(Reader::Run).await?;
-        let mut number = self.look_back().await?;
-        while let Some(delivery) = deliveries.next().await {
-            if delivery.number > number + 1 {
-                self.look_back().await?;
-            }
-            number = number.max(delivery.number);
-            let Some(in_hand) = InHand::take(self, delivery.at) else {
-                self.metrics.count("events in hand already", 1);
-                continue;
-            };
-            self.queue.arrive(&delivery);
-            let Ok(place) = room.clone().acquire_owned().await else { return Ok(()) };
-            let (triggers, room) = (self.clone(), room.clone());
-            tokio::spawn(async move {
-                triggers.handle(&delivery, place, &room).await;
-                drop(in_hand);
-            });
-        }
-        Ok(())
     }
 
     async fn handle(
@@ -389,12 +358,9 @@ impl Triggers {
                 return Outcome::Again(PAUSE);
             }
         };
-        if !failure.is_retryable() || attempt >= handler.retry.max_deliver {
+        if attempt >= handler.retry.attempts_after(failure.kind()) {
             let (handler, reason) = (handler.name.as_str(), &failure.to_string());
-            let stack = match &failure {
-                InvokeError::GuestTrap { backtrace, .. } => backtrace,
-                _ => "",
-            };
+            let stack = failure.backtrace();
             return self.bury(delivery, Failed { handler, reason, stack, attempts: attempt }).await;
         }
         self.progress().ran(delivery.at, &handler.name);

@@ -29,15 +29,21 @@ const LOOK_SHARE: u32 = 20;
 /// A language that a project can be begun in.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Language {
+    /// An AWS Lambda function
     Python,
+    /// An AWS Lambda function for Node.js
     Js,
+    /// An AWS Lambda function in a jar
     Java,
+    /// A WebAssembly component
     Rust,
+    /// A WebAssembly component
     C,
 }
 
 #[derive(Args)]
 pub struct New {
+    /// What it is written in
     language: Language,
     /// The app's name and its folder: 1 to 32 of a-z, 0-9 and -
     name: String,
@@ -100,12 +106,15 @@ pub fn new(new: &New, out: Output) -> Result<()> {
     for (name, text) in new.language.worlds() {
         write(&folder.join("wit").join(name), text)?;
     }
-    let names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
+    let mut names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
+    if !new.language.worlds().is_empty() {
+        names.push("wit/");
+    }
     out.show(&serde_json::json!({ "folder": folder, "files": names }), |_| {
         let name = folder.display();
         format!(
-            "{name}: {}\n\nnext: edgescale build {name} && edgescale test {name} && \
-             edgescale deploy {name}",
+            "{name}: {}\n\nnext: edgescale build {name} && edgescale test {name}\n\
+             then, with a tree (edgescale up): edgescale dev {name}",
             names.join(", ")
         )
     })

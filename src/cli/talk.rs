@@ -1,5 +1,6 @@
 //! The commands that talk to a running tree.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -365,7 +366,7 @@ pub async fn logs(context: &Context, at: Option<&str>, logs: Logs, out: Output) 
     if !logs.follow {
         return out.show(&lines, |lines| {
             lines.iter().fold(String::new(), |mut text, line| {
-                let _ = writeln!(text, "{}", line_text(line));
+                let _ = writeln!(text, "{}", line_text(line, has_colour()));
                 text
             })
         });
@@ -387,14 +388,43 @@ pub async fn logs(context: &Context, at: Option<&str>, logs: Logs, out: Output) 
 fn print_line(line: &Line, out: Output) {
     match out.json {
         true => println!("{}", serde_json::to_string(line).unwrap_or_default()),
-        false => println!("{}", line_text(line)),
+        false => println!("{}", line_text(line, has_colour())),
     }
 }
 
-fn line_text(line: &Line) -> String {
+/// Whether standard output is for eyes that want colour (no-color.org).
+fn has_colour() -> bool {
+    use std::io::IsTerminal;
+    let is_unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    std::io::stdout().is_terminal() && !is_unwanted
+}
+
+fn line_text(line: &Line, has_colour: bool) -> String {
     let Line { time, site, level, from, text } = line;
-    let time = time.get(..23).unwrap_or(time);
-    format!("{time} {level:5} {site} {from}: {text}")
+    let (time, text) = (time.get(..23).unwrap_or(time), harmless(text));
+    if !has_colour {
+        return format!("{time} {level:5} {site} {from}: {text}");
+    }
+    // SGR of ECMA-48: faint, red, yellow, green, and cyan for who says it.
+    let of_level = match level.as_str() {
+        "error" => "31",
+        "warn" => "33",
+        "info" => "32",
+        _ => "2",
+    };
+    let paint = |code: &str, text: &str| format!("\x1b[{code}m{text}\x1b[0m");
+    let (time, level) = (paint("2", time), paint(of_level, &format!("{level:5}")));
+    format!("{time} {level} {} {}: {text}", paint("2", site), paint("36", from))
+}
+
+/// Guests write what they like; what a terminal would obey is shown instead.
+fn harmless(text: &str) -> Cow<'_, str> {
+    let is_obeyed = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if !text.contains(is_obeyed) {
+        return Cow::Borrowed(text);
+    }
+    let shown = |c: char| if is_obeyed(c) { c.escape_default().collect() } else { c.to_string() };
+    text.chars().map(shown).collect()
 }
 
 /// `edgescale devices`
@@ -422,3 +452,6 @@ fn jobs_text(jobs: u64, batches: u64) -> String {
         _ => format!("{jobs} ({:.1} at once)", jobs as f64 / batches as f64),
     }
 }
+
+#[cfg(test)]
+mod tests;

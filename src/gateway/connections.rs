@@ -19,7 +19,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::{Bound, Door, Tls};
-use crate::node::Node;
+use crate::node::{DRAIN_TIMEOUT, Node};
 
 /// Connections that are open at once; further ones wait in the system's queue.
 const CONNECTIONS_MAX: usize = 1024;
@@ -29,8 +29,6 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const HEAD_BYTES_MAX: usize = 32 << 10;
 /// Requests that one HTTP/2 connection may have under way.
 const STREAMS_MAX: u32 = 256;
-/// How long requests under way may take when the node stops.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Serves until `stop` resolves; then takes no more, lets requests under way end, and returns.
 pub async fn serve(node: Arc<Node>, bound: Bound, stop: impl Future<Output = ()>) {

@@ -170,6 +170,12 @@ fn count_series(name: &str) -> Series {
     match name.split_once(' ') {
         Some(("invocations", handler)) => ("edgescale_invocations_total", of_handler(handler)),
         Some(("failures", handler)) => ("edgescale_invocation_failures_total", of_handler(handler)),
+        Some(("ended", rest)) => {
+            let (reason, handler) = rest.split_once(' ').unwrap_or((rest, ""));
+            let mut labels = of_handler(handler);
+            labels.push(("reason", reason.to_owned()));
+            ("edgescale_invocation_failures_by_reason_total", labels)
+        }
         Some(("spans", what)) => ("edgescale_spans_total", one("what", what)),
         Some(("events", what)) => ("edgescale_events_total", one("what", what)),
         Some(("calls", "sent up")) => ("edgescale_calls_sent_up_total", vec![]),

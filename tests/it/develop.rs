@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use bus::{Headers, Kind, Subject};
 use tempfile::TempDir;
 
@@ -99,6 +99,19 @@ fn a_javascript_project_builds_and_passes() -> Result<()> {
 }
 
 #[test]
+fn a_rust_project_builds_and_passes() -> Result<()> {
+    let own = tools().join("rust/bin/rustc");
+    let rustc = if own.exists() { own } else { "rustc".into() };
+    let target = ["--print", "target-libdir", "--target", "wasm32-wasip2"];
+    let libraries = Command::new(rustc).args(target).output()?.stdout;
+    if !Path::new(String::from_utf8_lossy(&libraries).trim()).is_dir() {
+        eprintln!("skipped: no wasm32-wasip2; run rustup target add, or ./tools.sh test");
+        return Ok(());
+    }
+    begins("rust")
+}
+
+#[test]
 fn a_java_project_builds_and_passes() -> Result<()> {
     if !tools().join("java").is_dir() {
         eprintln!("skipped: no Java runtime client; run ./tools.sh test where mvn is");
@@ -121,6 +134,30 @@ fn a_c_project_builds_and_says_what_is_missing() -> Result<()> {
         return Ok(());
     }
     begins("c")
+}
+
+#[test]
+fn a_c_function_that_breaks_down_is_named() -> Result<()> {
+    if !tools().join("zig/ziglang/zig").exists() {
+        eprintln!("skipped: no ziglang; run ./tools.sh test");
+        return Ok(());
+    }
+    let dir = tempfile::tempdir()?;
+    succeeds(dir.path(), &["new", "c", "shop"])?;
+    let code = dir.path().join("shop/app.c");
+    let text = std::fs::read_to_string(&code)?;
+    let (before, rest) = text.split_once("static bool greet(").context("the template's greet")?;
+    let (line, after) = rest.split_once('\n').context("a function has lines")?;
+    let broken = format!(
+        "{before}__attribute__((noinline)) static bool greet({line}\n  \
+         if (body.len) __builtin_trap();\n{after}"
+    );
+    std::fs::write(&code, broken)?;
+    succeeds(dir.path(), &["build", "shop"])?;
+    let failed = edgescale(dir.path(), &["test", "shop"])?;
+    let text = String::from_utf8_lossy(&failed.stdout).into_owned();
+    assert!(!failed.status.success() && text.contains("!greet"), "{text}");
+    Ok(())
 }
 
 /// A guest that uses all of `edgescale.h`, in one instance over and over.

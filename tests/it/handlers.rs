@@ -89,23 +89,37 @@ async fn handlers_that_trap_or_loop_become_dead_letters_and_hurt_nobody() -> Res
     world.apply(&brief, &[("code", endless)]).await?;
     world.apply(&manifest("works", "go"), &[("code", component("(i32.const 16)"))]).await?;
     let edge = world.bus("cloud.east");
-    for app in ["traps", "loops", "works"] {
+    let once = brief_of_cpu(&manifest("hogs", "go"));
+    world.apply(&once, &[("code", component("(loop $l (br $l)) unreachable"))]).await?;
+    for app in ["traps", "loops", "hogs", "works"] {
         publish(edge, &format!("{app}.go")).await?;
     }
     let letter = dead_letter(&world, "cloud.east", "traps.go after 2 attempts").await?;
     assert!(letter.text.contains("unreachable"), "{}", letter.text);
     let letter = dead_letter(&world, "cloud.east", "loops.go after 2 attempts").await?;
     assert!(letter.text.contains("stopped at its time limit of 200 ms"), "{}", letter.text);
+    let letter = dead_letter(&world, "cloud.east", "hogs.go after 1 attempts").await?;
+    assert!(letter.text.contains("limit of 50 ms of computing"), "{}", letter.text);
     let worked = async || {
         let count = world.count("cloud.east", "invocations works/h").await?;
         Ok((count >= 1).then_some(()))
     };
     eventually("the good handler to run", worked).await?;
     let report = world.report("cloud.east").await?;
-    assert_eq!(report.dead_letters, 2);
-    assert_eq!(report.metrics.counts["invocations traps/h"], 2);
-    assert_eq!(report.metrics.counts.get("failures works/h"), None);
+    assert_eq!(report.dead_letters, 3);
+    let counts = report.metrics.counts;
+    assert_eq!(counts["invocations traps/h"], 2);
+    for (ended, count) in [("trap traps", 2), ("timeout loops", 2), ("cpu hogs", 1)] {
+        assert_eq!(counts[&format!("ended {ended}/h")], count, "{counts:?}");
+    }
+    assert_eq!(counts.get("failures works/h"), None);
     Ok(())
+}
+
+/// Little time to compute, and one attempt at what needs more.
+fn brief_of_cpu(manifest: &str) -> String {
+    let limited = manifest.replace("timeout_ms", "cpu_ms = 50\ntimeout_ms");
+    format!("{limited}attempts = {{ cpu = 1 }}\n")
 }
 
 #[tokio::test]

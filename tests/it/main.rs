@@ -9,6 +9,7 @@ mod cron;
 mod delivery;
 mod develop;
 mod doors;
+mod drain;
 mod fault;
 mod faults;
 mod fuzz;

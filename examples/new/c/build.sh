@@ -12,8 +12,8 @@ main() {
     need "$ZIG" "python3 -m pip install --target $TOOLS/zig ziglang==0.17.0"
     need "$JCO/jco" "./tools.sh of EdgeScale"
     mkdir -p target
-    "$ZIG" cc -target wasm32-wasi -mexec-model=reactor -Os -s -Wall -Wextra app.c \
-        -o target/core.wasm
+    "$ZIG" cc -target wasm32-wasi -mexec-model=reactor -Os -Wl,--strip-debug -Wall -Wextra \
+        app.c -o target/core.wasm
     cat wit/app.wit wit/world.wit >target/all.wit
     component target/core.wasm target/all.wit target/app.wasm
     # Whoever looks meanwhile sees the old component or the whole new one.

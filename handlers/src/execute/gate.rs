@@ -1,4 +1,4 @@
-//! How many invocations of one handler run at once, and how many may wait. At the limit the next
+//! How many invocations of one handler, and of one app, run at once, and how many may wait. At the limit the next
 //! one is refused with a time to come back, never queued without bound.
 
 use std::collections::HashMap;
@@ -18,6 +18,7 @@ const GATES_MAX: usize = 4096;
 #[derive(Default)]
 pub(super) struct Gates {
     gates: Mutex<HashMap<(String, String, u64), Arc<Gate>>>,
+    apps: Mutex<HashMap<(String, u64), Arc<Semaphore>>>,
     queue_len_max: usize,
 }
 
@@ -26,6 +27,8 @@ pub(super) struct Gate {
     /// Where its guests begin.
     pub(super) habit: Habit,
     running: Arc<Semaphore>,
+    /// Places of all handlers of its app, where the app has a limit.
+    of_app: Option<Arc<Semaphore>>,
     waiting: AtomicUsize,
     queue_len_max: usize,
     retry_after_ms: u64,
@@ -34,13 +37,14 @@ pub(super) struct Gate {
 /// The right to run one invocation.
 pub(super) struct Pass {
     _permit: OwnedSemaphorePermit,
+    _of_app: Option<OwnedSemaphorePermit>,
     _gate: Arc<Gate>,
 }
 
 impl Gates {
     /// `queue_len_max` invocations of a handler may wait beside those that run.
     pub(super) fn new(queue_len_max: usize) -> Self {
-        Self { gates: Mutex::default(), queue_len_max }
+        Self { queue_len_max, ..Self::default() }
     }
 
     /// The gate of a handler: the same one while somebody holds it.
@@ -54,6 +58,7 @@ impl Gates {
             Arc::new(Gate {
                 habit: Habit::default(),
                 running: Arc::new(Semaphore::new(target.limits.concurrency.max(1) as usize)),
+                of_app: self.of_app(target),
                 waiting: AtomicUsize::new(0),
                 queue_len_max: self.queue_len_max,
                 retry_after_ms: u64::from(target.limits.timeout_ms) / 2 + 1,
@@ -61,21 +66,40 @@ impl Gates {
         });
         Arc::clone(gate)
     }
+
+    /// The places that the handlers of an app share.
+    fn of_app(&self, target: &Target) -> Option<Arc<Semaphore>> {
+        let places = target.app_concurrency?.max(1) as usize;
+        let mut apps = self.apps.lock().unwrap_or_else(PoisonError::into_inner);
+        if apps.len() >= GATES_MAX {
+            apps.retain(|_, places| Arc::strong_count(places) > 1);
+        }
+        let key = (target.app.clone(), target.revision);
+        Some(Arc::clone(apps.entry(key).or_insert_with(|| Arc::new(Semaphore::new(places)))))
+    }
 }
 
 impl Gate {
     /// Waits until `deadline` for the right to run one invocation.
     pub(super) async fn enter(self: &Arc<Self>, deadline: Instant) -> Result<Pass, InvokeError> {
-        let permit = self.permit(deadline).await?;
-        Ok(Pass { _permit: permit, _gate: Arc::clone(self) })
+        let permit = self.permit(&self.running, deadline).await?;
+        let of_app = match &self.of_app {
+            Some(places) => Some(self.permit(places, deadline).await?),
+            None => None,
+        };
+        Ok(Pass { _permit: permit, _of_app: of_app, _gate: Arc::clone(self) })
     }
 
-    async fn permit(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, InvokeError> {
-        if let Ok(permit) = Arc::clone(&self.running).try_acquire_owned() {
+    async fn permit(
+        &self,
+        places: &Arc<Semaphore>,
+        deadline: Instant,
+    ) -> Result<OwnedSemaphorePermit, InvokeError> {
+        if let Ok(permit) = Arc::clone(places).try_acquire_owned() {
             return Ok(permit);
         }
         let _place = Place::take(self)?;
-        let acquire = Arc::clone(&self.running).acquire_owned();
+        let acquire = Arc::clone(places).acquire_owned();
         match tokio::time::timeout_at(deadline.into(), acquire).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) => Err(InvokeError::Stopped),

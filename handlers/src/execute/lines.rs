@@ -6,13 +6,16 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Caller, Host, Level};
+use crate::settings::Settings;
 
 /// Bytes of log that one invocation (or one process between two invocations) may write.
 pub(super) const LOG_BYTES_MAX: i64 = 64 << 10;
 /// Longest line; a longer one is broken.
 const LINE_BYTES_MAX: usize = 4 << 10;
-/// The end of the output, kept to explain a breakdown.
+/// The end of the output, told to explain a breakdown.
 const TAIL_BYTES_MAX: usize = 1 << 10;
+/// What is kept for it: as much again, so that a secret is found which begins before it.
+const KEPT_BYTES_MAX: usize = 2 * TAIL_BYTES_MAX;
 
 /// Where a guest's lines go.
 #[derive(Clone)]
@@ -35,6 +38,10 @@ impl Log {
     pub(super) fn turn_to(&self, caller: Caller) {
         *self.caller.lock().unwrap_or_else(PoisonError::into_inner) = caller;
         self.bytes_left.store(LOG_BYTES_MAX, Ordering::Relaxed);
+    }
+
+    fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.caller.lock().unwrap_or_else(PoisonError::into_inner).settings)
     }
 
     /// One line.
@@ -84,26 +91,51 @@ impl Lines {
         state.end_line();
     }
 
-    /// The last of what was written, at most a kibibyte.
+    /// The last of what was written, at most a kibibyte, without secrets.
     pub(super) fn tail(&self) -> String {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes: Vec<u8> = state.tail.iter().copied().collect();
-        String::from_utf8_lossy(&bytes).trim().to_owned()
+        let text = String::from_utf8_lossy(&bytes);
+        let text = state.log.settings().hide(&text).into_owned();
+        let from = text.len().saturating_sub(TAIL_BYTES_MAX);
+        let start = text.char_indices().map(|(at, _)| at).find(|at| *at >= from);
+        text[start.unwrap_or(0)..].trim().to_owned()
     }
 }
 
 impl State {
     fn push(&mut self, byte: u8) {
-        if self.tail.len() == TAIL_BYTES_MAX {
+        if self.tail.len() == KEPT_BYTES_MAX {
             self.tail.pop_front();
         }
         self.tail.push_back(byte);
         if byte != b'\n' {
             self.partial.push(byte);
         }
-        if byte == b'\n' || self.partial.len() == LINE_BYTES_MAX {
+        if byte == b'\n' {
             self.end_line();
+        } else if self.partial.len() >= LINE_BYTES_MAX {
+            self.break_line();
         }
+    }
+
+    /// What may be the beginning of a secret is kept for the next line, and that of a letter: in two
+    /// parts they would not be known. (A secret that is longer than a line is not known either.)
+    fn break_line(&mut self) {
+        let whole = match std::str::from_utf8(&self.partial) {
+            Err(e) if e.error_len().is_none() => e.valid_up_to(),
+            _ => self.partial.len(),
+        };
+        let letter = self.partial.split_off(whole);
+        let settings = self.log.settings();
+        let text = settings.hide(&String::from_utf8_lossy(&self.partial)).into_owned();
+        let begun = settings.begins_at_end(text.as_bytes());
+        let end = if begun < text.len() { text.len() - begun } else { text.len() };
+        let (line, rest) = text.as_bytes().split_at(end);
+        let rest = [rest, &letter].concat();
+        self.partial = line.to_vec();
+        self.end_line();
+        self.partial = rest;
     }
 
     fn end_line(&mut self) {
@@ -114,3 +146,6 @@ impl State {
         self.log.write(self.level, String::from_utf8_lossy(&line).trim_end());
     }
 }
+
+#[cfg(test)]
+mod tests;

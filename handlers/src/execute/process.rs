@@ -181,6 +181,13 @@ impl Processes {
         Ok(true)
     }
 
+    /// Whether all that wait for a handler have come up.
+    pub(super) fn are_up(&self, target: &Target) -> bool {
+        let warm = lock(&self.warm);
+        let mut own = warm.iter().filter(|(key, _)| key.is_for(target));
+        own.all(|(_, workers)| workers.iter().all(Worker::is_up))
+    }
+
     /// Ends the processes that wait for a handler.
     pub(super) fn end_waiting(&self, target: &Target) {
         lock(&self.warm).retain(|key, _| !key.is_for(target));

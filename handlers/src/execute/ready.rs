@@ -72,7 +72,7 @@ impl Shared {
                 }
                 match self.make_ready_for(target).await {
                     // Whether what was made now comes up is not known yet.
-                    Ok(0) => drop(refused.remove(&key)),
+                    Ok(0) if self.processes.are_up(target) => drop(refused.remove(&key)),
                     Ok(_) => {}
                     Err(error) => {
                         let last = refused.get(&key).map_or(0, |refused| refused.times);
@@ -129,6 +129,7 @@ impl Shared {
     fn say(&self, target: &Arc<Target>, error: &InvokeError, pause: Duration) {
         let Ok(caller) = self.nobody(target, Time::of(Instant::now(), START)) else { return };
         let seconds = pause.as_secs_f32().ceil();
+        let error = error.clone().without(&caller.settings);
         let text = format!("not made ready, tried again in {seconds} s: {error}");
         self.host.log(&caller, Level::Warn, &text);
     }

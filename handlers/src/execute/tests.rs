@@ -17,6 +17,7 @@ mod messages;
 mod outside;
 mod ready;
 mod runtimes;
+mod rust;
 mod secrets;
 mod service;
 mod stock;
@@ -73,6 +74,7 @@ pub(crate) fn target(digest: Digest, kind: CodeKind) -> Target {
         kind,
         entry: None,
         limits: Limits::default(),
+        app_concurrency: None,
         bindings: Default::default(),
     }
 }
@@ -107,6 +109,14 @@ fn request(name: &str, body: &str) -> Input {
         content_type: "application/json".into(),
         body: body.to_owned().into(),
     })
+}
+
+/// What a function raised, and where.
+fn raised(error: InvokeError) -> (String, String) {
+    match error {
+        InvokeError::GuestRaised { message, backtrace } => (message, backtrace),
+        other => panic!("{other:?}"),
+    }
 }
 
 /// Waits until it is so, for twenty seconds.

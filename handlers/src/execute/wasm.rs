@@ -258,6 +258,7 @@ fn trial_caller(digest: &Digest, deadline: Instant) -> Caller {
         kind: crate::manifest::CodeKind::Component,
         entry: None,
         limits: crate::manifest::Limits { memory_mb: 512, ..Default::default() },
+        app_concurrency: None,
         bindings: Default::default(),
     };
     Caller {

@@ -25,6 +25,15 @@ const ORDERS: &[(&str, Order)] = &[("subject", Order::Subject), ("key", Order::K
 const CODE: [CodeKind; 5] =
     [CodeKind::Component, CodeKind::Python, CodeKind::Js, CodeKind::Java, CodeKind::Command];
 const TRIGGERS: [&str; 6] = ["event", "call", "stream", "http", "cron", "table"];
+/// What may go better the next time.
+const RETRIED: [FailureKind; 6] = [
+    FailureKind::Error,
+    FailureKind::Trap,
+    FailureKind::Timeout,
+    FailureKind::Cpu,
+    FailureKind::Memory,
+    FailureKind::Node,
+];
 /// Apps of these names have no routes: the gateway answers there itself.
 const GATEWAY_PATHS: [&str; 5] = ["call", "events", "healthz", "metrics", "readyz"];
 /// Most tokens of a subject pattern.
@@ -53,13 +62,15 @@ pub(super) fn manifest(text: &str) -> Result<Manifest> {
 
 fn app(root: &Node<'_>) -> Result<App> {
     let node = root.need("app", "write [app] with name and version")?.table()?;
-    node.only(&["name", "version"])?;
+    node.only(&["name", "version", "concurrency"])?;
     let name = name(&node.need("name", "write name = \"my-app\"")?)?;
     let version = match node.field("version") {
         Some(field) => bounded(&field, 64)?,
         None => "0.0.0".to_owned(),
     };
-    Ok(App { name, version })
+    let at_once = |field: Field<'_>| field.number(1..4097, "invocations");
+    let concurrency = node.field("concurrency").map(at_once).transpose()?;
+    Ok(App { name, version, concurrency })
 }
 
 fn handlers(root: &Node<'_>, tables: &[TableSpec], grants: &Grants) -> Result<Vec<Handler>> {
@@ -394,6 +405,7 @@ fn limits(node: &Node<'_>) -> Result<Limits> {
     node.only(&[
         "memory_mb",
         "timeout_ms",
+        "cpu_ms",
         "concurrency",
         "reuse",
         "at_once",
@@ -406,9 +418,16 @@ fn limits(node: &Node<'_>) -> Result<Limits> {
     if let Some(field) = node.field("at_once").filter(|_| at_once > 1 && reuse.is_none()) {
         return Err(field.wrong("say in reuse how many one instance serves in all"));
     }
+    let cpu_ms = node.field("cpu_ms").map(|field| field.number(1..900_001, "milliseconds"));
+    let cpu_ms = cpu_ms.transpose()?;
+    if let Some(field) = node.field("cpu_ms").filter(|_| at_once > 1) {
+        let problem = "requests that share an instance compute together; remove this or at_once";
+        return Err(field.wrong(problem));
+    }
     Ok(Limits {
         memory_mb: number(&node, "memory_mb", 1..1025, "MiB", usual.memory_mb)?,
         timeout_ms: number(&node, "timeout_ms", 1..900_001, "milliseconds", usual.timeout_ms)?,
+        cpu_ms,
         concurrency: number(&node, "concurrency", 1..1025, "invocations", usual.concurrency)?,
         reuse,
         at_once,
@@ -446,8 +465,17 @@ fn check_own_process(
 fn retry(node: &Node<'_>) -> Result<Retry> {
     let usual = Retry::default();
     let Some(node) = node.table("retry")? else { return Ok(usual) };
-    node.only(&["max_deliver", "backoff_ms"])?;
+    node.only(&["max_deliver", "backoff_ms", "attempts"])?;
+    let mut attempts = BTreeMap::new();
+    if let Some(node) = node.table("attempts")? {
+        node.only(&RETRIED.map(FailureKind::name))?;
+        for kind in RETRIED {
+            let Some(field) = node.field(kind.name()) else { continue };
+            attempts.insert(kind, field.number(1..101, "deliveries")?);
+        }
+    }
     Ok(Retry {
+        attempts,
         max_deliver: number(&node, "max_deliver", 1..101, "deliveries", usual.max_deliver)?,
         backoff_ms: number(&node, "backoff_ms", 1..600_001, "milliseconds", usual.backoff_ms)?,
     })

@@ -46,6 +46,7 @@ fn what_is_left_out_has_its_usual_value() {
         Limits {
             memory_mb: 128,
             timeout_ms: 5_000,
+            cpu_ms: None,
             concurrency: 16,
             reuse: None,
             at_once: 1,
@@ -53,10 +54,24 @@ fn what_is_left_out_has_its_usual_value() {
             own_process: false
         }
     );
-    assert_eq!(handler.retry, Retry { max_deliver: 5, backoff_ms: 250 });
+    let attempts = BTreeMap::new();
+    assert_eq!(handler.retry, Retry { max_deliver: 5, backoff_ms: 250, attempts });
     assert_eq!(handler.placement, Placement::default());
     assert_eq!(manifest.grants, Grants::default());
     assert!(handler.triggers.is_empty() && manifest.tables.is_empty());
+}
+
+#[test]
+fn attempts_depend_on_how_the_last_one_ended() {
+    let text = format!(
+        "{SMALL}[handler.retry]\nmax_deliver = 4\nattempts = {{ memory = 1, node = 50 }}\n"
+    );
+    let retry = Manifest::parse(&text).unwrap().handlers[0].retry.clone();
+    let after = |kind| retry.attempts_after(Some(kind));
+    assert_eq!((after(FailureKind::Error), after(FailureKind::Timeout)), (4, 4));
+    assert_eq!((after(FailureKind::Memory), after(FailureKind::Node)), (1, 50));
+    assert_eq!(after(FailureKind::Code), 1, "the same code fails again");
+    assert_eq!(retry.attempts_after(None), 4);
 }
 
 #[test]
@@ -92,6 +107,15 @@ fn every_mistake_has_a_line_a_field_and_a_mend() {
         (
             "[handler.limits]\nat_once = 4",
             "line 10: handler[0].limits.at_once: say in reuse how many one instance serves in all",
+        ),
+        (
+            "[handler.limits]\nreuse = 9\nat_once = 4\ncpu_ms = 5",
+            "line 12: handler[0].limits.cpu_ms: requests that share an instance compute \
+             together; remove this or at_once",
+        ),
+        (
+            "[handler.retry]\nattempts = { code = 2 }",
+            "line 10: handler[0].retry.attempts.code: unknown field; did you mean \"node\"?",
         ),
         (
             "[handler.limits]\nready = 65",

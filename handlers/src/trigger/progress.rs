@@ -90,6 +90,11 @@ impl Progress {
         self.in_hand.remove(&at);
     }
 
+    /// Whether nobody works on any event.
+    pub fn is_idle(&self) -> bool {
+        self.in_hand.is_empty()
+    }
+
     /// The event's plan, made by who asks first.
     pub fn plan(&mut self, at: Position, make: impl FnOnce() -> Plan) -> Arc<Plan> {
         self.note(at).plan.get_or_insert_with(|| Arc::new(make())).clone()
@@ -175,6 +180,7 @@ impl InHand {
 impl Drop for InHand {
     fn drop(&mut self) {
         self.triggers.progress().release(self.at);
+        self.triggers.released.notify_waiters();
     }
 }
 

@@ -213,7 +213,8 @@ impl Ground {
         };
         match (self.execute.invoke(invocation).await, &step.error) {
             (Err(e), Some(wanted)) if e.to_string().contains(wanted) => Ok(()),
-            (Err(e), _) => Err(e.into()),
+            (Err(e), Some(wanted)) => bail!("{e}; an error with {wanted:?} was expected"),
+            (Err(e), None) => bail!("{}", format!("{e}\n{}", e.backtrace()).trim_end()),
             (Ok(_), Some(wanted)) => bail!("succeeded, an error with {wanted:?} was expected"),
             (Ok(reply), None) => check_answer(&reply, step),
         }
@@ -320,6 +321,7 @@ async fn install(
         kind: handler.kind,
         entry: handler.entry.clone(),
         limits: handler.limits.clone(),
+        app_concurrency: manifest.app.concurrency,
         bindings: handler.bindings.clone(),
     }))
 }

@@ -9,6 +9,11 @@ fn names_of_the_node_become_families_with_labels() {
         count_series("invocations shop/echo"),
         "edgescale_invocations_total{app=\"shop\",handler=\"echo\"}",
     );
+    check(
+        count_series("ended timeout shop/echo"),
+        "edgescale_invocation_failures_by_reason_total\
+         {app=\"shop\",handler=\"echo\",reason=\"timeout\"}",
+    );
     check(count_series("dead letters"), "edgescale_dead_letters_total");
     check(count_series("frames on cpu0"), "edgescale_device_frames_total{device=\"cpu0\"}");
     check(count_series("http refused 404"), "edgescale_http_refused_total{code=\"404\"}");

@@ -13,6 +13,7 @@ fn target(concurrency: u32, revision: u64) -> Target {
         kind: CodeKind::Component,
         entry: None,
         limits: Limits { concurrency, timeout_ms: 1_000, ..Limits::default() },
+        app_concurrency: None,
         bindings: Default::default(),
     }
 }
@@ -38,6 +39,25 @@ async fn the_queue_has_an_end() {
     let began = Instant::now() + Duration::from_secs(3600);
     let refused = gates.gate(&target(1, 1)).enter(began).await;
     assert!(matches!(refused, Err(InvokeError::Overloaded { .. })), "refused at once");
+}
+
+#[tokio::test]
+async fn handlers_of_an_app_share_its_places() {
+    let gates = Gates::new(1);
+    let of = |handler: &str, app_concurrency| Target {
+        handler: handler.into(),
+        app_concurrency,
+        ..target(4, 1)
+    };
+    let first = gates.gate(&of("a", Some(2))).enter(soon()).await.unwrap();
+    let _second = gates.gate(&of("b", Some(2))).enter(soon()).await.unwrap();
+    let third = gates.gate(&of("c", Some(2))).enter(soon()).await;
+    assert!(matches!(third, Err(InvokeError::Overloaded { .. })));
+    let other = Target { app: "other".into(), ..of("c", Some(2)) };
+    gates.gate(&other).enter(soon()).await.unwrap();
+    drop(first);
+    gates.gate(&of("c", Some(2))).enter(soon()).await.unwrap();
+    gates.gate(&of("d", None)).enter(soon()).await.unwrap();
 }
 
 #[tokio::test]

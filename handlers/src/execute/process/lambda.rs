@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -65,6 +65,7 @@ pub(super) struct Failure {
 /// The server of one process; ends when dropped.
 pub(super) struct Server {
     jobs: mpsc::Sender<Job>,
+    has_asked: Arc<AtomicBool>,
     _task: AbortOnDrop<()>,
 }
 
@@ -93,6 +94,8 @@ pub(super) struct Shared {
     /// What a request to the proxy must show, where others could reach it as well.
     pub(super) proxy_token: Option<String>,
     jobs: tokio::sync::Mutex<mpsc::Receiver<Job>>,
+    /// Whether the process has come up and asked for an invocation.
+    has_asked: Arc<AtomicBool>,
     open: Mutex<HashMap<String, Waiting>>,
     count: AtomicU64,
 }
@@ -106,6 +109,7 @@ impl Server {
     ) -> io::Result<Self> {
         let listener = TcpListener::from_std(listener)?;
         let (jobs, receiver) = mpsc::channel(1);
+        let has_asked = Arc::new(AtomicBool::new(false));
         let shared = Arc::new(Shared {
             host,
             token: names.token,
@@ -115,6 +119,7 @@ impl Server {
             address: names.address,
             proxy_token: names.proxy_token,
             jobs: tokio::sync::Mutex::new(receiver),
+            has_asked: Arc::clone(&has_asked),
             open: Mutex::default(),
             count: AtomicU64::new(0),
         });
@@ -128,7 +133,12 @@ impl Server {
                 tracing::error!("runtime API server: {error}");
             }
         });
-        Ok(Self { jobs, _task: AbortOnDrop(task) })
+        Ok(Self { jobs, has_asked, _task: AbortOnDrop(task) })
+    }
+
+    /// Whether the process has come up: it has asked for an invocation.
+    pub(super) fn has_asked(&self) -> bool {
+        self.has_asked.load(Ordering::Relaxed)
     }
 
     /// Hands an invocation over; the process takes it when it next asks.
@@ -152,6 +162,7 @@ fn router(shared: Arc<Shared>) -> Router {
 }
 
 async fn next(State(shared): State<Arc<Shared>>) -> Response {
+    shared.has_asked.store(true, Ordering::Relaxed);
     let job = shared.jobs.lock().await.recv().await;
     let Some(job) = job else { return StatusCode::GONE.into_response() };
     let number = shared.count.fetch_add(1, Ordering::Relaxed);

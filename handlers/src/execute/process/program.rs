@@ -81,7 +81,7 @@ impl Programs {
         let program = match target.kind {
             CodeKind::Python => {
                 let name = python_file_name(&source, entry);
-                self.python(&one_file(&name)?, &name, target)
+                self.python(&one_file(&name)?, &name, target)?
             }
             CodeKind::Js => {
                 let folder = match is_zip(&source) {
@@ -104,7 +104,10 @@ impl Programs {
         Ok(program)
     }
 
-    fn python(&self, folder: &Path, file: &str, target: &Target) -> Program {
+    fn python(&self, folder: &Path, file: &str, target: &Target) -> Result<Program, InvokeError> {
+        if !self.python_packages.join("awslambdaric").is_dir() {
+            return Err(no_client("Python", &self.python_packages));
+        }
         let code = if file.ends_with(".zip") { folder.join(file) } else { folder.to_owned() };
         let search = [&code, &self.own, &self.python_packages]
             .map(|path| path.display().to_string())
@@ -112,7 +115,7 @@ impl Programs {
         let start = self.own.join("start.py").display().to_string();
         let arguments = vec![start, target.entry.clone().unwrap_or_default()];
         let fresh = if target.limits.reuse == Some(1) { "1" } else { "" };
-        Program::new(self.python.clone(), arguments, folder.to_owned())
+        let program = Program::new(self.python.clone(), arguments, folder.to_owned())
             .sees_home_of(&self.python)
             .sees(&self.own)
             .sees(&self.python_packages)
@@ -120,16 +123,21 @@ impl Programs {
             .with("PYTHONDONTWRITEBYTECODE", "1")
             .with("PYTHONUNBUFFERED", "1")
             .with("EDGESCALE_FRESH", fresh)
-            .with("LAMBDA_TASK_ROOT", folder.display().to_string())
+            .with("LAMBDA_TASK_ROOT", folder.display().to_string());
+        Ok(program)
     }
 
     fn js(&self, folder: &Path, target: &Target) -> Program {
         let memory_mb = target.limits.memory_mb;
         let stock = JS_STOCK.map(|file| folder.join(file)).into_iter().find(|file| file.is_file());
-        let start = stock.unwrap_or_else(|| self.own.join("start.mjs"));
         let entry = target.entry.clone().unwrap_or_default();
-        let heap = format!("--max-old-space-size={memory_mb}");
-        let arguments = vec![heap, start.display().to_string(), entry];
+        let mut arguments = vec![format!("--max-old-space-size={memory_mb}")];
+        if stock.is_some() {
+            // Our own start does it by itself.
+            arguments.push(format!("--import={}", self.own.join("outside.mjs").display()));
+        }
+        let start = stock.unwrap_or_else(|| self.own.join("start.mjs"));
+        arguments.extend([start.display().to_string(), entry]);
         Program::new(self.node.clone(), arguments, folder.to_owned())
             .sees_home_of(&self.node)
             .sees(&self.own)
@@ -152,10 +160,7 @@ impl Programs {
             ("code.jar", Some(entry)) => {
                 let libraries = self.java_libraries.join("*").display().to_string();
                 if !self.java_libraries.is_dir() {
-                    return Err(InvokeError::Node(format!(
-                        "no Java runtime client in {}; run ./tools.sh",
-                        self.java_libraries.display()
-                    )));
+                    return Err(no_client("Java", &self.java_libraries));
                 }
                 arguments.extend(["-cp".into(), format!("{code}:{libraries}")]);
                 arguments.extend([JAVA_STOCK.to_owned(), entry.to_owned()]);
@@ -169,6 +174,11 @@ impl Programs {
             .with("LAMBDA_TASK_ROOT", folder.display().to_string())
             .with_runtime_memory_mb(512))
     }
+}
+
+fn no_client(language: &str, folder: &Path) -> InvokeError {
+    let folder = folder.display();
+    InvokeError::Node(format!("no {language} runtime client in {folder}; run ./tools.sh"))
 }
 
 /// Whether the bytes can be code of their kind at all.

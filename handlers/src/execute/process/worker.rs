@@ -14,6 +14,7 @@ use super::fence::{Group, PORT};
 use super::lambda::{self, Done, Failure, Job, Names, Server, Waiting};
 use super::spawn::{Program, Spawned, Spawner, kill_group};
 use super::{lock, outside};
+use crate::execute::cpu;
 use crate::execute::lines::{Lines, Log};
 use crate::execute::{AbortOnDrop, Caller, Host, InvokeError, Level, Outlet, Target, Time};
 use crate::manifest::CodeKind;
@@ -96,11 +97,19 @@ impl Worker {
         self.is_broken = true;
         self.served = self.served.saturating_add(1);
         self.log.turn_to(caller.clone());
+        let limit_ms = caller.target.limits.cpu_ms;
         let (reply, answer) = oneshot::channel();
         let job = Job { caller, payload, waiting: Waiting { reply, outlet } };
         if self.server.give(job).await.is_err() {
             return Err(InvokeError::Node("a process' server has ended".into()));
         }
+        let pid = *lock(&self.pid);
+        let computed = async {
+            match (pid, limit_ms) {
+                (Some(pid), Some(ms)) => cpu::spent(pid, Duration::from_millis(ms.into())).await,
+                _ => std::future::pending().await,
+            }
+        };
         let mut exit = self.exit.clone();
         let ended = async { exit.wait_for(Option::is_some).await.map(|_| ()) };
         let result = tokio::select! {
@@ -108,6 +117,9 @@ impl Worker {
             answer = answer => answer.ok(),
             _ = ended => None,
             () = tokio::time::sleep_until(time.deadline.into()) => return Err(time.out()),
+            () = computed => {
+                return Err(InvokeError::CpuTime { limit_ms: limit_ms.unwrap_or(0).into() });
+            }
         };
         self.last_used = Instant::now();
         match result {
@@ -125,6 +137,11 @@ impl Worker {
 
     pub(super) fn is_reusable(&self) -> bool {
         !self.is_broken && self.served < self.serves_max && self.exit.borrow().is_none()
+    }
+
+    /// Whether it waits for an invocation, or has begun one.
+    pub(super) fn is_up(&self) -> bool {
+        self.server.has_asked()
     }
 
     /// Whether it has served nobody.
@@ -149,7 +166,7 @@ impl Worker {
         if failure.at_start {
             return InvokeError::GuestTrap { message, backtrace: failure.trace };
         }
-        InvokeError::GuestError(message)
+        InvokeError::GuestRaised { message, backtrace: failure.trace }
     }
 
     async fn explain_exit(&mut self) -> InvokeError {

@@ -97,6 +97,19 @@ async fn a_guests_own_error_is_its_text() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_guests_words_are_bounded() {
+    let bench = Bench::new();
+    let body = r#"
+        (i32.store8 (i32.const 16) (i32.const 1))
+        (i32.store (i32.const 20) (i32.const 1024))
+        (i32.store (i32.const 24) (i32.const 200000))
+        (i32.const 16)"#;
+    let handler = bench.install(CodeKind::Component, &event_component(body)).await;
+    let error = bench.invoke(&handler, event("x", "")).await.unwrap_err();
+    assert!((1..9_000).contains(&error.to_string().len()), "{}", error.to_string().len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_trap_ends_the_instance_alone() {
     let bench = Bench::new();
     let bad = bench.install(CodeKind::Component, &event_component("unreachable")).await;
@@ -111,6 +124,20 @@ async fn a_trap_ends_the_instance_alone() {
         }
         bench.invoke(&good, event("x", "")).await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stack_has_the_names_of_its_functions() {
+    let bench = Bench::new();
+    let text = event_text("(call $deep) unreachable").replace(
+        "(func (export \"handle\")",
+        "(func $deep unreachable) (func $outer (export \"handle\")",
+    );
+    let bad = bench.install(CodeKind::Component, &component(&text)).await;
+    let error = bench.invoke(&bad, event("x", "")).await.unwrap_err();
+    let stack = error.backtrace();
+    let deep = stack.find("!deep").unwrap_or_else(|| panic!("{stack}"));
+    assert!(stack[deep..].contains("!outer"), "{stack}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -184,6 +211,20 @@ async fn memory_ends_at_its_limit() {
     assert_eq!(error, InvokeError::OutOfMemory { limit_mb: 8 });
 
     let small = bench.install(CodeKind::Component, &event_component(SUCCEED)).await;
+    bench.invoke(&small, event("x", "")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn computing_ends_at_its_limit() {
+    let bench = Bench::new();
+    let body = "(loop $l (br $l)) unreachable";
+    let mut spinner = bench.install(CodeKind::Component, &event_component(body)).await;
+    spinner.limits = Limits { timeout_ms: 60_000, cpu_ms: Some(50), ..Limits::default() };
+    let error = bench.invoke(&spinner, event("x", "")).await.unwrap_err();
+    assert_eq!(error, InvokeError::CpuTime { limit_ms: 50 });
+
+    let mut small = bench.install(CodeKind::Component, &event_component(SUCCEED)).await;
+    small.limits.cpu_ms = Some(50);
     bench.invoke(&small, event("x", "")).await.unwrap();
 }
 

@@ -32,6 +32,9 @@ def handler(event, context):
         os._exit(3)
     if name == "loop":
         while True: pass
+    if name == "sleep":
+        time.sleep(0.5)
+        return "rested"
     if name == "children":
         if os.fork() == 0:
             time.sleep(60)
@@ -180,7 +183,9 @@ async fn a_function_that_goes_wrong_harms_nobody() {
     let fail = |error: InvokeError| error;
 
     let error = bench.invoke(&target, request("raise", "")).await.map_err(fail).unwrap_err();
-    assert_eq!(error, InvokeError::GuestError("ValueError: raised on purpose".into()));
+    let (message, backtrace) = raised(error);
+    assert_eq!(message, "ValueError: raised on purpose");
+    assert!(backtrace.contains("main.py") && backtrace.contains("in handler"), "{backtrace}");
     assert_eq!(ask(&bench, &target, "count", "").await, 2, "an exception ends no process");
 
     match bench.invoke(&target, request("exit", "")).await.unwrap_err() {
@@ -194,6 +199,13 @@ async fn a_function_that_goes_wrong_harms_nobody() {
 
     let error = bench.invoke(&target, request("bomb", "")).await.unwrap_err();
     assert_eq!(error, InvokeError::OutOfMemory { limit_mb: 128 });
+
+    let idle = Limits { cpu_ms: Some(200), ..target.limits.clone() };
+    let idle = Target { limits: idle, handler: "idle".into(), ..target.clone() };
+    let slept = bench.invoke(&idle, request("sleep", "")).await.unwrap();
+    assert_eq!(slept.body, "\"rested\"", "who waits computes nothing");
+    let error = bench.invoke(&idle, request("loop", "")).await.unwrap_err();
+    assert_eq!(error, InvokeError::CpuTime { limit_ms: 200 });
 
     target.limits.timeout_ms = 300;
     let error = bench.invoke(&target, request("loop", "")).await.unwrap_err();

@@ -9,7 +9,7 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 use super::lambda::ask;
 use super::outside::server;
-use super::runtimes::{java_archive, js};
+use super::runtimes::{java_archive, js, js_with_stock_client};
 use super::*;
 use crate::outbound::tests::{Told, grants};
 
@@ -293,9 +293,28 @@ async fn a_tunnel_ends_with_its_process() {
 #[tokio::test(flavor = "multi_thread")]
 async fn fetch_and_https_of_node_get_out_only_where_the_grants_say() {
     let bench = Bench::new();
-    let Some(mut target) = js(&bench, NODE, "main.handler").await else { return };
+    let Some(target) = js(&bench, NODE, "main.handler").await else { return };
+    node_gets_out_only_where_the_grants_say(&bench, target).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_with_the_stock_client_gets_out_only_where_the_grants_say() {
+    let (bench, dir) = (Bench::new(), tempfile::tempdir().unwrap());
+    let modules = ["http", "https", "net"];
+    let required = modules.into_iter().fold(String::from_utf8_lossy(NODE), |text, name| {
+        let import = format!("import {name} from \"node:{name}\";");
+        text.replace(&import, &format!("const {name} = require(\"node:{name}\");")).into()
+    });
+    let function = required.replace("export const handler", "exports.handler");
+    let Some(code) = js_with_stock_client(dir.path(), &function) else { return };
+    let Some(target) = js(&bench, &code, "app.handler").await else { return };
+    node_gets_out_only_where_the_grants_say(&bench, target).await;
+}
+
+async fn node_gets_out_only_where_the_grants_say(bench: &Bench, mut target: Target) {
     target.limits.timeout_ms = 20_000;
-    let (open, tls, granted) = two_servers(&bench).await;
+    let (open, tls, granted) = two_servers(bench).await;
+    let ask = async |how: &str, url: &str| ask(bench, &target, how, url).await;
     let cases = [
         ("http", &open, "[200,\"welcome\"]"),
         ("fetch", &open, "[200,\"welcome\"]"),
@@ -303,22 +322,18 @@ async fn fetch_and_https_of_node_get_out_only_where_the_grants_say() {
         ("fetch", &tls, "[200,\"secret\"]"),
     ];
     for (how, url, _) in cases {
-        let said = ask(&bench, &target, how, &quoted(url)).await.to_string();
+        let said = ask(how, &quoted(url)).await.to_string();
         assert!(said.contains("is not granted; write \\\"open.test\\\" under"), "{how}: {said}");
     }
     bench.host.state().hosts = grants(&granted.each_ref().map(String::as_str));
     for (how, url, expected) in cases {
         for _ in 0..2 {
-            assert_eq!(
-                ask(&bench, &target, how, &quoted(url)).await.to_string(),
-                expected,
-                "{how}"
-            );
+            assert_eq!(ask(how, &quoted(url)).await.to_string(), expected, "{how}");
         }
     }
     let port: u16 = open.trim_end_matches('/').rsplit(':').next().unwrap().parse().unwrap();
     let direct = serde_json::json!(["127.0.0.1", port]).to_string();
-    assert_ne!(ask(&bench, &target, "direct", &direct).await, "connected");
+    assert_ne!(ask("direct", &direct).await, "connected");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use wasmtime::component::{Component, Linker};
@@ -22,6 +22,7 @@ use super::model::Model;
 use super::module::Module;
 use super::ticker::{Running, Ticker};
 use crate::Digest;
+use crate::execute::cpu::{Metered, Spent};
 use crate::execute::turn::give_way;
 use crate::execute::{Answer, InvokeError, Time, bad_code};
 
@@ -32,8 +33,6 @@ const KEEP_BYTES: usize = 4 << 20;
 /// Stacks of one instance, where its calls wait for each other: one for each call that began, at
 /// most one for each component in it.
 const CONCURRENT_STACKS: u32 = 4;
-/// How much of a trap's text and backtrace is passed on.
-const TRAP_TEXT_MAX: usize = 8 << 10;
 
 /// What made a component's machine code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -174,11 +173,19 @@ impl Runner {
     ) -> Answer {
         let _running = self.enter();
         store.set_epoch_deadline(1);
-        let outcome = tokio::time::timeout_at(time.deadline.into(), body(store)).await;
+        let cpu_ms = store.data().caller().target.limits.cpu_ms;
+        let outcome = tokio::time::timeout_at(time.deadline.into(), async {
+            match cpu_ms {
+                None => Ok(body(store).await),
+                Some(ms) => Metered::new(body(store), Duration::from_millis(ms.into())).await,
+            }
+        });
+        let outcome = outcome.await;
         store.data().finish_output();
         match outcome {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => Err(explain(&error, store.data(), time)),
+            Ok(Ok(Ok(answer))) => answer,
+            Ok(Ok(Err(error))) => Err(explain(&error, store.data(), time)),
+            Ok(Err(Spent)) => Err(InvokeError::CpuTime { limit_ms: cpu_ms.unwrap_or(0).into() }),
             Err(_) => Err(time.out()),
         }
     }
@@ -217,14 +224,7 @@ pub(super) fn explain(error: &wasmtime::Error, guest: &Guest, time: Time) -> Inv
         message = format!("{message}: {last_words}");
     }
     let backtrace = error.downcast_ref::<WasmBacktrace>().map(ToString::to_string);
-    InvokeError::GuestTrap { message: cut(message), backtrace: cut(backtrace.unwrap_or_default()) }
-}
-
-fn cut(mut text: String) -> String {
-    if let Some((end, _)) = text.char_indices().find(|(at, _)| *at >= TRAP_TEXT_MAX) {
-        text.truncate(end);
-    }
-    text
+    InvokeError::GuestTrap { message, backtrace: backtrace.unwrap_or_default() }
 }
 
 /// Components may hold many core instances: one made from Python has 68.

@@ -561,6 +561,7 @@ fn checked((result, body): Ended) -> Answer {
             error @ (InvokeError::NoExport { .. }
             | InvokeError::Overloaded { .. }
             | InvokeError::Timeout { .. }
+            | InvokeError::CpuTime { .. }
             | InvokeError::OutOfMemory { .. }
             | InvokeError::GuestTrap { .. }
             | InvokeError::GuestError(_)),

@@ -134,6 +134,11 @@ fn check_common(found: &Value) {
         "userfaultfd",
         "perf events",
         "handles of files",
+        "load a module",
+        "load a module's file",
+        "restart the machine",
+        "rename the host",
+        "read the kernel's log",
         "set the clock",
         "chroot",
     ];

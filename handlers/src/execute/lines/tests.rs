@@ -1,0 +1,80 @@
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::Digest;
+use crate::execute::tests::{Memory, target};
+use crate::manifest::CodeKind;
+
+const SECRET: &str = "tiger-7f31c0-burning-bright";
+
+fn lines() -> (Arc<Memory>, Lines) {
+    let host = Arc::new(Memory::default());
+    let secrets = BTreeMap::from([("KEY".to_owned(), SECRET.to_owned())]);
+    let caller = Caller {
+        target: Arc::new(target(Digest::of(b""), CodeKind::Python)),
+        invocation: "i1".into(),
+        trace: Default::default(),
+        deadline: Instant::now(),
+        settings: Arc::new(Settings::default().with_secrets(secrets)),
+    };
+    let log = Log::new(Arc::clone(&host) as Arc<dyn Host>, caller);
+    (host, Lines::new(log, Level::Info))
+}
+
+/// What was logged, and the last of it, of output that comes in pieces of so many bytes.
+fn said(text: &str, piece: usize) -> (String, String) {
+    let (host, lines) = lines();
+    text.as_bytes().chunks(piece).for_each(|bytes| lines.push(bytes));
+    lines.finish();
+    (host.lines().concat(), lines.tail())
+}
+
+/// That nothing of the secret stands in it but what two letters may be by chance.
+fn is_hidden(text: &str) -> bool {
+    let parts = (0..SECRET.len() - 4).map(|at| &SECRET[at..at + 5]);
+    !parts.into_iter().any(|part| text.contains(part))
+}
+
+#[test]
+fn a_line_of_any_length_is_all_there_but_for_secrets() {
+    let long = format!("x{}", "ä".repeat(10_000));
+    let (log, tail) = said(&long, 100);
+    assert_eq!(log.matches('ä').count(), 10_000, "no line was broken within a letter");
+    assert!(tail.len() <= TAIL_BYTES_MAX && tail.ends_with('ä'));
+    let (log, tail) = said(&format!("key {SECRET} end"), 3);
+    assert_eq!((log.as_str(), tail.as_str()), ("key [secret] end", "key [secret] end"));
+    // What only begins like a secret is no secret.
+    let begun = format!("{}{}", "x".repeat(LINE_BYTES_MAX - 3), "tigress");
+    assert_eq!(said(&begun, 64).0, begun);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_secret_is_hidden_wherever_a_line_or_the_tail_is_cut(
+        before in 0usize..3 * LINE_BYTES_MAX,
+        after in 0usize..2 * KEPT_BYTES_MAX,
+        piece in 1usize..5_000,
+    ) {
+        let text = format!("{}{SECRET}{}", "x".repeat(before), "y".repeat(after));
+        let (log, tail) = said(&text, piece);
+        prop_assert!(is_hidden(&log) && log.contains("[secret]"), "{}", log.len());
+        prop_assert!(is_hidden(&tail) && tail.len() <= TAIL_BYTES_MAX, "{tail}");
+    }
+}
+
+#[test]
+fn a_secret_is_hidden_at_every_place_of_a_cut() {
+    for before in LINE_BYTES_MAX - SECRET.len() - 2..LINE_BYTES_MAX + 2 {
+        let (log, _) = said(&format!("{}{SECRET}!", "x".repeat(before)), 4_096);
+        assert!(is_hidden(&log) && log.ends_with("[secret]!"), "{before}");
+    }
+    for after in TAIL_BYTES_MAX - SECRET.len() - 2..TAIL_BYTES_MAX + 2 {
+        let (_, tail) = said(&format!("{SECRET}{}", "y".repeat(after)), 4_096);
+        assert!(is_hidden(&tail), "{after}: {tail}");
+    }
+}

@@ -1,0 +1,27 @@
+use super::*;
+
+fn line(level: &str, text: &str) -> Line {
+    Line {
+        time: "2026-01-01T00:00:00.123456Z".into(),
+        site: "cloud".into(),
+        level: level.into(),
+        from: "shop/echo".into(),
+        text: text.into(),
+    }
+}
+
+#[test]
+fn lines_are_plain_for_programs_and_coloured_for_eyes() {
+    let plain = line_text(&line("warn", "late"), false);
+    assert_eq!(plain, "2026-01-01T00:00:00.123 warn  cloud shop/echo: late");
+    let coloured = line_text(&line("warn", "late"), true);
+    assert!(coloured.contains("\x1b[33mwarn \x1b[0m"), "{coloured:?}");
+    assert!(coloured.ends_with(": late"), "{coloured:?}");
+    assert!(line_text(&line("error", ""), true).contains("\x1b[31merror"));
+}
+
+#[test]
+fn a_guest_gives_no_orders_to_the_terminal() {
+    let text = line_text(&line("info", "a\x1b]0;mine\x07\r\tb\nat c\u{9b}2J"), false);
+    assert!(text.ends_with("a\\u{1b}]0;mine\\u{7}\\r\tb\nat c\\u{9b}2J"), "{text:?}");
+}
