@@ -11,6 +11,7 @@ use wasmtime::component::{
 
 use super::guest::{Guest, Picture, inputs};
 use super::messaging::{self, BrokerMessage};
+use super::next::Next;
 use super::runner::Runner;
 use super::{service, topics, web};
 use crate::execute::http::{HttpHead, HttpRequest};
@@ -96,6 +97,7 @@ pub(super) struct Module {
     /// What compiled it, and runs it.
     pub(super) runner: Arc<Runner>,
     pub(super) pre: InstancePre<Guest>,
+    pub(super) next: Next,
     found: [Option<ComponentExportIndex>; ENTRANCES.len()],
 }
 
@@ -110,7 +112,7 @@ impl Module {
             let names = ENTRANCES.map(Entrance::name).join(", ");
             wasmtime::bail!("it exports none of {names}");
         }
-        Ok(Self { runner, pre: linker.instantiate_pre(component)?, found })
+        Ok(Self { runner, pre: linker.instantiate_pre(component)?, next: Next::default(), found })
     }
 
     /// Names of what it can be started by.
