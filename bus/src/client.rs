@@ -241,7 +241,6 @@ impl Bus {
                 let is_alone = room.available_permits() == IN_FLIGHT_MAX - 1;
                 let after = result.as_mut().ok().map(|response| response.after.take());
                 let after = after.filter(|_| is_alone);
-                let after = after.filter(|_| is_alone);
                 bus.reply(message.reply, result).await;
                 drop(permit);
                 after.unwrap_or_default().run().await;

@@ -136,6 +136,7 @@ impl Wasm {
         let may_wait = serves_max > 1 || target.limits.ready > 0;
         let kept = match may_wait {
             true => self.waiting.take(&caller).filter(|kept| Arc::ptr_eq(&kept.module, &module)),
+            false if !module.next.is_worth() => None,
             false => module.next.take(&caller).map(|fresh| fresh.kept(&module)),
         };
         // The place comes first, so that it is given back last: the instance has left it by then.
@@ -161,7 +162,10 @@ impl Wasm {
         let may_serve = came_back && served < serves_max && self.serves(&target.digest, &module);
         if let Some(instance) = instance.filter(|_| may_serve) {
             self.waiting.put(Kept { store, instance, module, served, slot });
-        } else if let (false, Ok(answered)) = (may_wait, &mut answer) {
+        } else if let Ok(answered) = &mut answer
+            && !may_wait
+            && module.next.is_worth()
+        {
             let used = Used { store, slot };
             answered.after = After::of(Arc::clone(self).make_next(used, module));
         }

@@ -2,6 +2,7 @@
 //! stock worlds. Its own exports say which.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use wasmtime::Store;
 use wasmtime::component::{
@@ -191,6 +192,14 @@ impl Module {
         Ok(())
     }
 
+    /// An instance of its own for a store.
+    pub(super) async fn instantiate(&self, store: &mut Store<Guest>) -> wasmtime::Result<Instance> {
+        let began = Instant::now();
+        let made = self.pre.instantiate_async(store).await?;
+        self.next.took(began.elapsed());
+        Ok(made)
+    }
+
     /// Handles an input by the function made for it, or by the nearest one of a stock world.
     pub(super) async fn handle(
         &self,
@@ -210,7 +219,7 @@ impl Module {
         };
         let started = match *instance {
             Some(instance) => instance,
-            None => *instance.insert(self.pre.instantiate_async(&mut *store).await?),
+            None => *instance.insert(self.instantiate(store).await?),
         };
         let input = match input {
             Input::Event(event) if has_result && !entrance.is_web() => as_call(event),

@@ -1,7 +1,7 @@
 //! The instance for whoever comes next. Where requests come one by one, there is time between them:
 //! when an answer has gone out, the next instance is made, in the place of the one that answered.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,9 +14,16 @@ use super::kept::Kept;
 use super::module::Module;
 use super::{Answered, Caller, InvokeError, Time, Wasm};
 
+/// What takes less time to be made is made when it is wanted: by then it would have left the caches.
+const WORTH: Duration = Duration::from_micros(30);
+
 /// A place of a module for one such instance.
 #[derive(Default)]
-pub(super) struct Next(Mutex<Option<Fresh>>);
+pub(super) struct Next {
+    waits: Mutex<Option<Fresh>>,
+    /// Time that it took to make the last one, in nanoseconds.
+    took_ns: AtomicU64,
+}
 
 /// An instance that nobody has used.
 pub(super) struct Fresh {
@@ -47,6 +54,16 @@ impl Fresh {
 }
 
 impl Next {
+    /// Notes how long it took to make an instance.
+    pub(super) fn took(&self, time: Duration) {
+        self.took_ns.store(time.as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    /// Whether the next request would wait long for its instance to be made.
+    pub(super) fn is_worth(&self) -> bool {
+        u128::from(self.took_ns.load(Ordering::Relaxed)) >= WORTH.as_nanos()
+    }
+
     /// The instance, if it was made for this handler as it is now.
     pub(super) fn take(&self, caller: &Caller) -> Option<Fresh> {
         self.lock().take_if(|fresh| fresh.is_for(caller))
@@ -73,7 +90,7 @@ impl Next {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Fresh>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -112,7 +129,7 @@ impl Wasm {
         let mut store = module.runner.store(Guest::new(Arc::clone(&self.host), caller));
         let mut made = None;
         let started = module.runner.run(&mut store, time, async |store: &mut Store<Guest>| {
-            made = Some(module.pre.instantiate_async(store).await?);
+            made = Some(module.instantiate(store).await?);
             Ok(Ok(Answered::default()))
         });
         started.await?;
