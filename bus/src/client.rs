@@ -182,7 +182,7 @@ impl Bus {
             }
             RequestErrorKind::Other => self.unreachable(e),
         })?;
-        let response = Response { headers: from_nats(&message), payload: message.payload };
+        let response = Response { headers: from_nats(&message), ..Response::new(message.payload) };
         match Refusal::of(&response) {
             Some(refusal) => Err(refusal.into()),
             None => Ok(response),
@@ -240,7 +240,7 @@ impl Bus {
                 }
             };
             let Some(message) = message else { break };
-            let (bus, answer) = (bus.clone(), answer.clone());
+            let (bus, answer, room) = (bus.clone(), answer.clone(), room.clone());
             let Ok(permit) = room.clone().try_acquire_owned() else {
                 let mut refusal = Refusal::new(
                     RefusalKind::Overloaded,
@@ -257,9 +257,14 @@ impl Bus {
                     payload: message.payload,
                     received: Instant::now(),
                 };
-                let result = answer(request).await;
+                let mut result = answer(request).await;
+                // While others wait there is no time for what is left to do.
+                let is_alone = room.available_permits() == IN_FLIGHT_MAX - 1;
+                let after = result.as_mut().ok().map(|response| response.after.take());
+                let after = after.filter(|_| is_alone);
                 bus.reply(message.reply, result).await;
                 drop(permit);
+                after.unwrap_or_default().run().await;
             });
         }
         let _all = room.acquire_many(IN_FLIGHT_MAX as u32).await;

@@ -4,6 +4,7 @@
 //! carries requests and events between tiers and decides, purely, where a request goes next.
 #![deny(unsafe_code)]
 
+pub mod after;
 pub mod bare;
 pub mod body;
 pub mod caller;
@@ -21,6 +22,7 @@ pub mod subject;
 pub mod trace;
 pub mod tree;
 
+pub use after::After;
 pub use caller::Caller;
 pub use client::{Bus, Credentials, Subscription};
 pub use event::{Delivery, Event, EventLog};

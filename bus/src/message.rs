@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::After;
+
 /// Headers by name. Names are compared as written; NATS keeps their case.
 pub type Headers = BTreeMap<String, String>;
 
@@ -85,12 +87,14 @@ impl Request {
 pub struct Response {
     pub headers: Headers,
     pub payload: Bytes,
+    /// What is left to do when it is on its way.
+    pub after: After,
 }
 
 impl Response {
     /// An answer of these bytes, without headers.
     pub fn new(payload: impl Into<Bytes>) -> Self {
-        Self { headers: Headers::new(), payload: payload.into() }
+        Self { payload: payload.into(), ..Self::default() }
     }
 
     /// An answer in JSON.

@@ -29,6 +29,7 @@ mod workers;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bus::After;
 use bus::pki::UserKey;
 use bus::trace::Trace;
 use bytes::Bytes;
@@ -56,6 +57,9 @@ use crate::settings::Settings;
 
 /// Longest code that is accepted.
 pub const CODE_BYTES_MAX: usize = 64 << 20;
+
+/// Longest time that an instance waits which was made for whoever comes next.
+const NEXT_IDLE_MAX: Duration = Duration::from_secs(10);
 
 /// Bytes to install.
 #[derive(Clone, Debug)]
@@ -194,6 +198,8 @@ pub struct Reply {
     pub queue_us: u64,
     /// Time spent running, microseconds.
     pub run_us: u64,
+    /// What is left to do when the answer is on its way.
+    pub after: After,
 }
 
 /// The component; stops its guests when dropped.
@@ -221,7 +227,9 @@ impl EdgeExecute {
         })?);
         let runtime = guest_runtime(config.workers)?;
         let threads = runtime.handle().clone();
-        let wasm = wasm::Wasm::new(config.instances_max, Arc::clone(&host), threads.clone());
+        let idle = Duration::from_millis(config.idle_ms);
+        let wait = idle.min(NEXT_IDLE_MAX);
+        let wasm = wasm::Wasm::new(config.instances_max, wait, Arc::clone(&host), threads.clone());
         let wasm = Arc::new(wasm);
         let installer = wasm::Installer::start(&config, Arc::clone(&cache), Arc::clone(&wasm))?;
         let processes =
@@ -240,7 +248,6 @@ impl EdgeExecute {
             host,
         };
         let shared = Arc::new(shared);
-        let idle = Duration::from_millis(config.idle_ms);
         runtime
             .spawn(Arc::clone(&shared).keep_ready(ready::LOOK.min(idle / 2).max(ready::LOOK_MIN)));
         Ok(Self { shared, runtime: Some(runtime) })
@@ -467,11 +474,11 @@ impl Shared {
         if takes_ready {
             self.ready.taken();
         }
-        let Answered { content_type, body, http, .. } =
+        let Answered { content_type, body, http, after, .. } =
             answer.map_err(|error| error.without(&settings))?;
         let queue_us = started.duration_since(arrived).as_micros() as u64;
         let run_us = started.elapsed().as_micros() as u64;
-        Ok(Reply { content_type, body, http, queue_us, run_us })
+        Ok(Reply { content_type, body, http, queue_us, run_us, after })
     }
 
     async fn run(
@@ -505,6 +512,8 @@ struct Answered {
     http: Option<HttpHead>,
     /// What a function returned, where that is not the body.
     returned: Option<Bytes>,
+    /// What is left to do when it is on its way.
+    after: After,
 }
 
 impl Answered {

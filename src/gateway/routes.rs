@@ -50,7 +50,8 @@ impl Door {
                 asked.headers.insert(of.into(), value);
             }
         }
-        let answer = self.node.triggers.answer(asked).await?;
+        let mut answer = self.node.triggers.answer(asked).await?;
+        self.leave(answer.after.take());
         let mut response = Response::new(Body::from(answer.payload));
         let kind = answer.headers.get("content-type").and_then(|v| HeaderValue::from_str(v).ok());
         if let Some(kind) = kind {
@@ -110,7 +111,7 @@ impl Door {
         if let Some(problem) = ended.problem() {
             return Err(problem);
         }
-        let answer = match answer {
+        let mut answer = match answer {
             Ok(Answered::Whole(answer)) => answer,
             Ok(Answered::Begun(mut streamed, work, headers)) => {
                 let said = std::mem::take(&mut streamed.head);
@@ -129,6 +130,7 @@ impl Door {
         let said = head_of(&answer).ok_or_else(|| {
             Problem::new(StatusCode::BAD_GATEWAY, "internal", "the answer has no HTTP head")
         })?;
+        self.leave(answer.after.take());
         let mut response = http_response(said, Body::from(answer.payload))?;
         sign(&mut response, &answer.headers);
         Ok(response)

@@ -14,6 +14,7 @@ mod hostile;
 mod lambda;
 mod languages;
 mod messages;
+mod next;
 mod outside;
 mod ready;
 mod runtimes;

@@ -16,6 +16,7 @@ mod logging;
 mod messaging;
 mod model;
 mod module;
+mod next;
 mod outgoing;
 mod output;
 mod runner;
@@ -26,9 +27,11 @@ mod web;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Instant;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::time::{Duration, Instant};
 
+use bus::After;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::Store;
@@ -40,6 +43,7 @@ pub(super) use self::form::Form;
 use self::guest::Guest;
 use self::kept::{Kept, Waiting};
 use self::module::Module;
+use self::next::Used;
 pub use self::runner::Compiler;
 use super::{Answer, Answered, Caller, Host, Input, Invocation, InvokeError, Target, Time};
 use crate::Digest;
@@ -56,13 +60,22 @@ pub(super) struct Wasm {
     crowds: Crowds,
     /// Where they do.
     threads: Handle,
+    /// How long one that was made for whoever comes next waits.
+    idle: Duration,
+    /// Whether somebody ends those that waited so long.
+    sweeps: AtomicBool,
 }
 
 type Modules = Arc<RwLock<HashMap<Digest, Arc<Module>>>>;
 
 impl Wasm {
     /// Nothing is installed yet.
-    pub(super) fn new(instances_max: u32, host: Arc<dyn Host>, threads: Handle) -> Self {
+    pub(super) fn new(
+        instances_max: u32,
+        idle: Duration,
+        host: Arc<dyn Host>,
+        threads: Handle,
+    ) -> Self {
         Self {
             host,
             modules: Modules::default(),
@@ -70,6 +83,8 @@ impl Wasm {
             waiting: Waiting::default(),
             crowds: Crowds::default(),
             threads,
+            idle,
+            sweeps: AtomicBool::default(),
         }
     }
 
@@ -80,7 +95,7 @@ impl Wasm {
 
     /// How many components serve by code of each compiler.
     pub(super) fn compiled_by(&self) -> [(Compiler, usize); 2] {
-        let modules = self.modules.read().unwrap_or_else(PoisonError::into_inner);
+        let modules = self.modules();
         [Compiler::Baseline, Compiler::Optimising].map(|compiler| {
             let is_of = |module: &&Arc<Module>| module.runner.kind.compiler == compiler;
             (compiler, modules.values().filter(is_of).count())
@@ -105,7 +120,7 @@ impl Wasm {
     /// Runs an installed component: in a fresh instance, unless the handler lets one serve
     /// several invocations.
     pub(super) async fn invoke(
-        &self,
+        self: &Arc<Self>,
         invocation: Invocation,
         caller: Caller,
         time: Time,
@@ -119,8 +134,11 @@ impl Wasm {
         }
         let serves_max = target.limits.reuse.unwrap_or(1);
         let may_wait = serves_max > 1 || target.limits.ready > 0;
-        let kept = if may_wait { self.waiting.take(&caller) } else { None };
-        let kept = kept.filter(|kept| Arc::ptr_eq(&kept.module, &module));
+        let kept = match may_wait {
+            true => self.waiting.take(&caller).filter(|kept| Arc::ptr_eq(&kept.module, &module)),
+            false if !module.next.is_worth() => None,
+            false => module.next.take(&caller).map(|fresh| fresh.kept(&module)),
+        };
         // The place comes first, so that it is given back last: the instance has left it by then.
         let (slot, mut store, mut instance, served) = match kept {
             Some(mut kept) => {
@@ -137,13 +155,19 @@ impl Wasm {
         let answer = module.runner.run(&mut store, time, async |store: &mut Store<Guest>| {
             module.handle(store, &mut instance, input, attempt, outlet).await
         });
-        let answer = answer.await;
+        let mut answer = answer.await;
         let served = served + 1;
         // Only who came back to its caller can be called again.
         let came_back = matches!(answer, Ok(_) | Err(InvokeError::GuestError(_)));
         let may_serve = came_back && served < serves_max && self.serves(&target.digest, &module);
         if let Some(instance) = instance.filter(|_| may_serve) {
             self.waiting.put(Kept { store, instance, module, served, slot });
+        } else if let Ok(answered) = &mut answer
+            && !may_wait
+            && module.next.is_worth()
+        {
+            let used = Used { store, slot };
+            answered.after = After::of(Arc::clone(self).make_next(used, module));
         }
         answer
     }
@@ -201,14 +225,8 @@ impl Wasm {
             return Ok(false);
         }
         let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else { return Ok(false) };
-        let mut store = module.runner.store(Guest::new(Arc::clone(&self.host), caller));
-        let mut made = None;
-        let started = module.runner.run(&mut store, time, async |store: &mut Store<Guest>| {
-            made = Some(module.pre.instantiate_async(store).await?);
-            Ok(Ok(Answered::default()))
-        });
-        started.await?;
-        let Some(instance) = made.filter(|_| self.serves(&target.digest, &module)) else {
+        let made = self.fresh(&module, caller, time).await?;
+        let Some((store, instance)) = made.filter(|_| self.serves(&target.digest, &module)) else {
             return Ok(false);
         };
         self.waiting.put(Kept { store, instance, module, served: 0, slot });
@@ -224,12 +242,12 @@ impl Wasm {
     /// How many instances wait.
     #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
-        self.waiting.len()
+        self.waiting.len() + self.modules().values().filter(|module| module.next.is_here()).count()
     }
 
     /// A place for one more instance; when there is none, one that waits makes room.
     async fn slot(&self, time: Time) -> Result<OwnedSemaphorePermit, InvokeError> {
-        if self.slots.available_permits() == 0 && !self.crowds.end_idle() {
+        if self.slots.available_permits() == 0 && !self.crowds.end_idle() && !self.end_next() {
             self.waiting.end_longest();
         }
         let free = Arc::clone(&self.slots).acquire_owned();
@@ -244,8 +262,12 @@ impl Wasm {
         self.module(digest).is_some_and(|now| Arc::ptr_eq(&now, module))
     }
 
+    fn modules(&self) -> RwLockReadGuard<'_, HashMap<Digest, Arc<Module>>> {
+        self.modules.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn module(&self, digest: &Digest) -> Option<Arc<Module>> {
-        self.modules.read().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
+        self.modules().get(digest).cloned()
     }
 }
 

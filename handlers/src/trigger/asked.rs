@@ -96,9 +96,10 @@ impl Asked {
 
 /// A handler's answer, as it travels.
 pub(super) fn response(reply: Reply) -> Response {
+    let response = Response { after: reply.after, ..Response::new(reply.body) };
     match &reply.http {
-        None => Response::new(reply.body).with("content-type", reply.content_type),
-        Some(head) => Response::new(reply.body.clone()).with(HTTP_HEADER, head_text(head)),
+        None => response.with("content-type", reply.content_type),
+        Some(head) => response.with(HTTP_HEADER, head_text(head)),
     }
 }
 

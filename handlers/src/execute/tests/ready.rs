@@ -5,7 +5,7 @@ use super::lambda::{ask, wait_until_gone};
 use super::*;
 
 /// Breaks down where another event was before.
-const ONCE: &str = r#"
+pub(super) const ONCE: &str = r#"
     (if (i32.load (i32.const 8)) (then unreachable))
     (i32.store (i32.const 8) (i32.const 1))
     (i32.const 16)"#;

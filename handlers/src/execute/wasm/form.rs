@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
@@ -46,7 +47,7 @@ impl Wasm {
         let component = runner.deserialize(file);
         let component = component.map_err(|error| bad_code(digest, format!("{error:#}")))?;
         let module = runner.link(digest, &component)?;
-        let wasm = Self::new(instances_max, host, Handle::current());
+        let wasm = Self::new(instances_max, Duration::ZERO, host, Handle::current());
         wasm.modules.write().unwrap_or_else(PoisonError::into_inner).insert(digest.clone(), module);
         Ok(wasm)
     }

@@ -2,6 +2,7 @@
 //! stock worlds. Its own exports say which.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use wasmtime::Store;
 use wasmtime::component::{
@@ -11,6 +12,7 @@ use wasmtime::component::{
 
 use super::guest::{Guest, Picture, inputs};
 use super::messaging::{self, BrokerMessage};
+use super::next::Next;
 use super::runner::Runner;
 use super::{service, topics, web};
 use crate::execute::http::{HttpHead, HttpRequest};
@@ -96,6 +98,7 @@ pub(super) struct Module {
     /// What compiled it, and runs it.
     pub(super) runner: Arc<Runner>,
     pub(super) pre: InstancePre<Guest>,
+    pub(super) next: Next,
     found: [Option<ComponentExportIndex>; ENTRANCES.len()],
 }
 
@@ -110,7 +113,7 @@ impl Module {
             let names = ENTRANCES.map(Entrance::name).join(", ");
             wasmtime::bail!("it exports none of {names}");
         }
-        Ok(Self { runner, pre: linker.instantiate_pre(component)?, found })
+        Ok(Self { runner, pre: linker.instantiate_pre(component)?, next: Next::default(), found })
     }
 
     /// Names of what it can be started by.
@@ -189,6 +192,14 @@ impl Module {
         Ok(())
     }
 
+    /// An instance of its own for a store.
+    pub(super) async fn instantiate(&self, store: &mut Store<Guest>) -> wasmtime::Result<Instance> {
+        let began = Instant::now();
+        let made = self.pre.instantiate_async(store).await?;
+        self.next.took(began.elapsed());
+        Ok(made)
+    }
+
     /// Handles an input by the function made for it, or by the nearest one of a stock world.
     pub(super) async fn handle(
         &self,
@@ -208,7 +219,7 @@ impl Module {
         };
         let started = match *instance {
             Some(instance) => instance,
-            None => *instance.insert(self.pre.instantiate_async(&mut *store).await?),
+            None => *instance.insert(self.instantiate(store).await?),
         };
         let input = match input {
             Input::Event(event) if has_result && !entrance.is_web() => as_call(event),
