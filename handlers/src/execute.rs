@@ -58,9 +58,6 @@ use crate::settings::Settings;
 /// Longest code that is accepted.
 pub const CODE_BYTES_MAX: usize = 64 << 20;
 
-/// Longest time that an instance waits which was made for whoever comes next.
-const NEXT_IDLE_MAX: Duration = Duration::from_secs(10);
-
 /// Bytes to install.
 #[derive(Clone, Debug)]
 pub struct Code {
@@ -228,8 +225,7 @@ impl EdgeExecute {
         let runtime = guest_runtime(config.workers)?;
         let threads = runtime.handle().clone();
         let idle = Duration::from_millis(config.idle_ms);
-        let wait = idle.min(NEXT_IDLE_MAX);
-        let wasm = wasm::Wasm::new(config.instances_max, wait, Arc::clone(&host), threads.clone());
+        let wasm = wasm::Wasm::new(config.instances_max, idle, Arc::clone(&host), threads.clone());
         let wasm = Arc::new(wasm);
         let installer = wasm::Installer::start(&config, Arc::clone(&cache), Arc::clone(&wasm))?;
         let processes =

@@ -83,7 +83,7 @@ impl Wasm {
             waiting: Waiting::default(),
             crowds: Crowds::default(),
             threads,
-            idle,
+            idle: idle.min(next::IDLE_MAX),
             sweeps: AtomicBool::default(),
         }
     }

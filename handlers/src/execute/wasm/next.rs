@@ -14,6 +14,8 @@ use super::kept::Kept;
 use super::module::Module;
 use super::{Answered, Caller, InvokeError, Time, Wasm};
 
+/// How long one waits at most.
+pub(super) const IDLE_MAX: Duration = Duration::from_secs(10);
 /// What takes less time to be made is made when it is wanted: by then it would have left the caches.
 const WORTH: Duration = Duration::from_micros(30);
 
