@@ -11,7 +11,8 @@ here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 root="$(cd "$here/../.." && pwd)"
 mkdir -p "$1"
 out="$(cd "$1" && pwd)"
-readonly here root out TOOLS="${EDGESCALE_TOOLS:-$root/.tools}"
+TOOLS="${EDGESCALE_TOOLS:-$root/.tools}"
+readonly here root out TOOLS
 
 main() {
     copy app.toml
