@@ -34,7 +34,7 @@ javascript() {
 rust() {
     local libraries
     [[ ! -x "$TOOLS/rust/bin/rustc" ]] || export RUSTC="$TOOLS/rust/bin/rustc"
-    libraries="$("${RUSTC:-rustc}" --print target-libdir --target wasm32-wasip2 2>/dev/null || true)"
+    libraries="$("${RUSTC:-rustc}" --print target-libdir --target wasm32-wasip2 2>&1 || true)"
     if [[ ! -d "$libraries" ]]; then
         echo "skipped: no wasm32-wasip2 target for motion-rs (rustup target add wasm32-wasip2)" >&2
         return
