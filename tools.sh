@@ -53,7 +53,7 @@ main() {
         demo) install_all ;;
         test)
             for_tests=1
-            install_all readers nvrtc opencv lambda_js seaweedfs zig wasmtime_arm rust_wasi
+            install_all "${TEST_STEPS[@]}"
             ;;
         bench) install_all readers opencv workerd peers ;;
         doctor) doctor ;;
@@ -100,6 +100,7 @@ stop() {
 # ---- steps: what each installs, and how it is known to be done --------------------------------
 
 readonly STEPS=(nats_server lambda_client lambda_java componentize_py jco nats_js clips nats_cli)
+readonly TEST_STEPS=(readers nvrtc opencv lambda_js seaweedfs zig wasmtime_arm rust_wasi)
 
 title() {
     case "$1" in
@@ -533,11 +534,10 @@ doctor() {
             say "warn  $name: $loss; mend: $(apt_command) $packages"
         fi
     done
-    for step in python node "${STEPS[@]}" readers nvrtc opencv lambda_js seaweedfs zig \
-        wasmtime_arm rust_wasi workerd peers; do
+    for step in python node "${STEPS[@]}" "${TEST_STEPS[@]}" workerd peers; do
         if done_already "$step"; then
             say "  ok  $(title "$step")"
-        elif [[ $step =~ ^(readers|nvrtc|opencv|lambda_js|seaweedfs|zig|wasmtime_arm|rust_wasi)$ ]]; then
+        elif [[ " ${TEST_STEPS[*]} " == *" $step "* ]]; then
             say "warn  $(title "$step"): only the tests need it; mend: ./tools.sh test"
         elif [[ $step =~ ^(workerd|peers)$ ]]; then
             say "warn  $(title "$step"): only benches need it; mend: ./tools.sh bench"

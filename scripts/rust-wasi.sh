@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Rust's target for components, wasm32-wasip2, where rustup cannot be asked for it: Debian's compiler,
-# and the standard library built from Debian's sources of it. Two minutes on two cores.
+# Rust's target for components, wasm32-wasip2, where rustup cannot be asked for it: Debian's
+# compiler, and the standard library built from Debian's sources of it. Two minutes on two cores.
+# It has no sockets: Debian's C library for WASI is of the preview before.
 #
 #   scripts/rust-wasi.sh OUT
 #
@@ -79,8 +80,8 @@ change("std/Cargo.toml", r"\[\[(test|bench)\]\].*?(?=\n\[|\Z)", "")
 PYTHON
     (
         cd "$OUT/std"
-        RUSTC="$OUT/bin/rustc" RUSTC_BOOTSTRAP=1 RUSTFLAGS= \
-            CARGO_TARGET_WASM32_WASIP2_RUSTFLAGS="-Zforce-unstable-if-unmarked -Cembed-bitcode=yes" \
+        RUSTC="$OUT/bin/rustc" RUSTC_BOOTSTRAP=1 \
+            RUSTFLAGS="-Zforce-unstable-if-unmarked -Cembed-bitcode=yes" \
             __CARGO_DEFAULT_LIB_METADATA=edgescale \
             cargo rustc -p std --lib --crate-type rlib --release --target $TARGET \
             --target-dir target --no-default-features --features "panic-unwind backtrace"

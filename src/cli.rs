@@ -29,7 +29,7 @@ const EXIT_FAILED: u8 = 1;
 
 /// What a recording looks like.
 const RECORDING: &str = "A recording is a list of steps, and begins with empty tables:\n\
-    \x20 [{ \"call\": \"greet\", \"data\": { \"name\": \"Ada\" }, \"expect\": { \"visits\": 1 } },\n\
+    \x20 [{ \"call\": \"greet\", \"data\": { \"n\": \"Ada\" }, \"expect\": { \"visits\": 1 } },\n\
     \x20  { \"event\": \"arrived.lobby\", \"data\": {}, \"error\": \"KeyError\" },\n\
     \x20  { \"http\": \"GET /links/a\", \"status\": 200, \"contains\": \"ok\" }]";
 

@@ -11,7 +11,8 @@ here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 root="$(cd "$here/../.." && pwd)"
 mkdir -p "$1"
 out="$(cd "$1" && pwd)"
-readonly here root out TOOLS="${EDGESCALE_TOOLS:-$root/.tools}"
+TOOLS="${EDGESCALE_TOOLS:-$root/.tools}"
+readonly here root out TOOLS
 
 main() {
     copy app.toml
@@ -33,7 +34,7 @@ javascript() {
 rust() {
     local libraries
     [[ ! -x "$TOOLS/rust/bin/rustc" ]] || export RUSTC="$TOOLS/rust/bin/rustc"
-    libraries="$("${RUSTC:-rustc}" --print target-libdir --target wasm32-wasip2 2>/dev/null || true)"
+    libraries="$("${RUSTC:-rustc}" --print target-libdir --target wasm32-wasip2 2>&1 || true)"
     if [[ ! -d "$libraries" ]]; then
         echo "skipped: no wasm32-wasip2 target for motion-rs (rustup target add wasm32-wasip2)" >&2
         return

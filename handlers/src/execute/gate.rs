@@ -1,5 +1,5 @@
-//! How many invocations of one handler, and of one app, run at once, and how many may wait. At the limit the next
-//! one is refused with a time to come back, never queued without bound.
+//! How many invocations of one handler, and of one app, run at once, and how many may wait. At the
+//! limit the next one is refused with a time to come back, never queued without bound.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

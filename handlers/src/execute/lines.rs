@@ -119,8 +119,8 @@ impl State {
         }
     }
 
-    /// What may be the beginning of a secret is kept for the next line, and that of a letter: in two
-    /// parts they would not be known. (A secret that is longer than a line is not known either.)
+    /// What may be the beginning of a secret is kept for the next line, and that of a letter: in
+    /// two parts they would not be known. (Nor is a secret that is longer than a line.)
     fn break_line(&mut self) {
         let whole = match std::str::from_utf8(&self.partial) {
             Err(e) if e.error_len().is_none() => e.valid_up_to(),

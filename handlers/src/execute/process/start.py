@@ -50,9 +50,9 @@ def get_handler(name, stock=bootstrap._get_handler):
 
 
 def next_in_fork(runtime, stock=LambdaRuntimeClient.wait_next_invocation):
-    """Returns in forks only, each time in another, with the event that this one is to handle. Others
-    wait meanwhile; another is made when one has ended, not while its event waits for the answer:
-    that would take a core from it."""
+    """Returns in forks only, each time in another, with the event that this one is to handle.
+    Others wait meanwhile; another is made when one has ended, not while its event waits for the
+    answer: that would take a core from it."""
     waiting, forks = select.poll(), {}
 
     def fork():
