@@ -5,6 +5,7 @@ pub mod code;
 mod config;
 mod control;
 mod cron;
+mod devices;
 mod dlq;
 mod family;
 mod feeds;
@@ -203,6 +204,7 @@ pub async fn start(settings: Settings, http: gateway::Place) -> Result<Started> 
     tasks.spawn(feeds::run(node.clone(), data.clone()));
     tasks.spawn(tend(node.clone()));
     tasks.spawn(remove_due_blobs(node.clone()));
+    tasks.spawn(devices::tell(node.clone()));
     match node.bus.site().parent() {
         Some(parent) => {
             tasks.spawn(gossip::run(node.clone(), parent));

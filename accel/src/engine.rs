@@ -2,7 +2,10 @@
 //! them: learned costs, histories, and the health of the devices.
 
 mod batch;
+mod changes;
 mod jobs;
+mod moving;
+mod watch;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,17 +13,18 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use hw::Device;
-use tokio::sync::oneshot;
+use tokio::sync::{broadcast, oneshot};
 
 use self::jobs::{history_key, waiting};
-use crate::history::{Histories, Remembered};
+use self::watch::{HUNG_AFTER, InHand, Reply};
+use crate::history::Histories;
 use crate::plan::{Plan, plan};
 use crate::plans::Plans;
 use crate::queue::{Queue, Rank};
 use crate::schedule::batch::{BATCH_LEN_MAX, Batch, Waiting};
 use crate::schedule::{Costs, Decision, DeviceView, JobView, Prefer, schedule};
 use crate::share::{Seat, Turns};
-use crate::status::{DeviceState, DeviceStatus};
+use crate::status::{DeviceChange, DeviceState, DeviceStatus};
 use crate::worker::Scratch;
 use crate::{Error, Job, Output, Result};
 
@@ -29,6 +33,8 @@ const QUARANTINE_MIN: Duration = Duration::from_millis(100);
 const QUARANTINE_MAX: Duration = Duration::from_secs(30);
 /// Bytes that move from one device to another in a microsecond: a cautious guess.
 const MOVED_BYTES_PER_US: u64 = 2000;
+/// Most changes of devices that wait for who is told of them.
+const CHANGES_MAX: usize = 64;
 
 /// How to start.
 #[derive(Debug, Clone)]
@@ -46,6 +52,8 @@ pub struct Config {
     pub cache_dir: Option<PathBuf>,
     /// How this process comes to its turns, where others use the devices as well.
     pub turns: Turns,
+    /// How long a device may take for what it was given before it counts as hung.
+    pub hung_after: Duration,
 }
 
 impl Default for Config {
@@ -58,6 +66,7 @@ impl Default for Config {
             cpu_threads: None,
             cache_dir: None,
             turns: Turns::Alone,
+            hung_after: HUNG_AFTER,
         }
     }
 }
@@ -73,18 +82,33 @@ struct Shared {
     devices: Vec<Arc<dyn Device>>,
     prefer: Prefer,
     turns: Turns,
-    batch_len_max: usize,
+    limits: Limits,
     started: Instant,
     state: Mutex<State>,
     plans: Mutex<Plans>,
     /// One for each device: there is work, or it is time to stop.
     wake: Vec<Condvar>,
+    /// The same for the watch.
+    wake_watch: Condvar,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    batch_len_max: usize,
+    hung_after: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { batch_len_max: BATCH_LEN_MAX, hung_after: HUNG_AFTER }
+    }
 }
 
 struct State {
     units: Vec<Unit>,
     costs: Costs,
     histories: Histories,
+    changes: broadcast::Sender<DeviceChange>,
     /// Somebody has, or will soon have, a job.
     awake: bool,
     stopping: bool,
@@ -100,6 +124,9 @@ struct Unit {
     running: Option<(Instant, u64)>,
     /// Since when it waits for more jobs to do together.
     held_since: Option<Instant>,
+    in_hand: Option<InHand>,
+    /// It was given up, and has not come back yet.
+    is_hung: bool,
     is_cold: bool,
     quarantined_until: Option<Instant>,
     failures_in_row: u32,
@@ -118,7 +145,7 @@ struct Work {
     plan: Arc<Plan>,
     submitted: Instant,
     cost_us: u64,
-    reply: oneshot::Sender<Answer>,
+    reply: Reply,
 }
 
 type Answer = std::result::Result<Output, Failure>;
@@ -143,25 +170,27 @@ impl EdgeAccelerate {
             cache_dir: config.cache_dir,
             ..defaults
         });
-        Self::start_sharing(devices, config.prefer, config.turns, BATCH_LEN_MAX)
+        let limits = Limits { hung_after: config.hung_after, ..Limits::default() };
+        Self::start_sharing(devices, config.prefer, config.turns, limits)
     }
 
     /// Starts with these devices, for tests with devices that fail on purpose.
     pub fn start_with(devices: Vec<Arc<dyn Device>>, prefer: Prefer) -> Result<Self> {
-        Self::start_sharing(devices, prefer, Turns::Alone, BATCH_LEN_MAX)
+        Self::start_sharing(devices, prefer, Turns::Alone, Limits::default())
     }
 
     fn start_sharing(
         devices: Vec<Arc<dyn Device>>,
         prefer: Prefer,
         turns: Turns,
-        batch_len_max: usize,
+        limits: Limits,
     ) -> Result<Self> {
         let units = devices.iter().map(|_| Unit { is_cold: true, ..Unit::default() }).collect();
         let state = State {
             units,
             costs: Costs::default(),
             histories: Histories::default(),
+            changes: broadcast::channel(CHANGES_MAX).0,
             awake: false,
             stopping: false,
         };
@@ -170,22 +199,30 @@ impl EdgeAccelerate {
             devices,
             prefer,
             turns,
-            batch_len_max,
+            limits,
             started: Instant::now(),
             state: Mutex::new(state),
             plans: Mutex::default(),
+            wake_watch: Condvar::new(),
         });
         let mut engine = Self { shared, threads: Vec::new() };
         for index in 0..engine.shared.devices.len() {
-            let shared = engine.shared.clone();
-            let name = format!("accel-{}", shared.devices[index].info().id);
-            let thread = std::thread::Builder::new().name(name);
-            let thread = thread.spawn(move || shared.work(index)).map_err(|error| {
-                Error::NoDevice(format!("no thread for device {index}: {error}"))
-            })?;
-            engine.threads.push(thread);
+            let id = engine.shared.devices[index].info().id.clone();
+            engine.start_thread(&id, move |shared| shared.work(index))?;
         }
+        engine.start_thread("watch", Shared::watch)?;
         Ok(engine)
+    }
+
+    fn start_thread(
+        &mut self,
+        name: &str,
+        life: impl FnOnce(&Shared) + Send + 'static,
+    ) -> Result<()> {
+        let (shared, name) = (self.shared.clone(), format!("accel-{name}"));
+        let thread = std::thread::Builder::new().name(name.clone()).spawn(move || life(&shared));
+        self.threads.push(thread.map_err(|e| Error::NoDevice(format!("no thread {name}: {e}")))?);
+        Ok(())
     }
 
     /// The devices, in order of discovery.
@@ -245,10 +282,13 @@ impl EdgeAccelerate {
 impl Drop for EdgeAccelerate {
     fn drop(&mut self) {
         self.shared.state().stopping = true;
-        self.shared.wake.iter().for_each(Condvar::notify_all);
-        for thread in self.threads.drain(..) {
-            // A thread that panicked has said so already.
-            let _ = thread.join();
+        self.shared.wake.iter().chain([&self.shared.wake_watch]).for_each(Condvar::notify_all);
+        for (index, thread) in self.threads.drain(..).enumerate() {
+            // One that hangs in a driver ends with the process.
+            if self.shared.ends(index) {
+                // A thread that panicked has said so already.
+                let _ = thread.join();
+            }
         }
     }
 }
@@ -276,16 +316,20 @@ impl Shared {
     fn wake_all(&self, state: &mut State) {
         if !state.awake {
             state.awake = true;
-            self.wake.iter().for_each(Condvar::notify_all);
+            self.wake.iter().chain([&self.wake_watch]).for_each(Condvar::notify_all);
         }
     }
 
-    /// The devices that lack a kernel of the plan, and what the last of them lacks.
+    /// The devices that hang or lack a kernel of the plan, and what is wrong with the last of them.
     fn unfit(&self, plan: &Plan) -> (Vec<usize>, Option<String>) {
         let (mut unfit, mut lacking) = (Vec::new(), None);
-        for (index, device) in self.devices.iter().enumerate() {
+        let state = self.state();
+        for (index, (device, unit)) in self.devices.iter().zip(&state.units).enumerate() {
             let info = device.info();
-            if let Some(kernel) = plan.kernels().find(|kernel| !info.runs(kernel)) {
+            if unit.is_hung {
+                unfit.push(index);
+                lacking = unit.last_error.clone();
+            } else if let Some(kernel) = plan.kernels().find(|kernel| !info.runs(kernel)) {
                 unfit.push(index);
                 lacking = Some(format!("{} has no kernel {}", info.id, kernel.stem));
             }
@@ -314,6 +358,7 @@ impl Shared {
             Decision::NoDevice => return Ok(None),
         };
         let (reply, answer) = oneshot::channel();
+        let reply = Reply::new(reply);
         let work = Work { job: job.clone(), plan: plan.clone(), submitted, cost_us, reply };
         let rank = Rank {
             priority: job.priority,
@@ -371,18 +416,22 @@ impl Shared {
     fn warm(&self, index: usize) {
         let asleep = |state: &mut State| !state.awake && !state.stopping;
         let woken = self.wake[index].wait_while(self.state(), asleep);
-        if woken.unwrap_or_else(PoisonError::into_inner).stopping {
+        let mut state = woken.unwrap_or_else(PoisonError::into_inner);
+        if state.stopping {
             return;
         }
+        state.units[index].in_hand = Some(self.to_warm());
+        drop(state);
         let device = &self.devices[index];
         let mut kernels = kernels::common();
         kernels.retain(|kernel| device.info().runs(kernel));
         let prepared = device.prepare(&kernels);
         let mut state = self.state();
+        state.units[index].came_back();
         state.units[index].is_cold = false;
         if let Err(error) = prepared {
             tracing::warn!(%error, "kernels are not ready");
-            state.units[index].failed(&error, Instant::now());
+            self.failed(&mut state, index, &error, Instant::now());
         }
     }
 
@@ -410,70 +459,33 @@ impl Shared {
         }
     }
 
-    /// Which jobs a device does next.
+    /// Which jobs a device does next, by where they are kept in its queue.
     fn batch(&self, state: &mut State, index: usize, now: Instant) -> Option<Batch> {
         let State { units, costs, .. } = state;
         let unit = &units[index];
         let order = unit.queue.ordered();
-        let first = order.first()?;
-        let Some(pace) = costs.pace(first.plan.signature, index) else {
-            return Some(Batch::first());
+        let (_, first) = order.first()?;
+        let batch = match costs.pace(first.plan.signature, index) {
+            None => Batch::first(),
+            Some(pace) => {
+                let jobs = order.iter().map(|(_, work)| waiting(work, first, unit, now));
+                let jobs: Vec<Waiting<'_>> = jobs.collect();
+                let len_max = self.limits.batch_len_max.min(first.plan.together_max());
+                pace.next(&jobs, self.us(now), len_max)
+            }
         };
-        let jobs = order.iter().map(|work| waiting(work, first, unit, now));
-        let jobs: Vec<Waiting<'_>> = jobs.collect();
-        Some(pace.next(&jobs, self.us(now), self.batch_len_max.min(first.plan.together_max())))
+        let places = batch.places.iter().map(|place| order[*place].0).collect();
+        Some(Batch { places, ..batch })
     }
 
     /// A time on the engine's clock.
     fn us(&self, at: Instant) -> u64 {
         at.saturating_duration_since(self.started).as_micros() as u64
     }
-
-    /// The history on the device of this index, brought there from another one if need be.
-    /// One that does not fit the plan, or cannot be read any more, is dropped.
-    fn bring(&self, index: usize, plan: &Plan, taken: Remembered) -> Option<Remembered> {
-        if taken.signature != plan.signature {
-            self.free(Some(taken));
-            return None;
-        }
-        if taken.device == index {
-            return Some(taken);
-        }
-        let moved = self.copy_over(index, &taken);
-        self.free(Some(taken));
-        moved.inspect_err(|error| tracing::warn!(%error, "a history is lost with its device")).ok()
-    }
-
-    fn copy_over(&self, index: usize, taken: &Remembered) -> hw::Result<Remembered> {
-        let (from, to) = (&self.devices[taken.device], &self.devices[index]);
-        let mut moved = Remembered { device: index, buffers: Vec::new(), ..taken.clone() };
-        for (buffer, bytes) in &taken.buffers {
-            let mut data = vec![0; *bytes];
-            let copied = from.read(*buffer, 0, &mut data).and_then(|()| to.alloc(*bytes));
-            let copied = copied.and_then(|new| {
-                moved.buffers.push((new, *bytes));
-                to.write(new, 0, &data)
-            });
-            if let Err(error) = copied {
-                self.free(Some(moved));
-                return Err(error);
-            }
-        }
-        Ok(moved)
-    }
-
-    fn free(&self, remembered: impl IntoIterator<Item = Remembered>) {
-        for Remembered { device, buffers, .. } in remembered {
-            for (buffer, _) in buffers {
-                // A device that is lost has freed everything already.
-                let _ = self.devices[device].free(buffer);
-            }
-        }
-    }
 }
 
 impl Unit {
-    /// Takes jobs by their places in the queue's order.
+    /// Takes jobs by where they are kept in the queue.
     fn take(&mut self, places: &[usize], now: Instant) -> Vec<Work> {
         let works = self.queue.take(places);
         let cost_us = works.iter().map(|work| work.cost_us).sum();
@@ -502,7 +514,8 @@ impl Unit {
     }
 
     fn quarantined(&self, now: Instant) -> Duration {
-        self.quarantined_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
+        let left = self.quarantined_until.map(|until| until.saturating_duration_since(now));
+        if self.is_hung { QUARANTINE_MAX } else { left.unwrap_or_default() }
     }
 
     fn view(&self, info: &hw::DeviceInfo, now: Instant) -> DeviceView {

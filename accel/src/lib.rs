@@ -37,7 +37,7 @@ pub use frame::{Frame, PixelFormat, Range, Shape};
 pub use pipeline::{Op, Pipeline, STEPS_MAX, Step, allowed};
 pub use plan::{Plan, plan, step_by_step};
 pub use schedule::Prefer;
-pub use status::{DeviceState, DeviceStatus};
+pub use status::{DeviceChange, DeviceState, DeviceStatus};
 
 pub type Result<T> = std::result::Result<T, Error>;
 

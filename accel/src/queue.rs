@@ -69,25 +69,21 @@ impl<T> Queue<T> {
         Some(self.waiting.swap_remove(next).2)
     }
 
-    /// What waits, in the order in which it is next as things stand.
-    pub fn ordered(&self) -> Vec<&T> {
-        self.order().into_iter().map(|at| &self.waiting[at].2).collect()
+    /// What waits, each with the place where it is kept, in the order in which it is next as things
+    /// stand. Places hold until something comes or goes.
+    pub fn ordered(&self) -> Vec<(usize, &T)> {
+        let mut order: Vec<usize> = (0..self.waiting.len()).collect();
+        order.sort_by_cached_key(|at| self.turn(*at));
+        order.into_iter().map(|at| (at, &self.waiting[at].2)).collect()
     }
 
-    /// Takes entries by their places in that order.
+    /// Takes what is kept at these places.
     pub fn take(&mut self, places: &[usize]) -> Vec<T> {
-        let order = self.order();
         let mut waiting: Vec<_> = self.waiting.drain(..).map(Some).collect();
-        let entry = |place: &usize| waiting.get_mut(*order.get(*place)?)?.take();
+        let entry = |place: &usize| waiting.get_mut(*place)?.take();
         let taken = places.iter().filter_map(entry).map(|(_, _, entry)| entry).collect();
         self.waiting.extend(waiting.into_iter().flatten());
         taken
-    }
-
-    fn order(&self) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.waiting.len()).collect();
-        order.sort_by_cached_key(|at| self.turn(*at));
-        order
     }
 
     /// By what those who wait are ordered.
@@ -100,6 +96,11 @@ impl<T> Queue<T> {
     /// What waits, in no order.
     pub fn waiting(&self) -> impl Iterator<Item = &T> {
         self.waiting.iter().map(|(_, _, entry)| entry)
+    }
+
+    /// All that waits, taken out in no order.
+    pub fn drain(&mut self) -> Vec<T> {
+        self.waiting.drain(..).map(|(_, _, entry)| entry).collect()
     }
 
     /// Drops what is not to wait any longer.

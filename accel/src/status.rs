@@ -31,6 +31,15 @@ pub struct DeviceStatus {
     pub chains_refused: usize,
 }
 
+/// What happened to a device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceChange {
+    /// Such as `opencl0`.
+    pub device: String,
+    /// Why it is set aside; nothing when it works again.
+    pub lost: Option<String>,
+}
+
 /// What a device is up to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -31,8 +31,13 @@ pub struct Options {
     /// Only this device, such as opencl0
     #[arg(long)]
     pub device: Option<String>,
-    /// Width and height of frames, such as 1280x720; may be given several times
-    #[arg(long = "size", value_parser = parse_size, default_values = ["1280x720", "1920x1080"])]
+    /// Sizes of frames: 720p, 1080p, 4k, 8k, or width and height such as 640x480
+    #[arg(
+        long = "size",
+        value_parser = parse_size,
+        value_delimiter = ',',
+        default_values = ["720p", "1080p"]
+    )]
     pub sizes: Vec<(u32, u32)>,
     /// How long one kernel is repeated
     #[arg(long, default_value_t = 150)]
@@ -67,10 +72,18 @@ impl Default for Options {
     }
 }
 
-/// A size such as `1280x720`.
+/// Sizes that have a name.
+const NAMED: [(&str, (u32, u32)); 4] =
+    [("720p", (1280, 720)), ("1080p", (1920, 1080)), ("4k", (3840, 2160)), ("8k", (7680, 4320))];
+
+/// A size by its name, or such as `640x480`.
 fn parse_size(text: &str) -> Result<(u32, u32), String> {
-    let sides = text.split_once('x').and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
-    sides.ok_or_else(|| format!("\"{text}\": give width and height, such as 1280x720"))
+    let named = NAMED.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
+    let sides = || text.split_once('x').and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
+    named.map(|(_, sides)| *sides).or_else(sides).ok_or_else(|| {
+        let names = NAMED.map(|(name, _)| name).join(", ");
+        format!("\"{text}\": give one of {names}, or width and height such as 640x480")
+    })
 }
 
 /// Why nothing was measured.

@@ -227,7 +227,7 @@ fn placement(app: &str, handler: &Handler) -> route::Placement {
 pub fn devices(classes: impl Iterator<Item = DeviceClass>) -> Devices {
     classes.fold(Devices::default(), |set, class| {
         set.with(match class {
-            DeviceClass::Cpu => Devices::CPU,
+            DeviceClass::Cpu | DeviceClass::EncodeH264 => Devices::CPU,
             DeviceClass::Gpu => Devices::GPU,
             DeviceClass::Fpga => Devices::FPGA,
         })

@@ -241,6 +241,9 @@ pub enum DeviceClass {
     Gpu,
     /// Programmable logic.
     Fpga,
+    /// What codes H.264: the accelerator engine of any site does, on its cores if on nothing else.
+    #[serde(rename = "encode.h264")]
+    EncodeH264,
 }
 
 /// `[handler.limits]`

@@ -4,7 +4,10 @@
 //! one connection are handled one after another, in their order; a handler that is slower than
 //! its source holds the source back.
 
+mod clock;
+
 use std::collections::BTreeMap;
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +23,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use self::clock::Clock;
 use crate::deploy::{self, App};
 use crate::execute::{Connection, Input, Invocation, Target};
 use crate::manifest::Handler;
@@ -33,6 +37,11 @@ const ENDED_MAX: usize = 64;
 const FRAMES_QUEUED_MAX: usize = 4;
 /// How many frames of a stream belong to the trace in which it was opened.
 const FRAMES_TRACED_MAX: u64 = 256;
+/// How long a decoder may take to end when its frames are no longer read.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// Bytes that a decoder's pipe holds: in what the system gives unasked, a frame goes in twenty
+/// pieces, for each of which both sides wake up.
+const PIPE_BYTES: i32 = 1 << 20;
 /// What of a decoder's complaint is kept, in bytes.
 const COMPLAINT_BYTES_MAX: u64 = 4_096;
 
@@ -288,6 +297,7 @@ impl EdgeStream {
     async fn pump(&self, job: &Job, child: &mut Child) -> Result<(), String> {
         let stdout = child.stdout.take().ok_or("the decoder has no output")?;
         let stderr = child.stderr.take().ok_or("the decoder has no error output")?;
+        widen(&stdout);
         let complaint = tokio::spawn(async move {
             let mut text = String::new();
             let _ = stderr.take(COMPLAINT_BYTES_MAX).read_to_string(&mut text).await;
@@ -301,7 +311,15 @@ impl EdgeStream {
             }
         };
         let (read, ()) = tokio::join!(read, handle);
-        let exit = child.wait().await.map_err(|e| e.to_string())?;
+        let exit = match tokio::time::timeout(LAST_WORDS, child.wait()).await {
+            Ok(exit) => exit,
+            // It waits for a source that is silent.
+            Err(_) => {
+                let _ = child.start_kill();
+                child.wait().await
+            }
+        };
+        let exit = exit.map_err(|e| e.to_string())?;
         let complaint = complaint.await.unwrap_or_default();
         read.map_err(|e| match complaint.trim() {
             "" => e.clone(),
@@ -319,16 +337,14 @@ impl EdgeStream {
         mut reader: Reader<impl tokio::io::AsyncRead + Unpin>,
         sender: mpsc::Sender<Frame>,
     ) -> Result<(), String> {
-        let mut start: Option<(Instant, i64)> = None;
+        let mut clock = Clock::default();
         loop {
             let asked = Instant::now();
             let frame = reader.next().await.map_err(|e| e.to_string())?;
             let Some(frame) = frame else { return Ok(()) };
             self.triggers.metrics.time("decode", asked.elapsed());
-            let (begun, first_us) = *start.get_or_insert((Instant::now(), frame.pts_us));
             if job.pace == Pace::Realtime {
-                let due_us = u64::try_from(frame.pts_us - first_us).unwrap_or(0);
-                tokio::time::sleep_until((begun + Duration::from_micros(due_us)).into()).await;
+                tokio::time::sleep_until(clock.due(Instant::now(), frame.pts_us).into()).await;
             }
             {
                 let mut status = lock(&job.status);
@@ -367,6 +383,15 @@ impl EdgeStream {
             }
             Err(_) => status.errors += 1,
         }
+    }
+}
+
+/// Makes a pipe hold more, where the system lets it.
+fn widen(pipe: &impl AsRawFd) {
+    // SAFETY: the descriptor is open, and nothing but the size of its pipe changes.
+    let size = unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETPIPE_SZ, PIPE_BYTES) };
+    if size < PIPE_BYTES {
+        tracing::debug!(size, "a decoder's pipe stays small");
     }
 }
 

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
-
-use crate::command::{BufferId, Command, Kernel};
+use crate::around::{Around, Verb};
 use crate::device::{Device, DeviceInfo, Error, Result};
 
 /// How a [`FaultyDevice`] fails.
@@ -49,65 +47,28 @@ impl FaultyDevice {
     }
 }
 
-impl Device for FaultyDevice {
-    fn info(&self) -> &DeviceInfo {
+impl Around for FaultyDevice {
+    fn inner(&self) -> &dyn Device {
+        &*self.inner
+    }
+
+    fn described(&self) -> &DeviceInfo {
         &self.info
     }
 
-    fn alloc(&self, bytes: usize) -> Result<BufferId> {
-        self.check_lost()?;
-        self.inner.alloc(bytes)
-    }
-
-    fn lend(&self, data: &Bytes) -> Result<Option<BufferId>> {
-        self.check_lost()?;
-        self.inner.lend(data)
-    }
-
-    fn share(&self, buffer: BufferId) -> Result<Option<Bytes>> {
-        self.check_lost()?;
-        self.inner.share(buffer)
-    }
-
-    fn free(&self, buffer: BufferId) -> Result<()> {
-        self.check_lost()?;
-        self.inner.free(buffer)
-    }
-
-    fn write(&self, buffer: BufferId, offset: usize, data: &[u8]) -> Result<()> {
-        self.check_lost()?;
-        self.inner.write(buffer, offset, data)
-    }
-
-    fn read(&self, buffer: BufferId, offset: usize, data: &mut [u8]) -> Result<()> {
-        self.check_lost()?;
-        self.inner.read(buffer, offset, data)
-    }
-
-    fn prepare(&self, kernels: &[&'static Kernel]) -> Result<()> {
-        self.check_lost()?;
-        self.inner.prepare(kernels)
-    }
-
-    fn run(&self, commands: &[Command]) -> Result<()> {
-        let number = self.runs.fetch_add(1, Ordering::SeqCst);
+    fn before(&self, verb: Verb<'_>) -> Result<()> {
+        let number = match verb {
+            Verb::Run(_) => self.runs.fetch_add(1, Ordering::SeqCst),
+            _ => return self.check_lost(),
+        };
         match self.fault {
             Fault::Run(n) if number == n => Err(Error::Failed {
                 device: self.info.id.clone(),
                 detail: "as the test wants".to_string(),
             }),
             Fault::LostFrom(n) if number >= n => Err(self.lost()),
-            _ => self.inner.run(commands),
+            _ => Ok(()),
         }
-    }
-
-    fn finish(&self) -> Result<Vec<u64>> {
-        self.check_lost()?;
-        self.inner.finish()
-    }
-
-    fn refusals(&self) -> Vec<Error> {
-        self.inner.refusals()
     }
 }
 

@@ -5,6 +5,7 @@
 //! [`cuda`], [`xrt`]) and nowhere else. What a kernel computes is not known here: that is the
 //! `kernels` crate.
 
+mod around;
 pub mod chain;
 pub mod command;
 pub mod conformance;
@@ -23,6 +24,7 @@ pub mod xrt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use around::{Around, Verb};
 pub use chain::{Chain, Written};
 pub use command::{Arg, BufferId, Command, CpuArgs, Grid, Joined, Kernel, Launch, Param};
 pub use device::{

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use crate::command::BufferId;
-use crate::device::{DeviceInfo, Result, check_alloc, unknown_buffer};
+use crate::device::{DeviceInfo, Error, Result, check_alloc, unknown_buffer};
 
 /// Buffers are made in multiples of this, so that freed ones fit again.
 const GRAIN_BYTES: usize = 4096;
@@ -31,18 +31,25 @@ impl<M> Pool<M> {
         Self { held: HashMap::new(), free: Vec::new(), free_bytes_max, next_id: 0 }
     }
 
-    /// A buffer of memory that was freed, or of what `make` gives of the size it is told.
+    /// A buffer of memory that was freed, or of what `make` gives of the size it is told. Where
+    /// that has none left, freed memory of other sizes goes back, and it is asked once more.
     pub fn alloc(
         &mut self,
         info: &DeviceInfo,
         bytes: usize,
-        make: impl FnOnce(usize) -> Result<M>,
+        mut make: impl FnMut(usize) -> Result<M>,
     ) -> Result<BufferId> {
         check_alloc(info, bytes)?;
         let capacity = bytes.next_multiple_of(GRAIN_BYTES);
         let memory = match self.free.iter().position(|(size, _)| *size == capacity) {
             Some(at) => self.free.swap_remove(at).1,
-            None => make(capacity)?,
+            None => match make(capacity) {
+                Err(Error::OutOfMemory { .. }) if !self.free.is_empty() => {
+                    self.free.clear();
+                    make(capacity)?
+                }
+                made => made?,
+            },
         };
         let id = BufferId(self.next_id);
         self.next_id += 1;

@@ -401,9 +401,10 @@ impl Device for XrtDevice {
         let State { link, buffers, dropped: waiting, .. } = &mut *state;
         let mut failure = None;
         let made = buffers.alloc(&self.info, bytes, |capacity| {
+            failure = None;
             let request = Request::Alloc { slot: number, bytes: capacity };
             let answer = self.linked(link, waiting).and_then(|link| link.ask_soon(&request));
-            answer.map(|_| Slot { number, dropped }).map_err(|why| {
+            answer.map(|_| Slot { number, dropped: dropped.clone() }).map_err(|why| {
                 failure = Some(why.clone());
                 error(&self.info, why, bytes)
             })
@@ -483,34 +484,37 @@ impl Device for XrtDevice {
     ) -> Result<Vec<u64>> {
         let mut state = self.state();
         let (launches, counts) = self.steps(&state, commands)?;
-        let mut place = 0;
-        let mut steps = Vec::with_capacity(writes.len() + launches.len() + reads.len());
-        for Write { to, data } in writes {
-            let (slot, bytes) = (self.slot(&state, *to, 0, data.len())?, data.len());
-            steps.push(Step::Write { slot, at: place, bytes });
-            place += bytes;
-        }
-        let (first, launches_len) = (steps.len(), launches.len());
-        steps.extend(launches);
-        for Read { from, data } in &*reads {
-            let (slot, bytes) = (self.slot(&state, *from, 0, data.len())?, data.len());
-            steps.push(Step::Read { slot, at: place, bytes });
-            place += bytes;
-        }
-        if place > WINDOW_BYTES || steps.len() > STEPS_MAX {
+        let mut end = 0;
+        let mut place = |bytes: usize| {
+            end += bytes;
+            end - bytes
+        };
+        let written: Vec<usize> = writes.iter().map(|write| place(write.data.len())).collect();
+        let read: Vec<usize> = reads.iter().map(|read| place(read.data.len())).collect();
+        let first = writes.len();
+        let steps_len = first + launches.len() + reads.len();
+        if end > WINDOW_BYTES || steps_len > STEPS_MAX {
             drop(state);
             return submit_by_verbs(self, writes, commands, reads);
         }
+        let mut steps = Vec::with_capacity(steps_len);
+        for (Write { to, data }, at) in writes.iter().zip(&written) {
+            let slot = self.slot(&state, *to, 0, data.len())?;
+            steps.push(Step::Write { slot, at: *at, bytes: data.len() });
+        }
+        let launches_len = launches.len();
+        steps.extend(launches);
+        for (Read { from, data }, at) in reads.iter().zip(&read) {
+            let slot = self.slot(&state, *from, 0, data.len())?;
+            steps.push(Step::Read { slot, at: *at, bytes: data.len() });
+        }
         let times = self.ask_to_run(&mut state, steps, |link, request, limit| {
-            let mut place = 0;
-            for Write { data, .. } in writes {
-                link.window.put(place, data);
-                place += data.len();
+            for (Write { data, .. }, at) in writes.iter().zip(&written) {
+                link.window.put(*at, data);
             }
             let reply = link.ask_to_run(request, limit)?;
-            for Read { data, .. } in reads.iter_mut() {
-                link.window.take(place, data);
-                place += data.len();
+            for (Read { data, .. }, at) in reads.iter_mut().zip(&read) {
+                link.window.take(*at, data);
             }
             Ok(reply)
         })?;

@@ -1,5 +1,8 @@
 //! Three planes of bytes joined to pixels of three, and pixels taken apart again.
 
+#[cfg(target_arch = "aarch64")]
+use crate::native::{Unit, unit};
+
 /// `to` becomes `a[0] b[0] c[0] a[1] …`. All three have the same length.
 pub(crate) fn join3(a: &[u8], b: &[u8], c: &[u8], to: &mut [u8]) {
     let mut done = 0;
@@ -7,6 +10,11 @@ pub(crate) fn join3(a: &[u8], b: &[u8], c: &[u8], to: &mut [u8]) {
     if is_x86_feature_detected!("ssse3") {
         // SAFETY: the feature was just found on this machine.
         done = unsafe { ssse3::join3(a, b, c, to) };
+    }
+    #[cfg(target_arch = "aarch64")]
+    if unit() >= Unit::Neon {
+        // SAFETY: the feature was just found on this machine.
+        done = unsafe { neon::join3(a, b, c, to) };
     }
     let rest = a[done..].iter().zip(&b[done..]).zip(&c[done..]);
     for (to, ((a, b), c)) in to[3 * done..].chunks_exact_mut(3).zip(rest) {
@@ -22,6 +30,11 @@ pub(crate) fn split3(from: &[u8], a: &mut [u8], b: &mut [u8], c: &mut [u8]) {
         // SAFETY: the feature was just found on this machine.
         done = unsafe { ssse3::split3(from, a, b, c) };
     }
+    #[cfg(target_arch = "aarch64")]
+    if unit() >= Unit::Neon {
+        // SAFETY: the feature was just found on this machine.
+        done = unsafe { neon::split3(from, a, b, c) };
+    }
     let rest = a[done..].iter_mut().zip(&mut b[done..]).zip(&mut c[done..]);
     for (from, ((a, b), c)) in from[3 * done..].chunks_exact(3).zip(rest) {
         (*a, *b, *c) = (from[0], from[1], from[2]);
@@ -35,6 +48,11 @@ pub(crate) fn every_other3(from: &[u8], to: &mut [u8]) {
     if is_x86_feature_detected!("ssse3") {
         // SAFETY: the feature was just found on this machine.
         done = unsafe { ssse3::every_other3(from, to) };
+    }
+    #[cfg(target_arch = "aarch64")]
+    if unit() >= Unit::Neon {
+        // SAFETY: the feature was just found on this machine.
+        done = unsafe { neon::every_other3(from, to) };
     }
     let (from, to) = (from[6 * done..].chunks(6), to[3 * done..].chunks_exact_mut(3));
     to.zip(from).for_each(|(to, from)| to.copy_from_slice(&from[..3]));
@@ -136,6 +154,9 @@ mod ssse3 {
         16 * count
     }
 }
+
+#[cfg(target_arch = "aarch64")]
+mod neon;
 
 #[cfg(test)]
 mod tests;

@@ -205,6 +205,11 @@ fn lookup_row(inputs: &[&[u8]], s: &[usize; 5], y: usize, to: &mut [u8]) {
         // SAFETY: the same.
         done = unsafe { simd::lookup_avx2(table, from, to) };
     }
+    #[cfg(target_arch = "aarch64")]
+    if unit() >= Unit::Neon {
+        // SAFETY: the feature was just found on this machine.
+        done = unsafe { neon::lookup(table, from, to) };
+    }
     for (to, from) in to.iter_mut().zip(from).skip(done) {
         *to = table[usize::from(*from)];
     }
@@ -268,5 +273,7 @@ fn levels(stage: &mut dyn Stage, given: &[Given], values: &Values<'_>) -> Result
     apply(stage, given[0].picture()?, table)
 }
 
+#[cfg(target_arch = "aarch64")]
+mod neon;
 #[cfg(target_arch = "x86_64")]
 mod simd;

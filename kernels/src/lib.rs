@@ -10,8 +10,11 @@
 //! and, `chroma_offset` bytes from its start, a plane of ceil(width/2) x ceil(height/2) pairs of
 //! Cb and Cr (ITU-R BT.601 sampling 4:2:0).
 
-// Other processors have no forms by hand: what only those need is left over there.
-#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, unused_imports, unused_mut))]
+// Other processors have fewer forms by hand: what only those need is left over there.
+#![cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(dead_code, unused_imports, unused_mut, unused_variables)
+)]
 
 pub mod absdiff;
 #[cfg(target_arch = "x86_64")]
@@ -41,6 +44,8 @@ pub mod mog2;
 pub mod morph;
 pub mod motion;
 mod native;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod plane;
 mod pointwise;
 pub mod quality;

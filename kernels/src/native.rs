@@ -22,9 +22,22 @@ pub(crate) fn threads_for(args: &CpuArgs<'_>, bytes: usize) -> usize {
 pub(crate) enum Unit {
     /// Whatever the compiler makes of plain Rust.
     Any,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
     Avx2,
     /// AVX-512 with shuffles of single bytes over a whole register.
     Vbmi,
+}
+
+#[cfg(test)]
+impl Unit {
+    /// Those of processors of this kind.
+    #[cfg(target_arch = "x86_64")]
+    pub const ALL: &[Self] = &[Self::Any, Self::Avx2, Self::Vbmi];
+    #[cfg(target_arch = "aarch64")]
+    pub const ALL: &[Self] = &[Self::Any, Self::Neon];
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    pub const ALL: &[Self] = &[Self::Any];
 }
 
 /// The best of them on this machine.
@@ -50,6 +63,10 @@ fn found_unit() -> Unit {
         if is_x86_feature_detected!("avx2") {
             return Unit::Avx2;
         }
+    }
+    #[cfg(target_arch = "aarch64")]
+    if std::arch::is_aarch64_feature_detected!("neon") {
+        return Unit::Neon;
     }
     Unit::Any
 }

@@ -6,6 +6,8 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod pointwise;
 mod turn;
 
@@ -243,6 +245,11 @@ fn mirror<const BYTES: usize>(from: &[u8], to: &mut [u8]) {
     if unit() >= Unit::Avx2 {
         // SAFETY: the feature was just found on this machine.
         done = unsafe { avx2::mirror::<BYTES>(from, to) };
+    }
+    #[cfg(target_arch = "aarch64")]
+    if unit() >= Unit::Neon {
+        // SAFETY: the feature was just found on this machine.
+        done = unsafe { neon::mirror::<BYTES>(from, to) };
     }
     let rest = from[..from.len() - done].rchunks_exact(BYTES);
     let to = to[done..].chunks_exact_mut(BYTES);

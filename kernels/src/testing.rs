@@ -62,8 +62,8 @@ pub(crate) fn unit_max() -> Unit {
 /// best one.
 pub(crate) fn each_unit(check: impl Fn()) {
     let best = crate::native::unit();
-    for unit in [Unit::Any, Unit::Avx2, Unit::Vbmi].into_iter().filter(|unit| *unit <= best) {
-        UNIT_MAX.set(unit);
+    for unit in Unit::ALL.iter().filter(|unit| **unit <= best) {
+        UNIT_MAX.set(*unit);
         check();
     }
     UNIT_MAX.set(Unit::Vbmi);

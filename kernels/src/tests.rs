@@ -41,6 +41,20 @@ fn large_frames_are_split_over_threads() {
     }
 }
 
+/// Rows and columns as long as those of 8K, and whole frames where the reference is quick.
+#[test]
+fn frames_of_8k_are_no_different() {
+    let whole = ["gray", "yuv_rgb", "half_size", "histogram"];
+    for entry in entries().filter(|entry| entry.kernel.stem != HALF) {
+        println!("{}", entry.kernel.stem);
+        let mut sides = vec![(7681, 9), (10, 4321)];
+        sides.extend(whole.contains(&entry.kernel.stem).then_some((7680, 4320)));
+        for (width, height) in sides {
+            check_sample(entry, &mut Dice::new(8), width, height);
+        }
+    }
+}
+
 fn check_sample(entry: &Entry, dice: &mut Dice, width: u32, height: u32) {
     let sample = (entry.sample)(dice, width, height);
     check(|ids| sample.command.map_buffers(|id| ids[id.0 as usize]), &sample.inputs);

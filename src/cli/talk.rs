@@ -440,7 +440,12 @@ pub async fn devices(site: &Site, out: Output) -> Result<()> {
             vec![device.id.clone(), device.kind.clone(), device.name.clone(), state, jobs, busy]
         };
         let head = ["DEVICE", "KIND", "NAME", "STATE", "JOBS", "TIME BY TENANT"];
-        table(&head, devices.iter().map(row))
+        let last = |device: &accel::DeviceStatus| {
+            let error = device.last_error.as_ref()?;
+            Some(format!("\n{} failed {} jobs, last: {error}", device.id, device.jobs_failed))
+        };
+        let errors: String = devices.iter().filter_map(last).collect();
+        format!("{}{errors}", table(&head, devices.iter().map(row)))
     })
 }
 

@@ -22,6 +22,7 @@ mod proxy;
 mod road;
 mod security;
 mod sites;
+mod sources;
 mod spill;
 mod streamed;
 mod tenants;

@@ -23,6 +23,7 @@ impl Shared {
     pub(super) fn serve(&self, index: usize, works: Vec<Work>, seat: &mut Seat, scratch: &Scratch) {
         seat.begin();
         let start = Instant::now();
+        self.state().units[index].in_hand = Some(self.to_do(&works, start));
         let mut begun = Vec::with_capacity(works.len());
         for work in works {
             match refusal(&work, start) {
@@ -32,8 +33,10 @@ impl Shared {
         }
         self.carry(index, begun, start, scratch);
         let mut state = self.state();
-        state.units[index].running = None;
-        let more = state.units[index].queue.len() > 0;
+        let unit = &mut state.units[index];
+        unit.running = None;
+        unit.came_back();
+        let more = unit.queue.len() > 0;
         drop(state);
         seat.end(more);
     }
@@ -50,7 +53,7 @@ impl Shared {
         match carry_out(&*self.devices[index], &plan, given, scratch) {
             Ok(runs) => self.answer(index, &plan, begun, runs, start),
             Err(error) => {
-                let works = self.put_back(&plan, begun);
+                let works = self.put_back(begun);
                 let is_lost = matches!(error, hw::Error::Lost { .. });
                 if works.len() == 1 || is_lost {
                     return self.fail(index, works, &error);
@@ -78,10 +81,8 @@ impl Shared {
             let begin = Instant::now();
             let mut carried = run.finish();
             self.free(previous);
-            let keep = remembered(index, plan, &mut carried);
-            if let (Some(key), Some(keep)) = (history_key(&work.job, plan), keep) {
-                let freed = self.state().histories.keep(key, keep);
-                self.free(freed);
+            if let Some(keep) = remembered(index, plan, &mut carried) {
+                self.keep(&work, keep);
             }
             let output = output(&*self.devices[index], &work, carried, start);
             self.served(index, &work, shared + begin.elapsed());
@@ -93,15 +94,23 @@ impl Shared {
     }
 
     /// Gives back to histories what a failed attempt has left as it was.
-    fn put_back(&self, plan: &Plan, begun: Vec<Begun>) -> Vec<Work> {
+    fn put_back(&self, begun: Vec<Begun>) -> Vec<Work> {
         let put_back = |Begun { work, previous }: Begun| {
-            if let (Some(key), Some(keep)) = (history_key(&work.job, plan), previous) {
-                let freed = self.state().histories.keep(key, keep);
-                self.free(freed);
+            if let Some(keep) = previous {
+                self.keep(&work, keep);
             }
             work
         };
         begun.into_iter().map(put_back).collect()
+    }
+
+    /// Has a job's history remember this, unless the job was done elsewhere meanwhile.
+    fn keep(&self, work: &Work, keep: Remembered) {
+        let freed = match history_key(&work.job, &work.plan).filter(|_| !work.reply.is_given()) {
+            Some(key) => self.state().histories.keep(key, keep),
+            None => vec![keep],
+        };
+        self.free(freed);
     }
 
     /// Books the device time of a job that is done.
@@ -121,9 +130,10 @@ impl Shared {
         let unit = &mut state.units[index];
         unit.batches += 1;
         unit.running = None;
-        unit.failures_in_row = 0;
-        unit.quarantined_until = None;
         unit.refused(&refusals);
+        if !unit.is_hung {
+            self.worked(&mut state, index);
+        }
     }
 
     /// Sends jobs elsewhere that a device has failed on once.
@@ -136,21 +146,24 @@ impl Shared {
         let unit = &mut state.units[index];
         unit.running = None;
         unit.refused(&refusals);
-        unit.failed(error, Instant::now());
         unit.jobs_failed += works.len().saturating_sub(1) as u64;
+        if !unit.is_hung {
+            self.failed(&mut state, index, error, Instant::now());
+        }
         drop(state);
         for work in works {
             self.settle(work, Err(Failure::Device(error.clone())));
         }
     }
 
-    /// Ends a job.
+    /// Ends a job, if it has not been given up.
     fn settle(&self, work: Work, answer: Answer) {
+        let Some(reply) = work.reply.take() else { return };
         if let Some(key) = history_key(&work.job, &work.plan) {
             self.state().histories.done(key);
         }
         // Whoever asked may have gone; that is theirs to decide.
-        let _ = work.reply.send(answer);
+        let _ = reply.send(answer);
     }
 }
 

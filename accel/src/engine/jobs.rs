@@ -34,7 +34,7 @@ pub(super) fn waiting<'a>(work: &'a Work, first: &Work, unit: &Unit, now: Instan
 
 /// Why a job is not begun at all.
 pub(super) fn refusal(work: &Work, now: Instant) -> Option<Error> {
-    if work.reply.is_closed() {
+    if work.reply.is_over() {
         return Some(Error::Stopped);
     }
     let late = now.checked_duration_since(work.job.deadline?).filter(|late| !late.is_zero())?;

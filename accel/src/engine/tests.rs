@@ -2,12 +2,13 @@ mod batches;
 mod card;
 mod components;
 mod scene;
+mod watch;
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use hw::cpu::CpuDevice;
-use hw::{BufferId, Fault, FaultyDevice};
+use hw::{Around, Fault, FaultyDevice, Verb};
 
 use super::*;
 use crate::testing::{moving_square, op, road};
@@ -283,32 +284,21 @@ struct Gate {
     opened: Condvar,
 }
 
-impl Device for Gate {
-    fn info(&self) -> &hw::DeviceInfo {
-        self.inner.info()
+impl Around for Gate {
+    fn inner(&self) -> &dyn Device {
+        &*self.inner
     }
-    fn alloc(&self, bytes: usize) -> hw::Result<BufferId> {
-        self.inner.alloc(bytes)
+
+    fn before(&self, verb: Verb<'_>) -> hw::Result<()> {
+        if let Verb::Run(_) = verb {
+            let open = self.open.lock().unwrap();
+            drop(self.opened.wait_while(open, |open| !*open).unwrap());
+        }
+        Ok(())
     }
-    fn free(&self, buffer: BufferId) -> hw::Result<()> {
-        self.inner.free(buffer)
-    }
-    fn write(&self, buffer: BufferId, offset: usize, data: &[u8]) -> hw::Result<()> {
-        self.inner.write(buffer, offset, data)
-    }
-    fn read(&self, buffer: BufferId, offset: usize, data: &mut [u8]) -> hw::Result<()> {
-        self.inner.read(buffer, offset, data)
-    }
-    fn prepare(&self, kernels: &[&'static hw::Kernel]) -> hw::Result<()> {
-        self.inner.prepare(kernels)
-    }
-    fn run(&self, commands: &[hw::Command]) -> hw::Result<()> {
-        let open = self.open.lock().unwrap();
-        drop(self.opened.wait_while(open, |open| !*open).unwrap());
-        self.inner.run(commands)
-    }
-    fn finish(&self) -> hw::Result<Vec<u64>> {
-        self.inner.finish()
+
+    fn lends(&self) -> bool {
+        false
     }
 }
 
@@ -380,46 +370,30 @@ impl Limited {
     }
 }
 
-impl Device for Limited {
-    fn info(&self) -> &hw::DeviceInfo {
+impl Around for Limited {
+    fn inner(&self) -> &dyn Device {
+        &*self.inner
+    }
+
+    fn described(&self) -> &hw::DeviceInfo {
         &self.info
     }
 
-    fn alloc(&self, bytes: usize) -> hw::Result<BufferId> {
-        self.inner.alloc(bytes)
-    }
-
-    fn free(&self, buffer: BufferId) -> hw::Result<()> {
-        self.inner.free(buffer)
-    }
-
-    fn write(&self, buffer: BufferId, offset: usize, data: &[u8]) -> hw::Result<()> {
-        self.inner.write(buffer, offset, data)
-    }
-
-    fn read(&self, buffer: BufferId, offset: usize, data: &mut [u8]) -> hw::Result<()> {
-        self.inner.read(buffer, offset, data)
-    }
-
-    fn prepare(&self, kernels: &[&'static hw::Kernel]) -> hw::Result<()> {
+    fn before(&self, verb: Verb<'_>) -> hw::Result<()> {
+        let kernels: Vec<&hw::Kernel> = match verb {
+            Verb::Prepare(kernels) => kernels.to_vec(),
+            Verb::Run(commands) => {
+                commands.iter().flat_map(hw::Command::launches).map(|l| l.kernel).collect()
+            }
+            Verb::Other => Vec::new(),
+        };
         match kernels.iter().find(|kernel| !self.info.runs(kernel)) {
-            None => self.inner.prepare(kernels),
+            None => Ok(()),
             Some(kernel) => Err(hw::Error::NoKernel {
                 device: self.info.id.clone(),
                 kernel: kernel.stem.to_string(),
             }),
         }
-    }
-
-    fn run(&self, commands: &[hw::Command]) -> hw::Result<()> {
-        for launch in commands.iter().flat_map(hw::Command::launches) {
-            self.prepare(&[launch.kernel])?;
-        }
-        self.inner.run(commands)
-    }
-
-    fn finish(&self) -> hw::Result<Vec<u64>> {
-        self.inner.finish()
     }
 }
 

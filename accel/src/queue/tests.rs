@@ -93,8 +93,8 @@ fn entries_are_taken_by_their_places() {
     let mut queue = Queue::default();
     let ranks = [rank(0, "a", 50), rank(0, "a", 40), rank(9, "a", u64::MAX), rank(0, "a", 60)];
     (0..).zip(ranks).for_each(|(n, rank)| push(&mut queue, rank, n));
-    assert_eq!(queue.ordered(), [&2, &1, &0, &3]);
-    assert_eq!(queue.take(&[0, 2, 9]), [2, 0]);
-    assert_eq!(queue.ordered(), [&1, &3]);
+    assert_eq!(queue.ordered(), [(2, &2), (1, &1), (0, &0), (3, &3)]);
+    assert_eq!(queue.take(&[2, 0, 9]), [2, 0]);
+    assert_eq!(queue.ordered(), [(0, &1), (1, &3)]);
     assert_eq!(drain(&mut queue), [1, 3]);
 }

@@ -13,6 +13,7 @@
 
 use std::io::Write;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -27,6 +28,8 @@ const KIND_END: u8 = 2;
 const KIND_ERROR: u8 = 3;
 /// Longest error text that is passed on.
 const ERROR_BYTES_MAX: usize = 4096;
+/// How long a source may be silent: a camera that is gone does not always say so.
+pub const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// Decodes `input` and writes its frames to `out`, then how it ended. Returns when the stream
 /// ends, when it fails (the reader is told too), or when nobody reads any more.
@@ -77,22 +80,28 @@ pub struct Reader<R> {
     source: R,
     /// What errors call the stream.
     name: String,
+    silence_max: Duration,
     ended: bool,
 }
 
 impl<R: AsyncRead + Unpin> Reader<R> {
     /// Reads what [`serve`] writes; `name` is for errors.
     pub fn new(source: R, name: impl Into<String>) -> Self {
-        Self { source, name: name.into(), ended: false }
+        Self { source, name: name.into(), silence_max: SILENCE_MAX, ended: false }
     }
 
     /// The next frame; `None` at the proper end. Anything else is an error, after which the
-    /// stream is over: the child's own, a message that makes no sense, or a pipe that just ends.
+    /// stream is over: the child's own, a message that makes no sense, a pipe that just ends, or
+    /// none of these for [`SILENCE_MAX`].
     pub async fn next(&mut self) -> Result<Option<Frame>> {
         if self.ended {
             return Ok(None);
         }
-        let next = self.read().await;
+        let limit = self.silence_max;
+        let next = match tokio::time::timeout(limit, self.read()).await {
+            Ok(next) => next,
+            Err(_) => Err(self.broken(format!("no frame for {} s", limit.as_secs_f32()))),
+        };
         self.ended = !matches!(next, Ok(Some(_)));
         next
     }

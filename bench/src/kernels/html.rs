@@ -31,7 +31,8 @@ pub(super) fn page(report: &Report) -> String {
     let _ = write!(
         page,
         "</ul><p>A plain copy of 64 MiB moves {:.1} GB/s on {} threads. A kernel's share of that \
-         is above 100 % where a cache holds the frame.",
+         is above 100 % where a cache holds the frame. Green bars reach the goal, which is the \
+         line; bars end where the plot does.",
         report.memory_gb_per_s, report.cpu_threads
     );
     let mut sizes: Vec<(u32, u32)> =
@@ -50,6 +51,18 @@ pub(super) fn page(report: &Report) -> String {
             });
             let title = format!("Share of the memory's speed, {} at {width}x{height}", escaped(id));
             plot(&mut page, &title, 1.0, 0.6, &bars.collect::<Vec<_>>());
+            let chains = report
+                .chains
+                .iter()
+                .filter(|row| (row.width, row.height) == (width, height) && row.device == *id);
+            let bars = chains.map(|row| Bar {
+                name: row.pipeline.clone(),
+                value: row.ratio,
+                label: format!("{:.2} x ({:.0} us)", row.ratio, row.chained_us),
+            });
+            let title =
+                format!("Times as fast as step by step, {} at {width}x{height}", escaped(id));
+            plot(&mut page, &title, 4.0, 2.0, &bars.collect::<Vec<_>>());
         }
         let rows =
             report.operations.iter().filter(|row| (row.width, row.height) == (width, height));

@@ -49,7 +49,8 @@ fn a_plane_counts_what_is_read_and_written() {
 #[test]
 fn sizes_are_read() {
     assert_eq!(parse_size("1280x720"), Ok((1280, 720)));
-    for bad in ["", "1280", "x", "12x-1", "1280x720x3"] {
+    assert_eq!(["1080p", "4K"].map(parse_size), [Ok((1920, 1080)), Ok((3840, 2160))]);
+    for bad in ["", "1280", "x", "12x-1", "1280x720x3", "5k"] {
         assert!(parse_size(bad).is_err(), "{bad}");
     }
 }
@@ -71,8 +72,19 @@ fn the_page_has_a_bar_for_each_row() {
         ratio,
     };
     report.operations = vec![operation("fast <b>", 2.0), operation("slow", 0.5)];
+    report.chains = vec![chains::ChainRow {
+        pipeline: "gray | absdiff".to_string(),
+        device: "cpu0".to_string(),
+        width: 64,
+        height: 48,
+        commands: [2, 1],
+        one_by_one_us: 3.0,
+        chained_us: 1.0,
+        ratio: 3.0,
+    }];
     let page = html::page(&report);
-    assert_eq!(page.matches("<rect").count(), report.rows.len() + 2);
+    assert_eq!(page.matches("<rect").count(), report.rows.len() + 3);
+    assert!(page.contains("3.00 x (1 us)"), "{page}");
     assert!(page.contains("fast &lt;b&gt;") && page.contains("0.50 x"), "{page}");
     let nowhere = Options { html: Some(folder.path().join("no/out.html")), ..options };
     let error = run(&nowhere).unwrap_err().to_string();

@@ -11,8 +11,14 @@ type Result<T> = std::result::Result<T, ManifestError>;
 
 /// Most entries of a list of names.
 const NAMES_MAX: usize = 64;
-const DEVICES: &[(&str, DeviceClass)] =
-    &[("cpu", DeviceClass::Cpu), ("gpu", DeviceClass::Gpu), ("fpga", DeviceClass::Fpga)];
+/// The first three are what is granted; a handler may need the last one as well.
+const DEVICES: &[(&str, DeviceClass)] = &[
+    ("cpu", DeviceClass::Cpu),
+    ("gpu", DeviceClass::Gpu),
+    ("fpga", DeviceClass::Fpga),
+    ("encode.h264", DeviceClass::EncodeH264),
+];
+const GRANTED: usize = 3;
 
 pub(super) fn grants(root: &Node<'_>) -> Result<Grants> {
     let Some(node) = root.table("grants")? else { return Ok(Grants::default()) };
@@ -20,7 +26,7 @@ pub(super) fn grants(root: &Node<'_>) -> Result<Grants> {
     Ok(Grants {
         tables: foreign_names(&node, "tables", '/', "app/table")?,
         subjects: foreign_names(&node, "subjects", '.', "app.subject")?,
-        devices: devices(&node, "devices")?,
+        devices: classes(&node, "devices", &DEVICES[..GRANTED])?,
         hosts: hosts(&node)?,
     })
 }
@@ -54,7 +60,16 @@ fn foreign_names(node: &Node<'_>, field: &str, between: char, form: &str) -> Res
     Ok(names)
 }
 
-pub(super) fn devices(node: &Node<'_>, field: &str) -> Result<BTreeSet<DeviceClass>> {
+/// What a handler cannot do without.
+pub(super) fn needs(node: &Node<'_>) -> Result<BTreeSet<DeviceClass>> {
+    classes(node, "needs", DEVICES)
+}
+
+fn classes(
+    node: &Node<'_>,
+    field: &str,
+    names: &[(&str, DeviceClass)],
+) -> Result<BTreeSet<DeviceClass>> {
     let Some(field) = node.field(field) else { return Ok(BTreeSet::new()) };
-    field.list()?.iter().map(|entry| entry.choice("device", DEVICES)).collect()
+    field.list()?.iter().map(|entry| entry.choice("device", names)).collect()
 }

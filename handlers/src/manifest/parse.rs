@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::bindings::{Ground, bindings};
-use super::grants::{devices, grants};
+use super::grants::{grants, needs};
 use super::reader::{Field, Node, document};
 use super::tables::tables;
 use super::*;
@@ -376,7 +376,7 @@ fn placement(node: &Node<'_>, tables: &[TableSpec]) -> Result<Placement> {
     if prefer.is_some_and(|tier| tier < min_tier || tier > max_tier) {
         return Err(field_of(&node, "prefer").wrong("outside of min_tier to max_tier"));
     }
-    let needs = devices(&node, "needs")?;
+    let needs = needs(&node)?;
     let near = near(&node, tables)?;
     let spill = node.field("spill").map(|field| field.truth()).transpose()?.unwrap_or(false);
     Ok(Placement { min_tier, max_tier, prefer, needs, near, spill })

@@ -38,6 +38,21 @@ fn the_example_is_read_whole() {
 }
 
 #[test]
+fn a_handler_may_need_devices_and_an_encoder() {
+    let text = format!("{SMALL}[handler.placement]\nneeds = [\"gpu\", \"encode.h264\"]\n");
+    let needs = Manifest::parse(&text).unwrap().handlers[0].placement.needs.clone();
+    assert_eq!(Vec::from_iter(needs.clone()), [DeviceClass::Gpu, DeviceClass::EncodeH264]);
+    assert_eq!(serde_json::to_string(&needs).unwrap(), r#"["gpu","encode.h264"]"#);
+    // Every site has an encoder: a GPU is what is looked for.
+    let of = |classes: &[DeviceClass]| crate::deploy::devices(classes.iter().copied());
+    assert_eq!(of(&[DeviceClass::EncodeH264]), bus::route::policy::Devices::CPU);
+    let error = error_of("[grants]\ndevices = [\"encode.h264\"]");
+    assert!(error.contains("use one of cpu, gpu, fpga"), "it is no device: {error}");
+    let error = error_of("[handler.placement]\nneeds = [\"encode.vp9\"]");
+    assert!(error.contains("use one of cpu, gpu, fpga, encode.h264"), "{error}");
+}
+
+#[test]
 fn what_is_left_out_has_its_usual_value() {
     let manifest = Manifest::parse(SMALL).unwrap();
     let handler = &manifest.handlers[0];

@@ -45,6 +45,41 @@ fn binaries_are_kept_and_damage_is_noticed() {
     }
 }
 
+/// Set for the process whose device is told to have little memory.
+const SMALL: &str = "EDGESCALE_OPENCL_SMALL";
+
+/// Not a test: asks a device for more than it has, when the one below starts this program again.
+#[test]
+fn small_device() {
+    if std::env::var_os(SMALL).is_none() {
+        return;
+    }
+    for device in devices(&Config::default()).into_iter().take(1) {
+        let bytes = crate::BUFFER_BYTES_MAX;
+        let all: Vec<Result<BufferId>> = (0..3).map(|_| device.alloc(bytes)).collect();
+        println!("asked for: {all:?}");
+        all.into_iter().flatten().for_each(|id| device.free(id).unwrap());
+        conformance::check(&device);
+        println!("and it lives on");
+    }
+}
+
+#[test]
+fn a_device_that_is_full_says_so_and_lives_on() {
+    let is_pocl = |device: &OpenClDevice| device.info().driver.starts_with("Portable Computing");
+    if !devices(&Config::default()).iter().any(is_pocl) {
+        eprintln!("skipped: only PoCL can be told how much memory it has");
+        return;
+    }
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "opencl::tests::small_device", "--nocapture"])
+        .envs([(SMALL, "1"), ("POCL_MEMORY_LIMIT", "1")])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stdout);
+    assert!(said.contains("OutOfMemory") && said.contains("and it lives on"), "{said}");
+}
+
 #[test]
 fn a_kernel_that_does_not_build_says_why() {
     static BROKEN: Kernel = Kernel {

@@ -1,3 +1,6 @@
+use std::cell::Cell;
+use std::rc::Rc;
+
 use super::*;
 use crate::device::{Error, Kind};
 
@@ -47,6 +50,34 @@ fn what_waits_is_bounded() {
     let huge = alloc(&mut pool, &mut made, 4 * GRAIN_BYTES);
     pool.free(&info(), huge).unwrap();
     assert!(pool.free.is_empty(), "all gave way, and it does not fit either");
+}
+
+/// A device with room for three grains.
+#[test]
+fn what_waits_gives_way_where_memory_is_short() {
+    let (mut pool, held) = (Pool::new(3 * GRAIN_BYTES), Rc::new(Cell::new(0)));
+    struct Memory(usize, Rc<Cell<usize>>);
+    impl Drop for Memory {
+        fn drop(&mut self) {
+            self.1.set(self.1.get() - self.0);
+        }
+    }
+    let alloc = |pool: &mut Pool<Memory>, grains: usize| {
+        pool.alloc(&info(), grains * GRAIN_BYTES, |capacity| {
+            if held.get() + capacity > 3 * GRAIN_BYTES {
+                return Err(Error::OutOfMemory { device: String::new(), bytes: capacity });
+            }
+            held.set(held.get() + capacity);
+            Ok(Memory(capacity, held.clone()))
+        })
+    };
+    let small = [(); 2].map(|()| alloc(&mut pool, 1).unwrap());
+    small.into_iter().for_each(|id| pool.free(&info(), id).unwrap());
+    let large = alloc(&mut pool, 3).unwrap();
+    let none = alloc(&mut pool, 1);
+    assert!(matches!(none, Err(Error::OutOfMemory { .. })), "there is nothing left to give");
+    pool.free(&info(), large).unwrap();
+    alloc(&mut pool, 2).unwrap();
 }
 
 #[test]

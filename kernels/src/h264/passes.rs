@@ -57,6 +57,10 @@ impl Passes {
         if let Some(v) = super::vector::avx2::Avx2::new() {
             return wide(Picture { passes: self, frame, coding, on_row, v });
         }
+        #[cfg(target_arch = "aarch64")]
+        if let Some(v) = super::vector::neon::Neon::new() {
+            return wide(Picture { passes: self, frame, coding, on_row, v });
+        }
         self.run_plain(frame, coding, on_row);
     }
 

@@ -319,3 +319,5 @@ pub fn row_difference(a: &Line, b: &Line) -> u32 {
 
 #[cfg(target_arch = "x86_64")]
 pub mod avx2;
+#[cfg(target_arch = "aarch64")]
+pub mod neon;

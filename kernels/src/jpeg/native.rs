@@ -62,6 +62,12 @@ impl Band for Source<'_> {
                 unsafe { avx2::transform_row(&samples, &self.quantiser, to) };
                 continue;
             }
+            #[cfg(target_arch = "aarch64")]
+            if unit() >= Unit::Neon {
+                // SAFETY: the feature was just found on this machine.
+                unsafe { neon::transform_row(&samples, &self.quantiser, to) };
+                continue;
+            }
             transform_row(&samples, &self.quantiser, to, transform);
         }
     }
@@ -189,6 +195,8 @@ fn quantise(c: i32, factor: i32) -> i16 {
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2 {

@@ -200,7 +200,32 @@ fn turned_square(square: Square) -> Square {
     })
 }
 
+/// As on x86-64.
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+fn turned_by_neon(square: &Square) -> Square {
+    use std::arch::aarch64::{vdupq_n_u8, vzip1q_u8, vzip2q_u8};
+
+    use crate::neon::{load16, store16};
+    let (mut rows, mut turned) = ([vdupq_n_u8(0); SIDE], [[0; SIDE]; SIDE]);
+    rows.iter_mut().zip(square).for_each(|(row, from)| *row = load16(from));
+    for _ in 0..4 {
+        let before = rows;
+        for n in 0..SIDE / 2 {
+            rows[2 * n] = vzip1q_u8(before[n], before[n + SIDE / 2]);
+            rows[2 * n + 1] = vzip2q_u8(before[n], before[n + SIDE / 2]);
+        }
+    }
+    turned.iter_mut().zip(rows).for_each(|(to, row)| store16(to, row));
+    turned
+}
+
 #[cfg(not(target_arch = "x86_64"))]
 fn turned_square(square: Square) -> Square {
+    #[cfg(target_arch = "aarch64")]
+    if unit() >= Unit::Neon {
+        // SAFETY: the feature was just found on this machine.
+        return unsafe { turned_by_neon(&square) };
+    }
     std::array::from_fn(|x| std::array::from_fn(|y| square[y][x]))
 }

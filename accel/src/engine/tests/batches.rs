@@ -36,34 +36,28 @@ impl Shut {
     }
 }
 
-impl Device for Shut {
-    fn info(&self) -> &hw::DeviceInfo {
+impl Around for Shut {
+    fn inner(&self) -> &dyn Device {
+        &*self.inner
+    }
+
+    fn described(&self) -> &hw::DeviceInfo {
         &self.info
     }
-    fn alloc(&self, bytes: usize) -> hw::Result<BufferId> {
-        self.inner.alloc(bytes)
+
+    fn before(&self, verb: Verb<'_>) -> hw::Result<()> {
+        if let Verb::Prepare(_) = verb {
+            let open = self.open.lock().unwrap();
+            drop(self.opened.wait_while(open, |open| !*open).unwrap());
+        }
+        Ok(())
     }
-    fn free(&self, buffer: BufferId) -> hw::Result<()> {
-        self.inner.free(buffer)
+
+    fn lends(&self) -> bool {
+        false
     }
-    fn write(&self, buffer: BufferId, offset: usize, data: &[u8]) -> hw::Result<()> {
-        self.inner.write(buffer, offset, data)
-    }
-    fn read(&self, buffer: BufferId, offset: usize, data: &mut [u8]) -> hw::Result<()> {
-        self.inner.read(buffer, offset, data)
-    }
-    fn prepare(&self, kernels: &[&'static hw::Kernel]) -> hw::Result<()> {
-        let open = self.open.lock().unwrap();
-        drop(self.opened.wait_while(open, |open| !*open).unwrap());
-        self.inner.prepare(kernels)
-    }
-    fn run(&self, commands: &[hw::Command]) -> hw::Result<()> {
-        self.inner.run(commands)
-    }
-    fn finish(&self) -> hw::Result<Vec<u64>> {
-        self.inner.finish()
-    }
-    fn submit(
+
+    fn submitted(
         &self,
         writes: &[Write<'_>],
         commands: &[hw::Command],

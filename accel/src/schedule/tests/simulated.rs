@@ -145,18 +145,21 @@ fn deadlines_are_kept_where_the_least_loaded_misses_them() {
         // About nine tenths of what the devices can do together.
         let bound = bound_us(&simulate(seed, 0, None, ours).kinds);
         let gap = (bound / JOBS as f64 / 0.9) as u64;
-        let slack = Some(30_000);
-        let run = simulate(seed, gap, slack, ours);
-        let other = simulate(seed, gap, slack, least_loaded);
-        let share = |n: usize| 100.0 * n as f64 / JOBS as f64;
-        println!(
-            "seed {seed}: {:.1} % late and {:.1} % refused, least loaded {:.1} % late",
-            share(run.missed),
-            share(run.refused),
-            share(other.missed)
-        );
-        assert!(share(run.missed + run.refused) <= 10.0, "seed {seed}");
-        assert!(run.missed + run.refused < other.missed, "seed {seed}");
+        // The least that the least loaded misses, in per cent.
+        for (slack, least) in [(30_000, 90.0), (10_000, 98.0)] {
+            let run = simulate(seed, gap, Some(slack), ours);
+            let other = simulate(seed, gap, Some(slack), least_loaded);
+            let share = |n: usize| 100.0 * n as f64 / JOBS as f64;
+            println!(
+                "seed {seed}, {slack} us: {:.1} % late and {:.1} % refused, \
+                 least loaded {:.1} % late",
+                share(run.missed),
+                share(run.refused),
+                share(other.missed)
+            );
+            assert!(share(run.missed + run.refused) <= 10.0, "seed {seed}, {slack} us");
+            assert!(share(other.missed) >= least, "seed {seed}, {slack} us");
+        }
     }
 }
 

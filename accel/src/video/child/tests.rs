@@ -2,7 +2,7 @@ use super::*;
 use crate::testing::moving_square;
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
 }
 
 /// Everything a reader makes of some bytes.
@@ -49,6 +49,24 @@ fn after_an_error_there_is_nothing_more() {
     block_on(async {
         let mut reader = Reader::new(&bytes[..], "cam");
         assert!(reader.next().await.is_err());
+        assert_eq!(reader.next().await.unwrap(), None);
+    });
+}
+
+#[test]
+fn a_source_that_falls_silent_is_given_up() {
+    let (mut writing, reading) = tokio::io::duplex(1 << 20);
+    block_on(async {
+        let frame = moving_square(9, 5, 0);
+        let mut bytes = messages(std::slice::from_ref(&frame));
+        // The end is not told.
+        bytes.truncate(bytes.len() - HEADER_BYTES);
+        tokio::io::AsyncWriteExt::write_all(&mut writing, &bytes).await.unwrap();
+        let silence_max = Duration::from_millis(50);
+        let mut reader = Reader { silence_max, ..Reader::new(reading, "cam") };
+        assert_eq!(reader.next().await.unwrap(), Some(frame));
+        let error = reader.next().await.unwrap_err().to_string();
+        assert_eq!(error, "video cam: no frame for 0.05 s");
         assert_eq!(reader.next().await.unwrap(), None);
     });
 }

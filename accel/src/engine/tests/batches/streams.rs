@@ -7,36 +7,9 @@ use super::*;
 /// A device by its verbs, without a submission of its own.
 struct Plain(Arc<dyn Device>);
 
-impl Device for Plain {
-    fn info(&self) -> &hw::DeviceInfo {
-        self.0.info()
-    }
-    fn alloc(&self, bytes: usize) -> hw::Result<BufferId> {
-        self.0.alloc(bytes)
-    }
-    fn lend(&self, data: &Bytes) -> hw::Result<Option<BufferId>> {
-        self.0.lend(data)
-    }
-    fn share(&self, buffer: BufferId) -> hw::Result<Option<Bytes>> {
-        self.0.share(buffer)
-    }
-    fn free(&self, buffer: BufferId) -> hw::Result<()> {
-        self.0.free(buffer)
-    }
-    fn write(&self, buffer: BufferId, offset: usize, data: &[u8]) -> hw::Result<()> {
-        self.0.write(buffer, offset, data)
-    }
-    fn read(&self, buffer: BufferId, offset: usize, data: &mut [u8]) -> hw::Result<()> {
-        self.0.read(buffer, offset, data)
-    }
-    fn prepare(&self, kernels: &[&'static hw::Kernel]) -> hw::Result<()> {
-        self.0.prepare(kernels)
-    }
-    fn run(&self, commands: &[hw::Command]) -> hw::Result<()> {
-        self.0.run(commands)
-    }
-    fn finish(&self) -> hw::Result<Vec<u64>> {
-        self.0.finish()
+impl Around for Plain {
+    fn inner(&self) -> &dyn Device {
+        &*self.0
     }
 }
 
@@ -58,8 +31,10 @@ fn started(device: &Arc<dyn Device>, way: Way) -> Arc<EdgeAccelerate> {
         Way::Alone => (device.clone(), 1),
         Way::Together => (device.clone(), BATCH_LEN_MAX),
     };
-    let prefer = Prefer::Accelerator;
-    Arc::new(EdgeAccelerate::start_sharing(vec![device], prefer, Turns::Alone, len_max).unwrap())
+    let limits = Limits { batch_len_max: len_max, ..Limits::default() };
+    let engine =
+        EdgeAccelerate::start_sharing(vec![device], Prefer::Accelerator, Turns::Alone, limits);
+    Arc::new(engine.unwrap())
 }
 
 fn filters() -> Pipeline {

@@ -200,9 +200,9 @@ impl Simulated<'_> {
     fn look(&mut self) {
         let (streams, now_us, held_since) = (self.streams, self.now_us, self.held_since);
         let order = self.queue.ordered();
-        let Some(first) = order.first() else { return };
+        let Some((_, first)) = order.first() else { return };
         let signature = streams[first.stream].signature();
-        let view = |sent: &&Sent| {
+        let view = |(_, sent): &(usize, &Sent)| {
             let stream = &streams[sent.stream];
             let until = |slack_us: u64| (sent.at_us + slack_us).saturating_sub(now_us);
             Waiting {
@@ -227,7 +227,8 @@ impl Simulated<'_> {
             return;
         }
         self.held_since = None;
-        self.running = self.queue.take(&batch.places);
+        let places: Vec<usize> = batch.places.iter().map(|place| order[*place].0).collect();
+        self.running = self.queue.take(&places);
         let Recorded { once_us, each_us, .. } = self.streams[self.running[0].stream].device;
         let takes_us = once_us + each_us * self.running.len() as u64;
         self.began_us = self.now_us;
