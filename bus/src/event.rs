@@ -127,13 +127,14 @@ impl Event {
 
     /// Reads an event off the wire; what a plain message lacks is filled in.
     ///
-    /// `fallback_id` must be the same at each delivery of the same message.
+    /// `fallback_id` must be the same at each delivery of the same message. Headers of more than
+    /// [`HEADERS_BYTES_MAX`] are refused: what carries the event on adds some of its own.
     pub fn read(
         name: &str,
         headers: Headers,
         data: Bytes,
         site: &TierPath,
-        fallback_id: &str,
+        fallback_id: impl FnOnce() -> String,
         published: OffsetDateTime,
     ) -> Result<Self, Error> {
         check_name(name)?;
@@ -165,7 +166,7 @@ impl Event {
             }
             value => Ok(value),
         };
-        let id = given("ce-id", id)?.unwrap_or_else(|| fallback_id.to_owned());
+        let id = given("ce-id", id)?.unwrap_or_else(fallback_id);
         let source = given("ce-source", source)?.unwrap_or_else(|| site.to_string());
         let kind = given("ce-type", kind)?.unwrap_or_else(|| name.to_owned());
         let time = given("ce-time", time)?.unwrap_or_else(|| rfc3339(published));

@@ -42,9 +42,6 @@ fn text(request: &Request) -> Result<&str, Refusal> {
 pub async fn call(node: Arc<Node>, mut request: Request) -> Answer {
     let started = request.received;
     let name = Subject::parse(&request.subject);
-    if name.as_ref().is_ok_and(|subject| cron::is_tick(subject.rest())) {
-        return cron::take(&node, &request).await;
-    }
     let fetches = request.headers.contains_key(FETCHES_HEADER);
     let function = name.map(|subject| subject.name).unwrap_or_default();
     let named = || format!("call {function}");
@@ -92,6 +89,7 @@ pub async fn control(node: Arc<Node>, request: Request) -> Answer {
         ["tree", "remove"] => family::remove(&node, text(&request)?).await,
         ["tree", "follow"] => family::follow(&node, &request).await,
         ["tree", "children"] => family::list(&node).await,
+        ["cron", "take"] => cron::take(&node, &request).await,
         ["dlq", verb] => dlq::answer(&node.events, verb, &request.payload).await,
         ["tenant", verb] => tenants::answer(&node, verb, &request).await,
         ["site", _, "hello"] => gossip::welcome(&node, &request).await,

@@ -22,9 +22,11 @@ const INTERVAL_FIRST: Duration = Duration::from_millis(50);
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a silent child is still shown.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
+/// A site that was silent for longer does not keep its path from one that had it before.
+const HEARD_MS_MAX: u64 = 5_000;
 /// How many children a site may have.
 const CHILDREN_MAX: usize = 1_024;
-/// How many sites below are kept in the router's view: those with devices of their own.
+/// How many sites below are kept in the router's view: those with devices of their own first.
 const BELOW_MAX: usize = 256;
 /// How many tables and how many queues a site speaks of.
 const TABLES_MAX: usize = 64;
@@ -141,13 +143,29 @@ pub async fn look(node: &Node) {
     for brief in &briefs {
         collect(brief, Duration::ZERO, now, &mut below);
     }
-    let all = briefs.iter().flat_map(|brief| std::iter::once(brief).chain(brief.below()));
-    node.places.note_below(all.map(|brief| (&brief.path, brief.former.as_slice())));
+    note_places(node, &briefs);
+    // What only some sites have is to be known before all else.
+    below.sort_by_key(|site| Devices::CPU.covers(site.devices));
     below.truncate(BELOW_MAX);
     node.route.note_sites(here(node, now), below);
 }
 
-/// The sites of a subtree that have more than every site has.
+/// Where sites are that were moved, by what those say of themselves that were heard lately. The
+/// path of a child that may connect is nobody's former one, heard or not.
+fn note_places(node: &Node, briefs: &[Brief]) {
+    let mut heard = vec![];
+    for brief in briefs {
+        if let Some(left) = HEARD_MS_MAX.checked_sub(brief.heard_ms_ago) {
+            heard.push(brief);
+            heard.extend(brief.heard_below(left));
+        }
+    }
+    let said = heard.iter().map(|brief| (&brief.path, brief.former.as_slice()));
+    let children = node.family.as_ref().map(|family| family.children()).unwrap_or_default();
+    node.places.note_below(&said.collect::<Vec<_>>(), children);
+}
+
+/// The sites of a subtree that can be reached.
 fn collect(brief: &Brief, rtt: Duration, now: Instant, found: &mut Vec<Site>) {
     let Some(link) = brief.link.as_ref().filter(|link| link.up) else { return };
     let rtt = rtt + Duration::from_micros(link.rtt_us);
@@ -207,9 +225,13 @@ pub async fn welcome(node: &Node, request: &Request) -> Result<Response, Refusal
     let brief: Brief = serde_json::from_slice(&request.payload)
         .map_err(|e| Refusal::bad(format!("heartbeat of {child}: {e}")))?;
     let expected = node.bus.site().child(child).map_err(|e| Refusal::bad(e.to_string()))?;
-    if brief.path != expected || brief.children.iter().any(|below| !expected.contains(&below.path))
-    {
-        let text = format!("heartbeat of {expected} speaks for {}", brief.path);
+    if brief.path != expected || !brief.is_tree() {
+        let speaks_for = match brief.path == expected {
+            true => "sites that are not below it".to_owned(),
+            false => brief.path.to_string(),
+        };
+        let text = format!("heartbeat of {expected} speaks for {speaks_for}");
+        node.logs.add("warn", "tree", &text);
         return Err(Refusal::new(RefusalKind::NotGranted, text));
     }
     node.children.note(brief).await?;

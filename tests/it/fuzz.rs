@@ -166,11 +166,11 @@ fn events() {
         let headers: Headers = head.lines().filter_map(pair).collect();
         let now = time::OffsetDateTime::UNIX_EPOCH;
         let body = bytes::Bytes::from(body.to_owned());
-        let read = Event::read("app.name", headers, body.clone(), &site, "id", now);
+        let read = Event::read("app.name", headers, body.clone(), &site, || "id".into(), now);
         let Ok(event) = read else { return };
         let _ = (event.app(), event.topic(), event.only(), event.to(), event.done().count());
         let wire = event.wire_headers();
-        let again = Event::read("app.name", wire, body, &site, "other", now);
+        let again = Event::read("app.name", wire, body, &site, || "other".into(), now);
         assert_eq!(again.expect("what was written can be read").id, event.id);
     });
 }
@@ -323,7 +323,7 @@ fn structured_events() {
         let headers = event.wire_headers();
         assert!(headers.values().all(|value| !value.contains(['\r', '\n'])), "{headers:?}");
         let now = time::OffsetDateTime::UNIX_EPOCH;
-        let again = Event::read("app.name", headers, event.data.clone(), &site, "other", now);
+        let again = Event::read("app.name", headers, event.data.clone(), &site, String::new, now);
         let again = again.expect("what was taken in can be read");
         assert_eq!((&again.id, &again.source), (&event.id, &event.source));
     });

@@ -81,7 +81,28 @@ impl EventLog {
         if !letter.stack.is_empty() {
             put(STACK_HEADER, serde_json::Value::from(cut(letter.stack)).to_string());
         }
-        self.store(subject, &headers, letter.data.clone()).await
+        self.store(subject, &headers, data).await
+    }
+
+    /// What of a letter's data goes with it. A client of its own may send a little more than fits.
+    async fn data_of_dead(
+        &self,
+        letter: &DeadLetter<'_>,
+        headers: &mut Headers,
+        reason: &mut String,
+    ) -> Result<Bytes, Error> {
+        let data = letter.data;
+        if data.len() <= PAYLOAD_BYTES_MAX {
+            return Ok(data.clone());
+        }
+        let (site, now) = (self.bus.site(), OffsetDateTime::UNIX_EPOCH);
+        match Event::read(letter.name, headers.clone(), data.clone(), site, String::new, now) {
+            Ok(event) => self.put_for_dead(&event, letter.handler, headers).await,
+            Err(_) => {
+                *reason += &format!(" (its data is cut: it had {} bytes)", data.len());
+                Ok(data.slice(..PAYLOAD_BYTES_MAX))
+            }
+        }
     }
 
     /// How many dead letters the tier holds.
@@ -127,7 +148,7 @@ impl EventLog {
             let data = self.whole_of_dead(&event, &handler).await?.data;
             self.lay_down(&letter.name, &mut headers, data).await?;
         }
-        headers.insert("Nats-Msg-Id".into(), format!("{}/redrive/{seq}", self.bus.site()));
+        headers.insert("Nats-Msg-Id".into(), self.bus.sealed(&format!("redrive {seq}")));
         self.store(subject, &headers, letter.data).await
     }
 
@@ -146,7 +167,7 @@ impl EventLog {
     fn referring(&self, name: &str, headers: &Headers) -> Option<Event> {
         headers.get(BODY_HEADER)?;
         let (site, now) = (self.bus.site(), OffsetDateTime::UNIX_EPOCH);
-        Event::read(name, headers.clone(), Bytes::new(), site, "", now).ok()
+        Event::read(name, headers.clone(), Bytes::new(), site, String::new, now).ok()
     }
 
     async fn store(&self, subject: String, headers: &Headers, data: Bytes) -> Result<(), Error> {

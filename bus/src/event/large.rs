@@ -209,7 +209,7 @@ impl EventLog {
     ) -> Result<(), Error> {
         headers.remove(BODY_HEADER);
         let (site, now) = (self.bus.site(), OffsetDateTime::UNIX_EPOCH);
-        let event = Event::read(name, headers.clone(), data, site, "", now)?;
+        let event = Event::read(name, headers.clone(), data, site, String::new, now)?;
         if let Some((_, reference)) = event.referring()? {
             put(&self.bus, &reference, &event.data).await?;
             reference.write(headers);
