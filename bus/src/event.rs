@@ -13,7 +13,7 @@ mod read;
 pub use keepers::Keeper;
 pub(crate) use keepers::replicas;
 pub use large::publish;
-pub use metadata::{METADATA_BYTES_MAX, check_metadata};
+pub use metadata::{HEADERS_BYTES_MAX, METADATA_BYTES_MAX, check_metadata};
 pub use read::{
     ACK_PENDING_MAX, CLIMB_PENDING_MAX, Course, Deliveries, Delivery, Position, Reader,
 };
@@ -138,6 +138,7 @@ impl Event {
         published: OffsetDateTime,
     ) -> Result<Self, Error> {
         check_name(name)?;
+        metadata::check_headers(name, &headers)?;
         let mut attributes: [Option<String>; ATTRIBUTES.len()] = Default::default();
         let mut others = Headers::new();
         for (key, value) in headers {

@@ -108,6 +108,9 @@ impl Response {
     }
 }
 
+/// The longest text of a refusal that travels, in characters.
+const MESSAGE_CHARS_MAX: usize = 8 << 10;
+
 /// Why a request was refused, by what the caller can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -194,7 +197,10 @@ impl Refusal {
     /// The reply that carries the refusal: services-protocol headers and a JSON body.
     pub fn response(&self) -> Response {
         let line: String = self.message.chars().filter(|c| !c.is_control()).take(200).collect();
-        let body = RefusalBody { error: self.clone() };
+        let mut error = self.clone();
+        // A handler may say anything in its distress.
+        error.message = error.message.chars().take(MESSAGE_CHARS_MAX).collect();
+        let body = RefusalBody { error };
         let body = serde_json::to_vec(&body).expect("a refusal holds text and numbers only");
         Response::new(body)
             .with(ERROR_HEADER, line)

@@ -7,10 +7,11 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
+use super::metadata::fitting;
 use super::{Event, EventLog, ONLY_HEADER, REDRIVE_HEADER, rfc3339};
 use crate::body::BODY_HEADER;
 use crate::client::{headers_of, to_nats};
-use crate::{Error, Headers, Kind, Subject, TierPath};
+use crate::{Error, Headers, Kind, PAYLOAD_BYTES_MAX, Subject, TierPath};
 
 pub(super) const STREAM: &str = "DLQ";
 /// What of an error and of a stack is kept, in bytes.
@@ -60,7 +61,9 @@ pub(super) fn subjects(site: &TierPath) -> String {
 }
 
 impl EventLog {
-    /// Puts aside what cannot be handled, with the reason.
+    /// Puts aside what cannot be handled, with the reason. What does not fit a message with it is
+    /// kept beside, or left out, and the reason says so: nothing is taken from the log again and
+    /// again because of its size.
     pub async fn bury(&self, letter: &DeadLetter<'_>) -> Result<(), Error> {
         let subject = format!("tel.{}._.dlq.{}", self.bus.site(), letter.name);
         if let Some(event) = self.referring(letter.name, letter.headers)
@@ -70,12 +73,15 @@ impl EventLog {
             let Error::Bad(text) = e else { return Err(e) };
             tracing::warn!(event = %letter.name, "a dead letter without its data: {text}");
         }
-        let mut headers = letter.headers.clone();
-        // What they told the log that took it in.
-        headers.retain(|name, _| !name.starts_with("Nats-"));
+        let (mut headers, left_out) = fitting(letter.headers);
+        let mut reason: String = letter.reason.chars().filter(|c| !c.is_control()).collect();
+        reason.truncate(cut(&reason).len());
+        if left_out > 0 {
+            reason += &format!(" ({left_out} headers are left out)");
+        }
+        let data = self.data_of_dead(letter, &mut headers, &mut reason).await?;
         let mut put = |name: &str, value: String| headers.insert(name.into(), value);
-        let line: String = letter.reason.chars().filter(|c| !c.is_control()).collect();
-        put(REASON_HEADER, cut(&line).to_owned());
+        put(REASON_HEADER, reason);
         put(HANDLER_HEADER, letter.handler.to_owned());
         put(ATTEMPTS_HEADER, letter.attempts.to_string());
         if !letter.stack.is_empty() {
