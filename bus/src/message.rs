@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::TierPath;
+
 /// Headers by name. Names are compared as written; NATS keeps their case.
 pub type Headers = BTreeMap<String, String>;
 
@@ -15,6 +17,9 @@ pub const TIMEOUT_HEADER: &str = "Es-Timeout-Ms";
 pub const HOPS_HEADER: &str = "Es-Hops";
 /// The site that sent a request down the tree; such a request does not climb again.
 pub const DOWN_HEADER: &str = "Es-Down";
+/// The site where the user of a request is, when that is not the site that was asked. The first
+/// site that sees it takes it off.
+pub const USER_HEADER: &str = "Es-User-At";
 /// What makes two requests the same: the second gets the answer of the first.
 pub const KEY_HEADER: &str = "Es-Idempotency-Key";
 /// The site that answered.
@@ -67,6 +72,11 @@ impl Request {
     /// When the answer is of no use any more.
     pub fn deadline(&self) -> Instant {
         self.received + self.timeout()
+    }
+
+    /// The site where its user is, when the request says so.
+    pub fn user_at(&self) -> Option<TierPath> {
+        self.headers.get(USER_HEADER)?.parse().ok()
     }
 
     /// The idempotency key, if it carries one.

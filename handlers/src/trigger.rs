@@ -445,7 +445,22 @@ impl Triggers {
         let view = self.deploy.view(app.as_deref(), handler, (name, &described), |app, handler| {
             self.wait_at(app, handler)
         });
+        let mut here;
+        let mut request = request;
         let mut decision = self.route.decide(request, &view);
+        if request.user_at().is_some()
+            && let Decision::Send { to } = &decision
+        {
+            let whole = streams.whole(request).await?;
+            let keyed = held.as_deref_mut();
+            if let Some(answer) = self.approach_user(&whole, to, keyed).await? {
+                return Ok(answer);
+            }
+            here = request.clone();
+            here.headers.remove(USER_HEADER);
+            request = &here;
+            decision = self.route.decide(request, &view);
+        }
         let sent_on = held.as_ref().is_some_and(|held| matches!(held.course(), Course::SentOn));
         if sent_on && matches!(decision, Decision::Run | Decision::InstallThenRun) {
             let to = self.route.site().parent().unwrap_or(self.route.site().clone());

@@ -17,6 +17,7 @@ use bus::site::{Record, roster::Roster};
 use bus::trace::{Parent, Trace};
 use bus::{Event, Headers, Refusal, Response, Subject, TierPath};
 use bytes::Bytes;
+use edgescale::gateway::Network;
 use edgescale::gateway::events::read_structured;
 use edgescale::node::report::{Brief, Report};
 use edgescale::node::tenants::About;
@@ -272,6 +273,8 @@ fn control_messages() {
         "{\"id\":\"1\",\"method\":\"GET\",\"path\":\"/a\",\"headers\":[[\"a\",\"b\"]]}",
         "{\"status\":200,\"headers\":[[\"x-a\",\"b\"]]}",
         "es-join-eyJzaXRlIjoiY2xvdWQuYSJ9",
+        "10.1.0.0/16",
+        "2001:db8::/32",
         trace.as_str(),
     ];
     let child: TierPath = "cloud.a".parse().expect("a path");
@@ -286,6 +289,9 @@ fn control_messages() {
         json::<HttpRequest>(bytes);
         let text = String::from_utf8_lossy(bytes);
         let _ = Token::decode(&text);
+        if let Ok(network) = text.parse::<Network>() {
+            assert_eq!(network.to_string().parse(), Ok(network));
+        }
         let _ = toml::from_str::<Record>(&text);
         if let Ok(request) = serde_json::from_slice::<JoinRequest>(bytes) {
             let _ = (request.check(), Roster::default().admit(&request, 0));
