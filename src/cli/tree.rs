@@ -33,6 +33,16 @@ pub enum Tree {
         /// The token; read from standard input when it is not given
         token: Option<String>,
     },
+    /// Give the site in --dir one nats-server or three, on this machine, with all that its streams
+    /// hold; it must not run meanwhile
+    Servers {
+        /// 1 or 3
+        count: usize,
+        /// The ports of the further servers: 10 and 20 higher than those of the first, or `auto` for
+        /// free ones
+        #[arg(long, value_parser = ["auto"])]
+        ports: Option<String>,
+    },
     /// Print the configuration of each server of the site in --dir, without its secrets, and where
     /// it belongs
     Config {
@@ -183,6 +193,7 @@ pub async fn tree(command: Tree, global: &Global, out: Output) -> Result<()> {
         Tree::Init(asked) => init(&asked, global, out),
         Tree::Join(asked) => join_tree(&asked, global, out).await,
         Tree::Move { token } => move_site(token.as_deref(), global, out).await,
+        Tree::Servers { count, ports } => servers(count, ports.is_some(), global, out).await,
         Tree::Config { secrets } => config(&SiteFolder::open(&global.dir)?, secrets, out),
         Tree::Invite(asked) => invite(&site(global)?, &asked, out).await,
         Tree::Ls => list(&site(global)?, out).await,
@@ -203,6 +214,23 @@ pub async fn run_site(global: &Global, out: Output) -> Result<()> {
         }
     })
     .await
+}
+
+async fn servers(count: usize, auto: bool, global: &Global, out: Output) -> Result<()> {
+    let dir = std::path::absolute(&global.dir)?;
+    let programs = Programs::find(&std::env::current_exe()?, &std::path::absolute(&global.tools)?)?;
+    let changed = crate::servers::change(&dir, &programs, count, auto).await?;
+    out.show(&changed, |changed| {
+        let (site, dir) = (&changed.site, dir.display());
+        match changed.before == count {
+            true => format!("{site} has {count} nats-server(s) already"),
+            false => format!(
+                "{site} has {count} nats-server(s) now, with its {} streams\n\n  \
+                 run it   edgescale --dir {dir} run\n",
+                changed.streams
+            ),
+        }
+    })
 }
 
 fn site(global: &Global) -> Result<Site> {

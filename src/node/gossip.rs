@@ -51,6 +51,9 @@ struct Welcome {
     /// The parent and the sites above it, nearest first.
     #[serde(default)]
     above: Vec<News>,
+    /// Where the parent's further servers take children's links, as far as its node knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    others: Option<Vec<String>>,
 }
 
 /// What one site knows of another.
@@ -169,12 +172,10 @@ fn note_places(node: &Node, briefs: &[Brief]) {
 fn collect(brief: &Brief, rtt: Duration, now: Instant, found: &mut Vec<Site>) {
     let Some(link) = brief.link.as_ref().filter(|link| link.up) else { return };
     let rtt = rtt + Duration::from_micros(link.rtt_us);
-    if !Devices::CPU.covers(brief.offers.devices) {
-        let age = Duration::from_millis(brief.heard_ms_ago);
-        let heard = now.checked_sub(age).unwrap_or(now);
-        let (path, offers) = (brief.path.clone(), brief.offers.clone());
-        found.push(known(path, brief.class, offers, rtt, heard));
-    }
+    let age = Duration::from_millis(brief.heard_ms_ago);
+    let heard = now.checked_sub(age).unwrap_or(now);
+    let (path, offers) = (brief.path.clone(), brief.offers.clone());
+    found.push(known(path, brief.class, offers, rtt, heard));
     brief.children.iter().for_each(|child| collect(child, rtt, now, found));
 }
 
@@ -238,7 +239,8 @@ pub async fn welcome(node: &Node, request: &Request) -> Result<Response, Refusal
     let (now, view) = (Instant::now(), node.route.view());
     let above = std::iter::once(here(node, now)).chain(view.above.iter().cloned());
     let above = above.take(DEPTH_MAX - 1).map(|site| News::of(&site, now)).collect();
-    Response::json(&Welcome { revision: node.deploy.revision(), above })
+    let others = node.family.as_ref().map(|family| family.folder().leaf_addresses().1);
+    Response::json(&Welcome { revision: node.deploy.revision(), above, others })
 }
 
 /// The round-trip time after one more measurement.
@@ -259,6 +261,20 @@ fn note_welcome(node: &Node, welcome: Vec<News>, measured: Duration) {
     node.route.note_parent(Some((rtt, above)));
 }
 
+/// Takes what the parent told of its servers. Whoever runs the site starts it again with them.
+fn note_servers(node: &Node, parent: &TierPath, others: &[String]) {
+    let Some(family) = &node.family else { return };
+    let noted = family.folder().know_parent(others);
+    match noted {
+        Ok(false) => {}
+        Ok(true) => {
+            let text = format!("{parent} has {} nats-servers from now on", 1 + others.len());
+            node.logs.add("info", "tree", &text);
+        }
+        Err(e) => node.logs.add("warn", "tree", &format!("the servers of {parent}: {e}")),
+    }
+}
+
 /// Speaks to the parent until the node stops.
 pub async fn run(node: Arc<Node>, parent: TierPath) {
     let subject = format!("ctl.{parent}._.site.{}.hello", node.bus.site().name());
@@ -274,8 +290,11 @@ pub async fn run(node: Arc<Node>, parent: TierPath) {
                 misses = 0;
                 let (took, was_away) = (started.elapsed(), !node.parent_up());
                 let welcome = serde_json::from_slice(&response.payload);
-                let Welcome { revision, above } = welcome.unwrap_or_default();
+                let Welcome { revision, above, others } = welcome.unwrap_or_default();
                 note_welcome(&node, above, took);
+                if let Some(others) = others {
+                    note_servers(&node, &parent, &others);
+                }
                 if was_away {
                     node.on_parent_back(&parent, heard_once);
                 }
