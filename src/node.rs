@@ -5,7 +5,7 @@ pub mod code;
 mod config;
 mod control;
 mod cron;
-mod dlq;
+pub mod dlq;
 mod family;
 mod feeds;
 mod gossip;

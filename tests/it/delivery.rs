@@ -336,3 +336,48 @@ async fn an_event_of_a_known_id_is_handled_once() -> Result<()> {
     assert_eq!(world.count(site, "invocations row/h").await?, 2);
     Ok(())
 }
+
+/// More than one answer holds, and more than are done at once.
+#[tokio::test]
+async fn any_number_of_dead_letters_is_listed_and_dropped() -> Result<()> {
+    const LETTERS: u64 = 430;
+    let world = World::start_with(&TREE[..1], []).await?;
+    let cloud = world.bus(TREE[0]);
+    let publications = (0..LETTERS).map(|_| publish(cloud, "ghost.go"));
+    futures::future::try_join_all(publications).await?;
+    letters_are(&world, LETTERS).await?;
+    let run = |args: &[&str]| {
+        let mut command = Command::new(binary());
+        command.arg("--dir").arg(world.tree.dir()).arg("--json").args(args);
+        command.output()
+    };
+    let json = |args: &[&str]| -> Result<Value> {
+        let output = run(args)?;
+        anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(serde_json::from_slice(&output.stdout)?)
+    };
+    let listed = json(&["dlq", "ls", "-n", "1000"])?;
+    let seqs = listed["letters"].as_array().context("no letters")?.iter().map(|one| &one["seq"]);
+    assert!(seqs.filter_map(Value::as_u64).eq(1..=LETTERS), "{listed}");
+    assert_eq!(json(&["dlq", "ls", "--after", "7", "-n", "2"])?["letters"][1]["seq"], 9);
+    // What fails again at once waits for the next time.
+    assert_eq!(json(&["dlq", "redrive", "--all"])?["done"], LETTERS);
+    letters_are(&world, LETTERS).await?;
+    assert_eq!(json(&["dlq", "drop", "--all"])?["done"], LETTERS);
+    letters_are(&world, 0).await?;
+    // Who mistypes the app's name is told before the event is there.
+    let output = run(&["publish", "ghost.go", "{}"])?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && complaint.contains("no app \"ghost\""), "{complaint}");
+    letters_are(&world, 0).await
+}
+
+async fn letters_are(world: &World, count: u64) -> Result<()> {
+    let there = async || {
+        let found = world.report(TREE[0]).await?;
+        anyhow::ensure!(found.dead_letters == count, "{} letters", found.dead_letters);
+        anyhow::ensure!(found.events_waiting == 0, "{} events wait", found.events_waiting);
+        Ok(Some(()))
+    };
+    eventually(&format!("{count} dead letters"), there).await
+}

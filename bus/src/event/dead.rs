@@ -118,6 +118,13 @@ impl EventLog {
         Ok(info.state.messages)
     }
 
+    /// The number of the last letter that was put aside, whether or not it is there still.
+    pub async fn dead_last(&self) -> Result<u64, Error> {
+        let mut dead = self.dead_stream().await?;
+        let info = dead.info().await.map_err(|e| self.bus.unreachable(e))?;
+        Ok(info.state.last_sequence)
+    }
+
     /// The oldest dead letter whose number is at least this.
     pub async fn dead_from(&self, seq: u64) -> Result<Option<Dead>, Error> {
         let dead = self.dead_stream().await?;
