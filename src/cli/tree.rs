@@ -25,7 +25,7 @@ pub enum Tree {
     Init(Init),
     /// Ask the site of --at for a token with which one new child can join
     Invite(Invite),
-    /// Join as the site that a token names, in the folder of --dir, and run it
+    /// Join as the site that a token names, in the folder of --dir, and run it until Ctrl-C
     Join(Join),
     /// Move the site in --dir to the place that a token of its new parent names, with all it holds;
     /// the sites below it follow
@@ -52,9 +52,9 @@ pub enum Tree {
     },
     /// List the children that may connect to the site of --at
     Ls,
-    /// Shut a child out: its link is cut and its key refused
+    /// Shut a child of the site of --at out: its link is cut and its key refused
     Rm {
-        /// The child's name, the last token of its path
+        /// The child's name, or its whole path
         name: String,
     },
 }
@@ -447,10 +447,23 @@ async fn list(site: &Site, out: Output) -> Result<()> {
     })
 }
 
+/// The name of a child that was given by name or by path.
+fn name_below<'a>(site: &TierPath, given: &'a str) -> Result<&'a str> {
+    match given.rsplit_once('.') {
+        None => Ok(given),
+        Some((parent, name)) if parent == site.as_str() => Ok(name),
+        Some((parent, _)) => bail!(
+            "{given} is no child of {site}; its own parent removes it: \
+             edgescale --at {parent} tree rm {given}"
+        ),
+    }
+}
+
 async fn remove(site: &Site, name: &str, out: Output) -> Result<()> {
+    let name = name_below(&site.path, name)?;
     let bus = site.connect().await?;
     let answer = client::control(&bus, "tree.remove", name.to_owned()).await?;
-    out.show(&client::json::<Value>(&answer)?, |answer| {
-        format!("{} is removed; its key is refused from now on", answer["site"])
+    out.show(&client::json::<Value>(&answer)?, |_| {
+        format!("{}.{name} is removed; its key is refused from now on", site.path)
     })
 }

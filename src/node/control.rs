@@ -13,6 +13,7 @@ use bus::{
 use bytes::Bytes;
 use futures::StreamExt;
 use handlers::deploy::{self, Registered};
+use handlers::logs::{LINES_MAX, Line};
 use handlers::manifest::{Handler, Source};
 use handlers::trace::Role;
 use handlers::{Digest, Manifest};
@@ -24,8 +25,6 @@ use super::{Answer, Node, code, config, cron, dlq, family, gossip, tenants};
 
 /// For how long an export can be read.
 const EXPORT_KEPT: Duration = Duration::from_secs(60 * 60);
-/// The most log lines that are given at once.
-const LINES_MAX: usize = 2_000;
 /// How many log lines are given when none is said.
 const LINES_DEFAULT: usize = 200;
 
@@ -36,6 +35,21 @@ fn subject(request: &Request) -> Result<Subject, Refusal> {
 fn text(request: &Request) -> Result<&str, Refusal> {
     let text = std::str::from_utf8(&request.payload);
     text.map(str::trim).map_err(|_| Refusal::bad("the request's body is not UTF-8 text"))
+}
+
+/// The last of some lines, as many as fit a message.
+fn fitting(lines: Vec<Line>) -> Vec<Line> {
+    let mut left = PAYLOAD_BYTES_MAX;
+    let fits = |line: &Line| {
+        let bytes = serde_json::to_vec(line).map_or(0, |line| line.len() + 1);
+        left.checked_sub(bytes).is_some_and(|after| {
+            left = after;
+            true
+        })
+    };
+    let mut last: Vec<Line> = lines.into_iter().rev().take_while(fits).collect();
+    last.reverse();
+    last
 }
 
 /// `call.<site>._.<app>.<function>`.
@@ -83,7 +97,7 @@ pub async fn control(node: Arc<Node>, request: Request) -> Answer {
                     count.parse().map_err(|_| Refusal::bad("say how many lines, or nothing"))?
                 }
             };
-            Response::json(&node.logs.last(count.min(LINES_MAX)))
+            Response::json(&fitting(node.logs.last(count.min(LINES_MAX))))
         }
         ["tree", "invite"] => family::invite(&node, &request).await,
         ["tree", "remove"] => family::remove(&node, text(&request)?).await,
