@@ -61,7 +61,7 @@ pub struct Global {
     /// Print one JSON document instead of text
     #[arg(long, global = true)]
     json: bool,
-    /// Folder of the running tree
+    /// Folder of the site, or of the whole tree that `up` runs
     #[arg(long, global = true, env = "EDGESCALE_DIR", default_value = ".edgescale")]
     dir: PathBuf,
     /// Folder of nats-server, the Lambda runtime client and other tools; that of this program's
@@ -71,7 +71,8 @@ pub struct Global {
     /// Tenant to talk as; the site's owner unless said
     #[arg(long, global = true, value_name = "TENANT")]
     tenant: Option<String>,
-    /// Site to talk to: a whole path or its last token; the root unless said
+    /// Site to talk to, of those that run from --dir: a whole path or its last token; unless said,
+    /// the topmost
     #[arg(long, global = true, value_name = "SITE")]
     at: Option<String>,
 }
@@ -138,9 +139,9 @@ enum Command {
         #[arg(default_value = ".")]
         project: PathBuf,
     },
-    /// Publish an event
+    /// Publish an event at the site of --at
     Publish(talk::Publish),
-    /// Call a function of an app and print its answer
+    /// Call a function of an app at the site of --at, and print the answer
     Invoke(talk::Invoke),
     /// Open, list or close streams
     #[command(subcommand)]
@@ -148,9 +149,9 @@ enum Command {
     /// Read and export tables
     #[command(subcommand)]
     Store(store::Store),
-    /// Show log lines
+    /// Show the log lines of nodes and handlers: of the site of --at, or of all that run from --dir
     Logs(talk::Logs),
-    /// Look at dead letters, have them tried again, drop them
+    /// Look at dead letters (events that could not be handled), have them tried again, drop them
     #[command(subcommand)]
     Dlq(dlq::Dlq),
     /// List the devices of a site

@@ -12,6 +12,7 @@ mod problem;
 mod routes;
 mod streamed;
 mod trace;
+mod users;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -22,7 +23,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
-use bus::message::{ROUTE_HEADER, SITE_HEADER, TIMEOUT_HEADER};
+use bus::TierPath;
+use bus::message::{ROUTE_HEADER, SITE_HEADER, TIMEOUT_HEADER, USER_HEADER};
 use handlers::manifest::http::decode;
 use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
@@ -33,6 +35,7 @@ use self::problem::Problem;
 use crate::node::Node;
 
 pub use self::connections::serve;
+pub use self::users::Network;
 
 /// Requests that are with handlers at once; more are refused as overloaded.
 const REQUESTS_MAX: usize = 1024;
@@ -57,6 +60,10 @@ pub struct Settings {
     pub body_timeout_ms: u64,
     /// Hosts at whose root an app stands: `"shop.example.com" = "shop"`.
     pub hosts: BTreeMap<String, String>,
+    /// The sites where users are, by the networks that they come from: `"10.1.0.0/16" =
+    /// "cloud.east"`. Their requests are answered there, or on the way there, where a handler may.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub users_at: BTreeMap<Network, TierPath>,
     /// Speak TLS; without it the door speaks plain HTTP.
     pub tls: Option<Tls>,
 }
@@ -78,6 +85,7 @@ impl Default for Settings {
             body_bytes_max: 64 << 20,
             body_timeout_ms: 60_000,
             hosts: BTreeMap::new(),
+            users_at: BTreeMap::new(),
             tls: None,
         }
     }
@@ -180,7 +188,7 @@ impl Door {
             "healthz" if rest.is_empty() => Ok(text(StatusCode::OK, "ok\n")),
             "readyz" if rest.is_empty() => Ok(self.ready()),
             "metrics" if rest.is_empty() => Ok(self.metrics().await),
-            "call" => self.call(rest, request).await,
+            "call" => self.call(client, rest, request).await,
             "events" => self.event(rest, request).await,
             "" => Err(Problem::not_found("name an app: /<app>/…, /call/<app>/<function>".into())),
             app => {
@@ -277,19 +285,26 @@ fn text(status: StatusCode, text: &'static str) -> Response<Body> {
     response
 }
 
-/// A request of ours with what the client said about time and trace.
-fn bus_request(
-    subject: String,
-    headers: &HeaderMap,
-    payload: bytes::Bytes,
-) -> Result<bus::Request, Problem> {
-    let mut request = bus::Request::new(subject, payload);
-    let mut put = |name: &str, value: String| request.headers.insert(name.to_owned(), value);
-    if let Some(timeout_ms) = timeout_ms(headers)? {
-        put(TIMEOUT_HEADER, timeout_ms.to_string());
+impl Door {
+    /// A request of ours with what the client said about time, trace and place.
+    fn bus_request(
+        &self,
+        client: SocketAddr,
+        subject: String,
+        headers: &HeaderMap,
+        payload: bytes::Bytes,
+    ) -> Result<bus::Request, Problem> {
+        let mut request = bus::Request::new(subject, payload);
+        let mut put = |name: &str, value: String| request.headers.insert(name.to_owned(), value);
+        if let Some(timeout_ms) = timeout_ms(headers)? {
+            put(TIMEOUT_HEADER, timeout_ms.to_string());
+        }
+        if let Some(site) = users::user_at(headers, client, &self.settings.users_at)? {
+            put(USER_HEADER, site.to_string());
+        }
+        trace::of(headers).write(&mut request.headers);
+        Ok(request)
     }
-    trace::of(headers).write(&mut request.headers);
-    Ok(request)
 }
 
 /// The client's time budget: `Es-Timeout-Ms: 250`, or `X-Request-Timeout` in seconds (`1.5`).

@@ -11,6 +11,7 @@ pub mod doctor;
 pub mod gateway;
 pub mod monitor;
 pub mod node;
+pub mod servers;
 pub mod site;
 pub mod tree;
 pub mod upload;

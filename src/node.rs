@@ -6,7 +6,7 @@ mod config;
 mod control;
 mod cron;
 mod devices;
-mod dlq;
+pub mod dlq;
 mod family;
 mod feeds;
 mod gossip;

@@ -12,7 +12,7 @@ use bus::site::{Record, SiteFolder};
 use bus::tree::ACCOUNT;
 
 use crate::context::{Context, FILE, Site};
-use crate::{gateway, node};
+use crate::{gateway, node, servers};
 
 /// How long a node may take to stop before it is killed: to drain, and to close its store.
 const STOP_TIMEOUT: Duration = Duration::from_secs(12);
@@ -304,6 +304,8 @@ pub async fn run(dir: &Path, programs: &Programs, started: impl FnOnce(&Site)) -
     started(&running.site);
     let mut pause = PAUSE;
     let mut last_start = Instant::now();
+    // What was found in the record the last time that it was another.
+    let mut seen: Option<Record> = None;
     // One for all of it: who listens anew does not hear what was said before.
     let stop = node::stop_signal();
     tokio::pin!(stop);
@@ -312,10 +314,20 @@ pub async fn run(dir: &Path, programs: &Programs, started: impl FnOnce(&Site)) -
             () = &mut stop => break,
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
-        if SiteFolder::open(dir).is_ok_and(|folder| folder.record != running.record) {
+        if let Ok(folder) = SiteFolder::open(dir)
+            && folder.record != running.record
+            && seen.as_ref() != Some(&folder.record)
+        {
             tracing::info!(site = %running.site.path, "the site's record has changed");
-            running.stop();
-            running = prepare(dir, programs)?;
+            match folder.check_streams() {
+                Ok(()) => {
+                    running.stop();
+                    running = prepare(dir, programs)?;
+                }
+                // The site goes on as it was.
+                Err(e) => tracing::error!("{e}"),
+            }
+            seen = Some(folder.record);
         }
         if let Some(casualty) = running.casualty() {
             tracing::warn!("{casualty}; starting it again");
@@ -344,7 +356,9 @@ pub async fn run(dir: &Path, programs: &Programs, started: impl FnOnce(&Site)) -
 }
 
 fn prepare(dir: &Path, programs: &Programs) -> Result<RunningSite> {
+    servers::check_whole(dir)?;
     let folder = SiteFolder::open(dir)?;
+    folder.check_streams()?;
     // A newer version may write the server's configuration differently.
     folder.save()?;
     let running = RunningSite::prepare(&folder, programs)?;

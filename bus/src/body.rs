@@ -262,7 +262,7 @@ impl Way<'_> {
             body.write(&mut headers);
             self.ask("put", headers, slice(&ahead.payload, number), timeout).await
         };
-        each_part(body, send).await.map(|_| ())
+        within(timeout, &self.subject("put"), each_part(body, send)).await.map(|_| ())
     }
 
     /// Brings the data of an event, to be kept there until the event is done.
@@ -294,7 +294,8 @@ impl Way<'_> {
             let part = self.ask("get", part_headers(id, number), Bytes::new(), timeout).await;
             part.map(|part| part.payload)
         };
-        answer.payload = join(&body, each_part(&body, get).await?);
+        let parts = within(timeout, &self.subject("get"), each_part(&body, get)).await?;
+        answer.payload = join(&body, parts);
         self.drop_body(id).await;
         body.check(&answer.payload)?;
         Ok(answer)
@@ -328,6 +329,20 @@ where
     F: Future<Output = Result<T, Error>>,
 {
     futures::stream::iter((0..body.parts()).map(part)).buffered(PARTS_AT_ONCE).try_collect().await
+}
+
+/// All of some work in time: each part of a body has the whole of it, so that they might take many
+/// times as long one after the other.
+async fn within<T>(
+    timeout: Duration,
+    subject: &str,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let late = |_| {
+        let timeout_ms = timeout.as_millis() as u64;
+        Err(Error::TimedOut { subject: subject.to_owned(), timeout_ms })
+    };
+    tokio::time::timeout(timeout, work).await.unwrap_or_else(late)
 }
 
 /// Which body a request is about, and which part of it.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use async_nats::client::RequestErrorKind;
+use async_nats::client::{PublishErrorKind, RequestErrorKind};
 use async_nats::connection::State;
 use async_nats::service::ServiceExt;
 use async_nats::{Client, ConnectOptions, HeaderMap, Message};
@@ -124,6 +124,14 @@ impl Bus {
     /// A name that holders of other keys cannot guess; the same at each start.
     pub(crate) fn hidden(&self, name: &str) -> String {
         format!("{name}-{}", &self.secret[..32])
+    }
+
+    /// Stands for a text, the same at each start; nobody without this connection's key can tell
+    /// which. An id made so cannot be taken in advance: logs drop what has the id of another.
+    pub fn sealed(&self, text: &str) -> String {
+        let mut sealed = crate::body::digest(format!("{}\n{text}", self.secret).as_bytes());
+        sealed.truncate(32);
+        sealed
     }
 
     /// The client below, for the other modules of this crate.
@@ -279,11 +287,27 @@ impl Bus {
             result.unwrap_or_else(|refusal| refusal.at(self.site.as_str()).response());
         let site = response.headers.entry(crate::message::SITE_HEADER.into());
         site.or_insert_with(|| self.site.to_string());
-        let headers = to_nats(&response.headers);
-        let sent = self.client.publish_with_headers(to, headers, response.payload).await;
+        let mut sent = self.send_reply(to.clone(), response).await;
+        if let Err(e) = &sent
+            && e.kind() == PublishErrorKind::MaxPayloadExceeded
+        {
+            // Whoever asked would wait for nothing.
+            let text = format!("an answer that is too large for a message: {e}");
+            let refusal = Refusal::new(RefusalKind::HandlerFailed, text).at(self.site.as_str());
+            sent = self.send_reply(to, refusal.response()).await;
+        }
         if let Err(e) = sent {
             warn!(error = %e, "a reply was not sent");
         }
+    }
+
+    async fn send_reply(
+        &self,
+        to: async_nats::Subject,
+        response: Response,
+    ) -> Result<(), async_nats::client::PublishError> {
+        let headers = to_nats(&response.headers);
+        self.client.publish_with_headers(to, headers, response.payload).await
     }
 
     /// Hears every message on a subject, one after another, until the handle is dropped.

@@ -13,7 +13,7 @@ mod read;
 pub use keepers::Keeper;
 pub(crate) use keepers::replicas;
 pub use large::publish;
-pub use metadata::{METADATA_BYTES_MAX, check_metadata};
+pub use metadata::{HEADERS_BYTES_MAX, METADATA_BYTES_MAX, check_metadata};
 pub use read::{
     ACK_PENDING_MAX, CLIMB_PENDING_MAX, Course, Deliveries, Delivery, Position, Reader,
 };
@@ -127,16 +127,18 @@ impl Event {
 
     /// Reads an event off the wire; what a plain message lacks is filled in.
     ///
-    /// `fallback_id` must be the same at each delivery of the same message.
+    /// `fallback_id` must be the same at each delivery of the same message. Headers of more than
+    /// [`HEADERS_BYTES_MAX`] are refused: what carries the event on adds some of its own.
     pub fn read(
         name: &str,
         headers: Headers,
         data: Bytes,
         site: &TierPath,
-        fallback_id: &str,
+        fallback_id: impl FnOnce() -> String,
         published: OffsetDateTime,
     ) -> Result<Self, Error> {
         check_name(name)?;
+        metadata::check_headers(name, &headers)?;
         let mut attributes: [Option<String>; ATTRIBUTES.len()] = Default::default();
         let mut others = Headers::new();
         for (key, value) in headers {
@@ -165,7 +167,7 @@ impl Event {
             }
             value => Ok(value),
         };
-        let id = given("ce-id", id)?.unwrap_or_else(|| fallback_id.to_owned());
+        let id = given("ce-id", id)?.unwrap_or_else(fallback_id);
         let source = given("ce-source", source)?.unwrap_or_else(|| site.to_string());
         let kind = given("ce-type", kind)?.unwrap_or_else(|| name.to_owned());
         let time = given("ce-time", time)?.unwrap_or_else(|| rfc3339(published));

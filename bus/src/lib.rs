@@ -18,6 +18,7 @@ pub mod registry;
 pub mod route;
 pub mod server;
 pub mod site;
+pub mod streams;
 pub mod subject;
 pub mod trace;
 pub mod tree;

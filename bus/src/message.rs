@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::After;
+use crate::{After, TierPath};
 
 /// Headers by name. Names are compared as written; NATS keeps their case.
 pub type Headers = BTreeMap<String, String>;
@@ -17,6 +17,9 @@ pub const TIMEOUT_HEADER: &str = "Es-Timeout-Ms";
 pub const HOPS_HEADER: &str = "Es-Hops";
 /// The site that sent a request down the tree; such a request does not climb again.
 pub const DOWN_HEADER: &str = "Es-Down";
+/// The site where the user of a request is, when that is not the site that was asked. The first
+/// site that sees it takes it off.
+pub const USER_HEADER: &str = "Es-User-At";
 /// What makes two requests the same: the second gets the answer of the first.
 pub const KEY_HEADER: &str = "Es-Idempotency-Key";
 /// The site that answered.
@@ -71,6 +74,11 @@ impl Request {
         self.received + self.timeout()
     }
 
+    /// The site where its user is, when the request says so.
+    pub fn user_at(&self) -> Option<TierPath> {
+        self.headers.get(USER_HEADER)?.parse().ok()
+    }
+
     /// The idempotency key, if it carries one.
     pub fn key(&self) -> Option<&str> {
         self.headers.get(KEY_HEADER).map(String::as_str).filter(|key| !key.is_empty())
@@ -111,6 +119,9 @@ impl Response {
         self
     }
 }
+
+/// The longest text of a refusal that travels, in characters.
+const MESSAGE_CHARS_MAX: usize = 8 << 10;
 
 /// Why a request was refused, by what the caller can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -198,7 +209,10 @@ impl Refusal {
     /// The reply that carries the refusal: services-protocol headers and a JSON body.
     pub fn response(&self) -> Response {
         let line: String = self.message.chars().filter(|c| !c.is_control()).take(200).collect();
-        let body = RefusalBody { error: self.clone() };
+        let mut error = self.clone();
+        // A handler may say anything in its distress.
+        error.message = error.message.chars().take(MESSAGE_CHARS_MAX).collect();
+        let body = RefusalBody { error };
         let body = serde_json::to_vec(&body).expect("a refusal holds text and numbers only");
         Response::new(body)
             .with(ERROR_HEADER, line)

@@ -1,12 +1,12 @@
 //! Where sites are that had other paths before they were moved: one's own, and those of sites
 //! below. What was written under a former path still names it: blobs, and events on their way down.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::TierPath;
 
-/// How many former paths of sites below are known; of more, the first by name.
+/// How many former paths of sites below are known.
 const BELOW_MAX: usize = 16 * 1024;
 
 /// Former paths and present ones; all clones are the same.
@@ -29,15 +29,28 @@ impl Places {
         &self.former
     }
 
-    /// Takes what the sites below say of themselves: their present path and their former ones.
-    pub fn note_below<'a>(&self, below: impl Iterator<Item = (&'a TierPath, &'a [TierPath])>) {
-        let moved = below.filter(|(now, _)| self.here.contains(now));
-        let moved = moved.flat_map(|(now, former)| {
-            let is_other = move |before: &&TierPath| *before != now;
-            former.iter().filter(is_other).map(move |before| (before.clone(), now.clone()))
-        });
-        let moved = moved.take(BELOW_MAX).collect();
-        *self.below.write().unwrap_or_else(PoisonError::into_inner) = moved;
+    /// Takes what the sites below say of themselves: their present path and their former ones. A
+    /// site in a stranger's hands may say anything: a path that another has now, or that is
+    /// `kept` for one, is nobody's former one; nor is one that two claim, or this site's own.
+    pub fn note_below(&self, below: &[(&TierPath, &[TierPath])], kept: Vec<TierPath>) {
+        let below = || below.iter().filter(|(now, _)| self.here.contains(now));
+        let mut taken: BTreeSet<TierPath> = below().map(|(now, _)| (*now).clone()).collect();
+        taken.extend(kept);
+        let free = |before: &&TierPath| !before.contains(&self.here) && !taken.contains(*before);
+        let mut found: BTreeMap<TierPath, Option<TierPath>> = BTreeMap::new();
+        for (now, former) in below() {
+            for before in former.iter().filter(free) {
+                if found.len() >= BELOW_MAX {
+                    break;
+                }
+                let of = found.entry(before.clone()).or_insert_with(|| Some((*now).clone()));
+                if of.as_ref() != Some(*now) {
+                    *of = None;
+                }
+            }
+        }
+        let clear = found.into_iter().filter_map(|(before, now)| Some((before, now?)));
+        *self.below.write().unwrap_or_else(PoisonError::into_inner) = clear.collect();
     }
 
     /// Where the site of a former path is now, as far as that is known here.

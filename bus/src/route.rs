@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 use tracing::debug;
 
 use crate::body::{Ahead, Bodies, Way};
-use crate::message::{DOWN_HEADER, HOPS_HEADER, ROUTE_HEADER, SITE_HEADER, TIMEOUT_HEADER};
+use crate::message::{
+    DOWN_HEADER, HOPS_HEADER, ROUTE_HEADER, SITE_HEADER, TIMEOUT_HEADER, USER_HEADER,
+};
 use crate::path::{TierClass, TierPath};
 use crate::subject::{Kind, Subject};
 use crate::{Bus, Error, Headers, Refusal, RefusalKind, Request, Response};
@@ -86,11 +88,13 @@ impl EdgeRoute {
     /// Decides where a request goes.
     pub fn decide(&self, request: &Request, handler: &HandlerView<'_>) -> Decision {
         let now = Instant::now();
+        let user_at = request.user_at();
         let asked = policy::Asked {
             hops: request.hops(),
             time_left: request.deadline().saturating_duration_since(now),
             from_above: request.headers.contains_key(DOWN_HEADER),
             keyed: request.key().is_some(),
+            user_at: user_at.as_ref(),
         };
         policy::decide(&asked, handler, &self.view(), now)
     }
@@ -114,6 +118,22 @@ impl EdgeRoute {
         let mut request = request.clone();
         request.headers.insert(DOWN_HEADER.into(), self.site().to_string());
         self.forward(&request, to).await
+    }
+
+    /// Sends a request down to a site nearer to its user; nothing comes back when it was certainly
+    /// not carried out there.
+    pub async fn approach(
+        &self,
+        request: &Request,
+        to: &TierPath,
+    ) -> Result<Option<Response>, Refusal> {
+        use RefusalKind::{NoHandler, NotFound, Overloaded};
+        let mut request = request.clone();
+        request.headers.insert(DOWN_HEADER.into(), self.site().to_string());
+        match self.ask_once(&request, to).await {
+            Err(refusal) if matches!(refusal.kind, Overloaded | NoHandler | NotFound) => Ok(None),
+            answer => answer,
+        }
     }
 
     /// Asks a site once; nothing comes back when the request certainly did not get there.
@@ -147,6 +167,8 @@ impl EdgeRoute {
         let target = Subject::new(Kind::Call, to, subject.name).to_string();
         let mut headers = request.headers.clone();
         headers.insert(HOPS_HEADER.into(), (request.hops() + 1).to_string());
+        // It has been thought of here.
+        headers.remove(USER_HEADER);
         // Each attempt has a budget of its own.
         headers.remove(TIMEOUT_HEADER);
         let ahead = Ahead::of(&request.payload, &mut headers)?;

@@ -32,7 +32,7 @@ use crate::tree::{ACCOUNT, Account, ChildLink};
 use crate::{Error, TierClass, TierPath};
 use join::{JoinAnswer, JoinRequest, Token};
 use roster::Roster;
-use servers::Peer;
+use servers::{Peer, SERVERS, check_address};
 use tenants::{LinkRequest, Tenants};
 
 /// The name of the record within a site's folder.
@@ -483,6 +483,9 @@ impl SiteFolder {
 
     /// Takes the place in the tree that a parent gave.
     pub fn adopt(&mut self, answer: &JoinAnswer) -> Result<(), Error> {
+        std::iter::once(&answer.address)
+            .chain(&answer.others)
+            .try_for_each(|at| check_address(at))?;
         let files = self.link_files(self.next_turn());
         write_secret(&files.certificate, &answer.certificate)?;
         write_secret(&files.authority, &answer.authority)?;
@@ -494,6 +497,27 @@ impl SiteFolder {
         self.record.parent =
             Some(Parent { address: answer.address.clone(), others: answer.others.clone() });
         self.save_place()
+    }
+
+    /// Takes what the parent says of where its further servers are; true when that is news. A record
+    /// that was changed meanwhile stays as it is.
+    pub fn know_parent(&mut self, others: &[String]) -> Result<bool, Error> {
+        let Some(parent) = &self.record.parent else { return Ok(false) };
+        if parent.others == others {
+            return Ok(false);
+        }
+        if others.len() >= SERVERS {
+            return Err(Error::Bad(format!("{} further servers of the parent", others.len())));
+        }
+        others.iter().try_for_each(|at| check_address(at))?;
+        if Self::open(&self.dir)?.record != self.record {
+            return Ok(false);
+        }
+        if let Some(parent) = &mut self.record.parent {
+            parent.others = others.to_vec();
+        }
+        self.save_place()?;
+        Ok(true)
     }
 
     /// Takes the place that follows from a move of the site above; the link stays as it is.

@@ -301,10 +301,9 @@ fn mappings(path: &TierPath) -> Vec<(String, String)> {
 /// What a child may do at its parent, and hear from it.
 fn write_child(out: &mut String, parent: &TierPath, child: &ChildLink) -> std::fmt::Result {
     let path = &child.path;
+    // Nothing of `st`: who asks there is a client of the parent, and may remove what it holds.
     let mut publish = vec![
         format!("call.{parent}._.>"),
-        format!("st.{parent}._.>"),
-        format!("ac.{parent}._.>"),
         format!("sync.{path}.>"),
         format!("tel.{path}.>"),
         format!("ctl.{parent}._.site.{}.>", path.name()),

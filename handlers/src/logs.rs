@@ -10,7 +10,7 @@ use time::format_description::well_known::Rfc3339;
 use tokio::sync::mpsc;
 
 /// How many lines a node remembers.
-const LINES_MAX: usize = 2_000;
+pub const LINES_MAX: usize = 2_000;
 /// How long a line may be, in bytes.
 const LINE_BYTES_MAX: usize = 8 * 1024;
 /// How many lines may wait to be published; more are kept in the ring only.

@@ -6,6 +6,7 @@
 
 mod asked;
 mod climb;
+mod dead;
 mod hop;
 mod known;
 mod large;
@@ -22,9 +23,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bus::body;
-use bus::event::dead::DeadLetter;
 use bus::event::{Delivery, ONLY_HEADER, Position, Reader};
-use bus::message::SITE_HEADER;
+use bus::message::{SITE_HEADER, USER_HEADER};
 use bus::route::once::{Course, Held, KEY_BYTES_MAX, Once};
 use bus::route::{CodeView, Decision, HandlerView};
 use bus::trace::Trace;
@@ -33,6 +33,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use self::asked::{Asked, execute_event, refusal_of_invoke};
 pub use self::asked::{HTTP_FUNCTION, Streams, head_of, head_text};
+use self::dead::Failed;
 use self::known::Known;
 pub use self::load::Load;
 use self::order::Queue;
@@ -80,22 +81,6 @@ pub struct Triggers {
     closed: watch::Sender<bool>,
     /// Told whenever an event is in hand no more.
     released: Notify,
-}
-
-/// Why an event is put aside.
-struct Failed<'a> {
-    /// Empty when no handler could be told.
-    handler: &'a str,
-    reason: &'a str,
-    stack: &'a str,
-    attempts: u32,
-}
-
-impl<'a> Failed<'a> {
-    /// The event reached no handler.
-    fn unread(reason: &'a str) -> Self {
-        Self { handler: "", reason, stack: "", attempts: 0 }
-    }
 }
 
 /// What became of an event at this tier.
@@ -368,26 +353,6 @@ impl Triggers {
         Outcome::Again((backoff * 2u32.saturating_pow(attempt - 1)).min(BACKOFF_MAX))
     }
 
-    async fn bury(&self, delivery: &Delivery, failed: Failed<'_>) -> Outcome {
-        let Delivery { name, data, .. } = delivery;
-        // As it was read: the id that the log gave a plain message stays with it.
-        let headers = match &delivery.event {
-            Ok(event) => &event.wire_headers(),
-            Err(_) => &delivery.headers,
-        };
-        let Failed { handler, reason, stack, attempts } = failed;
-        let letter = DeadLetter { name, headers, data, handler, reason, stack, attempts };
-        match Box::pin(self.events.bury(&letter)).await {
-            Ok(()) => {
-                self.metrics.count("dead letters", 1);
-                let text = format!("dead letter {name} after {attempts} attempts: {reason}");
-                self.logs.add("error", "events", &text);
-                Outcome::Done
-            }
-            Err(_) => Outcome::Again(PAUSE),
-        }
-    }
-
     /// Answers a call: runs it here, passes it on, or refuses it. A call whose idempotency key was
     /// answered lately gets that answer.
     pub async fn answer(&self, request: Request) -> Result<Response, Refusal> {
@@ -446,7 +411,22 @@ impl Triggers {
         let view = self.deploy.view(app.as_deref(), handler, (name, &described), |app, handler| {
             self.wait_at(app, handler)
         });
+        let mut here;
+        let mut request = request;
         let mut decision = self.route.decide(request, &view);
+        if request.user_at().is_some()
+            && let Decision::Send { to } = &decision
+        {
+            let whole = streams.whole(request).await?;
+            let keyed = held.as_deref_mut();
+            if let Some(answer) = self.approach_user(&whole, to, keyed).await? {
+                return Ok(answer);
+            }
+            here = request.clone();
+            here.headers.remove(USER_HEADER);
+            request = &here;
+            decision = self.route.decide(request, &view);
+        }
         let sent_on = held.as_ref().is_some_and(|held| matches!(held.course(), Course::SentOn));
         if sent_on && matches!(decision, Decision::Run | Decision::InstallThenRun) {
             let to = self.route.site().parent().unwrap_or(self.route.site().clone());

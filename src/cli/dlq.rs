@@ -4,9 +4,10 @@ use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::output::{Output, table};
+use super::output::{Output, plain, table};
 use crate::context::Site;
 use crate::node::client;
+use crate::node::dlq::SHOWN_BYTES_MAX;
 
 #[derive(Subcommand)]
 pub enum Dlq {
@@ -15,7 +16,7 @@ pub enum Dlq {
         /// Only those with a higher number
         #[arg(long, default_value_t = 0)]
         after: u64,
-        /// How many
+        /// How many at most
         #[arg(short = 'n', long, default_value_t = 50)]
         limit: usize,
     },
@@ -24,16 +25,16 @@ pub enum Dlq {
         /// Its number
         seq: u64,
     },
-    /// Give them back to the handler that failed, and to that one alone
+    /// Give some back, each to the handler that failed and to that one alone
     Redrive(Which),
-    /// Remove them
+    /// Remove some for good
     Drop(Which),
 }
 
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 pub struct Which {
-    /// Their numbers
+    /// Their numbers, as `ls` shows them
     seq: Vec<u64>,
     /// All that there are now
     #[arg(long)]
@@ -47,25 +48,48 @@ pub async fn run(site: &Site, command: Dlq, out: Output) -> Result<()> {
         client::json(&client::control(&bus, &format!("dlq.{verb}"), body.to_string()).await?)
     };
     match command {
-        Dlq::Ls { after, limit } => {
-            let answer = ask("ls", json!({"after": after, "limit": limit})).await?;
-            out.show(&answer, |answer| list(site, answer))
+        Dlq::Ls { mut after, limit } => {
+            let mut shown = json!({"letters": [], "total": 0});
+            loop {
+                let have = letters_of(&shown).len();
+                let more = ask("ls", json!({"after": after, "limit": limit - have})).await?;
+                shown["total"] = more["total"].clone();
+                let Some(last) = letters_of(&more).last() else { break };
+                after = last["seq"].as_u64().unwrap_or(u64::MAX);
+                let all = [letters_of(&shown), letters_of(&more)].concat();
+                shown["letters"] = all.into();
+                if letters_of(&shown).len() >= limit {
+                    break;
+                }
+            }
+            out.show(&shown, |shown| list(site, shown))
         }
         Dlq::Show { seq } => {
             let answer = ask("show", json!({"seq": [seq]})).await?;
             out.show(&answer, whole)
         }
-        Dlq::Redrive(which) => several(&ask("redrive", which.body()).await?, "redriven", out),
-        Dlq::Drop(which) => several(&ask("drop", which.body()).await?, "dropped", out),
+        Dlq::Redrive(which) => several(&which.ask("redrive", ask).await?, "redriven", out),
+        Dlq::Drop(which) => several(&which.ask("drop", ask).await?, "dropped", out),
     }
 }
 
 impl Which {
-    fn body(&self) -> Value {
-        match self.all {
-            true => json!({"all": true}),
-            false => json!({"seq": self.seq}),
+    /// Asks until all are done that were there at the first question.
+    async fn ask(
+        &self,
+        verb: &str,
+        ask: impl AsyncFn(&str, Value) -> Result<Value>,
+    ) -> Result<Value> {
+        if !self.all {
+            return ask(verb, json!({"seq": self.seq})).await;
         }
+        let mut answer = ask(verb, json!({"all": true})).await?;
+        while answer["more"] == true {
+            let (upto, before) = (answer["upto"].clone(), answer["done"].as_u64());
+            answer = ask(verb, json!({"all": true, "upto": upto})).await?;
+            answer["done"] = (before.unwrap_or(0) + answer["done"].as_u64().unwrap_or(0)).into();
+        }
+        Ok(answer)
     }
 }
 
@@ -84,8 +108,12 @@ fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
+fn letters_of(answer: &Value) -> &[Value] {
+    answer["letters"].as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
 fn list(site: &Site, answer: &Value) -> String {
-    let letters = answer["letters"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let letters = letters_of(answer);
     if letters.is_empty() {
         return format!("no dead letters at {}", site.path);
     }
@@ -110,5 +138,9 @@ fn whole(letter: &Value) -> String {
         Some(body) => lines.push(format!("\n{body}")),
         None => lines.push(format!("\nbase64: {}", text(&letter["body_base64"]))),
     }
-    lines.join("\n")
+    let bytes = letter["body_bytes"].as_u64().unwrap_or(0);
+    if bytes > SHOWN_BYTES_MAX {
+        lines.push(format!("\n({bytes} bytes in all)"));
+    }
+    plain(&lines.join("\n"))
 }

@@ -37,6 +37,12 @@ impl Output {
     }
 }
 
+/// Text of a handler or of another site, without what a terminal would take for commands.
+pub fn plain(text: &str) -> String {
+    let is_command = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    text.replace(is_command, "\u{fffd}")
+}
+
 /// A plain table with a heading.
 pub fn table(heading: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
@@ -44,7 +50,7 @@ pub fn table(heading: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> S
     table.set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(heading);
     for row in rows {
-        table.add_row(row);
+        table.add_row(row.iter().map(|cell| plain(cell)));
     }
     table.to_string().lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
 }
@@ -66,3 +72,6 @@ pub fn bytes(count: u64) -> String {
         _ => format!("{:.1} MB", count as f64 / 1e6),
     }
 }
+
+#[cfg(test)]
+mod tests;

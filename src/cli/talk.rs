@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use bus::message::{KEY_HEADER, ROUTE_HEADER, SITE_HEADER};
-use bus::{Bus, Event, Headers, Kind, Subject};
+use bus::{Bus, Event, Headers, Kind, RefusalKind, Subject};
 use clap::{Args, Subcommand};
-use handlers::logs::Line;
+use handlers::logs::{LINES_MAX, Line};
 use handlers::stream::{Pace, State, Status};
 use serde_json::{Value, json};
 
-use super::output::{Output, duration_us, table};
+use super::output::{Output, duration_us, plain, table};
 use crate::context::{Context, Site};
 use crate::node::client;
 use crate::node::report::{Brief, Report};
@@ -114,9 +114,14 @@ pub struct Logs {
     /// Follow: print lines as they come, until Ctrl-C
     #[arg(short, long)]
     follow: bool,
-    /// How many past lines of each site
-    #[arg(short = 'n', long, default_value_t = 50)]
+    /// How many past lines of each site; it keeps the last 2000
+    #[arg(short = 'n', long, default_value_t = 50, value_parser = lines)]
     lines: usize,
+}
+
+fn lines(text: &str) -> Result<usize, String> {
+    let count = text.parse().ok().filter(|count| *count <= LINES_MAX);
+    count.ok_or_else(|| format!("a number up to {LINES_MAX}"))
 }
 
 impl Logs {
@@ -211,7 +216,8 @@ pub async fn deploy(site: &Site, manifest: &Path, out: Output) -> Result<()> {
     let bus = site.connect().await?;
     let answer = upload::deploy(&bus, manifest).await?;
     out.show(&answer, |answer| {
-        format!("app {} is registered, revision {}", answer["app"], answer["revision"])
+        let app = answer["app"].as_str().unwrap_or_default();
+        format!("app {app} is registered, revision {}", answer["revision"])
     })
 }
 
@@ -228,6 +234,7 @@ pub async fn publish(site: &Site, publish: Publish, out: Output) -> Result<()> {
     if !publish.event.contains('.') {
         bail!("{:?} names no event of an app; write APP.NAME", publish.event);
     }
+    check_app(&bus, &publish.event).await?;
     let mut event = Event::new(&publish.event, site.path.as_str(), publish.body.read()?)?;
     event.content_type = publish.content_type;
     event.id = publish.id.unwrap_or(event.id);
@@ -236,6 +243,17 @@ pub async fn publish(site: &Site, publish: Publish, out: Output) -> Result<()> {
     let seq = bus::event::publish(&bus, &event, client::TIMEOUT).await?;
     let answer = json!({"id": event.id, "site": site.path, "seq": seq});
     out.show(&answer, |_| format!("{} stored at {} as {seq}", event.id, site.path))
+}
+
+/// An event of an app that nobody knows would be stored, and put aside later. A site that is cut
+/// off cannot tell, and takes it.
+async fn check_app(bus: &Bus, name: &str) -> Result<()> {
+    let app = name.split('.').next().unwrap_or_default().to_owned();
+    let Err(e) = client::control(bus, "apps.get", app).await else { return Ok(()) };
+    match e.downcast_ref() {
+        Some(bus::Error::Refused(refusal)) if refusal.kind == RefusalKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
 }
 
 /// `edgescale invoke`
@@ -356,11 +374,16 @@ pub async fn logs(context: &Context, at: Option<&str>, logs: Logs, out: Output) 
     };
     let mut buses = vec![];
     let mut lines: Vec<Line> = vec![];
-    for site in sites {
-        let bus = site.connect().await?;
-        let answer = client::control(&bus, "logs", logs.lines.to_string()).await?;
-        lines.extend(client::json::<Vec<Line>>(&answer)?);
-        buses.push(bus);
+    for site in &sites {
+        match past_lines(site, logs.lines).await {
+            Ok((bus, past)) => {
+                lines.extend(past);
+                buses.push(bus);
+            }
+            // One that is away does not hide what the others say.
+            Err(e) if sites.len() > 1 => eprintln!("edgescale: {}: {e:#}", site.path),
+            Err(e) => return Err(e),
+        }
     }
     lines.sort_by(|a, b| a.time.cmp(&b.time));
     if !logs.follow {
@@ -385,6 +408,12 @@ pub async fn logs(context: &Context, at: Option<&str>, logs: Logs, out: Output) 
     Ok(())
 }
 
+async fn past_lines(site: &Site, count: usize) -> Result<(Bus, Vec<Line>)> {
+    let bus = site.connect().await?;
+    let answer = client::control(&bus, "logs", count.to_string()).await?;
+    Ok((bus, client::json(&answer)?))
+}
+
 fn print_line(line: &Line, out: Output) {
     match out.json {
         true => println!("{}", serde_json::to_string(line).unwrap_or_default()),
@@ -401,7 +430,9 @@ fn has_colour() -> bool {
 
 fn line_text(line: &Line, has_colour: bool) -> String {
     let Line { time, site, level, from, text } = line;
-    let (time, text) = (time.get(..23).unwrap_or(time), harmless(text));
+    let time = time.get(..23).unwrap_or(time);
+    let texts: [&str; 5] = [time, site, level, from, text];
+    let [time, site, level, from, text] = texts.map(plain);
     if !has_colour {
         return format!("{time} {level:5} {site} {from}: {text}");
     }
@@ -415,16 +446,6 @@ fn line_text(line: &Line, has_colour: bool) -> String {
     let paint = |code: &str, text: &str| format!("\x1b[{code}m{text}\x1b[0m");
     let (time, level) = (paint("2", time), paint(of_level, &format!("{level:5}")));
     format!("{time} {level} {} {}: {text}", paint("2", site), paint("36", from))
-}
-
-/// Guests write what they like; what a terminal would obey is shown instead.
-fn harmless(text: &str) -> Cow<'_, str> {
-    let is_obeyed = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
-    if !text.contains(is_obeyed) {
-        return Cow::Borrowed(text);
-    }
-    let shown = |c: char| if is_obeyed(c) { c.escape_default().collect() } else { c.to_string() };
-    text.chars().map(shown).collect()
 }
 
 /// `edgescale devices`

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use bus::site::MQTT_FILE;
 use bus::site::tenants::Tenants;
 use bus::{Bus, Headers, TierPath};
 use clap::Subcommand;
@@ -30,13 +31,16 @@ pub enum Tenant {
     },
     /// Shut a tenant out and erase what it kept, at the site of --at and at every site below it
     Rm {
+        /// Its name
         name: String,
         /// At this site alone
         #[arg(long)]
         here: bool,
     },
-    /// Give a tenant's clients at the site of --at a new key; the old one stays good for a while
+    /// Give a tenant's clients at the site of --at a new key; the old one stays good for a while.
+    /// Its MQTT clients get a new password, and the old one ends at once
     Rotate {
+        /// Its name; `tenant` is the site's owner
         name: String,
         /// How long the old key stays good, in minutes
         #[arg(long, default_value_t = 24 * 60)]
@@ -62,7 +66,12 @@ pub async fn run(site: &Site, command: Tenant, out: Output) -> Result<()> {
             let answer = client::control(&bus, "tenant.rotate", body).await?;
             out.show(&client::json::<Value>(&answer)?, |answer| {
                 let file = answer["key_file"].as_str().unwrap_or_default();
-                format!("the new key is in {file}; the old one is good for {grace_minutes} minutes")
+                let mqtt = std::path::Path::new(file).with_file_name(MQTT_FILE);
+                format!(
+                    "the new key is in {file}; the old one is good for {grace_minutes} minutes\n\
+                     the new MQTT password is in {}; the old one is refused from now on",
+                    mqtt.display()
+                )
             })
         }
         Tenant::Ls => {

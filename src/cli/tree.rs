@@ -25,13 +25,23 @@ pub enum Tree {
     Init(Init),
     /// Ask the site of --at for a token with which one new child can join
     Invite(Invite),
-    /// Join as the site that a token names, in the folder of --dir, and run it
+    /// Join as the site that a token names, in the folder of --dir, and run it until Ctrl-C
     Join(Join),
     /// Move the site in --dir to the place that a token of its new parent names, with all it holds;
     /// the sites below it follow
     Move {
         /// The token; read from standard input when it is not given
         token: Option<String>,
+    },
+    /// Give the site in --dir one nats-server or three, on this machine, with all that its streams
+    /// hold; it must not run meanwhile
+    Servers {
+        /// 1 or 3
+        count: usize,
+        /// The ports of the further servers: 10 and 20 higher than those of the first, or `auto` for
+        /// free ones
+        #[arg(long, value_parser = ["auto"])]
+        ports: Option<String>,
     },
     /// Print the configuration of each server of the site in --dir, without its secrets, and where
     /// it belongs
@@ -42,9 +52,9 @@ pub enum Tree {
     },
     /// List the children that may connect to the site of --at
     Ls,
-    /// Shut a child out: its link is cut and its key refused
+    /// Shut a child of the site of --at out: its link is cut and its key refused
     Rm {
-        /// The child's name, the last token of its path
+        /// The child's name, or its whole path
         name: String,
     },
 }
@@ -183,6 +193,7 @@ pub async fn tree(command: Tree, global: &Global, out: Output) -> Result<()> {
         Tree::Init(asked) => init(&asked, global, out),
         Tree::Join(asked) => join_tree(&asked, global, out).await,
         Tree::Move { token } => move_site(token.as_deref(), global, out).await,
+        Tree::Servers { count, ports } => servers(count, ports.is_some(), global, out).await,
         Tree::Config { secrets } => config(&SiteFolder::open(&global.dir)?, secrets, out),
         Tree::Invite(asked) => invite(&site(global)?, &asked, out).await,
         Tree::Ls => list(&site(global)?, out).await,
@@ -203,6 +214,23 @@ pub async fn run_site(global: &Global, out: Output) -> Result<()> {
         }
     })
     .await
+}
+
+async fn servers(count: usize, auto: bool, global: &Global, out: Output) -> Result<()> {
+    let dir = std::path::absolute(&global.dir)?;
+    let programs = Programs::find(&std::env::current_exe()?, &std::path::absolute(&global.tools)?)?;
+    let changed = crate::servers::change(&dir, &programs, count, auto).await?;
+    out.show(&changed, |changed| {
+        let (site, dir) = (&changed.site, dir.display());
+        match changed.before == count {
+            true => format!("{site} has {count} nats-server(s) already"),
+            false => format!(
+                "{site} has {count} nats-server(s) now, with its {} streams\n\n  \
+                 run it   edgescale --dir {dir} run\n",
+                changed.streams
+            ),
+        }
+    })
 }
 
 fn site(global: &Global) -> Result<Site> {
@@ -419,10 +447,23 @@ async fn list(site: &Site, out: Output) -> Result<()> {
     })
 }
 
+/// The name of a child that was given by name or by path.
+fn name_below<'a>(site: &TierPath, given: &'a str) -> Result<&'a str> {
+    match given.rsplit_once('.') {
+        None => Ok(given),
+        Some((parent, name)) if parent == site.as_str() => Ok(name),
+        Some((parent, _)) => bail!(
+            "{given} is no child of {site}; its own parent removes it: \
+             edgescale --at {parent} tree rm {given}"
+        ),
+    }
+}
+
 async fn remove(site: &Site, name: &str, out: Output) -> Result<()> {
+    let name = name_below(&site.path, name)?;
     let bus = site.connect().await?;
     let answer = client::control(&bus, "tree.remove", name.to_owned()).await?;
-    out.show(&client::json::<Value>(&answer)?, |answer| {
-        format!("{} is removed; its key is refused from now on", answer["site"])
+    out.show(&client::json::<Value>(&answer)?, |_| {
+        format!("{}.{name} is removed; its key is refused from now on", site.path)
     })
 }

@@ -64,8 +64,7 @@ impl Door {
         };
         super::trace::of(headers).write(&mut attributes);
         let (site, now) = (self.node.bus.site(), time::OffsetDateTime::now_utc());
-        let id = bus::event::unique_id();
-        Ok(Event::read(name, attributes, data, site, &id, now)?)
+        Ok(Event::read(name, attributes, data, site, bus::event::unique_id, now)?)
     }
 }
 
@@ -86,7 +85,7 @@ fn binary(headers: &HeaderMap) -> Headers {
 pub fn read_structured(name: &str, document: &[u8], site: &TierPath) -> Option<Event> {
     let (attributes, data) = structured(document).ok()?;
     let now = time::OffsetDateTime::UNIX_EPOCH;
-    Event::read(name, attributes, data, site, "unnamed", now).ok()
+    Event::read(name, attributes, data, site, || "unnamed".into(), now).ok()
 }
 
 /// Attributes and data from a JSON document (CloudEvents JSON format 1.0.2).

@@ -17,14 +17,19 @@ use handlers::trigger::{HTTP_FUNCTION, head_of, head_text};
 use hyper::body::Incoming;
 
 use super::streamed::{self, Answered};
-use super::{Answer, Door, Problem, authority, bus_request, first_segment, only, sign};
+use super::{Answer, Door, Problem, authority, first_segment, only, sign};
 
 /// The media type of a browser's form, and of curl's `-d` unless it is told another.
 const FORM: &str = "application/x-www-form-urlencoded";
 
 impl Door {
     /// `POST /call/<app>/<function>`: the body is the call's, the answer's body the answer.
-    pub(super) async fn call(&self, path: &str, request: Request<Incoming>) -> Answer {
+    pub(super) async fn call(
+        &self,
+        client: SocketAddr,
+        path: &str,
+        request: Request<Incoming>,
+    ) -> Answer {
         only(&request, Method::POST)?;
         self.check_token(request.headers())?;
         let (app, function) = first_segment(path);
@@ -42,7 +47,8 @@ impl Door {
         let (head, body) = request.into_parts();
         let bytes_max = self.settings.body_bytes_max;
         let held = self.take_body(&head.headers, body, bytes_max).await?;
-        let mut asked = bus_request(subject, &head.headers, held.bytes.clone())?;
+        let bytes = held.bytes.clone();
+        let mut asked = self.bus_request(client, subject, &head.headers, bytes)?;
         for (name, of) in [("content-type", "content-type"), ("idempotency-key", KEY_HEADER)] {
             // What curl says of every `-d` says nothing of the body.
             let value = super::line(&head.headers, name).filter(|value| value != FORM);
@@ -93,7 +99,7 @@ impl Door {
         let (bytes, inlet, ended) = self.take_or_hand_on(&head.headers, body, way).await?;
         let name = format!("{app}.{HTTP_FUNCTION}");
         let subject = Subject::new(Kind::Call, self.node.bus.site(), name).to_string();
-        let mut asked = bus_request(subject, &head.headers, bytes)?;
+        let mut asked = self.bus_request(client, subject, &head.headers, bytes)?;
         let own_limit_ms = handler.limits.timeout_ms;
         if u64::from(own_limit_ms) > TIMEOUT_MS_DEFAULT {
             let usual = || own_limit_ms.to_string();

@@ -13,6 +13,7 @@ use bus::{
 use bytes::Bytes;
 use futures::StreamExt;
 use handlers::deploy::{self, Registered};
+use handlers::logs::{LINES_MAX, Line};
 use handlers::manifest::{Handler, Source};
 use handlers::trace::Role;
 use handlers::{Digest, Manifest};
@@ -24,8 +25,6 @@ use super::{Answer, Node, code, config, cron, dlq, family, gossip, tenants};
 
 /// For how long an export can be read.
 const EXPORT_KEPT: Duration = Duration::from_secs(60 * 60);
-/// The most log lines that are given at once.
-const LINES_MAX: usize = 2_000;
 /// How many log lines are given when none is said.
 const LINES_DEFAULT: usize = 200;
 
@@ -38,13 +37,25 @@ fn text(request: &Request) -> Result<&str, Refusal> {
     text.map(str::trim).map_err(|_| Refusal::bad("the request's body is not UTF-8 text"))
 }
 
+/// The last of some lines, as many as fit a message.
+fn fitting(lines: Vec<Line>) -> Vec<Line> {
+    let mut left = PAYLOAD_BYTES_MAX;
+    let fits = |line: &Line| {
+        let bytes = serde_json::to_vec(line).map_or(0, |line| line.len() + 1);
+        left.checked_sub(bytes).is_some_and(|after| {
+            left = after;
+            true
+        })
+    };
+    let mut last: Vec<Line> = lines.into_iter().rev().take_while(fits).collect();
+    last.reverse();
+    last
+}
+
 /// `call.<site>._.<app>.<function>`.
 pub async fn call(node: Arc<Node>, mut request: Request) -> Answer {
     let started = request.received;
     let name = Subject::parse(&request.subject);
-    if name.as_ref().is_ok_and(|subject| cron::is_tick(subject.rest())) {
-        return cron::take(&node, &request).await;
-    }
     let fetches = request.headers.contains_key(FETCHES_HEADER);
     let function = name.map(|subject| subject.name).unwrap_or_default();
     let named = || format!("call {function}");
@@ -86,12 +97,13 @@ pub async fn control(node: Arc<Node>, request: Request) -> Answer {
                     count.parse().map_err(|_| Refusal::bad("say how many lines, or nothing"))?
                 }
             };
-            Response::json(&node.logs.last(count.min(LINES_MAX)))
+            Response::json(&fitting(node.logs.last(count.min(LINES_MAX))))
         }
         ["tree", "invite"] => family::invite(&node, &request).await,
         ["tree", "remove"] => family::remove(&node, text(&request)?).await,
         ["tree", "follow"] => family::follow(&node, &request).await,
         ["tree", "children"] => family::list(&node).await,
+        ["cron", "take"] => cron::take(&node, &request).await,
         ["dlq", verb] => dlq::answer(&node.events, verb, &request.payload).await,
         ["tenant", verb] => tenants::answer(&node, verb, &request).await,
         ["site", _, "hello"] => gossip::welcome(&node, &request).await,

@@ -36,7 +36,10 @@ struct Last {
 
 /// What a site is handed.
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Tick {
+    /// The event's name: the app and the schedule's topic.
+    name: String,
     id: String,
     scheduled: Timestamp,
     schedule: String,
@@ -99,12 +102,12 @@ async fn start_all(
         let site = cron::site(&sites, &handler.placement, last.site.as_ref());
         let site = site.ok_or("no site of its placement answers")?;
         let tick = Tick {
-            id: format!("{}.{}.{}", app.name(), trigger.topic, time.as_second()),
+            name: format!("{}.{}", app.name(), trigger.topic),
+            id: node.bus.sealed(&format!("{}.{}.{time}", app.name(), trigger.topic)),
             scheduled: *time,
             schedule: trigger.line.clone(),
         };
-        let name = format!("{}.{}", app.name(), trigger.topic);
-        let given = give(node, &site, &name, &tick).await;
+        let given = give(node, &site, &tick).await;
         // Not asked first again, until it is the only one.
         last.site = given.is_ok().then(|| site.clone());
         given.map_err(|e| format!("{site}: {e}"))?;
@@ -114,35 +117,30 @@ async fn start_all(
     Ok(())
 }
 
-async fn give(node: &Node, site: &TierPath, name: &str, tick: &Tick) -> Result<(), String> {
+async fn give(node: &Node, site: &TierPath, tick: &Tick) -> Result<(), String> {
     if site == node.bus.site() {
-        return keep(node, name, tick).await.map_err(|refusal| refusal.message);
+        return keep(node, tick).await.map_err(|refusal| refusal.message);
     }
-    let subject = Subject::new(Kind::Call, site, name).to_string();
+    // Not a call: these come from below as well, and what is due comes from the root alone.
+    let subject = Subject::new(Kind::Ctl, site, "cron.take").to_string();
     let body = serde_json::to_vec(tick).map_err(|e| e.to_string())?;
     let answer = node.bus.request(&subject, &Headers::new(), body, TAKE_TIMEOUT).await;
     answer.map(|_| ()).map_err(|e| e.to_string())
 }
 
-/// True for the names under which sites are handed what is due.
-pub fn is_tick(function: &str) -> bool {
-    function.starts_with(handlers::manifest::CRON_TOPIC)
-}
-
-/// Takes what the root hands to this site.
+/// `cron.take`: takes what the root hands to this site.
 pub async fn take(node: &Node, request: &Request) -> Answer {
-    let subject = Subject::parse(&request.subject).map_err(|e| Refusal::bad(e.to_string()))?;
     let tick: Tick = serde_json::from_slice(&request.payload)
-        .map_err(|e| Refusal::bad(format!("{}: {e}", subject.name)))?;
-    keep(node, &subject.name, &tick).await?;
+        .map_err(|e| Refusal::bad(format!("cron.take: {e}")))?;
+    keep(node, &tick).await?;
     Ok(Response::new("{}"))
 }
 
 /// Puts it into the site's log of events; the same again is dropped there.
-async fn keep(node: &Node, name: &str, tick: &Tick) -> Result<(), Refusal> {
+async fn keep(node: &Node, tick: &Tick) -> Result<(), Refusal> {
     let body = json!({ "scheduled": tick.scheduled.to_string(), "schedule": tick.schedule });
     let root = node.bus.site().root();
-    let mut event = bus::Event::new(name, root.as_str(), body.to_string())
+    let mut event = bus::Event::new(&tick.name, root.as_str(), body.to_string())
         .map_err(|e| Refusal::bad(e.to_string()))?;
     event.id = tick.id.clone();
     let kept = node.events.publish(&event).await;

@@ -10,6 +10,12 @@ use super::Answer;
 /// The most dead letters that are listed, redriven or dropped at once.
 const LETTERS_MAX: usize = 200;
 
+/// A list ends behind the letter with which it has so many bytes of names and reasons; the next one
+/// goes on `after` it.
+const LIST_BYTES_MAX: usize = 128 << 10;
+/// How much of a body is shown, in bytes.
+pub const SHOWN_BYTES_MAX: u64 = 64 << 10;
+
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Asked {
@@ -17,6 +23,8 @@ struct Asked {
     limit: Option<usize>,
     seq: Vec<u64>,
     all: bool,
+    /// With `all`: none after this one.
+    upto: Option<u64>,
 }
 
 /// Answers one question.
@@ -43,11 +51,13 @@ async fn list(events: &EventLog, asked: &Asked) -> Answer {
     // Counted first: what comes meanwhile is listed beyond the count, never counted and missing.
     let total = events.dead_len().await.map_err(away)?;
     let (mut letters, mut next) = (vec![], asked.after + 1);
-    while letters.len() < limit {
+    let mut bytes = 0;
+    while letters.len() < limit && bytes < LIST_BYTES_MAX {
         let Some(mut letter) = events.dead_from(next).await.map_err(away)? else { break };
         next = letter.seq + 1;
         letter.headers.clear();
         letter.stack.clear();
+        bytes += letter.name.len() + letter.reason.len();
         letters.push(letter);
     }
     Response::json(&json!({"letters": letters, "total": total}))
@@ -58,25 +68,40 @@ async fn show(events: &EventLog, asked: &Asked) -> Answer {
     let missing = || Refusal::new(RefusalKind::NotFound, format!("no dead letter {seq}"));
     let letter = events.dead(seq).await.map_err(away)?.ok_or_else(missing)?;
     let mut shown = json!(letter);
-    match std::str::from_utf8(&letter.data) {
+    shown["body_bytes"] = letter.data.len().into();
+    let data = &letter.data[..letter.data.len().min(SHOWN_BYTES_MAX as usize)];
+    match std::str::from_utf8(data) {
         Ok(text) => shown["body"] = Value::from(text),
+        // A character that is cut in the middle does not make it binary.
+        Err(e) if e.error_len().is_none() => {
+            shown["body"] = String::from_utf8_lossy(&data[..e.valid_up_to()]).into();
+        }
         Err(_) => {
-            let text = base64::engine::general_purpose::STANDARD.encode(&letter.data);
+            let text = base64::engine::general_purpose::STANDARD.encode(data);
             shown["body_base64"] = Value::from(text);
         }
     }
     Response::json(&shown)
 }
 
-/// Redrives or drops; what was named and is not there is told. `all` stops at the last letter that
-/// was there at the start: what fails again meanwhile waits for the next time.
+/// Redrives or drops; what was named and is not there is told. `all` are [`LETTERS_MAX`] at a time,
+/// up to the last letter that was there at the start: what fails again meanwhile waits for the next
+/// time. The answer says whether there are `more` of them, and which was the last.
 async fn each(events: &EventLog, verb: &str, asked: &Asked) -> Answer {
     if asked.all != asked.seq.is_empty() || asked.seq.len() > LETTERS_MAX {
         let text = format!("dlq.{verb}: say seq, at most {LETTERS_MAX}, or all = true");
         return Err(Refusal::bad(text));
     }
+    let upto = match asked.upto {
+        Some(upto) => upto,
+        None => events.dead_last().await.map_err(away)?,
+    };
+    let (chosen, more) = match asked.all {
+        true => chosen(events, upto).await?,
+        false => (asked.seq.clone(), false),
+    };
     let (mut done, mut missing) = (0, vec![]);
-    for seq in chosen(events, asked).await? {
+    for seq in chosen {
         let found = match verb {
             "drop" => events.drop_dead(seq).await,
             _ => events.redrive(seq).await,
@@ -87,18 +112,23 @@ async fn each(events: &EventLog, verb: &str, asked: &Asked) -> Answer {
         }
     }
     let left = events.dead_len().await.map_err(away)?;
-    Response::json(&json!({"done": done, "missing": missing, "left": left}))
+    let answer =
+        json!({"done": done, "missing": missing, "left": left, "more": more, "upto": upto});
+    Response::json(&answer)
 }
 
-async fn chosen(events: &EventLog, asked: &Asked) -> Result<Vec<u64>, Refusal> {
-    if !asked.all {
-        return Ok(asked.seq.clone());
-    }
+/// The first letters up to one, and whether there are more.
+async fn chosen(events: &EventLog, upto: u64) -> Result<(Vec<u64>, bool), Refusal> {
     let (mut all, mut next) = (vec![], 1);
-    while all.len() < LETTERS_MAX {
-        let Some(letter) = events.dead_from(next).await.map_err(away)? else { break };
+    loop {
+        let letter = events.dead_from(next).await.map_err(away)?;
+        let Some(letter) = letter.filter(|letter| letter.seq <= upto) else {
+            return Ok((all, false));
+        };
+        if all.len() == LETTERS_MAX {
+            return Ok((all, true));
+        }
         next = letter.seq + 1;
         all.push(letter.seq);
     }
-    Ok(all)
 }

@@ -88,6 +88,13 @@ impl Family {
         self.door.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
+    /// The paths of the children that may connect.
+    pub(super) fn children(&self) -> Vec<TierPath> {
+        let folder = self.folder();
+        let site = &folder.record.site;
+        folder.roster().children().filter_map(|child| site.child(&child.name).ok()).collect()
+    }
+
     /// Has the site's server read its configuration again.
     pub(super) async fn reload(&self) -> Result<(), Error> {
         let (server, key) = self.system()?;

@@ -22,9 +22,11 @@ const INTERVAL_FIRST: Duration = Duration::from_millis(50);
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a silent child is still shown.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
+/// A site that was silent for longer does not keep its path from one that had it before.
+const HEARD_MS_MAX: u64 = 5_000;
 /// How many children a site may have.
 const CHILDREN_MAX: usize = 1_024;
-/// How many sites below are kept in the router's view: those with devices of their own.
+/// How many sites below are kept in the router's view: those with devices of their own first.
 const BELOW_MAX: usize = 256;
 /// How many tables and how many queues a site speaks of.
 const TABLES_MAX: usize = 64;
@@ -49,6 +51,9 @@ struct Welcome {
     /// The parent and the sites above it, nearest first.
     #[serde(default)]
     above: Vec<News>,
+    /// Where the parent's further servers take children's links, as far as its node knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    others: Option<Vec<String>>,
 }
 
 /// What one site knows of another.
@@ -141,22 +146,36 @@ pub async fn look(node: &Node) {
     for brief in &briefs {
         collect(brief, Duration::ZERO, now, &mut below);
     }
-    let all = briefs.iter().flat_map(|brief| std::iter::once(brief).chain(brief.below()));
-    node.places.note_below(all.map(|brief| (&brief.path, brief.former.as_slice())));
+    note_places(node, &briefs);
+    // What only some sites have is to be known before all else.
+    below.sort_by_key(|site| Devices::CPU.covers(site.devices));
     below.truncate(BELOW_MAX);
     node.route.note_sites(here(node, now), below);
 }
 
-/// The sites of a subtree that have more than every site has.
+/// Where sites are that were moved, by what those say of themselves that were heard lately. The
+/// path of a child that may connect is nobody's former one, heard or not.
+fn note_places(node: &Node, briefs: &[Brief]) {
+    let mut heard = vec![];
+    for brief in briefs {
+        if let Some(left) = HEARD_MS_MAX.checked_sub(brief.heard_ms_ago) {
+            heard.push(brief);
+            heard.extend(brief.heard_below(left));
+        }
+    }
+    let said = heard.iter().map(|brief| (&brief.path, brief.former.as_slice()));
+    let children = node.family.as_ref().map(|family| family.children()).unwrap_or_default();
+    node.places.note_below(&said.collect::<Vec<_>>(), children);
+}
+
+/// The sites of a subtree that can be reached.
 fn collect(brief: &Brief, rtt: Duration, now: Instant, found: &mut Vec<Site>) {
     let Some(link) = brief.link.as_ref().filter(|link| link.up) else { return };
     let rtt = rtt + Duration::from_micros(link.rtt_us);
-    if !Devices::CPU.covers(brief.offers.devices) {
-        let age = Duration::from_millis(brief.heard_ms_ago);
-        let heard = now.checked_sub(age).unwrap_or(now);
-        let (path, offers) = (brief.path.clone(), brief.offers.clone());
-        found.push(known(path, brief.class, offers, rtt, heard));
-    }
+    let age = Duration::from_millis(brief.heard_ms_ago);
+    let heard = now.checked_sub(age).unwrap_or(now);
+    let (path, offers) = (brief.path.clone(), brief.offers.clone());
+    found.push(known(path, brief.class, offers, rtt, heard));
     brief.children.iter().for_each(|child| collect(child, rtt, now, found));
 }
 
@@ -207,16 +226,21 @@ pub async fn welcome(node: &Node, request: &Request) -> Result<Response, Refusal
     let brief: Brief = serde_json::from_slice(&request.payload)
         .map_err(|e| Refusal::bad(format!("heartbeat of {child}: {e}")))?;
     let expected = node.bus.site().child(child).map_err(|e| Refusal::bad(e.to_string()))?;
-    if brief.path != expected || brief.children.iter().any(|below| !expected.contains(&below.path))
-    {
-        let text = format!("heartbeat of {expected} speaks for {}", brief.path);
+    if brief.path != expected || !brief.is_tree() {
+        let speaks_for = match brief.path == expected {
+            true => "sites that are not below it".to_owned(),
+            false => brief.path.to_string(),
+        };
+        let text = format!("heartbeat of {expected} speaks for {speaks_for}");
+        node.logs.add("warn", "tree", &text);
         return Err(Refusal::new(RefusalKind::NotGranted, text));
     }
     node.children.note(brief).await?;
     let (now, view) = (Instant::now(), node.route.view());
     let above = std::iter::once(here(node, now)).chain(view.above.iter().cloned());
     let above = above.take(DEPTH_MAX - 1).map(|site| News::of(&site, now)).collect();
-    Response::json(&Welcome { revision: node.deploy.revision(), above })
+    let others = node.family.as_ref().map(|family| family.folder().leaf_addresses().1);
+    Response::json(&Welcome { revision: node.deploy.revision(), above, others })
 }
 
 /// The round-trip time after one more measurement.
@@ -237,6 +261,20 @@ fn note_welcome(node: &Node, welcome: Vec<News>, measured: Duration) {
     node.route.note_parent(Some((rtt, above)));
 }
 
+/// Takes what the parent told of its servers. Whoever runs the site starts it again with them.
+fn note_servers(node: &Node, parent: &TierPath, others: &[String]) {
+    let Some(family) = &node.family else { return };
+    let noted = family.folder().know_parent(others);
+    match noted {
+        Ok(false) => {}
+        Ok(true) => {
+            let text = format!("{parent} has {} nats-servers from now on", 1 + others.len());
+            node.logs.add("info", "tree", &text);
+        }
+        Err(e) => node.logs.add("warn", "tree", &format!("the servers of {parent}: {e}")),
+    }
+}
+
 /// Speaks to the parent until the node stops.
 pub async fn run(node: Arc<Node>, parent: TierPath) {
     let subject = format!("ctl.{parent}._.site.{}.hello", node.bus.site().name());
@@ -252,8 +290,11 @@ pub async fn run(node: Arc<Node>, parent: TierPath) {
                 misses = 0;
                 let (took, was_away) = (started.elapsed(), !node.parent_up());
                 let welcome = serde_json::from_slice(&response.payload);
-                let Welcome { revision, above } = welcome.unwrap_or_default();
+                let Welcome { revision, above, others } = welcome.unwrap_or_default();
                 note_welcome(&node, above, took);
+                if let Some(others) = others {
+                    note_servers(&node, &parent, &others);
+                }
                 if was_away {
                     node.on_parent_back(&parent, heard_once);
                 }

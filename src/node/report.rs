@@ -73,6 +73,24 @@ impl Brief {
         1 + self.children.iter().map(Self::size).sum::<usize>()
     }
 
+    /// True when each site in it is a child of the one that it is listed under.
+    pub fn is_tree(&self) -> bool {
+        let is_child = |child: &Self| child.path.parent().as_ref() == Some(&self.path);
+        self.children.iter().all(|child| is_child(child) && child.is_tree())
+    }
+
+    /// The sites below that were heard lately, each before those below it.
+    pub fn heard_below(&self, ms_max: u64) -> Vec<&Brief> {
+        let mut heard = vec![];
+        for child in &self.children {
+            if let Some(left) = ms_max.checked_sub(child.heard_ms_ago) {
+                heard.push(child);
+                heard.extend(child.heard_below(left));
+            }
+        }
+        heard
+    }
+
     /// The sites below, each before those below it.
     pub fn below(&self) -> Vec<&Brief> {
         let with_own = |child| std::iter::once(child).chain(Self::below(child));

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::link::PAYLOAD_BYTES_MAX;
 use crate::scan::Scan;
 use crate::spec::TableSpec;
-use crate::tree::ask::next_below;
+use crate::tree::ask::is_below;
 use crate::tree::wire::{CHUNK_BYTES, op, seal};
 use crate::value::{Row, row_from_json, row_to_json};
 use crate::{BlobKey, EdgeStore, ReadOptions, Sql, SqlAnswer};
@@ -60,7 +60,7 @@ pub async fn serve(store: &EdgeStore, op: &str, from: &str, payload: Bytes) -> R
             Ok(seal(tree.answer(op, from, &payload).await))
         }
         "sql" => sql(store, &payload).await,
-        "rm-blob" if from != store.site() && next_below(store.site(), from).is_some() => {
+        "rm-blob" if is_below(store.site(), from) => {
             Err(Error::BadRequest(format!("{from} may not remove blobs of {}", store.site())))
         }
         _ => {

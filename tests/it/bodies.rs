@@ -98,3 +98,32 @@ async fn a_large_body_crosses_the_tree_both_ways_in_small_messages() -> Result<(
     }
     Ok(())
 }
+
+/// What cannot be sent is said in its place: nobody waits for an answer that never comes.
+#[tokio::test]
+async fn an_answer_that_fits_no_message_is_refused_with_the_reason() -> Result<()> {
+    let world = World::start_with(&TREE[..1], []).await?;
+    let bus = world.bus("cloud");
+    let wide = |_| async {
+        let answer = bus::Response::new(vec![b'x'; PAYLOAD_BYTES_MAX]);
+        Ok(answer.with("wide", "y".repeat(128 << 10)))
+    };
+    let long = |_| async {
+        let text = "z".repeat(2 << 20);
+        Err(bus::Refusal::new(RefusalKind::HandlerFailed, text))
+    };
+    let _wide = bus.serve("local.cloud._.wide", "test", wide).await?;
+    let _long = bus.serve("local.cloud._.long", "test", long).await?;
+    bus.flush().await?;
+    for (name, wanted) in [("wide", "an answer that is too large for a message"), ("long", "zzz")] {
+        let subject = format!("local.cloud._.{name}");
+        let answer = bus.request(&subject, &Headers::new(), "", client::TIMEOUT).await;
+        let Err(Error::Refused(refusal)) = answer else { anyhow::bail!("{answer:?}") };
+        assert_eq!(
+            (refusal.kind, refusal.at.as_deref()),
+            (RefusalKind::HandlerFailed, Some("cloud"))
+        );
+        assert!(refusal.message.starts_with(wanted), "{refusal}");
+    }
+    Ok(())
+}

@@ -1,9 +1,10 @@
 //! What becomes of numbered events while links and processes fail: none is lost, and how many
 //! come twice or late. Each case prints its counts; docs/guarantees.md has them as a table.
 //!
-//! A publisher at the edge numbers its events and repeats each until it is acknowledged. One
-//! handler runs at the edge, one at the root; both write the number to their node's log, a file
-//! that outlives the node.
+//! A publisher at an edge of a tree of seven sites numbers its events and repeats each until it is
+//! acknowledged. One handler runs at the edge, one at the root; both write the number to their
+//! node's log, a file that outlives the node. Another publisher, on the branch where nothing fails,
+//! is to notice nothing.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,7 +25,10 @@ use crate::world::{World, eventually};
 const CLOUD: &str = "cloud";
 const REGION: &str = "cloud.east";
 const EDGE: &str = "cloud.east.cell1";
-const TREE: [&str; 3] = [CLOUD, REGION, EDGE];
+/// Whoever is on another branch is to notice nothing.
+const ELSEWHERE: &str = "cloud.west.cell1";
+const TREE: [&str; 7] =
+    [CLOUD, REGION, "cloud.west", EDGE, "cloud.east.cell2", ELSEWHERE, "cloud.west.cell2"];
 /// How many events are published, and how many of them before the fault.
 const EVENTS: u64 = 300;
 const BEFORE: u64 = 100;
@@ -48,23 +52,24 @@ pub fn logger() -> Vec<u8> {
 }
 
 fn manifest() -> String {
-    let handler = |name: &str, placement: &str| {
+    let handler = |name: &str, event: &str, placement: &str| {
         format!(
             "[[handler]]\nname = \"{name}\"\ncomponent = \"{{code}}\"\n\
              placement = {{ {placement} }}\nlimits = {{ timeout_ms = 20000 }}\n\
-             [[handler.trigger]]\nevent = \"go\"\n"
+             [[handler.trigger]]\nevent = \"{event}\"\n"
         )
     };
-    let near = handler("near", "max_tier = \"edge\"");
-    let far = handler("far", "min_tier = \"cloud\"");
-    format!("[app]\nname = \"count\"\nversion = \"1\"\n{near}{far}")
+    let near = handler("near", "go", "max_tier = \"edge\"");
+    let far = handler("far", "go", "min_tier = \"cloud\"");
+    let other = handler("other", "by", "min_tier = \"cloud\"");
+    format!("[app]\nname = \"count\"\nversion = \"1\"\n{near}{far}{other}")
 }
 
 /// Publishes every event in order, each until it is acknowledged.
-async fn publish_all(bus: Bus, acknowledged: Arc<AtomicU64>) -> Result<()> {
-    let subject = Subject::new(Kind::Ev, bus.site(), "count.go").to_string();
+async fn publish_all(bus: Bus, name: &str, acknowledged: Arc<AtomicU64>) -> Result<()> {
+    let subject = Subject::new(Kind::Ev, bus.site(), name).to_string();
     for number in 0..EVENTS {
-        let event = Event::new("count.go", bus.site().as_str(), format!("n={number}"))?;
+        let event = Event::new(name, bus.site().as_str(), format!("n={number}"))?;
         while bus::event::publish_acked(&bus, &subject, &event, REPEAT_AFTER).await.is_err() {
             tokio::time::sleep(EVERY).await;
         }
@@ -188,19 +193,28 @@ async fn check(case: &str, fault: Fault, lasting: Duration, twice_max: u64) -> R
     let mut world = World::start_with(&TREE, [(EDGE, link.via())]).await?;
     world.apply(&manifest(), &[("code", logger())]).await?;
     let acknowledged = Arc::new(AtomicU64::new(0));
-    let publisher = tokio::spawn(publish_all(world.bus(EDGE).clone(), acknowledged.clone()));
+    let edge = publish_all(world.bus(EDGE).clone(), "count.go", acknowledged.clone());
+    let publisher = tokio::spawn(edge);
+    let other = publish_all(world.bus(ELSEWHERE).clone(), "count.by", Arc::default());
+    let other = tokio::spawn(other);
     let enough = async || Ok((acknowledged.load(Ordering::Relaxed) >= BEFORE).then_some(()));
     eventually("the first events to be acknowledged", enough).await?;
     fault.happen(&mut world, &link, lasting).await?;
     let healed = Instant::now();
     publisher.await??;
     let published = healed.elapsed();
+    other.await??;
+    let by = count(&world, CLOUD, "other", healed).await?;
+    ensure!(by.lost == 0 && by.twice == 0, "{case}, on another branch: {by}");
     let near = count(&world, EDGE, "near", healed).await?;
     let far = count(&world, CLOUD, "far", healed).await?;
     println!("{case}, {lasting:?}: published after {published:.1?}; near {near}, far {far}");
     ensure!(near.lost == 0 && far.lost == 0, "{case}: near {near}, far {far}");
-    let (got, wanted) = (logged(&world, CLOUD).await?, (0..EVENTS).map(|n| format!("n={n}")));
-    ensure!(got.iter().eq(&wanted.collect::<Vec<_>>()), "{case}: the root's log has {got:?}");
+    let wanted: Vec<String> = (0..EVENTS).map(|n| format!("n={n}")).collect();
+    for name in ["count.go", "count.by"] {
+        let got = logged(&world, CLOUD, name).await?;
+        ensure!(got == wanted, "{case}: the root's log has of {name} {got:?}");
+    }
     ensure!(near.twice <= twice_max && far.twice <= twice_max, "{case}: near {near}, far {far}");
     Ok(())
 }

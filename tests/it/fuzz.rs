@@ -17,6 +17,7 @@ use bus::site::{Record, roster::Roster};
 use bus::trace::{Parent, Trace};
 use bus::{Event, Headers, Refusal, Response, Subject, TierPath};
 use bytes::Bytes;
+use edgescale::gateway::Network;
 use edgescale::gateway::events::read_structured;
 use edgescale::node::report::{Brief, Report};
 use edgescale::node::tenants::About;
@@ -166,11 +167,11 @@ fn events() {
         let headers: Headers = head.lines().filter_map(pair).collect();
         let now = time::OffsetDateTime::UNIX_EPOCH;
         let body = bytes::Bytes::from(body.to_owned());
-        let read = Event::read("app.name", headers, body.clone(), &site, "id", now);
+        let read = Event::read("app.name", headers, body.clone(), &site, || "id".into(), now);
         let Ok(event) = read else { return };
         let _ = (event.app(), event.topic(), event.only(), event.to(), event.done().count());
         let wire = event.wire_headers();
-        let again = Event::read("app.name", wire, body, &site, "other", now);
+        let again = Event::read("app.name", wire, body, &site, || "other".into(), now);
         assert_eq!(again.expect("what was written can be read").id, event.id);
     });
 }
@@ -272,6 +273,8 @@ fn control_messages() {
         "{\"id\":\"1\",\"method\":\"GET\",\"path\":\"/a\",\"headers\":[[\"a\",\"b\"]]}",
         "{\"status\":200,\"headers\":[[\"x-a\",\"b\"]]}",
         "es-join-eyJzaXRlIjoiY2xvdWQuYSJ9",
+        "10.1.0.0/16",
+        "2001:db8::/32",
         trace.as_str(),
     ];
     let child: TierPath = "cloud.a".parse().expect("a path");
@@ -286,6 +289,9 @@ fn control_messages() {
         json::<HttpRequest>(bytes);
         let text = String::from_utf8_lossy(bytes);
         let _ = Token::decode(&text);
+        if let Ok(network) = text.parse::<Network>() {
+            assert_eq!(network.to_string().parse(), Ok(network));
+        }
         let _ = toml::from_str::<Record>(&text);
         if let Ok(request) = serde_json::from_slice::<JoinRequest>(bytes) {
             let _ = (request.check(), Roster::default().admit(&request, 0));
@@ -323,7 +329,7 @@ fn structured_events() {
         let headers = event.wire_headers();
         assert!(headers.values().all(|value| !value.contains(['\r', '\n'])), "{headers:?}");
         let now = time::OffsetDateTime::UNIX_EPOCH;
-        let again = Event::read("app.name", headers, event.data.clone(), &site, "other", now);
+        let again = Event::read("app.name", headers, event.data.clone(), &site, String::new, now);
         let again = again.expect("what was taken in can be read");
         assert_eq!((&again.id, &again.source), (&event.id, &event.source));
     });

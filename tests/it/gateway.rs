@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use edgescale::{gateway, node};
 use serde_json::{Value, json};
 
@@ -524,5 +524,45 @@ async fn the_door_speaks_tls_from_files_and_says_what_is_wrong_with_them() -> Re
     let wrong = gateway::Bound::bind(&settings.http, &folder).await.err();
     let text = format!("{:#}", wrong.context("a key passed as a certificate")?);
     assert!(text.contains("http.tls"), "{text}");
+    Ok(())
+}
+
+/// Who says where he is, is answered there as soon as the code is there; who cannot be, where he
+/// asks.
+#[tokio::test]
+async fn a_request_is_answered_where_its_user_is() -> Result<()> {
+    if !has_curl() {
+        return Ok(());
+    }
+    let world = start(&THREE).await?;
+    let door = place(&world, "cloud")?;
+    let url = format!("{}/shop/things/1", door.url);
+    let site = async |user_at: Option<&str>| -> Result<(String, String)> {
+        let header = user_at.map(|site| format!("Es-User-At: {site}"));
+        let header = header.iter().flat_map(|header| ["--header", header.as_str()]);
+        let got = curl(&header.chain([url.as_str()]).collect::<Vec<_>>(), b"")?;
+        ensure!(got.status == 200, "{}: {}", got.status, String::from_utf8_lossy(&got.body));
+        Ok((got.header("es-site").to_owned(), got.header("es-route").to_owned()))
+    };
+    eventually("the code at the root", async || Ok(site(None).await.ok())).await?;
+    for user_at in ["cloud.east.cell1", "cloud.east"] {
+        let there = async || {
+            let (at, route) = site(Some(user_at)).await?;
+            ensure!(at == user_at && route == format!("cloud,{user_at}"), "{at} by {route}");
+            Ok(Some(()))
+        };
+        eventually(&format!("an answer at {user_at}"), there).await?;
+    }
+    // A site that nobody knows, and one whose node is away, which is noticed by and by.
+    for user_at in ["cloud.east.cell1.gone", "elsewhere", "cloud"] {
+        let wanted = if user_at.contains("cell1") { "cloud.east.cell1" } else { "cloud" };
+        assert_eq!(site(Some(user_at)).await?.0, wanted, "{user_at}");
+    }
+    let got = curl(&["--header", "Es-User-At: a site", &url], b"")?;
+    check_problem(&got, 400, "bad-request", "header es-user-at");
+    let mut world = world;
+    world.tree.kill_node("cloud.east.cell1")?;
+    let at = site(Some("cloud.east.cell1")).await?.0;
+    assert_ne!(at, "cloud.east.cell1", "its node is dead");
     Ok(())
 }

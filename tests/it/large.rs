@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use anyhow::{Context as _, Result, ensure};
 use bus::body::BODY_BYTES_MAX;
 use bus::event::publish;
-use bus::{Error, Event, EventLog, Headers, Kind, PAYLOAD_BYTES_MAX, Subject};
+use bus::{Bus, Error, Event, EventLog, Headers, Kind, PAYLOAD_BYTES_MAX, Subject};
 use edgescale::node::client;
 use serde_json::json;
 
@@ -315,4 +315,63 @@ async fn what_is_too_large_is_refused_where_it_is_sent() -> Result<()> {
     bus::event::publish_acked(bus, &subject, &forged, client::TIMEOUT).await?;
     crate::handlers::dead_letter(&world, "cloud", "names data that is not this event's").await?;
     Ok(())
+}
+
+/// An event that a client of its own made, with headers or data that leave no room for what is
+/// added on the way: it is put aside, and keeps nobody waiting.
+#[tokio::test]
+async fn what_leaves_no_room_is_put_aside_and_holds_up_nobody() -> Result<()> {
+    let world = World::start_with(&TREE[..2], []).await?;
+    let traps = "[app]\nname = \"row\"\n[[handler]]\nname = \"h\"\ncomponent = \"{code}\"\n\
+                 placement = { min_tier = \"cloud\" }\n[[handler.trigger]]\nevent = \"go\"\n\
+                 [handler.retry]\nmax_deliver = 1\n";
+    world.apply(traps, &[("code", crate::handlers::component("unreachable"))]).await?;
+    let (cloud, edge) = (world.bus("cloud"), world.bus("cloud.east"));
+    let send = async |bus: &Bus, headers: Headers, data: Vec<u8>| -> Result<()> {
+        let subject = Subject::new(Kind::Ev, bus.site(), "row.go").to_string();
+        bus.request(&subject, &headers, data, client::TIMEOUT).await?;
+        Ok(())
+    };
+    // The edge knows the app from here on, and sends its events up.
+    send(edge, Headers::new(), b"{}".to_vec()).await?;
+    crate::handlers::dead_letter(&world, "cloud", "row.go after 1 attempts").await?;
+
+    let bombs = [
+        Headers::from([("bomb".to_owned(), "x".repeat(PAYLOAD_BYTES_MAX))]),
+        (0..40_000).map(|n| (format!("h{n:05}"), String::new())).collect(),
+        Headers::from([("ce-id".to_owned(), "i".repeat(60 << 10))]),
+    ];
+    let letters = async |bus: &Bus, count: u64| {
+        let log = EventLog::open(bus).await?;
+        let there = async || Ok((log.dead_len().await? == count).then_some(()));
+        eventually(&format!("{count} dead letters at {}", bus.site()), there).await?;
+        log.dead_from(count).await?.context("no letter")
+    };
+    for (count, bomb) in (1..).zip(bombs) {
+        send(edge, bomb, b"{}".to_vec()).await?;
+        let reason = letters(edge, count).await?.reason;
+        assert!(reason.contains("bytes of headers; at most 16384 go"), "{reason}");
+        assert!(reason.ends_with("headers are left out)"), "{reason}");
+    }
+
+    // Data that fits a message, but not with a reason beside it: sent up, and here.
+    let bytes = PAYLOAD_BYTES_MAX + (40 << 10);
+    send(edge, Headers::new(), vec![BYTE; bytes]).await?;
+    letters(cloud, 2).await?;
+    send(cloud, Headers::new(), vec![BYTE; bytes]).await?;
+    letters(cloud, 3).await?;
+    let each = bytes.div_ceil(bus::body::PART_BYTES) as u64;
+    parts(&world, "cloud", 2 * each).await?;
+
+    // Both are whole when they are tried again.
+    let good = guest(&expect("(local.get 10)", "(local.get 11)", bytes));
+    world.apply(&traps.replace("[app]", "[app]\nversion = \"2\""), &[("code", good)]).await?;
+    client::control(cloud, "dlq.redrive", json!({"all": true}).to_string()).await?;
+    eventually("both to be handled", async || {
+        let counts = world.report("cloud").await?.metrics.counts;
+        ensure!(counts["invocations row/h"] == 6 && counts["failures row/h"] == 4, "{counts:?}");
+        Ok(Some(()))
+    })
+    .await?;
+    parts(&world, "cloud", 0).await
 }

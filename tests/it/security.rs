@@ -1,11 +1,14 @@
 //! What a site that was taken over cannot do: its parent's server decides.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
-use bus::event::publish_acked;
+use anyhow::{Context as _, Result, ensure};
+use bus::event::{TO_HEADER, publish_acked};
 use bus::{Event, Headers};
 use edgescale::node::client;
+use edgescale::node::report::Brief;
+use serde_json::json;
 
 use crate::leaf::Leaf;
 use crate::world::{PATIENCE, World, eventually};
@@ -34,10 +37,18 @@ async fn a_child_cannot_imitate_or_reach_its_sibling() -> Result<()> {
         "ctl.cloud._.apps.apply",
         "ctl.cloud.east._.apps.delete",
         "st.cloud.east.cell2._.scan",
+        "st.cloud.east._.status",
         "sync.cloud.east.cell2._.st.tables",
         "sm.cloud.east.cell2._.doorcam.open",
     ] {
         let answer = attacker.request(subject, &Headers::new(), "{}", SHORT).await;
+        assert!(answer.is_err(), "{subject} was answered: {answer:?}");
+    }
+    // What is due comes from the root, and not as a call.
+    let tick = json!({"name": "doorcam._cron.h.0", "id": "1", "schedule": "* * * * *",
+                      "scheduled": "2026-01-01T00:00:00Z"});
+    for subject in ["call.cloud.east._.doorcam._cron.h.0", "ctl.cloud.east._.cron.take"] {
+        let answer = attacker.request(subject, &Headers::new(), tick.to_string(), SHORT).await;
         assert!(answer.is_err(), "{subject} was answered: {answer:?}");
     }
     // Speaking for somebody else in a heartbeat is refused by name.
@@ -46,6 +57,14 @@ async fn a_child_cannot_imitate_or_reach_its_sibling() -> Result<()> {
     let answer = attacker.request(subject, &Headers::new(), forged, SHORT).await;
     let refusal = answer.expect_err("a forged heartbeat").to_string();
     assert!(refusal.contains("speaks for cloud.east.cell2"), "{refusal}");
+    let mut forged = world.report("cloud.east.cell1").await?.brief;
+    let mut below = Brief { path: "cloud.east.cell1.a".parse()?, ..forged.clone() };
+    below.children.push(world.report("cloud.east.cell2").await?.brief);
+    forged.children.push(below);
+    let forged = serde_json::to_string(&forged)?;
+    let answer = attacker.request(subject, &Headers::new(), forged, SHORT).await;
+    let refusal = answer.expect_err("a forged heartbeat").to_string();
+    assert!(refusal.contains("speaks for sites that are not below it"), "{refusal}");
     let after = world.report("cloud.east").await?.metrics;
     assert_eq!(before.counts, after.counts, "something arrived");
     Ok(())
@@ -125,6 +144,84 @@ async fn strangers_get_no_connection_and_secrets_are_the_owners() -> Result<()> 
     eventually("the tree to be well", ready).await
 }
 
+/// A child says that it had its sibling's place before it was moved: what is for the sibling would
+/// come to it.
+#[tokio::test]
+async fn nobody_takes_his_siblings_place_by_saying_that_he_had_it() -> Result<()> {
+    let mut world = World::start().await?;
+    let mut brief = world.report("cloud.east.cell1").await?.brief;
+    brief.former = vec!["cloud.east.cell2".parse()?, "cloud.east".parse()?];
+    world.tree.kill_node("cloud.east.cell1")?;
+    let (attacker, body) = (world.bus("cloud.east.cell1").clone(), serde_json::to_string(&brief)?);
+    let claim = tokio::spawn(async move {
+        loop {
+            let subject = "ctl.cloud.east._.site.cell1.hello";
+            let _ = attacker.request(subject, &Headers::new(), body.clone(), SHORT).await;
+            tokio::time::sleep(SHORT).await;
+        }
+    });
+    let believed = async || {
+        let tree = client::control(world.bus("cloud.east"), "tree", "").await?;
+        let tree: Brief = client::json(&tree)?;
+        Ok(tree.children.iter().any(|child| !child.former.is_empty()).then_some(()))
+    };
+    eventually("the claim to be heard", believed).await?;
+    // The view is made anew each second.
+    for _ in 0..4 {
+        let mut event = Event::new("ghost.told", "cloud.east", "{}")?;
+        event.headers.insert(TO_HEADER.into(), "cloud.east.cell2".into());
+        let subject = "ev.cloud.east._.ghost.told";
+        publish_acked(world.bus("cloud.east"), subject, &event, PATIENCE).await?;
+        tokio::time::sleep(SHORT).await;
+    }
+    // Of an app that nobody knows, they are put aside where they were to go.
+    let there = async || {
+        let dead = world.report("cloud.east.cell2").await?.dead_letters;
+        ensure!(dead == 4, "{dead} arrived");
+        Ok(Some(()))
+    };
+    eventually("every event at the site that it was for", there).await?;
+    claim.abort();
+    Ok(())
+}
+
+/// A log drops an event that has the id of another. Nobody can tell in advance which id a plain
+/// event of his sibling will get, or a letter that is tried again.
+#[tokio::test]
+async fn ids_cannot_be_taken_in_advance() -> Result<()> {
+    let world = World::start().await?;
+    let code = crate::handlers::component("(i32.const 16)");
+    let text = crate::handlers::manifest("row", "go");
+    let text = text.replace(
+        "[handler.limits]",
+        "[handler.placement]\nmin_tier = \"region\"\n\
+                             max_tier = \"region\"\n[handler.limits]",
+    );
+    world.apply(&text, &[("code", code)]).await?;
+    let attacker = world.bus("cloud.east.cell1");
+    for seq in 1..20 {
+        for id in [
+            format!("cloud.east.cell2/cloud-east-cell2-{seq}"),
+            format!("cloud.east/cloud-east-{seq}"),
+            format!("cloud.east/redrive/{seq}"),
+        ] {
+            let headers = Headers::from([("Nats-Msg-Id".to_owned(), id)]);
+            let subject = "sync.cloud.east.cell1._.ev.ghost.go";
+            attacker.request(subject, &headers, "{}", PATIENCE).await?;
+        }
+    }
+    for _ in 0..3 {
+        let plain = "ev.cloud.east.cell2._.row.go";
+        world.bus("cloud.east.cell2").request(plain, &Headers::new(), "{}", PATIENCE).await?;
+    }
+    let ran = async || {
+        let ran = world.count("cloud.east", "invocations row/h").await?;
+        ensure!(ran == 3, "{ran} ran");
+        Ok(Some(()))
+    };
+    eventually("every event of the sibling", ran).await
+}
+
 /// Everything that a site's keys do not allow, sent to its parent's server by hand: the site's own
 /// server, which would hold some of it back, is left out.
 #[tokio::test]
@@ -160,6 +257,8 @@ async fn a_stranger_with_a_sites_keys_can_do_only_what_the_site_may() -> Result<
         "ctl.cloud.east._.tree.remove",
         "ctl.cloud.east._.site.cell2.hello",
         "st.cloud.east.cell2._.put",
+        "st.cloud.east._.rm-blob",
+        "ctl.cloud.east._.cron.take",
         "rp.cloud.east.cell2._.x",
         // The parent's streams, and forged acknowledgements for its flow control.
         "$JS.API.STREAM.DELETE.EV",
@@ -196,6 +295,8 @@ async fn a_stranger_with_a_sites_keys_can_do_only_what_the_site_may() -> Result<
     said.extend(leaf.pong().await.unwrap_or_default());
     assert!(!said.iter().any(|line| line.contains("secret")), "{said:?}");
 
+    answers_cannot_be_forged(&world, &cell, &parent).await?;
+
     // What is allowed, sent last: once it is here, so would the rest be.
     let mut leaf = Leaf::connect(&cell, &parent).await?;
     leaf.publish("tel.cloud.east.cell1._.last", "{}").await?;
@@ -209,8 +310,11 @@ async fn a_stranger_with_a_sites_keys_can_do_only_what_the_site_may() -> Result<
         forbidden.iter().filter(|subject| subjects.iter().any(|heard| heard == *subject)).collect();
     assert!(arrived.is_empty(), "{arrived:?} arrived");
     let log = std::fs::read_to_string(east.join("nats.log"))?;
-    for seen in ["ctl.cloud.east._.apps.apply", "sync.cloud.east.cell2._.ev", "$JS.FC.EV.RUN"] {
-        assert!(log.lines().any(|l| l.contains("Violation") && l.contains(seen)), "{seen}: {log}");
+    let is_sound =
+        |subject: &&&str| !subject.contains(['*', '>', '\u{1}']) && !subject.contains("..");
+    for seen in forbidden.iter().filter(is_sound) {
+        let tells = |line: &str| line.contains("Violation") && line.contains(seen);
+        assert!(log.lines().any(tells), "{seen} is not in the log: {log}");
     }
 
     // Acknowledgements pass every link: nobody may be able to name a reader of the log.
@@ -261,4 +365,25 @@ async fn a_stranger_with_a_sites_keys_can_do_only_what_the_site_may() -> Result<
     drop(listening);
     world.tree.restart_server("cloud.east.cell1")?;
     world.tree.restart_node("cloud.east.cell1").await
+}
+
+/// A child may answer what its parent asks it, and so sees where answers go. From some of these
+/// addresses nothing follows for others.
+async fn answers_cannot_be_forged(world: &World, cell: &Path, parent: &str) -> Result<()> {
+    let mut leaf = Leaf::connect(cell, parent).await?;
+    leaf.send(b"LS+ call.cloud.east.cell1.>\r\n").await?;
+    leaf.pong().await?;
+    for _ in 0..3 {
+        let asked = "call.cloud.east.cell1._.app.x";
+        let _ = world.bus("cloud.east").request(asked, &Headers::new(), "{}", SHORT).await;
+    }
+    let said = leaf.pong().await?;
+    let to = said.iter().filter_map(|line| line.split(' ').find(|word| word.starts_with("rp.")));
+    let tokens: Vec<&str> = to.filter_map(|to| to.rsplit('.').next()).collect();
+    assert!(tokens.len() >= 3, "{said:?}");
+    let alike = |a: &str, b: &str| a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count();
+    for pair in tokens.windows(2) {
+        assert!(pair[0].len() >= 22 && alike(pair[0], pair[1]) < 8, "{tokens:?}");
+    }
+    Ok(())
 }

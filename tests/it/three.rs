@@ -14,6 +14,7 @@ use bus::message::{KEY_HEADER, TIMEOUT_HEADER};
 use bus::server::Server;
 use bus::site::SiteFolder;
 use bus::{Bus, Event, Headers, Kind, Subject};
+use edgescale::context::Context;
 use edgescale::node::client;
 use edgescale::upload;
 use serde_json::json;
@@ -332,6 +333,148 @@ async fn servers_on_three_machines_are_one_site() -> Result<()> {
     let event = Event::new("count.near", "cloud", json!("n=0").to_string())?;
     let subject = Subject::new(Kind::Ev, cloud.site(), "count.near").to_string();
     bus::event::publish_acked(&cloud, &subject, &event, client::TIMEOUT).await?;
+    Ok(())
+}
+
+async fn publish_one(sites: &Sites, name: &str, number: u64) -> Result<()> {
+    let cloud = sites.bus("cloud").await?;
+    let event = Event::new(name, "cloud", format!("n={number}"))?;
+    let subject = Subject::new(Kind::Ev, cloud.site(), name).to_string();
+    bus::event::publish_acked(&cloud, &subject, &event, client::TIMEOUT).await?;
+    Ok(())
+}
+
+/// What is to be there whatever the number of servers: a dead letter, code in the registry, a
+/// tenant's log that goes on.
+async fn check_kept(sites: &Sites, tenants_event: u64) -> Result<()> {
+    ensure!(sites.report("cloud").await?.dead_letters == 1, "the dead letter");
+    let cloud = sites.bus("cloud").await?;
+    let digest = ::handlers::Digest::of(&logger());
+    let code = bus::Registry::open(&cloud).await?.code(digest.as_str()).await?;
+    ensure!(code.is_some(), "the code");
+    let context = Context::load(&sites.dir("cloud"))?.as_tenant(Some("acme"));
+    let acme = context.site(None)?.connect().await?;
+    let event = Event::new("ghost.x", "cloud", "{}")?;
+    let subject = Subject::new(Kind::Ev, acme.site(), "ghost.x").to_string();
+    let seq = bus::event::publish_acked(&acme, &subject, &event, client::TIMEOUT).await?;
+    ensure!(seq == tenants_event, "event {seq} of the tenant, not {tenants_event}");
+    Ok(())
+}
+
+fn parents_servers(sites: &Sites, child: &str) -> Result<usize> {
+    let record = SiteFolder::open(&sites.dir(child))?.record;
+    Ok(1 + record.parent.context("no parent")?.others.len())
+}
+
+/// The number of servers changes while the site stands still: nothing that its streams hold is
+/// lost or comes again, and the sites below learn where the new ones are.
+#[tokio::test]
+async fn a_site_of_one_server_becomes_one_of_three_and_back() -> Result<()> {
+    let mut sites = Sites::new()?;
+    sites.json("cloud", &["tree", "init", "cloud", "--ports", "auto"], "")?;
+    sites.start("cloud")?;
+    sites.report("cloud").await?;
+    sites.join("cloud", "east")?;
+    sites.start("east")?;
+    seen(&sites.bus("cloud").await?, "cloud.east", true).await?;
+    sites.json("cloud", &["tenant", "add", "acme", "--here"], "")?;
+    apply(&sites.bus("cloud").await?).await?;
+    for number in 0..10 {
+        publish_one(&sites, "count.near", number).await?;
+    }
+    publish_one(&sites, "ghost.lost", 0).await?;
+    handled(&sites, "cloud", "near", 10).await?;
+    let dead = async || Ok((sites.report("cloud").await?.dead_letters == 1).then_some(()));
+    eventually("the dead letter", dead).await?;
+    check_kept(&sites, 1).await?;
+
+    // By hand it would cost all that, and is refused; so it is while the site runs.
+    let record = sites.dir("cloud").join("site.toml");
+    let before = std::fs::read_to_string(&record)?;
+    let servers = ["tree", "servers", "3", "--ports", "auto"];
+    let complaint = sites.complaint("cloud", &servers, "")?;
+    ensure!(complaint.contains("cloud runs; stop its `edgescale --dir"), "{complaint}");
+    let ports = bus::server::free_ports(14)?;
+    let list = |at: usize| {
+        let names = ["client", "monitor", "leaf", "join", "websocket", "mqtt", "route"];
+        let line = |(name, port): (&str, &u16)| format!("{name} = {port}\n");
+        names.into_iter().zip(&ports[7 * at..]).map(line).collect::<String>()
+    };
+    let peer = |at| format!("[[peers]]\naddress = \"127.0.0.1\"\n[peers.ports]\n{}", list(at));
+    let by_hand = before.replace("route = 0", "route = 6222");
+    std::fs::write(&record, format!("{by_hand}{}{}", peer(0), peer(1)))?;
+    eventually("the refusal in the log of the site", async || {
+        let log = sites.log("cloud", "run.log");
+        Ok(log.contains("kept by 1 nats-server(s), and site.toml says 3 now").then_some(()))
+    })
+    .await?;
+    check_kept(&sites, 2).await?;
+    sites.stop("cloud")?;
+    let complaint = sites.complaint("cloud", &["run"], "")?;
+    ensure!(complaint.contains("tree servers 3` change it"), "{complaint}");
+    std::fs::write(&record, &before)?;
+
+    let mut number = 10;
+    let mut tenants_event = 2;
+    for count in [3, 1] {
+        let changed =
+            sites.json("cloud", &["tree", "servers", &count.to_string(), "--ports", "auto"], "")?;
+        println!("{changed}");
+        sites.start("cloud")?;
+        match count {
+            3 => drop(whole(&sites, "cloud").await?),
+            _ => drop(sites.report("cloud").await?),
+        }
+        publish_one(&sites, "count.near", number).await?;
+        number += 1;
+        let again = handled(&sites, "cloud", "near", number).await?;
+        ensure!(again == 0, "{again} events were handled again");
+        tenants_event += 1;
+        check_kept(&sites, tenants_event).await?;
+        eventually("the child to know its parent's servers", async || {
+            Ok((parents_servers(&sites, "east")? == count).then_some(()))
+        })
+        .await?;
+        seen(&sites.bus("cloud").await?, "cloud.east", true).await?;
+        sites.stop("cloud")?;
+        ensure!(!sites.dir("cloud").join(edgescale::servers::CHANGE).exists());
+    }
+    Ok(())
+}
+
+/// A change that broke off half way is refused to run, and what was is put back.
+#[tokio::test]
+async fn a_change_of_servers_that_breaks_off_loses_nothing() -> Result<()> {
+    let mut sites = Sites::new()?;
+    sites.json("cloud", &["tree", "init", "cloud", "--ports", "auto"], "")?;
+    sites.start("cloud")?;
+    sites.report("cloud").await?;
+    publish_one(&sites, "ghost.lost", 0).await?;
+    let dead = async || Ok((sites.report("cloud").await?.dead_letters == 1).then_some(()));
+    eventually("the dead letter", dead).await?;
+    sites.stop("cloud")?;
+    // As after a loss of power when the streams were put away and the record was written.
+    let dir = sites.dir("cloud");
+    let change = dir.join(edgescale::servers::CHANGE);
+    sites.json("cloud", &["tree", "servers", "3", "--ports", "auto"], "")?;
+    let three = std::fs::read_to_string(dir.join("site.toml"))?;
+    sites.json("cloud", &["tree", "servers", "1"], "")?;
+    let one = std::fs::read_to_string(dir.join("site.toml"))?;
+    std::fs::create_dir_all(&change)?;
+    std::fs::write(change.join("before.toml"), &one)?;
+    std::fs::rename(dir.join("jetstream"), change.join("store-0"))?;
+    for store in ["jetstream", "jetstream-2", "jetstream-3"] {
+        std::fs::create_dir_all(dir.join(store).join("jetstream/$SYS/_js_/_meta_"))?;
+    }
+    std::fs::write(dir.join("site.toml"), &three)?;
+    let complaint = sites.complaint("cloud", &["run"], "")?;
+    ensure!(complaint.contains("a change of its servers was broken off"), "{complaint}");
+    let back = sites.json("cloud", &["tree", "servers", "1"], "")?;
+    ensure!(back["before"] == 1 && back["servers"] == 1, "{back}");
+    ensure!(std::fs::read_to_string(dir.join("site.toml"))? == one);
+    ensure!(!change.exists() && !dir.join("jetstream-2").exists());
+    sites.start("cloud")?;
+    ensure!(sites.report("cloud").await?.dead_letters == 1, "the dead letter is gone");
     Ok(())
 }
 

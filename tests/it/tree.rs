@@ -51,7 +51,9 @@ async fn sites_join_by_a_token_and_leave_when_told() -> Result<()> {
     no_secret_is_shown(&sites, &[east_token, west_token])?;
 
     // A child that is removed is cut off and kept out, and goes on by itself.
-    sites.json("cloud", &["tree", "rm", "west"], "")?;
+    let complaint = sites.complaint("cloud", &["tree", "rm", "cloud.east.x"], "")?;
+    assert!(complaint.contains("is no child of cloud; its own parent removes it"), "{complaint}");
+    sites.json("cloud", &["tree", "rm", "cloud.west"], "")?;
     seen(&cloud, "cloud.west", false).await?;
     eventually("the removed key to be refused", async || {
         Ok(sites.log("cloud", "nats.log").contains("authentication error").then_some(()))

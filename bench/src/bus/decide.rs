@@ -19,8 +19,13 @@ pub(super) fn measure(budget: Duration) -> Line {
     let now = Instant::now();
     let view = view(now);
     let placement = Placement { prefer: Some(TierClass::Cloud), ..Default::default() };
-    let asked =
-        Asked { hops: 1, time_left: Duration::from_secs(1), from_above: false, keyed: false };
+    let asked = Asked {
+        hops: 1,
+        time_left: Duration::from_secs(1),
+        from_above: false,
+        keyed: false,
+        user_at: None,
+    };
     let code = CodeView::Ready { wait: Duration::from_millis(3) };
     let handler = HandlerView::Known { key: "app/handler-16", placement: &placement, code };
     let mut times = vec![];

@@ -60,3 +60,19 @@ fn a_body_that_nobody_touches_is_forgotten() {
     assert!(!bodies.is_kept(&reference.id, now + KEPT * 2));
     assert_eq!(bodies.count(), 0);
 }
+
+/// Each part alone is in time; all of them together are not.
+#[tokio::test]
+async fn the_parts_of_a_body_share_its_time() {
+    let part = |_| async {
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        Ok(())
+    };
+    let limit = Duration::from_millis(200);
+    let [few, many] = [8, 24].map(|parts| Reference::of(&body(parts * PART_BYTES)));
+    within(Duration::from_secs(60), "call.cloud._.x", each_part(&few, part))
+        .await
+        .expect("one turn");
+    let late = within(limit, "call.cloud._.x", each_part(&many, part)).await;
+    assert!(matches!(late, Err(Error::TimedOut { timeout_ms: 200, .. })), "{late:?}");
+}

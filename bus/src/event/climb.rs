@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Event, EventLog, read_ack, unique_id};
 use crate::client::to_nats;
-use crate::{Error, TierPath};
+use crate::{Error, PAYLOAD_BYTES_MAX, TierPath};
 
 const BATCH_HEADER: &str = "Nats-Batch-Id";
 const NUMBER_HEADER: &str = "Nats-Batch-Sequence";
@@ -17,8 +17,9 @@ impl EventLog {
     /// Sends events to the parent's log, in order; returns when the parent has them all. Of what an
     /// attempt before this brought there, the parent knows the ids.
     pub async fn climb(&self, events: &[Event], timeout: Duration) -> Result<(), Error> {
-        // Data that is kept beside the log goes up before its event, which takes a request each.
-        if events.len() > 1 && !events.iter().any(Event::is_referring) {
+        // Data that is too large for a message goes up before its event, with a request each.
+        let is_large = |event: &Event| event.data_bytes() > PAYLOAD_BYTES_MAX;
+        if events.len() > 1 && !events.iter().any(is_large) {
             match self.climb_at_once(events, timeout).await {
                 // The log refused: it has some of them, say.
                 Err(Error::Local { reason, .. }) => {

@@ -7,10 +7,11 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
+use super::metadata::fitting;
 use super::{Event, EventLog, ONLY_HEADER, REDRIVE_HEADER, rfc3339};
 use crate::body::BODY_HEADER;
 use crate::client::{headers_of, to_nats};
-use crate::{Error, Headers, Kind, Subject, TierPath};
+use crate::{Error, Headers, Kind, PAYLOAD_BYTES_MAX, Subject, TierPath};
 
 pub(super) const STREAM: &str = "DLQ";
 /// What of an error and of a stack is kept, in bytes.
@@ -60,7 +61,9 @@ pub(super) fn subjects(site: &TierPath) -> String {
 }
 
 impl EventLog {
-    /// Puts aside what cannot be handled, with the reason.
+    /// Puts aside what cannot be handled, with the reason. What does not fit a message with it is
+    /// kept beside, or left out, and the reason says so: nothing is taken from the log again and
+    /// again because of its size.
     pub async fn bury(&self, letter: &DeadLetter<'_>) -> Result<(), Error> {
         let subject = format!("tel.{}._.dlq.{}", self.bus.site(), letter.name);
         if let Some(event) = self.referring(letter.name, letter.headers)
@@ -70,18 +73,42 @@ impl EventLog {
             let Error::Bad(text) = e else { return Err(e) };
             tracing::warn!(event = %letter.name, "a dead letter without its data: {text}");
         }
-        let mut headers = letter.headers.clone();
-        // What they told the log that took it in.
-        headers.retain(|name, _| !name.starts_with("Nats-"));
+        let (mut headers, left_out) = fitting(letter.headers);
+        let mut reason: String = letter.reason.chars().filter(|c| !c.is_control()).collect();
+        reason.truncate(cut(&reason).len());
+        if left_out > 0 {
+            reason += &format!(" ({left_out} headers are left out)");
+        }
+        let data = self.data_of_dead(letter, &mut headers, &mut reason).await?;
         let mut put = |name: &str, value: String| headers.insert(name.into(), value);
-        let line: String = letter.reason.chars().filter(|c| !c.is_control()).collect();
-        put(REASON_HEADER, cut(&line).to_owned());
+        put(REASON_HEADER, reason);
         put(HANDLER_HEADER, letter.handler.to_owned());
         put(ATTEMPTS_HEADER, letter.attempts.to_string());
         if !letter.stack.is_empty() {
             put(STACK_HEADER, serde_json::Value::from(cut(letter.stack)).to_string());
         }
-        self.store(subject, &headers, letter.data.clone()).await
+        self.store(subject, &headers, data).await
+    }
+
+    /// What of a letter's data goes with it. A client of its own may send a little more than fits.
+    async fn data_of_dead(
+        &self,
+        letter: &DeadLetter<'_>,
+        headers: &mut Headers,
+        reason: &mut String,
+    ) -> Result<Bytes, Error> {
+        let data = letter.data;
+        if data.len() <= PAYLOAD_BYTES_MAX {
+            return Ok(data.clone());
+        }
+        let (site, now) = (self.bus.site(), OffsetDateTime::UNIX_EPOCH);
+        match Event::read(letter.name, headers.clone(), data.clone(), site, String::new, now) {
+            Ok(event) => self.put_for_dead(&event, letter.handler, headers).await,
+            Err(_) => {
+                *reason += &format!(" (its data is cut: it had {} bytes)", data.len());
+                Ok(data.slice(..PAYLOAD_BYTES_MAX))
+            }
+        }
     }
 
     /// How many dead letters the tier holds.
@@ -89,6 +116,13 @@ impl EventLog {
         let mut dead = self.dead_stream().await?;
         let info = dead.info().await.map_err(|e| self.bus.unreachable(e))?;
         Ok(info.state.messages)
+    }
+
+    /// The number of the last letter that was put aside, whether or not it is there still.
+    pub async fn dead_last(&self) -> Result<u64, Error> {
+        let mut dead = self.dead_stream().await?;
+        let info = dead.info().await.map_err(|e| self.bus.unreachable(e))?;
+        Ok(info.state.last_sequence)
     }
 
     /// The oldest dead letter whose number is at least this.
@@ -127,7 +161,7 @@ impl EventLog {
             let data = self.whole_of_dead(&event, &handler).await?.data;
             self.lay_down(&letter.name, &mut headers, data).await?;
         }
-        headers.insert("Nats-Msg-Id".into(), format!("{}/redrive/{seq}", self.bus.site()));
+        headers.insert("Nats-Msg-Id".into(), self.bus.sealed(&format!("redrive {seq}")));
         self.store(subject, &headers, letter.data).await
     }
 
@@ -146,7 +180,7 @@ impl EventLog {
     fn referring(&self, name: &str, headers: &Headers) -> Option<Event> {
         headers.get(BODY_HEADER)?;
         let (site, now) = (self.bus.site(), OffsetDateTime::UNIX_EPOCH);
-        Event::read(name, headers.clone(), Bytes::new(), site, "", now).ok()
+        Event::read(name, headers.clone(), Bytes::new(), site, String::new, now).ok()
     }
 
     async fn store(&self, subject: String, headers: &Headers, data: Bytes) -> Result<(), Error> {

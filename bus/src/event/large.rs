@@ -13,6 +13,7 @@ use async_nats::jetstream::stream;
 use bytes::Bytes;
 use time::OffsetDateTime;
 
+use super::metadata::check_headers;
 use super::{Event, EventLog, ONLY_HEADER, WAS_HEADER};
 use crate::body::{self, BODY_BYTES_MAX, BODY_HEADER, PART_BYTES, Reference, Way};
 use crate::{
@@ -111,6 +112,7 @@ impl Event {
 /// tier has it.
 pub async fn publish(bus: &Bus, event: &Event, timeout: Duration) -> Result<u64, Error> {
     let subject = Subject::checked(Kind::Ev, bus.site(), &event.name)?.to_string();
+    check_headers(&event.name, &event.wire_headers())?;
     let small = match event.referring()? {
         None => Cow::Borrowed(event),
         Some((small, reference)) => {
@@ -194,6 +196,20 @@ impl EventLog {
         put(&self.bus, &of_dead(event, &reference, handler), &data).await
     }
 
+    /// Keeps the data of a dead letter beside it; the headers get its reference, and what goes with
+    /// them is nothing.
+    pub(super) async fn put_for_dead(
+        &self,
+        event: &Event,
+        handler: &str,
+        headers: &mut Headers,
+    ) -> Result<Bytes, Error> {
+        let Some((small, reference)) = event.referring()? else { return Ok(event.data.clone()) };
+        put(&self.bus, &of_dead(event, &reference, handler), &event.data).await?;
+        reference.write(headers);
+        Ok(small.data)
+    }
+
     /// An event with the data that its dead letter kept.
     pub(super) async fn whole_of_dead(&self, event: &Event, handler: &str) -> Result<Event, Error> {
         let Some(reference) = event.reference()? else { return Ok(event.clone()) };
@@ -209,7 +225,7 @@ impl EventLog {
     ) -> Result<(), Error> {
         headers.remove(BODY_HEADER);
         let (site, now) = (self.bus.site(), OffsetDateTime::UNIX_EPOCH);
-        let event = Event::read(name, headers.clone(), data, site, "", now)?;
+        let event = Event::read(name, headers.clone(), data, site, String::new, now)?;
         if let Some((_, reference)) = event.referring()? {
             put(&self.bus, &reference, &event.data).await?;
             reference.write(headers);

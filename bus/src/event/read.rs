@@ -14,7 +14,7 @@ use tracing::debug;
 use super::{Event, EventLog, STREAM, TO_HEADER, WAS_HEADER};
 use crate::client::from_nats;
 use crate::path::TierPath;
-use crate::{Error, Headers, Places};
+use crate::{Bus, Error, Headers, Places};
 
 /// How long an event waits for its handler before it is offered again.
 const ACK_WAIT: Duration = Duration::from_secs(15);
@@ -144,9 +144,9 @@ impl EventLog {
     }
 
     fn deliveries(&self, messages: consumer::pull::Stream) -> Deliveries {
-        let (site, places) = (self.bus.site().clone(), self.places.clone());
+        let (bus, places) = (self.bus.clone(), self.places.clone());
         let client = Arc::new(self.bus.nats().clone());
-        Deliveries { site, places, messages, client, stands_in: None, broken: false }
+        Deliveries { bus, places, messages, client, stands_in: None, broken: false }
     }
 }
 
@@ -173,7 +173,7 @@ impl Course {
 
 /// A running read of the log.
 pub struct Deliveries {
-    site: TierPath,
+    bus: Bus,
     places: Places,
     messages: consumer::pull::Stream,
     client: Arc<Client>,
@@ -212,10 +212,11 @@ impl Deliveries {
     }
 
     async fn message(&mut self) -> Result<Delivery, Error> {
+        let site = self.bus.site();
         let message = match self.messages.next().await {
             Some(Ok(message)) => message,
-            Some(Err(e)) => return Err(Error::local(format!("events of {}", self.site), e)),
-            None => return Err(Error::local(format!("events of {}", self.site), "closed")),
+            Some(Err(e)) => return Err(Error::local(format!("events of {site}"), e)),
+            None => return Err(Error::local(format!("events of {site}"), "closed")),
         };
         let info = message.info().map_err(|e| Error::local("event", e))?;
         let at = Position { seq: info.stream_sequence, stored: info.published };
@@ -223,11 +224,12 @@ impl Deliveries {
         let mut message = message.message;
         let name = name_of(&message.subject);
         let headers = from_nats(&message);
-        let id = format!("{}-{}", self.site.domain(), at.seq);
+        // Nobody else can tell it before, and have the parent's log drop the event as known.
+        let id = || self.bus.sealed(&format!("event {} {}", at.seq, at.stored));
         let data = message.payload.clone();
-        let event = Event::read(&name, headers, data.clone(), &self.site, &id, at.stored)
+        let event = Event::read(&name, headers, data.clone(), site, id, at.stored)
             .and_then(|event| speaks_for_itself(event, &message.subject))
-            .map(|event| under_the_present_path(event, &self.places, &self.site));
+            .map(|event| under_the_present_path(event, &self.places, site));
         let headers = match &event {
             Ok(_) => Headers::new(),
             Err(_) => from_nats(&message),

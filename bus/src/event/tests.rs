@@ -6,7 +6,14 @@ fn read(headers: &[(&str, &str)]) -> Result<Event, Error> {
     let headers = headers.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     let site = "cloud.east".parse().expect("a path");
     let published = OffsetDateTime::UNIX_EPOCH;
-    Event::read("doorcam.motion", headers, Bytes::from("{}"), &site, "cloud-east-7", published)
+    Event::read(
+        "doorcam.motion",
+        headers,
+        Bytes::from("{}"),
+        &site,
+        || "cloud-east-7".into(),
+        published,
+    )
 }
 
 #[test]
@@ -23,7 +30,7 @@ fn what_is_written_reads_back() {
     event.headers.insert("traceparent".into(), "00-1-2-01".into());
     let site = "cloud".parse().expect("a path");
     let now = OffsetDateTime::now_utc();
-    let back = Event::read(&event.name, event.wire_headers(), "x".into(), &site, "-", now);
+    let back = Event::read(&event.name, event.wire_headers(), "x".into(), &site, String::new, now);
     assert_eq!(back.expect("sound"), event);
 }
 
@@ -44,7 +51,7 @@ proptest! {
         let site = "cloud".parse().expect("a path");
         let headers = [(key, value)].into();
         let now = OffsetDateTime::now_utc();
-        let _ = Event::read(&name, headers, Bytes::new(), &site, "id", now);
+        let _ = Event::read(&name, headers, Bytes::new(), &site, || "id".into(), now);
     }
 }
 
@@ -54,7 +61,7 @@ fn an_attribute_under_two_spellings_is_one() {
     let headers = pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
     let site: TierPath = "cloud".parse().expect("a path");
     let now = OffsetDateTime::UNIX_EPOCH;
-    let read = |headers| Event::read("app.name", headers, Bytes::new(), &site, "id", now);
+    let read = |headers| Event::read("app.name", headers, Bytes::new(), &site, || "id".into(), now);
     let event = read(headers).expect("it is right");
     assert_eq!((event.id.as_str(), event.kind.as_str()), ("first", "t"));
     let again = read(event.wire_headers()).expect("it is right");

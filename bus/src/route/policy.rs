@@ -2,9 +2,9 @@
 //! Pure: no clock, no I/O, no randomness.
 //!
 //! A request climbs towards the root until a site may run it; tiers that would only pass it on are
-//! not asked. Only a device that no site on that path has lets it leave the path, downwards; and
-//! what came from above never climbs again. So it cannot go round in circles, whatever the sites
-//! believe of each other.
+//! not asked. It leaves the path downwards only, towards its user where he is said to be below, or
+//! to a device that no site on that path has; and what came from above never climbs again. So it
+//! cannot go round in circles, whatever the sites believe of each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -136,7 +136,7 @@ impl Site {
 
 /// What the router needs to know of a request.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked {
+pub struct Asked<'a> {
     /// Tiers crossed so far.
     pub hops: u32,
     pub time_left: Duration,
@@ -144,6 +144,8 @@ pub struct Asked {
     pub from_above: bool,
     /// It has an idempotency key: it climbs by every tier, because each remembers what it answered.
     pub keyed: bool,
+    /// The site where its user is, when that is not this one.
+    pub user_at: Option<&'a TierPath>,
 }
 
 /// What this node knows of the handler that was asked for.
@@ -204,7 +206,7 @@ pub enum Decision {
 }
 
 /// Decides.
-pub fn decide(asked: &Asked, handler: &HandlerView<'_>, view: &View, now: Instant) -> Decision {
+pub fn decide(asked: &Asked<'_>, handler: &HandlerView<'_>, view: &View, now: Instant) -> Decision {
     if asked.time_left.is_zero() {
         return refuse(view, RefusalKind::DeadlineExceeded, "deadline exceeded".into());
     }
@@ -225,6 +227,9 @@ pub fn decide(asked: &Asked, handler: &HandlerView<'_>, view: &View, now: Instan
         HandlerView::Known { key, placement, code } => (Wanted { key, placement, now }, code),
     };
     let placement = wanted.placement;
+    if let Some(site) = view.towards_user(asked, &wanted) {
+        return Decision::Send { to: site.path.clone() };
+    }
     match placement.fit(&view.here) {
         Fit::Here => here_or_up(asked, view, &wanted, code),
         Fit::Rather => match view.above(asked, &wanted, |fit| fit == Fit::Here) {
@@ -265,13 +270,18 @@ fn is_above(fit: Fit) -> bool {
 
 impl View {
     /// True where a request can climb no further, whatever the links do.
-    fn is_end(&self, asked: &Asked) -> bool {
+    fn is_end(&self, asked: &Asked<'_>) -> bool {
         asked.from_above || self.parent == ParentView::None
     }
 
     /// How soon a site further up that stands so to the handler would begin with a request; `None`
     /// when there is none, or it cannot be reached.
-    fn above(&self, asked: &Asked, wanted: &Wanted<'_>, good: fn(Fit) -> bool) -> Option<Duration> {
+    fn above(
+        &self,
+        asked: &Asked<'_>,
+        wanted: &Wanted<'_>,
+        good: fn(Fit) -> bool,
+    ) -> Option<Duration> {
         if asked.from_above || !matches!(self.parent, ParentView::Near { .. }) {
             return None;
         }
@@ -286,7 +296,7 @@ impl View {
     /// parent where that is known of all, and for a request with a key.
     fn first_above(
         &self,
-        asked: &Asked,
+        asked: &Asked<'_>,
         wanted: &Wanted<'_>,
         passes_on: fn(Fit) -> bool,
     ) -> TierPath {
@@ -307,8 +317,23 @@ impl View {
         }
     }
 
+    /// The site below that is nearest to the user, of those on the way to him that may run the
+    /// handler and are known to make it in time.
+    fn towards_user(&self, asked: &Asked<'_>, wanted: &Wanted<'_>) -> Option<&Site> {
+        let user_at = asked.user_at.filter(|_| !asked.from_above)?;
+        let on_the_way = |site: &&Site| {
+            site.path != self.here.path
+                && self.here.path.contains(&site.path)
+                && site.path.contains(user_at)
+                && wanted.is_fresh(site)
+                && may_run(wanted.placement.fit(site))
+                && site.delay(wanted.key) < asked.time_left
+        };
+        self.below.iter().filter(on_the_way).max_by_key(|site| site.path.depth())
+    }
+
     /// The site below that would begin soonest.
-    fn below(&self, asked: &Asked, wanted: &Wanted<'_>) -> Option<&Site> {
+    fn below(&self, asked: &Asked<'_>, wanted: &Wanted<'_>) -> Option<&Site> {
         let able = |site: &&Site| {
             wanted.is_fresh(site)
                 && may_run(wanted.placement.fit(site))
@@ -319,7 +344,7 @@ impl View {
 }
 
 /// Runs here, unless a tier further up is sooner done or the code is not here yet.
-fn here_or_up(asked: &Asked, view: &View, wanted: &Wanted<'_>, code: CodeView) -> Decision {
+fn here_or_up(asked: &Asked<'_>, view: &View, wanted: &Wanted<'_>, code: CodeView) -> Decision {
     let left = asked.time_left;
     let above = view.above(asked, wanted, may_run).filter(|delay| *delay < left);
     let to = || view.first_above(asked, wanted, is_above);
@@ -335,7 +360,7 @@ fn here_or_up(asked: &Asked, view: &View, wanted: &Wanted<'_>, code: CodeView) -
 }
 
 /// Goes to the nearest site that has the device: up while the path has one, down otherwise.
-fn where_the_device_is(asked: &Asked, view: &View, wanted: &Wanted<'_>) -> Decision {
+fn where_the_device_is(asked: &Asked<'_>, view: &View, wanted: &Wanted<'_>) -> Decision {
     let left = asked.time_left;
     if !asked.from_above {
         let above = view.above(asked, wanted, may_run);
@@ -378,7 +403,7 @@ fn nowhere(view: &View, placement: &Placement) -> Decision {
 
 /// Climbs, when the parent is there and what is known of the sites above leaves time enough.
 fn up(
-    asked: &Asked,
+    asked: &Asked<'_>,
     view: &View,
     wanted: Option<&Wanted<'_>>,
     delay: Option<Duration>,

@@ -8,13 +8,26 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{LOOPBACK, Ports, Record, SERVER_FILE, SiteFolder};
+use super::{LOOPBACK, Ports, RECORD_FILE, Record, SERVER_FILE, SiteFolder};
 use crate::Error;
+use crate::path::clip;
 use crate::pki::{Authority, LinkKey, TlsFiles, write_secret};
 use crate::tree::{ParentLink, Routes, SiteServer};
 
 /// How many servers a site of several has: the loss of one leaves a majority.
 pub const SERVERS: usize = 3;
+
+/// Refuses what is no `host:port`: it comes from another site, and goes into a configuration.
+pub fn check_address(text: &str) -> Result<(), Error> {
+    let is_host = |host: &str| {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b);
+        (1..=253).contains(&host.len()) && host.bytes().all(plain)
+    };
+    match text.rsplit_once(':') {
+        Some((host, port)) if is_host(host) && port.parse::<u16>().is_ok() => Ok(()),
+        _ => Err(Error::Bad(format!("{:?} is no address, HOST:PORT", clip(text)))),
+    }
+}
 
 /// A further server of a site.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +71,9 @@ impl Record {
                 "a site has one server or {SERVERS}, not {count}: of two, neither goes on alone"
             ));
         }
+        for (host, ports) in self.seats() {
+            check_address(&format!("{host}:{}", ports.leaf))?;
+        }
         if count > 1 && self.operated.is_some() {
             return refuse("its server is an operator's, and has no peers in site.toml".into());
         }
@@ -69,6 +85,11 @@ impl Record {
 }
 
 impl SiteFolder {
+    /// The folders of the streams of servers on this machine, of as many as a site may have.
+    pub fn stores(&self) -> Vec<PathBuf> {
+        (0..SERVERS).map(|at| self.file(&numbered("jetstream", at, ""))).collect()
+    }
+
     /// The site's servers by their files.
     pub fn places(&self) -> Vec<Place> {
         let own = self.record.address.as_str();
@@ -81,6 +102,24 @@ impl SiteFolder {
             log: self.file(&numbered("nats", at, ".log")),
         };
         self.record.seats().enumerate().map(place).collect()
+    }
+
+    /// Refuses to start servers that would remove the site's streams: those of one server and those
+    /// of several do not take each other's.
+    pub fn check_streams(&self) -> Result<(), Error> {
+        let kept = self.file(&numbered("jetstream", 0, "")).join("jetstream");
+        // A server that has others keeps with its streams what they have agreed upon.
+        let by = if kept.join("$SYS/_js_/_meta_").exists() { SERVERS } else { 1 };
+        let count = self.replicas();
+        if !kept.exists() || by == count || self.record.operated.is_some() {
+            return Ok(());
+        }
+        let (dir, site) = (self.dir.display(), &self.record.site);
+        Err(Error::Bad(format!(
+            "the streams of {site} were kept by {by} nats-server(s), and {RECORD_FILE} says \
+             {count} now, which would remove them: put {dir}/{RECORD_FILE} back as it was, and let \
+             `edgescale --dir {dir} tree servers {count}` change it"
+        )))
     }
 
     /// The addresses of the site's servers for clients on this machine, with commas between.

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use bus::message::{SITE_HEADER, WAY_HEADER};
 use bus::route::HandlerView;
+use bus::route::once::{Course, Held};
 use bus::route::policy::Fit;
 use bus::trace::Trace;
 use bus::{Delivery, Event, Refusal, Request, Response, TierPath};
@@ -50,6 +51,32 @@ impl Triggers {
         let (span, request) = self.hop(request, Some(to));
         let answer = Box::pin(self.route.descend(&request, to)).await;
         span.end(&answer);
+        answer
+    }
+
+    /// Passes a call on to a site nearer to its user; nothing comes back when that has certainly
+    /// not done it. A key counts as sent on as long as that is not known.
+    pub(super) async fn approach_user(
+        &self,
+        request: &Request,
+        to: &TierPath,
+        mut held: Option<&mut Held>,
+    ) -> Result<Option<Response>, Refusal> {
+        let before = held.as_ref().map(|held| held.course().clone());
+        if let Some(held) = &mut held {
+            held.set(Course::SentOn);
+        }
+        self.metrics.count("calls sent to their users", 1);
+        let (span, request) = self.hop(request, Some(to));
+        let answer = Box::pin(self.route.approach(&request, to)).await;
+        span.end(&answer);
+        let is_done = match &answer {
+            Ok(answer) => answer.is_some(),
+            Err(refusal) => refusal.kind.leaves_doubt(),
+        };
+        if let (false, Some(held), Some(before)) = (is_done, held, before) {
+            held.set(before);
+        }
         answer
     }
 

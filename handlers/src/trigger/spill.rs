@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use bus::Request;
 use bus::event::{DONE_HEADER, ONLY_HEADER, REDRIVE_HEADER};
 use bus::message::TIMEOUT_HEADER;
 use bus::route::{CodeView, Decision, HandlerView};
+use bus::{Request, TierPath};
 
 use super::{TURN_PATIENCE, Triggers};
 use crate::deploy::App;
@@ -16,7 +16,8 @@ impl Triggers {
     /// Sends an event up, for one handler alone, when that would be sooner done further up; says
     /// whether the parent has it.
     pub(super) async fn spilled(&self, app: &App, handler: &Handler, event: &bus::Event) -> bool {
-        if !handler.placement.spill || !may_leave(event) || !self.would_be_sooner(app, handler) {
+        let may_leave = handler.placement.spill && may_leave(event, self.route.site());
+        if !may_leave || !self.would_be_sooner(app, handler) {
             return false;
         }
         let mut event = event.clone();
@@ -43,7 +44,15 @@ impl Triggers {
     }
 }
 
-/// What is addressed to this site, or was given back to its handler, stays.
-fn may_leave(event: &bus::Event) -> bool {
-    event.to().is_none() && !event.headers.contains_key(REDRIVE_HEADER)
+/// What is addressed to this site, or was given back to its handler, stays; so does what came from
+/// above, for which the parent lets no site below speak.
+fn may_leave(event: &bus::Event, here: &TierPath) -> bool {
+    let is_from_elsewhere = event
+        .source
+        .parse()
+        .is_ok_and(|source: TierPath| source.root() == here.root() && !here.contains(&source));
+    event.to().is_none() && !event.headers.contains_key(REDRIVE_HEADER) && !is_from_elsewhere
 }
+
+#[cfg(test)]
+mod tests;

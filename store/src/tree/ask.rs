@@ -240,8 +240,7 @@ impl Tree {
             answer.put(part);
             return Ok(answer.freeze());
         }
-        let is_from_below = next_below(&self.engine.config.site, from).is_some();
-        let up = if is_from_below { AskUp::Yes } else { AskUp::No };
+        let up = if is_below(&self.engine.config.site, from) { AskUp::Yes } else { AskUp::No };
         match self.ask_for_part(&key, &request, up).await? {
             Some((total, part)) => {
                 let mut answer = BytesMut::with_capacity(8 + part.len());
@@ -319,6 +318,11 @@ pub fn next_below(here: &str, site: &str) -> Option<String> {
     }
     let below = site.strip_prefix(here)?.strip_prefix('.')?;
     Some(format!("{here}.{}", below.split('.').next().unwrap_or_default()))
+}
+
+/// True for a site below `here`, and not for `here` itself.
+pub fn is_below(here: &str, site: &str) -> bool {
+    site != here && next_below(here, site).is_some()
 }
 
 fn partition_of(extent: &Extent) -> Option<Vec<u8>> {

@@ -10,7 +10,7 @@ use crate::link::LinkError;
 use crate::record;
 
 use super::Tree;
-use super::ask::{AskUp, next_below};
+use super::ask::{AskUp, is_below, next_below};
 use super::wire::{self, RemoveBlob, op};
 
 impl Tree {
@@ -49,7 +49,7 @@ impl Tree {
     /// one below, which has a say about private blobs alone.
     pub async fn remove_for(&self, from: &str, key: &BlobKey) -> Result<()> {
         let here = &self.engine.config.site;
-        let is_from_below = next_below(here, from).is_some();
+        let is_from_below = is_below(here, from);
         if is_from_below && key.owner().is_none() {
             return Err(Error::BadRequest(format!("{from} may not remove blob {key} at {here}")));
         }

@@ -41,8 +41,13 @@ fn cell(parent: ParentView, now: Instant) -> View {
     }
 }
 
-const ASKED: Asked =
-    Asked { hops: 0, time_left: Duration::from_secs(1), from_above: false, keyed: false };
+const ASKED: Asked<'static> = Asked {
+    hops: 0,
+    time_left: Duration::from_secs(1),
+    from_above: false,
+    keyed: false,
+    user_at: None,
+};
 
 fn text(decision: Decision) -> String {
     match decision {
@@ -141,6 +146,40 @@ fn who_would_only_pass_it_on_is_not_asked() {
     // What was heard long ago is not counted on, nor what was never heard.
     assert_eq!(text(decide(&ASKED, &handler, &view, now + STALE_AFTER)), UP);
     check(&View { above: vec![], ..view }, &cloud, NOW, UP);
+}
+
+#[test]
+fn a_request_goes_down_towards_its_user_once() {
+    let now = Instant::now();
+    let mut view = cell(near(), now);
+    let far = site("cloud.east.cell1.cam.eye", TierClass::Device, 4, now);
+    let beside = site("cloud.east.cell1.other", TierClass::Device, 1, now);
+    view.below.extend([far, beside]);
+    let any = Placement::default();
+    let edge = Placement { min_tier: Some(TierClass::Edge), ..Placement::default() };
+    let check = |view: &View, placement: &Placement, user_at: &str, asked: Asked, want: &str| {
+        let user_at = path(user_at);
+        let asked = Asked { user_at: Some(&user_at), ..asked };
+        let handler = HandlerView::Known { key: "a/h", placement, code: NOW };
+        assert_eq!(text(decide(&asked, &handler, view, now)), want, "{user_at} {placement:?}");
+    };
+    let eye = "cloud.east.cell1.cam.eye";
+    check(&view, &any, eye, ASKED, "Send cloud.east.cell1.cam.eye");
+    check(&view, &any, "cloud.east.cell1.cam.nobody", ASKED, "Send cloud.east.cell1.cam");
+    // Here, above and elsewhere: it is as near as it gets.
+    for user_at in ["cloud.east.cell1", "cloud.east", "cloud.west", "cloud.east.cell1.unheard"] {
+        check(&view, &any, user_at, ASKED, "Run");
+    }
+    check(&view, &edge, eye, ASKED, "Run");
+    check(&view, &any, eye, Asked { from_above: true, ..ASKED }, "Run");
+    // One that is too busy, too far or silent is left out.
+    view.below[1].waits.insert("a/h".into(), ms(2_000));
+    check(&view, &any, eye, ASKED, "Send cloud.east.cell1.cam");
+    view.below[0].rtt = ms(1_000);
+    check(&view, &any, eye, ASKED, "Run");
+    view.below[0].rtt = ms(2);
+    view.below[0].heard = now.checked_sub(STALE_AFTER).expect("the clock runs for a while");
+    check(&view, &any, eye, ASKED, "Run");
 }
 
 #[test]
@@ -305,20 +344,23 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     /// A request walks the tree, deciding anew at each site, whether what they believe is true or
-    /// not: it ends; it leaves the path to the root for a device only; it runs only where it may;
+    /// not: it ends; it leaves the path to the root for a device or towards its user only; it runs
+    /// only where it may;
     /// and no site lets it go knowing that it will be late.
     #[test]
     fn a_request_ends_where_it_may_run(
         tree in any_tree().prop_filter("paths have a deepest", Tree::depth_ok),
         placement in any_placement(),
         start in 0usize..16,
+        user_at in proptest::option::of(0usize..16),
         left_ms in 1u64..2500,
         lies in any::<bool>(),
     ) {
         let now = Instant::now();
         let start = start % tree.sites.len();
         let mut at = start;
-        let mut asked = Asked { time_left: ms(left_ms), ..ASKED };
+        let user_at = user_at.map(|at| tree.path(at % tree.sites.len()));
+        let mut asked = Asked { time_left: ms(left_ms), user_at: user_at.as_ref(), ..ASKED };
         let mut ended = false;
         for _ in 0..=2 * crate::path::DEPTH_MAX {
             let drawn = &tree.sites[at];
@@ -347,6 +389,7 @@ proptest! {
                     let soonest = able.map(|site| site.delay("a/h")).min();
                     prop_assert!(soonest.is_none_or(|delay| delay < asked.time_left));
                     asked.time_left = asked.time_left.saturating_sub(ms(drawn.rtt_ms / 2));
+                    asked.user_at = None;
                     let lineage = tree.lineage(at);
                     at = (0..tree.sites.len()).find(|at| tree.path(*at) == to).unwrap();
                     // Whom it passes by would only have passed it on.
@@ -357,7 +400,10 @@ proptest! {
                 }
                 Decision::Send { to } => {
                     prop_assert!(!asked.from_above);
-                    prop_assert!(!view.here.devices.covers(placement.needs));
+                    let to_user = asked.user_at.is_some_and(|user_at| to.contains(user_at));
+                    prop_assert!(to_user || !view.here.devices.covers(placement.needs));
+                    let site = view.below.iter().find(|site| site.path == to).unwrap();
+                    prop_assert!(placement.allows(site) && site.delay("a/h") < asked.time_left);
                     prop_assert!(view.here.path.contains(&to) && view.here.path != to);
                     asked.from_above = true;
                     at = (0..tree.sites.len()).find(|at| tree.path(*at) == to).unwrap();
@@ -377,7 +423,8 @@ proptest! {
         prop_assert!(ended, "still under way after {} hops", asked.hops);
         let end = tree.path(at);
         let on_path = end.contains(&tree.path(start));
-        prop_assert!(on_path || placement.needs != Devices::default());
+        let nearer = user_at.is_some_and(|user_at| end.contains(&user_at));
+        prop_assert!(on_path || nearer || placement.needs != Devices::default());
     }
 
     /// More load here never keeps a request that less load sent away; more load above never draws
