@@ -44,9 +44,10 @@ fn likenesses(source: &str) -> Result<Vec<f64>> {
         .arg(&out)
         .output()?;
     ensure!(run.status.success(), "{source}: {}", String::from_utf8_lossy(&run.stderr));
-    let lines = std::fs::read_to_string(out)?;
-    let lines = lines.lines().map(|line| Ok(serde_json::from_str::<Value>(line)?));
-    lines.map(|line| line?["psnr"].as_f64().context("a number")).collect()
+    let psnr = |line: &str| {
+        serde_json::from_str::<Value>(line)?["psnr"].as_f64().context(source.to_owned())
+    };
+    std::fs::read_to_string(out)?.lines().map(psnr).collect()
 }
 
 /// The same of a server that may not be there yet.
