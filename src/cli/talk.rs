@@ -1,6 +1,5 @@
 //! The commands that talk to a running tree.
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -444,8 +443,8 @@ fn line_text(line: &Line, has_colour: bool) -> String {
         _ => "2",
     };
     let paint = |code: &str, text: &str| format!("\x1b[{code}m{text}\x1b[0m");
-    let (time, level) = (paint("2", time), paint(of_level, &format!("{level:5}")));
-    format!("{time} {level} {} {}: {text}", paint("2", site), paint("36", from))
+    let (time, level) = (paint("2", &time), paint(of_level, &format!("{level:5}")));
+    format!("{time} {level} {} {}: {text}", paint("2", &site), paint("36", &from))
 }
 
 /// `edgescale devices`

@@ -157,12 +157,13 @@ fn a_request_goes_down_towards_its_user_once() {
     view.below.extend([far, beside]);
     let any = Placement::default();
     let edge = Placement { min_tier: Some(TierClass::Edge), ..Placement::default() };
-    let check = |view: &View, placement: &Placement, user_at: &str, asked: Asked, want: &str| {
-        let user_at = path(user_at);
-        let asked = Asked { user_at: Some(&user_at), ..asked };
-        let handler = HandlerView::Known { key: "a/h", placement, code: NOW };
-        assert_eq!(text(decide(&asked, &handler, view, now)), want, "{user_at} {placement:?}");
-    };
+    let check =
+        |view: &View, placement: &Placement, user_at: &str, asked: Asked<'_>, want: &str| {
+            let user_at = path(user_at);
+            let asked = Asked { user_at: Some(&user_at), ..asked };
+            let handler = HandlerView::Known { key: "a/h", placement, code: NOW };
+            assert_eq!(text(decide(&asked, &handler, view, now)), want, "{user_at} {placement:?}");
+        };
     let eye = "cloud.east.cell1.cam.eye";
     check(&view, &any, eye, ASKED, "Send cloud.east.cell1.cam.eye");
     check(&view, &any, "cloud.east.cell1.cam.nobody", ASKED, "Send cloud.east.cell1.cam");
