@@ -387,6 +387,7 @@ impl EdgeStream {
 }
 
 /// Makes a pipe hold more, where the system lets it.
+#[allow(unsafe_code)]
 fn widen(pipe: &impl AsRawFd) {
     // SAFETY: the descriptor is open, and nothing but the size of its pipe changes.
     let size = unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETPIPE_SZ, PIPE_BYTES) };

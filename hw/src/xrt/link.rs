@@ -28,9 +28,12 @@ const PRINTED_BYTES_MAX: usize = 2048;
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
 /// Where XRT looks for its parts when nobody says otherwise.
 const HOMES: [&str; 2] = ["/opt/xilinx/xrt", "/opt/amd/xrt"];
-/// Where Debian puts the same parts.
-pub(super) const LIBRARIES: [&str; 3] =
-    ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64"];
+/// Where Debian puts the same parts, and others. Those of another processor are no use.
+pub(super) const LIBRARIES: [&str; 2] = [DEBIAN, "/usr/lib64"];
+const DEBIAN: &str = match cfg!(target_arch = "aarch64") {
+    true => "/usr/lib/aarch64-linux-gnu",
+    false => "/usr/lib/x86_64-linux-gnu",
+};
 
 /// A worker with its open card. Dropping it kills the group.
 pub(crate) struct Link {
