@@ -7,11 +7,13 @@ use tokio::sync::broadcast::error::TryRecvError;
 use super::*;
 use crate::status::DeviceChange;
 
+type Work = Box<dyn Fn(&dyn Device) + Send + Sync>;
+
 /// A device that hangs in its next runs, as long as `work` does.
 struct Hanging {
     inner: Arc<dyn Device>,
     info: hw::DeviceInfo,
-    work: Box<dyn Fn(&dyn Device) + Send + Sync>,
+    work: Work,
 }
 
 impl Hanging {
