@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-/// Columns by position. Those of the key are always among them.
+/// Columns by position. Those of the key are among them, unless nobody asks for keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Columns {
     /// Every one.
@@ -17,12 +17,14 @@ pub struct Part {
     numbers: BTreeSet<u16>,
     /// With the hidden columns that tell which of several rows is the newest.
     stamps: bool,
+    /// With those of the key.
+    keys: bool,
 }
 
 impl Columns {
     /// The key and these, as rows that may have to be merged need them.
     pub fn only(numbers: impl IntoIterator<Item = u16>) -> Self {
-        Columns::Only(Part { numbers: numbers.into_iter().collect(), stamps: true })
+        Columns::Only(Part { numbers: numbers.into_iter().collect(), stamps: true, keys: true })
     }
 
     /// The same of rows that meet no others of their key.
@@ -33,7 +35,31 @@ impl Columns {
         }
     }
 
-    /// True if a column, which is not of the key, is among them.
+    /// The same of rows of which nobody looks at the keys, unless they are among the columns.
+    pub fn unkeyed(&self) -> Self {
+        match self {
+            Columns::All => Columns::All,
+            Columns::Only(some) => Columns::Only(Part { keys: false, ..some.clone() }),
+        }
+    }
+
+    /// The same with keys.
+    pub fn keyed(&self) -> Self {
+        match self {
+            Columns::All => Columns::All,
+            Columns::Only(some) => Columns::Only(Part { keys: true, ..some.clone() }),
+        }
+    }
+
+    /// True if the rows have their keys.
+    pub fn has_keys(&self) -> bool {
+        match self {
+            Columns::All => true,
+            Columns::Only(some) => some.keys,
+        }
+    }
+
+    /// True if a column is among them, whether rows have their keys or not.
     pub fn has(&self, number: u16) -> bool {
         match self {
             Columns::All => true,
@@ -55,7 +81,9 @@ impl Columns {
             (Columns::All, _) => true,
             (Columns::Only(_), Columns::All) => false,
             (Columns::Only(some), Columns::Only(others)) => {
-                others.numbers.is_subset(&some.numbers) && (some.stamps || !others.stamps)
+                others.numbers.is_subset(&some.numbers)
+                    && (some.stamps || !others.stamps)
+                    && (some.keys || !others.keys)
             }
         }
     }
@@ -66,6 +94,7 @@ impl Columns {
             (Columns::Only(some), Columns::Only(others)) => Columns::Only(Part {
                 numbers: &some.numbers | &others.numbers,
                 stamps: some.stamps || others.stamps,
+                keys: some.keys || others.keys,
             }),
             _ => Columns::All,
         }

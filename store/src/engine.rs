@@ -29,6 +29,7 @@ use crate::error::{Error, Result};
 use crate::hlc;
 use crate::manifest::{self, Found};
 use crate::objects::Objects;
+use crate::record::plain::PlainRows;
 use crate::record::{self, Batch, Body, Entry, Extent, Snapshot, Source};
 use crate::schema::Schema;
 use crate::spec::TableSpec;
@@ -37,7 +38,7 @@ use crate::wal::{Recovered, Wal};
 
 pub use change::Change;
 pub use ground::Ground;
-pub use memtable::Memtable;
+pub use memtable::{Memtable, Remembered};
 pub use read::{End, KeyRange, merge_layers};
 pub use recent::Logged;
 pub use state::{Partition, State, Table};
@@ -424,19 +425,36 @@ impl Engine {
 /// take about as long, and whoever opens a store waits for it.
 fn replay(entries: &[Vec<u8>], state: &mut State) -> Result<()> {
     let corrupt = |e: Error| Error::corrupt("log", e.to_string());
-    let (decoded, ahead) = sync_channel::<Result<Entry>>(DECODED_AHEAD);
+    let decode = |bytes: &[u8]| record::decode::<Entry>("log entry", bytes);
+    let (decoded, ahead) = sync_channel::<Result<Step>>(DECODED_AHEAD);
     std::thread::scope(|scope| {
         scope.spawn(move || {
             for bytes in entries {
+                let step = match PlainRows::read(bytes) {
+                    Some(rows) => Ok(Step::Rows(rows)),
+                    None => decode(bytes).map(|entry| Step::Entry(Box::new(entry))),
+                };
                 // Who carries them out has given up if there is nobody to take one.
-                if decoded.send(record::decode("log entry", bytes)).is_err() {
+                if decoded.send(step).is_err() {
                     return;
                 }
             }
         });
-        let mut entries = ahead.into_iter();
-        entries.try_for_each(|entry| state.apply(entry.map_err(corrupt)?).map_err(corrupt))
+        let mut steps = entries.iter().zip(ahead);
+        steps.try_for_each(|(bytes, step)| match step.map_err(corrupt)? {
+            Step::Entry(entry) => state.apply(*entry).map_err(corrupt),
+            Step::Rows(rows) => match state.apply_plain(&rows).map_err(corrupt)? {
+                true => Ok(()),
+                false => state.apply(decode(bytes).map_err(corrupt)?).map_err(corrupt),
+            },
+        })
     })
+}
+
+/// An entry of the log as it is carried out.
+enum Step {
+    Rows(PlainRows),
+    Entry(Box<Entry>),
 }
 
 /// What to do with an entry whose rows are all known.

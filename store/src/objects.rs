@@ -10,6 +10,8 @@ mod bucket;
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 
@@ -119,6 +121,45 @@ impl Objects {
         }
     }
 
+    /// Ranges of an object's bytes, `None` if there is none of that name.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if the object ends before one of them does.
+    pub async fn read_ranges(
+        &self,
+        name: &str,
+        ranges: Vec<Range<u64>>,
+    ) -> Result<Option<Vec<Bytes>>> {
+        let Some(folder) = self.folder.clone() else {
+            let reads: Vec<BoxFuture<'_, _>> =
+                ranges.into_iter().map(|range| self.read_part(name, range).boxed()).collect();
+            let read = futures::stream::iter(reads).buffered(READS_AT_ONCE);
+            return Ok(read.try_collect::<Vec<_>>().await?.into_iter().collect());
+        };
+        let path = folder.join(name);
+        match aside(move || read_parts(&path, &ranges)).await {
+            Ok(read) => Ok(Some(read)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Err(too_short(name)),
+            Err(e) => Err(Error::io(format!("object {name}"), e)),
+        }
+    }
+
+    async fn read_part(&self, name: &str, range: Range<u64>) -> Result<Option<Bytes>> {
+        let how = GetOptions::new().with_range(Some(range.clone()));
+        let found = match self.store.get_opts(&Path::from(name), how).await {
+            Ok(found) => found,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(e) => return Err(object_error(name, e)),
+        };
+        if found.meta.size < range.end {
+            return Err(too_short(name));
+        }
+        let bytes = found.bytes().await.map_err(|e| object_error(name, e))?;
+        whole(name, range.end - range.start, &bytes)?;
+        Ok(Some(bytes))
+    }
+
     /// Bytes of an object, `None` if there is none of that name.
     pub async fn len(&self, name: &str) -> Result<Option<u64>> {
         match self.store.head(&Path::from(name)).await {
@@ -198,6 +239,10 @@ fn whole(name: &str, wanted: u64, bytes: &Bytes) -> Result<()> {
     }
 }
 
+fn too_short(name: &str) -> Error {
+    Error::corrupt(name, "it is shorter than what was written")
+}
+
 const UNFINISHED: &str = "unfinished";
 
 fn create_file(folder: &FsPath, name: &str, bytes: &[u8]) -> io::Result<Created> {
@@ -244,6 +289,16 @@ fn read_file(path: &FsPath) -> io::Result<Option<Bytes>> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(io::Error::new(e.kind(), format!("{}: {e}", path.display()))),
     }
+}
+
+fn read_parts(path: &FsPath, ranges: &[Range<u64>]) -> io::Result<Vec<Bytes>> {
+    let file = File::open(path)?;
+    let read = |range: &Range<u64>| {
+        let mut bytes = vec![0; (range.end - range.start) as usize];
+        file.read_exact_at(&mut bytes, range.start)?;
+        Ok(bytes.into())
+    };
+    ranges.iter().map(read).collect()
 }
 
 /// The names of the files below a prefix, sorted.

@@ -13,7 +13,6 @@ use crate::columns::Columns;
 use crate::commit::Version;
 use crate::engine::{End, Engine, KeyRange, extent_of};
 use crate::error::{Error, Result};
-use crate::hash::Hashed;
 use crate::record::Extent;
 use crate::run::{Run, Slice, visible_row};
 use crate::scan::{self, Coverage, Scan, Scanned};
@@ -97,8 +96,9 @@ impl EdgeStore {
         };
         let (rows, coverage) = self.read(read, options).await?;
         let found = rows.slices.iter().find_map(|slice| {
-            let at = slice.run.find(Hashed::of(&encoded))?;
-            (!slice.run.is_dead(at)).then_some((&slice.run, at))
+            let at = slice.lower_bound(&encoded);
+            let is_there = at < slice.to && *slice.run.key(at) == *encoded;
+            (is_there && !slice.run.is_dead(at)).then_some((&slice.run, at))
         });
         let found = match found {
             Some((run, at)) => {

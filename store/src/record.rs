@@ -1,6 +1,7 @@
 //! Entries of the log and of the replication messages, and their bytes (postcard).
 
 mod keyed;
+pub mod plain;
 
 use serde::{Deserialize, Serialize};
 

@@ -117,6 +117,22 @@ impl RowState {
         }
     }
 
+    /// Puts another stamp wherever this one stands, in a state that one change has made.
+    pub(crate) fn restamp(&mut self, from: Stamp, to: Stamp) {
+        let restamp = |stamp: &mut Stamp| {
+            if *stamp == from {
+                *stamp = to;
+            }
+        };
+        restamp(&mut self.written);
+        restamp(&mut self.deleted);
+        for (_, cell) in &mut self.cells {
+            if let Cell::Set(elements) = cell {
+                elements.values_mut().for_each(|(stamp, _)| restamp(stamp));
+            }
+        }
+    }
+
     /// The newest clock reading anywhere in the state.
     pub fn newest_hlc(&self) -> u64 {
         let cells = self.cells.iter().map(|(_, cell)| cell.newest_hlc());

@@ -8,6 +8,7 @@
 
 mod build;
 pub mod column;
+mod index;
 mod merge;
 pub mod pack;
 mod pick;
@@ -17,16 +18,16 @@ use std::sync::{Arc, OnceLock};
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BooleanArray, UInt64Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::TimestampMicrosecondType;
-use hashbrown::HashTable;
 
 use crate::columns::Columns;
 use crate::error::Result;
-use crate::hash::{self, Hashed};
+use crate::hash::Hashed;
 use crate::record;
 use crate::row::{Cell, RowState, Stamp};
 use crate::schema::Schema;
 use crate::value::{Row, Value};
 use column::value_at;
+use index::{Hit, Index};
 use pack::Packed;
 use pick::Picked;
 
@@ -68,14 +69,6 @@ pub struct Run {
     source: Option<Picked>,
 }
 
-/// Where the rows are, by the hash of their keys.
-#[derive(Debug)]
-struct Index {
-    rows: HashTable<u32>,
-    /// The length of all keys, if they have one: a key is then found without its offset.
-    key_bytes: Option<usize>,
-}
-
 /// The columns of a run beside the table's, which a reader does not see.
 #[derive(Clone, Debug)]
 pub struct Hidden {
@@ -104,7 +97,8 @@ impl Run {
         Ok(run.finish())
     }
 
-    /// A run from its parts, which have been checked to fit together.
+    /// A run from its parts, which have been checked to fit together; without keys where nobody
+    /// looks at them.
     pub fn of_columns(
         schema: &Arc<Schema>,
         keys: BinaryArray,
@@ -114,7 +108,7 @@ impl Run {
     ) -> Run {
         Run {
             schema: schema.clone(),
-            rows: keys.len(),
+            rows: hidden.dead.len(),
             keys: keys.into(),
             columns: columns.into_iter().map(OnceLock::from).collect(),
             hlc: hidden.hlc.into(),
@@ -243,44 +237,22 @@ impl Run {
         self.keys().value(i)
     }
 
-    /// The row with this key.
-    pub fn find(&self, wanted: Hashed<'_>) -> Option<usize> {
-        let index = self.index.get_or_init(|| self.indexed());
-        let found = match index.key_bytes {
-            Some(len) if len == wanted.key.len() => {
-                let keys = self.keys().value_data();
-                let is_key = |i: &u32| {
-                    self.touch(*i as usize);
-                    let from = self.first_key_at() + *i as usize * len;
-                    keys.get(from..from + len) == Some(wanted.key)
-                };
-                index.rows.find(wanted.hash, is_key)
-            }
-            Some(_) => None,
-            None => index.rows.find(wanted.hash, |i| {
-                self.touch(*i as usize);
-                self.key(*i as usize) == wanted.key
-            }),
-        };
-        found.map(|i| *i as usize)
+    /// The row with this key. The first to ask makes the index.
+    pub fn find(&self, wanted: Hashed<'_>) -> Option<Hit<'_>> {
+        self.index.get_or_init(|| Index::of(self)).find(wanted)
     }
 
-    /// Asks for the values of a row that is likely to be the one. They lie far apart, and far from
-    /// the keys; asked for first, all of them come at the same time.
-    fn touch(&self, i: usize) {
-        let there = self.columns.iter().filter_map(OnceLock::get);
-        std::hint::black_box(there.fold(0, |sum, c| sum ^ column::touched(c, i)));
+    /// True if columns and stamp say everything about a row that was found.
+    pub fn says_all(&self, hit: Hit<'_>) -> bool {
+        hit.packed.is_some() || self.is_plain(hit.at)
     }
 
-    fn indexed(&self) -> Index {
-        let mut rows = HashTable::with_capacity(self.len());
-        for i in 0..self.len() {
-            let hash_at = |i: &u32| hash::of(self.key(*i as usize));
-            rows.insert_unique(hash::of(self.key(i)), i as u32, hash_at);
+    /// What a reader sees of a row that was found by this key.
+    pub fn row_found(&self, key: &[u8], hit: Hit<'_>) -> Result<Row> {
+        match hit.packed {
+            Some(packed) => visible_packed(&self.schema, key, packed),
+            None => Ok(self.row(hit.at)),
         }
-        let len = |i: usize| self.keys().value_length(i) as usize;
-        let alike = self.len() > 0 && (1..self.len()).all(|i| len(i) == len(0));
-        Index { rows, key_bytes: alike.then(|| len(0)) }
     }
 
     /// Where the first key begins in the bytes of all.
@@ -309,6 +281,11 @@ impl Run {
     /// True if columns and stamp say everything about the row.
     pub fn is_plain(&self, i: usize) -> bool {
         self.states().is_null(i)
+    }
+
+    /// True if no row is deleted, and columns and stamp say everything about each.
+    pub fn is_all_plain(&self) -> bool {
+        self.states().null_count() == self.rows && self.dead().true_count() == 0
     }
 
     /// Stamp of the row's newest write.
@@ -384,10 +361,22 @@ impl Run {
     /// Bytes in memory, roughly; of columns that are not made yet what those come to that they are
     /// picked from.
     pub fn weight(&self) -> usize {
-        let shown = (0..self.columns.len() as u16).map(|n| self.column_bytes(n)).sum::<usize>();
-        // Stamp, entry and the place in the index.
-        let fixed = 8 + 8 + 8 + 8;
-        shown + self.states_bytes() + self.keys_bytes() + self.len() * fixed
+        // Stamp and entry.
+        let fixed = 8 + 8 + 8;
+        let index = self.index.get().map_or(0, Index::weight);
+        self.shown_bytes() + self.states_bytes() + self.keys_bytes() + self.len() * fixed + index
+    }
+
+    /// Bytes that the index will take, roughly, if it is not made yet.
+    pub fn index_to_come(&self) -> usize {
+        match self.index.get() {
+            Some(_) => 0,
+            None => Index::weight_of(self.len(), self.keys_bytes() + self.shown_bytes()),
+        }
+    }
+
+    fn shown_bytes(&self) -> usize {
+        (0..self.columns.len() as u16).map(|n| self.column_bytes(n)).sum()
     }
 
     fn column_bytes(&self, number: u16) -> usize {

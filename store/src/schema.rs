@@ -185,7 +185,12 @@ impl Schema {
 
     /// The columns of a row with their positions, ascending.
     pub fn placed<'a>(&self, row: &'a Row) -> Result<Vec<(u16, &'a Value)>> {
-        let placed = row.iter().map(|(name, value)| Ok((self.number(name)?, value)));
+        // Most rows have the columns in the order of the table.
+        let number = |at: usize, name: &str| match self.spec.columns.get(at) {
+            Some(column) if column.name == *name && !self.has_dropped() => Ok(at as u16),
+            _ => self.number(name),
+        };
+        let placed = row.iter().enumerate().map(|(at, (name, v))| Ok((number(at, name)?, v)));
         let mut placed = placed.collect::<Result<Vec<_>>>()?;
         if !placed.is_sorted_by_key(|(number, _)| *number) {
             placed.sort_unstable_by_key(|(number, _)| *number);

@@ -5,36 +5,40 @@
 //! (position in this store's history), `_dead` (the row is deleted), and `_state`, the whole
 //! encoded row state where the columns and stamp alone do not give it back.
 
+mod encoding;
+mod file;
+
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use arrow::array::{Array, ArrayRef, BinaryArray, RecordBatch, UInt64Array, new_null_array};
-use arrow::compute::concat_batches;
+use arrow::array::{
+    Array, ArrayRef, BinaryArray, BooleanArray, RecordBatch, UInt64Array, new_null_array,
+};
+use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, SchemaRef};
 use bytes::Bytes;
-use parquet::arrow::arrow_reader::{
-    ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
-};
-use parquet::arrow::{ArrowWriter, ProjectionMask};
-use parquet::basic::{Compression, Encoding};
-use parquet::file::metadata::PageIndexPolicy;
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::arrow::ArrowWriter;
 use serde::{Deserialize, Serialize};
 
 use crate::columns::Columns;
 use crate::engine::End;
 use crate::error::{Error, Result};
+use crate::key::is_less;
 use crate::objects::Objects;
 use crate::run::column::{data_type, encoded_keys, field, narrowed, widened};
 use crate::run::{Hidden, Run};
 use crate::schema::Schema;
-use crate::spec::{ColumnKind, ColumnSpec, TableSpec};
+use crate::spec::TableSpec;
+use encoding::{PAGE_ROWS, properties};
+use file::{File, Pages, Tail};
 
-const ROW_GROUP_ROWS: usize = 64 * 1024;
-const PAGE_ROWS: usize = 8 * 1024;
-/// The hidden columns that only merges look at.
+/// The columns that a reader does not see.
+const HIDDEN: [&str; 5] = ["_hlc", "_origin", "_seq", "_dead", "_state"];
+/// Those that only merges look at.
 const STAMPS: [&str; 3] = ["_hlc", "_origin", "_seq"];
+/// Those of rows that are deleted, or of which columns and stamp do not say everything.
+const STATES: [&str; 2] = ["_dead", "_state"];
 
 /// How many rows a segment has at least for a few of them to be decoded alone, and how small a
 /// part of it these are.
@@ -64,6 +68,12 @@ pub struct SegmentMeta {
     /// it, and show an empty set where there is none.
     #[serde(default)]
     pub newest_hlc: Option<u64>,
+    /// What follows the columns in the object; segments of earlier programs are read whole.
+    #[serde(default)]
+    pub tail: Option<Tail>,
+    /// True if no row is deleted, and columns and stamp say everything about each.
+    #[serde(default)]
+    pub plain: bool,
 }
 
 /// A segment that can be read.
@@ -131,7 +141,7 @@ impl Segment {
 
     /// True if the key may be in the segment.
     pub fn spans(&self, key: &[u8]) -> bool {
-        *self.min_key <= *key && *key <= *self.max_key
+        !is_less(key, &self.min_key) && !is_less(&self.max_key, key)
     }
 
     /// True if all rows have lived their time. That can only be told where the key begins with
@@ -175,14 +185,21 @@ impl Segment {
         if let Some(run) = self.in_memory(schema, columns) {
             return Ok(Some(run));
         }
-        let Some(bytes) = self.read(objects).await? else { return Ok(None) };
-        let columns = self.held().map_or(columns.clone(), |held| held.and(columns));
+        let mut columns = self.held().map_or(columns.clone(), |held| held.and(columns));
+        let Some(mut file) = File::open(&self.meta, objects, Pages::All).await? else {
+            return Ok(None);
+        };
+        if !says_all(&self.meta, schema, &columns, &file) {
+            columns = columns.keyed();
+        }
         let (meta, schema) = (self.meta.clone(), schema.clone());
-        let decoding = tokio::task::spawn_blocking(move || {
-            decode(&meta, &schema, &columns, bytes).map(|run| (Arc::new(run), columns))
+        if !file.fetch(objects, |name| is_read(&meta, &schema, &columns, name), None).await? {
+            return Ok(None);
+        }
+        let decoding = self.aside(move || {
+            decode(&meta, &schema, &columns, file).map(|run| (Arc::new(run), columns))
         });
-        let decoded = decoding.await.map_err(|e| Error::corrupt(&self.meta.name, e.to_string()))?;
-        let (run, columns) = decoded?;
+        let (run, columns) = decoding.await?;
         self.replace(Some((run.clone(), columns)));
         fresh();
         Ok(Some(run))
@@ -207,22 +224,32 @@ impl Segment {
             self.parts.store(0, Ordering::Relaxed);
             return Ok(Found::Whole);
         }
-        let Some(bytes) = self.read(objects).await? else { return Ok(Found::Gone) };
-        let (meta, schema) = (self.meta.clone(), schema.clone());
-        let (columns, few) = (columns.clone(), few.clone());
-        let decoding =
-            tokio::task::spawn_blocking(move || decode_few(&meta, &schema, &columns, bytes, &few));
-        let decoded = decoding.await.map_err(|e| Error::corrupt(&self.meta.name, e.to_string()))?;
-        Ok(decoded?.map_or(Found::Nothing, |run| Found::Few(Arc::new(run))))
+        let Some(mut file) = File::open(&self.meta, objects, Pages::Some).await? else {
+            return Ok(Found::Gone);
+        };
+        let (meta, key) = (self.meta.clone(), schema.clone());
+        if !file.fetch(objects, |name| key.is_key(name), None).await? {
+            return Ok(Found::Gone);
+        }
+        let few = few.clone();
+        let finding = self.aside(move || find_few(&meta, &key, file, &few)).await?;
+        let Some((mut file, rows)) = finding else { return Ok(Found::Nothing) };
+        let (meta, schema, columns) = (self.meta.clone(), schema.clone(), columns.keyed());
+        let wanted = |name: &str| is_read(&meta, &schema, &columns, name);
+        if !file.fetch(objects, wanted, Some(&rows)).await? {
+            return Ok(Found::Gone);
+        }
+        let decoding = self.aside(move || decode_some(&meta, &schema, &columns, file, rows));
+        Ok(Found::Few(Arc::new(decoding.await?)))
     }
 
-    /// The object, proved to be what was written.
-    async fn read(&self, objects: &Objects) -> Result<Option<Bytes>> {
-        let Some(bytes) = objects.read(&self.meta.name).await? else { return Ok(None) };
-        if bytes.len() as u64 != self.meta.bytes || crc32c::crc32c(&bytes) != self.meta.crc32c {
-            return Err(Error::corrupt(&self.meta.name, "checksum differs"));
-        }
-        Ok(Some(bytes))
+    /// Decodes where nobody else waits for it.
+    async fn aside<T: Send + 'static>(
+        &self,
+        decode: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let decoding = tokio::task::spawn_blocking(decode).await;
+        decoding.map_err(|e| Error::corrupt(&self.meta.name, e.to_string()))?
     }
 
     fn held(&self) -> Option<Columns> {
@@ -230,10 +257,13 @@ impl Segment {
         run.as_ref().map(|(_, columns)| columns.clone())
     }
 
-    /// Bytes of the rows in memory, roughly.
+    /// Bytes of the rows in memory, roughly, and of the index that whoever looks one up makes.
     pub fn weight(&self) -> usize {
         let run = self.run.read().unwrap_or_else(PoisonError::into_inner);
-        run.as_ref().map_or(0, |(run, _)| run.weight())
+        run.as_ref().map_or(0, |(run, columns)| match columns {
+            Columns::All => run.weight() + run.index_to_come(),
+            Columns::Only(_) => run.weight(),
+        })
     }
 
     /// True if the rows were looked at since this was last asked.
@@ -266,7 +296,8 @@ pub enum Found {
 /// Encodes a run (of at least one row) as a segment object of that name.
 pub fn encode(name: String, run: &Run) -> Result<(SegmentMeta, Bytes)> {
     let batch = whole_batch(run)?;
-    let bytes = to_parquet(&run.schema, &batch).map_err(|e| arrow_error(&name, e))?;
+    let written = file::write(&batch, properties(&run.schema, Some(&batch)));
+    let (bytes, tail) = written.map_err(|e| arrow_error(&name, e))?;
     let last = run.len().saturating_sub(1);
     let meta = SegmentMeta {
         rows: run.len() as u64,
@@ -276,6 +307,8 @@ pub fn encode(name: String, run: &Run) -> Result<(SegmentMeta, Bytes)> {
         max_key: hex(run.key(last)),
         max_seq: run.last_seq(),
         newest_hlc: Some(run.newest_hlc),
+        tail: Some(tail),
+        plain: run.is_all_plain(),
         name,
     };
     Ok((meta, bytes))
@@ -289,7 +322,7 @@ pub struct ParquetFile {
 impl ParquetFile {
     /// Begins a file with the columns of a table.
     pub fn begin(file: std::fs::File, spec: &TableSpec) -> std::io::Result<Self> {
-        let writer = ArrowWriter::try_new(file, file_schema(spec), Some(properties(spec)));
+        let writer = ArrowWriter::try_new(file, file_schema(spec), Some(properties(spec, None)));
         Ok(ParquetFile { writer: writer.map_err(std::io::Error::other)? })
     }
 
@@ -308,40 +341,6 @@ impl ParquetFile {
 pub fn file_schema(spec: &TableSpec) -> SchemaRef {
     let fields: Vec<Field> = spec.shown().map(|c| field(spec, c)).collect();
     Arc::new(ArrowSchema::new(fields))
-}
-
-fn to_parquet(
-    spec: &TableSpec,
-    batch: &RecordBatch,
-) -> Result<Bytes, parquet::errors::ParquetError> {
-    let mut out = Vec::with_capacity(batch.get_array_memory_size() / 2);
-    let mut writer = ArrowWriter::try_new(&mut out, batch.schema(), Some(properties(spec)))?;
-    writer.write(batch)?;
-    writer.close()?;
-    Ok(out.into())
-}
-
-fn properties(spec: &TableSpec) -> WriterProperties {
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::LZ4_RAW)
-        .set_dictionary_enabled(false)
-        .set_statistics_enabled(EnabledStatistics::Chunk)
-        .set_data_page_row_count_limit(PAGE_ROWS)
-        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-        .set_created_by("edgescale store 1".into());
-    // What rises along a file is written as differences, which is next to nothing.
-    let rises = |column: &&ColumnSpec| {
-        spec.is_key(&column.name)
-            && matches!(column.kind, ColumnKind::Int64 | ColumnKind::TimestampUs)
-    };
-    let keys = spec.columns.iter().filter(rises).map(|column| column.name.as_str());
-    let properties = keys.chain(STAMPS).fold(properties, |all, name| {
-        all.set_column_encoding(vec![name.to_owned()].into(), Encoding::DELTA_BINARY_PACKED)
-    });
-    let hidden = hidden_fields();
-    let hidden = hidden.iter().map(|field| vec![field.name().clone()].into());
-    let none = EnabledStatistics::None;
-    hidden.fold(properties, |all, path| all.set_column_statistics_enabled(path, none)).build()
 }
 
 /// All columns of a run, hidden ones included.
@@ -376,42 +375,41 @@ fn decode(
     meta: &SegmentMeta,
     schema: &Arc<Schema>,
     columns: &Columns,
-    bytes: Bytes,
+    mut file: File,
 ) -> Result<Run> {
-    let batch = read_rows(meta, bytes, |name| is_read(schema, columns, name), None)?;
+    let batch = file.rows(|name| is_read(meta, schema, columns, name), None)?;
     decode_batch(meta, schema, columns, &batch)
 }
 
-/// A few rows: the keys are read first, and then of the other columns only the pages with rows that
-/// are wanted; `None` if there are no such rows.
-fn decode_few(
+/// Where a few rows are, by the keys of all, which were fetched; `None` if there are no such rows.
+fn find_few(
     meta: &SegmentMeta,
-    schema: &Arc<Schema>,
-    columns: &Columns,
-    bytes: Bytes,
+    schema: &Schema,
+    mut file: File,
     few: &Few,
-) -> Result<Option<Run>> {
-    let keys = read_keys(meta, schema, bytes.clone())?;
+) -> Result<Option<(File, Range<usize>)>> {
+    let batch = file.rows(|name| schema.is_key(name), None)?;
+    let (own, arrays) = own_part(&meta.name, schema, &Columns::only([]), &batch)?;
+    let keys = encoded_keys(&Schema::new(own), &arrays);
+    let keys = keys.map_err(|e| Error::corrupt(&meta.name, e.to_string()))?;
     let bound = |key: &[u8]| lower_bound(&keys, key);
     let (from, to) = (bound(&few.from), few.to.as_deref().map_or(keys.len(), bound));
     let (from, to) = match few.end {
         End::First => (from, to.min(from.saturating_add(few.rows_max))),
         End::Last => (from.max(to.saturating_sub(few.rows_max)), to),
     };
-    if from >= to {
-        return Ok(None);
-    }
-    let is_read = |name: &str| is_read(schema, columns, name);
-    let batch = read_rows(meta, bytes, is_read, Some(from..to))?;
-    decode_batch(meta, schema, columns, &batch).map(Some)
+    Ok((from < to).then_some((file, from..to)))
 }
 
-/// The encoded keys of all rows.
-fn read_keys(meta: &SegmentMeta, schema: &Schema, bytes: Bytes) -> Result<BinaryArray> {
-    let batch = read_rows(meta, bytes, |name| schema.is_key(name), None)?;
-    let (own, arrays) = own_part(&meta.name, schema, &Columns::only([]), &batch)?;
-    let keys = encoded_keys(&Schema::new(own), &arrays);
-    keys.map_err(|e| Error::corrupt(&meta.name, e.to_string()))
+fn decode_some(
+    meta: &SegmentMeta,
+    schema: &Arc<Schema>,
+    columns: &Columns,
+    mut file: File,
+    rows: Range<usize>,
+) -> Result<Run> {
+    let batch = file.rows(|name| is_read(meta, schema, columns, name), Some(rows))?;
+    decode_batch(meta, schema, columns, &batch)
 }
 
 /// How many of these keys, which are in order, are less than another.
@@ -427,51 +425,21 @@ fn lower_bound(keys: &BinaryArray, key: &[u8]) -> usize {
     from
 }
 
-/// The columns that are wanted, of all rows or of some that lie next to each other.
-fn read_rows(
-    meta: &SegmentMeta,
-    bytes: Bytes,
-    is_wanted: impl Fn(&str) -> bool,
-    rows: Option<Range<usize>>,
-) -> Result<RecordBatch> {
-    let name = &meta.name;
-    let broken = |e: parquet::errors::ParquetError| Error::corrupt(name, e.to_string());
-    // Pages are skipped by their index.
-    let pages = if rows.is_some() { PageIndexPolicy::Optional } else { PageIndexPolicy::Skip };
-    let how = ArrowReaderOptions::new().with_offset_index_policy(pages);
-    let reader = ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, how);
-    let mut reader = reader.map_err(broken)?;
-    let leaves = reader.parquet_schema();
-    let is_wanted = |leaf: &usize| {
-        leaves.column(*leaf).path().parts().first().is_none_or(|name| is_wanted(name))
-    };
-    let wanted = (0..leaves.num_columns()).filter(is_wanted);
-    let wanted = ProjectionMask::leaves(leaves, wanted);
-    if let Some(rows) = rows {
-        let all = meta.rows as usize;
-        let ranges = std::iter::once(rows);
-        reader = reader.with_row_selection(RowSelection::from_consecutive_ranges(ranges, all));
-    }
-    // Row groups that one batch spans are joined as they are read.
-    let reader = reader.with_batch_size(meta.rows.clamp(1, 1 << 24) as usize);
-    let reader = reader.with_projection(wanted).build().map_err(broken)?;
-    let arrow_schema = arrow::array::RecordBatchReader::schema(&reader);
-    let batches = reader.collect::<Result<Vec<_>, _>>();
-    match batches.map_err(|e| Error::corrupt(name, e.to_string()))? {
-        mut one if one.len() == 1 => Ok(one.remove(0)),
-        several => {
-            concat_batches(&arrow_schema, &several).map_err(|e| Error::corrupt(name, e.to_string()))
-        }
+/// Whether a column of the file is read at all. What a table has dropped is not.
+fn is_read(meta: &SegmentMeta, schema: &Schema, columns: &Columns, name: &str) -> bool {
+    match schema.number(name) {
+        Ok(number) => columns.has(number) || columns.has_keys() && schema.key.contains(&number),
+        Err(_) if schema.is_dropped(name) => false,
+        Err(_) if STATES.contains(&name) => !meta.plain,
+        Err(_) => columns.has_stamps() || !STAMPS.contains(&name),
     }
 }
 
-/// Whether a column of the file is read at all. What a table has dropped is not.
-fn is_read(schema: &Schema, columns: &Columns, name: &str) -> bool {
-    match schema.number(name) {
-        Ok(number) => schema.key.contains(&number) || columns.has(number),
-        Err(_) if schema.is_dropped(name) => false,
-        Err(_) => columns.has_stamps() || !STAMPS.contains(&name),
-    }
+/// True if the file has all of these columns as a reader sees them. Else rows are made anew, for
+/// which it takes their keys.
+fn says_all(meta: &SegmentMeta, schema: &Schema, columns: &Columns, file: &File) -> bool {
+    let mut wanted = schema.shown.iter().filter(|number| columns.has(**number));
+    meta.plain && wanted.all(|number| file.has(&schema.column_at(*number).name))
 }
 
 fn decode_batch(
@@ -483,23 +451,28 @@ fn decode_batch(
     let name = &meta.name;
     let (own, arrays) = own_part(name, schema, columns, batch)?;
     let own = Arc::new(Schema::new(own));
-    let keys = encoded_keys(&own, &arrays).map_err(|e| Error::corrupt(name, e.to_string()))?;
+    let keys = match columns.has_keys() {
+        true => encoded_keys(&own, &arrays).map_err(|e| Error::corrupt(name, e.to_string()))?,
+        false => BinaryArray::from_vec(Vec::new()),
+    };
+    let rows = batch.num_rows();
     let is_current = own.columns.len() == schema.columns.len() && meta.newest_hlc.is_some();
     let [hlc, origin, seq] = match columns.has_stamps() {
         true => STAMPS.map(|column| hidden(name, batch, column)),
         // Nobody looks at them, but a row without any write would not be there.
         false => {
-            let any = UInt64Array::new(vec![u64::from(!is_current); batch.num_rows()].into(), None);
+            let any = UInt64Array::new(vec![u64::from(!is_current); rows].into(), None);
             STAMPS.map(|_| Ok(any.clone()))
         }
     };
-    let hidden = Hidden {
-        hlc: hlc?,
-        origin: origin?,
-        seq: seq?,
-        dead: hidden(name, batch, "_dead")?,
-        states: hidden(name, batch, "_state")?,
+    let (dead, states) = match meta.plain {
+        true => {
+            let dead = BooleanArray::new(BooleanBuffer::new_unset(rows), None);
+            (Ok(dead), Ok(BinaryArray::new_null(rows)))
+        }
+        false => (hidden(name, batch, STATES[0]), hidden(name, batch, STATES[1])),
     };
+    let hidden = Hidden { hlc: hlc?, origin: origin?, seq: seq?, dead: dead?, states: states? };
     let newest_hlc = meta.newest_hlc.unwrap_or(u64::MAX);
     match is_current {
         true => Ok(Run::of_columns(schema, keys, arrays, hidden, newest_hlc)),
@@ -517,12 +490,13 @@ fn own_part(
 ) -> Result<(TableSpec, Vec<ArrayRef>)> {
     let (mut own, mut columns) = (spec.clone(), Vec::new());
     own.columns.clear();
-    if spec.key.iter().any(|name| batch.column_by_name(name).is_none()) {
+    let is_absent = |name: &String| batch.column_by_name(name).is_none();
+    if wanted.has_keys() && spec.key.iter().any(is_absent) {
         return Err(Error::corrupt(name, "a key column is missing"));
     }
     for (number, column) in (0..).zip(&spec.columns) {
-        let is_wanted =
-            spec.is_key(&column.name) || wanted.has(number) && !spec.is_dropped(&column.name);
+        let is_wanted = wanted.has_keys() && spec.is_key(&column.name)
+            || wanted.has(number) && !spec.is_dropped(&column.name);
         let array = match batch.column_by_name(&column.name) {
             _ if !is_wanted => new_null_array(&data_type(column), batch.num_rows()),
             Some(array) => widened(column, array).ok_or_else(|| {

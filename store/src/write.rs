@@ -95,9 +95,14 @@ impl EdgeStore {
                     .into(),
             ));
         }
-        self.know(table).await?;
         let work = Work { table, conditions: &[], changes: &changes, unit: Unit::Call };
-        let (ack, _) = self.inner.engine.change(&work, level).await?;
+        let (ack, _) = match self.inner.engine.change(&work, level).await {
+            Err(Error::UnknownTable(_)) => {
+                self.know(table).await?;
+                self.inner.engine.change(&work, level).await?
+            }
+            changed => changed?,
+        };
         match level {
             Level::Parent => self.wait(&ack, Level::Parent).await,
             _ => Ok(ack),

@@ -14,6 +14,8 @@ use hashbrown::HashTable;
 use crate::columns::Columns;
 use crate::error::Result;
 use crate::hash::{self, Hashed};
+use crate::key::is_same;
+use crate::record::plain::PlainRow;
 use crate::row::{RowState, Stamp};
 use crate::run::pack::{Packed, pack};
 use crate::run::{Run, RunBuilder, Versioned, is_plain, visible_packed, visible_row};
@@ -42,8 +44,9 @@ pub struct Memtable {
 
 /// One row.
 struct Slot {
-    /// Where the key is in the bytes.
+    /// Where the key is in the bytes, and its hash.
     key: Span,
+    hash: u64,
     /// Last entry that changed the row here.
     seq: u64,
     held: Held,
@@ -72,7 +75,7 @@ pub struct Remembered<'a> {
 impl Memtable {
     /// What is known of a row.
     pub fn get(&self, wanted: Hashed<'_>) -> Option<Remembered<'_>> {
-        let found = self.index.find(wanted.hash, |at| self.key_at(*at) == wanted.key)?;
+        let found = self.index.find(wanted.hash, |at| is_same(self.key_at(*at), wanted.key))?;
         Some(self.row(*found))
     }
 
@@ -123,7 +126,7 @@ impl Memtable {
     pub fn merge(&mut self, key: &[u8], state: RowState, seq: u64) -> usize {
         self.newest_hlc = self.newest_hlc.max(state.newest_hlc());
         let hash = hash::of(key);
-        let known = self.index.find(hash, |at| self.key_at(*at) == key).copied();
+        let known = self.index.find(hash, |at| is_same(self.key_at(*at), key)).copied();
         let before = self.bytes.len();
         let weight = match known {
             Some(at) => self.change(at as usize, state, seq),
@@ -134,19 +137,43 @@ impl Memtable {
         weight
     }
 
+    /// Merges a row of plain values of one write, as [`Memtable::merge`] does.
+    pub fn merge_plain(&mut self, row: PlainRow<'_>, seq: u64) -> usize {
+        let PlainRow { key: Hashed { key, hash }, written, packed } = row;
+        if self.index.find(hash, |at| is_same(self.key_at(*at), key)).is_some() {
+            return self.merge(key, Packed::of(packed).state(written), seq);
+        }
+        self.newest_hlc = self.newest_hlc.max(written.hlc);
+        let before = self.bytes.len();
+        let key = self.keep(key);
+        let held = Held::Packed { written, at: self.keep(packed) };
+        self.insert(Slot { key, hash, seq, held });
+        let weight = size_of::<Slot>() + size_of::<u64>() + self.bytes.len() - before;
+        self.weight += weight;
+        weight
+    }
+
     /// Adds a row; returns the bytes of what it is.
     fn add(&mut self, hash: u64, key: &[u8], state: RowState, seq: u64) -> usize {
-        let at = Span { from: self.bytes.len(), len: key.len() as u32 };
-        self.bytes.extend(key);
+        let key = self.keep(key);
         let held = self.hold(state);
         let weight = held.weight();
-        let place = self.slots.len() as u32;
-        self.seen.note(place);
-        self.slots.push(Slot { key: at, seq, held });
-        let (slots, bytes) = (&self.slots, &self.bytes);
-        let hash_at = |at: &u32| hash::of(of_span(bytes, slots[*at as usize].key));
-        self.index.insert_unique(hash, place, hash_at);
+        self.insert(Slot { key, hash, seq, held });
         weight
+    }
+
+    fn insert(&mut self, slot: Slot) {
+        let (place, hash) = (self.slots.len() as u32, slot.hash);
+        self.seen.note(place);
+        self.slots.push(slot);
+        let slots = &self.slots;
+        self.index.insert_unique(hash, place, |at| slots[*at as usize].hash);
+    }
+
+    fn keep(&mut self, bytes: &[u8]) -> Span {
+        let span = Span { from: self.bytes.len(), len: bytes.len() as u32 };
+        self.bytes.extend(bytes);
+        span
     }
 
     /// Merges a change into a row; returns the bytes of what it is now.

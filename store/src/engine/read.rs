@@ -40,6 +40,20 @@ impl KeyRange {
         KeyRange { from: key.to_vec(), to: Some(to), partition: Some(partition), since: 0 }
     }
 
+    /// True if no key of a segment is outside.
+    fn covers(&self, segment: &Segment) -> bool {
+        *self.from <= *segment.min_key()
+            && self.to.as_deref().is_none_or(|to| *segment.max_key() < *to)
+    }
+
+    /// The rows of a segment in the range; `run` has some of its rows, or all.
+    fn of_segment(&self, segment: &Segment, run: Arc<Run>) -> Slice {
+        match self.covers(segment) {
+            true => Slice::whole(run),
+            false => Slice::range(run, &self.from, self.to.as_deref()),
+        }
+    }
+
     /// What a segment is asked for, if that is a few rows: those of one key, or those at one end
     /// that are needed at most and one more, which tells that there are more.
     fn few(&self, end: End, rows_max: usize) -> Option<Few> {
@@ -119,6 +133,8 @@ struct Look {
     rows_max: usize,
     /// The key nearest to the end which was left out.
     left_out: Option<Arc<[u8]>>,
+    /// True if a key may be in more than one layer.
+    meets: bool,
 }
 
 /// An end of a key range.
@@ -197,11 +213,13 @@ impl Engine {
     ) -> Result<Page> {
         for _ in 0..RESTARTS_MAX {
             let mut look = self.look(table, range, columns, end, rows_max.max(1))?;
-            let columns = match look.merges() {
-                true => columns,
-                false => &columns.unmerged(),
+            look.meets = look.merges();
+            let columns = match look.meets {
+                true => columns.clone(),
+                false if look.is_all_of(range) => columns.unmerged().unkeyed(),
+                false => columns.unmerged(),
             };
-            if let Some(slices) = self.slices(&mut look, range, columns).await? {
+            if let Some(slices) = self.slices(&mut look, range, &columns).await? {
                 return look.page(range, slices, self.now_ms());
             }
         }
@@ -232,12 +250,15 @@ impl Engine {
             let runs = match found {
                 Found::Few(run) => Some(vec![run]),
                 Found::Nothing => Some(Vec::new()),
-                Found::Whole => self.runs(&look.schema, columns, &[segment]).await?,
+                Found::Whole => {
+                    let one = std::slice::from_ref(&segment);
+                    self.runs(&look.schema, columns, one).await?
+                }
                 Found::Gone => None,
             };
             let Some(runs) = runs else { return Ok(None) };
             for run in runs {
-                let mut slice = Slice::range(run, &range.from, range.to.as_deref());
+                let mut slice = range.of_segment(&segment, run);
                 look.cut(&mut slice);
                 slices.push(slice);
             }
@@ -307,6 +328,7 @@ impl Engine {
             end,
             rows_max,
             left_out: None,
+            meets: true,
         };
         if range.to.as_deref().is_some_and(|to| *to <= *range.from) {
             return Ok(look);
@@ -331,7 +353,8 @@ impl Partition {
         for (i, layer) in memory.iter().enumerate() {
             let Some(row) = layer.and_then(|layer| layer.get(key)) else { continue };
             let older = memory[i + 1..].iter().flatten().map(|layer| layer.newest_hlc);
-            let older = older.chain(self.segments.iter().map(|s| s.newest_hlc()));
+            let segments = self.segments.iter().filter(|s| s.spans(key.key));
+            let older = older.chain(segments.map(|s| s.newest_hlc()));
             if hits.is_empty() && row.is_plain(schema) && covers(row, older) {
                 return row.visible(schema).map(|row| Some(Some(row)));
             }
@@ -342,12 +365,16 @@ impl Partition {
                 continue;
             }
             let Some(run) = segment.in_memory(schema, &Columns::All) else { return Ok(None) };
-            let Some(at) = run.find(key) else { continue };
-            let newest_older = self.segments[..i].iter().map(|s| s.newest_hlc()).max();
-            let is_all = run.is_plain(at) && newest_older.is_none_or(|o| run.written(at).hlc > o);
-            if hits.is_empty() && is_all {
-                return Ok(Some(Some(run.row(at))));
+            let Some(hit) = run.find(key) else { continue };
+            let older = self.segments[..i].iter().filter(|s| s.spans(key.key));
+            let mut older = older.map(|s| s.newest_hlc());
+            if hits.is_empty()
+                && run.says_all(hit)
+                && older.all(|hlc| run.written(hit.at).hlc > hlc)
+            {
+                return run.row_found(key.key, hit).map(|row| Some(Some(row)));
             }
+            let at = hit.at;
             hits.push(Hit::Segment(run, at));
         }
         Ok(Some(shown(schema, key.key, &hits)?))
@@ -387,12 +414,19 @@ impl Look {
         !segments.is_sorted_by(|a, b| a.precedes(b))
     }
 
+    /// True if everything in the segments is wanted, whatever its key.
+    fn is_all_of(&self, range: &KeyRange) -> bool {
+        self.rows_max == usize::MAX
+            && !self.schema.has_ttl()
+            && self.segments.iter().all(|(segment, _)| range.covers(segment))
+    }
+
     fn add_segments(&mut self, partition: &Partition, range: &KeyRange, columns: &Columns) {
         // Segments with nothing new are read as well: a new change may be part of an old row.
         let overlaps = |s: &&Arc<Segment>| s.overlaps(&range.from, range.to.as_deref());
         for segment in partition.segments.iter().filter(overlaps) {
             let slice = segment.in_memory(&self.schema, columns).map(|run| {
-                let mut slice = Slice::range(run, &range.from, range.to.as_deref());
+                let mut slice = range.of_segment(segment, run);
                 self.cut(&mut slice);
                 slice
             });
@@ -460,11 +494,15 @@ impl Look {
     }
 
     /// The segments, those nearest to the end of the range first: with a few rows of them it may be
-    /// known that nobody needs the others, which then are not read.
+    /// known that nobody needs the others, which then are not read. If all are wanted and no two
+    /// meet, they are in order.
     fn nearest_first(&mut self) -> Vec<(Arc<Segment>, Option<Slice>)> {
         let mut segments = std::mem::take(&mut self.segments);
         match self.end {
-            _ if self.rows_max == usize::MAX => {}
+            _ if self.rows_max == usize::MAX && self.meets => {}
+            _ if self.rows_max == usize::MAX => {
+                segments.sort_by(|a, b| a.0.min_key().cmp(b.0.min_key()));
+            }
             End::First => segments.sort_by(|a, b| a.0.min_key().cmp(b.0.min_key())),
             End::Last => segments.sort_by(|a, b| b.0.max_key().cmp(a.0.max_key())),
         }
@@ -504,7 +542,11 @@ impl Look {
             }
             left
         });
-        let merged = merge(&self.schema, slices)?;
+        let merged = match self.meets || self.rows_max < usize::MAX {
+            true => merge(&self.schema, slices)?,
+            // They are in order, and may lack their keys.
+            false => slices,
+        };
         let slices = kept(merged, |slice| slice.living(&self.schema, now_ms))?;
         Ok(Page { slices, schema: self.schema, left })
     }

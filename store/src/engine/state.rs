@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::hash::Hashed;
 use crate::hlc::Clock;
 use crate::manifest::Manifest;
+use crate::record::plain::PlainRows;
 use crate::record::{Batch, Body, Entry, Extent, Snapshot, Source, TableState};
 use crate::row::RowState;
 use crate::run::Versioned;
@@ -105,6 +106,34 @@ impl State {
             child.1 = child.1.max(seq);
         }
         Ok(())
+    }
+
+    /// Carries out an entry of this store's own log, as [`State::apply`] does, if that can be done
+    /// without looking at its cells: false, and nothing is changed, if its columns are not those of
+    /// the table.
+    pub fn apply_plain(&mut self, rows: &PlainRows) -> Result<bool> {
+        let Some(table) = self.tables.get_mut(&rows.table) else { return Ok(false) };
+        let schema = table.schema.clone();
+        if !schema.dropped.is_empty() || rows.columns != schema.names {
+            return Ok(false);
+        }
+        let partitions = rows.iter().map(|row| schema.partition_of_key(row.key.key));
+        let partitions = partitions.collect::<Result<Vec<_>>>()?;
+        let mut newest = 0;
+        let mut rows_left = rows.iter().zip(&partitions).peekable();
+        while let Some((_, key)) = rows_left.peek().copied() {
+            let partition = table.partitions.entry(key.clone()).or_default();
+            while let Some((row, _)) = rows_left.next_if(|(_, next)| *next == key) {
+                newest = newest.max(row.written.hlc);
+                if rows.seq > partition.forgotten {
+                    self.active_bytes += partition.active.merge_plain(row, rows.seq);
+                }
+            }
+        }
+        table.last_seq = table.last_seq.max(rows.seq);
+        self.clock.observe(newest);
+        self.seq = self.seq.max(rows.seq);
+        Ok(true)
     }
 
     /// Notes what the parent has: see [`Body::Acked`].

@@ -1,6 +1,7 @@
 //! Changes that are made at this site: checked, stamped, logged.
 
 use std::collections::{HashMap, hash_map};
+use std::sync::Arc;
 
 use crate::commit::Condition;
 use crate::error::{Error, Result};
@@ -84,10 +85,11 @@ impl Engine {
         let _turn = self.turn().await?;
         self.room().await?;
         let mut prior = None;
+        let mut ahead = self.built_ahead(work)?;
         let outcome = loop {
             {
                 let mut state = self.write();
-                match self.try_change(&mut state, work, prior.as_ref()) {
+                match self.try_change(&mut state, work, prior.as_ref(), ahead.take()) {
                     Ok(Some(done)) => break Ok(done),
                     Ok(None) => {}
                     Err(conflict @ Error::Conflict { .. }) => break Err((state.seq, conflict)),
@@ -116,6 +118,7 @@ impl Engine {
         state: &mut State,
         work: &Work<'_>,
         prior: Option<&Prior>,
+        ahead: Option<Built>,
     ) -> Result<Option<(u64, u64, Batch)>> {
         let table = state.table(work.table)?;
         let spec = table.schema.clone();
@@ -132,7 +135,10 @@ impl Engine {
             let known = prior.known(state.table(work.table)?, &key, &condition.key, now_ms)?;
             condition.check(&spec, &known)?;
         }
-        let rows = self.build(state, work, prior, &spec)?;
+        let rows = match ahead.filter(|built| Arc::ptr_eq(&built.schema, &spec)) {
+            Some(built) => self.stamp(state, built, now_ms),
+            None => self.build(state, work, prior, &spec)?,
+        };
         let hlc = state.clock.last();
         let batch = Batch { table: work.table.into(), columns: spec.names.clone(), rows };
         let (bodies, batch) = match work.unit {
@@ -141,6 +147,32 @@ impl Engine {
         };
         let seq = self.log(state, Source::Own, bodies.into_iter().map(Body::Rows).collect())?;
         Ok(Some((seq, hlc, batch)))
+    }
+
+    /// The changes as partial row states but for their stamps, where these do not depend on what is
+    /// known: made before it is their turn, so that nobody waits for it.
+    fn built_ahead(&self, work: &Work<'_>) -> Result<Option<Built>> {
+        let schema = self.read().table(work.table)?.schema.clone();
+        if work.rows_to_read(&schema).next().is_some() {
+            return Ok(None);
+        }
+        let unstamped = Stamp { hlc: u64::MAX, origin: self.id };
+        let built = work.changes.iter().map(|change| {
+            let row = change.build(&schema, unstamped, &RowState::default())?;
+            Ok((schema.key_of(change.row())?, row))
+        });
+        let rows = built.collect::<Result<Vec<_>>>()?;
+        Ok(Some(Built { schema, rows, unstamped }))
+    }
+
+    /// Gives each row that was built ahead a stamp of its own.
+    fn stamp(&self, state: &mut State, built: Built, now_ms: u64) -> Vec<(Vec<u8>, RowState)> {
+        let Built { mut rows, unstamped, .. } = built;
+        for (_, row) in &mut rows {
+            let stamp = Stamp { hlc: state.clock.tick(now_ms), origin: self.id };
+            row.restamp(unstamped, stamp);
+        }
+        rows
     }
 
     /// The changes as partial row states, each with a stamp of its own.
@@ -175,6 +207,14 @@ impl Engine {
         }
         Ok(rows)
     }
+}
+
+/// Changes that were built before it was their turn.
+struct Built {
+    schema: Arc<Schema>,
+    rows: Vec<(Vec<u8>, RowState)>,
+    /// What stands where their stamps will.
+    unstamped: Stamp,
 }
 
 /// The batch, if it fits one entry.

@@ -167,20 +167,28 @@ impl<'a> Values<'a> {
     }
 }
 
+impl<'a> Values<'a> {
+    /// One of them where it lies; none of a set.
+    pub fn plain_at(&self, i: usize) -> Option<Plain<'a>> {
+        if self.nulls.is_some_and(|nulls| nulls.is_null(i)) {
+            return Some(Plain::Null);
+        }
+        Some(match &self.of {
+            Of::Int(ints) => Plain::Int(ints[i]),
+            Of::Float(floats) => Plain::Float(floats[i]),
+            Of::Bool(bools) => Plain::Bool(bools.value(i)),
+            Of::Text(texts) => Plain::Text(texts.value(i).as_bytes()),
+            Of::Json(texts) => Plain::Json(texts.value(i).as_bytes()),
+            Of::Bytes(bytes) => Plain::Bytes(bytes.value(i)),
+            Of::Time(times) => Plain::Time(times[i]),
+            Of::Set(..) => return None,
+        })
+    }
+}
+
 /// One value of a column whose type has been checked.
 pub fn value_at(column: &ColumnSpec, array: &ArrayRef, i: usize) -> Value {
     Values::of(column, array).at(i)
-}
-
-/// Something of where a value lies, for the sake of having read it.
-pub fn touched(array: &ArrayRef, i: usize) -> u64 {
-    match array.data_type() {
-        DataType::Int64 => array.as_primitive::<Int64Type>().values()[i] as u64,
-        DataType::Float64 => array.as_primitive::<Float64Type>().values()[i].to_bits(),
-        DataType::Utf8 => array.as_string::<i32>().value_offsets()[i] as u64,
-        DataType::Binary => array.as_binary::<i32>().value_offsets()[i] as u64,
-        _ => 0,
-    }
 }
 
 /// The encoded keys of rows whose columns have been checked; a null or NaN in a key has none.

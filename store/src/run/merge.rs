@@ -9,6 +9,7 @@ use arrow::array::Array;
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 
 use crate::error::Result;
+use crate::key::is_less;
 use crate::row::Stamp;
 use crate::schema::Schema;
 
@@ -167,14 +168,6 @@ impl<'a> Rows<'a> {
             }
         }
         start
-    }
-}
-
-/// True if a key is before another. Most keys differ in their first eight bytes.
-fn is_less(a: &[u8], b: &[u8]) -> bool {
-    match (a.first_chunk::<8>(), b.first_chunk::<8>()) {
-        (Some(x), Some(y)) if x != y => u64::from_be_bytes(*x) < u64::from_be_bytes(*y),
-        _ => a < b,
     }
 }
 

@@ -43,7 +43,7 @@ pub fn pack(state: &RowState, out: &mut Vec<u8>) -> bool {
     out.extend(cells.to_le_bytes());
     let packed = state.deleted == Stamp::default()
         && state.cells.iter().all(|(number, cell)| match cell {
-            Cell::Fresh(value) => push(*number, value, out),
+            Cell::Fresh(value) => Plain::of(value).is_some_and(|value| push(*number, value, out)),
             _ => false,
         });
     if !packed {
@@ -52,18 +52,37 @@ pub fn pack(state: &RowState, out: &mut Vec<u8>) -> bool {
     packed
 }
 
-fn push(number: u16, value: &Value, out: &mut Vec<u8>) -> bool {
+/// Appends a row as bytes, up to `bytes_max` of them. False, with `out` as before, if it has more,
+/// or a value is none of these.
+pub fn pack_plain<'a>(
+    row: impl ExactSizeIterator<Item = Option<(u16, Plain<'a>)>>,
+    out: &mut Vec<u8>,
+    bytes_max: usize,
+) -> bool {
+    let before = out.len();
+    let Ok(cells) = u16::try_from(row.len()) else { return false };
+    out.extend(cells.to_le_bytes());
+    for cell in row {
+        let fits = cell.is_some_and(|(number, value)| push(number, value, out));
+        if !fits || out.len() - before > bytes_max {
+            out.truncate(before);
+            return false;
+        }
+    }
+    true
+}
+
+fn push(number: u16, value: Plain<'_>, out: &mut Vec<u8>) -> bool {
     out.extend(number.to_le_bytes());
     match value {
-        Value::Null => out.push(NULL),
-        Value::Bool(b) => out.push(if *b { TRUE } else { FALSE }),
-        Value::Int(i) => push_number(INT, i.to_le_bytes(), out),
-        Value::Float(f) => push_number(FLOAT, f.to_le_bytes(), out),
-        Value::Time(us) => push_number(TIME, us.to_le_bytes(), out),
-        Value::Text(s) => return push_bytes(TEXT, s.as_bytes(), out),
-        Value::Bytes(b) => return push_bytes(BYTES, b, out),
-        Value::Json(s) => return push_bytes(JSON, s.as_bytes(), out),
-        Value::List(_) => return false,
+        Plain::Null => out.push(NULL),
+        Plain::Bool(b) => out.push(if b { TRUE } else { FALSE }),
+        Plain::Int(i) => push_number(INT, i.to_le_bytes(), out),
+        Plain::Float(f) => push_number(FLOAT, f.to_le_bytes(), out),
+        Plain::Time(us) => push_number(TIME, us.to_le_bytes(), out),
+        Plain::Text(text) => return push_bytes(TEXT, text, out),
+        Plain::Bytes(bytes) => return push_bytes(BYTES, bytes, out),
+        Plain::Json(text) => return push_bytes(JSON, text, out),
     }
     true
 }
@@ -149,7 +168,22 @@ impl<'a> Packed<'a> {
     }
 }
 
-impl Plain<'_> {
+impl<'a> Plain<'a> {
+    /// A value where it lies; none of a list.
+    pub fn of(value: &'a Value) -> Option<Self> {
+        Some(match value {
+            Value::Null => Plain::Null,
+            Value::Bool(b) => Plain::Bool(*b),
+            Value::Int(i) => Plain::Int(*i),
+            Value::Float(f) => Plain::Float(*f),
+            Value::Time(us) => Plain::Time(*us),
+            Value::Text(s) => Plain::Text(s.as_bytes()),
+            Value::Bytes(b) => Plain::Bytes(b),
+            Value::Json(s) => Plain::Json(s.as_bytes()),
+            Value::List(_) => return None,
+        })
+    }
+
     /// The value on its own.
     pub fn to_value(self) -> Value {
         let text = |bytes| String::from_utf8_lossy(bytes).into_owned();

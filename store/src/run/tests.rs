@@ -233,5 +233,5 @@ fn ranges_of_a_run_are_those_of_a_map() {
     for (key, _) in &rows {
         assert_eq!(run.key(run.lower_bound(key, 0, run.len())), &**key);
     }
-    assert_eq!(run.find(Hashed::of(&probes[0])), None);
+    assert!(run.find(Hashed::of(&probes[0])).is_none());
 }

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use arrow::array::AsArray;
 use arrow::datatypes::{Float64Type, Int64Type};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use proptest::prelude::*;
 
 use super::*;
@@ -27,6 +28,24 @@ pub fn spec() -> Arc<Schema> {
 fn encoded(schema: &Arc<Schema>, rows: &[KeyedRow]) -> (SegmentMeta, Bytes) {
     let run = Run::of_rows(schema, rows.iter().map(|(key, row)| (&**key, &**row))).unwrap();
     encode("segment".into(), &run).unwrap()
+}
+
+/// Decodes all rows of an object that is there as a whole.
+fn decoded(
+    meta: &SegmentMeta,
+    schema: &Arc<Schema>,
+    columns: &Columns,
+    bytes: Bytes,
+) -> Result<Run> {
+    decode(meta, schema, columns, File::whole(meta, bytes, Pages::All)?)
+}
+
+/// A folder with an object of that name.
+async fn stored(name: &str, bytes: Bytes) -> (tempfile::TempDir, Objects) {
+    let folder = tempfile::tempdir().unwrap();
+    let objects = Objects::folder(folder.path().into()).unwrap();
+    objects.create(name, bytes).await.unwrap();
+    (folder, objects)
 }
 
 fn rows_of(run: Run) -> Vec<KeyedRow> {
@@ -85,14 +104,17 @@ proptest! {
     #[test]
     fn rows_survive_parquet(rows in rows(), some in prop::collection::vec(2u16..9, 0..4)) {
         let (meta, bytes) = encoded(&spec(), &rows);
-        let run = decode(&meta, &spec(), &Columns::All, bytes.clone()).unwrap();
+        let run = decoded(&meta, &spec(), &Columns::All, bytes.clone()).unwrap();
         for (i, (key, row)) in rows.iter().enumerate() {
-            prop_assert_eq!(run.find(crate::hash::Hashed::of(key)), Some(i));
-            prop_assert_eq!(run.row(i), visible_row(&spec(), key, &row.state).unwrap());
+            let hit = run.find(crate::hash::Hashed::of(key)).unwrap();
+            let visible = visible_row(&spec(), key, &row.state).unwrap();
+            prop_assert_eq!((hit.at, run.says_all(hit)), (i, run.is_plain(i)));
+            prop_assert_eq!(&run.row_found(key, hit).unwrap(), &visible);
+            prop_assert_eq!(run.row(i), visible);
         }
         prop_assert_eq!(rows_of(run), rows.clone());
         let some = Columns::only(some);
-        let part = decode(&meta, &spec(), &some, bytes.clone()).unwrap();
+        let part = decoded(&meta, &spec(), &some, bytes.clone()).unwrap();
         for (i, (key, row)) in rows.iter().enumerate() {
             prop_assert_eq!(part.key(i), &**key);
             prop_assert_eq!((part.seq(i), part.written(i)), (row.seq, row.state.written));
@@ -108,7 +130,10 @@ proptest! {
             for (rows_max, end) in [(1, End::First), (2, End::Last), (99, End::First)] {
                 let to_key = rows.get(to).map(|(key, _)| key.to_vec());
                 let few = Few { from: rows[from].0.to_vec(), to: to_key, rows_max, end };
-                let found = decode_few(&meta, &spec(), &Columns::All, bytes.clone(), &few).unwrap();
+                let file = File::whole(&meta, bytes.clone(), Pages::Some).unwrap();
+                let found = find_few(&meta, &spec(), file, &few).unwrap().map(|(file, rows)| {
+                    decode_some(&meta, &spec(), &Columns::All, file, rows).unwrap()
+                });
                 let wanted = &rows[from..to];
                 let wanted = match end {
                     End::First => &wanted[..rows_max.min(wanted.len())],
@@ -117,8 +142,8 @@ proptest! {
                 prop_assert_eq!(found.map(rows_of).unwrap_or_default(), wanted);
             }
         }
-        let old = SegmentMeta { newest_hlc: None, ..meta.clone() };
-        let from_old = decode(&old, &spec(), &Columns::All, bytes).unwrap();
+        let old = SegmentMeta { newest_hlc: None, tail: None, plain: false, ..meta.clone() };
+        let from_old = decoded(&old, &spec(), &Columns::All, bytes).unwrap();
         prop_assert_eq!(rows_of(from_old), rows.clone());
         prop_assert_eq!(meta.rows, rows.len() as u64);
         let newest = rows.iter().map(|(_, row)| row.state.newest_hlc()).max();
@@ -132,13 +157,14 @@ proptest! {
 
     #[test]
     fn damaged_parquet_never_panics(rows in rows(), at in any::<usize>(), bit in 0u8..8) {
-        let (meta, bytes) = encoded(&spec(), &rows);
+        let (mut meta, bytes) = encoded(&spec(), &rows);
         let mut bytes = bytes.to_vec();
         let at = at % bytes.len();
         bytes[at] ^= 1 << bit;
         // Damage is found by the checksum; here it only must not take the process down.
+        meta.crc32c = crc32c::crc32c(&bytes);
         let _ = std::panic::catch_unwind(|| {
-            decode(&meta, &spec(), &Columns::All, bytes.into()).map(rows_of)
+            decoded(&meta, &spec(), &Columns::All, bytes.into()).map(rows_of)
         });
     }
 }
@@ -160,7 +186,7 @@ fn merged_columns_survive_and_show_their_values() {
     let key: Arc<[u8]> = spec.key_of(&Row::from([("k".into(), Value::Int(1))])).unwrap().into();
     let rows = vec![(key, Arc::new(Versioned { seq: 1, state }))];
     let (meta, bytes) = encoded(&spec, &rows);
-    assert_eq!(rows_of(decode(&meta, &spec, &Columns::All, bytes.clone()).unwrap()), rows);
+    assert_eq!(rows_of(decoded(&meta, &spec, &Columns::All, bytes.clone()).unwrap()), rows);
     let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap().build().unwrap();
     let batch = reader.into_iter().next().unwrap().unwrap();
     let column = |name: &str| batch.column_by_name(name).unwrap().clone();
@@ -175,12 +201,18 @@ fn a_column_that_was_dropped_is_not_read() {
     let mut dropped = merged_spec();
     dropped.dropped = vec!["hi".into()];
     let schema = Schema::new(dropped);
-    let read = |name: &str| is_read(&schema, &Columns::All, name);
+    let row = numbered(1).remove(0);
+    let plain = encoded(&spec(), &[row]).0;
+    assert!(plain.plain);
+    let meta = SegmentMeta { plain: false, ..plain.clone() };
+    let read = |name: &str| is_read(&meta, &schema, &Columns::All, name);
     let names = ["k", "n", "hi", "tags", "_hlc", "_state"];
     assert_eq!(names.map(read), [true, true, false, true, true, true]);
     let only_tags = Columns::only([3]).unmerged();
-    let read = |name: &str| is_read(&schema, &only_tags, name);
+    let read = |name: &str| is_read(&meta, &schema, &only_tags, name);
     assert_eq!(names.map(read), [true, false, false, true, false, true]);
+    let read = |name: &str| is_read(&plain, &schema, &only_tags.unkeyed(), name);
+    assert_eq!(names.map(read), [false, false, false, true, false, false]);
 }
 
 #[test]
@@ -196,11 +228,88 @@ fn an_older_segment_lacks_the_newer_columns() {
     let key: Arc<[u8]> = old.key_of(&Row::from([("k".into(), Value::Int(1))])).unwrap().into();
     let rows = vec![(key.clone(), Arc::new(Versioned { seq: 1, state: state.clone() }))];
     let (meta, bytes) = encoded(&old, &rows);
-    let run = decode(&meta, &new, &Columns::All, bytes).unwrap();
+    let run = decoded(&meta, &new, &Columns::All, bytes).unwrap();
     assert_eq!(run.row(0), visible_row(&new, &key, &state).unwrap());
     assert_eq!((&run.row(0)["note"], &run.row(0)["count"]), (&Value::Null, &Value::Int(0)));
     assert_eq!(run.row(0)["tags"], Value::Null, "no set is not an empty one");
     assert_eq!(rows_of(run), rows);
-    let damaged = decode(&meta, &whole, &Columns::All, encoded(&new, &rows).1).unwrap_err();
+    let (meta, bytes) = encoded(&new, &rows);
+    let damaged = decoded(&meta, &whole, &Columns::All, bytes).unwrap_err();
     assert!(damaged.to_string().contains("a key column is missing"), "{damaged}");
+}
+
+/// So many rows of plain values with keys in order.
+fn numbered(count: i64) -> Vec<KeyedRow> {
+    let row = |at: i64| {
+        let key = Row::from([("k".into(), "c".into()), ("at".into(), Value::Time(at))]);
+        let text = format!("text {}", at * 31);
+        let values = [
+            Value::Int(at * 7),
+            Value::Float((at % 100) as f64),
+            text.as_str().into(),
+            Value::Bool(at % 3 == 0),
+            text.clone().into_bytes().into(),
+            Value::Time(-at),
+            Value::Json(format!("[{at}]")),
+        ];
+        let cells = (2..).zip(values).map(|(n, value)| (n, Cell::Fresh(value))).collect();
+        let written = Stamp { hlc: 9 + at as u64, origin: 1 };
+        let state = RowState { written, deleted: Stamp::default(), cells };
+        (spec().key_of(&key).unwrap().into(), Arc::new(Versioned { seq: at as u64, state }))
+    };
+    (0..count).map(row).collect()
+}
+
+/// What a segment of several row groups says when only some of its bytes are read.
+#[tokio::test]
+async fn some_columns_are_read_alone_and_proved() {
+    let rows = numbered(70_000);
+    let (meta, bytes) = encoded(&spec(), &rows);
+    let (_folder, objects) = stored(&meta.name, bytes.clone()).await;
+    let some = Columns::only([2, 4]).unmerged();
+    for columns in [some.unkeyed(), some, Columns::only([3]), Columns::All] {
+        let segment = Segment::listed(meta.clone(), None).unwrap();
+        let run = segment.run(&spec(), &columns, &objects, || ()).await.unwrap().unwrap();
+        assert_eq!(run.len(), rows.len());
+        for at in [0, 1, 65_535, 65_536, 69_999] {
+            let whole = visible_row(&spec(), &rows[at].0, &rows[at].1.state).unwrap();
+            for number in (2..9).filter(|number| columns.has(*number)) {
+                let value = &whole[&*spec().column_at(number).name];
+                assert_eq!(&run.value(number, at), value, "{columns:?}");
+            }
+            assert!(!run.is_dead(at) && run.is_plain(at));
+            if columns.has_keys() {
+                assert_eq!(run.key(at), &*rows[at].0);
+            }
+        }
+    }
+    // Of the columns that are asked for, and no others, every bit counts.
+    let mut file = File::open(&meta, &objects, Pages::All).await.unwrap().unwrap();
+    let is_wanted = |name: &str| name == "i";
+    assert!(file.fetch(&objects, is_wanted, Some(&(65_600..65_700))).await.unwrap());
+    let wanted = file.ranges(is_wanted, Some(&(65_600..65_700)));
+    let [(_, wanted)] = &wanted[..] else { panic!("{wanted:?}") };
+    assert!(wanted.end - wanted.start < meta.bytes / 20, "{wanted:?} of {}", meta.bytes);
+    let tail = meta.tail.unwrap().at;
+    for at in [wanted.start, wanted.end - 1, wanted.end, tail, meta.bytes - 9] {
+        let mut damaged = bytes.to_vec();
+        damaged[at as usize] ^= 4;
+        let (_folder, objects) = stored(&meta.name, damaged.into()).await;
+        let read = async {
+            let mut file = File::open(&meta, &objects, Pages::All).await?.unwrap();
+            file.fetch(&objects, is_wanted, Some(&(65_600..65_700))).await?;
+            file.rows(is_wanted, Some(65_600..65_700))
+        };
+        let read = read.await;
+        assert_eq!(read.is_err(), at != wanted.end, "byte {at}: {read:?}");
+    }
+    let (_folder, objects) = stored(&meta.name, bytes.slice(..bytes.len() - 1)).await;
+    let cut = File::open(&meta, &objects, Pages::All).await.unwrap_err();
+    assert!(matches!(cut, Error::Corrupt { .. }), "{cut}");
+    assert!(
+        File::open(&SegmentMeta { name: "gone".into(), ..meta }, &objects, Pages::All)
+            .await
+            .unwrap()
+            .is_none()
+    );
 }

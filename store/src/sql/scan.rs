@@ -248,8 +248,9 @@ impl ExecutionPlan for StoreScan {
 
 impl DisplayAs for StoreScan {
     fn fmt_as(&self, _: DisplayFormatType, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Reads { schema, parts, conditions, .. } = &self.reads;
-        write!(out, "StoreScan: table={}", schema.name)?;
+        let Reads { query, schema, parts, conditions, .. } = &self.reads;
+        let named = lock(&query.named).get(&schema.name).cloned();
+        write!(out, "StoreScan: table={}", named.as_ref().unwrap_or(&schema.name))?;
         if !conditions.is_empty() {
             write!(out, ", key=[{conditions}]")?;
         }

@@ -212,6 +212,19 @@ async fn what_bounds_the_key_goes_below_the_merge_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_plan_names_tables_as_they_were_asked_for() {
+    let store = some_visits().await;
+    for (asked, named) in [
+        ("hello.visits", "table=hello/visits,"),
+        ("\"hello/visits\"", "table=hello/visits,"),
+        ("hello_visits", "table=hello_visits,"),
+    ] {
+        let plan = plan_of(&store, &format!("SELECT name FROM {asked}")).await;
+        assert!(plan.contains(named), "{asked}: {plan}");
+    }
+}
+
+#[tokio::test]
 async fn queries_from_clients_are_answered_in_rows_or_arrow() {
     let store = some_visits().await;
     let ask = async |body: Json| store.serve("sql", "", body.to_string().into()).await;

@@ -1,0 +1,328 @@
+//! The object of a segment: a Parquet file, and which of its bytes are read.
+//!
+//! Each column chunk has a checksum, listed in the file's own metadata. What follows the last
+//! chunk, the metadata among it, has one in the manifest. So whoever wants some columns reads the
+//! bytes of these, and nothing that is not proved.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use bytes::{Buf, Bytes};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
+};
+use parquet::arrow::{ArrowWriter, ProjectionMask};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{KeyValue, PageIndexPolicy, RowGroupMetaData};
+use parquet::file::properties::WriterProperties;
+use parquet::file::reader::{ChunkReader, Length};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::objects::Objects;
+
+use super::SegmentMeta;
+
+/// The entry of the file's metadata with the CRC32C of each column chunk, row group by row group, 8
+/// hexadecimal digits each.
+const CHECKSUMS: &str = "edgescale.crc32c";
+/// Objects of so many bytes are read whole: a second question would cost more than the bytes.
+const WHOLE_BYTES_MAX: u64 = 64 << 10;
+
+/// What follows the last column chunk of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tail {
+    /// Where it begins.
+    pub at: u64,
+    /// CRC32C of it.
+    pub crc32c: u32,
+}
+
+/// Makes a file of a batch.
+pub fn write(
+    batch: &RecordBatch,
+    properties: WriterProperties,
+) -> Result<(Bytes, Tail), ParquetError> {
+    let out = Vec::with_capacity(batch.get_array_memory_size() / 2);
+    let mut writer = ArrowWriter::try_new(out, batch.schema(), Some(properties))?;
+    writer.write(batch)?;
+    writer.flush()?;
+    writer.sync()?;
+    let (mut checksums, mut at) = (String::new(), 0);
+    for chunk in writer.flushed_row_groups().iter().flat_map(chunks) {
+        at = at.max(chunk.end);
+        let bytes = &writer.inner()[chunk.start as usize..chunk.end as usize];
+        checksums += &format!("{:08x}", crc32c::crc32c(bytes));
+    }
+    writer.append_key_value_metadata(KeyValue::new(CHECKSUMS.into(), checksums));
+    let bytes = Bytes::from(writer.into_inner()?);
+    let crc32c = crc32c::crc32c(&bytes[at as usize..]);
+    Ok((bytes, Tail { at, crc32c }))
+}
+
+/// Whether the pages of columns are to be found one by one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pages {
+    /// All of a column is read.
+    All,
+    /// Some rows are.
+    Some,
+}
+
+/// A file whose metadata was read, with the bytes of it that were read so far.
+#[derive(Debug)]
+pub struct File {
+    name: String,
+    metadata: ArrowReaderMetadata,
+    /// Those of the column chunks; none where the whole file was proved.
+    checksums: Option<Vec<u32>>,
+    pieces: Pieces,
+    /// Chunks that were read and are not proved yet.
+    unproved: Vec<usize>,
+}
+
+impl File {
+    /// Reads the metadata of a segment's file; `None` if the object is gone.
+    pub async fn open(meta: &SegmentMeta, objects: &Objects, pages: Pages) -> Result<Option<File>> {
+        let Some(tail) = meta.tail.filter(|_| meta.bytes > WHOLE_BYTES_MAX) else {
+            let bytes = objects.read(&meta.name).await?;
+            return bytes.map(|bytes| File::whole(meta, bytes, pages)).transpose();
+        };
+        let ranges = vec![tail.at..meta.bytes];
+        let Some(mut read) = objects.read_ranges(&meta.name, ranges).await? else {
+            return Ok(None);
+        };
+        let bytes = read.pop().unwrap_or_default();
+        if crc32c::crc32c(&bytes) != tail.crc32c {
+            return Err(damaged(&meta.name));
+        }
+        File::of(meta, Pieces { len: meta.bytes, read: vec![(tail.at, bytes)].into() }, pages, true)
+            .map(Some)
+    }
+
+    /// A file whose bytes are all there.
+    pub fn whole(meta: &SegmentMeta, bytes: Bytes, pages: Pages) -> Result<File> {
+        if bytes.len() as u64 != meta.bytes || crc32c::crc32c(&bytes) != meta.crc32c {
+            return Err(damaged(&meta.name));
+        }
+        File::of(meta, Pieces { len: meta.bytes, read: vec![(0, bytes)].into() }, pages, false)
+    }
+
+    fn of(meta: &SegmentMeta, pieces: Pieces, pages: Pages, in_part: bool) -> Result<File> {
+        let broken = |e: ParquetError| Error::corrupt(&meta.name, e.to_string());
+        let policy = match pages {
+            Pages::All => PageIndexPolicy::Skip,
+            Pages::Some => PageIndexPolicy::Optional,
+        };
+        let how = ArrowReaderOptions::new().with_offset_index_policy(policy);
+        let metadata = ArrowReaderMetadata::load(&pieces, how).map_err(broken)?;
+        let checksums = match in_part {
+            true => Some(checksums(&metadata).ok_or_else(|| {
+                Error::corrupt(&meta.name, "the checksums of its columns are missing")
+            })?),
+            false => None,
+        };
+        Ok(File { name: meta.name.clone(), metadata, checksums, pieces, unproved: Vec::new() })
+    }
+
+    /// True if there is a column of that name.
+    pub fn has(&self, column: &str) -> bool {
+        self.metadata.schema().column_with_name(column).is_some()
+    }
+
+    /// Reads these columns, of all row groups or of those with some rows; false if the object is
+    /// gone.
+    pub async fn fetch(
+        &mut self,
+        objects: &Objects,
+        is_wanted: impl Fn(&str) -> bool,
+        rows: Option<&Range<usize>>,
+    ) -> Result<bool> {
+        if self.checksums.is_none() {
+            return Ok(true);
+        }
+        let mut lacking = self.ranges(is_wanted, rows);
+        lacking.retain(|(_, range)| self.pieces.slice(range).is_none());
+        lacking.sort_by_key(|(_, range)| range.start);
+        let mut ranges: Vec<Range<u64>> = Vec::new();
+        for (_, next) in &lacking {
+            match ranges.last_mut() {
+                Some(last) if last.end == next.start => last.end = next.end,
+                _ => ranges.push(next.clone()),
+            }
+        }
+        if ranges.is_empty() {
+            return Ok(true);
+        }
+        let starts: Vec<u64> = ranges.iter().map(|range| range.start).collect();
+        let Some(read) = objects.read_ranges(&self.name, ranges).await? else { return Ok(false) };
+        self.pieces.add(starts.into_iter().zip(read));
+        self.unproved.extend(lacking.into_iter().map(|(chunk, _)| chunk));
+        Ok(true)
+    }
+
+    /// Where these columns lie, of all row groups or of those with some rows: chunks and bytes.
+    pub fn ranges(
+        &self,
+        is_wanted: impl Fn(&str) -> bool,
+        rows: Option<&Range<usize>>,
+    ) -> Vec<(usize, Range<u64>)> {
+        let wanted = self.leaves(is_wanted);
+        let groups = self.metadata.metadata().row_groups();
+        let of_group = |group: usize| {
+            let all: Vec<_> = chunks(&groups[group]).collect();
+            let found = |leaf: &usize| Some((group * all.len() + leaf, all.get(*leaf)?.clone()));
+            wanted.iter().filter_map(found).collect::<Vec<_>>()
+        };
+        self.groups(rows).into_iter().flat_map(of_group).collect()
+    }
+
+    /// Decodes these columns, which were fetched, of all rows or of some that lie next to each
+    /// other.
+    pub fn rows(
+        &mut self,
+        is_wanted: impl Fn(&str) -> bool,
+        rows: Option<Range<usize>>,
+    ) -> Result<RecordBatch> {
+        self.prove()?;
+        let broken = |e: String| Error::corrupt(&self.name, e);
+        let wanted = ProjectionMask::leaves(self.metadata.parquet_schema(), self.leaves(is_wanted));
+        let (pieces, metadata) = (self.pieces.clone(), self.metadata.clone());
+        let mut reader = ParquetRecordBatchReaderBuilder::new_with_metadata(pieces, metadata);
+        let mut count = self.row_counts().sum::<usize>();
+        if let Some(rows) = rows {
+            let groups = self.groups(Some(&rows));
+            let counts: Vec<usize> = self.row_counts().collect();
+            let before: usize = groups.first().map_or(0, |first| counts[..*first].iter().sum());
+            let all: usize = groups.iter().map(|group| counts[*group]).sum();
+            let range = rows.start - before..(rows.end - before).min(all);
+            count = range.len();
+            let selected = RowSelection::from_consecutive_ranges(std::iter::once(range), all);
+            reader = reader.with_row_groups(groups).with_row_selection(selected);
+        }
+        // Row groups that one batch spans are joined as they are read.
+        let reader = reader.with_batch_size(count.clamp(1, 1 << 24)).with_projection(wanted);
+        let reader = reader.build().map_err(|e| broken(e.to_string()))?;
+        let schema = arrow::array::RecordBatchReader::schema(&reader);
+        let batches = reader.collect::<Result<Vec<_>, _>>().map_err(|e| broken(e.to_string()))?;
+        match <[RecordBatch; 1]>::try_from(batches) {
+            Ok([one]) => Ok(one),
+            Err(several) => concat_batches(&schema, &several).map_err(|e| broken(e.to_string())),
+        }
+    }
+
+    fn prove(&mut self) -> Result<()> {
+        let Some(checksums) = &self.checksums else { return Ok(()) };
+        let chunks: Vec<_> =
+            self.metadata.metadata().row_groups().iter().flat_map(chunks).collect();
+        for chunk in self.unproved.drain(..) {
+            let bytes = self.pieces.slice(&chunks[chunk]);
+            if bytes.map(|bytes| crc32c::crc32c(&bytes)) != checksums.get(chunk).copied() {
+                return Err(damaged(&self.name));
+            }
+        }
+        Ok(())
+    }
+
+    fn leaves(&self, is_wanted: impl Fn(&str) -> bool) -> Vec<usize> {
+        let leaves = self.metadata.parquet_schema();
+        let is_wanted = |leaf: &usize| {
+            leaves.column(*leaf).path().parts().first().is_none_or(|name| is_wanted(name))
+        };
+        (0..leaves.num_columns()).filter(is_wanted).collect()
+    }
+
+    /// The row groups with some of these rows.
+    fn groups(&self, rows: Option<&Range<usize>>) -> Vec<usize> {
+        let mut end = 0;
+        let has = |(group, count): (usize, usize)| {
+            let from = end;
+            end += count;
+            rows.is_none_or(|rows| rows.start < end && from < rows.end).then_some(group)
+        };
+        self.row_counts().enumerate().filter_map(has).collect()
+    }
+
+    fn row_counts(&self) -> impl Iterator<Item = usize> {
+        self.metadata.metadata().row_groups().iter().map(|group| group.num_rows().max(0) as usize)
+    }
+}
+
+/// Where the column chunks of a row group lie.
+fn chunks(group: &RowGroupMetaData) -> impl Iterator<Item = Range<u64>> {
+    group.columns().iter().map(|chunk| {
+        let (start, bytes) = chunk.byte_range();
+        start..start.saturating_add(bytes)
+    })
+}
+
+fn checksums(metadata: &ArrowReaderMetadata) -> Option<Vec<u32>> {
+    let metadata = metadata.metadata();
+    let entries = metadata.file_metadata().key_value_metadata()?;
+    let digits = entries.iter().find(|entry| entry.key == CHECKSUMS)?.value.as_deref()?;
+    let checksums = digits.as_bytes().chunks(8);
+    let checksums: Option<Vec<u32>> = checksums
+        .map(|digits| u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok())
+        .collect();
+    let chunks: usize = metadata.row_groups().iter().map(RowGroupMetaData::num_columns).sum();
+    checksums.filter(|checksums| checksums.len() == chunks)
+}
+
+fn damaged(name: &str) -> Error {
+    Error::corrupt(name, "checksum differs")
+}
+
+/// Parts of a file, as the Parquet reader wants them.
+#[derive(Clone, Debug)]
+struct Pieces {
+    len: u64,
+    /// By where they begin.
+    read: Arc<[(u64, Bytes)]>,
+}
+
+impl Pieces {
+    fn add(&mut self, more: impl Iterator<Item = (u64, Bytes)>) {
+        let mut read: Vec<_> = self.read.iter().cloned().chain(more).collect();
+        read.sort_by_key(|(at, _)| *at);
+        self.read = read.into();
+    }
+
+    /// What is there from a place on, in one piece.
+    fn from(&self, at: u64) -> Option<Bytes> {
+        let next = self.read.partition_point(|(start, _)| *start <= at);
+        let (start, bytes) = self.read.get(next.checked_sub(1)?)?;
+        let skipped = (at - start) as usize;
+        (skipped <= bytes.len()).then(|| bytes.slice(skipped..))
+    }
+
+    fn slice(&self, range: &Range<u64>) -> Option<Bytes> {
+        let len = usize::try_from(range.end.checked_sub(range.start)?).ok()?;
+        let bytes = self.from(range.start)?;
+        (bytes.len() >= len).then(|| bytes.slice(..len))
+    }
+}
+
+impl Length for Pieces {
+    fn len(&self) -> u64 {
+        self.len
+    }
+}
+
+impl ChunkReader for Pieces {
+    type T = bytes::buf::Reader<Bytes>;
+
+    fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
+        self.from(start).map(Buf::reader).ok_or_else(|| unread(start))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
+        let range = start..start.saturating_add(length as u64);
+        self.slice(&range).ok_or_else(|| unread(start))
+    }
+}
+
+fn unread(at: u64) -> ParquetError {
+    ParquetError::EOF(format!("nothing was read at byte {at}"))
+}
