@@ -38,7 +38,9 @@ use crate::wal::{Recovered, Wal};
 
 pub use change::Change;
 pub use ground::Ground;
-pub use memtable::{Memtable, Remembered};
+pub use memtable::Memtable;
+#[cfg(test)]
+pub use memtable::Remembered;
 pub use read::{End, KeyRange, merge_layers};
 pub use recent::Logged;
 pub use state::{Partition, State, Table};

@@ -90,7 +90,7 @@ impl File {
             let bytes = objects.read(&meta.name).await?;
             return bytes.map(|bytes| File::whole(meta, bytes, pages)).transpose();
         };
-        let ranges = vec![tail.at..meta.bytes];
+        let ranges = std::iter::once(tail.at..meta.bytes).collect();
         let Some(mut read) = objects.read_ranges(&meta.name, ranges).await? else {
             return Ok(None);
         };
