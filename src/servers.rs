@@ -71,8 +71,8 @@ pub async fn change(dir: &Path, programs: &Programs, count: usize, auto: bool) -
     let restored = restored.await.with_context(|| {
         let dir = dir.display();
         format!(
-            "giving the new servers their streams; `edgescale --dir {dir} tree servers {count}` tries \
-             again, `tree servers {before}` puts back what was"
+            "giving the new servers their streams; `edgescale --dir {dir} tree servers {count}` \
+             tries again, `tree servers {before}` puts back what was"
         )
     })?;
     if restored != saved {
@@ -89,8 +89,8 @@ pub fn check_whole(dir: &Path) -> Result<()> {
     }
     let dir = dir.display();
     bail!(
-        "a change of its servers was broken off; `edgescale --dir {dir} tree servers COUNT` ends it, \
-         or puts back what was"
+        "a change of its servers was broken off; `edgescale --dir {dir} tree servers COUNT` ends \
+         it, or puts back what was"
     )
 }
 

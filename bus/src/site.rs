@@ -499,8 +499,8 @@ impl SiteFolder {
         self.save_place()
     }
 
-    /// Takes what the parent says of where its further servers are; true when that is news. A record
-    /// that was changed meanwhile stays as it is.
+    /// Takes what the parent says of where its further servers are; true when that is news. A
+    /// record that was changed meanwhile stays as it is.
     pub fn know_parent(&mut self, others: &[String]) -> Result<bool, Error> {
         let Some(parent) = &self.record.parent else { return Ok(false) };
         if parent.others == others {

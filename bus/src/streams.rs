@@ -30,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(500);
 /// What a server says when there is a stream of that name.
 const IN_USE: [u32; 2] = [10_058, 10_130];
+/// What a server says that has not heard of enough others.
+const NO_PEERS: u32 = 10_005;
 /// The streams of the server's own MQTT door, which makes them anew when a client comes first.
 const MQTT: &str = "$MQTT_";
 
@@ -237,8 +239,10 @@ fn check(answer: &[u8]) -> Result<(), Refused> {
         Some(problem) if IN_USE.contains(&problem.err_code) => {
             Err(Refused::InUse(problem.description))
         }
-        // The code has HTTP's meaning: no leader, no peers, in a moment perhaps.
-        Some(problem) if problem.code >= 500 => Err(Refused::NotYet(problem.description)),
+        // The code has HTTP's meaning: no leader, in a moment perhaps.
+        Some(problem) if problem.code >= 500 || problem.err_code == NO_PEERS => {
+            Err(Refused::NotYet(problem.description))
+        }
         Some(problem) => Err(Refused::No(problem.description)),
     }
 }

@@ -38,8 +38,8 @@ pub enum Tree {
     Servers {
         /// 1 or 3
         count: usize,
-        /// The ports of the further servers: 10 and 20 higher than those of the first, or `auto` for
-        /// free ones
+        /// The ports of the further servers: 10 and 20 higher than those of the first, or `auto`
+        /// for free ones
         #[arg(long, value_parser = ["auto"])]
         ports: Option<String>,
     },

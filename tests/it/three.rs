@@ -464,7 +464,7 @@ async fn a_change_of_servers_that_breaks_off_loses_nothing() -> Result<()> {
     std::fs::write(change.join("before.toml"), &one)?;
     std::fs::rename(dir.join("jetstream"), change.join("store-0"))?;
     for store in ["jetstream", "jetstream-2", "jetstream-3"] {
-        std::fs::create_dir_all(dir.join(store).join("jetstream/$SYS/_js_/_meta_"))?;
+        std::fs::create_dir_all(dir.join(store).join("jetstream/SYS/_js_/_meta_"))?;
     }
     std::fs::write(dir.join("site.toml"), &three)?;
     let complaint = sites.complaint("cloud", &["run"], "")?;

@@ -109,7 +109,7 @@ impl SiteFolder {
     pub fn check_streams(&self) -> Result<(), Error> {
         let kept = self.file(&numbered("jetstream", 0, "")).join("jetstream");
         // A server that has others keeps with its streams what they have agreed upon.
-        let by = if kept.join("$SYS/_js_/_meta_").exists() { SERVERS } else { 1 };
+        let by = if kept.join("SYS/_js_/_meta_").exists() { SERVERS } else { 1 };
         let count = self.replicas();
         if !kept.exists() || by == count || self.record.operated.is_some() {
             return Ok(());

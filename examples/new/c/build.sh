@@ -26,8 +26,8 @@ need() {
 }
 
 # component CORE WIT OUT: notes the types of the world `mine` in a core module, and makes it a
-# component; of what is there for debuggers, the names of functions stay. What `jco embed` and `jco new` do, by one start of node, which does not optimise their
-# code: it runs once.
+# component; of what is there for debuggers, the names of functions stay. What `jco embed` and
+# `jco new` do, by one start of node, which does not optimise their code: it runs once.
 component() {
     "$node" --liftoff-only --input-type=module -e '
         import { readFile, writeFile } from "node:fs/promises";

@@ -16,7 +16,7 @@ use super::{Answered, Caller, InvokeError, Time, Wasm};
 
 /// How long one waits at most.
 pub(super) const IDLE_MAX: Duration = Duration::from_secs(10);
-/// What takes less time to be made is made when it is wanted: by then it would have left the caches.
+/// What takes less is made when it is wanted: made ahead, it would have left the caches by then.
 const WORTH: Duration = Duration::from_micros(30);
 
 /// A place of a module for one such instance.
