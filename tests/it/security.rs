@@ -320,7 +320,9 @@ async fn a_stranger_with_a_sites_keys_can_do_only_what_the_site_may() -> Result<
     let is_sound =
         |subject: &&&str| !subject.contains(['*', '>', '\u{1}']) && !subject.contains("..");
     for seen in forbidden.iter().filter(is_sound) {
-        let tells = |line: &str| line.contains("Violation") && line.contains(seen);
+        // A server says of its own domain's interface that it is the one without.
+        let seen = seen.replace("$JS.cloud-east.API", "$JS.API");
+        let tells = |line: &str| line.contains("Violation") && line.contains(&seen);
         assert!(log.lines().any(tells), "{seen} is not in the log: {log}");
     }
 
