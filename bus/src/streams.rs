@@ -135,7 +135,18 @@ impl Account {
         self.client.send_request(subject, request).await
     }
 
+    /// Servers that have just begun may break off while they agree who leads.
     async fn save(&self, name: &str, dir: &Path) -> Result<(), Error> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match self.try_save(name, dir).await {
+                Err(_) if Instant::now() < until => tokio::time::sleep(PAUSE).await,
+                done => return done,
+            }
+        }
+    }
+
+    async fn try_save(&self, name: &str, dir: &Path) -> Result<(), Error> {
         let fail = |e: &dyn std::fmt::Display| self.fail(name, e);
         let inbox = self.client.new_inbox();
         let mut chunks = self.client.subscribe(inbox.clone()).await.map_err(|e| fail(&e))?;
