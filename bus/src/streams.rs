@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use async_nats::jetstream;
+use async_nats::jetstream::{self, stream};
 use async_nats::{Client, Message};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
@@ -74,7 +74,7 @@ pub async fn restore(
     let fail = |e: &dyn std::fmt::Display| Error::local(dir.display().to_string(), e);
     let account = Account::connect(server, key).await?;
     account.names().await?;
-    let mut count = 0;
+    let mut names = vec![];
     for entry in std::fs::read_dir(dir).map_err(|e| fail(&e))? {
         let file = entry.map_err(|e| fail(&e))?.path();
         if file.extension().is_none_or(|end| end != "json") {
@@ -85,9 +85,29 @@ pub async fn restore(
         let mut head: Head = serde_json::from_slice(&text).map_err(|e| fail(&e))?;
         head.config["num_replicas"] = replicas.into();
         account.restore(&name, &head, &file.with_extension("s2")).await?;
-        count += 1;
+        names.push(name);
     }
-    Ok(count)
+    for name in &names {
+        account.settle(name).await?;
+    }
+    Ok(names.len())
+}
+
+/// What a stream's servers lack of it, if anything.
+fn missing(info: &stream::Info) -> Option<String> {
+    let wanted = info.config.num_replicas;
+    let Some(cluster) = info.cluster.as_ref().filter(|_| wanted > 1) else {
+        return (wanted > 1).then(|| "there is only one".to_owned());
+    };
+    if cluster.leader.as_ref().is_none_or(String::is_empty) {
+        return Some("none leads".to_owned());
+    }
+    let lacks = |peer: &&stream::PeerInfo| peer.offline || !peer.current;
+    if let Some(peer) = cluster.replicas.iter().find(lacks) {
+        return Some(format!("{} is behind by {}", peer.name, peer.lag.unwrap_or(0)));
+    }
+    let there = cluster.replicas.len() + 1;
+    (there < wanted).then(|| format!("{there} of {wanted} are there"))
 }
 
 struct Account {
@@ -130,6 +150,25 @@ impl Account {
         }
     }
 
+    /// Waits until every server that is to keep a stream has all of it. One that had begun with
+    /// nothing might lead the next time, and the stream be as empty as it.
+    async fn settle(&self, name: &str) -> Result<(), Error> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let why = match self.js.get_stream(name).await {
+                Ok(stream) => match missing(stream.cached_info()) {
+                    None => return Ok(()),
+                    Some(why) => why,
+                },
+                Err(e) => e.to_string(),
+            };
+            if Instant::now() > until {
+                return Err(self.fail(name, format!("not all of its servers have it: {why}")));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
     async fn ask(&self, subject: String, body: Bytes) -> Result<Message, async_nats::RequestError> {
         let request = async_nats::Request::new().payload(body).timeout(Some(CHUNK_TIMEOUT));
         self.client.send_request(subject, request).await
@@ -137,6 +176,7 @@ impl Account {
 
     /// Servers that have just begun may break off while they agree who leads.
     async fn save(&self, name: &str, dir: &Path) -> Result<(), Error> {
+        self.settle(name).await?;
         let until = Instant::now() + PATIENCE;
         loop {
             match self.try_save(name, dir).await {
