@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::bus::bare::Bare;
-use ::bus::message::SITE_HEADER;
+use ::bus::message::{SITE_HEADER, TIMEOUT_HEADER};
 use ::bus::{Bus, Caller, Error, Headers, Kind, Registry, Subject, TierPath};
 use bytes::Bytes;
 use handlers::Digest;
@@ -178,8 +178,8 @@ async fn brought(stand: &Stand, hops: usize) -> Result<(), Error> {
     }
 }
 
-/// One hop's lines: bare requests; calls by way of the client's own site; calls by a client that
-/// stays, and so knows who serves it.
+/// One hop's lines: bare requests; the same with a header each way, as a call has; calls by way of
+/// the client's own site; calls by a client that stays, and so knows who serves it.
 async fn calls(
     stand: &Stand,
     hops: usize,
@@ -189,18 +189,25 @@ async fn calls(
     let buses = &stand.clients[..clients];
     let subject = Bare::subject(&stand.sites[0].path, hops);
     let name = function(hops);
-    let mut samples = [Sample::default(), Sample::default(), Sample::default()];
-    let [bare, ours, direct] = &mut samples;
+    let mut samples: [Sample; 4] = Default::default();
+    let [bare, headed, ours, direct] = &mut samples;
+    let header = Headers::from([(TIMEOUT_HEADER.to_owned(), PATIENCE.as_millis().to_string())]);
     let callers: Vec<_> = buses.iter().map(|bus| Arc::new(Caller::new(bus.clone()))).collect();
     for _ in 0..ROUNDS {
-        let turn = buses.iter().map(|bus| {
-            let (bus, subject) = (Bare::of(bus), subject.clone());
-            move || {
-                let (bus, subject) = (bus.clone(), subject.clone());
-                async move { bus.request(&subject, Bytes::from_static(BODY)).await.map(|_| ()) }
-            }
-        });
-        bare.run(turn, budget / ROUNDS, &[]).await?;
+        for (sample, headers) in [(&mut *bare, Headers::new()), (&mut *headed, header.clone())] {
+            let turn = buses.iter().map(|bus| {
+                let asked = Arc::new((Bare::of(bus), subject.clone(), headers.clone()));
+                move || {
+                    let asked = asked.clone();
+                    async move {
+                        let (bus, subject, headers) = &*asked;
+                        let body = Bytes::from_static(BODY);
+                        bus.request(subject, headers, body).await.map(|_| ())
+                    }
+                }
+            });
+            sample.run(turn, budget / ROUNDS, &[stand.bare]).await?;
+        }
         let turn = buses.iter().map(|bus| {
             let (bus, name) = (bus.clone(), name.clone());
             move || {
@@ -222,9 +229,9 @@ async fn calls(
         direct.run(turn, budget / ROUNDS, &nodes(stand)).await?;
     }
     let name = |what: &str| format!("{what}, {hops} hops, {clients} clients");
-    let whats = ["bare request", "call", "call, way known"];
+    let whats = ["bare request", "bare with headers", "call", "call, way known"];
     let lines = samples.into_iter().zip(whats).map(|(sample, what)| sample.line(&name(what)));
-    let mut lines: Vec<Line> = lines.take(if hops == 0 { 2 } else { 3 }).collect();
+    let mut lines: Vec<Line> = lines.take(if hops == 0 { 3 } else { 4 }).collect();
     let bare = lines[0].clone();
     lines[1..].iter_mut().for_each(|line| *line = line.clone().beside(&bare));
     Ok(lines)

@@ -1,12 +1,12 @@
-//! NATS as it is: no headers, no time budget, no routing. Benches set beside it what a call costs.
+//! NATS as it is: no time budget, no routing. Benches set beside it what a call costs.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
 
-use crate::client::Subscription;
-use crate::{Bus, Error, TierPath};
+use crate::client::{Subscription, to_nats};
+use crate::{Bus, Error, Headers, TierPath};
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -28,7 +28,7 @@ impl Bare {
         format!("sync.{from}._.bare.{hops}")
     }
 
-    /// Answers every request with its own payload until the handle is dropped.
+    /// Answers every request with its own headers and payload until the handle is dropped.
     pub async fn echo(&self, subject: &str) -> Result<Subscription, Error> {
         let client = self.bus.nats().clone();
         let subscribed = client.subscribe(subject.to_owned()).await;
@@ -37,14 +37,28 @@ impl Bare {
         Ok(Subscription::of(tokio::spawn(async move {
             while let Some(request) = requests.next().await {
                 let Some(reply) = request.reply else { continue };
-                let _ = client.publish(reply, request.payload).await;
+                let _ = match request.headers {
+                    Some(headers) => {
+                        client.publish_with_headers(reply, headers, request.payload).await
+                    }
+                    None => client.publish(reply, request.payload).await,
+                };
             }
         })))
     }
 
-    /// Asks and waits for the answer.
-    pub async fn request(&self, subject: &str, payload: Bytes) -> Result<Bytes, Error> {
-        let asked = self.bus.nats().request(subject.to_owned(), payload);
+    /// Asks, with these headers if there are any, and waits for the answer.
+    pub async fn request(
+        &self,
+        subject: &str,
+        headers: &Headers,
+        payload: Bytes,
+    ) -> Result<Bytes, Error> {
+        let mut request = async_nats::Request::new().payload(payload).timeout(None);
+        if !headers.is_empty() {
+            request = request.headers(to_nats(headers));
+        }
+        let asked = self.bus.nats().send_request(subject.to_owned(), request);
         match tokio::time::timeout(TIMEOUT, asked).await {
             Ok(Ok(answer)) => Ok(answer.payload),
             Ok(Err(e)) => Err(self.bus.unreachable(e)),
