@@ -3,8 +3,10 @@
 
 mod batch;
 mod changes;
+mod circuits;
 mod jobs;
 mod moving;
+mod unit;
 mod watch;
 
 use std::path::PathBuf;
@@ -16,21 +18,20 @@ use hw::Device;
 use tokio::sync::{broadcast, oneshot};
 
 use self::jobs::{history_key, waiting};
-use self::watch::{HUNG_AFTER, InHand, Reply};
+use self::unit::Unit;
+use self::watch::{HUNG_AFTER, Reply};
 use crate::history::Histories;
 use crate::plan::{Plan, plan};
 use crate::plans::Plans;
-use crate::queue::{Queue, Rank};
+use crate::queue::Rank;
 use crate::schedule::batch::{BATCH_LEN_MAX, Batch, Waiting};
+use crate::schedule::circuits::Worths;
 use crate::schedule::{Costs, Decision, DeviceView, JobView, Prefer, schedule};
 use crate::share::{Seat, Turns};
-use crate::status::{DeviceChange, DeviceState, DeviceStatus};
+use crate::status::{DeviceChange, DeviceStatus};
 use crate::worker::Scratch;
 use crate::{Error, Job, Output, Result};
 
-/// How long a device is set aside after its first failure; doubled with each further one in a row.
-const QUARANTINE_MIN: Duration = Duration::from_millis(100);
-const QUARANTINE_MAX: Duration = Duration::from_secs(30);
 /// Bytes that move from one device to another in a microsecond: a cautious guess.
 const MOVED_BYTES_PER_US: u64 = 2000;
 /// Most changes of devices that wait for who is told of them.
@@ -107,36 +108,12 @@ impl Default for Limits {
 struct State {
     units: Vec<Unit>,
     costs: Costs,
+    worths: Worths,
     histories: Histories,
     changes: broadcast::Sender<DeviceChange>,
     /// Somebody has, or will soon have, a job.
     awake: bool,
     stopping: bool,
-}
-
-/// The changing side of a device.
-#[derive(Default)]
-struct Unit {
-    queue: Queue<Work>,
-    /// Predicted time of what waits.
-    queued_us: u64,
-    /// Since when it runs something, and how long that was predicted to take.
-    running: Option<(Instant, u64)>,
-    /// Since when it waits for more jobs to do together.
-    held_since: Option<Instant>,
-    in_hand: Option<InHand>,
-    /// It was given up, and has not come back yet.
-    is_hung: bool,
-    is_cold: bool,
-    quarantined_until: Option<Instant>,
-    failures_in_row: u32,
-    jobs_done: u64,
-    jobs_failed: u64,
-    /// Submissions of one job or several that were done.
-    batches: u64,
-    busy_us: u64,
-    last_error: Option<String>,
-    chains_refused: usize,
 }
 
 /// A job on its way to a device.
@@ -145,7 +122,15 @@ struct Work {
     plan: Arc<Plan>,
     submitted: Instant,
     cost_us: u64,
+    /// The circuit that its device has then.
+    circuit: usize,
     reply: Reply,
+}
+
+/// What a device's thread does next.
+enum Turn {
+    Jobs(Vec<Work>),
+    Load(usize),
 }
 
 type Answer = std::result::Result<Output, Failure>;
@@ -189,6 +174,7 @@ impl EdgeAccelerate {
         let state = State {
             units,
             costs: Costs::default(),
+            worths: Worths::default(),
             histories: Histories::default(),
             changes: broadcast::channel(CHANGES_MAX).0,
             awake: false,
@@ -326,12 +312,16 @@ impl Shared {
         let state = self.state();
         for (index, (device, unit)) in self.devices.iter().zip(&state.units).enumerate() {
             let info = device.info();
+            let has_all = |circuit: &hw::Circuit| circuit.has(plan.kernels());
             if unit.is_hung {
                 unfit.push(index);
                 lacking = unit.last_error.clone();
             } else if let Some(kernel) = plan.kernels().find(|kernel| !info.runs(kernel)) {
                 unfit.push(index);
                 lacking = Some(format!("{} has no kernel {}", info.id, kernel.stem));
+            } else if !info.circuits.is_empty() && !info.circuits.iter().any(has_all) {
+                unfit.push(index);
+                lacking = Some(format!("no circuit of {} has all its kernels", info.id));
             }
         }
         (unfit, lacking)
@@ -350,7 +340,9 @@ impl Shared {
             return Err(Error::Stopped);
         }
         self.wake_all(&mut state);
-        let (device, cost_us) = match self.choose(&state, job, plan, excluded) {
+        let mut excluded = excluded.to_vec();
+        self.fit_circuits(&mut state, plan, &mut excluded);
+        let (device, cost_us) = match self.choose(&state, job, plan, &excluded) {
             Decision::Run { device, cost_us } => (device, cost_us),
             Decision::Overloaded { retry_after_ms } => {
                 return Err(Error::Overloaded { retry_after_ms });
@@ -359,7 +351,9 @@ impl Shared {
         };
         let (reply, answer) = oneshot::channel();
         let reply = Reply::new(reply);
-        let work = Work { job: job.clone(), plan: plan.clone(), submitted, cost_us, reply };
+        let circuit = state.units[device].circuit;
+        let work =
+            Work { job: job.clone(), plan: plan.clone(), submitted, cost_us, circuit, reply };
         let rank = Rank {
             priority: job.priority,
             tenant: job.tenant.clone(),
@@ -407,8 +401,11 @@ impl Shared {
         self.warm(index);
         let scratch = Scratch::default();
         let mut seat = Seat::new(self.turns.clone(), self.devices[index].info().id.clone());
-        while let Some(works) = self.next(index) {
-            self.serve(index, works, &mut seat, &scratch);
+        while let Some(turn) = self.next(index) {
+            match turn {
+                Turn::Jobs(works) => self.serve(index, works, &mut seat, &scratch),
+                Turn::Load(circuit) => self.load(index, circuit, &mut seat),
+            }
         }
     }
 
@@ -424,7 +421,7 @@ impl Shared {
         drop(state);
         let device = &self.devices[index];
         let mut kernels = kernels::common();
-        kernels.retain(|kernel| device.info().runs(kernel));
+        kernels.retain(|kernel| device.info().runs_with(device.circuit(), [*kernel]));
         let prepared = device.prepare(&kernels);
         let mut state = self.state();
         state.units[index].came_back();
@@ -435,9 +432,9 @@ impl Shared {
         }
     }
 
-    /// Waits for jobs to do together; `None` when it is time to stop. What still waits is then
-    /// dropped.
-    fn next(&self, index: usize) -> Option<Vec<Work>> {
+    /// Waits for jobs to do together, or another circuit; `None` when it is time to stop. What still
+    /// waits is then dropped.
+    fn next(&self, index: usize) -> Option<Turn> {
         let mut state = self.state();
         loop {
             if state.stopping {
@@ -445,10 +442,14 @@ impl Shared {
                 return None;
             }
             let (now, woken) = (Instant::now(), &self.wake[index]);
+            let unit = &state.units[index];
+            let is_other = unit.circuit != unit.loaded;
+            let circuit = unit.circuit;
             state = match self.batch(&mut state, index, now) {
+                None if is_other => return Some(Turn::Load(circuit)),
                 None => woken.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(Batch { places, wait_us: 0 }) => {
-                    return Some(state.units[index].take(&places, now));
+                    return Some(Turn::Jobs(state.units[index].take(&places, now)));
                 }
                 Some(Batch { wait_us, .. }) => {
                     state.units[index].held_since.get_or_insert(now);
@@ -463,7 +464,8 @@ impl Shared {
     fn batch(&self, state: &mut State, index: usize, now: Instant) -> Option<Batch> {
         let State { units, costs, .. } = state;
         let unit = &units[index];
-        let order = unit.queue.ordered();
+        let mut order = unit.queue.ordered();
+        order.retain(|(_, work)| work.circuit == unit.loaded);
         let (_, first) = order.first()?;
         let batch = match costs.pace(first.plan.signature, index) {
             None => Batch::first(),
@@ -481,81 +483,6 @@ impl Shared {
     /// A time on the engine's clock.
     fn us(&self, at: Instant) -> u64 {
         at.saturating_duration_since(self.started).as_micros() as u64
-    }
-}
-
-impl Unit {
-    /// Takes jobs by where they are kept in the queue.
-    fn take(&mut self, places: &[usize], now: Instant) -> Vec<Work> {
-        let works = self.queue.take(places);
-        let cost_us = works.iter().map(|work| work.cost_us).sum();
-        self.queued_us = self.queued_us.saturating_sub(cost_us);
-        self.running = Some((now, cost_us));
-        self.held_since = None;
-        works
-    }
-
-    fn failed(&mut self, error: &hw::Error, now: Instant) {
-        self.jobs_failed += 1;
-        self.last_error = Some(error.to_string());
-        if !error.is_callers() {
-            let doubled = QUARANTINE_MIN * 2u32.pow(self.failures_in_row.min(16));
-            self.quarantined_until = Some(now + doubled.min(QUARANTINE_MAX));
-            self.failures_in_row += 1;
-        }
-    }
-
-    /// Chains that did not build: the device does their work all the same.
-    fn refused(&mut self, refusals: &[hw::Error]) {
-        if refusals.len() > self.chains_refused {
-            self.last_error = refusals.last().map(hw::Error::to_string);
-        }
-        self.chains_refused = refusals.len();
-    }
-
-    fn quarantined(&self, now: Instant) -> Duration {
-        let left = self.quarantined_until.map(|until| until.saturating_duration_since(now));
-        if self.is_hung { QUARANTINE_MAX } else { left.unwrap_or_default() }
-    }
-
-    fn view(&self, info: &hw::DeviceInfo, now: Instant) -> DeviceView {
-        let running_us = self.running.map_or(0, |(since, cost_us)| {
-            cost_us.saturating_sub(now.saturating_duration_since(since).as_micros() as u64)
-        });
-        DeviceView {
-            is_accelerator: info.kind.is_accelerator(),
-            quarantined_us: self.quarantined(now).as_micros() as u64,
-            is_warming: self.is_cold,
-            backlog_us: self.queued_us + running_us,
-            room: self.queue.room(),
-        }
-    }
-
-    fn status(&self, info: &hw::DeviceInfo, awake: bool, now: Instant) -> DeviceStatus {
-        let quarantined = self.quarantined(now);
-        let state = match (self.is_cold, quarantined.is_zero()) {
-            (true, _) if awake => DeviceState::Warming,
-            (true, _) => DeviceState::Asleep,
-            (false, true) => DeviceState::Ready,
-            (false, false) => DeviceState::Quarantined,
-        };
-        DeviceStatus {
-            id: info.id.clone(),
-            kind: info.kind.as_str().to_string(),
-            name: info.name.clone(),
-            driver: info.driver.clone(),
-            memory_bytes: info.memory_bytes,
-            compute_units: info.compute_units,
-            state,
-            quarantined_ms: quarantined.as_millis() as u64,
-            queue_len: self.queue.len(),
-            jobs_done: self.jobs_done,
-            jobs_failed: self.jobs_failed,
-            batches: self.batches,
-            busy_us: self.busy_us,
-            last_error: self.last_error.clone(),
-            chains_refused: self.chains_refused,
-        }
     }
 }
 

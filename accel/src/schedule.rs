@@ -5,9 +5,11 @@
 //! (earliest finish time, as HEFT and StarPU have it); [`Prefer`] may narrow the choice first. A
 //! device whose cost is not known counts as free, once, while the job's deadline allows a trial.
 //! A job that is known to come too late is refused at once, so that those behind it are in time.
-//! Which of the jobs that wait for a device go to it together is for [`batch`] to say.
+//! Which of the jobs that wait for a device go to it together is for [`batch`] to say, and which
+//! circuit a card has for [`circuits`].
 
 pub mod batch;
+pub mod circuits;
 
 use std::collections::HashMap;
 

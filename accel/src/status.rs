@@ -9,6 +9,9 @@ pub struct DeviceStatus {
     pub id: String,
     /// `cpu`, `opencl`, `cuda` or `xrt`.
     pub kind: String,
+    /// It computes on the host's own processor, whatever the interface.
+    #[serde(default)]
+    pub on_cpu: bool,
     pub name: String,
     pub driver: String,
     pub memory_bytes: u64,
@@ -25,6 +28,12 @@ pub struct DeviceStatus {
     pub batches: u64,
     /// Time it has worked.
     pub busy_us: u64,
+    /// The circuit that it has, where it takes no other kernels than those of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub circuit: Option<String>,
+    /// How often it was given another one.
+    #[serde(default)]
+    pub loads: u64,
     pub last_error: Option<String>,
     /// Kernels of chains that its compiler refused: their launches run one by one.
     #[serde(default)]

@@ -33,6 +33,15 @@ pub trait Around: Send + Sync + Sized {
         true
     }
 
+    /// Which circuit it has.
+    fn has(&self) -> usize {
+        self.inner().circuit()
+    }
+
+    fn given(&self, circuit: usize) -> Result<()> {
+        self.inner().load(circuit)
+    }
+
     /// By the other verbs.
     fn submitted(
         &self,
@@ -101,6 +110,15 @@ impl<D: Around> Device for D {
         reads: &mut [Read<'_>],
     ) -> Result<Vec<u64>> {
         self.submitted(writes, commands, reads)
+    }
+
+    fn circuit(&self) -> usize {
+        self.has()
+    }
+
+    fn load(&self, circuit: usize) -> Result<()> {
+        self.before(Verb::Other)?;
+        self.given(circuit)
     }
 
     fn refusals(&self) -> Vec<Error> {

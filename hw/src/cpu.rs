@@ -271,7 +271,8 @@ fn cpu_info() -> DeviceInfo {
         driver: format!("native {}", env!("CARGO_PKG_VERSION")),
         memory_bytes: memory_kib.unwrap_or(0u64) * 1024,
         compute_units: std::thread::available_parallelism().map_or(1, |n| n.get()) as u32,
-        kernels: None,
+        on_cpu: true,
+        circuits: Vec::new(),
     }
 }
 

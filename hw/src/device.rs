@@ -70,6 +70,20 @@ pub trait Device: Send + Sync {
         submit_by_verbs(self, writes, commands, reads)
     }
 
+    /// Which of its [circuits](DeviceInfo::circuits) it has now, by number.
+    fn circuit(&self) -> usize {
+        0
+    }
+
+    /// Gives it another of its circuits. Buffers keep what they hold, unless it is lost on the way.
+    /// Refused while work is pending.
+    fn load(&self, circuit: usize) -> Result<()> {
+        match circuit {
+            0 => Ok(()),
+            _ => Err(no_circuit(self.info(), circuit)),
+        }
+    }
+
     /// Why kernels of chains do not build here: the launches of those run one by one.
     fn refusals(&self) -> Vec<Error> {
         Vec::new()
@@ -126,16 +140,44 @@ pub struct DeviceInfo {
     pub driver: String,
     pub memory_bytes: u64,
     pub compute_units: u32,
-    /// The kernels that it has, by stem, where it cannot take others: a circuit is not compiled
-    /// while a job waits.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kernels: Option<Vec<String>>,
+    /// It computes on the host's own processor, whatever the interface.
+    #[serde(default)]
+    pub on_cpu: bool,
+    /// Where it cannot take any kernel: what it can be given, one at a time. A circuit is not
+    /// compiled while a job waits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub circuits: Vec<Circuit>,
+}
+
+/// Kernels that a device has together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Circuit {
+    pub name: String,
+    /// By stem.
+    pub kernels: Vec<String>,
+}
+
+impl Circuit {
+    /// Whether it has all of these.
+    pub fn has<'a>(&self, kernels: impl IntoIterator<Item = &'a Kernel>) -> bool {
+        kernels.into_iter().all(|kernel| self.kernels.iter().any(|stem| stem == kernel.stem))
+    }
 }
 
 impl DeviceInfo {
-    /// Whether the device can run this kernel.
+    /// Whether the device can run this kernel, with one of its circuits.
     pub fn runs(&self, kernel: &Kernel) -> bool {
-        self.kernels.as_ref().is_none_or(|known| known.iter().any(|stem| stem == kernel.stem))
+        self.circuits.is_empty() || self.circuits.iter().any(|circuit| circuit.has([kernel]))
+    }
+
+    /// Whether it can run all of these with a circuit that it has loaded.
+    pub fn runs_with<'a>(
+        &self,
+        circuit: usize,
+        kernels: impl IntoIterator<Item = &'a Kernel>,
+    ) -> bool {
+        self.circuits.is_empty()
+            || self.circuits.get(circuit).is_some_and(|circuit| circuit.has(kernels))
     }
 }
 
@@ -235,6 +277,12 @@ pub(crate) fn check_distinct(device: &DeviceInfo, from: BufferId, to: BufferId) 
         return Err(Error::BadBuffer { device: device.id.clone(), buffer: to.0, detail });
     }
     Ok(())
+}
+
+/// The error for a circuit that a device cannot be given.
+pub(crate) fn no_circuit(device: &DeviceInfo, circuit: usize) -> Error {
+    let detail = format!("no circuit {circuit}, there are {}", device.circuits.len());
+    Error::Failed { device: device.id.clone(), detail }
 }
 
 /// Refuses commands beyond [`COMMANDS_PENDING_MAX`].

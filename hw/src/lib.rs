@@ -28,7 +28,8 @@ pub use around::{Around, Verb};
 pub use chain::{Chain, Written};
 pub use command::{Arg, BufferId, Command, CpuArgs, Grid, Joined, Kernel, Launch, Param};
 pub use device::{
-    BUFFER_BYTES_MAX, COMMANDS_PENDING_MAX, Device, DeviceInfo, Error, Kind, Read, Result, Write,
+    BUFFER_BYTES_MAX, COMMANDS_PENDING_MAX, Circuit, Device, DeviceInfo, Error, Kind, Read, Result,
+    Write,
 };
 pub use faulty::{Fault, FaultyDevice};
 pub use probe::{Probe, Sleeping};

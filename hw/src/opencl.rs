@@ -126,10 +126,9 @@ impl OpenClDevice {
         let device = ClDevice::new(id);
         let context = Context::from_device(&device).map_err(failed)?;
         let queue = open_queue(&context, id).map_err(failed)?;
-        let is_cpu = device.dev_type().map_err(failed)? & CL_DEVICE_TYPE_CPU != 0;
         let info = describe(platform, &device, named.clone()).map_err(failed)?;
         let most = device.max_work_group_size().map_err(failed)?;
-        let sizes = if is_cpu { &GROUP_SIZES_CPU[..] } else { &GROUP_SIZES[..] };
+        let sizes = if info.on_cpu { &GROUP_SIZES_CPU[..] } else { &GROUP_SIZES[..] };
         let fit = sizes.iter().copied().filter(|size| *size <= most);
         let sizes = config.group_size.map_or_else(|| fit.collect(), |size| vec![size]);
         let cache = Cache::new(config.cache_dir.clone(), &info);
@@ -567,7 +566,8 @@ fn describe(
         driver: format!("{} {}", platform.name()?.trim(), device.driver_version()?.trim()),
         memory_bytes: device.global_mem_size()?,
         compute_units: device.max_compute_units()?,
-        kernels: None,
+        on_cpu: device.dev_type()? & CL_DEVICE_TYPE_CPU != 0,
+        circuits: Vec::new(),
     })
 }
 

@@ -23,7 +23,8 @@ pub(crate) struct Held<M> {
     pub memory: M,
     /// Size that was asked for.
     pub bytes: usize,
-    capacity: usize,
+    /// Size of the memory, the same or more.
+    pub capacity: usize,
 }
 
 impl<M> Pool<M> {
@@ -45,7 +46,7 @@ impl<M> Pool<M> {
             Some(at) => self.free.swap_remove(at).1,
             None => match make(capacity) {
                 Err(Error::OutOfMemory { .. }) if !self.free.is_empty() => {
-                    self.free.clear();
+                    self.give_back();
                     make(capacity)?
                 }
                 made => made?,
@@ -62,7 +63,7 @@ impl<M> Pool<M> {
         let held = self.take(info, id)?;
         let waiting: usize = self.free.iter().map(|(size, _)| size).sum();
         if waiting + held.capacity > self.free_bytes_max {
-            self.free.clear();
+            self.give_back();
         }
         if held.capacity <= self.free_bytes_max {
             self.free.push((held.capacity, held.memory));
@@ -74,8 +75,18 @@ impl<M> Pool<M> {
     /// than the one returned.
     pub fn clear(&mut self) -> BufferId {
         self.held.clear();
-        self.free.clear();
+        self.give_back();
         BufferId(self.next_id)
+    }
+
+    /// What somebody has.
+    pub fn all(&self) -> impl Iterator<Item = &Held<M>> {
+        self.held.values()
+    }
+
+    /// Lets go of freed memory.
+    pub fn give_back(&mut self) {
+        self.free.clear();
     }
 
     pub fn bytes_of(&self, id: BufferId) -> Option<usize> {

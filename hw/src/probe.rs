@@ -111,6 +111,10 @@ impl Sleeping {
         *opened = Some(device.clone());
         Ok(device)
     }
+
+    fn if_open(&self) -> Option<Arc<dyn Device>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl Device for Sleeping {
@@ -163,9 +167,16 @@ impl Device for Sleeping {
         self.device()?.submit(writes, commands, reads)
     }
 
+    fn circuit(&self) -> usize {
+        self.if_open().map_or(0, |device| device.circuit())
+    }
+
+    fn load(&self, circuit: usize) -> Result<()> {
+        self.device()?.load(circuit)
+    }
+
     fn refusals(&self) -> Vec<Error> {
-        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        opened.map_or_else(Vec::new, |device| device.refusals())
+        self.if_open().map_or_else(Vec::new, |device| device.refusals())
     }
 }
 

@@ -58,7 +58,8 @@ pub fn device(config: &Config) -> Option<PtxDevice> {
         driver: format!("PTX for compute capability {}.{}", CAPABILITY / 10, CAPABILITY % 10),
         memory_bytes: 1 << 30,
         compute_units: 1,
-        kernels: None,
+        on_cpu: false,
+        circuits: Vec::new(),
     };
     // Freed memory is not kept, so that what was in it is unknown to who gets it next.
     let config = Config { pool_bytes_max: 0, cache_dir: None, ..config.clone() };

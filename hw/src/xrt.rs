@@ -1,7 +1,7 @@
 //! FPGA cards through the vendor's runtime (XRT), each in a worker process of its own.
 //!
-//! A card runs the kernels that are in its circuit, an xclbin file, and no others:
-//! [`DeviceInfo::kernels`] names them. The driver is opened in the worker only, a process group of
+//! A card runs the kernels that are in its circuit, an xclbin file, and no others. It may be given
+//! several, of which it has one at a time: [`DeviceInfo::circuits`] names them. The driver is opened in the worker only, a process group of
 //! its own: the runtime's emulation ends the whole group when its device process dies, and a card
 //! that hangs can only be left by killing who waits for it. Buffers' contents go through shared
 //! memory. A worker that died or was killed is a lost device; the next call starts another.
@@ -10,6 +10,7 @@
 
 mod api;
 mod card;
+mod circuits;
 pub mod emulation;
 mod link;
 pub mod rehearsal;
@@ -24,12 +25,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use self::circuits::{Image, images};
 use self::link::Link;
 use self::window::WINDOW_BYTES;
 use self::wire::{Failure, Fault, Reply, Request, STEPS_MAX, Step, Word};
 use self::worker::Outcome;
-use self::xclbin::metadata::Kernel as Built;
-use self::xclbin::{FILE_BYTES_MAX, Mode, Xclbin};
+use self::xclbin::Mode;
 use crate::command::{Arg, BufferId, Command, Kernel, Launch};
 use crate::device::{
     Device, DeviceInfo, Error, Kind, Read, Result, Write, check_distinct, check_pending,
@@ -49,8 +50,8 @@ pub struct Setup {
     /// A program that calls [`serve_worker`] when started with these arguments.
     pub program: PathBuf,
     pub arguments: Vec<String>,
-    /// The circuit that cards are given.
-    pub xclbin: PathBuf,
+    /// The circuits that cards can be given. They begin with the first.
+    pub xclbins: Vec<PathBuf>,
     /// What the worker's environment has beside this process's.
     pub environment: Vec<(String, OsString)>,
     /// How long a kernel may run before it counts as hung.
@@ -60,14 +61,15 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// With the file that `EDGESCALE_XCLBIN` names; nothing where it names none.
+    /// With the files that `EDGESCALE_XCLBIN` names, colons between; nothing where it names none.
     pub fn from_environment(program: PathBuf, arguments: Vec<String>) -> Option<Self> {
-        let xclbin = std::env::var_os("EDGESCALE_XCLBIN").filter(|path| !path.is_empty())?;
+        let named = std::env::var_os("EDGESCALE_XCLBIN").filter(|paths| !paths.is_empty())?;
+        // The worker stands in a folder of its own.
+        let paths = std::env::split_paths(&named).map(std::path::absolute);
         Some(Self {
             program,
             arguments,
-            // The worker stands in a folder of its own.
-            xclbin: std::path::absolute(xclbin).ok()?,
+            xclbins: paths.collect::<std::io::Result<_>>().ok()?,
             environment: Vec::new(),
             kernel_timeout: KERNEL_TIMEOUT,
             answer_timeout: ANSWER_TIMEOUT,
@@ -80,20 +82,18 @@ pub fn serve_worker() -> std::io::Result<()> {
     worker::serve(card::open)
 }
 
-/// Every card that takes the circuit; one that does not is left out with a warning.
+/// Every card that takes the first circuit; one that does not is left out with a warning.
 pub fn discover(setup: &Setup) -> Vec<XrtDevice> {
     let mut found = Vec::new();
-    let circuit = match Circuit::read(setup) {
-        Ok(circuit) => circuit,
-        Err(reason) => {
-            tracing::warn!(%reason, "FPGA cards are not used");
-            return found;
-        }
-    };
+    let images = images(&setup.xclbins);
     // Emulation has as many devices as are asked for.
-    let most = if circuit.mode == Mode::Hardware { CARDS_MAX } else { 1 };
+    let most = match images.first().map(|image| image.mode) {
+        None => 0,
+        Some(Mode::Hardware) => CARDS_MAX,
+        Some(_) => 1,
+    };
     for card in 0..most {
-        match XrtDevice::open(setup, &circuit, card) {
+        match XrtDevice::open(setup, &images, card) {
             Ok(device) => found.push(device),
             Err(Failure { fault: Fault::Absent, detail }) => {
                 tracing::debug!(%detail, "no further FPGA card");
@@ -116,8 +116,7 @@ pub fn open(info: &DeviceInfo, setup: &Setup) -> Result<XrtDevice> {
     let lost = |detail: String| Error::Lost { device: info.id.clone(), detail };
     let number = info.id.strip_prefix(Kind::Xrt.as_str()).and_then(|n| n.parse::<u32>().ok());
     let number = number.ok_or_else(|| lost("not the name of an FPGA card".to_string()))?;
-    let circuit = Circuit::read(setup).map_err(lost)?;
-    let opened = XrtDevice::open(setup, &circuit, number);
+    let opened = XrtDevice::open(setup, &images(&setup.xclbins), number);
     let device = opened.map_err(|failure| error(info, failure, 0))?;
     match device.info == *info {
         true => Ok(device),
@@ -135,48 +134,18 @@ pub(crate) fn open_described(info: &DeviceInfo, config: &crate::Config) -> Resul
     }
 }
 
-/// What is known of a circuit without a card.
-#[derive(Debug, Clone)]
-struct Circuit {
-    mode: Mode,
-    platform: String,
-    kernels: Vec<Built>,
-    bank: u32,
-    memory_bytes: u64,
-}
-
-impl Circuit {
-    fn read(setup: &Setup) -> std::result::Result<Self, String> {
-        let path = &setup.xclbin;
-        let named = |reason: String| format!("xclbin {}: {reason}", path.display());
-        let length = std::fs::metadata(path).map_err(|e| named(e.to_string()))?.len();
-        if length > FILE_BYTES_MAX as u64 {
-            return Err(named(format!("{length} bytes, at most {FILE_BYTES_MAX}")));
-        }
-        let bytes = std::fs::read(path).map_err(|e| named(e.to_string()))?;
-        let file = Xclbin::read(&bytes).map_err(|bad| named(bad.to_string()))?;
-        let kernels = file.kernels().map_err(|bad| named(bad.to_string()))?;
-        Ok(Self {
-            mode: file.mode,
-            platform: file.platform.clone(),
-            kernels,
-            bank: file.bank().map_err(|bad| named(bad.to_string()))?,
-            memory_bytes: file.memory_bytes(),
-        })
-    }
-}
-
-/// One card with its circuit.
+/// One card with its circuits.
 pub struct XrtDevice {
     info: DeviceInfo,
     setup: Setup,
     card: u32,
-    bank: u32,
-    kernels: Vec<Built>,
+    images: Vec<Image>,
     state: Mutex<State>,
 }
 
 struct State {
+    /// Which circuit it has, or is to have with the next worker.
+    circuit: usize,
     /// Nothing after the worker was lost, until the next call.
     link: Option<Link>,
     buffers: Pool<Slot>,
@@ -204,26 +173,39 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+impl State {
+    /// The worker has gone, and all buffers with it.
+    fn lose(&mut self) {
+        self.link = None;
+        self.lost_below = self.buffers.clear();
+        self.times_ns.clear();
+        locked(&self.dropped).clear();
+    }
+}
+
 /// Bytes of freed buffers that a card keeps for reuse.
 const POOL_BYTES_MAX: usize = 256 << 20;
 
 impl XrtDevice {
-    fn open(setup: &Setup, circuit: &Circuit, card: u32) -> Outcome<Self> {
-        let (link, driver) = Link::open(setup, card, circuit.bank)?;
-        let units = circuit.kernels.iter().map(|kernel| kernel.units.len()).sum::<usize>();
+    fn open(setup: &Setup, images: &[Image], card: u32) -> Outcome<Self> {
+        let nothing = || Failure::new(Fault::Failed, "there is no circuit for it");
+        let first = images.first().ok_or_else(nothing)?;
+        let (link, driver) = Link::open(setup, first, card)?;
         let info = DeviceInfo {
             id: format!("{}{card}", Kind::Xrt.as_str()),
             kind: Kind::Xrt,
-            name: match circuit.platform.is_empty() {
+            name: match first.platform.is_empty() {
                 true => "FPGA card".to_string(),
-                false => circuit.platform.clone(),
+                false => first.platform.clone(),
             },
             driver: format!("XRT {driver}").trim_end().to_string(),
-            memory_bytes: circuit.memory_bytes,
-            compute_units: units.max(1) as u32,
-            kernels: Some(circuit.kernels.iter().map(|kernel| kernel.name.clone()).collect()),
+            memory_bytes: images.iter().map(|image| image.memory_bytes).min().unwrap_or(0),
+            compute_units: images.iter().map(Image::units).max().unwrap_or(1),
+            on_cpu: false,
+            circuits: images.iter().map(Image::described).collect(),
         };
         let state = State {
+            circuit: 0,
             link: Some(link),
             buffers: Pool::new(POOL_BYTES_MAX),
             lost_below: BufferId(0),
@@ -231,8 +213,8 @@ impl XrtDevice {
             dropped: Arc::default(),
             times_ns: Vec::new(),
         };
-        let (setup, kernels) = (setup.clone(), circuit.kernels.clone());
-        Ok(Self { info, setup, card, bank: circuit.bank, kernels, state: Mutex::new(state) })
+        let (setup, images) = (setup.clone(), images.to_vec());
+        Ok(Self { info, setup, card, images, state: Mutex::new(state) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -241,7 +223,8 @@ impl XrtDevice {
 
     /// Asks the worker, and starts a new one first where the last was lost.
     fn ask(&self, state: &mut State, ask: Asking<'_>) -> Result<Reply> {
-        let answer = self.linked(&mut state.link, &state.dropped).and_then(ask);
+        let image = &self.images[state.circuit];
+        let answer = self.linked(image, &mut state.link, &state.dropped).and_then(ask);
         answer.map_err(|failure| self.failed(state, failure, 0))
     }
 
@@ -265,25 +248,22 @@ impl XrtDevice {
         }
     }
 
-    /// A worker that is lost takes all buffers with it.
     fn failed(&self, state: &mut State, failure: Failure, bytes: usize) -> Error {
         if failure.fault == Fault::Lost {
-            state.link = None;
-            state.lost_below = state.buffers.clear();
-            state.times_ns.clear();
-            locked(&state.dropped).clear();
+            state.lose();
         }
         error(&self.info, failure, bytes)
     }
 
     fn linked<'a>(
         &self,
+        image: &Image,
         link: &'a mut Option<Link>,
         dropped: &Mutex<Vec<u64>>,
     ) -> Outcome<&'a mut Link> {
         let open = match link.take() {
             Some(open) => open,
-            None => Link::open(&self.setup, self.card, self.bank)?.0,
+            None => Link::open(&self.setup, image, self.card)?.0,
         };
         let link = link.insert(open);
         let slots = std::mem::take(&mut *locked(dropped));
@@ -291,6 +271,32 @@ impl XrtDevice {
             link.ask_soon(&Request::Free { slots })?;
         }
         Ok(link)
+    }
+
+    /// Writes a slot through the window, by parts.
+    fn put(&self, state: &mut State, slot: u64, offset: usize, data: &[u8]) -> Result<()> {
+        for (index, part) in data.chunks(WINDOW_BYTES).enumerate() {
+            let offset = offset + index * WINDOW_BYTES;
+            let request = Request::Write { slot, offset, bytes: part.len() };
+            self.ask(state, &mut |link| {
+                link.window.put(0, part);
+                link.ask_soon(&request)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn get(&self, state: &mut State, slot: u64, offset: usize, data: &mut [u8]) -> Result<()> {
+        for (index, part) in data.chunks_mut(WINDOW_BYTES).enumerate() {
+            let offset = offset + index * WINDOW_BYTES;
+            let request = Request::Read { slot, offset, bytes: part.len() };
+            self.ask(state, &mut |link| {
+                let reply = link.ask_soon(&request)?;
+                link.window.take(0, part);
+                Ok(reply)
+            })?;
+        }
+        Ok(())
     }
 
     /// The error for a buffer that is not there: one that was lost is not the caller's fault.
@@ -312,16 +318,16 @@ impl XrtDevice {
     }
 
     /// The kernel in the circuit, if it is there and takes what is given to it.
-    fn built(&self, kernel: &Kernel) -> Result<()> {
+    fn built(&self, state: &State, kernel: &Kernel) -> Result<()> {
+        let image = &self.images[state.circuit];
         let device = || self.info.id.clone();
         let stem = kernel.stem.to_string();
-        match self.kernels.iter().find(|built| built.name == kernel.stem) {
+        match image.kernels.iter().find(|built| built.name == kernel.stem) {
             None => Err(Error::NoKernel { device: device(), kernel: stem }),
             Some(built) if built.takes(kernel.params) => Ok(()),
             Some(built) => {
                 let names: Vec<&str> = built.arguments.iter().map(|a| a.name.as_str()).collect();
-                let log =
-                    format!("in {} it takes {names:?}: link it anew", self.setup.xclbin.display());
+                let log = format!("in {} it takes {names:?}: link it anew", image.path.display());
                 Err(Error::Build { device: device(), kernel: stem, log })
             }
         }
@@ -338,7 +344,7 @@ impl XrtDevice {
             kernel: launch.kernel.stem.to_string(),
             detail,
         })?;
-        self.built(launch.kernel)?;
+        self.built(state, launch.kernel)?;
         let word = |arg: &Arg| match arg {
             Arg::U32(number) => Ok(Word::Number(*number)),
             Arg::Buffer(id) => Ok(Word::Buffer(state.buffers.held(&self.info, *id)?.memory.number)),
@@ -398,12 +404,13 @@ impl Device for XrtDevice {
         let mut state = self.state();
         let (number, dropped) = (state.next_slot, state.dropped.clone());
         state.next_slot += 1;
+        let image = &self.images[state.circuit];
         let State { link, buffers, dropped: waiting, .. } = &mut *state;
         let mut failure = None;
         let made = buffers.alloc(&self.info, bytes, |capacity| {
             failure = None;
             let request = Request::Alloc { slot: number, bytes: capacity };
-            let answer = self.linked(link, waiting).and_then(|link| link.ask_soon(&request));
+            let answer = self.linked(image, link, waiting).and_then(|link| link.ask_soon(&request));
             answer.map(|_| Slot { number, dropped: dropped.clone() }).map_err(|why| {
                 failure = Some(why.clone());
                 error(&self.info, why, bytes)
@@ -427,37 +434,21 @@ impl Device for XrtDevice {
     fn write(&self, buffer: BufferId, offset: usize, data: &[u8]) -> Result<()> {
         let mut state = self.state();
         let slot = self.slot(&state, buffer, offset, data.len())?;
-        for (index, part) in data.chunks(WINDOW_BYTES).enumerate() {
-            let offset = offset + index * WINDOW_BYTES;
-            let request = Request::Write { slot, offset, bytes: part.len() };
-            self.ask(&mut state, &mut |link| {
-                link.window.put(0, part);
-                link.ask_soon(&request)
-            })?;
-        }
-        Ok(())
+        self.put(&mut state, slot, offset, data)
     }
 
     fn read(&self, buffer: BufferId, offset: usize, data: &mut [u8]) -> Result<()> {
         let mut state = self.state();
         let slot = self.slot(&state, buffer, offset, data.len())?;
-        for (index, part) in data.chunks_mut(WINDOW_BYTES).enumerate() {
-            let offset = offset + index * WINDOW_BYTES;
-            let request = Request::Read { slot, offset, bytes: part.len() };
-            self.ask(&mut state, &mut |link| {
-                let reply = link.ask_soon(&request)?;
-                link.window.take(0, part);
-                Ok(reply)
-            })?;
-        }
-        Ok(())
+        self.get(&mut state, slot, offset, data)
     }
 
     fn prepare(&self, kernels: &[&'static Kernel]) -> Result<()> {
-        kernels.iter().try_for_each(|kernel| self.built(kernel))?;
+        let mut state = self.state();
+        kernels.iter().try_for_each(|kernel| self.built(&state, kernel))?;
         let kernels = kernels.iter().map(|kernel| kernel.stem.to_string()).collect();
         let request = Request::Prepare { kernels };
-        self.ask(&mut self.state(), &mut |link| link.ask_soon(&request)).map(drop)
+        self.ask(&mut state, &mut |link| link.ask_soon(&request)).map(drop)
     }
 
     fn run(&self, commands: &[Command]) -> Result<()> {
@@ -470,6 +461,14 @@ impl Device for XrtDevice {
         }
         state.times_ns.extend(sums(&counts, &times));
         Ok(())
+    }
+
+    fn circuit(&self) -> usize {
+        self.state().circuit
+    }
+
+    fn load(&self, circuit: usize) -> Result<()> {
+        self.change(&mut self.state(), circuit)
     }
 
     fn finish(&self) -> Result<Vec<u64>> {

@@ -457,7 +457,11 @@ pub async fn devices(site: &Site, out: Output) -> Result<()> {
             let busy = of.map(|s| format!("{} {:.1} s", s.member, s.busy_us as f64 / 1e6));
             let busy = busy.collect::<Vec<_>>().join(", ");
             let jobs = jobs_text(device.jobs_done, device.batches);
-            vec![device.id.clone(), device.kind.clone(), device.name.clone(), state, jobs, busy]
+            let name = match &device.circuit {
+                Some(circuit) => format!("{} [{circuit}]", device.name),
+                None => device.name.clone(),
+            };
+            vec![device.id.clone(), device.kind.clone(), name, state, jobs, busy]
         };
         let head = ["DEVICE", "KIND", "NAME", "STATE", "JOBS", "TIME BY TENANT"];
         let last = |device: &accel::DeviceStatus| {

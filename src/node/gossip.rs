@@ -103,7 +103,7 @@ fn known(path: TierPath, class: TierClass, offers: Offers, rtt: Duration, heard:
 /// What this site has for requests.
 pub fn offers(node: &Node) -> Offers {
     let classes = node.accelerate.devices().into_iter().map(|device| match device.kind.as_str() {
-        "cpu" => Devices::CPU,
+        _ if device.on_cpu => Devices::CPU,
         "xrt" => Devices::FPGA,
         _ => Devices::GPU,
     });

@@ -157,7 +157,7 @@ impl Shared {
     }
 
     /// Ends a job, if it has not been given up.
-    fn settle(&self, work: Work, answer: Answer) {
+    pub(super) fn settle(&self, work: Work, answer: Answer) {
         let Some(reply) = work.reply.take() else { return };
         if let Some(key) = history_key(&work.job, &work.plan) {
             self.state().histories.done(key);

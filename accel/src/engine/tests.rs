@@ -1,5 +1,6 @@
 mod batches;
 mod card;
+mod circuits;
 mod components;
 mod scene;
 mod watch;
@@ -10,7 +11,9 @@ use bytes::Bytes;
 use hw::cpu::CpuDevice;
 use hw::{Around, Fault, FaultyDevice, Verb};
 
+use super::unit::{QUARANTINE_MAX, QUARANTINE_MIN};
 use super::*;
+use crate::DeviceState;
 use crate::testing::{moving_square, op, road};
 use crate::{Frame, Pipeline, Rect, Step, Value};
 
@@ -351,52 +354,6 @@ fn a_stream_begins_anew_where_its_device_failed() {
     assert_eq!(keys, [true, false, true, false]);
 }
 
-/// A device whose circuit has these kernels only.
-struct Limited {
-    inner: Arc<dyn Device>,
-    info: hw::DeviceInfo,
-}
-
-impl Limited {
-    fn device(stems: &[&str]) -> Arc<dyn Device> {
-        let kernels = Some(stems.iter().map(|stem| stem.to_string()).collect());
-        let info = hw::DeviceInfo {
-            id: "xrt0".to_string(),
-            kind: hw::Kind::Xrt,
-            kernels,
-            ..cpu().info().clone()
-        };
-        Arc::new(Self { inner: cpu(), info })
-    }
-}
-
-impl Around for Limited {
-    fn inner(&self) -> &dyn Device {
-        &*self.inner
-    }
-
-    fn described(&self) -> &hw::DeviceInfo {
-        &self.info
-    }
-
-    fn before(&self, verb: Verb<'_>) -> hw::Result<()> {
-        let kernels: Vec<&hw::Kernel> = match verb {
-            Verb::Prepare(kernels) => kernels.to_vec(),
-            Verb::Run(commands) => {
-                commands.iter().flat_map(hw::Command::launches).map(|l| l.kernel).collect()
-            }
-            Verb::Other => Vec::new(),
-        };
-        match kernels.iter().find(|kernel| !self.info.runs(kernel)) {
-            None => Ok(()),
-            Some(kernel) => Err(hw::Error::NoKernel {
-                device: self.info.id.clone(),
-                kernel: kernel.stem.to_string(),
-            }),
-        }
-    }
-}
-
 /// The device that runs a chain of operations over one frame.
 fn runs(engine: &EdgeAccelerate, ops: &str) -> Result<String> {
     let (mut steps, mut last) = (Vec::new(), "frame".to_string());
@@ -408,24 +365,6 @@ fn runs(engine: &EdgeAccelerate, ops: &str) -> Result<String> {
     let pipeline = Pipeline { steps, returns: vec![last] };
     let job = Job::new(pipeline, moving_square(64, 48, 0));
     block_on(engine.run(job)).map(|output| output.device)
-}
-
-#[test]
-fn a_job_goes_past_a_card_that_lacks_a_kernel_of_it() {
-    let engine = engine(vec![cpu(), Limited::device(&["gray", "half_size"])]);
-    assert_eq!(runs(&engine, "gray").unwrap(), "xrt0");
-    assert_eq!(runs(&engine, "gray | half").unwrap(), "xrt0");
-    assert_eq!(runs(&engine, "gray | half | sobel").unwrap(), "cpu0");
-    let card = &engine.devices()[1];
-    assert_eq!((card.state, card.jobs_failed), (DeviceState::Ready, 0), "it is not to blame");
-    assert_eq!(card.jobs_done, 2);
-}
-
-#[test]
-fn where_every_device_lacks_a_kernel_the_error_names_it() {
-    let engine = engine(vec![Limited::device(&["gray"])]);
-    let error = runs(&engine, "gray | half").unwrap_err().to_string();
-    assert!(error.contains("xrt0 has no kernel half_size"), "{error}");
 }
 
 #[test]

@@ -120,7 +120,8 @@ impl Vendor {
             driver: format!("CUDA {}.{}", driver / 1000, driver % 1000 / 10),
             memory_bytes: context.total_mem().map_err(failed)? as u64,
             compute_units: units.max(1) as u32,
-            kernels: None,
+            on_cpu: false,
+            circuits: Vec::new(),
         };
         let capability = (10 * major + minor) as u32;
         Ok((Self { id, capability, context, stream }, info))

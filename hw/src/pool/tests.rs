@@ -12,7 +12,8 @@ fn info() -> DeviceInfo {
         driver: String::new(),
         memory_bytes: 1 << 20,
         compute_units: 1,
-        kernels: None,
+        on_cpu: false,
+        circuits: Vec::new(),
     }
 }
 

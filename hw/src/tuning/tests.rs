@@ -9,7 +9,8 @@ fn info(driver: &str) -> DeviceInfo {
         driver: driver.to_string(),
         memory_bytes: 0,
         compute_units: 1,
-        kernels: None,
+        on_cpu: false,
+        circuits: Vec::new(),
     }
 }
 

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Setup;
+use super::circuits::Image;
 use super::window::Window;
 use super::wire::{Failure, Fault, Reply, Request, receive, send};
 use super::worker::Outcome;
@@ -50,8 +51,8 @@ pub(crate) struct Link {
 
 impl Link {
     /// Starts a worker and opens a card in it; with the driver's version.
-    pub(crate) fn open(setup: &Setup, card: u32, bank: u32) -> Outcome<(Self, String)> {
-        let xclbin = setup.xclbin.to_string_lossy().into_owned();
+    pub(super) fn open(setup: &Setup, image: &Image, card: u32) -> Outcome<(Self, String)> {
+        let (xclbin, bank) = (image.path.to_string_lossy().into_owned(), image.bank);
         let failed = |error: std::io::Error| {
             let text = format!("start {}: {error}", setup.program.display());
             Failure::new(Fault::Driver, text)

@@ -60,7 +60,7 @@ fn with(prepared: Prepared, worker: &str) -> Setup {
     Setup {
         program: path,
         arguments,
-        xclbin: prepared.xclbin,
+        xclbins: vec![prepared.xclbin],
         environment,
         kernel_timeout: Duration::from_secs(60),
         answer_timeout: Duration::from_secs(60),

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use super::emulation::{Program, Uncompiled};
 use super::rehearsal::{Names, ROLE};
+use super::xclbin::Xclbin;
 use super::xclbin::metadata::{Described, image};
 use super::*;
 use crate::conformance::{self, SCALE_ADD, SCALE_ADD_KERNEL, scale_add_launch};
@@ -66,7 +67,8 @@ fn conforms_on_xrt_with_the_software_fpga() {
     let Some(setup) = emulated("") else { return };
     let device = only(&setup);
     assert!(device.info().driver.starts_with("XRT 2."), "{:?}", device.info());
-    assert_eq!(device.info().kernels.as_deref(), Some(&["scale_add".to_string()][..]));
+    let circuits = &device.info().circuits;
+    assert_eq!((circuits.len(), &circuits[0].kernels), (1, &vec!["scale_add".to_string()]));
     conformance::check(&device);
 }
 
@@ -138,11 +140,11 @@ fn files_that_are_no_circuit_are_no_device() {
     let bent = |name: &str, bytes: &[u8]| {
         let path = folder.path().join(name);
         std::fs::write(&path, bytes).unwrap();
-        Setup { xclbin: path, ..setup.clone() }
+        Setup { xclbins: vec![path], ..setup.clone() }
     };
     assert!(discover(&bent("empty", b"")).is_empty());
     assert!(discover(&bent("text", &[b'x'; 5000])).is_empty());
-    assert!(discover(&Setup { xclbin: "/nonexistent".into(), ..setup.clone() }).is_empty());
+    assert!(discover(&Setup { xclbins: vec!["/nonexistent".into()], ..setup.clone() }).is_empty());
     // A circuit that is no library: the card says no, and XRT passes it on.
     let kernels = [Described { name: "scale_add", params: SCALE_ADD.params }];
     let wrong = bent("wrong", &image(&kernels, 4 << 30, vec![7; 4096]).write());
@@ -175,7 +177,7 @@ fn a_circuit_without_the_kernel_says_so_and_lives_on() {
 #[test]
 fn in_noop_mode_the_calls_go_through_in_their_order() {
     let Some(mut setup) = emulated("") else { return };
-    let ini = setup.xclbin.with_file_name("noop.ini");
+    let ini = setup.xclbins[0].with_file_name("noop.ini");
     std::fs::write(&ini, "[Runtime]\nnoop_completion_delay_us = 2000\n").unwrap();
     setup.environment.push(("XCL_EMULATION_MODE".to_string(), "noop".into()));
     setup.environment.push(("XRT_INI_PATH".to_string(), ini.into()));
@@ -210,7 +212,7 @@ fn fake(fault: &str) -> (TempDir, Setup) {
     let setup = Setup {
         program: path,
         arguments,
-        xclbin,
+        xclbins: vec![xclbin],
         environment: environment.map(|(name, value)| (name.to_string(), value.into())).to_vec(),
         kernel_timeout: Duration::from_secs(20),
         answer_timeout: Duration::from_secs(60),
@@ -225,6 +227,99 @@ fn a_device_in_a_process_of_its_own_conforms() {
     let ids: Vec<&str> = found.iter().map(|device| device.info().id.as_str()).collect();
     assert_eq!(ids, ["xrt0", "xrt1"], "until one is absent");
     found.iter().for_each(|device| conformance::check(device));
+}
+
+/// Two more circuits for a setup: one without the suite's kernel, and one that no card takes.
+fn with_more(folder: &TempDir, mut setup: Setup) -> Setup {
+    for (name, kernel) in [("second.xclbin", "other"), ("broken.xclbin", "scale_add")] {
+        let kernels = [Described { name: kernel, params: SCALE_ADD.params }];
+        let mut file = image(&kernels, 1 << 30, Vec::new());
+        file.mode = Mode::Hardware;
+        let path = folder.path().join(name);
+        std::fs::write(&path, file.write()).unwrap();
+        setup.xclbins.push(path);
+    }
+    setup
+}
+
+#[test]
+fn buffers_live_through_a_change_of_the_circuit() {
+    let (folder, setup) = fake("");
+    let setup = with_more(&folder, setup);
+    let device = discover(&setup).remove(0);
+    let names: Vec<&str> = device.info().circuits.iter().map(|c| c.name.as_str()).collect();
+    assert_eq!((names, device.circuit()), (vec!["fake", "second", "broken"], 0));
+    assert!(device.info().runs(&SCALE_ADD) && !device.info().runs_with(1, [&SCALE_ADD]));
+    let data: Vec<u8> = (0..WINDOW_BYTES + 77).map(|i| (i * i >> 5) as u8).collect();
+    let (large, freed) = (device.alloc(data.len()).unwrap(), device.alloc(9).unwrap());
+    device.write(large, 0, &data).unwrap();
+    device.free(freed).unwrap();
+    let holds = |id| {
+        let mut got = vec![0; data.len()];
+        device.read(id, 0, &mut got).map(|()| got == data)
+    };
+    for _ in 0..2 {
+        device.load(1).unwrap();
+        let error = scale(&device, 2).unwrap_err();
+        assert!(matches!(error, Error::NoKernel { .. }), "{error}");
+        assert!(device.circuit() == 1 && holds(large).unwrap());
+        device.load(0).unwrap();
+        assert_eq!(scale(&device, 2).unwrap(), scaled(2));
+        assert!(device.circuit() == 0 && holds(large).unwrap());
+    }
+
+    let small = device.alloc(16).unwrap();
+    device.run(&[scale_add_launch(large, small, 16, 1)]).unwrap();
+    assert!(detail(&device.load(1).unwrap_err()).contains("work is pending"));
+    device.finish().unwrap();
+    assert!(detail(&device.load(3).unwrap_err()).contains("no circuit 3, there are 3"));
+    assert!(device.circuit() == 0 && holds(large).unwrap());
+
+    let error = device.load(2).unwrap_err();
+    assert!(matches!(error, Error::Lost { .. }), "its buffers are gone: {error}");
+    assert!(detail(&error).contains("broken.xclbin") && error.to_string().contains("not take"));
+    assert!(matches!(holds(large).unwrap_err(), Error::Lost { .. }));
+    assert_eq!((device.circuit(), scale(&device, 5).unwrap()), (0, scaled(5)), "as before");
+}
+
+/// On XRT, which has to give up one circuit for the other.
+#[test]
+fn the_emulated_card_changes_its_circuit() {
+    let Some(mut setup) = emulated("") else { return };
+    let other = setup.xclbins[0].with_file_name("other.xclbin");
+    std::fs::copy(&setup.xclbins[0], &other).unwrap();
+    setup.xclbins.push(other);
+    let device = only(&setup);
+    let kept = device.alloc(16).unwrap();
+    device.write(kept, 0, &[7; 16]).unwrap();
+    for (circuit, factor) in [(1, 2), (0, 3)] {
+        device.load(circuit).unwrap();
+        assert_eq!(scale(&device, factor).unwrap(), scaled(factor as u8));
+        let mut got = [0; 16];
+        device.read(kept, 0, &mut got).unwrap();
+        assert_eq!((device.circuit(), got), (circuit, [7; 16]));
+    }
+}
+
+/// Files that a card cannot have beside the first are not used; the others are.
+#[test]
+fn circuits_that_do_not_go_together_are_left_out() {
+    let (folder, setup) = fake("");
+    let mut setup = with_more(&folder, setup);
+    let elsewhere = folder.path().join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    let mut file = Xclbin::read(&std::fs::read(&setup.xclbins[0]).unwrap()).unwrap();
+    let twin = elsewhere.join("fake.xclbin");
+    std::fs::write(&twin, file.write()).unwrap();
+    file.platform = "another_card_1".to_string();
+    let foreign = elsewhere.join("foreign.xclbin");
+    std::fs::write(&foreign, file.write()).unwrap();
+    let text = elsewhere.join("text.xclbin");
+    std::fs::write(&text, "no circuit").unwrap();
+    setup.xclbins.splice(1..1, [twin, foreign, text, elsewhere.join("absent.xclbin")]);
+    let circuits = discover(&setup).remove(0).info().circuits.clone();
+    let names: Vec<&str> = circuits.iter().map(|circuit| circuit.name.as_str()).collect();
+    assert_eq!(names, ["fake", "second", "broken"]);
 }
 
 #[test]

@@ -25,6 +25,9 @@ pub fn open(card: u32, xclbin: &str, _bank: u32) -> Outcome<(Box<dyn Card>, Stri
     let fault = std::env::var("EDGESCALE_XRT_FAKE").unwrap_or_default();
     println!("a driver that prints, for card {card} and {xclbin}");
     match (card, fault.as_str()) {
+        _ if xclbin.ends_with("broken.xclbin") => {
+            Err(Failure::new(Fault::Failed, "it does not take the circuit"))
+        }
         (_, "old") => Err(Failure::new(Fault::Driver, "XRT 2.1.0 is here, 2.8 is needed")),
         (_, "refuses") => Err(Failure::new(Fault::Failed, "it does not take the circuit")),
         (_, "dies") => std::process::abort(),
