@@ -450,7 +450,7 @@ impl Node {
             apps: self.deploy.apps().iter().map(|app| self.app_report(app)).collect(),
             streams: self.streams.list(),
             tables: self.store.tables(),
-            dead_letters: self.events.dead_len().await.unwrap_or(0),
+            dead_letters: self.events.dead_state().await.map_or(0, |dead| dead.count),
             events_waiting: self.events_waiting().await,
             metrics: self.metrics.snapshot(),
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 
-use crate::client::Subscription;
+use crate::client::{Subscription, within};
 use crate::{Bus, Error, TierPath};
 
 /// How long an answer may take.
@@ -45,13 +45,7 @@ impl Bare {
     /// Asks and waits for the answer.
     pub async fn request(&self, subject: &str, payload: Bytes) -> Result<Bytes, Error> {
         let asked = self.bus.nats().request(subject.to_owned(), payload);
-        match tokio::time::timeout(TIMEOUT, asked).await {
-            Ok(Ok(answer)) => Ok(answer.payload),
-            Ok(Err(e)) => Err(self.bus.unreachable(e)),
-            Err(_) => Err(Error::TimedOut {
-                subject: subject.to_owned(),
-                timeout_ms: TIMEOUT.as_millis() as u64,
-            }),
-        }
+        let asked = async { asked.await.map_err(|e| self.bus.unreachable(e)) };
+        Ok(within(TIMEOUT, subject, asked).await?.payload)
     }
 }

@@ -13,6 +13,7 @@ use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::client::within;
 use crate::{
     Bus, Error, Headers, Kind, PAYLOAD_BYTES_MAX, Refusal, RefusalKind, Request, Response, Subject,
     TierPath,
@@ -221,6 +222,18 @@ impl Bodies {
     }
 }
 
+/// Asks a site, and fetches its answer where that is too large for a message.
+pub async fn ask(
+    bus: &Bus,
+    to: &TierPath,
+    subject: &str,
+    timeout: Duration,
+) -> Result<Response, Error> {
+    let headers = Headers::from([(FETCHES_HEADER.to_owned(), "1".to_owned())]);
+    let answer = bus.request(subject, &headers, Bytes::new(), timeout).await?;
+    Way { bus, to }.fetch(answer, timeout).await
+}
+
 /// A body on its way to a site, or back from there.
 pub(crate) struct Way<'a> {
     pub bus: &'a Bus,
@@ -262,6 +275,7 @@ impl Way<'_> {
             body.write(&mut headers);
             self.ask("put", headers, slice(&ahead.payload, number), timeout).await
         };
+        // Each part has all the time: one after the other they might take many times as long.
         within(timeout, &self.subject("put"), each_part(body, send)).await.map(|_| ())
     }
 
@@ -329,20 +343,6 @@ where
     F: Future<Output = Result<T, Error>>,
 {
     futures::stream::iter((0..body.parts()).map(part)).buffered(PARTS_AT_ONCE).try_collect().await
-}
-
-/// All of some work in time: each part of a body has the whole of it, so that they might take many
-/// times as long one after the other.
-async fn within<T>(
-    timeout: Duration,
-    subject: &str,
-    work: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    let late = |_| {
-        let timeout_ms = timeout.as_millis() as u64;
-        Err(Error::TimedOut { subject: subject.to_owned(), timeout_ms })
-    };
-    tokio::time::timeout(timeout, work).await.unwrap_or_else(late)
 }
 
 /// Which body a request is about, and which part of it.

@@ -178,9 +178,7 @@ impl Bus {
             async_nats::Request::new().headers(map).payload(payload.into()).timeout(Some(timeout));
         let reply = self.client.send_request(subject.to_owned(), request).await;
         let message = reply.map_err(|e| match e.kind() {
-            RequestErrorKind::TimedOut => {
-                Error::TimedOut { subject: subject.to_owned(), timeout_ms }
-            }
+            RequestErrorKind::TimedOut => Error::timed_out(subject, timeout),
             RequestErrorKind::NoResponders => Error::NoResponders {
                 subject: subject.to_owned(),
                 hint: "is the node of that tier running, and its link up?",
@@ -236,8 +234,8 @@ impl Bus {
         let mut takes_more = true;
         loop {
             let message = tokio::select! {
+                // First: however many come, it is heard.
                 biased;
-                message = subscriber.next() => message,
                 _ = &mut stopped, if takes_more => {
                     takes_more = false;
                     let is_connected = bus.client.connection_state() == State::Connected;
@@ -246,6 +244,7 @@ impl Bus {
                     }
                     continue;
                 }
+                message = subscriber.next() => message,
             };
             let Some(message) = message else { break };
             let (bus, answer, room) = (bus.clone(), answer.clone(), room.clone());
@@ -397,6 +396,16 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// Some work, or that it took too long.
+pub(crate) async fn within<T>(
+    timeout: Duration,
+    subject: &str,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let late = |_| Err(Error::timed_out(subject, timeout));
+    tokio::time::timeout(timeout, work).await.unwrap_or_else(late)
 }
 
 /// Headers in NATS's form; what cannot travel (line breaks, odd names) is left out.

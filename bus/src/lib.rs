@@ -23,6 +23,8 @@ pub mod subject;
 pub mod trace;
 pub mod tree;
 
+use std::time::Duration;
+
 pub use after::After;
 pub use caller::Caller;
 pub use client::{Bus, Credentials, Subscription};
@@ -64,6 +66,11 @@ impl Error {
     /// Names the object and the reason of a failure on this machine.
     pub fn local(object: impl Into<String>, reason: impl ToString) -> Self {
         Self::Local { object: object.into(), reason: reason.to_string() }
+    }
+
+    /// Nothing came within so long.
+    pub(crate) fn timed_out(subject: &str, timeout: Duration) -> Self {
+        Self::TimedOut { subject: subject.to_owned(), timeout_ms: timeout.as_millis() as u64 }
     }
 
     /// True when the request certainly was not carried out, so that another place may be tried.

@@ -384,7 +384,7 @@ fn where_the_device_is(asked: &Asked<'_>, view: &View, wanted: &Wanted<'_>) -> D
 }
 
 fn overloaded(view: &View, short_of: Duration) -> Decision {
-    let retry_after_ms = short_of.as_millis() as u64 + 1;
+    let retry_after_ms = (short_of.as_millis() as u64).saturating_add(1);
     let text = format!("overloaded, retry after {retry_after_ms} ms");
     let mut refusal = Refusal::new(RefusalKind::Overloaded, text).at(view.here.path.as_str());
     refusal.retry_after_ms = Some(retry_after_ms);
