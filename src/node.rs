@@ -434,13 +434,14 @@ impl Node {
             servers,
             heard_ms_ago: 0,
             children: self.children.briefs().await,
+            left_out: 0,
         }
     }
 
     /// Everything about the node.
     pub async fn report(&self) -> Report {
         Report {
-            brief: self.brief().await,
+            brief: self.brief().await.alone(),
             pid: std::process::id(),
             rss_bytes: report::rss_bytes(),
             ready: self.is_serving() && self.heard_parent.load(Ordering::Acquire),

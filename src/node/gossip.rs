@@ -26,6 +26,8 @@ const FORGET_AFTER: Duration = Duration::from_secs(60);
 const HEARD_MS_MAX: u64 = 5_000;
 /// How many children a site may have.
 const CHILDREN_MAX: usize = 1_024;
+/// How much a site tells its parent each second: itself, and of those below what fits.
+const BRIEF_BYTES_MAX: usize = 128 << 10;
 /// How many sites below are kept in the router's view: those with devices of their own first.
 const BELOW_MAX: usize = 256;
 /// How many tables and how many queues a site speaks of.
@@ -144,7 +146,7 @@ pub async fn look(node: &Node) {
     let mut below = vec![];
     let briefs = node.children.briefs().await;
     for brief in &briefs {
-        collect(brief, Duration::ZERO, now, &mut below);
+        collect(brief, (Duration::ZERO, now), &mut below);
     }
     note_places(node, &briefs);
     // What only some sites have is to be known before all else.
@@ -168,15 +170,15 @@ fn note_places(node: &Node, briefs: &[Brief]) {
     node.places.note_below(&said.collect::<Vec<_>>(), children);
 }
 
-/// The sites of a subtree that can be reached.
-fn collect(brief: &Brief, rtt: Duration, now: Instant, found: &mut Vec<Site>) {
+/// The sites of a subtree that can be reached: the way to whom told of it, and when that was heard.
+fn collect(brief: &Brief, (rtt, heard): (Duration, Instant), found: &mut Vec<Site>) {
     let Some(link) = brief.link.as_ref().filter(|link| link.up) else { return };
     let rtt = rtt + Duration::from_micros(link.rtt_us);
     let age = Duration::from_millis(brief.heard_ms_ago);
-    let heard = now.checked_sub(age).unwrap_or(now);
+    let Some(heard) = heard.checked_sub(age) else { return };
     let (path, offers) = (brief.path.clone(), brief.offers.clone());
     found.push(known(path, brief.class, offers, rtt, heard));
-    brief.children.iter().for_each(|child| collect(child, rtt, now, found));
+    brief.children.iter().for_each(|child| collect(child, (rtt, heard), found));
 }
 
 impl Children {
@@ -280,8 +282,16 @@ pub async fn run(node: Arc<Node>, parent: TierPath) {
     let subject = format!("ctl.{parent}._.site.{}.hello", node.bus.site().name());
     let mut misses = 0;
     let mut heard_once = false;
+    let mut is_cut = false;
     loop {
-        let brief = node.brief().await;
+        let mut brief = node.brief().await;
+        brief.cut(BRIEF_BYTES_MAX);
+        let left_out = brief.size() - 1 - brief.below().len();
+        if std::mem::replace(&mut is_cut, left_out > 0) != is_cut {
+            let all = brief.size() - 1;
+            let text = format!("{parent} is told of {} sites of {all} below", all - left_out);
+            node.logs.add("info", "tree", &text);
+        }
         let body = serde_json::to_vec(&brief).unwrap_or_default();
         let started = Instant::now();
         let answer = node.bus.request(&subject, &Headers::new(), body, TIMEOUT).await;
@@ -316,3 +326,6 @@ pub async fn run(node: Arc<Node>, parent: TierPath) {
         let _ = tokio::time::timeout(pause, node.children.news.notified()).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

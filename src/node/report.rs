@@ -13,6 +13,7 @@ use crate::gateway::Place;
 /// Everything about one node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
+    /// The node itself; of the sites below, their number.
     pub brief: Brief,
     pub pid: u32,
     pub rss_bytes: u64,
@@ -65,12 +66,89 @@ pub struct Brief {
     pub heard_ms_ago: u64,
     #[serde(default)]
     pub children: Vec<Brief>,
+    /// How many sites below are known and not listed: they would not fit.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub left_out: usize,
+}
+
+fn is_none(count: &usize) -> bool {
+    *count == 0
 }
 
 impl Brief {
     /// How many sites this speaks for, itself included.
     pub fn size(&self) -> usize {
-        1 + self.children.iter().map(Self::size).sum::<usize>()
+        1 + self.left_out + self.children.iter().map(Self::size).sum::<usize>()
+    }
+
+    /// A site in it, by its path.
+    pub fn at_mut(&mut self, path: &TierPath) -> Option<&mut Self> {
+        if self.path == *path {
+            return Some(self);
+        }
+        self.children.iter_mut().find(|child| child.path.contains(path))?.at_mut(path)
+    }
+
+    /// Leaves out sites below until this has so many bytes as JSON. What is looked for by what few
+    /// sites have stays first, and what is above it: devices beside the CPU, other paths before a
+    /// move. Of the others, the deepest go first.
+    pub fn cut(&mut self, bytes_max: usize) {
+        if json_bytes(self) <= bytes_max {
+            return;
+        }
+        let mut weights = vec![];
+        self.weigh(0, &mut weights);
+        let mut order: Vec<usize> = (0..weights.len()).collect();
+        order.sort_by_key(|at| (weights[*at].is_plain, weights[*at].depth));
+        let (mut kept, mut bytes) = (vec![false; weights.len()], 0);
+        // Whatever is above a site comes before it.
+        for at in order {
+            bytes += weights[at].bytes;
+            if bytes > bytes_max {
+                break;
+            }
+            kept[at] = true;
+        }
+        self.keep(&mut kept.into_iter().skip(1));
+    }
+
+    /// Leaves out all sites below.
+    pub fn alone(mut self) -> Self {
+        self.left_out = self.size() - 1;
+        self.children.clear();
+        self
+    }
+
+    /// What each site takes, itself first, each before those below it.
+    fn weigh(&mut self, depth: usize, weights: &mut Vec<Weight>) -> bool {
+        let (children, at) = (std::mem::take(&mut self.children), weights.len());
+        let bytes = json_bytes(self) + LINK_BYTES;
+        weights.push(Weight { is_plain: true, depth, bytes });
+        self.children = children;
+        let has_usual = Devices::CPU.covers(self.offers.devices);
+        let mut is_plain = has_usual && self.former.is_empty();
+        for child in &mut self.children {
+            is_plain &= child.weigh(depth + 1, weights);
+        }
+        weights[at].is_plain = is_plain;
+        is_plain
+    }
+
+    /// Leaves out the sites below of which is said that they are not kept, in the order of
+    /// [`Self::weigh`].
+    fn keep(&mut self, kept: &mut impl Iterator<Item = bool>) {
+        let left_out = &mut self.left_out;
+        self.children.retain_mut(|child| {
+            let stays = kept.next().unwrap_or(false);
+            match stays {
+                true => child.keep(kept),
+                false => {
+                    kept.take(child.below().len()).for_each(drop);
+                    *left_out += child.size();
+                }
+            }
+            stays
+        });
     }
 
     /// True when each site in it is a child of the one that it is listed under.
@@ -96,6 +174,21 @@ impl Brief {
         let with_own = |child| std::iter::once(child).chain(Self::below(child));
         self.children.iter().flat_map(with_own).collect()
     }
+}
+
+/// What a site takes of a heartbeat.
+struct Weight {
+    /// Neither it nor one below has what few sites have.
+    is_plain: bool,
+    depth: usize,
+    bytes: usize,
+}
+
+/// What a site takes beside its own: a comma, and the count of those that are left out below it.
+const LINK_BYTES: usize = r#","left_out":1000000,"#.len();
+
+fn json_bytes(brief: &Brief) -> usize {
+    serde_json::to_vec(brief).map_or(0, |json| json.len())
 }
 
 /// What a site has for requests, as the router weighs it; bounded.
@@ -141,3 +234,6 @@ pub fn rss_bytes() -> u64 {
     let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
 }
+
+#[cfg(test)]
+mod tests;
