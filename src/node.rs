@@ -411,11 +411,13 @@ impl Node {
 
     /// What the node tells its parent.
     async fn brief(&self) -> Brief {
-        let link = self.bus.site().parent().map(|parent| match self.route.view().parent {
+        let view = self.route.view();
+        let bytes_per_s = view.above.first().and_then(|parent| parent.bytes_per_s);
+        let link = self.bus.site().parent().map(|parent| match view.parent {
             ParentView::Near { rtt, .. } => {
-                LinkReport { parent, up: true, rtt_us: rtt.as_micros() as u64 }
+                LinkReport { parent, up: true, rtt_us: rtt.as_micros() as u64, bytes_per_s }
             }
-            _ => LinkReport { parent, up: false, rtt_us: 0 },
+            _ => LinkReport { parent, up: false, rtt_us: 0, bytes_per_s: None },
         });
         let servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Brief {

@@ -276,7 +276,9 @@ impl Way<'_> {
             self.ask("put", headers, slice(&ahead.payload, number), timeout).await
         };
         // Each part has all the time: one after the other they might take many times as long.
-        within(timeout, &self.subject("put"), each_part(body, send)).await.map(|_| ())
+        let subject = self.subject("put");
+        let sent = within(timeout, &subject, each_part(body, send));
+        self.measured(body, sent).await.map(|_| ())
     }
 
     /// Brings the data of an event, to be kept there until the event is done.
@@ -290,7 +292,24 @@ impl Way<'_> {
             let headers = part_headers(&reference.id, number);
             self.ask(KEEP, headers, slice(data, number), timeout).await
         };
-        each_part(reference, send).await.map(|_| ())
+        self.measured(reference, each_part(reference, send)).await.map(|_| ())
+    }
+
+    /// Sends a body, and notes how fast it came there.
+    async fn measured<T>(
+        &self,
+        body: &Reference,
+        sent: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let started = Instant::now();
+        let sent = sent.await;
+        let (rates, took, now) = (self.bus.rates(), started.elapsed(), Instant::now());
+        match &sent {
+            Ok(_) => rates.note(self.to, body.bytes, took, now),
+            Err(Error::TimedOut { .. }) => rates.note_late(self.to, body.bytes, took, now),
+            Err(_) => {}
+        }
+        sent
     }
 
     /// Says that the body is not needed any more; if that is lost, it is forgotten later.

@@ -18,6 +18,7 @@ use tracing::{debug, warn};
 
 use crate::message::TIMEOUT_HEADER;
 use crate::path::TierPath;
+use crate::rates::Rates;
 use crate::{Error, Headers, Refusal, RefusalKind, Request, Response};
 
 /// How many requests one subscription answers at once; more are refused as overloaded.
@@ -49,6 +50,7 @@ pub struct Bus {
     replicas: usize,
     /// What nobody without this connection's key can know.
     secret: String,
+    rates: Arc<Rates>,
 }
 
 impl Bus {
@@ -91,6 +93,7 @@ impl Bus {
             connects,
             replicas,
             secret,
+            rates: Arc::default(),
         })
     }
 
@@ -132,6 +135,11 @@ impl Bus {
         let mut sealed = crate::body::digest(format!("{}\n{text}", self.secret).as_bytes());
         sealed.truncate(32);
         sealed
+    }
+
+    /// How fast bodies have come to other sites lately.
+    pub(crate) fn rates(&self) -> &Rates {
+        &self.rates
     }
 
     /// The client below, for the other modules of this crate.

@@ -14,6 +14,7 @@ pub mod message;
 pub mod path;
 pub mod pki;
 pub mod places;
+mod rates;
 pub mod registry;
 pub mod route;
 pub mod server;

@@ -1,7 +1,7 @@
 //! The heartbeat: up the tree goes who is there, how far, how busy; down come the registry's
 //! revision and what the sites above offer. From both the router's view is made.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,11 +28,15 @@ const HEARD_MS_MAX: u64 = 5_000;
 const CHILDREN_MAX: usize = 1_024;
 /// How much a site tells its parent each second: itself, and of those below what fits.
 const BRIEF_BYTES_MAX: usize = 128 << 10;
+/// How many of its apps it names.
+const APPS_MAX: usize = 64;
 /// How many sites below are kept in the router's view: those with devices of their own first.
 const BELOW_MAX: usize = 256;
 /// How many tables and how many queues a site speaks of.
 const TABLES_MAX: usize = 64;
 const QUEUES_MAX: usize = 32;
+/// How many handlers it names whose code it has; of one with more that is not known.
+const INSTALLED_MAX: usize = 64;
 /// A rise of the round-trip time counts for this share, a fall for all: one late heartbeat does
 /// not make the parent far.
 const RISE_SHARE: u32 = 4;
@@ -66,6 +70,9 @@ struct News {
     offers: Offers,
     /// The way there and back from who tells this.
     rtt_us: u64,
+    /// How fast a body comes there from who tells this, as far as that was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    bytes_per_s: Option<u64>,
     /// How old this is.
     age_ms: u64,
 }
@@ -80,26 +87,31 @@ impl News {
                 devices: site.devices,
                 tables: site.tables.clone(),
                 waits_ms: waits.collect(),
+                installed: site.installed.clone(),
             },
             rtt_us: site.rtt.as_micros() as u64,
+            bytes_per_s: site.bytes_per_s,
             age_ms: now.saturating_duration_since(site.heard).as_millis() as u64,
         }
     }
 
-    /// As this site sees it, `rtt` away from who told.
-    fn site(self, rtt: Duration, now: Instant) -> Site {
-        let Self { path, class, offers, rtt_us, age_ms } = self;
+    /// As this site sees it, `rtt` away from who told; bodies come to them at `link`.
+    fn site(self, rtt: Duration, link: Option<u64>, now: Instant) -> Site {
+        let Self { path, class, offers, rtt_us, bytes_per_s, age_ms } = self;
         let heard = now.checked_sub(Duration::from_millis(age_ms)).unwrap_or(now);
-        known(path, class, offers, rtt + Duration::from_micros(rtt_us), heard)
+        let bytes_per_s = link.into_iter().chain(bytes_per_s).min();
+        let rtt = rtt + Duration::from_micros(rtt_us);
+        Site { bytes_per_s, ..known(path, class, offers, rtt, heard) }
     }
 }
 
 fn known(path: TierPath, class: TierClass, offers: Offers, rtt: Duration, heard: Instant) -> Site {
-    let Offers { devices, tables, waits_ms } = offers;
+    let Offers { devices, tables, waits_ms, installed } = offers;
     let waits = waits_ms.into_iter().take(QUEUES_MAX);
     let waits = waits.map(|(key, ms)| (key, Duration::from_millis(ms))).collect();
     let tables = tables.into_iter().take(TABLES_MAX).collect();
-    Site { path, class, devices, tables, waits, rtt, heard }
+    let installed = installed.filter(|all| all.len() <= INSTALLED_MAX);
+    Site { path, class, devices, tables, waits, installed, rtt, bytes_per_s: None, heard }
 }
 
 /// What this site has for requests.
@@ -116,7 +128,22 @@ pub fn offers(node: &Node) -> Offers {
     waits.sort_by_key(|(_, wait)| std::cmp::Reverse(*wait));
     waits.truncate(QUEUES_MAX);
     let waits_ms = waits.into_iter().map(|(key, wait)| (key, wait.as_millis() as u64)).collect();
-    Offers { devices, tables, waits_ms }
+    // Looked at each second, which is seldom enough.
+    let installed = node.route.view().here.installed.clone();
+    Offers { devices, tables, waits_ms, installed }
+}
+
+/// The handlers whose code is here, when they are not too many.
+fn installed(node: &Node) -> Option<BTreeSet<String>> {
+    let mut found = BTreeSet::new();
+    for app in node.deploy.apps() {
+        let ready = app.manifest.handlers.iter().filter(|handler| node.deploy.ready(&app, handler));
+        found.extend(ready.filter_map(|handler| app.key(&handler.name)).map(|key| key.to_string()));
+        if found.len() > INSTALLED_MAX {
+            return None;
+        }
+    }
+    Some(found)
 }
 
 fn here(node: &Node, now: Instant) -> Site {
@@ -152,7 +179,11 @@ pub async fn look(node: &Node) {
     // What only some sites have is to be known before all else.
     below.sort_by_key(|site| Devices::CPU.covers(site.devices));
     below.truncate(BELOW_MAX);
-    node.route.note_sites(here(node, now), below);
+    for site in &mut below {
+        site.bytes_per_s = node.route.bytes_per_s(&site.path);
+    }
+    let here = Site { installed: installed(node), ..here(node, now) };
+    node.route.note_sites(here, below);
 }
 
 /// Where sites are that were moved, by what those say of themselves that were heard lately. The
@@ -259,7 +290,14 @@ fn note_welcome(node: &Node, welcome: Vec<News>, measured: Duration) {
     let rtt = smooth(&view.parent, measured);
     let told = welcome.into_iter().zip(node.bus.site().ancestors());
     let told = told.take_while(|(news, ancestor)| news.path == *ancestor);
-    let above = told.map(|(news, _)| news.site(rtt, now)).collect();
+    let link = node.bus.site().parent().and_then(|parent| node.route.bytes_per_s(&parent));
+    let above = told.map(|(news, _)| {
+        let own = node.route.bytes_per_s(&news.path);
+        let site = news.site(rtt, link, now);
+        // What went there straight tells more than what is known of the links on the way.
+        Site { bytes_per_s: own.or(site.bytes_per_s), ..site }
+    });
+    let above = above.collect();
     node.route.note_parent(Some((rtt, above)));
 }
 
@@ -285,6 +323,7 @@ pub async fn run(node: Arc<Node>, parent: TierPath) {
     let mut is_cut = false;
     loop {
         let mut brief = node.brief().await;
+        brief.name_apps(APPS_MAX);
         brief.cut(BRIEF_BYTES_MAX);
         let left_out = brief.size() - 1 - brief.below().len();
         if std::mem::replace(&mut is_cut, left_out > 0) != is_cut {

@@ -45,6 +45,7 @@ pub struct Brief {
     /// The link to the parent; none at the root.
     pub link: Option<LinkReport>,
     pub devices: Vec<String>,
+    /// For people: of another site, some by name.
     pub apps: Vec<String>,
     /// Invocations now under way.
     pub in_flight: u64,
@@ -110,6 +111,14 @@ impl Brief {
             kept[at] = true;
         }
         self.keep(&mut kept.into_iter().skip(1));
+    }
+
+    /// Names so many apps, and says how many others there are.
+    pub fn name_apps(&mut self, most: usize) {
+        if let Some(others) = self.apps.len().checked_sub(most).filter(|others| *others > 0) {
+            self.apps.truncate(most);
+            self.apps.push(format!("and {others} more"));
+        }
     }
 
     /// Leaves out all sites below.
@@ -199,6 +208,9 @@ pub struct Offers {
     pub tables: BTreeSet<String>,
     /// How long a new request would wait, in ms, by `app/handler`; the longest waits only.
     pub waits_ms: BTreeMap<String, u64>,
+    /// The handlers, as `app/handler`, whose code it has; nothing where there are too many to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub installed: Option<BTreeSet<String>>,
 }
 
 /// The link to the parent.
@@ -207,6 +219,9 @@ pub struct LinkReport {
     pub parent: TierPath,
     pub up: bool,
     pub rtt_us: u64,
+    /// How fast bodies have come to the parent lately; nothing where none went there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_s: Option<u64>,
 }
 
 /// An app as this node has it.

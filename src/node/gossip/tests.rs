@@ -9,7 +9,7 @@ fn brief(path: &str, heard_ms_ago: u64, children: Vec<Brief>) -> Brief {
         class: TierClass::Edge,
         version: String::new(),
         uptime_s: 0,
-        link: Some(LinkReport { parent, up: true, rtt_us: 2_000 }),
+        link: Some(LinkReport { parent, up: true, rtt_us: 2_000, bytes_per_s: None }),
         devices: vec![],
         apps: vec![],
         in_flight: 0,

@@ -67,6 +67,17 @@ fn a_heartbeat_of_two_thousand_sites_fits_and_tells_of_what_is_rare() {
 }
 
 #[test]
+fn of_many_apps_some_are_named() {
+    for (apps, named) in [(0, 0), (3, 3), (4, 4), (4_096, 4)] {
+        let mut site = tree(0, 0);
+        site.apps = (0..apps).map(|at| format!("app-{at}")).collect();
+        site.name_apps(3);
+        assert_eq!(site.apps.len(), named, "{apps}");
+        assert!(apps <= 3 || site.apps[3] == format!("and {} more", apps - 3), "{:?}", site.apps);
+    }
+}
+
+#[test]
 fn a_site_is_found_by_its_path() {
     let mut east = tree(3, 2);
     for (path, is_there) in [("cloud.east", true), ("cloud.east.c2.c1", true), ("cloud.x", false)] {
