@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, Notify};
 
 use super::Node;
-use super::report::{Brief, Offers};
+use super::report::{Brief, Offers, rarity};
 
 /// How often a node speaks to its parent.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -30,7 +30,7 @@ const CHILDREN_MAX: usize = 1_024;
 const BRIEF_BYTES_MAX: usize = 128 << 10;
 /// How many of its apps it names.
 const APPS_MAX: usize = 64;
-/// How many sites below are kept in the router's view: those with devices of their own first.
+/// How many sites below are kept in the router's view: those with the rarest devices first.
 const BELOW_MAX: usize = 256;
 /// How many tables and how many queues a site speaks of.
 const TABLES_MAX: usize = 64;
@@ -177,7 +177,8 @@ pub async fn look(node: &Node) {
     }
     note_places(node, &briefs);
     // What only some sites have is to be known before all else.
-    below.sort_by_key(|site| Devices::CPU.covers(site.devices));
+    let rarity = rarity(below.iter().map(|site| site.devices).collect());
+    below.sort_by_key(|site| rarity(site.devices));
     below.truncate(BELOW_MAX);
     for site in &mut below {
         site.bytes_per_s = node.route.bytes_per_s(&site.path);

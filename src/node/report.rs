@@ -90,17 +90,19 @@ impl Brief {
         self.children.iter_mut().find(|child| child.path.contains(path))?.at_mut(path)
     }
 
-    /// Leaves out sites below until this has so many bytes as JSON. What is looked for by what few
-    /// sites have stays first, and what is above it: devices beside the CPU, other paths before a
-    /// move. Of the others, the deepest go first.
+    /// Leaves out sites below until this has so many bytes as JSON. What few sites have is looked
+    /// for, and so these stay first, with what is above them: those that had other paths before a
+    /// move, then those with the rarest devices. Of the others, the deepest go first.
     pub fn cut(&mut self, bytes_max: usize) {
         if json_bytes(self) <= bytes_max {
             return;
         }
         let mut weights = vec![];
-        self.weigh(0, &mut weights);
+        let all = std::iter::once(&*self).chain(self.below());
+        let rarity = rarity(all.map(|site| site.offers.devices).collect());
+        self.weigh(0, &rarity, &mut weights);
         let mut order: Vec<usize> = (0..weights.len()).collect();
-        order.sort_by_key(|at| (weights[*at].is_plain, weights[*at].depth));
+        order.sort_by_key(|at| (weights[*at].rarity, weights[*at].depth));
         let (mut kept, mut bytes) = (vec![false; weights.len()], 0);
         // Whatever is above a site comes before it.
         for at in order {
@@ -128,19 +130,21 @@ impl Brief {
         self
     }
 
-    /// What each site takes, itself first, each before those below it.
-    fn weigh(&mut self, depth: usize, weights: &mut Vec<Weight>) -> bool {
+    /// What each site takes, itself first, each before those below it; how rare the rarest is.
+    fn weigh(
+        &mut self,
+        depth: usize,
+        rarity: &impl Fn(Devices) -> usize,
+        weights: &mut Vec<Weight>,
+    ) -> usize {
         let (children, at) = (std::mem::take(&mut self.children), weights.len());
         let bytes = json_bytes(self) + LINK_BYTES;
-        weights.push(Weight { is_plain: true, depth, bytes });
+        weights.push(Weight { rarity: 0, depth, bytes });
         self.children = children;
-        let has_usual = Devices::CPU.covers(self.offers.devices);
-        let mut is_plain = has_usual && self.former.is_empty();
-        for child in &mut self.children {
-            is_plain &= child.weigh(depth + 1, weights);
-        }
-        weights[at].is_plain = is_plain;
-        is_plain
+        let own = if self.former.is_empty() { rarity(self.offers.devices) } else { 0 };
+        let below = self.children.iter_mut().map(|child| child.weigh(depth + 1, rarity, weights));
+        weights[at].rarity = below.fold(own, usize::min);
+        weights[at].rarity
     }
 
     /// Leaves out the sites below of which is said that they are not kept, in the order of
@@ -187,14 +191,25 @@ impl Brief {
 
 /// What a site takes of a heartbeat.
 struct Weight {
-    /// Neither it nor one below has what few sites have.
-    is_plain: bool,
+    /// How many sites have what it or one below has, and few others.
+    rarity: usize,
     depth: usize,
     bytes: usize,
 }
 
 /// What a site takes beside its own: a comma, and the count of those that are left out below it.
 const LINK_BYTES: usize = r#","left_out":1000000,"#.len();
+
+/// Tells how many of some sites have the rarest of a site's devices.
+pub fn rarity(all: Vec<Devices>) -> impl Fn(Devices) -> usize {
+    let classes = [Devices::CPU, Devices::GPU, Devices::FPGA];
+    let count = |class| all.iter().filter(|devices| devices.covers(class)).count();
+    let counts = classes.map(|class| (class, count(class)));
+    move |devices| {
+        let held = counts.iter().filter(|(class, _)| devices.covers(*class));
+        held.map(|(_, count)| *count).min().unwrap_or(usize::MAX)
+    }
+}
 
 fn json_bytes(brief: &Brief) -> usize {
     serde_json::to_vec(brief).map_or(0, |json| json.len())

@@ -60,8 +60,10 @@ async fn a_site_with_two_thousand_below_it_is_heard_and_found() -> Result<()> {
     let subject = Subject::new(Kind::Call, cloud.site(), "see.go").to_string();
     let found = async || {
         say(500, Devices::FPGA).await?;
-        let _ = cloud.request(&subject, &Headers::new(), "", Duration::from_secs(1)).await;
-        Ok((world.count("cloud", "calls sent down").await? > 0).then_some(()))
+        let answer = cloud.request(&subject, &Headers::new(), "", Duration::from_secs(1)).await;
+        let sent = world.count("cloud", "calls sent down").await?;
+        ensure!(sent > 0, "none was sent: {answer:?}");
+        Ok(Some(()))
     };
     eventually("a call to be sent to the one device", found).await?;
     ensure!(client::tree(cloud).await?.below().len() == all - 1, "not all are listed");
