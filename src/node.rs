@@ -411,11 +411,13 @@ impl Node {
 
     /// What the node tells its parent.
     async fn brief(&self) -> Brief {
-        let link = self.bus.site().parent().map(|parent| match self.route.view().parent {
+        let view = self.route.view();
+        let bytes_per_s = view.above.first().and_then(|parent| parent.bytes_per_s);
+        let link = self.bus.site().parent().map(|parent| match view.parent {
             ParentView::Near { rtt, .. } => {
-                LinkReport { parent, up: true, rtt_us: rtt.as_micros() as u64 }
+                LinkReport { parent, up: true, rtt_us: rtt.as_micros() as u64, bytes_per_s }
             }
-            _ => LinkReport { parent, up: false, rtt_us: 0 },
+            _ => LinkReport { parent, up: false, rtt_us: 0, bytes_per_s: None },
         });
         let servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Brief {
@@ -434,13 +436,14 @@ impl Node {
             servers,
             heard_ms_ago: 0,
             children: self.children.briefs().await,
+            left_out: 0,
         }
     }
 
     /// Everything about the node.
     pub async fn report(&self) -> Report {
         Report {
-            brief: self.brief().await,
+            brief: self.brief().await.alone(),
             pid: std::process::id(),
             rss_bytes: report::rss_bytes(),
             ready: self.is_serving() && self.heard_parent.load(Ordering::Acquire),
@@ -450,7 +453,7 @@ impl Node {
             apps: self.deploy.apps().iter().map(|app| self.app_report(app)).collect(),
             streams: self.streams.list(),
             tables: self.store.tables(),
-            dead_letters: self.events.dead_len().await.unwrap_or(0),
+            dead_letters: self.events.dead_state().await.map_or(0, |dead| dead.count),
             events_waiting: self.events_waiting().await,
             metrics: self.metrics.snapshot(),
         }

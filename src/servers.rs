@@ -78,6 +78,8 @@ pub async fn change(dir: &Path, programs: &Programs, count: usize, auto: bool) -
     if restored != saved {
         bail!("{restored} streams of {saved} are there; what was is kept in {}", change.display());
     }
+    // From here on it is over: an old store that is half removed is not to be put back.
+    std::fs::remove_file(change.join(BEFORE))?;
     remove(&change)?;
     Ok(Changed { site, before, servers: count, streams: saved })
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 
-use crate::client::{Subscription, to_nats};
+use crate::client::{Subscription, to_nats, within};
 use crate::{Bus, Error, Headers, TierPath};
 
 /// How long an answer may take.
@@ -59,13 +59,7 @@ impl Bare {
             request = request.headers(to_nats(headers));
         }
         let asked = self.bus.nats().send_request(subject.to_owned(), request);
-        match tokio::time::timeout(TIMEOUT, asked).await {
-            Ok(Ok(answer)) => Ok(answer.payload),
-            Ok(Err(e)) => Err(self.bus.unreachable(e)),
-            Err(_) => Err(Error::TimedOut {
-                subject: subject.to_owned(),
-                timeout_ms: TIMEOUT.as_millis() as u64,
-            }),
-        }
+        let asked = async { asked.await.map_err(|e| self.bus.unreachable(e)) };
+        Ok(within(TIMEOUT, subject, asked).await?.payload)
     }
 }

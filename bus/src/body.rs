@@ -13,6 +13,7 @@ use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::client::within;
 use crate::{
     Bus, Error, Headers, Kind, PAYLOAD_BYTES_MAX, Refusal, RefusalKind, Request, Response, Subject,
     TierPath,
@@ -221,6 +222,18 @@ impl Bodies {
     }
 }
 
+/// Asks a site, and fetches its answer where that is too large for a message.
+pub async fn ask(
+    bus: &Bus,
+    to: &TierPath,
+    subject: &str,
+    timeout: Duration,
+) -> Result<Response, Error> {
+    let headers = Headers::from([(FETCHES_HEADER.to_owned(), "1".to_owned())]);
+    let answer = bus.request(subject, &headers, Bytes::new(), timeout).await?;
+    Way { bus, to }.fetch(answer, timeout).await
+}
+
 /// A body on its way to a site, or back from there.
 pub(crate) struct Way<'a> {
     pub bus: &'a Bus,
@@ -262,7 +275,10 @@ impl Way<'_> {
             body.write(&mut headers);
             self.ask("put", headers, slice(&ahead.payload, number), timeout).await
         };
-        within(timeout, &self.subject("put"), each_part(body, send)).await.map(|_| ())
+        // Each part has all the time: one after the other they might take many times as long.
+        let subject = self.subject("put");
+        let sent = within(timeout, &subject, each_part(body, send));
+        self.measured(body, sent).await.map(|_| ())
     }
 
     /// Brings the data of an event, to be kept there until the event is done.
@@ -276,7 +292,24 @@ impl Way<'_> {
             let headers = part_headers(&reference.id, number);
             self.ask(KEEP, headers, slice(data, number), timeout).await
         };
-        each_part(reference, send).await.map(|_| ())
+        self.measured(reference, each_part(reference, send)).await.map(|_| ())
+    }
+
+    /// Sends a body, and notes how fast it came there.
+    async fn measured<T>(
+        &self,
+        body: &Reference,
+        sent: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let started = Instant::now();
+        let sent = sent.await;
+        let (rates, took, now) = (self.bus.rates(), started.elapsed(), Instant::now());
+        match &sent {
+            Ok(_) => rates.note(self.to, body.bytes, took, now),
+            Err(Error::TimedOut { .. }) => rates.note_late(self.to, body.bytes, took, now),
+            Err(_) => {}
+        }
+        sent
     }
 
     /// Says that the body is not needed any more; if that is lost, it is forgotten later.
@@ -329,20 +362,6 @@ where
     F: Future<Output = Result<T, Error>>,
 {
     futures::stream::iter((0..body.parts()).map(part)).buffered(PARTS_AT_ONCE).try_collect().await
-}
-
-/// All of some work in time: each part of a body has the whole of it, so that they might take many
-/// times as long one after the other.
-async fn within<T>(
-    timeout: Duration,
-    subject: &str,
-    work: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    let late = |_| {
-        let timeout_ms = timeout.as_millis() as u64;
-        Err(Error::TimedOut { subject: subject.to_owned(), timeout_ms })
-    };
-    tokio::time::timeout(timeout, work).await.unwrap_or_else(late)
 }
 
 /// Which body a request is about, and which part of it.

@@ -18,6 +18,7 @@ use tracing::{debug, warn};
 
 use crate::message::TIMEOUT_HEADER;
 use crate::path::TierPath;
+use crate::rates::Rates;
 use crate::{Error, Headers, Refusal, RefusalKind, Request, Response};
 
 /// How many requests one subscription answers at once; more are refused as overloaded.
@@ -49,6 +50,7 @@ pub struct Bus {
     replicas: usize,
     /// What nobody without this connection's key can know.
     secret: String,
+    rates: Arc<Rates>,
 }
 
 impl Bus {
@@ -91,6 +93,7 @@ impl Bus {
             connects,
             replicas,
             secret,
+            rates: Arc::default(),
         })
     }
 
@@ -132,6 +135,11 @@ impl Bus {
         let mut sealed = crate::body::digest(format!("{}\n{text}", self.secret).as_bytes());
         sealed.truncate(32);
         sealed
+    }
+
+    /// How fast bodies have come to other sites lately.
+    pub(crate) fn rates(&self) -> &Rates {
+        &self.rates
     }
 
     /// The client below, for the other modules of this crate.
@@ -178,9 +186,7 @@ impl Bus {
             async_nats::Request::new().headers(map).payload(payload.into()).timeout(Some(timeout));
         let reply = self.client.send_request(subject.to_owned(), request).await;
         let message = reply.map_err(|e| match e.kind() {
-            RequestErrorKind::TimedOut => {
-                Error::TimedOut { subject: subject.to_owned(), timeout_ms }
-            }
+            RequestErrorKind::TimedOut => Error::timed_out(subject, timeout),
             RequestErrorKind::NoResponders => Error::NoResponders {
                 subject: subject.to_owned(),
                 hint: "is the node of that tier running, and its link up?",
@@ -236,8 +242,8 @@ impl Bus {
         let mut takes_more = true;
         loop {
             let message = tokio::select! {
+                // First: however many come, it is heard.
                 biased;
-                message = subscriber.next() => message,
                 _ = &mut stopped, if takes_more => {
                     takes_more = false;
                     let is_connected = bus.client.connection_state() == State::Connected;
@@ -246,6 +252,7 @@ impl Bus {
                     }
                     continue;
                 }
+                message = subscriber.next() => message,
             };
             let Some(message) = message else { break };
             let (bus, answer, room) = (bus.clone(), answer.clone(), room.clone());
@@ -397,6 +404,16 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// Some work, or that it took too long.
+pub(crate) async fn within<T>(
+    timeout: Duration,
+    subject: &str,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let late = |_| Err(Error::timed_out(subject, timeout));
+    tokio::time::timeout(timeout, work).await.unwrap_or_else(late)
 }
 
 /// Headers in NATS's form; what cannot travel (line breaks, odd names) is left out.

@@ -14,6 +14,7 @@ pub mod message;
 pub mod path;
 pub mod pki;
 pub mod places;
+mod rates;
 pub mod registry;
 pub mod route;
 pub mod server;
@@ -22,6 +23,8 @@ pub mod streams;
 pub mod subject;
 pub mod trace;
 pub mod tree;
+
+use std::time::Duration;
 
 pub use after::After;
 pub use caller::Caller;
@@ -64,6 +67,11 @@ impl Error {
     /// Names the object and the reason of a failure on this machine.
     pub fn local(object: impl Into<String>, reason: impl ToString) -> Self {
         Self::Local { object: object.into(), reason: reason.to_string() }
+    }
+
+    /// Nothing came within so long.
+    pub(crate) fn timed_out(subject: &str, timeout: Duration) -> Self {
+        Self::TimedOut { subject: subject.to_owned(), timeout_ms: timeout.as_millis() as u64 }
     }
 
     /// True when the request certainly was not carried out, so that another place may be tried.

@@ -80,6 +80,11 @@ impl EdgeRoute {
         });
     }
 
+    /// How fast bodies have come from here to another site lately, in bytes per second.
+    pub fn bytes_per_s(&self, to: &TierPath) -> Option<u64> {
+        self.bus.rates().to(to, Instant::now())
+    }
+
     fn change(&self, change: impl FnOnce(&mut View)) {
         let mut view = self.view.write().unwrap_or_else(|poisoned| poisoned.into_inner());
         change(Arc::make_mut(&mut view));
@@ -92,6 +97,7 @@ impl EdgeRoute {
         let asked = policy::Asked {
             hops: request.hops(),
             time_left: request.deadline().saturating_duration_since(now),
+            bytes: request.payload.len(),
             from_above: request.headers.contains_key(DOWN_HEADER),
             keyed: request.key().is_some(),
             user_at: user_at.as_ref(),

@@ -16,6 +16,8 @@ use crate::{Error, TierPath};
 
 /// The account of the site's owner; every other tenant has one that is named after it.
 pub const ACCOUNT: &str = "tenant";
+/// The account in which servers speak of themselves.
+pub const SYSTEM_ACCOUNT: &str = "SYS";
 /// The user name of the owner's MQTT clients, who know no keys.
 pub const MQTT_USER: &str = "mqtt";
 
@@ -186,8 +188,9 @@ impl SiteServer {
         for account in &self.accounts {
             self.write_account(out, account)?;
         }
-        writeln!(out, "  SYS {{ users: [ {{ nkey: {} }} ] }}\n}}", self.system_user)?;
-        writeln!(out, "system_account: SYS")
+        let user = &self.system_user;
+        writeln!(out, "  {SYSTEM_ACCOUNT} {{ users: [ {{ nkey: {user} }} ] }}\n}}")?;
+        writeln!(out, "system_account: {SYSTEM_ACCOUNT}")
     }
 
     fn write_account(&self, out: &mut String, account: &Account) -> std::fmt::Result {

@@ -133,7 +133,7 @@ impl Logs {
 /// `edgescale tree`
 pub async fn tree(site: &Site, out: Output) -> Result<()> {
     let bus = site.connect().await?;
-    let brief: Brief = client::json(&client::control(&bus, "tree", "").await?)?;
+    let brief = client::tree(&bus).await?;
     out.show(&brief, |brief| {
         let mut rows = vec![];
         tree_rows(brief, 0, &mut rows);
@@ -182,6 +182,9 @@ fn tree_rows(brief: &Brief, depth: usize, rows: &mut Vec<Vec<String>>) {
         rows.push(vec![name, "server".into(), state.into()]);
     }
     brief.children.iter().for_each(|child| tree_rows(child, depth + 1, rows));
+    if brief.left_out > 0 {
+        rows.push(vec![format!("{}and {} more", "  ".repeat(depth + 1), brief.left_out)]);
+    }
 }
 
 /// `edgescale ls`

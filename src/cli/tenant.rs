@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 use super::output::{Output, table};
 use crate::context::Site;
 use crate::node::client;
-use crate::node::report::Brief;
 use crate::node::tenants::{About, TenantReport, WAIT_MAX};
 use crate::tree::now_s;
 
@@ -86,13 +85,9 @@ async fn sites(bus: &Bus, here: bool) -> Result<Vec<TierPath>> {
     if here {
         return Ok(vec![bus.site().clone()]);
     }
-    let brief: Brief = client::json(&client::control(bus, "tree", "").await?)?;
-    let (mut sites, mut open) = (vec![], vec![&brief]);
-    while let Some(next) = open.pop() {
-        sites.push(next.path.clone());
-        open.extend(next.children.iter().rev());
-    }
-    Ok(sites)
+    let brief = client::tree(bus).await?;
+    let all = std::iter::once(&brief).chain(brief.below());
+    Ok(all.map(|site| site.path.clone()).collect())
 }
 
 /// What the sites said that did it, and what those said that did not.

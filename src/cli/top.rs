@@ -106,9 +106,9 @@ pub async fn run(site: &Site, top: Top, out: Output) -> Result<()> {
 }
 
 async fn look(bus: &Bus) -> Result<Look> {
-    let brief: Brief = client::json(&client::control(bus, "tree", "").await?)?;
+    let brief = client::tree(bus).await?;
     let at = Instant::now();
-    let asked = sites(&brief).into_iter().map(|site| async {
+    let asked = sites(&brief).map(|site| async {
         let path = site.path.clone();
         let subject = format!("ctl.{path}._.status");
         let answer = bus.request(&subject, &Headers::new(), "", TIMEOUT).await.ok()?;
@@ -121,8 +121,8 @@ async fn look(bus: &Bus) -> Result<Look> {
 }
 
 /// A site and those below it, parents first.
-fn sites(brief: &Brief) -> Vec<&Brief> {
-    std::iter::once(brief).chain(brief.children.iter().flat_map(sites)).collect()
+fn sites(brief: &Brief) -> impl Iterator<Item = &Brief> {
+    std::iter::once(brief).chain(brief.below())
 }
 
 fn rows(before: &Look, now: &Look) -> Vec<Row> {
@@ -138,7 +138,7 @@ fn rows(before: &Look, now: &Look) -> Vec<Row> {
             now: report.map(|report| said(before.reports.get(&brief.path), report, seconds)),
         }
     };
-    sites(&now.brief).into_iter().map(row).collect()
+    sites(&now.brief).map(row).collect()
 }
 
 fn said(before: Option<&Report>, now: &Report, seconds: f64) -> Now {

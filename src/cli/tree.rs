@@ -15,7 +15,6 @@ use super::Global;
 use super::output::{Output, table};
 use crate::context::{Context, Site};
 use crate::node::client;
-use crate::node::report::Brief;
 use crate::site::{Programs, run};
 use crate::tree::now_s;
 
@@ -330,8 +329,7 @@ fn refuse_part_of_up(folder: &SiteFolder) -> Result<()> {
 async fn check_below(global: &Global, token: &Token) -> Result<()> {
     let Ok(context) = Context::load(&global.dir) else { return Ok(()) };
     let Ok(bus) = context.site(None)?.connect().await else { return Ok(()) };
-    let Ok(brief) = client::control(&bus, "tree", "").await else { return Ok(()) };
-    let brief: Brief = client::json(&brief)?;
+    let Ok(brief) = client::tree(&bus).await else { return Ok(()) };
     for below in brief.below() {
         let refused = || format!("{} could not follow; move or remove it first", below.path);
         let rest = &below.path.as_str()[brief.path.as_str().len()..];

@@ -1,17 +1,17 @@
 //! The questions that the command line and the tests ask a node.
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
-use std::path::Path;
-
 use anyhow::{Context as _, Result};
-use bus::{Bus, Headers, Kind, Response, Subject};
+use bus::{Bus, Headers, Kind, Response, Subject, TierPath};
 use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::report::Report;
+use super::report::{Brief, Report};
 use crate::context::Site;
 
 /// How long a node may take to answer.
@@ -61,6 +61,28 @@ pub async fn status(site: &Site) -> Result<Report> {
 /// Everything about the node behind a connection.
 pub async fn report(bus: &Bus) -> Result<Report> {
     json(&control(bus, "status", "").await?)
+}
+
+/// The site behind a connection and all below it. A site that has more below it than was told of
+/// is asked itself; of one that does not answer, the number stays.
+pub async fn tree(bus: &Bus) -> Result<Brief> {
+    let ask = async |site: &TierPath| -> Result<Brief> {
+        let subject = Subject::checked(Kind::Ctl, site, "tree")?.to_string();
+        json(&bus::body::ask(bus, site, &subject, TIMEOUT).await?)
+    };
+    let mut tree = ask(bus.site()).await?;
+    let mut asked = BTreeSet::from([tree.path.clone()]);
+    loop {
+        let is_next = |site: &&Brief| site.left_out > 0 && !asked.contains(&site.path);
+        let Some(next) = tree.below().into_iter().find(is_next).map(|site| site.path.clone())
+        else {
+            return Ok(tree);
+        };
+        if let (Ok(found), Some(site)) = (ask(&next).await, tree.at_mut(&next)) {
+            (site.children, site.left_out) = (found.children, found.left_out);
+        }
+        asked.insert(next);
+    }
 }
 
 /// Every row of a table, in key order, as the site sees it; fetched page by page.

@@ -87,7 +87,7 @@ pub async fn control(node: Arc<Node>, request: Request) -> Answer {
         ["config", "get"] => config::get(&node, text(&request)?).await,
         ["config", "set"] => config::set(&node, text(&request)?).await,
         ["apps", "list"] | ["status"] => Response::json(&node.report().await),
-        ["tree"] => Response::json(&node.brief().await),
+        ["tree"] => tree(&node, &request).await,
         ["devices"] => Response::json(&node.accelerate.devices()),
         ["logs"] => {
             let asked = text(&request)?;
@@ -116,6 +116,18 @@ pub async fn control(node: Arc<Node>, request: Request) -> Answer {
              tenant.wait, tenant.rm, tenant.rotate, tenant.ls",
             subject.name
         ))),
+    }
+}
+
+/// `tree`: the site and those below it; whoever can fetch no large answer gets what fits.
+async fn tree(node: &Node, request: &Request) -> Answer {
+    let mut brief = node.brief().await;
+    if !request.headers.contains_key(FETCHES_HEADER) {
+        brief.cut(PAYLOAD_BYTES_MAX);
+    }
+    match Response::json(&brief)? {
+        answer if answer.payload.len() > PAYLOAD_BYTES_MAX => node.route.bodies.hold(answer),
+        answer => Ok(answer),
     }
 }
 

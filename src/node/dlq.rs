@@ -49,8 +49,8 @@ fn away(e: bus::Error) -> Refusal {
 async fn list(events: &EventLog, asked: &Asked) -> Answer {
     let limit = asked.limit.unwrap_or(LETTERS_MAX).min(LETTERS_MAX);
     // Counted first: what comes meanwhile is listed beyond the count, never counted and missing.
-    let total = events.dead_len().await.map_err(away)?;
-    let (mut letters, mut next) = (vec![], asked.after + 1);
+    let total = events.dead_state().await.map_err(away)?.count;
+    let (mut letters, mut next) = (vec![], asked.after.saturating_add(1));
     let mut bytes = 0;
     while letters.len() < limit && bytes < LIST_BYTES_MAX {
         let Some(mut letter) = events.dead_from(next).await.map_err(away)? else { break };
@@ -94,7 +94,7 @@ async fn each(events: &EventLog, verb: &str, asked: &Asked) -> Answer {
     }
     let upto = match asked.upto {
         Some(upto) => upto,
-        None => events.dead_last().await.map_err(away)?,
+        None => events.dead_state().await.map_err(away)?.last,
     };
     let (chosen, more) = match asked.all {
         true => chosen(events, upto).await?,
@@ -111,7 +111,7 @@ async fn each(events: &EventLog, verb: &str, asked: &Asked) -> Answer {
             false => missing.push(seq),
         }
     }
-    let left = events.dead_len().await.map_err(away)?;
+    let left = events.dead_state().await.map_err(away)?.count;
     let answer =
         json!({"done": done, "missing": missing, "left": left, "more": more, "upto": upto});
     Response::json(&answer)

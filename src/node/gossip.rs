@@ -1,7 +1,7 @@
 //! The heartbeat: up the tree goes who is there, how far, how busy; down come the registry's
 //! revision and what the sites above offer. From both the router's view is made.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, Notify};
 
 use super::Node;
-use super::report::{Brief, Offers};
+use super::report::{Brief, Offers, rarity};
 
 /// How often a node speaks to its parent.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -26,11 +26,17 @@ const FORGET_AFTER: Duration = Duration::from_secs(60);
 const HEARD_MS_MAX: u64 = 5_000;
 /// How many children a site may have.
 const CHILDREN_MAX: usize = 1_024;
-/// How many sites below are kept in the router's view: those with devices of their own first.
+/// How much a site tells its parent each second: itself, and of those below what fits.
+const BRIEF_BYTES_MAX: usize = 128 << 10;
+/// How many of its apps it names.
+const APPS_MAX: usize = 64;
+/// How many sites below are kept in the router's view: those with the rarest devices first.
 const BELOW_MAX: usize = 256;
 /// How many tables and how many queues a site speaks of.
 const TABLES_MAX: usize = 64;
 const QUEUES_MAX: usize = 32;
+/// How many handlers it names whose code it has; of one with more that is not known.
+const INSTALLED_MAX: usize = 64;
 /// A rise of the round-trip time counts for this share, a fall for all: one late heartbeat does
 /// not make the parent far.
 const RISE_SHARE: u32 = 4;
@@ -64,6 +70,9 @@ struct News {
     offers: Offers,
     /// The way there and back from who tells this.
     rtt_us: u64,
+    /// How fast a body comes there from who tells this, as far as that was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    bytes_per_s: Option<u64>,
     /// How old this is.
     age_ms: u64,
 }
@@ -78,26 +87,31 @@ impl News {
                 devices: site.devices,
                 tables: site.tables.clone(),
                 waits_ms: waits.collect(),
+                installed: site.installed.clone(),
             },
             rtt_us: site.rtt.as_micros() as u64,
+            bytes_per_s: site.bytes_per_s,
             age_ms: now.saturating_duration_since(site.heard).as_millis() as u64,
         }
     }
 
-    /// As this site sees it, `rtt` away from who told.
-    fn site(self, rtt: Duration, now: Instant) -> Site {
-        let Self { path, class, offers, rtt_us, age_ms } = self;
+    /// As this site sees it, `rtt` away from who told; bodies come to them at `link`.
+    fn site(self, rtt: Duration, link: Option<u64>, now: Instant) -> Site {
+        let Self { path, class, offers, rtt_us, bytes_per_s, age_ms } = self;
         let heard = now.checked_sub(Duration::from_millis(age_ms)).unwrap_or(now);
-        known(path, class, offers, rtt + Duration::from_micros(rtt_us), heard)
+        let bytes_per_s = link.into_iter().chain(bytes_per_s).min();
+        let rtt = rtt + Duration::from_micros(rtt_us);
+        Site { bytes_per_s, ..known(path, class, offers, rtt, heard) }
     }
 }
 
 fn known(path: TierPath, class: TierClass, offers: Offers, rtt: Duration, heard: Instant) -> Site {
-    let Offers { devices, tables, waits_ms } = offers;
+    let Offers { devices, tables, waits_ms, installed } = offers;
     let waits = waits_ms.into_iter().take(QUEUES_MAX);
     let waits = waits.map(|(key, ms)| (key, Duration::from_millis(ms))).collect();
     let tables = tables.into_iter().take(TABLES_MAX).collect();
-    Site { path, class, devices, tables, waits, rtt, heard }
+    let installed = installed.filter(|all| all.len() <= INSTALLED_MAX);
+    Site { path, class, devices, tables, waits, installed, rtt, bytes_per_s: None, heard }
 }
 
 /// What this site has for requests.
@@ -114,7 +128,22 @@ pub fn offers(node: &Node) -> Offers {
     waits.sort_by_key(|(_, wait)| std::cmp::Reverse(*wait));
     waits.truncate(QUEUES_MAX);
     let waits_ms = waits.into_iter().map(|(key, wait)| (key, wait.as_millis() as u64)).collect();
-    Offers { devices, tables, waits_ms }
+    // Looked at each second, which is seldom enough.
+    let installed = node.route.view().here.installed.clone();
+    Offers { devices, tables, waits_ms, installed }
+}
+
+/// The handlers whose code is here, when they are not too many.
+fn installed(node: &Node) -> Option<BTreeSet<String>> {
+    let mut found = BTreeSet::new();
+    for app in node.deploy.apps() {
+        let ready = app.manifest.handlers.iter().filter(|handler| node.deploy.ready(&app, handler));
+        found.extend(ready.filter_map(|handler| app.key(&handler.name)).map(|key| key.to_string()));
+        if found.len() > INSTALLED_MAX {
+            return None;
+        }
+    }
+    Some(found)
 }
 
 fn here(node: &Node, now: Instant) -> Site {
@@ -144,13 +173,18 @@ pub async fn look(node: &Node) {
     let mut below = vec![];
     let briefs = node.children.briefs().await;
     for brief in &briefs {
-        collect(brief, Duration::ZERO, now, &mut below);
+        collect(brief, (Duration::ZERO, now), &mut below);
     }
     note_places(node, &briefs);
     // What only some sites have is to be known before all else.
-    below.sort_by_key(|site| Devices::CPU.covers(site.devices));
+    let rarity = rarity(below.iter().map(|site| site.devices).collect());
+    below.sort_by_key(|site| rarity(site.devices));
     below.truncate(BELOW_MAX);
-    node.route.note_sites(here(node, now), below);
+    for site in &mut below {
+        site.bytes_per_s = node.route.bytes_per_s(&site.path);
+    }
+    let here = Site { installed: installed(node), ..here(node, now) };
+    node.route.note_sites(here, below);
 }
 
 /// Where sites are that were moved, by what those say of themselves that were heard lately. The
@@ -168,15 +202,15 @@ fn note_places(node: &Node, briefs: &[Brief]) {
     node.places.note_below(&said.collect::<Vec<_>>(), children);
 }
 
-/// The sites of a subtree that can be reached.
-fn collect(brief: &Brief, rtt: Duration, now: Instant, found: &mut Vec<Site>) {
+/// The sites of a subtree that can be reached: the way to whom told of it, and when that was heard.
+fn collect(brief: &Brief, (rtt, heard): (Duration, Instant), found: &mut Vec<Site>) {
     let Some(link) = brief.link.as_ref().filter(|link| link.up) else { return };
     let rtt = rtt + Duration::from_micros(link.rtt_us);
     let age = Duration::from_millis(brief.heard_ms_ago);
-    let heard = now.checked_sub(age).unwrap_or(now);
+    let Some(heard) = heard.checked_sub(age) else { return };
     let (path, offers) = (brief.path.clone(), brief.offers.clone());
     found.push(known(path, brief.class, offers, rtt, heard));
-    brief.children.iter().for_each(|child| collect(child, rtt, now, found));
+    brief.children.iter().for_each(|child| collect(child, (rtt, heard), found));
 }
 
 impl Children {
@@ -257,7 +291,14 @@ fn note_welcome(node: &Node, welcome: Vec<News>, measured: Duration) {
     let rtt = smooth(&view.parent, measured);
     let told = welcome.into_iter().zip(node.bus.site().ancestors());
     let told = told.take_while(|(news, ancestor)| news.path == *ancestor);
-    let above = told.map(|(news, _)| news.site(rtt, now)).collect();
+    let link = node.bus.site().parent().and_then(|parent| node.route.bytes_per_s(&parent));
+    let above = told.map(|(news, _)| {
+        let own = node.route.bytes_per_s(&news.path);
+        let site = news.site(rtt, link, now);
+        // What went there straight tells more than what is known of the links on the way.
+        Site { bytes_per_s: own.or(site.bytes_per_s), ..site }
+    });
+    let above = above.collect();
     node.route.note_parent(Some((rtt, above)));
 }
 
@@ -280,8 +321,17 @@ pub async fn run(node: Arc<Node>, parent: TierPath) {
     let subject = format!("ctl.{parent}._.site.{}.hello", node.bus.site().name());
     let mut misses = 0;
     let mut heard_once = false;
+    let mut is_cut = false;
     loop {
-        let brief = node.brief().await;
+        let mut brief = node.brief().await;
+        brief.name_apps(APPS_MAX);
+        brief.cut(BRIEF_BYTES_MAX);
+        let left_out = brief.size() - 1 - brief.below().len();
+        if std::mem::replace(&mut is_cut, left_out > 0) != is_cut {
+            let all = brief.size() - 1;
+            let text = format!("{parent} is told of {} sites of {all} below", all - left_out);
+            node.logs.add("info", "tree", &text);
+        }
         let body = serde_json::to_vec(&brief).unwrap_or_default();
         let started = Instant::now();
         let answer = node.bus.request(&subject, &Headers::new(), body, TIMEOUT).await;
@@ -316,3 +366,6 @@ pub async fn run(node: Arc<Node>, parent: TierPath) {
         let _ = tokio::time::timeout(pause, node.children.news.notified()).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@ use crate::gateway::Place;
 /// Everything about one node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
+    /// The node itself; of the sites below, their number.
     pub brief: Brief,
     pub pid: u32,
     pub rss_bytes: u64,
@@ -44,6 +45,7 @@ pub struct Brief {
     /// The link to the parent; none at the root.
     pub link: Option<LinkReport>,
     pub devices: Vec<String>,
+    /// For people: of another site, some by name.
     pub apps: Vec<String>,
     /// Invocations now under way.
     pub in_flight: u64,
@@ -65,12 +67,101 @@ pub struct Brief {
     pub heard_ms_ago: u64,
     #[serde(default)]
     pub children: Vec<Brief>,
+    /// How many sites below are known and not listed: they would not fit.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub left_out: usize,
+}
+
+fn is_none(count: &usize) -> bool {
+    *count == 0
 }
 
 impl Brief {
     /// How many sites this speaks for, itself included.
     pub fn size(&self) -> usize {
-        1 + self.children.iter().map(Self::size).sum::<usize>()
+        1 + self.left_out + self.children.iter().map(Self::size).sum::<usize>()
+    }
+
+    /// A site in it, by its path.
+    pub fn at_mut(&mut self, path: &TierPath) -> Option<&mut Self> {
+        if self.path == *path {
+            return Some(self);
+        }
+        self.children.iter_mut().find(|child| child.path.contains(path))?.at_mut(path)
+    }
+
+    /// Leaves out sites below until this has so many bytes as JSON. What few sites have is looked
+    /// for, and so these stay first, with what is above them: those that had other paths before a
+    /// move, then those with the rarest devices. Of the others, the deepest go first.
+    pub fn cut(&mut self, bytes_max: usize) {
+        if json_bytes(self) <= bytes_max {
+            return;
+        }
+        let mut weights = vec![];
+        let all = std::iter::once(&*self).chain(self.below());
+        let rarity = rarity(all.map(|site| site.offers.devices).collect());
+        self.weigh(0, &rarity, &mut weights);
+        let mut order: Vec<usize> = (0..weights.len()).collect();
+        order.sort_by_key(|at| (weights[*at].rarity, weights[*at].depth));
+        let (mut kept, mut bytes) = (vec![false; weights.len()], 0);
+        // Whatever is above a site comes before it.
+        for at in order {
+            bytes += weights[at].bytes;
+            if bytes > bytes_max {
+                break;
+            }
+            kept[at] = true;
+        }
+        self.keep(&mut kept.into_iter().skip(1));
+    }
+
+    /// Names so many apps, and says how many others there are.
+    pub fn name_apps(&mut self, most: usize) {
+        if let Some(others) = self.apps.len().checked_sub(most).filter(|others| *others > 0) {
+            self.apps.truncate(most);
+            self.apps.push(format!("and {others} more"));
+        }
+    }
+
+    /// Leaves out all sites below.
+    pub fn alone(mut self) -> Self {
+        self.left_out = self.size() - 1;
+        self.children.clear();
+        self
+    }
+
+    /// What each site takes, itself first, each before those below it; how rare the rarest is.
+    fn weigh(
+        &mut self,
+        depth: usize,
+        rarity: &impl Fn(Devices) -> usize,
+        weights: &mut Vec<Weight>,
+    ) -> usize {
+        let (children, at) = (std::mem::take(&mut self.children), weights.len());
+        let bytes = json_bytes(self) + LINK_BYTES;
+        weights.push(Weight { rarity: 0, depth, bytes });
+        self.children = children;
+        let own = if self.former.is_empty() { rarity(self.offers.devices) } else { 0 };
+        let below = self.children.iter_mut().map(|child| child.weigh(depth + 1, rarity, weights));
+        weights[at].rarity = below.fold(own, usize::min);
+        weights[at].rarity
+    }
+
+    /// Leaves out the sites below of which is said that they are not kept, in the order of
+    /// [`Self::weigh`].
+    fn keep(&mut self, kept: &mut impl Iterator<Item = bool>) {
+        let left_out = &mut self.left_out;
+        self.children.retain_mut(|child| {
+            let stays = kept.next().unwrap_or(false);
+            match stays {
+                true => child.keep(kept),
+                false => {
+                    kept.take(child.below().len()).for_each(drop);
+                    *left_out += child.size();
+                }
+            }
+            stays
+        });
     }
 
     /// True when each site in it is a child of the one that it is listed under.
@@ -98,6 +189,32 @@ impl Brief {
     }
 }
 
+/// What a site takes of a heartbeat.
+struct Weight {
+    /// How many sites have what it or one below has, and few others.
+    rarity: usize,
+    depth: usize,
+    bytes: usize,
+}
+
+/// What a site takes beside its own: a comma, and the count of those that are left out below it.
+const LINK_BYTES: usize = r#","left_out":1000000,"#.len();
+
+/// Tells how many of some sites have the rarest of a site's devices.
+pub fn rarity(all: Vec<Devices>) -> impl Fn(Devices) -> usize {
+    let classes = [Devices::CPU, Devices::GPU, Devices::FPGA];
+    let count = |class| all.iter().filter(|devices| devices.covers(class)).count();
+    let counts = classes.map(|class| (class, count(class)));
+    move |devices| {
+        let held = counts.iter().filter(|(class, _)| devices.covers(*class));
+        held.map(|(_, count)| *count).min().unwrap_or(usize::MAX)
+    }
+}
+
+fn json_bytes(brief: &Brief) -> usize {
+    serde_json::to_vec(brief).map_or(0, |json| json.len())
+}
+
 /// What a site has for requests, as the router weighs it; bounded.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Offers {
@@ -106,6 +223,9 @@ pub struct Offers {
     pub tables: BTreeSet<String>,
     /// How long a new request would wait, in ms, by `app/handler`; the longest waits only.
     pub waits_ms: BTreeMap<String, u64>,
+    /// The handlers, as `app/handler`, whose code it has; nothing where there are too many to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub installed: Option<BTreeSet<String>>,
 }
 
 /// The link to the parent.
@@ -114,6 +234,9 @@ pub struct LinkReport {
     pub parent: TierPath,
     pub up: bool,
     pub rtt_us: u64,
+    /// How fast bodies have come to the parent lately; nothing where none went there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_s: Option<u64>,
 }
 
 /// An app as this node has it.
@@ -141,3 +264,6 @@ pub fn rss_bytes() -> u64 {
     let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ use bus::{Bus, Error, Headers, Kind, PAYLOAD_BYTES_MAX, RefusalKind, Subject, Su
 use edgescale::node::client;
 
 use crate::gateway::{curl, echo, has_curl, place};
+use crate::proxy::Proxy;
 use crate::world::{World, eventually};
 
 const TREE: [&str; 3] = ["cloud", "cloud.east", "cloud.east.cell1"];
@@ -125,5 +126,50 @@ async fn an_answer_that_fits_no_message_is_refused_with_the_reason() -> Result<(
         );
         assert!(refusal.message.starts_with(wanted), "{refusal}");
     }
+    Ok(())
+}
+
+/// The last steps of SplitMix64.
+fn noise(at: u64) -> u8 {
+    let mixed = (at ^ (at >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (mixed ^ (mixed >> 31)) as u8
+}
+
+/// A body that was late tells how slow the link is: the next that could not be in time is refused
+/// at once, and what is small enough still goes.
+#[tokio::test]
+async fn a_body_that_would_be_late_is_not_sent() -> Result<()> {
+    if !has_curl() {
+        return Ok(());
+    }
+    let link = Proxy::new();
+    let world = World::start_with(&TREE[..2], [(TREE[1], link.via())]).await?;
+    world.apply(&manifest(), &[("echo", echo())]).await?;
+    let url = format!("{}/big/echo/x", place(&world, TREE[1])?.url);
+    let post = async |bytes: usize| {
+        let to = url.clone();
+        let limit = ["--header", "Es-Timeout-Ms: 1000", "--data-binary", "@-"];
+        // Links are compressed: these bytes do not get smaller.
+        let body: Vec<u8> = (0..bytes as u64).map(noise).collect();
+        let post = move || curl(&[&limit[..], &[&to]].concat(), &body);
+        tokio::task::spawn_blocking(post).await?
+    };
+    eventually("a small body", async || Ok((post(10).await?.status == 200).then_some(()))).await?;
+    assert_eq!(world.report(TREE[1]).await?.brief.link.and_then(|link| link.bytes_per_s), None);
+
+    link.slow();
+    assert_eq!(post(2 << 20).await?.status, 504);
+    link.heal();
+    let measured =
+        async || Ok(world.report(TREE[1]).await?.brief.link.context("no link")?.bytes_per_s);
+    let rate = eventually("a measured rate", measured).await?;
+    assert!(rate <= 3 << 20, "{rate} bytes/s");
+    let sent = world.count(TREE[1], "calls sent up").await?;
+    let late = post(16 << 20).await?;
+    let text = String::from_utf8_lossy(&late.body).into_owned();
+    assert!(late.status == 504 && text.contains("and the body takes"), "{}: {text}", late.status);
+    assert_eq!(world.count(TREE[1], "calls sent up").await?, sent, "it was sent all the same");
+    assert_eq!(post(10).await?.status, 200);
     Ok(())
 }

@@ -360,6 +360,8 @@ async fn any_number_of_dead_letters_is_listed_and_dropped() -> Result<()> {
     let seqs = listed["letters"].as_array().context("no letters")?.iter().map(|one| &one["seq"]);
     assert!(seqs.filter_map(Value::as_u64).eq(1..=LETTERS), "{listed}");
     assert_eq!(json(&["dlq", "ls", "--after", "7", "-n", "2"])?["letters"][1]["seq"], 9);
+    let last = u64::MAX.to_string();
+    assert_eq!(json(&["dlq", "ls", "--after", &last])?["letters"], json!([]));
     // What fails again at once waits for the next time.
     assert_eq!(json(&["dlq", "redrive", "--all"])?["done"], LETTERS);
     letters_are(&world, LETTERS).await?;

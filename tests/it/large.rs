@@ -256,7 +256,8 @@ async fn a_large_dead_letter_keeps_its_data_until_it_is_settled() -> Result<()> 
     for _ in 0..2 {
         publish(bus, &Event::new("big.bad", "cloud", vec![BYTE; BYTES])?, client::TIMEOUT).await?;
     }
-    eventually("two dead letters", async || Ok((log.dead_len().await? == 2).then_some(()))).await?;
+    eventually("two dead letters", async || Ok((log.dead_state().await?.count == 2).then_some(())))
+        .await?;
     let each = BYTES.div_ceil(bus::body::PART_BYTES) as u64;
     parts(&world, "cloud", 2 * each).await?;
     let letters = client::control(bus, "dlq.ls", json!({}).to_string()).await?;
@@ -347,7 +348,7 @@ async fn what_leaves_no_room_is_put_aside_and_holds_up_nobody() -> Result<()> {
     let letters = async |bus: &Bus, count: u64| {
         let log = EventLog::open(bus).await?;
         eventually(&format!("{count} dead letters at {}", bus.site()), async || {
-            let there = log.dead_len().await?;
+            let there = log.dead_state().await?.count;
             ensure!(there == count, "{there} are there");
             Ok(Some(()))
         })

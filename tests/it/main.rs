@@ -31,4 +31,5 @@ mod tidy;
 mod trace;
 mod tree;
 mod video;
+mod wide;
 mod world;

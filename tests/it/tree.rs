@@ -286,7 +286,7 @@ async fn what_is_below_a_site_that_moves_follows_with_all_it_holds() -> Result<(
         sites.start(name)?;
         sites.report(name).await?;
     }
-    let all = async || Ok((client::report(&cloud).await?.brief.below().len() == 4).then_some(()));
+    let all = async || Ok((client::report(&cloud).await?.brief.size() == 5).then_some(()));
     eventually("all sites at the root", all).await?;
     let added = sites.json("cloud", &["tenant", "add", "acme"], "")?;
     assert_eq!(added.as_array().map(Vec::len), Some(5), "{added}");

@@ -22,6 +22,7 @@ pub(super) fn measure(budget: Duration) -> Line {
     let asked = Asked {
         hops: 1,
         time_left: Duration::from_secs(1),
+        bytes: 1 << 20,
         from_above: false,
         keyed: false,
         user_at: None,
@@ -48,8 +49,10 @@ pub(super) fn measure(budget: Duration) -> Line {
 fn view(now: Instant) -> View {
     let path = |text: &str| text.parse::<TierPath>().expect("the paths are constants");
     let busy = |text: &str, class: TierClass| {
-        let waits = (0..QUEUES).map(|n| (format!("app/handler-{n}"), Duration::from_millis(n)));
-        Site { waits: waits.collect(), ..Site::new(path(text), class, now) }
+        let handlers = || (0..QUEUES).map(|n| format!("app/handler-{n}"));
+        let (installed, bytes_per_s) = (Some(handlers().collect()), Some(100_000_000));
+        let waits = handlers().zip((0..).map(Duration::from_millis)).collect();
+        Site { waits, installed, bytes_per_s, ..Site::new(path(text), class, now) }
     };
     let region = busy("cloud.east", TierClass::Region);
     View {

@@ -55,6 +55,15 @@ pub struct Dead {
     pub data: Bytes,
 }
 
+/// How a tier's dead letters stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeadState {
+    /// How many there are.
+    pub count: u64,
+    /// The number of the last that was put aside, whether or not it is there still.
+    pub last: u64,
+}
+
 /// The subjects that hold a site's dead letters.
 pub(super) fn subjects(site: &TierPath) -> String {
     format!("tel.{site}._.dlq.>")
@@ -111,18 +120,11 @@ impl EventLog {
         }
     }
 
-    /// How many dead letters the tier holds.
-    pub async fn dead_len(&self) -> Result<u64, Error> {
-        let mut dead = self.dead_stream().await?;
-        let info = dead.info().await.map_err(|e| self.bus.unreachable(e))?;
-        Ok(info.state.messages)
-    }
-
-    /// The number of the last letter that was put aside, whether or not it is there still.
-    pub async fn dead_last(&self) -> Result<u64, Error> {
-        let mut dead = self.dead_stream().await?;
-        let info = dead.info().await.map_err(|e| self.bus.unreachable(e))?;
-        Ok(info.state.last_sequence)
+    /// How the tier's dead letters stand.
+    pub async fn dead_state(&self) -> Result<DeadState, Error> {
+        let dead = self.dead_stream().await?;
+        let state = &dead.cached_info().state;
+        Ok(DeadState { count: state.messages, last: state.last_sequence })
     }
 
     /// The oldest dead letter whose number is at least this.

@@ -5,6 +5,8 @@
 //! not asked. It leaves the path downwards only, towards its user where he is said to be below, or
 //! to a device that no site on that path has; and what came from above never climbs again. So it
 //! cannot go round in circles, whatever the sites believe of each other.
+//!
+//! How far a site is, is the time there and back and that of the body there, where it was measured.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -19,6 +21,9 @@ use crate::{Refusal, RefusalKind};
 pub const SPILL_MARGIN: Duration = Duration::from_millis(20);
 /// What was heard of a site other than the parent counts for this long.
 pub const STALE_AFTER: Duration = Duration::from_secs(10);
+/// What it costs to bring a handler's code to a site that does not have it. Counts where sites are
+/// compared, and keeps no request from one: the code comes because of requests.
+pub const INSTALL: Duration = Duration::from_secs(1);
 
 /// Classes of devices, as a set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -115,8 +120,12 @@ pub struct Site {
     /// How long a new request would wait for its turn, by `app/handler`; what is not in it would
     /// not wait.
     pub waits: BTreeMap<String, Duration>,
+    /// The handlers, as `app/handler`, whose code it has; none where that is not known.
+    pub installed: Option<BTreeSet<String>>,
     /// The way there and back.
     pub rtt: Duration,
+    /// How fast a body comes there, as far as that was measured; at least 1.
+    pub bytes_per_s: Option<u64>,
     /// When this was true.
     pub heard: Instant,
 }
@@ -124,13 +133,26 @@ pub struct Site {
 impl Site {
     /// A site of which nothing is known but what it is.
     pub fn new(path: TierPath, class: TierClass, heard: Instant) -> Self {
-        let (devices, tables, waits, rtt) = Default::default();
-        Self { path, class, devices, tables, waits, rtt, heard }
+        let (devices, tables, waits, installed, rtt, bytes_per_s) = Default::default();
+        Self { path, class, devices, tables, waits, installed, rtt, bytes_per_s, heard }
     }
 
-    /// How long an answer from there takes to begin.
-    fn delay(&self, key: &str) -> Duration {
-        self.rtt + self.waits.get(key).copied().unwrap_or_default()
+    /// How long a body of so many bytes takes to come there, beside the time there and back.
+    fn transfer(&self, bytes: usize) -> Duration {
+        let us = |rate| (bytes as u64).saturating_mul(1_000_000) / u64::max(rate, 1);
+        Duration::from_micros(self.bytes_per_s.map_or(0, us))
+    }
+
+    /// How long an answer from there takes to begin, where the code is there.
+    fn delay(&self, key: &str, bytes: usize) -> Duration {
+        let wait = self.waits.get(key).copied().unwrap_or_default();
+        self.rtt + self.transfer(bytes) + wait
+    }
+
+    /// How soon it would begin, for comparing sites.
+    fn cost(&self, key: &str, bytes: usize) -> Duration {
+        let lacks_code = self.installed.as_ref().is_some_and(|all| !all.contains(key));
+        self.delay(key, bytes) + if lacks_code { INSTALL } else { Duration::ZERO }
     }
 }
 
@@ -140,6 +162,8 @@ pub struct Asked<'a> {
     /// Tiers crossed so far.
     pub hops: u32,
     pub time_left: Duration,
+    /// How large its body is.
+    pub bytes: usize,
     /// It was sent down to this site.
     pub from_above: bool,
     /// It has an idempotency key: it climbs by every tier, because each remembers what it answered.
@@ -232,7 +256,7 @@ pub fn decide(asked: &Asked<'_>, handler: &HandlerView<'_>, view: &View, now: In
     }
     match placement.fit(&view.here) {
         Fit::Here => here_or_up(asked, view, &wanted, code),
-        Fit::Rather => match view.above(asked, &wanted, |fit| fit == Fit::Here) {
+        Fit::Rather => match view.delay_above(asked, &wanted, |fit| fit == Fit::Here) {
             Some(delay) if delay < asked.time_left => {
                 let lets_go = |fit| matches!(fit, Fit::Above | Fit::Rather);
                 Decision::Escalate { to: view.first_above(asked, &wanted, lets_go), install: false }
@@ -240,7 +264,7 @@ pub fn decide(asked: &Asked<'_>, handler: &HandlerView<'_>, view: &View, now: In
             _ => here_or_up(asked, view, &wanted, code),
         },
         Fit::Above if !view.is_end(asked) => {
-            up(asked, view, Some(&wanted), view.above(asked, &wanted, may_run))
+            up(asked, view, Some(&wanted), view.delay_above(asked, &wanted, may_run))
         }
         Fit::NoDevice => where_the_device_is(asked, view, &wanted),
         Fit::Above | Fit::Below => nowhere(view, placement),
@@ -274,22 +298,37 @@ impl View {
         asked.from_above || self.parent == ParentView::None
     }
 
-    /// How soon a site further up that stands so to the handler would begin with a request; `None`
-    /// when there is none, or it cannot be reached.
-    fn above(
+    /// The sites further up that stand so to the handler; none when they cannot be reached.
+    fn above<'a>(
+        &'a self,
+        asked: &Asked<'_>,
+        wanted: &'a Wanted<'_>,
+        good: fn(Fit) -> bool,
+    ) -> impl Iterator<Item = &'a Site> {
+        let can_climb = !asked.from_above && matches!(self.parent, ParentView::Near { .. });
+        let above = if can_climb { self.above.as_slice() } else { &[] };
+        // What the parent is does not age while it answers.
+        let heard = |(at, site): &(usize, &Site)| *at == 0 || wanted.is_fresh(site);
+        let sites = above.iter().enumerate().filter(heard).map(|(_, site)| site);
+        sites.filter(move |site| good(wanted.placement.fit(site)))
+    }
+
+    /// How long an answer from further up takes to begin at best.
+    fn delay_above(
         &self,
         asked: &Asked<'_>,
         wanted: &Wanted<'_>,
         good: fn(Fit) -> bool,
     ) -> Option<Duration> {
-        if asked.from_above || !matches!(self.parent, ParentView::Near { .. }) {
-            return None;
-        }
-        // What the parent is does not age while it answers.
-        let heard = |(at, site): &(usize, &Site)| *at == 0 || wanted.is_fresh(site);
-        let sites = self.above.iter().enumerate().filter(heard).map(|(_, site)| site);
-        let good = sites.filter(|site| good(wanted.placement.fit(site)));
-        good.map(|site| site.delay(wanted.key)).min()
+        self.above(asked, wanted, good).map(|site| site.delay(wanted.key, asked.bytes)).min()
+    }
+
+    /// How soon one further up would begin with a request that it can answer in time.
+    fn cost_above(&self, asked: &Asked<'_>, wanted: &Wanted<'_>) -> Option<Duration> {
+        let (key, bytes) = (wanted.key, asked.bytes);
+        let in_time = |site: &&Site| site.delay(key, bytes) < asked.time_left;
+        let above = self.above(asked, wanted, may_run).filter(in_time);
+        above.map(|site| site.cost(key, bytes)).min()
     }
 
     /// The nearest site above of which it is not known that it would only pass the request on; the
@@ -310,6 +349,11 @@ impl View {
         first.map_or_else(|| self.parent_path(), |site| site.path.clone())
     }
 
+    /// How long a request's body takes to come to the parent.
+    fn transfer_up(&self, asked: &Asked<'_>) -> Duration {
+        self.above.first().map_or(Duration::ZERO, |parent| parent.transfer(asked.bytes))
+    }
+
     fn parent_path(&self) -> TierPath {
         match &self.parent {
             ParentView::Near { path, .. } | ParentView::Away { path } => path.clone(),
@@ -327,7 +371,7 @@ impl View {
                 && site.path.contains(user_at)
                 && wanted.is_fresh(site)
                 && may_run(wanted.placement.fit(site))
-                && site.delay(wanted.key) < asked.time_left
+                && site.delay(wanted.key, asked.bytes) < asked.time_left
         };
         self.below.iter().filter(on_the_way).max_by_key(|site| site.path.depth())
     }
@@ -337,22 +381,23 @@ impl View {
         let able = |site: &&Site| {
             wanted.is_fresh(site)
                 && may_run(wanted.placement.fit(site))
-                && site.delay(wanted.key) < asked.time_left
+                && site.delay(wanted.key, asked.bytes) < asked.time_left
         };
-        self.below.iter().filter(able).min_by_key(|site| site.delay(wanted.key))
+        let cost = |site: &&Site| site.cost(wanted.key, asked.bytes);
+        self.below.iter().filter(able).min_by_key(cost)
     }
 }
 
 /// Runs here, unless a tier further up is sooner done or the code is not here yet.
 fn here_or_up(asked: &Asked<'_>, view: &View, wanted: &Wanted<'_>, code: CodeView) -> Decision {
     let left = asked.time_left;
-    let above = view.above(asked, wanted, may_run).filter(|delay| *delay < left);
+    let above = view.cost_above(asked, wanted);
     let to = || view.first_above(asked, wanted, is_above);
     let go_up = |install| Decision::Escalate { to: to(), install };
     match (code, above) {
         (CodeView::Absent, Some(_)) => go_up(true),
         (CodeView::Absent, None) => Decision::InstallThenRun,
-        (CodeView::Ready { wait }, Some(delay)) if wait > delay + SPILL_MARGIN => go_up(false),
+        (CodeView::Ready { wait }, Some(cost)) if wait > cost + SPILL_MARGIN => go_up(false),
         (CodeView::Ready { wait }, _) if wait < left => Decision::Run,
         (CodeView::Ready { .. }, Some(_)) => go_up(false),
         (CodeView::Ready { wait }, None) => overloaded(view, wait - left),
@@ -361,19 +406,19 @@ fn here_or_up(asked: &Asked<'_>, view: &View, wanted: &Wanted<'_>, code: CodeVie
 
 /// Goes to the nearest site that has the device: up while the path has one, down otherwise.
 fn where_the_device_is(asked: &Asked<'_>, view: &View, wanted: &Wanted<'_>) -> Decision {
-    let left = asked.time_left;
     if !asked.from_above {
-        let above = view.above(asked, wanted, may_run);
+        let above = view.cost_above(asked, wanted);
         let below = view.below(asked, wanted);
         match (above, below) {
-            (Some(above), Some(below)) if above < left && below.delay(wanted.key) >= above => {
+            (Some(above), Some(below)) if below.cost(wanted.key, asked.bytes) >= above => {
                 let to = view.first_above(asked, wanted, is_above);
                 return Decision::Escalate { to, install: false };
             }
             (_, Some(below)) => return Decision::Send { to: below.path.clone() },
             // Who is further up may know of one elsewhere.
             (_, None) if view.parent != ParentView::None => {
-                return up(asked, view, Some(wanted), above);
+                let delay = view.delay_above(asked, wanted, may_run);
+                return up(asked, view, Some(wanted), delay);
             }
             (_, None) => {}
         }
@@ -384,7 +429,7 @@ fn where_the_device_is(asked: &Asked<'_>, view: &View, wanted: &Wanted<'_>) -> D
 }
 
 fn overloaded(view: &View, short_of: Duration) -> Decision {
-    let retry_after_ms = short_of.as_millis() as u64 + 1;
+    let retry_after_ms = (short_of.as_millis() as u64).saturating_add(1);
     let text = format!("overloaded, retry after {retry_after_ms} ms");
     let mut refusal = Refusal::new(RefusalKind::Overloaded, text).at(view.here.path.as_str());
     refusal.retry_after_ms = Some(retry_after_ms);
@@ -410,9 +455,13 @@ fn up(
 ) -> Decision {
     let left = asked.time_left;
     match &view.parent {
-        ParentView::Near { path, rtt } if *rtt >= left => {
+        ParentView::Near { path, rtt } if *rtt + view.transfer_up(asked) >= left => {
             let (left, rtt) = (left.as_millis(), rtt.as_millis());
-            let text = format!("deadline exceeded: {left} ms left, {path} is {rtt} ms away");
+            let body = match view.transfer_up(asked).as_millis() {
+                0 => String::new(),
+                ms => format!(", and the body takes {ms} ms to come there"),
+            };
+            let text = format!("deadline exceeded: {left} ms left, {path} is {rtt} ms away{body}");
             refuse(view, RefusalKind::DeadlineExceeded, text)
         }
         ParentView::Near { .. } => match delay {

@@ -12,7 +12,7 @@ use super::{LOOPBACK, Ports, RECORD_FILE, Record, SERVER_FILE, SiteFolder};
 use crate::Error;
 use crate::path::clip;
 use crate::pki::{Authority, LinkKey, TlsFiles, write_secret};
-use crate::tree::{ParentLink, Routes, SiteServer};
+use crate::tree::{ParentLink, Routes, SYSTEM_ACCOUNT, SiteServer};
 
 /// How many servers a site of several has: the loss of one leaves a majority.
 pub const SERVERS: usize = 3;
@@ -109,7 +109,8 @@ impl SiteFolder {
     pub fn check_streams(&self) -> Result<(), Error> {
         let kept = self.file(&numbered("jetstream", 0, "")).join("jetstream");
         // A server that has others keeps with its streams what they have agreed upon.
-        let by = if kept.join("SYS/_js_/_meta_").exists() { SERVERS } else { 1 };
+        let agreed = kept.join(SYSTEM_ACCOUNT).join("_js_/_meta_");
+        let by = if agreed.exists() { SERVERS } else { 1 };
         let count = self.replicas();
         if !kept.exists() || by == count || self.record.operated.is_some() {
             return Ok(());

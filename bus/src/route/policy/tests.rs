@@ -44,6 +44,7 @@ fn cell(parent: ParentView, now: Instant) -> View {
 const ASKED: Asked<'static> = Asked {
     hops: 0,
     time_left: Duration::from_secs(1),
+    bytes: 0,
     from_above: false,
     keyed: false,
     user_at: None,
@@ -149,6 +150,71 @@ fn who_would_only_pass_it_on_is_not_asked() {
 }
 
 #[test]
+fn a_body_takes_its_time() {
+    let now = Instant::now();
+    let mut view = cell(near(), now);
+    let region = Placement { min_tier: Some(TierClass::Region), ..Placement::default() };
+    let prefer = Placement { prefer: Some(TierClass::Region), ..Placement::default() };
+    let gpu = Placement { needs: Devices::GPU, ..Placement::default() };
+    let check = |view: &View, placement: &Placement, code, bytes: usize, want: &str| {
+        let handler = HandlerView::Known { key: "a/h", placement, code };
+        let decision = decide(&Asked { bytes, ..ASKED }, &handler, view, now);
+        assert_eq!(text(decision), want, "{placement:?} {code:?} {bytes}");
+    };
+    let waiting = CodeView::Ready { wait: ms(500) };
+    // While nothing was measured, nothing is known.
+    check(&view, &region, NOW, 2_000_000, UP);
+    view.above[0].bytes_per_s = Some(1_000_000);
+    view.above[1].bytes_per_s = Some(1_000_000);
+    check(&view, &region, NOW, 900_000, UP);
+    check(&view, &region, NOW, 2_000_000, "DeadlineExceeded");
+    check(&view, &prefer, NOW, 900_000, UP);
+    check(&view, &prefer, NOW, 2_000_000, "Run");
+    check(&view, &Placement::default(), waiting, 100_000, UP);
+    check(&view, &Placement::default(), waiting, 600_000, "Run");
+    check(&view, &Placement::default(), CodeView::Absent, 2_000_000, "InstallThenRun");
+    let unknown = HandlerView::AppUnknown { app: "x" };
+    let decision = decide(&Asked { bytes: 2_000_000, ..ASKED }, &unknown, &view, now);
+    let Decision::Refuse(refusal) = decision else { panic!("{decision:?}") };
+    assert!(refusal.message.contains("the body takes 2000 ms to come there"), "{refusal}");
+    // Further down it is as above: where it comes sooner.
+    let mut two = cell(ParentView::None, now);
+    two.below.push(site("cloud.east.cell1.eye", TierClass::Device, 9, now));
+    two.below.iter_mut().for_each(|site| site.devices = Devices::GPU);
+    check(&two, &gpu, NOW, 900_000, "Send cloud.east.cell1.cam");
+    two.below[0].bytes_per_s = Some(1_000_000);
+    check(&two, &gpu, NOW, 1_000, "Send cloud.east.cell1.cam");
+    check(&two, &gpu, NOW, 900_000, "Send cloud.east.cell1.eye");
+}
+
+#[test]
+fn who_lacks_the_code_is_further_away_and_not_out_of_reach() {
+    let now = Instant::now();
+    let mut view = cell(near(), now);
+    let any = Placement::default();
+    let region = Placement { min_tier: Some(TierClass::Region), ..Placement::default() };
+    let waiting = CodeView::Ready { wait: ms(800) };
+    check(&view, &any, waiting, UP);
+    for site in &mut view.above {
+        site.installed = Some(BTreeSet::from(["a/other".to_owned()]));
+    }
+    // Nobody above would be sooner done; it is a way out all the same.
+    check(&view, &any, waiting, "Run");
+    check(&view, &any, BUSY, UP);
+    check(&view, &any, CodeView::Absent, "Escalate cloud.east and install");
+    check(&view, &region, NOW, UP);
+    view.above[1].installed = Some(BTreeSet::from(["a/h".to_owned()]));
+    check(&view, &any, waiting, UP);
+    let gpu = Placement { needs: Devices::GPU, ..Placement::default() };
+    let mut two = cell(ParentView::None, now);
+    two.below.push(site("cloud.east.cell1.eye", TierClass::Device, 9, now));
+    two.below.iter_mut().for_each(|site| site.devices = Devices::GPU);
+    check(&two, &gpu, NOW, "Send cloud.east.cell1.cam");
+    two.below[0].installed = Some(BTreeSet::new());
+    check(&two, &gpu, NOW, "Send cloud.east.cell1.eye");
+}
+
+#[test]
 fn a_request_goes_down_towards_its_user_once() {
     let now = Instant::now();
     let mut view = cell(near(), now);
@@ -250,13 +316,16 @@ struct Drawn {
     ready: bool,
     rtt_ms: u64,
     linked: bool,
+    /// Of its link, where that was measured.
+    bytes_per_s: Option<u64>,
 }
 
 fn any_tree() -> impl Strategy<Value = Tree> {
     let drawn = (0usize..16, 0usize..4, 0u8..8, any::<bool>(), 0u64..3000, any::<bool>());
-    let drawn = (drawn, 1u64..400, proptest::bool::weighted(0.9)).prop_map(|(site, rtt_ms, up)| {
+    let link = (1u64..400, proptest::bool::weighted(0.9), proptest::option::of(0u64..5_000_000));
+    let drawn = (drawn, link).prop_map(|(site, (rtt_ms, linked, bytes_per_s))| {
         let (parent, class, devices, holds, wait_ms, ready) = site;
-        Drawn { parent, class, devices, holds, wait_ms, ready, rtt_ms, linked: up }
+        Drawn { parent, class, devices, holds, wait_ms, ready, rtt_ms, linked, bytes_per_s }
     });
     proptest::collection::vec(drawn, 1..16).prop_map(|mut sites| {
         for (at, site) in sites.iter_mut().enumerate().skip(1) {
@@ -289,13 +358,17 @@ impl Tree {
         .collect()
     }
 
-    /// What one site believes of another; `lies` makes it believe in no queue and every device.
-    fn believed(&self, at: usize, rtt_ms: u64, lies: bool, now: Instant) -> Site {
+    /// What one site believes of another, by the links on the way; `lies` makes it believe in no
+    /// queue, every device and code everywhere.
+    fn believed(&self, at: usize, way: &[usize], lies: bool, now: Instant) -> Site {
         let drawn = &self.sites[at];
+        let rtt_ms = way.iter().map(|hop| self.sites[*hop].rtt_ms).sum();
         let mut site = site(self.path(at).as_str(), CLASSES[drawn.class], rtt_ms, now);
+        site.bytes_per_s = way.iter().filter_map(|hop| self.sites[*hop].bytes_per_s).min();
         site.devices = if lies { Devices(7) } else { Devices(drawn.devices) };
         if !lies {
             site.waits.insert("a/h".into(), ms(drawn.wait_ms));
+            site.installed = Some(drawn.ready.then(|| "a/h".to_owned()).into_iter().collect());
         }
         if drawn.holds || at == 0 {
             site.tables.insert("a_t".into());
@@ -305,13 +378,11 @@ impl Tree {
 
     fn view(&self, at: usize, lies: bool, now: Instant) -> View {
         let lineage = self.lineage(at);
-        let mut rtt_ms = 0;
-        let mut below_of = at;
+        let mut way = vec![at];
         let mut above = vec![];
         for &up in &lineage {
-            rtt_ms += self.sites[below_of].rtt_ms;
-            below_of = up;
-            above.push(self.believed(up, rtt_ms, lies, now));
+            above.push(self.believed(up, &way, lies, now));
+            way.push(up);
         }
         let parent = match lineage.first() {
             None => ParentView::None,
@@ -323,12 +394,11 @@ impl Tree {
         let below = (0..self.sites.len()).filter(|other| self.lineage(*other).contains(&at));
         let below = below.map(|other| {
             let on_way = self.lineage(other).into_iter().take_while(|up| *up != at);
-            let way = std::iter::once(other).chain(on_way);
-            let rtt_ms = way.map(|hop| self.sites[hop].rtt_ms).sum();
-            self.believed(other, rtt_ms, lies, now)
+            let way: Vec<usize> = std::iter::once(other).chain(on_way).collect();
+            self.believed(other, &way, lies, now)
         });
         let below = below.collect();
-        View { here: self.believed(at, 0, false, now), parent, above, below }
+        View { here: self.believed(at, &[], false, now), parent, above, below }
     }
 }
 
@@ -355,13 +425,15 @@ proptest! {
         start in 0usize..16,
         user_at in proptest::option::of(0usize..16),
         left_ms in 1u64..2500,
+        bytes in 0usize..2_000_000,
         lies in any::<bool>(),
     ) {
         let now = Instant::now();
         let start = start % tree.sites.len();
         let mut at = start;
         let user_at = user_at.map(|at| tree.path(at % tree.sites.len()));
-        let mut asked = Asked { time_left: ms(left_ms), user_at: user_at.as_ref(), ..ASKED };
+        let user = user_at.as_ref();
+        let mut asked = Asked { time_left: ms(left_ms), bytes, user_at: user, ..ASKED };
         let mut ended = false;
         for _ in 0..=2 * crate::path::DEPTH_MAX {
             let drawn = &tree.sites[at];
@@ -383,13 +455,15 @@ proptest! {
                 }
                 Decision::Escalate { to, install } => {
                     prop_assert!(!asked.from_above && drawn.linked && at != 0);
-                    prop_assert!(ms(drawn.rtt_ms) < asked.time_left);
+                    let link = &view.above[0];
+                    prop_assert!(ms(drawn.rtt_ms) + link.transfer(bytes) < asked.time_left);
                     prop_assert!(!install || placement.allows(&view.here));
                     // Late for certain: every site above that may run it is.
                     let able = view.above.iter().filter(|site| placement.allows(site));
-                    let soonest = able.map(|site| site.delay("a/h")).min();
+                    let soonest = able.map(|site| site.delay("a/h", bytes)).min();
                     prop_assert!(soonest.is_none_or(|delay| delay < asked.time_left));
-                    asked.time_left = asked.time_left.saturating_sub(ms(drawn.rtt_ms / 2));
+                    let took = ms(drawn.rtt_ms / 2) + link.transfer(bytes);
+                    asked.time_left = asked.time_left.saturating_sub(took);
                     asked.user_at = None;
                     let lineage = tree.lineage(at);
                     at = (0..tree.sites.len()).find(|at| tree.path(*at) == to).unwrap();
@@ -404,7 +478,8 @@ proptest! {
                     let to_user = asked.user_at.is_some_and(|user_at| to.contains(user_at));
                     prop_assert!(to_user || !view.here.devices.covers(placement.needs));
                     let site = view.below.iter().find(|site| site.path == to).unwrap();
-                    prop_assert!(placement.allows(site) && site.delay("a/h") < asked.time_left);
+                    prop_assert!(placement.allows(site));
+                    prop_assert!(site.delay("a/h", bytes) < asked.time_left);
                     prop_assert!(view.here.path.contains(&to) && view.here.path != to);
                     asked.from_above = true;
                     at = (0..tree.sites.len()).find(|at| tree.path(*at) == to).unwrap();
@@ -428,8 +503,9 @@ proptest! {
         prop_assert!(on_path || nearer || placement.needs != Devices::default());
     }
 
-    /// More load here never keeps a request that less load sent away; more load above never draws
-    /// one there; and what is no sooner further away is not gone to.
+    /// More load here never keeps a request that less load sent away; more load above, a slower
+    /// link or a larger body never draws one there, nor does code that goes from there; and what is
+    /// no sooner further away is not gone to.
     #[test]
     fn load_pushes_and_never_pulls(
         tree in any_tree().prop_filter("paths have a deepest", Tree::depth_ok),
@@ -437,17 +513,20 @@ proptest! {
         at in 0usize..16,
         left_ms in 1u64..2500,
         more_ms in 0u64..2000,
+        bytes in 0usize..2_000_000,
+        more_bytes in 0usize..2_000_000,
     ) {
         let now = Instant::now();
         let at = at % tree.sites.len();
         let view = tree.view(at, false, now);
-        let asked = Asked { time_left: ms(left_ms), ..ASKED };
+        let asked = Asked { time_left: ms(left_ms), bytes, ..ASKED };
         let wait = ms(tree.sites[at].wait_ms);
-        let decided = |view: &View, wait| {
+        let decided_of = |asked: &Asked<'_>, view: &View, wait| {
             let code = CodeView::Ready { wait };
             let handler = HandlerView::Known { key: "a/h", placement: &placement, code };
-            decide(&asked, &handler, view, now)
+            decide(asked, &handler, view, now)
         };
+        let decided = |view: &View, wait| decided_of(&asked, view, wait);
         let before = decided(&view, wait);
         if decided(&view, wait + ms(more_ms)) == Decision::Run {
             prop_assert_eq!(&before, &Decision::Run);
@@ -457,10 +536,24 @@ proptest! {
             *site.waits.entry("a/h".into()).or_default() += ms(more_ms);
         }
         let goes_up = |to: &Decision| matches!(to, Decision::Escalate { install: false, .. });
-        if goes_up(&decided(&busier, wait)) {
-            prop_assert!(goes_up(&before), "{before:?}");
+        let mut slower = view.clone();
+        for site in &mut slower.above {
+            site.bytes_per_s = site.bytes_per_s.map(|rate| rate / 2);
         }
-        let soonest = view.above.iter().map(|site| site.delay("a/h")).min();
+        let mut emptier = view.clone();
+        emptier.above.iter_mut().for_each(|site| site.installed = Some(BTreeSet::new()));
+        for (what, worse) in [("busier", busier), ("slower", slower), ("emptier", emptier)] {
+            if goes_up(&decided(&worse, wait)) {
+                prop_assert!(goes_up(&before), "{what}: {before:?}");
+            }
+        }
+        // A device further down may be behind the slower link.
+        let larger = Asked { bytes: bytes + more_bytes, ..asked };
+        let by_path = view.here.devices.covers(placement.needs);
+        if by_path && goes_up(&decided_of(&larger, &view, wait)) {
+            prop_assert!(goes_up(&before), "larger: {before:?}");
+        }
+        let soonest = view.above.iter().map(|site| site.delay("a/h", bytes)).min();
         if placement.fit(&view.here) == Fit::Here && wait < asked.time_left
             && soonest.is_none_or(|above| wait <= above)
         {
