@@ -17,11 +17,6 @@ impl After {
         Self(Some(Mutex::new(Box::pin(work))))
     }
 
-    /// Leaves it to the one who sends the answer.
-    pub fn take(&mut self) -> Self {
-        std::mem::take(self)
-    }
-
     /// Does it, after what was ready to run before.
     pub async fn run(self) {
         let Some(work) = self.0 else { return };

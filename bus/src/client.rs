@@ -268,7 +268,8 @@ impl Bus {
                 let mut result = answer(request).await;
                 // While others wait there is no time for what is left to do.
                 let is_alone = room.available_permits() == IN_FLIGHT_MAX - 1;
-                let after = result.as_mut().ok().map(|response| response.after.take());
+                let after =
+                    result.as_mut().ok().map(|response| std::mem::take(&mut response.after));
                 let after = after.filter(|_| is_alone);
                 bus.reply(message.reply, result).await;
                 drop(permit);
