@@ -41,7 +41,7 @@ use self::bound::Inputs;
 pub use self::config::Config;
 pub use self::error::InvokeError;
 use self::gate::Gate;
-pub use self::host::{Caller, Host, HostError, Level, Publication, Row, Scan};
+pub use self::host::{Caller, Host, HostError, LOG_FULL, Level, Publication, Row, Scan};
 use self::http::{HttpHead, HttpRequest};
 pub use self::inlet::{Arriving, Broken, Inlet, Parts};
 pub use self::outlet::{Outlet, Streamed};

@@ -107,6 +107,7 @@ impl Guest {
     /// From now on it works for another invocation.
     pub(super) fn turn_to(&mut self, caller: Caller) {
         self.log.turn_to(caller.clone());
+        self.stderr.forget();
         self.published = 0;
         self.outgoing = None;
         self.caller = caller;
