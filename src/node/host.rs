@@ -408,7 +408,8 @@ impl Host for Doors {
         let stored = behind.triggers.events.publish(&sent).await;
         behind.triggers.metrics.time("publish", started.elapsed());
         span.end(&stored);
-        behind.triggers.metrics.count("events published", 1);
+        let what = if stored.is_ok() { "events published" } else { "events refused" };
+        behind.triggers.metrics.count(what, 1);
         stored.map(|_| ()).map_err(|e| match e {
             bus::Error::Bad(text) => HostError::Invalid(text),
             away => HostError::Unavailable(away.to_string()),

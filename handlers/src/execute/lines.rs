@@ -16,40 +16,43 @@ const TAIL_BYTES_MAX: usize = 1 << 10;
 
 /// Where a guest's lines go.
 #[derive(Clone)]
-pub(super) struct Log {
+pub(super) struct Log(Arc<Inner>);
+
+struct Inner {
     host: Arc<dyn Host>,
-    caller: Arc<Mutex<Caller>>,
-    bytes_left: Arc<AtomicI64>,
+    caller: Mutex<Caller>,
+    bytes_left: AtomicI64,
 }
 
 impl Log {
     pub(super) fn new(host: Arc<dyn Host>, caller: Caller) -> Self {
-        Self {
-            host,
-            caller: Arc::new(Mutex::new(caller)),
-            bytes_left: Arc::new(AtomicI64::new(LOG_BYTES_MAX)),
-        }
+        let (caller, bytes_left) = (Mutex::new(caller), AtomicI64::new(LOG_BYTES_MAX));
+        Self(Arc::new(Inner { host, caller, bytes_left }))
     }
 
     /// From now on lines belong to `caller`, who has a fresh budget.
     pub(super) fn turn_to(&self, caller: Caller) {
-        *self.caller.lock().unwrap_or_else(PoisonError::into_inner) = caller;
-        self.bytes_left.store(LOG_BYTES_MAX, Ordering::Relaxed);
+        *self.lock() = caller;
+        self.0.bytes_left.store(LOG_BYTES_MAX, Ordering::Relaxed);
     }
 
     /// Drops what is written from now on.
     pub(super) fn fill(&self) {
-        if self.bytes_left.swap(-1, Ordering::Relaxed) >= 0 {
-            self.host.log_full(&self.caller());
+        if self.0.bytes_left.swap(-1, Ordering::Relaxed) >= 0 {
+            self.0.host.log_full(&self.caller());
         }
     }
 
     fn caller(&self) -> Caller {
-        self.caller.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock().clone()
     }
 
     fn settings(&self) -> Arc<Settings> {
-        Arc::clone(&self.caller.lock().unwrap_or_else(PoisonError::into_inner).settings)
+        Arc::clone(&self.lock().settings)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Caller> {
+        self.0.caller.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One line.
@@ -60,13 +63,13 @@ impl Log {
     /// One line that has no secrets any more.
     fn write_hidden(&self, level: Level, message: &str) {
         let cost = message.len() as i64 + 1;
-        let before = self.bytes_left.fetch_sub(cost, Ordering::Relaxed);
+        let before = self.0.bytes_left.fetch_sub(cost, Ordering::Relaxed);
         if before < 0 {
             return;
         }
         match before < cost {
-            true => self.host.log_full(&self.caller()),
-            false => self.host.log(&self.caller(), level, message),
+            true => self.0.host.log_full(&self.caller()),
+            false => self.0.host.log(&self.caller(), level, message),
         }
     }
 }
