@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
+use std::iter;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -115,10 +116,10 @@ impl Settings {
 
     /// What is looked for: output comes by the line, so each line of a secret too. One that is a
     /// part of another comes after it, or the rest of that would stay.
-    fn hidden_parts(&self) -> Vec<&str> {
+    fn hidden_parts<'a>(&'a self) -> Vec<&'a str> {
         let secrets = self.secrets.values().chain(&self.earlier);
-        let parts =
-            secrets.flat_map(|secret| std::iter::once(secret.as_str()).chain(secret.lines()));
+        let lines = |secret: &'a String| secret.split(['\n', '\r']);
+        let parts = secrets.flat_map(|secret| iter::once(secret.as_str()).chain(lines(secret)));
         let parts = parts.map(str::trim).filter(|part| part.len() >= HIDDEN_BYTES_MIN);
         let mut parts = Vec::from_iter(parts);
         parts.sort_unstable_by_key(|part| Reverse(part.len()));

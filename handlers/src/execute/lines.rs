@@ -11,6 +11,8 @@ use crate::settings::Settings;
 pub(super) const LOG_BYTES_MAX: i64 = 64 << 10;
 /// Longest line; a longer one is broken.
 const LINE_BYTES_MAX: usize = 4 << 10;
+/// Either ends a line: the stock client for Python writes a stack with the second between its lines.
+const LINE_ENDS: [u8; 2] = *b"\n\r";
 /// The end of the output, told to explain a breakdown.
 const TAIL_BYTES_MAX: usize = 1 << 10;
 
@@ -99,7 +101,7 @@ impl Lines {
     /// Takes bytes as they come.
     pub(super) fn push(&self, bytes: &[u8]) {
         let mut state = self.lock();
-        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+        for piece in bytes.split_inclusive(|byte| LINE_ENDS.contains(byte)) {
             state.push(piece);
         }
     }
@@ -129,8 +131,8 @@ impl Lines {
 impl State {
     /// Bytes of one line.
     fn push(&mut self, mut bytes: &[u8]) {
-        let ends = bytes.last() == Some(&b'\n');
-        bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+        let ends = bytes.last().is_some_and(|last| LINE_ENDS.contains(last));
+        bytes = &bytes[..bytes.len() - usize::from(ends)];
         while self.partial.len() + bytes.len() >= self.partial_bytes_max {
             let room = self.partial_bytes_max.saturating_sub(self.partial.len());
             let (now, later) = bytes.split_at(room);

@@ -49,6 +49,7 @@ fn secrets_are_not_told() {
         ("KEY", "hunter2"),
         ("PEM", "-- begin --\nAAAABBBB\n"),
         ("PIN", "12"),
+        ("OLD", "first-half\rother-half"),
         ("URL", "https://me:hunter2@db"),
     ];
     let secrets = secrets.map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -59,6 +60,7 @@ fn secrets_are_not_told() {
     check("x=hunter2&y=hunter2", "x=[secret]&y=[secret]");
     check("line AAAABBBB of it", "line [secret] of it");
     check("12 apples", "12 apples");
+    check("other-half", "[secret]");
     check("at https://me:hunter2@db, hunter2", "at [secret], [secret]");
     let shown = format!("{settings:?}");
     assert!(shown.contains("KEY") && !shown.contains("hunter2"), "{shown}");

@@ -112,6 +112,15 @@ fn a_tail_is_of_what_came_since_it_was_forgotten() {
 }
 
 #[test]
+fn a_line_ends_by_either_sign() {
+    let (host, lines) = lines(SECRET);
+    lines.push(b"[ERROR] no\rTraceback:\r\n  File\n\n");
+    lines.push(b"last");
+    lines.finish();
+    assert_eq!(host.lines(), ["[ERROR] no", "Traceback:", "  File", "last"]);
+}
+
+#[test]
 fn a_log_is_filled_once() {
     let (host, lines) = lines(SECRET);
     let line = format!("{}\n", "x".repeat(1_023));
