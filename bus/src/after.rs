@@ -17,16 +17,20 @@ impl After {
         Self(Some(Mutex::new(Box::pin(work))))
     }
 
-    /// Leaves it to the one who sends the answer.
-    pub fn take(&mut self) -> Self {
-        std::mem::take(self)
-    }
-
     /// Does it, after what was ready to run before.
     pub async fn run(self) {
         let Some(work) = self.0 else { return };
         tokio::task::yield_now().await;
         work.into_inner().unwrap_or_else(PoisonError::into_inner).await;
+    }
+
+    /// Has it done by a task of its own, after what was ready to run before.
+    pub async fn spawn_later(self) {
+        if self.0.is_some() {
+            // The new task would come before.
+            tokio::task::yield_now().await;
+            self.spawn();
+        }
     }
 
     /// Has it done by a task of its own.

@@ -6,7 +6,7 @@ use std::fmt;
 
 use bus::{TierClass, TierPath};
 use jiff::civil::{Date, DateTime};
-use jiff::tz::TimeZone;
+use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -136,15 +136,22 @@ impl Schedule {
         if self.hours.is_all {
             return self.next_of_every_hour(from);
         }
-        let mut civil = self.civil(from)?;
-        loop {
-            civil = self.next_civil(civil)?;
-            let at = self.instant(civil)?;
-            if at.as_second() >= from {
-                return Some(at);
+        // A time that does not exist may be due still, although the clock shows a later one.
+        let day = SignedDuration::from_hours(24);
+        let before = self.civil(from - day.as_secs())?.checked_add(day).ok()?;
+        let mut civil = self.civil(from)?.min(before);
+        let mut late = None;
+        while let Some(found) = self.next_civil(civil) {
+            let (at, exists) = self.instant(found)?;
+            if at.as_second() >= from && exists {
+                return Some(late.map_or(at, |late| at.min(late)));
             }
-            civil = civil.checked_add(SignedDuration::from_secs(1)).ok()?;
+            if at.as_second() >= from {
+                late.get_or_insert(at);
+            }
+            civil = found.checked_add(SignedDuration::from_secs(1)).ok()?;
         }
+        late
     }
 
     fn next_of_every_hour(&self, from: i64) -> Option<Timestamp> {
@@ -152,15 +159,18 @@ impl Schedule {
         loop {
             let civil = self.civil(at)?;
             let found = self.next_civil(civil)?;
-            if found.date() != civil.date() {
-                let instant = self.instant(found)?;
-                return (instant.as_second() >= from).then_some(instant);
-            }
             let second = |time: DateTime| i64::from(time.minute()) * 60 + i64::from(time.second());
-            if found.hour() == civil.hour() {
+            let hour_on = at + 3600 - second(civil);
+            if found.date() == civil.date() && found.hour() == civil.hour() {
                 return Timestamp::from_second(at + second(found) - second(civil)).ok();
             }
-            at += 3600 - second(civil);
+            // The last hour of a day may come twice.
+            let comes_again = civil.hour() == 23 && self.civil(hour_on)?.date() == civil.date();
+            if found.date() != civil.date() && !comes_again {
+                let (instant, _) = self.instant(found)?;
+                return (instant.as_second() >= from).then_some(instant);
+            }
+            at = hour_on;
         }
     }
 
@@ -168,8 +178,11 @@ impl Schedule {
         Some(self.zone.to_datetime(Timestamp::from_second(second).ok()?))
     }
 
-    fn instant(&self, civil: DateTime) -> Option<Timestamp> {
-        self.zone.to_ambiguous_timestamp(civil).compatible().ok()
+    /// When a clock shows this, or would if it were not put forward; and whether one does.
+    fn instant(&self, civil: DateTime) -> Option<(Timestamp, bool)> {
+        let found = self.zone.to_ambiguous_timestamp(civil);
+        let exists = !matches!(found.offset(), AmbiguousOffset::Gap { .. });
+        Some((found.compatible().ok()?, exists))
     }
 
     /// The first moment that matches, from `from` on, on a calendar without a zone.

@@ -41,7 +41,7 @@ use self::bound::Inputs;
 pub use self::config::Config;
 pub use self::error::InvokeError;
 use self::gate::Gate;
-pub use self::host::{Caller, Host, HostError, Level, Publication, Row, Scan};
+pub use self::host::{Caller, Host, HostError, LOG_FULL, Level, Publication, Row, Scan};
 use self::http::{HttpHead, HttpRequest};
 pub use self::inlet::{Arriving, Broken, Inlet, Parts};
 pub use self::outlet::{Outlet, Streamed};
@@ -461,10 +461,13 @@ impl Shared {
         let settings = self.host.settings(&invocation.target);
         let settings = settings.map_err(|error| InvokeError::Node(error.to_string()))?;
         let caller = invocation.caller(time, Arc::clone(&settings));
-        let takes_ready = invocation.target.limits.ready > 0;
-        let answer = match invocation.target.bindings.is_empty() {
-            true => self.run(invocation, caller, time, Inputs::new()).await,
-            false => Box::pin(self.run_bound(invocation, caller, time)).await,
+        let target = &invocation.target;
+        let takes_ready = target.limits.ready > 0;
+        let is_here = target.kind == CodeKind::Component && !target.limits.own_process;
+        let answer = match (target.bindings.is_empty(), is_here) {
+            (true, true) => self.wasm.invoke(invocation, caller, time).await,
+            (true, false) => Box::pin(self.run(invocation, caller, time, Inputs::new())).await,
+            (false, _) => Box::pin(self.run_bound(invocation, caller, time)).await,
         };
         drop(pass);
         if takes_ready {

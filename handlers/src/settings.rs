@@ -9,10 +9,12 @@
 pub mod changes;
 
 use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
+use std::iter;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -109,15 +111,19 @@ impl Settings {
             let lengths = (1..part.len().min(text.len() + 1)).rev();
             lengths.into_iter().find(|len| text.ends_with(&part.as_bytes()[..*len]))
         };
-        self.hidden_parts().filter_map(begun).max().unwrap_or(0)
+        self.hidden_parts().into_iter().filter_map(begun).max().unwrap_or(0)
     }
 
-    /// What is looked for: output comes by the line, so each line of a secret too.
-    fn hidden_parts(&self) -> impl Iterator<Item = &str> {
+    /// What is looked for: output comes by the line, so each line of a secret too. One that is a
+    /// part of another comes after it, or the rest of that would stay.
+    fn hidden_parts<'a>(&'a self) -> Vec<&'a str> {
         let secrets = self.secrets.values().chain(&self.earlier);
-        let parts =
-            secrets.flat_map(|secret| std::iter::once(secret.as_str()).chain(secret.lines()));
-        parts.map(str::trim).filter(|part| part.len() >= HIDDEN_BYTES_MIN)
+        let lines = |secret: &'a String| secret.split(['\n', '\r']);
+        let parts = secrets.flat_map(|secret| iter::once(secret.as_str()).chain(lines(secret)));
+        let parts = parts.map(str::trim).filter(|part| part.len() >= HIDDEN_BYTES_MIN);
+        let mut parts = Vec::from_iter(parts);
+        parts.sort_unstable_by_key(|part| Reverse(part.len()));
+        parts
     }
 }
 

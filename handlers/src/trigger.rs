@@ -29,6 +29,7 @@ use bus::route::once::{Course, Held, KEY_BYTES_MAX, Once};
 use bus::route::{CodeView, Decision, HandlerView};
 use bus::trace::Trace;
 use bus::{EdgeRoute, EventLog, Refusal, RefusalKind, Request, Response, Subject};
+use futures::TryFutureExt as _;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use self::asked::{Asked, execute_event, refusal_of_invoke};
@@ -82,6 +83,9 @@ pub struct Triggers {
     /// Told whenever an event is in hand no more.
     released: Notify,
 }
+
+/// What comes of a call.
+type Answer = Result<Response, Refusal>;
 
 /// What became of an event at this tier.
 #[derive(Clone, Copy)]
@@ -355,16 +359,18 @@ impl Triggers {
 
     /// Answers a call: runs it here, passes it on, or refuses it. A call whose idempotency key was
     /// answered lately gets that answer.
-    pub async fn answer(&self, request: Request) -> Result<Response, Refusal> {
-        self.answer_with(request, Streams::default()).await
+    pub fn answer(&self, request: Request) -> impl Future<Output = Answer> {
+        self.answer_with(request, Streams::default())
     }
 
     /// The same, with a body that is on its way or an answer that goes out in parts.
-    pub async fn answer_with(
-        &self,
-        request: Request,
-        streams: Streams,
-    ) -> Result<Response, Refusal> {
+    pub fn answer_with(&self, request: Request, streams: Streams) -> impl Future<Output = Answer> {
+        self.answer_once(request, streams).inspect_err(|refusal| {
+            self.metrics.count(&format!("calls refused {}", refusal.kind.code()), 1);
+        })
+    }
+
+    async fn answer_once(&self, request: Request, streams: Streams) -> Answer {
         let subject = Subject::parse(&request.subject).map_err(|e| Refusal::bad(e.to_string()))?;
         if subject.app() == body::APP && subject.rest() == body::KEEP {
             return Box::pin(self.events.keep(request)).await;

@@ -32,8 +32,8 @@ fn all_forms_give_the_same_bits_on_aarch64() {
         // An emulator takes long for as many samples.
         .args(["--", "--skip", "frames_of_8k"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .env("RUSTC", tools.join("rustarm/rustc"))
-        .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", tools.join("rustarm/cc"))
+        .env("RUSTC", tools.join("rust/bin/rustc"))
+        .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", tools.join("rust/bin/aarch64-cc"))
         .env(
             "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER",
             format!("qemu-aarch64 -L {LIBRARIES}"),
@@ -53,7 +53,7 @@ fn all_forms_give_the_same_bits_on_aarch64() {
 fn can_run(tools: &Path) -> bool {
     let has_emulator = Command::new("qemu-aarch64").arg("--version").output().is_ok();
     let files = [
-        tools.join("rustarm/rustc"),
+        tools.join("rust/bin/aarch64-cc"),
         tools.join("zig/ziglang/zig"),
         Path::new(LIBRARIES).join("lib/libgcc_s.so.1"),
     ];

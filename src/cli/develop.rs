@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::{Args, ValueEnum};
 use handlers::manifest::{Manifest, Source};
 
@@ -63,13 +63,17 @@ impl Language {
         match self {
             Self::Python => files!("python": "app.toml", "app.py", "tests/greet.json"),
             Self::Js => files!("js": "app.toml", "app.js", "tests/greet.json"),
-            Self::Java => files!("java": "app.toml", "App.java", "build.sh", "tests/greet.json"),
-            Self::Rust => files!(
-                "rust": "app.toml", "src/lib.rs", "Cargo.toml", "build.sh", "tests/greet.json"
+            Self::Java => files!(
+                "java": "app.toml", "App.java", "build.sh", "tests/greet.json", ".gitignore"
             ),
-            Self::C => {
-                files!("c": "app.toml", "app.c", "edgescale.h", "build.sh", "tests/greet.json")
-            }
+            Self::Rust => files!(
+                "rust": "app.toml", "src/lib.rs", "Cargo.toml", "build.sh", "tests/greet.json",
+                ".gitignore"
+            ),
+            Self::C => files!(
+                "c": "app.toml", "app.c", "edgescale.h", "build.sh", "tests/greet.json",
+                ".gitignore"
+            ),
         }
     }
 
@@ -99,7 +103,7 @@ pub fn new(new: &New, out: Output) -> Result<()> {
     let named = |text: &str| text.replace("my-app", &new.name);
     let files = new.language.files();
     let manifest = named(files[0].1);
-    Manifest::parse(&manifest).with_context(|| format!("no app can be called {:?}", new.name))?;
+    Manifest::parse(&manifest).map_err(|e| anyhow!(e.problem))?;
     for (name, text) in files {
         write(&folder.join(name), &named(text))?;
     }

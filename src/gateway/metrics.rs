@@ -179,6 +179,13 @@ fn count_series(name: &str) -> Series {
         Some(("spans", what)) => ("edgescale_spans_total", one("what", what)),
         Some(("events", what)) => ("edgescale_events_total", one("what", what)),
         Some(("calls", "sent up")) => ("edgescale_calls_sent_up_total", vec![]),
+        Some(("calls", refused)) if refused.starts_with("refused ") => {
+            ("edgescale_calls_refused_total", one("code", refused.trim_start_matches("refused ")))
+        }
+        Some(("logs", "cut short")) => ("edgescale_logs_cut_short_total", vec![]),
+        Some(("outside", why)) => {
+            ("edgescale_outside_refused_total", one("reason", why.trim_start_matches("refused, ")))
+        }
         Some(("dead", "letters")) => ("edgescale_dead_letters_total", vec![]),
         Some(("frames", device)) => {
             ("edgescale_device_frames_total", one("device", device.trim_start_matches("on ")))

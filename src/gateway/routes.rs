@@ -57,7 +57,7 @@ impl Door {
             }
         }
         let mut answer = self.node.triggers.answer(asked).await?;
-        self.leave(answer.after.take());
+        self.leave(std::mem::take(&mut answer.after));
         let mut response = Response::new(Body::from(answer.payload));
         let kind = answer.headers.get("content-type").and_then(|v| HeaderValue::from_str(v).ok());
         if let Some(kind) = kind {
@@ -136,7 +136,7 @@ impl Door {
         let said = head_of(&answer).ok_or_else(|| {
             Problem::new(StatusCode::BAD_GATEWAY, "internal", "the answer has no HTTP head")
         })?;
-        self.leave(answer.after.take());
+        self.leave(std::mem::take(&mut answer.after));
         let mut response = http_response(said, Body::from(answer.payload))?;
         sign(&mut response, &answer.headers);
         Ok(response)

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bus::{Kind, RefusalKind, Request, Subject, TierPath};
 use bytes::Bytes;
 use handlers::deploy::{self, App};
-use handlers::execute::{Caller, Host, HostError, Level, Publication, Row, Scan, Target};
+use handlers::execute::{Caller, Host, HostError, LOG_FULL, Level, Publication, Row, Scan, Target};
 use handlers::manifest::Manifest;
 use handlers::outbound::{self, Refusal, System};
 use handlers::settings::{Secrets, Settings};
@@ -408,7 +408,8 @@ impl Host for Doors {
         let stored = behind.triggers.events.publish(&sent).await;
         behind.triggers.metrics.time("publish", started.elapsed());
         span.end(&stored);
-        behind.triggers.metrics.count("events published", 1);
+        let what = if stored.is_ok() { "events published" } else { "events refused" };
+        behind.triggers.metrics.count(what, 1);
         stored.map(|_| ()).map_err(|e| match e {
             bus::Error::Bad(text) => HostError::Invalid(text),
             away => HostError::Unavailable(away.to_string()),
@@ -490,6 +491,13 @@ impl Host for Doors {
         let Ok(behind) = self.behind() else { return };
         let from = format!("{}/{}", caller.target.app, caller.target.handler);
         behind.triggers.logs.add(level.name(), &from, message);
+    }
+
+    fn log_full(&self, caller: &Caller) {
+        self.log(caller, Level::Warn, LOG_FULL);
+        if let Ok(behind) = self.behind() {
+            behind.triggers.metrics.count("logs cut short", 1);
+        }
     }
 
     fn settings(&self, target: &Target) -> Result<Arc<Settings>, HostError> {

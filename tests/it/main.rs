@@ -1,5 +1,6 @@
 //! The one integration binary: whole trees of real servers and real nodes, and the house rules.
 
+mod answers;
 mod blobs;
 mod bodies;
 mod cli;

@@ -45,6 +45,63 @@ fn clocks_that_are_put_forward_and_back_lose_and_double_nothing() {
     assert_eq!(berlin("*/30 * * * *", "2026-10-25T01:00:00Z"), "2026-10-25T01:30:00Z");
 }
 
+/// What is due around the days on which clocks are put forward or back, in zones that do so in
+/// the night, at midnight, by half an hour and by a day: each time of the calendar once, and every
+/// hour that passes.
+#[test]
+fn all_that_is_due_when_clocks_change_is_found_in_its_order() {
+    let changes = [
+        ("Europe/Berlin", "2026-03-29T01:00:00Z"),
+        ("Europe/Berlin", "2026-10-25T01:00:00Z"),
+        ("Australia/Lord_Howe", "2026-04-04T15:00:00Z"),
+        ("Australia/Lord_Howe", "2026-10-03T15:30:00Z"),
+        ("Asia/Beirut", "2026-03-28T22:00:00Z"),
+        ("Asia/Beirut", "2026-10-24T21:00:00Z"),
+        ("America/Havana", "2026-03-08T05:00:00Z"),
+        ("America/Havana", "2026-11-01T05:00:00Z"),
+        ("Pacific/Apia", "2011-12-30T10:00:00Z"),
+    ];
+    let hours = ["*", "0", "1", "2", "3", "23", "2,3", "0,1,23", "*/2"];
+    let minutes = ["0", "30", "10,40", "*/20", "59"];
+    for (zone, change) in changes {
+        let middle = at(change).as_second();
+        let (from, to) = (middle - 30 * 3600, middle + 30 * 3600);
+        for (hour, minute) in hours.iter().flat_map(|hour| minutes.map(|minute| (hour, minute))) {
+            let line = format!("{minute} {hour} * * *");
+            let schedule = Schedule::parse(&line, zone).unwrap();
+            let due = due_between(&schedule, from, to);
+            let mut found = Vec::new();
+            // Asked from wherever, the answer is the same.
+            for after in (from..to).step_by(600) {
+                let next = schedule.next(Timestamp::from_second(after).unwrap()).unwrap();
+                let first = due.iter().find(|at| **at > after);
+                let is_right = first.is_none_or(|first| next.as_second() == *first);
+                assert!(is_right, "{line} {zone} after {after}: {next}, not {first:?}");
+                found.push(next.as_second());
+            }
+            found.dedup();
+            assert!(found.is_sorted() && !due.is_empty(), "{line} {zone}");
+        }
+    }
+}
+
+/// Minutes looked through one by one; those of the calendar, where a schedule names hours.
+fn due_between(schedule: &Schedule, from: i64, to: i64) -> BTreeSet<i64> {
+    let is_due = |time: DateTime| {
+        schedule.hours.has(time.hour() as u32) && schedule.minutes.has(time.minute() as u32)
+    };
+    if schedule.hours.is_all {
+        let passing = (from..to).filter(|second| second % 60 == 0);
+        return passing.filter(|second| is_due(schedule.civil(*second).unwrap())).collect();
+    }
+    let first = schedule.civil(from).unwrap() - SignedDuration::from_hours(48);
+    let calendar = (0..8 * 24 * 60).map(|minute| first + SignedDuration::from_mins(minute));
+    let instants = calendar
+        .filter(|time| is_due(*time))
+        .map(|time| schedule.zone.to_ambiguous_timestamp(time).compatible().unwrap().as_second());
+    instants.filter(|at| (from..to).contains(at)).collect()
+}
+
 #[test]
 fn what_is_wrong_is_named() {
     let cases = [

@@ -1,6 +1,7 @@
 //! Bindings at work: rows are fetched before a handler runs, and its outputs are made when it has
 //! succeeded. What to fetch and what to make is decided by [`crate::binding`].
 
+use bus::After;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
@@ -34,7 +35,9 @@ impl Shared {
             before.wrap(&mut invocation.input);
         }
         let inputs = before.inputs.clone();
-        let answered = self.run(invocation, caller.clone(), time, inputs).await?;
+        let mut answered = self.run(invocation, caller.clone(), time, inputs).await?;
+        // The instance gives its place up while others work for its result.
+        answered.after = After::default();
         let done = before.finish(host, &caller, &answered);
         tokio::time::timeout_at(time.deadline.into(), done).await.map_err(|_| time.out())??;
         Ok(if is_event { Answered::default() } else { answered })

@@ -19,6 +19,9 @@ use crate::settings::Settings;
 /// A row or a key of a table: column name to value, typed by the table's spec on the other side.
 pub type Row = Map<String, Value>;
 
+/// The last line of a log that is full.
+pub const LOG_FULL: &str = "log limit reached; further lines are dropped";
+
 /// Who asks.
 #[derive(Clone, Debug)]
 pub struct Caller {
@@ -222,6 +225,11 @@ pub trait Host: Send + Sync + 'static {
 
     /// A line for the handler's log; must not block.
     fn log(&self, caller: &Caller, level: Level, message: &str);
+
+    /// Notes that a handler's log is full and further lines are dropped; must not block.
+    fn log_full(&self, caller: &Caller) {
+        self.log(caller, Level::Warn, LOG_FULL);
+    }
 
     /// What a handler is set up with now. Asked whenever an invocation begins; it does not begin
     /// where something is missing.

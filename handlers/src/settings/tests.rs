@@ -45,7 +45,13 @@ fn a_secret_is_what_its_file_holds_now() {
 
 #[test]
 fn secrets_are_not_told() {
-    let secrets = [("KEY", "hunter2"), ("PEM", "-- begin --\nAAAABBBB\n"), ("PIN", "12")];
+    let secrets = [
+        ("KEY", "hunter2"),
+        ("PEM", "-- begin --\nAAAABBBB\n"),
+        ("PIN", "12"),
+        ("OLD", "first-half\rother-half"),
+        ("URL", "https://me:hunter2@db"),
+    ];
     let secrets = secrets.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let settings = Settings::default().with_secrets(secrets.into());
     let check = |text: &str, expected: &str| assert_eq!(settings.hide(text), expected);
@@ -54,6 +60,8 @@ fn secrets_are_not_told() {
     check("x=hunter2&y=hunter2", "x=[secret]&y=[secret]");
     check("line AAAABBBB of it", "line [secret] of it");
     check("12 apples", "12 apples");
+    check("other-half", "[secret]");
+    check("at https://me:hunter2@db, hunter2", "at [secret], [secret]");
     let shown = format!("{settings:?}");
     assert!(shown.contains("KEY") && !shown.contains("hunter2"), "{shown}");
 }

@@ -17,6 +17,12 @@ fn names_of_the_node_become_families_with_labels() {
     check(count_series("dead letters"), "edgescale_dead_letters_total");
     check(count_series("frames on cpu0"), "edgescale_device_frames_total{device=\"cpu0\"}");
     check(count_series("http refused 404"), "edgescale_http_refused_total{code=\"404\"}");
+    check(count_series("calls refused 429"), "edgescale_calls_refused_total{code=\"429\"}");
+    check(count_series("calls sent down"), "edgescale_other_total{name=\"calls sent down\"}");
+    check(
+        count_series("outside refused, too many"),
+        "edgescale_outside_refused_total{reason=\"too many\"}",
+    );
     check(count_series("some new count"), "edgescale_other_total{name=\"some new count\"}");
     check(
         time_series("accelerate copy opencl0"),

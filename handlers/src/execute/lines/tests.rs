@@ -10,9 +10,9 @@ use crate::manifest::CodeKind;
 
 const SECRET: &str = "tiger-7f31c0-burning-bright";
 
-fn lines() -> (Arc<Memory>, Lines) {
+fn lines(secret: &str) -> (Arc<Memory>, Lines) {
     let host = Arc::new(Memory::default());
-    let secrets = BTreeMap::from([("KEY".to_owned(), SECRET.to_owned())]);
+    let secrets = BTreeMap::from([("KEY".to_owned(), secret.to_owned())]);
     let caller = Caller {
         target: Arc::new(target(Digest::of(b""), CodeKind::Python)),
         invocation: "i1".into(),
@@ -26,7 +26,11 @@ fn lines() -> (Arc<Memory>, Lines) {
 
 /// What was logged, and the last of it, of output that comes in pieces of so many bytes.
 fn said(text: &str, piece: usize) -> (String, String) {
-    let (host, lines) = lines();
+    said_beside(SECRET, text, piece)
+}
+
+fn said_beside(secret: &str, text: &str, piece: usize) -> (String, String) {
+    let (host, lines) = lines(secret);
     text.as_bytes().chunks(piece).for_each(|bytes| lines.push(bytes));
     lines.finish();
     (host.lines().concat(), lines.tail())
@@ -57,7 +61,7 @@ proptest! {
     #[test]
     fn a_secret_is_hidden_wherever_a_line_or_the_tail_is_cut(
         before in 0usize..3 * LINE_BYTES_MAX,
-        after in 0usize..2 * KEPT_BYTES_MAX,
+        after in 0usize..4 * TAIL_BYTES_MAX,
         piece in 1usize..5_000,
     ) {
         let text = format!("{}{SECRET}{}", "x".repeat(before), "y".repeat(after));
@@ -77,4 +81,54 @@ fn a_secret_is_hidden_at_every_place_of_a_cut() {
         let (_, tail) = said(&format!("{SECRET}{}", "y".repeat(after)), 4_096);
         assert!(is_hidden(&tail), "{after}: {tail}");
     }
+}
+
+#[test]
+fn a_secret_that_is_longer_than_a_line_is_hidden() {
+    let long: String = (0..4_000).map(|number| format!("{number:04}")).collect();
+    for before in [0, 1, LINE_BYTES_MAX - 1, LINE_BYTES_MAX, 5_000] {
+        for piece in [1, 1_000, LINE_BYTES_MAX, 100_000] {
+            let text = format!("{}{long} end", "x".repeat(before));
+            let (log, tail) = said_beside(&long, &text, piece);
+            assert_eq!(log, format!("{}[secret] end", "x".repeat(before)), "{before} {piece}");
+            assert!(tail.ends_with("[secret] end") && tail.len() <= TAIL_BYTES_MAX, "{tail}");
+        }
+    }
+    let begun = format!("{}!", &long[..9_000]);
+    assert_eq!(said_beside(&long, &begun, 700).0, begun, "what only begins like it is no secret");
+}
+
+#[test]
+fn a_tail_is_of_what_came_since_it_was_forgotten() {
+    let (_, lines) = lines(SECRET);
+    lines.push(b"first\nsecond\nthi");
+    assert_eq!(lines.tail(), "first\nsecond\nthi");
+    lines.forget();
+    lines.push(b"fourth");
+    assert_eq!(lines.tail(), "fourth");
+    lines.push(&[b'\n'; 1 << 20]);
+    assert_eq!(lines.tail(), "");
+    assert!(lines.lock().tail.len() <= LINE_BYTES_MAX);
+}
+
+#[test]
+fn a_line_ends_by_either_sign() {
+    let (host, lines) = lines(SECRET);
+    lines.push(b"[ERROR] no\rTraceback:\r\n  File\n\n");
+    lines.push(b"last");
+    lines.finish();
+    assert_eq!(host.lines(), ["[ERROR] no", "Traceback:", "  File", "last"]);
+}
+
+#[test]
+fn a_log_is_filled_once() {
+    let (host, lines) = lines(SECRET);
+    let line = format!("{}\n", "x".repeat(1_023));
+    (0..100).for_each(|_| lines.push(line.as_bytes()));
+    let log = lines.lock().log.clone();
+    log.fill();
+    log.write(Level::Info, "more");
+    let said = host.lines();
+    assert_eq!(said.len(), 65, "64 KiB, and one that says so");
+    assert_eq!(said[64], crate::execute::LOG_FULL);
 }

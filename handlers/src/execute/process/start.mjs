@@ -2,6 +2,7 @@
 // context)`, callbacks, streamed responses, and OpenWhisk's `main(args)`. An archive that brings
 // the stock client (aws-lambda-ric) is run by that instead.
 
+import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import http from "node:http";
 import path from "node:path";
@@ -45,9 +46,10 @@ function exchange(method, target, body = "", headers = {}) {
   });
 }
 
-function describe(error) {
+function describe(error, place = []) {
   const isError = error instanceof Error;
-  const lines = isError ? String(error.stack).split("\n").slice(1).map((l) => l.trim()) : [];
+  const stack = isError ? String(error.stack).split("\n").slice(1).map((l) => l.trim()) : [];
+  const lines = [...place, ...stack];
   return JSON.stringify({
     errorType: isError ? error.name : typeof error,
     errorMessage: isError ? error.message : String(error),
@@ -55,13 +57,27 @@ function describe(error) {
   });
 }
 
-async function load(entry) {
+// File, line and text of what is no JavaScript: Node.js tells it only when it ends by the error.
+function placeOf(error, file) {
+  if (!(error instanceof SyntaxError) || !file) return [];
+  const code = `await import(${JSON.stringify(pathToFileURL(file))})`;
+  const options = { encoding: "utf8", timeout: 5000, stdio: ["ignore", "ignore", "pipe"] };
+  const { stderr } = spawnSync(process.execPath, ["--input-type=module", "-e", code], options);
+  const [place] = (stderr ?? "").split("\n\n");
+  return place.includes(path.dirname(file)) ? place.split("\n") : [];
+}
+
+function fileOf(entry) {
   const root = process.env.LAMBDA_TASK_ROOT ?? process.cwd();
   const [, folder, module, name] = /^(.*\/)?([^/.]+)\.(.+)$/.exec(entry) ?? [];
   if (!module) throw new Error(`"${entry}" names no function; write "module.function"`);
   const base = path.join(root, folder ?? "", module);
   const file = [".js", ".mjs", ".cjs"].map((end) => base + end).find((f) => fs.existsSync(f));
   if (!file) throw new Error(`no module ${module}.js, .mjs or .cjs in the code`);
+  return { file, module, name };
+}
+
+async function load({ file, module, name }) {
   const loaded = await import(pathToFileURL(file));
   const handler = loaded[name] ?? loaded.default?.[name];
   if (typeof handler !== "function") throw new Error(`${module} exports no function "${name}"`);
@@ -149,11 +165,12 @@ async function serve(handler) {
   }
 }
 
-let handler;
+let found, handler;
 try {
-  handler = await load(process.argv[2] ?? process.env._HANDLER);
+  found = fileOf(process.argv[2] ?? process.env._HANDLER);
+  handler = await load(found);
 } catch (error) {
-  await exchange("POST", "/init/error", describe(error));
+  await exchange("POST", "/init/error", describe(error, placeOf(error, found?.file)));
   process.exit(1);
 }
 await serve(handler);

@@ -97,6 +97,9 @@ impl Worker {
         self.is_broken = true;
         self.served = self.served.saturating_add(1);
         self.log.turn_to(caller.clone());
+        if self.served > 1 {
+            self.stderr.forget();
+        }
         let limit_ms = caller.target.limits.cpu_ms;
         let (reply, answer) = oneshot::channel();
         let job = Job { caller, payload, waiting: Waiting { reply, outlet } };

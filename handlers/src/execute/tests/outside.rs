@@ -29,7 +29,8 @@ pub(super) async fn server(answers: &'static [(&'static str, &'static str)]) -> 
                 None => "HTTP/1.1 200 OK\r\n".to_owned(),
             };
             let length = answer.len();
-            let whole = format!("{head}content-length: {length}\r\n\r\n{answer}");
+            let whole =
+                format!("{head}content-length: {length}\r\nconnection: close\r\n\r\n{answer}");
             stream.write_all(whole.as_bytes()).await.unwrap();
         }
     });

@@ -131,6 +131,17 @@ async fn javascript_functions_of_every_form_are_called() {
     let error = bench.invoke(&streams, request("break", "")).await.unwrap_err();
     assert_eq!(raised(error).0, "Error: midway");
 
+    let code = b"export const handler = async () => 7;\nfunction (\n";
+    let broken = js(&bench, code, "main.handler").await.unwrap();
+    let broken = Target { handler: "b".into(), ..broken };
+    match bench.invoke(&broken, request("x", "")).await.unwrap_err() {
+        InvokeError::GuestTrap { message, backtrace } => {
+            assert!(message.contains("SyntaxError"), "{message}");
+            assert!(backtrace.contains("main.js:2") && backtrace.contains("function ("));
+        }
+        other => panic!("{other}"),
+    }
+
     let missing = Target { entry: Some("main.nothing".into()), handler: "m".into(), ..target };
     match bench.invoke(&missing, request("x", "")).await.unwrap_err() {
         InvokeError::GuestTrap { message, .. } => assert!(message.contains("nothing"), "{message}"),

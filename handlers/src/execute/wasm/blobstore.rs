@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::{
     ComponentType, Lift, Linker, LinkerInstance, Lower, Resource, ResourceType,
 };
@@ -405,8 +405,9 @@ impl Guest {
         Ok(Ok(self.table.push(stream)?))
     }
 
-    fn bs_place(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.bodies).try_acquire_owned().ok()
+    fn bs_place(&mut self) -> Option<OwnedSemaphorePermit> {
+        let places = self.bodies.get_or_insert_with(|| Arc::new(Semaphore::new(BODIES_MAX)));
+        Arc::clone(places).try_acquire_owned().ok()
     }
 
     fn bs_body(

@@ -344,7 +344,7 @@ impl Installer {
         let guest = Guest::new(Arc::clone(&self.wasm.host), trial_caller(digest, deadline));
         let mut store = runner.store(guest);
         let trial = runner.run(&mut store, time, async |store: &mut Store<Guest>| {
-            let instance = module.pre.instantiate_async(&mut *store).await?;
+            let instance = module.instantiate(store).await?;
             module.check_types(&instance, store)?;
             Ok(Ok(Answered::default()))
         });

@@ -209,7 +209,7 @@ async fn serve(
     store: &mut Store<Guest>,
     jobs: mpsc::UnboundedReceiver<Job>,
 ) -> wasmtime::Result<()> {
-    let instance = module.pre.instantiate_async(&mut *store).await?;
+    let instance = module.instantiate(store).await?;
     let handle = module.service(&instance, store)?;
     store.run_concurrent(async |guest| take_in(module, guest, handle, jobs).await).await?
 }

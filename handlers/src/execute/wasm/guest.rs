@@ -44,14 +44,19 @@ pub(super) struct Guest {
     pub(super) log: Log,
     /// The answer to a call, where it comes as a message of its own.
     pub(super) reply: Option<Answered>,
-    /// A permit for each body of `wasi:blobstore` that may be open.
-    pub(super) bodies: Arc<Semaphore>,
+    /// A permit for each body of `wasi:blobstore` that may be open, where it has asked for one.
+    pub(super) bodies: Option<Arc<Semaphore>>,
     published: u64,
     /// Made when the guest first asks for it: many never do.
-    wasi: Option<WasiCtx>,
+    wasi: Option<Wasi>,
     http: WasiHttpCtx,
     /// Made when the guest first sends or takes a request.
     outgoing: Option<Outgoing>,
+}
+
+/// WASI, and where its output goes.
+struct Wasi {
+    ctx: WasiCtx,
     stdout: Lines,
     stderr: Lines,
 }
@@ -92,13 +97,11 @@ impl Guest {
             host,
             table: ResourceTable::new(),
             reply: None,
-            bodies: Arc::new(Semaphore::new(blobstore::BODIES_MAX)),
+            bodies: None,
             published: 0,
             wasi: None,
             http: WasiHttpCtx::new(),
             outgoing: None,
-            stdout: Lines::new(log.clone(), Level::Info),
-            stderr: Lines::new(log.clone(), Level::Warn),
             log,
             caller,
         }
@@ -107,6 +110,7 @@ impl Guest {
     /// From now on it works for another invocation.
     pub(super) fn turn_to(&mut self, caller: Caller) {
         self.log.turn_to(caller.clone());
+        self.wasi.iter().for_each(|wasi| wasi.stderr.forget());
         self.published = 0;
         self.outgoing = None;
         self.caller = caller;
@@ -140,28 +144,31 @@ impl Guest {
     }
 
     pub(super) fn finish_output(&self) {
-        self.stdout.finish();
-        self.stderr.finish();
+        for lines in self.wasi.iter().flat_map(|wasi| [&wasi.stdout, &wasi.stderr]) {
+            lines.finish();
+        }
     }
 
     /// What the guest last wrote to stderr, where most languages explain why they give up.
     pub(super) fn last_words(&self) -> String {
-        self.stderr.tail()
+        self.wasi.as_ref().map(|wasi| wasi.stderr.tail()).unwrap_or_default()
     }
 }
 
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let (stdout, stderr, settings) = (&self.stdout, &self.stderr, &self.caller.settings);
-        let ctx = self.wasi.get_or_insert_with(|| {
+        let (log, settings) = (&self.log, &self.caller.settings);
+        let wasi = self.wasi.get_or_insert_with(|| {
+            let lines = |level| Lines::new(log.clone(), level);
+            let (stdout, stderr) = (lines(Level::Info), lines(Level::Warn));
             let mut ctx = WasiCtx::builder();
             ctx.stdout(Output(stdout.clone())).stderr(Output(stderr.clone()));
             for (name, value) in settings.all() {
                 ctx.env(name, value);
             }
-            ctx.build()
+            Wasi { ctx: ctx.build(), stdout, stderr }
         });
-        WasiCtxView { ctx, table: &mut self.table }
+        WasiCtxView { ctx: &mut wasi.ctx, table: &mut self.table }
     }
 }
 

@@ -97,7 +97,7 @@ impl Entrance {
 pub(super) struct Module {
     /// What compiled it, and runs it.
     pub(super) runner: Arc<Runner>,
-    pub(super) pre: InstancePre<Guest>,
+    pre: InstancePre<Guest>,
     pub(super) next: Next,
     found: [Option<ComponentExportIndex>; ENTRANCES.len()],
 }

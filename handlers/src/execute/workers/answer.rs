@@ -112,6 +112,11 @@ impl Running {
         self.log.write(level, text);
     }
 
+    /// Its log is full.
+    pub(super) fn log_full(&self) {
+        self.log.fill();
+    }
+
     /// The guest was not let out because it has asked too often; said as often as it may ask.
     pub(super) fn too_many(&self) {
         if self.connected.fetch_add(1, Ordering::Relaxed) < 2 * REQUESTS_MAX {

@@ -421,6 +421,7 @@ impl Shared {
             Word::Log { number, level, text } => {
                 self.of(number).inspect(|running| running.log(level, &text));
             }
+            Word::LogFull { number } => drop(self.of(number).inspect(|running| running.log_full())),
             Word::TooMany { number } => drop(self.of(number).inspect(|running| running.too_many())),
             Word::Done { number, result } => {
                 let Some(running) = self.running().remove(&number) else { return Ok(()) };

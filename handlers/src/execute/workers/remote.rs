@@ -318,6 +318,10 @@ impl Host for Remote {
         let _ = self.say(&word, Bytes::new());
     }
 
+    fn log_full(&self, caller: &Caller) {
+        let _ = self.say(&Word::LogFull { number: number_of(caller) }, Bytes::new());
+    }
+
     fn settings(&self, _target: &Target) -> Result<Arc<Settings>, HostError> {
         Err(HostError::Invalid("settings come with an invocation".to_owned()))
     }

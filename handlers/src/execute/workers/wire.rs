@@ -92,6 +92,8 @@ pub(super) enum Word {
     Ask { number: u64, ask: u64, question: Question },
     /// A line for the log.
     Log { number: u64, level: Level, text: String },
+    /// The log of an invocation is full.
+    LogFull { number: u64 },
     /// A guest was not let out because it has asked too often.
     TooMany { number: u64 },
     /// An invocation has ended; the answer's body is the frame's.
