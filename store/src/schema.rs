@@ -162,6 +162,24 @@ impl Schema {
         &self.spec.columns[number as usize]
     }
 
+    /// Positions of the columns that a reader sees, in the order in which segments have them: groups
+    /// behind the key and the others.
+    pub fn in_file_order(&self) -> Vec<u16> {
+        let group_of = |number: &u16| {
+            let name = &self.column_at(*number).name;
+            self.groups.iter().position(|group| group.contains(name)).map(|group| group + 1)
+        };
+        let mut order = self.shown.clone();
+        order.sort_by_key(|number| match self.key.contains(number) {
+            true => None,
+            false => Some(group_of(number)),
+        });
+        match self.groups.is_empty() {
+            true => self.shown.clone(),
+            false => order,
+        }
+    }
+
     /// Bytes of an encoded key, if every one has as many.
     pub fn key_bytes(&self) -> Option<usize> {
         self.key.iter().map(|number| key::bytes_of(self.column_at(*number).kind)).sum()

@@ -364,4 +364,13 @@ fn misuse_of_a_definition_is_named() {
     known.check_change(&short).unwrap();
     assert_eq!(known.evolve(&short).unwrap(), short);
     assert_eq!(short.evolve(&known).unwrap(), short, "in either order");
+    let small = Limits { partition_bytes_max: Some(1 << 20), table_bytes_max: None };
+    let small = TableSpec { limits: small, ..known.clone() };
+    known.check_change(&small).unwrap();
+    let error = small.check_change(&known).unwrap_err().to_string();
+    assert!(error.contains("limits differ; change them with a higher revision"), "{error}");
+    let free = TableSpec { revision: 9, ..known.clone() };
+    small.check_change(&free).unwrap();
+    assert_eq!(small.evolve(&free).unwrap(), free);
+    assert_eq!(free.evolve(&small).unwrap(), free, "in either order");
 }
