@@ -82,9 +82,12 @@ impl Schema {
         }
     }
 
-    /// True if this is the same table definition.
+    /// True if rows look the same in both: how long they live, and how much there may be, aside.
     pub fn is(&self, other: &Schema) -> bool {
-        std::ptr::eq(self, other) || self.spec == other.spec
+        let (a, b) = (&self.spec, &other.spec);
+        std::ptr::eq(self, other)
+            || (&a.name, &a.key, &a.partition) == (&b.name, &b.key, &b.partition)
+                && (&a.columns, &a.dropped) == (&b.columns, &b.dropped)
     }
 
     /// The position of a column that a reader sees, by which row states name it.

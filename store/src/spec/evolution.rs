@@ -39,9 +39,8 @@ impl TableSpec {
         if (newer.revision, &newer.groups) > (self.revision, &self.groups) {
             evolved.groups = newer.groups.clone();
         }
-        if evolved != *self {
-            evolved.revision = self.revision.max(newer.revision);
-        }
+        // Also where nothing else is new: else an old definition that comes late would count.
+        evolved.revision = self.revision.max(newer.revision);
         evolved.validate()?;
         Ok(evolved)
     }
