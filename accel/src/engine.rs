@@ -34,6 +34,8 @@ use crate::{Error, Job, Output, Result};
 
 /// Bytes that move from one device to another in a microsecond: a cautious guess.
 const MOVED_BYTES_PER_US: u64 = 2000;
+/// How often it is looked whether a device's thread has ended.
+const ENDED_LOOK: Duration = Duration::from_millis(1);
 /// Most changes of devices that wait for who is told of them.
 const CHANGES_MAX: usize = 64;
 
@@ -114,6 +116,8 @@ struct State {
     /// Somebody has, or will soon have, a job.
     awake: bool,
     stopping: bool,
+    /// No device has a thread any more that could hang.
+    unwatched: bool,
 }
 
 /// A job on its way to a device.
@@ -179,6 +183,7 @@ impl EdgeAccelerate {
             changes: broadcast::channel(CHANGES_MAX).0,
             awake: false,
             stopping: false,
+            unwatched: false,
         };
         let shared = Arc::new(Shared {
             wake: devices.iter().map(|_| Condvar::new()).collect(),
@@ -268,13 +273,22 @@ impl EdgeAccelerate {
 impl Drop for EdgeAccelerate {
     fn drop(&mut self) {
         self.shared.state().stopping = true;
-        self.shared.wake.iter().chain([&self.shared.wake_watch]).for_each(Condvar::notify_all);
-        for (index, thread) in self.threads.drain(..).enumerate() {
+        self.shared.wake.iter().for_each(Condvar::notify_all);
+        let devices = self.shared.devices.len().min(self.threads.len());
+        for (index, thread) in self.threads.drain(..devices).enumerate() {
+            while !thread.is_finished() && !self.shared.is_hung(index) {
+                std::thread::sleep(ENDED_LOOK);
+            }
             // One that hangs in a driver ends with the process.
-            if self.shared.ends(index) {
+            if thread.is_finished() {
                 // A thread that panicked has said so already.
                 let _ = thread.join();
             }
+        }
+        self.shared.state().unwatched = true;
+        self.shared.wake_watch.notify_all();
+        for watch in self.threads.drain(..) {
+            let _ = watch.join();
         }
     }
 }
@@ -424,7 +438,8 @@ impl Shared {
         kernels.retain(|kernel| device.info().runs_with(device.circuit(), [*kernel]));
         let prepared = device.prepare(&kernels);
         let mut state = self.state();
-        state.units[index].came_back();
+        // No job was done here yet, so there is nothing to be freed.
+        let _ = state.units[index].came_back();
         state.units[index].is_cold = false;
         if let Err(error) = prepared {
             tracing::warn!(%error, "kernels are not ready");

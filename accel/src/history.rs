@@ -95,13 +95,12 @@ impl Histories {
         self.by_key.remove(key)?.kept
     }
 
-    /// Everything remembered on a device that is lost.
-    pub fn lose(&mut self, device: usize) {
-        for history in self.by_key.values_mut() {
-            if history.kept.as_ref().is_some_and(|kept| kept.device == device) {
-                history.kept = None;
-            }
-        }
+    /// Forgets everything on a device that is lost; gives it back, as it is to be freed where the
+    /// device has not done so.
+    pub fn lose(&mut self, device: usize) -> Vec<Remembered> {
+        let is_there = |kept: &mut Remembered| kept.device == device;
+        let histories = self.by_key.values_mut();
+        histories.filter_map(|history| history.kept.take_if(is_there)).collect()
     }
 
     fn bytes(&self) -> usize {

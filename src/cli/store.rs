@@ -12,7 +12,7 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
-use super::output::{Output, table};
+use super::output::{Output, bytes, table};
 use crate::context::Site;
 use crate::node::client;
 
@@ -43,6 +43,8 @@ pub enum Store {
         key: String,
         /// Counter column to number, as JSON: {"count":1}
         by: String,
+        #[command(flatten)]
+        until: Until,
     },
     /// Write a row if its present state is as expected; the root decides
     PutIf {
@@ -142,6 +144,13 @@ pub struct Write {
     /// Rows (to delete: keys) as JSON objects
     #[arg(required = true)]
     rows: Vec<String>,
+    #[command(flatten)]
+    until: Until,
+}
+
+/// When a write is done.
+#[derive(clap::Args)]
+pub struct Until {
     /// How far the write must have got before this returns
     #[arg(long, default_value = "local-sync", value_parser = ["memory", "local-sync", "parent"])]
     level: String,
@@ -207,9 +216,9 @@ async fn carry_out(site: &Site, command: Store, out: Output) -> Result<()> {
         Store::Put(write) => write_rows(&bus, "put", write, out).await,
         Store::Patch(write) => write_rows(&bus, "patch", write, out).await,
         Store::Delete(write) => write_rows(&bus, "delete", write, out).await,
-        Store::Increment { table, key, by } => {
+        Store::Increment { table, key, by, until } => {
             let body = json!({"table": stored_name(&table)?, "key": object(&key)?,
-                              "by": object(&by)?});
+                              "by": object(&by)?, "level": until.level});
             acknowledge(&bus, "increment", body, out).await
         }
         Store::PutIf { table, row, expect } => {
@@ -263,9 +272,15 @@ async fn carry_out(site: &Site, command: Store, out: Output) -> Result<()> {
                         (false, count) => format!("{count} partitions and its own writes"),
                     };
                     let rows = status.segment_rows + status.memory_rows as u64;
-                    vec![status.spec.name.replacen('_', "/", 1), rows.to_string(), held]
+                    let of = |has, most| format!("{} of {}", bytes(has), bytes(most));
+                    let stored = of(status.segment_bytes, status.table_bytes_max);
+                    let largest = of(status.partition_bytes, status.partition_bytes_max);
+                    let name = status.spec.name.replacen('_', "/", 1);
+                    vec![name, rows.to_string(), stored, largest, held]
                 };
-                table(&["TABLE", "ROWS AND VERSIONS", "HELD HERE"], tables.iter().map(row))
+                let heading =
+                    ["TABLE", "ROWS AND VERSIONS", "STORED", "LARGEST PARTITION", "HELD HERE"];
+                table(&heading, tables.iter().map(row))
             })
         }
         Store::Blob { key, out: file } => {
@@ -311,7 +326,8 @@ async fn get(bus: &Bus, table: &str, keys: &[String], out: Output) -> Result<()>
 
 async fn write_rows(bus: &Bus, op: &str, write: Write, out: Output) -> Result<()> {
     let rows = write.rows.iter().map(|row| object(row)).collect::<Result<Vec<_>>>()?;
-    let body = json!({"table": stored_name(&write.table)?, "rows": rows, "level": write.level});
+    let body = json!({"table": stored_name(&write.table)?, "rows": rows,
+                      "level": write.until.level});
     acknowledge(bus, op, body, out).await
 }
 

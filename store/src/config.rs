@@ -27,6 +27,8 @@ pub struct Config {
     pub memory_bytes: usize,
     /// Segments of a partition beyond which the newest are merged into one.
     pub segments_max: usize,
+    /// Bytes of segments that are merged into one at most: columns of a run stay well below 2 GiB.
+    pub merge_bytes_max: u64,
     /// Bytes of decoded segments kept in memory.
     pub cache_bytes: usize,
     /// Bytes that one query in SQL may have in memory, what it reads included.
@@ -60,6 +62,7 @@ impl Config {
             close_bytes: 1 << 20,
             memory_bytes: 128 << 20,
             segments_max: 8,
+            merge_bytes_max: 256 << 20,
             cache_bytes: 128 << 20,
             sql_memory_bytes: 256 << 20,
             on_rot: OnRot::Refuse,

@@ -9,6 +9,7 @@ mod change;
 mod flush;
 mod forget;
 mod ground;
+mod limits;
 mod memtable;
 mod read;
 mod recent;
@@ -44,7 +45,7 @@ pub use memtable::Remembered;
 pub use read::{End, KeyRange, merge_layers};
 pub use recent::Logged;
 pub use state::{Partition, State, Table};
-pub use write::{Unit, Work};
+pub use write::{CALL_ROWS_MAX, Unit, Work};
 
 use cache::Cache;
 use ground::ground_in;

@@ -35,6 +35,13 @@ pub enum Error {
     /// Something exceeds a named limit. Send less at once.
     #[error("{what} has {bytes} bytes, more than the {max} allowed")]
     TooLarge { what: String, bytes: u64, max: u64 },
+    /// What would grow has reached its limit at this site. Nothing was changed; reads and deletes go
+    /// on. Delete rows, or raise the limit, which `limit` names.
+    #[error(
+        "{what} has {bytes} bytes here, and its limit is {max}; delete rows, or raise {limit} in the \
+         limits of the table"
+    )]
+    Full { what: String, bytes: u64, max: u64, limit: &'static str },
     /// Stamps from `site` lie too far in the future; they are held back where they are.
     #[error("clock of {site:?} is {ahead_ms} ms ahead, its changes are quarantined there")]
     ClockAhead { site: String, ahead_ms: u64 },
@@ -82,6 +89,7 @@ impl Error {
             Error::Conflict { .. } => "conflict",
             Error::Unknown(_) => "unknown-outcome",
             Error::TooLarge { .. } => "too-large",
+            Error::Full { .. } => "full",
             Error::ClockAhead { .. } => "clock-ahead",
             Error::Unreachable { .. } => "unreachable",
             Error::Deadline(_) => "deadline",
@@ -104,6 +112,7 @@ impl Error {
                 | Error::ClockAhead { .. }
                 | Error::Io { .. }
                 | Error::ReadOnly(_)
+                | Error::Full { .. }
         )
     }
 
@@ -130,6 +139,9 @@ impl Error {
             Error::BadRequest(reason) => Error::BadRequest(text(reason)),
             Error::TooLarge { what, bytes, max } => {
                 Error::TooLarge { what: text(what), bytes, max }
+            }
+            Error::Full { what, bytes, max, limit } => {
+                Error::Full { what: text(what), bytes, max, limit }
             }
             Error::Unreachable { what, reason } => Error::Unreachable { what: text(what), reason },
             Error::Deadline(what) => Error::Deadline(text(what)),

@@ -7,15 +7,15 @@ use std::path::Path;
 use arrow::array::RecordBatch;
 use arrow::ipc::writer::FileWriter;
 
-use crate::EdgeStore;
 use crate::csv;
 use crate::error::{Error, Result};
 use crate::import::FileFormat;
-use crate::run::column::{Values, value_at};
-use crate::scan::Scan;
+use crate::run::column::Values;
+use crate::scan::{Scan, key_at};
 use crate::segment::{self, ParquetFile};
-use crate::spec::{ColumnSpec, TableSpec};
+use crate::spec::TableSpec;
 use crate::value::{Names, Row, row_to_json};
+use crate::{EdgeStore, ReadOptions};
 
 /// Rows read at a time for an export.
 const EXPORT_ROWS: usize = 50_000;
@@ -33,18 +33,14 @@ impl EdgeStore {
         let mut scan = Scan { limit: Some(EXPORT_ROWS), columns, ..Scan::default() };
         let mut written = 0;
         loop {
-            let (batch, truncated) = self.scan_batch(table, &scan).await?;
+            let options = ReadOptions::default();
+            let (batch, _, truncated) = self.scan_arrow_with(table, scan.clone(), options).await?;
             written += batch.num_rows() as u64;
             writer.write(&schema, &batch).map_err(io)?;
             if !truncated || batch.num_rows() == 0 {
                 break;
             }
-            let last = batch.num_rows() - 1;
-            let value = |column: &ColumnSpec| {
-                let array = batch.column_by_name(&column.name)?;
-                Some((column.name.clone(), value_at(column, array, last)))
-            };
-            scan.after = schema.key.iter().filter_map(|n| value(schema.column_at(*n))).collect();
+            scan.after = key_at(&schema, &batch, batch.num_rows() - 1);
         }
         writer.finish().map_err(io)?;
         std::fs::rename(&side, path).map_err(io)?;

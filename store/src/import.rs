@@ -139,7 +139,7 @@ impl RowFile {
         let step = if is_parquet { now as u64 } else { u64::from(is_last) };
         self.done.fetch_add(step, Ordering::Relaxed);
         *pending = (!is_last).then_some(left);
-        Some(rows_of(&self.path, &batch.slice(0, now)))
+        Some(rows_of(&batch.slice(0, now)).map_err(|text| refuse(&self.path, text)))
     }
 }
 
@@ -240,7 +240,10 @@ impl Iterator for ArrowFile {
 
 /// Arrow's own decoder panics at some of what it finds in damaged files, and Parquet files hold a
 /// schema for it.
-fn guarded<T, E>(damage: fn(String) -> E, decode: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+pub(crate) fn guarded<T, E>(
+    damage: fn(String) -> E,
+    decode: impl FnOnce() -> Result<T, E>,
+) -> Result<T, E> {
     let decoded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(decode));
     decoded.unwrap_or_else(|_| Err(damage("the file is damaged".into())))
 }
@@ -289,13 +292,13 @@ fn row_of_line(line: std::io::Result<String>) -> Result<Option<Row>, String> {
 }
 
 /// The rows of an Arrow batch. Columns that a segment hides are left out.
-fn rows_of(path: &Path, batch: &RecordBatch) -> Result<Vec<Row>> {
+pub(crate) fn rows_of(batch: &RecordBatch) -> Result<Vec<Row>, String> {
     let schema = batch.schema();
     let shown = schema.fields().iter().zip(batch.columns());
     let shown = shown.filter(|(field, _)| !field.name().starts_with('_'));
     let mut columns = Vec::new();
     for (field, array) in shown {
-        let (column, array) = plain(field, array).map_err(|text| refuse(path, text))?;
+        let (column, array) = plain(field, array)?;
         columns.push((column, array, is_json(field)));
     }
     let names: Names = columns.iter().map(|(column, ..)| column.name.as_str()).collect();

@@ -56,7 +56,10 @@ pub use link::{Link, LinkError, PAYLOAD_BYTES_MAX};
 pub use objects::{Bucket, BucketKeys};
 pub use read::{Found, GET_KEYS_MAX, ReadOptions, SCAN_ROWS_MAX};
 pub use scan::{Compare, Coverage, Filter, Scan, Scanned};
-pub use spec::{ColumnKind, ColumnSpec, Merge, TTL_SECONDS_MAX, TableSpec, Ttl};
+pub use spec::{
+    ColumnKind, ColumnSpec, LIMIT_BYTES, Limits, Merge, PARTITION_BYTES_MAX, TABLE_BYTES_MAX,
+    TTL_SECONDS_MAX, TableSpec, Ttl,
+};
 pub use sql::{
     SQL_AT_ONCE, SQL_DEADLINE_MS, SQL_DEADLINE_MS_MAX, SQL_OPERATORS_MAX, SQL_ROWS_MAX,
     SQL_TEXT_BYTES_MAX, SQL_TOKENS_MAX, Sql, SqlAnswer, SqlColumn,
@@ -148,8 +151,8 @@ impl EdgeStore {
     }
 
     /// Creates a table, or changes it to what `spec` says: nullable columns are added, kinds widen,
-    /// columns are dropped, and a higher revision may have another `ttl`. No row is rewritten. An
-    /// equal definition changes nothing.
+    /// columns are dropped, and a higher revision may have another `ttl` and other `limits`. No row
+    /// is rewritten. An equal definition changes nothing.
     pub async fn create_table(&self, spec: &TableSpec) -> Result<()> {
         self.inner.engine.create_table(spec, Source::Own).await
     }
@@ -266,7 +269,10 @@ impl EdgeStore {
             segment_rows: segments.iter().map(|s| s.meta.rows).sum(),
             segment_bytes: segments.iter().map(|s| s.meta.bytes).sum(),
             cached_bytes: segments.iter().map(|s| s.weight()).sum(),
-            memory_rows: partitions.map(|p| p.active.len() + frozen(p)).sum(),
+            memory_rows: partitions.clone().map(|p| p.active.len() + frozen(p)).sum(),
+            partition_bytes: partitions.map(|p| p.stored_bytes()).max().unwrap_or(0),
+            partition_bytes_max: table.schema.limits.partition_bytes_max(),
+            table_bytes_max: table.schema.limits.table_bytes_max(),
             complete: self.inner.engine.is_root() || table.extents.contains(&Extent::Whole),
             replicated_partitions: table.extents.iter().filter(is_partition).count(),
             age_ms: tree.map_or(0, |tree| tree.age_ms(&table.schema.table)),

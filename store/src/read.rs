@@ -151,16 +151,22 @@ impl EdgeStore {
     }
 
     /// Rows in key order as an Arrow batch.
-    pub async fn scan_arrow(&self, table: &str, mut scan: Scan) -> Result<(RecordBatch, Coverage)> {
-        let (found, coverage) = self.read_for(table, &mut scan, ReadOptions::default()).await?;
-        Ok((scan.batch(&found.schema, &found.slices)?.0, coverage))
+    pub async fn scan_arrow(&self, table: &str, scan: Scan) -> Result<(RecordBatch, Coverage)> {
+        let (batch, coverage, _) =
+            self.scan_arrow_with(table, scan, ReadOptions::default()).await?;
+        Ok((batch, coverage))
     }
 
-    /// Like [`EdgeStore::scan_arrow`], with whether the limit cut in.
-    pub(crate) async fn scan_batch(&self, table: &str, scan: &Scan) -> Result<(RecordBatch, bool)> {
-        let mut scan = scan.clone();
-        let (found, _) = self.read_for(table, &mut scan, ReadOptions::default()).await?;
-        scan.batch(&found.schema, &found.slices)
+    /// Like [`EdgeStore::scan_arrow`], read as `options` say, with whether the limit cut in.
+    pub async fn scan_arrow_with(
+        &self,
+        table: &str,
+        mut scan: Scan,
+        options: ReadOptions,
+    ) -> Result<(RecordBatch, Coverage, bool)> {
+        let (found, coverage) = self.read_for(table, &mut scan, options).await?;
+        let (batch, truncated) = scan.batch(&found.schema, &found.slices)?;
+        Ok((batch, coverage, truncated))
     }
 
     /// The rows that a scan has to choose from; checks the scan.

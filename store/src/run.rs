@@ -371,7 +371,7 @@ impl Run {
     pub fn index_to_come(&self) -> usize {
         match self.index.get() {
             Some(_) => 0,
-            None => Index::weight_of(self.len(), self.keys_bytes() + self.shown_bytes()),
+            None => Index::weight_of(self.len(), self.keys_bytes(), self.shown_bytes()),
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod select;
 
+use arrow::array::RecordBatch;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::columns::Columns;
@@ -9,7 +10,9 @@ use crate::engine::{KeyRange, extent_of};
 use crate::error::{Error, Result};
 use crate::key;
 use crate::record::Extent;
+use crate::run::column::value_at;
 use crate::schema::Schema;
+use crate::spec::TableSpec;
 use crate::value::{Row, Value, row_from_json, row_to_json};
 
 /// Rows read at first for a scan with a condition and a small limit.
@@ -182,6 +185,15 @@ pub(crate) fn check_limit(limit: usize, max: usize) -> Result<()> {
         true => Err(Error::BadRequest(format!("limit {limit} exceeds {max} rows per answer"))),
         false => Ok(()),
     }
+}
+
+/// The key of a row of a batch that has all columns of the key.
+pub(crate) fn key_at(spec: &TableSpec, batch: &RecordBatch, at: usize) -> Row {
+    let value = |name: &String| {
+        let (column, array) = (spec.column(name).ok()?, batch.column_by_name(name)?);
+        Some((name.clone(), value_at(column, array, at)))
+    };
+    spec.key.iter().filter_map(value).collect()
 }
 
 fn lower_end(end: Option<Vec<u8>>, other: Vec<u8>) -> Option<Vec<u8>> {

@@ -82,9 +82,12 @@ impl Schema {
         }
     }
 
-    /// True if this is the same table definition.
+    /// True if rows look the same in both: how long they live, and how much there may be, aside.
     pub fn is(&self, other: &Schema) -> bool {
-        std::ptr::eq(self, other) || self.spec == other.spec
+        let (a, b) = (&self.spec, &other.spec);
+        std::ptr::eq(self, other)
+            || (&a.name, &a.key, &a.partition) == (&b.name, &b.key, &b.partition)
+                && (&a.columns, &a.dropped) == (&b.columns, &b.dropped)
     }
 
     /// The position of a column that a reader sees, by which row states name it.
@@ -160,6 +163,24 @@ impl Schema {
     /// The column at a position.
     pub fn column_at(&self, number: u16) -> &ColumnSpec {
         &self.spec.columns[number as usize]
+    }
+
+    /// Positions of the columns that a reader sees, in the order in which segments have them: groups
+    /// behind the key and the others.
+    pub fn in_file_order(&self) -> Vec<u16> {
+        let group_of = |number: &u16| {
+            let name = &self.column_at(*number).name;
+            self.groups.iter().position(|group| group.contains(name)).map(|group| group + 1)
+        };
+        let mut order = self.shown.clone();
+        order.sort_by_key(|number| match self.key.contains(number) {
+            true => None,
+            false => Some(group_of(number)),
+        });
+        match self.groups.is_empty() {
+            true => self.shown.clone(),
+            false => order,
+        }
     }
 
     /// Bytes of an encoded key, if every one has as many.

@@ -351,7 +351,8 @@ fn whole_batch(run: &Run) -> Result<RecordBatch> {
         let array = narrowed(column, run.column(*number));
         (field(spec, column).with_data_type(array.data_type().clone()), array)
     };
-    let (fields, shown): (Vec<Field>, Vec<ArrayRef>) = spec.shown.iter().map(column).unzip();
+    let in_file = spec.in_file_order();
+    let (fields, shown): (Vec<Field>, Vec<ArrayRef>) = in_file.iter().map(column).unzip();
     let fields: Vec<Field> = fields.into_iter().chain(hidden_fields()).collect();
     let Hidden { hlc, origin, seq, dead, states } = run.hidden();
     let hidden: [ArrayRef; 5] =

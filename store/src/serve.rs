@@ -1,7 +1,9 @@
 //! Requests that come in for this site: from other stores, and from clients in JSON, so that any
 //! NATS client can read and write tables.
 
+mod arrow;
 mod asked;
+mod scan;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,15 +14,15 @@ use serde_json::{Value as Json, json};
 
 use crate::changes::Changed;
 use crate::commit::{Commit, Condition, Expect, Write};
-use crate::engine::Level;
+use crate::engine::{Ack, Level};
 use crate::error::{Error, Result};
 use crate::link::PAYLOAD_BYTES_MAX;
-use crate::scan::Scan;
 use crate::spec::TableSpec;
 use crate::tree::ask::is_below;
-use crate::tree::wire::{CHUNK_BYTES, op, seal};
+use crate::tree::wire::{op, seal};
 use crate::value::{Row, row_from_json, row_to_json};
 use crate::{BlobKey, EdgeStore, ReadOptions, Sql, SqlAnswer};
+use arrow::Written;
 use asked::{from_json, parse, rows_of};
 
 /// Rows that a scan of a client returns unless it asks for another limit.
@@ -60,6 +62,12 @@ pub async fn serve(store: &EdgeStore, op: &str, from: &str, payload: Bytes) -> R
             Ok(seal(tree.answer(op, from, &payload).await))
         }
         "sql" => sql(store, &payload).await,
+        "scan" => scan::answer(store, &payload).await,
+        "put" | "patch" | "delete" | "discard" if arrow::is_stream(&payload) => {
+            let Written { table, level, rows } = arrow::read(op, &payload)?;
+            let ack = write(store, op, &table, &rows, level).await?;
+            Ok(json!({"ack": ack}).to_string().into())
+        }
         "rm-blob" if is_below(store.site(), from) => {
             Err(Error::BadRequest(format!("{from} may not remove blobs of {}", store.site())))
         }
@@ -212,6 +220,23 @@ struct Increment {
     #[serde(with = "crate::scan::as_json")]
     key: Row,
     by: BTreeMap<String, i64>,
+    #[serde(default = "local_sync")]
+    level: Level,
+}
+
+async fn write(
+    store: &EdgeStore,
+    op: &str,
+    table: &str,
+    rows: &[Row],
+    level: Level,
+) -> Result<Ack> {
+    match op {
+        "put" => store.put_at(table, rows, level).await,
+        "patch" => store.patch_at(table, rows, level).await,
+        "delete" => store.delete_at(table, rows, level).await,
+        _ => store.discard_at(table, rows, level).await,
+    }
 }
 
 async fn client(store: &EdgeStore, op: &str, payload: &[u8]) -> Result<Json> {
@@ -231,17 +256,11 @@ async fn client(store: &EdgeStore, op: &str, payload: &[u8]) -> Result<Json> {
                 rows.iter().map(|r| r.as_ref().map(row_to_json)).collect();
             fits(op, json!({"rows": rows, "complete": complete}))
         }
-        "scan" => scan(store, payload).await,
+        "scan" => scan::rows(store, payload).await,
         "put" | "patch" | "delete" | "discard" => {
             let Rows { table, rows, level } = parse(op, payload)?;
             let rows = rows_of(op, "rows", &rows)?;
-            let ack = match op {
-                "put" => store.put_at(&table, &rows, level).await?,
-                "patch" => store.patch_at(&table, &rows, level).await?,
-                "delete" => store.delete_at(&table, &rows, level).await?,
-                _ => store.discard_at(&table, &rows, level).await?,
-            };
-            Ok(json!({"ack": ack}))
+            Ok(json!({"ack": write(store, op, &table, &rows, level).await?}))
         }
         "commit" => {
             let commit: CommitAsked = parse(op, payload)?;
@@ -259,9 +278,9 @@ async fn client(store: &EdgeStore, op: &str, payload: &[u8]) -> Result<Json> {
             fits(op, json!({"changes": changes, "next": next, "complete": complete, "anew": anew}))
         }
         "increment" => {
-            let Increment { table, key, by } = parse(op, payload)?;
+            let Increment { table, key, by, level } = parse(op, payload)?;
             let deltas: Vec<(String, i64)> = by.into_iter().collect();
-            Ok(json!({"ack": store.increment(&table, &key, &deltas).await?}))
+            Ok(json!({"ack": store.increment_at(&table, &key, &deltas, level).await?}))
         }
         "create" => {
             let spec: TableSpec = parse(op, payload)?;
@@ -281,50 +300,6 @@ async fn client(store: &EdgeStore, op: &str, payload: &[u8]) -> Result<Json> {
         "status" => Ok(json!({"status": store.status()})),
         _ => Err(Error::BadRequest(format!("unknown operation {op:?}"))),
     }
-}
-
-/// `{"table":…, "options":…}` and the fields of [`Scan`]. The answer is cut to what fits a
-/// message; `next` is then the `after` of the scan that goes on. `columns` are those of the rows
-/// in the order in which people read them: the key first, unless the request named its own.
-async fn scan(store: &EdgeStore, payload: &[u8]) -> Result<Json> {
-    let mut fields: serde_json::Map<String, Json> = parse("scan", payload)?;
-    let Some(Json::String(table)) = fields.remove("table") else {
-        return Err(Error::BadRequest("scan: \"table\" must name a table".into()));
-    };
-    let options: ReadOptions = match fields.remove("options") {
-        Some(options) => from_json("scan", "options", &options)?,
-        None => ReadOptions::default(),
-    };
-    let columns = fields.remove("columns");
-    let mut scan: Scan = from_json("scan", "", &Json::Object(fields))?;
-    let limit = *scan.limit.get_or_insert(CLIENT_ROWS);
-    crate::scan::check_limit(limit, CLIENT_ROWS_MAX)?;
-    let wanted: Option<Vec<String>> =
-        columns.map(|c| from_json("scan", "columns", &c)).transpose()?;
-    let spec = store.table(&table).await?;
-    wanted.iter().flatten().try_for_each(|name| spec.column(name).map(|_| ()))?;
-    let scanned = store.scan_with(&table, scan, options).await?;
-    let mut rows = Vec::new();
-    let mut bytes = 0;
-    let mut truncated = scanned.truncated;
-    let mut last = None;
-    for row in &scanned.rows {
-        let mut shown = row_to_json(row);
-        if let (Some(wanted), Json::Object(fields)) = (&wanted, &mut shown) {
-            fields.retain(|name, _| wanted.contains(name));
-        }
-        bytes += shown.to_string().len() + 1;
-        if bytes > CHUNK_BYTES && !rows.is_empty() {
-            truncated = true;
-            break;
-        }
-        rows.push(shown);
-        last = Some(row);
-    }
-    let next = last.filter(|_| truncated).map(|row| row_to_json(&spec.key_part(row)));
-    let columns = wanted.unwrap_or_else(|| spec.in_reading_order());
-    Ok(json!({"columns": columns, "rows": rows, "coverage": scanned.coverage,
-              "truncated": truncated, "next": next}))
 }
 
 /// The fields of [`Sql`], and `format`: `rows`, or `arrow` for an Arrow IPC stream. The answer is

@@ -1,6 +1,7 @@
 //! Table specifications: what the `[[table]]` section of a manifest says.
 
 mod evolution;
+mod packed;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,10 +14,16 @@ pub const COLUMNS_MAX: usize = 256;
 pub const NAME_BYTES_MAX: usize = 64;
 /// Seconds that rows may live: a thousand years.
 pub const TTL_SECONDS_MAX: u64 = 31_557_600_000;
+/// Bytes of a partition at a site, unless its table says otherwise.
+pub const PARTITION_BYTES_MAX: u64 = 64 << 30;
+/// Bytes of a table at a site, unless it says otherwise.
+pub const TABLE_BYTES_MAX: u64 = 1 << 40;
+/// The least and the most that a limit of either may be.
+pub const LIMIT_BYTES: std::ops::RangeInclusive<u64> = 1 << 10..=16 << 40;
 
 /// A table: its columns, its primary key and how it is cut into partitions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct TableSpec {
     /// Name, `[A-Za-z0-9_-]`, unique in the tree.
     pub name: String,
@@ -34,9 +41,40 @@ pub struct TableSpec {
     /// one stays among `columns` where it was known before.
     #[serde(default)]
     pub dropped: Vec<String>,
-    /// Where two definitions have different `ttl`s, that of the higher revision counts.
+    /// Where two definitions have different `ttl`s, `limits` or `groups`, those of the higher revision
+    /// count.
     #[serde(default)]
     pub revision: u64,
+    /// How large the table may become.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Columns that are read together: those of a group lie side by side in segments, behind the key
+    /// and the columns of no group. Nobody sees it but by the reads that it saves.
+    #[serde(default)]
+    pub groups: Vec<Vec<String>>,
+}
+
+/// How much of a table a site may have in segments. A site that has as much refuses what would add
+/// to it; reads and deletes go on, and what other sites have acknowledged is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Bytes of each partition; none is [`PARTITION_BYTES_MAX`].
+    pub partition_bytes_max: Option<u64>,
+    /// Bytes of all of them; none is [`TABLE_BYTES_MAX`].
+    pub table_bytes_max: Option<u64>,
+}
+
+impl Limits {
+    /// Bytes that a partition may have.
+    pub fn partition_bytes_max(&self) -> u64 {
+        self.partition_bytes_max.unwrap_or(PARTITION_BYTES_MAX)
+    }
+
+    /// Bytes that the table may have.
+    pub fn table_bytes_max(&self) -> u64 {
+        self.table_bytes_max.unwrap_or(TABLE_BYTES_MAX)
+    }
 }
 
 /// How long rows live: nobody sees a row whose time lies further back, and merges remove it.
@@ -134,6 +172,8 @@ impl TableSpec {
         self.check_dropped()?;
         self.check_key()?;
         self.check_ttl()?;
+        self.check_limits()?;
+        self.check_groups()?;
         self.columns.iter().try_for_each(|c| self.check_column(c))
     }
 
@@ -245,6 +285,33 @@ impl TableSpec {
             true => Ok(()),
             false => Err(self.invalid("ttl must be 1 second to 1000 years")),
         }
+    }
+
+    fn check_limits(&self) -> Result<()> {
+        let Limits { partition_bytes_max, table_bytes_max } = self.limits;
+        let mut given = [partition_bytes_max, table_bytes_max].into_iter().flatten();
+        match given.all(|bytes| LIMIT_BYTES.contains(&bytes)) {
+            true => Ok(()),
+            false => Err(self.invalid("a limit must be 1 KiB to 16 TiB")),
+        }
+    }
+
+    fn check_groups(&self) -> Result<()> {
+        let mut seen: Vec<&String> = Vec::new();
+        for name in self.groups.iter().flatten() {
+            if !self.columns.iter().any(|column| column.name == *name) && !self.is_dropped(name) {
+                return Err(self.invalid(&format!("column {name:?} of a group is not defined")));
+            }
+            if self.is_key(name) {
+                let reason = format!("column {name:?} is of the key, which is read with any group");
+                return Err(self.invalid(&reason));
+            }
+            if seen.contains(&name) {
+                return Err(self.invalid(&format!("column {name:?} is in two groups")));
+            }
+            seen.push(name);
+        }
+        Ok(())
     }
 
     fn check_column(&self, column: &ColumnSpec) -> Result<()> {

@@ -22,6 +22,15 @@ pub struct TableStatus {
     /// Memory of the segments that are kept decoded.
     #[serde(default)]
     pub cached_bytes: usize,
+    /// Bytes in segments of the largest partition.
+    #[serde(default)]
+    pub partition_bytes: u64,
+    /// Bytes that a partition may have; see [`crate::Limits`].
+    #[serde(default)]
+    pub partition_bytes_max: u64,
+    /// Bytes that the table may have.
+    #[serde(default)]
+    pub table_bytes_max: u64,
     /// True if this site has all of the table: it is the root or replicates it whole.
     pub complete: bool,
     /// Partitions replicated singly.

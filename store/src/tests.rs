@@ -1,11 +1,13 @@
 //! The store of one site, through its public interface, on files and on a disk that forgets.
 
 mod bucket;
+mod clients;
 mod cold;
 mod evolution;
 mod forget;
 mod interop;
 mod life;
+mod limits;
 mod part;
 
 use object_store::memory::InMemory;

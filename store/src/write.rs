@@ -40,7 +40,18 @@ impl EdgeStore {
 
     /// Adds to counter columns of a row, which is made if need be.
     pub async fn increment(&self, table: &str, key: &Row, deltas: &[(String, i64)]) -> Result<Ack> {
-        self.change(table, vec![Change::Increment(key, deltas)], Level::LocalSync).await
+        self.increment_at(table, key, deltas, Level::LocalSync).await
+    }
+
+    /// Like [`EdgeStore::increment`], returning when the sum has got as far as `level`.
+    pub async fn increment_at(
+        &self,
+        table: &str,
+        key: &Row,
+        deltas: &[(String, i64)],
+        level: Level,
+    ) -> Result<Ack> {
+        self.change(table, vec![Change::Increment(key, deltas)], level).await
     }
 
     /// Takes elements out of set columns; the key and the elements are in `rows`.

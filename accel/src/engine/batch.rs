@@ -35,9 +35,10 @@ impl Shared {
         let mut state = self.state();
         let unit = &mut state.units[index];
         unit.running = None;
-        unit.came_back();
+        let left = unit.came_back();
         let more = unit.queue.len() > 0;
         drop(state);
+        self.free(left);
         seat.end(more);
     }
 

@@ -72,7 +72,7 @@ impl Shared {
         let mut state = self.state();
         let unit = &mut state.units[index];
         unit.running = None;
-        unit.came_back();
+        let left = unit.came_back();
         unit.loaded = device.circuit();
         unit.circuit = unit.loaded;
         let failed = match done {
@@ -97,6 +97,7 @@ impl Shared {
         };
         let more = state.units[index].queue.len() > 0;
         drop(state);
+        self.free(left);
         seat.end(more);
         failed.into_iter().for_each(|(work, answer)| self.settle(work, answer));
     }

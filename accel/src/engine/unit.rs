@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::Work;
 use super::watch::InHand;
+use crate::history::Remembered;
 use crate::queue::Queue;
 use crate::schedule::DeviceView;
 use crate::status::{DeviceState, DeviceStatus};
@@ -27,6 +28,8 @@ pub(super) struct Unit {
     pub in_hand: Option<InHand>,
     /// It was given up, and has not come back yet.
     pub is_hung: bool,
+    /// What histories had on it when it was given up, to be freed when it comes back.
+    pub left: Vec<Remembered>,
     pub is_cold: bool,
     /// Which circuit it has, and which it is to have when the jobs for that one are done.
     pub loaded: usize,

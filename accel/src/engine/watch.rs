@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::jobs::history_key;
 use super::{Answer, Failure, Shared, State, Unit, Work};
+use crate::history::Remembered;
 
 /// How long a device may take for what it was given, unless said otherwise.
 pub(super) const HUNG_AFTER: Duration = Duration::from_secs(60);
@@ -66,10 +67,12 @@ impl Job {
 }
 
 impl Unit {
-    /// Its thread is free again.
-    pub(super) fn came_back(&mut self) {
+    /// Its thread is free again. Gives back what is to be freed: what histories had here.
+    #[must_use]
+    pub(super) fn came_back(&mut self) -> Vec<Remembered> {
         self.in_hand = None;
         self.is_hung = false;
+        std::mem::take(&mut self.left)
     }
 
     fn is_late(&self, now: Instant) -> bool {
@@ -96,7 +99,7 @@ impl Shared {
     pub(super) fn watch(&self) {
         let every = self.limits.hung_after / LOOKS;
         let mut state = self.state();
-        while !state.stopping {
+        while !state.unwatched {
             let woken = match state.awake {
                 true => self
                     .wake_watch
@@ -129,7 +132,7 @@ impl Shared {
         unit.is_hung = true;
         unit.running = None;
         unit.queued_us = 0;
-        histories.lose(index);
+        unit.left.extend(histories.lose(index));
         let in_hand = in_hand.into_iter().flat_map(|in_hand| in_hand.jobs);
         let jobs: Vec<Job> = in_hand.chain(unit.queue.drain().iter().map(Job::of)).collect();
         for Job { reply, history } in jobs {
@@ -141,8 +144,8 @@ impl Shared {
         }
     }
 
-    /// Whether a thread ends when it is told to, by the number of its device.
-    pub(super) fn ends(&self, index: usize) -> bool {
-        self.state().units.get(index).is_none_or(|unit| !unit.is_hung)
+    /// Whether a device was given up and has not come back.
+    pub(super) fn is_hung(&self, index: usize) -> bool {
+        self.state().units[index].is_hung
     }
 }

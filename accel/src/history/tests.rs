@@ -70,7 +70,7 @@ fn a_lost_device_takes_its_histories_along() {
         histories.sent(key, device);
         histories.keep(key, kept(device, 1, 1));
     }
-    histories.lose(1);
+    assert_eq!(histories.lose(1), [kept(1, 1, 1)]);
     assert!(histories.take("a").is_some());
     assert_eq!(histories.take("b"), None);
 }

@@ -1,6 +1,6 @@
 //! Walks a TOML document and remembers where it is, so that every mistake has a line and a path.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -132,14 +132,20 @@ impl<'a> Field<'a> {
 
     /// A whole number within `range`; `unit` is for the message.
     pub(super) fn number(&self, range: Range<u32>, unit: &str) -> Result<u32> {
+        let value = self.whole(u64::from(range.start)..=u64::from(range.end - 1), unit)?;
+        Ok(u32::try_from(value).unwrap_or(u32::MAX))
+    }
+
+    /// The same of one that may be large.
+    pub(super) fn whole(&self, range: RangeInclusive<u64>, unit: &str) -> Result<u64> {
         let DeValue::Integer(integer) = self.value else {
             let found = kind(self.value);
             return Err(self.wrong(format!("must be a whole number of {unit}, not {found}")));
         };
         let digits = integer.as_str().replace('_', "");
-        let value = u32::from_str_radix(digits.trim_start_matches('+'), integer.radix()).ok();
+        let value = u64::from_str_radix(digits.trim_start_matches('+'), integer.radix()).ok();
         value.filter(|value| range.contains(value)).ok_or_else(|| {
-            let (least, most) = (range.start, range.end - 1);
+            let (least, most) = (range.start(), range.end());
             self.wrong(format!("{integer} is out of range; use {least} to {most} {unit}"))
         })
     }

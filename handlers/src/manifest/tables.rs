@@ -39,7 +39,17 @@ pub(super) fn tables(root: &Node<'_>) -> Result<Vec<TableSpec>> {
 }
 
 fn table(node: &Node<'_>) -> Result<TableSpec> {
-    node.only(&["name", "columns", "key", "partition", "ttl", "ttl_column", "drop"])?;
+    node.only(&[
+        "name",
+        "columns",
+        "key",
+        "partition",
+        "ttl",
+        "ttl_column",
+        "drop",
+        "limits",
+        "groups",
+    ])?;
     let name = column_name(&node.need("name", "write name = \"my_table\"")?)?;
     let mut columns = columns(node)?;
     let key_field = node.need("key", "write key = [\"column\", …]")?;
@@ -59,8 +69,13 @@ fn table(node: &Node<'_>) -> Result<TableSpec> {
         column.nullable = false;
     }
     let ttl = ttl(node, &columns, &key)?;
-    let dropped = dropped(node, &columns)?;
-    let table = TableSpec { name, columns, key, partition, ttl, dropped, revision: 0 };
+    let (dropped, limits) = (dropped(node, &columns)?, limits(node)?);
+    let groups = match node.field("groups") {
+        Some(field) => field.list()?.iter().map(|group| column_list(group, &columns)).collect(),
+        None => Ok(Vec::new()),
+    }?;
+    let revision = 0;
+    let table = TableSpec { name, columns, key, partition, ttl, dropped, revision, limits, groups };
     table.validate().map_err(|error| node.wrong(error.to_string()))?;
     Ok(table)
 }
@@ -116,6 +131,17 @@ fn seconds(field: &Field<'_>) -> Result<u64> {
         field
             .wrong(format!("\"{text}\" is no time; write a number and s, m, h or d, as in \"30d\""))
     })
+}
+
+/// How large the table may become at a site.
+fn limits(node: &Node<'_>) -> Result<store::Limits> {
+    let Some(node) = node.table("limits")? else { return Ok(store::Limits::default()) };
+    node.only(&["partition_bytes_max", "table_bytes_max"])?;
+    let bytes = |name: &str| {
+        node.field(name).map(|field| field.whole(store::LIMIT_BYTES, "bytes")).transpose()
+    };
+    let partition_bytes_max = bytes("partition_bytes_max")?;
+    Ok(store::Limits { partition_bytes_max, table_bytes_max: bytes("table_bytes_max")? })
 }
 
 /// Names of columns that are gone for good.

@@ -442,6 +442,35 @@ fn a_table_says_how_long_rows_live_and_what_is_gone() {
 }
 
 #[test]
+fn a_table_says_how_large_it_may_become_and_what_is_read_together() {
+    let with = |lines: &str| {
+        Manifest::parse(&format!(
+            "{SMALL}[[table]]\nname = \"t\"\nkey = [\"k\"]\n{lines}\ncolumns = [{{ name = \"k\", \
+             type = \"int64\" }}, {{ name = \"a\", type = \"int64\" }}, {{ name = \"b\", \
+             type = \"binary\" }}]"
+        ))
+    };
+    let lines = "limits = { partition_bytes_max = 1_024, table_bytes_max = 0x1_0000_0000 }\ngroups = [[\"a\"], [\"b\"]]";
+    let table = &with(lines).unwrap().tables[0];
+    let (partition_bytes_max, table_bytes_max) = (Some(1_024), Some(1 << 32));
+    assert_eq!(table.limits, store::Limits { partition_bytes_max, table_bytes_max });
+    assert_eq!(table.groups, [["a"], ["b"]]);
+    for (lines, wanted) in [
+        (
+            "limits = { table_bytes_max = 0 }",
+            "limits.table_bytes_max: 0 is out of range; use 1024 to 17592186044416 bytes",
+        ),
+        ("limits = { rows = 5 }", "limits.rows: unknown field"),
+        ("groups = [\"a\"]", "groups[0]: must be a list"),
+        ("groups = [[\"c\"]]", "unknown column \"c\"; use one of k, a, b"),
+        ("groups = [[\"k\"]]", "\"k\" is of the key, which is read with any group"),
+    ] {
+        let found = with(lines).unwrap_err().to_string();
+        assert!(found.contains(wanted), "{found}");
+    }
+}
+
+#[test]
 fn a_trigger_follows_a_table_of_the_app() {
     let table = "[[table]]\nname = \"rows\"\nkey = [\"a\"]\n\
                  columns = [{ name = \"a\", type = \"utf8\" }]\n";

@@ -250,7 +250,7 @@ fn buffers_live_through_a_change_of_the_circuit() {
     let names: Vec<&str> = device.info().circuits.iter().map(|c| c.name.as_str()).collect();
     assert_eq!((names, device.circuit()), (vec!["fake", "second", "broken"], 0));
     assert!(device.info().runs(&SCALE_ADD) && !device.info().runs_with(1, [&SCALE_ADD]));
-    let data: Vec<u8> = (0..WINDOW_BYTES + 77).map(|i| (i * i >> 5) as u8).collect();
+    let data: Vec<u8> = (0..WINDOW_BYTES + 77).map(|i| ((i * i) >> 5) as u8).collect();
     let (large, freed) = (device.alloc(data.len()).unwrap(), device.alloc(9).unwrap());
     device.write(large, 0, &data).unwrap();
     device.free(freed).unwrap();

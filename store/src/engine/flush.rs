@@ -17,10 +17,7 @@ use crate::segment::{self, Segment};
 
 use super::forget::without_deletes;
 use super::state::Segments;
-use super::{End, Engine, Memtable, snapshot_entry};
-
-/// Bytes of segments that are merged into one: columns of a run stay well below 2 GiB.
-const MERGE_BYTES_MAX: u64 = 256 << 20;
+use super::{End, Engine, Memtable, Partition, snapshot_entry};
 
 /// Partitions with so few bytes of changes and segments are flushed several at a time.
 const SMALL_BYTES: u64 = 1 << 20;
@@ -39,6 +36,8 @@ struct Job {
     segments: Segments,
     manifest: u64,
     forgotten: u64,
+    /// The partition or its table is near its limit.
+    is_pressed: bool,
 }
 
 /// What a flush has made of a partition's changes.
@@ -115,12 +114,17 @@ impl Engine {
     /// Sets all changes aside for flushing and starts a new log file behind them. `None` if
     /// there is nothing to flush.
     fn freeze(&self) -> Option<u64> {
-        let mut state = self.write();
+        let (mut state, now_ms) = (self.write(), self.now_ms());
         let mut any = false;
-        for partition in state.tables.values_mut().flat_map(|t| t.partitions.values_mut()) {
-            if !partition.active.is_empty() {
-                partition.frozen = Some(Arc::new(std::mem::take(&mut partition.active)));
-                any = true;
+        for table in state.tables.values_mut() {
+            let due = |p: &Partition| !p.active.is_empty() || table.may_shrink(p, now_ms);
+            let due = table.partitions.iter().filter(|(_, p)| due(p));
+            let due: Vec<Vec<u8>> = due.map(|(key, _)| key.clone()).collect();
+            for key in due {
+                if let Some(partition) = table.partitions.get_mut(&key) {
+                    partition.frozen = Some(Arc::new(std::mem::take(&mut partition.active)));
+                    any = true;
+                }
             }
         }
         if !any {
@@ -168,6 +172,7 @@ impl Engine {
                     segments: partition.segments.clone(),
                     manifest: partition.manifest,
                     forgotten: partition.forgotten,
+                    is_pressed: table.is_pressed_at(partition),
                 });
             }
         }
@@ -176,7 +181,10 @@ impl Engine {
 
     async fn flush_partition(&self, job: Job) -> Result<()> {
         let bytes: Vec<u64> = job.segments.iter().map(|s| s.meta.bytes).collect();
-        let merged = merged_with(&bytes, self.config.segments_max);
+        let merged = match job.is_pressed {
+            true => that_fit(&bytes, self.config.merge_bytes_max),
+            false => merged_with(&bytes, self.config.segments_max, self.config.merge_bytes_max),
+        };
         let (kept, merged) = job.segments.split_at(job.segments.len() - merged);
         let runs = self.runs(&job.schema, &Columns::All, merged).await?.ok_or_else(|| {
             Error::corrupt(&job.schema.name, "a segment is listed but does not exist")
@@ -189,8 +197,17 @@ impl Engine {
         let now_ms = self.now_ms();
         let kept = kept.iter().filter(|segment| !segment.is_expired(&job.schema, now_ms));
         let kept: Vec<_> = kept.cloned().collect();
-        let some_go = kept.len() < job.segments.len();
-        let segments: Vec<_> = kept.into_iter().chain(written).collect();
+        let mut some_go = kept.len() < job.segments.len();
+        let mut segments = Vec::with_capacity(kept.len() + 1);
+        for segment in kept {
+            let left = match &written {
+                Some(written) if job.is_pressed => self.rewritten(&job, &segment, written).await?,
+                _ => None,
+            };
+            some_go |= left.is_some();
+            segments.extend(left.unwrap_or(Some(segment)));
+        }
+        segments.extend(written);
         let mut manifest = Manifest {
             format: manifest::FORMAT,
             number: job.manifest + 1,
@@ -216,10 +233,7 @@ impl Engine {
         older: &[Arc<Segment>],
         runs: Vec<Arc<Run>>,
     ) -> Result<Written> {
-        let folder = manifest::folder(&job.schema.name, &job.partition);
-        // The random part keeps a retry after a crash from meeting its own leftovers.
-        let name =
-            format!("{folder}/s/{:016x}-{:016x}.parquet", job.manifest + 1, crate::entropy());
+        let name = job.new_name();
         let (schema, frozen) = (job.schema.clone(), job.frozen.clone());
         let (now_ms, forgets_before_ms) = (self.now_ms(), self.forgets_before_ms(&schema));
         let older = older.to_vec();
@@ -250,12 +264,39 @@ impl Engine {
         Ok(Written { segment, forgotten })
     }
 
+    /// What is left of an older segment as another one, if that is much less; none in it if nothing
+    /// is.
+    async fn rewritten(
+        &self,
+        job: &Job,
+        segment: &Arc<Segment>,
+        newest: &Segment,
+    ) -> Result<Option<Option<Arc<Segment>>>> {
+        let Some(newest) = newest.in_memory(&job.schema, &Columns::All) else { return Ok(None) };
+        let Some(left) = self.shrunk(&job.schema, segment, &newest).await? else { return Ok(None) };
+        let (schema, name) = (job.schema.clone(), job.new_name());
+        let encoding = tokio::task::spawn_blocking(move || -> Result<_> {
+            let run = Slice::joined(&schema, &left)?;
+            if run.len() == 0 { Ok(None) } else { segment::encode(name, &run).map(Some) }
+        });
+        let encoded = encoding.await.map_err(|e| Error::io("segment", std::io::Error::other(e)))?;
+        let Some((meta, bytes)) = encoded? else { return Ok(Some(None)) };
+        self.objects.create(&meta.name, bytes).await?;
+        Ok(Some(Some(Arc::new(Segment::listed(meta, None)?))))
+    }
+
     /// Whoever waits for room in memory has that of the partition at once.
     fn install(&self, job: &Job, segments: Vec<Arc<Segment>>, manifest: &Manifest) {
         let mut state = self.write();
-        let table = state.tables.get_mut(&*job.schema.table);
-        if let Some(partition) = table.and_then(|t| t.partitions.get_mut(&job.partition)) {
+        let now_ms = self.now_ms();
+        if let Some(table) = state.tables.get_mut(&*job.schema.table)
+            && let Some(partition) = table.partitions.get_mut(&job.partition)
+        {
+            table.memory_bytes = table.memory_bytes.saturating_sub(job.frozen.weight);
+            table.stored_bytes = table.stored_bytes.saturating_sub(partition.stored_bytes());
             partition.segments = Arc::new(segments);
+            table.stored_bytes += partition.stored_bytes();
+            partition.flushed_ms = now_ms;
             partition.frozen = None;
             partition.manifest = manifest.number;
             partition.forgotten = manifest.forgotten_seq;
@@ -268,6 +309,12 @@ impl Engine {
 }
 
 impl Job {
+    /// For a segment. The random part keeps a retry after a crash from meeting its own leftovers.
+    fn new_name(&self) -> String {
+        let folder = manifest::folder(&self.schema.name, &self.partition);
+        format!("{folder}/s/{:016x}-{:016x}.parquet", self.manifest + 1, crate::entropy())
+    }
+
     fn is_small(&self) -> bool {
         let bytes: u64 = self.segments.iter().map(|segment| segment.meta.bytes).sum();
         bytes + self.frozen.weight as u64 <= SMALL_BYTES
@@ -277,19 +324,28 @@ impl Job {
 /// With how many of the newest segments a flush merges what it writes; `bytes` are theirs, oldest
 /// first. A segment is taken in when all that is newer comes to at least half of it: so a row is
 /// written again only as often as what it lies in grows by half.
-fn merged_with(bytes: &[u64], segments_max: usize) -> usize {
+fn merged_with(bytes: &[u64], segments_max: usize, bytes_max: u64) -> usize {
     if bytes.len() < segments_max {
         return 0;
     }
     let (mut count, mut newer) = (0, 0);
     for older in bytes.iter().rev() {
-        if newer + older > MERGE_BYTES_MAX || count > 0 && *older > newer * 2 {
+        if newer + older > bytes_max || count > 0 && *older > newer * 2 {
             break;
         }
         newer += older;
         count += 1;
     }
     count
+}
+
+/// The same where what there is shall take as little room as it can: with all that fit.
+fn that_fit(bytes: &[u64], bytes_max: u64) -> usize {
+    let newer = bytes.iter().rev().scan(0, |sum, bytes| {
+        *sum += bytes;
+        Some(*sum)
+    });
+    newer.take_while(|sum| *sum <= bytes_max).count()
 }
 
 #[cfg(test)]

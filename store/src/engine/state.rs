@@ -51,6 +51,12 @@ pub struct Table {
     pub extents: BTreeSet<Extent>,
     /// Partitions by encoded partition columns.
     pub partitions: BTreeMap<Vec<u8>, Partition>,
+    /// Bytes of the segments of all partitions.
+    pub stored_bytes: u64,
+    /// Bytes of changes in memory, roughly.
+    pub memory_bytes: usize,
+    /// When it was last asked for a flush because the table is near its limits.
+    pub pressed_ms: u64,
 }
 
 /// The segments of a partition; replaced as a whole.
@@ -73,6 +79,8 @@ pub struct Partition {
     /// The last entry of the deletes that were forgotten: whatever entries up to here changed is in
     /// the segments, or gone.
     pub forgotten: u64,
+    /// When it was last flushed (milliseconds since 1970); 0 is before the store was opened.
+    pub flushed_ms: u64,
 }
 
 impl State {
@@ -119,17 +127,19 @@ impl State {
         }
         let partitions = rows.iter().map(|row| schema.partition_of_key(row.key.key));
         let partitions = partitions.collect::<Result<Vec<_>>>()?;
-        let mut newest = 0;
+        let (mut newest, mut grown) = (0, 0);
         let mut rows_left = rows.iter().zip(&partitions).peekable();
         while let Some((_, key)) = rows_left.peek().copied() {
             let partition = table.partitions.entry(key.clone()).or_default();
             while let Some((row, _)) = rows_left.next_if(|(_, next)| *next == key) {
                 newest = newest.max(row.written.hlc);
                 if rows.seq > partition.forgotten {
-                    self.active_bytes += partition.active.merge_plain(row, rows.seq);
+                    grown += partition.active.merge_plain(row, rows.seq);
                 }
             }
         }
+        table.memory_bytes += grown;
+        self.active_bytes += grown;
         table.last_seq = table.last_seq.max(rows.seq);
         self.clock.observe(newest);
         self.seq = self.seq.max(rows.seq);
@@ -172,6 +182,7 @@ impl State {
         self.seq = self.seq.max(seq);
         if let Some(table) = self.tables.get_mut(&manifest.spec.name) {
             table.last_seq = table.last_seq.max(seq);
+            table.stored_bytes += partition.stored_bytes();
             table.partitions.insert(manifest.partition_key()?, partition);
         }
         Ok(())
@@ -196,7 +207,7 @@ impl State {
             .tables
             .get_mut(&batch.table)
             .ok_or_else(|| Error::UnknownTable(batch.table.clone()))?;
-        let mut newest = 0;
+        let (mut newest, mut grown) = (0, 0);
         for (partition, key, state) in table.localize_from(source, batch)? {
             newest = newest.max(state.newest_hlc());
             let partition = table.partitions.entry(partition).or_default();
@@ -204,8 +215,10 @@ impl State {
             if seq <= partition.forgotten {
                 continue;
             }
-            self.active_bytes += partition.active.merge(&key, state, seq);
+            grown += partition.active.merge(&key, state, seq);
         }
+        table.memory_bytes += grown;
+        self.active_bytes += grown;
         table.last_seq = table.last_seq.max(seq);
         if let Source::Parent { store, seq } = source {
             table.advance(store, seq);
@@ -243,6 +256,9 @@ impl Table {
             followed: None,
             extents: BTreeSet::new(),
             partitions: BTreeMap::new(),
+            stored_bytes: 0,
+            memory_bytes: 0,
+            pressed_ms: 0,
         }
     }
 
@@ -341,6 +357,16 @@ impl Table {
 }
 
 impl Partition {
+    /// Bytes of the segments.
+    pub fn stored_bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.meta.bytes).sum()
+    }
+
+    /// Bytes of changes in memory, roughly.
+    pub fn memory_bytes(&self) -> usize {
+        self.active.weight + self.frozen.as_ref().map_or(0, |frozen| frozen.weight)
+    }
+
     /// What memory knows of a row; segments may know more.
     pub fn in_memory(&self, key: &[u8]) -> Option<Versioned> {
         let key = Hashed::of(key);

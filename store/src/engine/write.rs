@@ -16,7 +16,7 @@ use super::read::Prior;
 use super::{Ack, Change, Engine, Level, State};
 
 /// Rows of one call.
-const CALL_ROWS_MAX: usize = 100_000;
+pub const CALL_ROWS_MAX: usize = 100_000;
 
 /// What an entry has beside its rows: the names of a table and all its columns, and numbers.
 const HEAD_BYTES_MAX: usize = (COLUMNS_MAX + 1) * (NAME_BYTES_MAX + 2) + 64;
@@ -139,6 +139,9 @@ impl Engine {
             Some(built) => self.stamp(state, built, now_ms),
             None => self.build(state, work, prior, &spec)?,
         };
+        if let Some(table) = state.tables.get_mut(work.table) {
+            self.check_limits(table, work, rows.iter().map(|(key, _)| &**key))?;
+        }
         let hlc = state.clock.last();
         let batch = Batch { table: work.table.into(), columns: spec.names.clone(), rows };
         let (bodies, batch) = match work.unit {

@@ -29,12 +29,25 @@ pub struct Faulty {
     inner: Arc<InMemory>,
     percent: AtomicU64,
     random: Mutex<u64>,
+    read_bytes: AtomicU64,
+    reads: AtomicU64,
 }
 
 impl Faulty {
     pub fn new(seed: u64) -> Self {
         let random = Mutex::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        Faulty { inner: Arc::default(), percent: AtomicU64::new(0), random }
+        let (percent, read_bytes, reads) = Default::default();
+        Faulty { inner: Arc::default(), percent, random, read_bytes, reads }
+    }
+
+    /// Reads of objects, or of parts of them, that were made so far.
+    pub fn reads(&self) -> u64 {
+        self.reads.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of objects that were read so far.
+    pub fn read_bytes(&self) -> u64 {
+        self.read_bytes.load(Ordering::Relaxed)
     }
 
     /// How many of 100 requests fail from now on.
@@ -113,7 +126,10 @@ impl ObjectStore for Faulty {
     async fn get_opts(&self, at: &Path, how: GetOptions) -> Result<GetResult> {
         self.be_late().await;
         if !self.fails() {
-            return self.inner.get_opts(at, how).await;
+            let found = self.inner.get_opts(at, how).await?;
+            self.reads.fetch_add(1, Ordering::Relaxed);
+            self.read_bytes.fetch_add(found.range.end - found.range.start, Ordering::Relaxed);
+            return Ok(found);
         }
         match self.random(2) {
             0 => Err(self.unavailable()),

@@ -61,9 +61,10 @@ impl Index {
         for at in 0..run.len() {
             places.push((records.len() / ALIGN + 1) as u32);
             add_record(run, at, &values, &mut records);
-            // With what one row takes it is known about what all take.
+            // With what one row takes it is known about what all take, if it is not the longest.
             if at == 0 {
-                records.reserve(records.len() * (run.len() - 1));
+                let alike = records.len() * (run.len() - 1);
+                records.reserve(alike.min(run.index_to_come()));
             }
         }
         records.shrink_to_fit();
@@ -113,9 +114,9 @@ impl Index {
     }
 
     /// About what the index of so many rows takes, whose keys and values have so many bytes.
-    pub fn weight_of(rows: usize, bytes: usize) -> usize {
+    pub fn weight_of(rows: usize, key_bytes: usize, value_bytes: usize) -> usize {
         let fixed = size_of::<u32>() + HEAD_BYTES;
-        rows * fixed + bytes.min(rows * (VALUES_BYTES_MAX + HEAD_BYTES))
+        rows * fixed + key_bytes + value_bytes.min(rows * VALUES_BYTES_MAX)
     }
 
     /// What a record says, if it is of that key.

@@ -63,7 +63,9 @@ pub fn pack_plain<'a>(
     let Ok(cells) = u16::try_from(row.len()) else { return false };
     out.extend(cells.to_le_bytes());
     for cell in row {
-        let fits = cell.is_some_and(|(number, value)| push(number, value, out));
+        let left = bytes_max.saturating_sub(out.len() - before);
+        let fits = cell
+            .is_some_and(|(number, value)| value.bytes().len() <= left && push(number, value, out));
         if !fits || out.len() - before > bytes_max {
             out.truncate(before);
             return false;
@@ -169,6 +171,14 @@ impl<'a> Packed<'a> {
 }
 
 impl<'a> Plain<'a> {
+    /// Those of a text, a document or bytes; a value of a fixed size has none.
+    fn bytes(self) -> &'a [u8] {
+        match self {
+            Plain::Text(bytes) | Plain::Bytes(bytes) | Plain::Json(bytes) => bytes,
+            _ => &[],
+        }
+    }
+
     /// A value where it lies; none of a list.
     pub fn of(value: &'a Value) -> Option<Self> {
         Some(match value {

@@ -86,7 +86,8 @@ pub struct File {
 impl File {
     /// Reads the metadata of a segment's file; `None` if the object is gone.
     pub async fn open(meta: &SegmentMeta, objects: &Objects, pages: Pages) -> Result<Option<File>> {
-        let Some(tail) = meta.tail.filter(|_| meta.bytes > WHOLE_BYTES_MAX) else {
+        let is_apart = |tail: &Tail| meta.bytes > WHOLE_BYTES_MAX && tail.at <= meta.bytes;
+        let Some(tail) = meta.tail.filter(is_apart) else {
             let bytes = objects.read(&meta.name).await?;
             return bytes.map(|bytes| File::whole(meta, bytes, pages)).transpose();
         };

@@ -306,6 +306,10 @@ async fn some_columns_are_read_alone_and_proved() {
     let (_folder, objects) = stored(&meta.name, bytes.slice(..bytes.len() - 1)).await;
     let cut = File::open(&meta, &objects, Pages::All).await.unwrap_err();
     assert!(matches!(cut, Error::Corrupt { .. }), "{cut}");
+    let beyond = Some(Tail { at: meta.bytes + 1, ..meta.tail.unwrap() });
+    let (_folder, objects) = stored(&meta.name, bytes).await;
+    let senseless = SegmentMeta { tail: beyond, ..meta.clone() };
+    File::open(&senseless, &objects, Pages::All).await.unwrap().expect("it is read whole");
     assert!(
         File::open(&SegmentMeta { name: "gone".into(), ..meta }, &objects, Pages::All)
             .await

@@ -2,7 +2,7 @@
 //!
 //! Sites hear of definitions in any order, and of old ones again, so two definitions join to the
 //! same one whichever came first: columns are added, kinds widen, dropped columns stay dropped, and
-//! the `ttl` is that of the higher revision. No row is rewritten for it.
+//! `ttl`, `limits` and `groups` are those of the higher revision. No row is rewritten for it.
 
 use super::{ColumnKind, ColumnSpec, TableSpec, Ttl};
 use crate::error::Result;
@@ -33,9 +33,14 @@ impl TableSpec {
         if (newer.revision, lasts(&newer.ttl)) > (self.revision, lasts(&self.ttl)) {
             evolved.ttl = newer.ttl.clone();
         }
-        if evolved != *self {
-            evolved.revision = self.revision.max(newer.revision);
+        if (newer.revision, newer.limits) > (self.revision, self.limits) {
+            evolved.limits = newer.limits;
         }
+        if (newer.revision, &newer.groups) > (self.revision, &self.groups) {
+            evolved.groups = newer.groups.clone();
+        }
+        // Also where nothing else is new: else an old definition that comes late would count.
+        evolved.revision = self.revision.max(newer.revision);
         evolved.validate()?;
         Ok(evolved)
     }
@@ -69,10 +74,16 @@ impl TableSpec {
                 return Err(self.incompatible(&reason));
             }
         }
-        match evolved.ttl == newer.ttl {
-            true => Ok(()),
-            false => Err(self.incompatible("ttl differs; change it with a higher revision")),
+        if evolved.ttl != newer.ttl {
+            return Err(self.incompatible("ttl differs; change it with a higher revision"));
         }
+        if evolved.limits != newer.limits {
+            return Err(self.incompatible("limits differ; change them with a higher revision"));
+        }
+        if evolved.groups != newer.groups {
+            return Err(self.incompatible("groups differ; change them with a higher revision"));
+        }
+        Ok(())
     }
 
     fn differs(&self, known: &ColumnSpec, column: &ColumnSpec) -> crate::error::Error {

@@ -44,6 +44,17 @@ fn errors_name_what_is_wrong() {
     );
     refused(|s| s.partition[0] = "score".into(), r#"partition column "score" is not in the key"#);
     refused(|s| s.columns[3].kind = ColumnKind::Utf8, r#"counter column "seen" must be int64"#);
+    let group = |names: [&str; 2]| vec![names.map(str::to_owned).to_vec()];
+    refused(
+        |s| s.groups = group(["score", "at"]),
+        r#""at" is of the key, which is read with any group"#,
+    );
+    refused(|s| s.groups = group(["x", "score"]), r#"column "x" of a group is not defined"#);
+    refused(|s| s.groups = group(["seen", "seen"]), r#"column "seen" is in two groups"#);
+    for bytes in [0, 1_023, (16 << 40) + 1] {
+        refused(|s| s.limits.table_bytes_max = Some(bytes), "a limit must be 1 KiB to 16 TiB");
+        refused(|s| s.limits.partition_bytes_max = Some(bytes), "a limit must be 1 KiB to 16 TiB");
+    }
 }
 
 #[test]

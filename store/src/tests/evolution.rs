@@ -364,4 +364,43 @@ fn misuse_of_a_definition_is_named() {
     known.check_change(&short).unwrap();
     assert_eq!(known.evolve(&short).unwrap(), short);
     assert_eq!(short.evolve(&known).unwrap(), short, "in either order");
+    let small = Limits { partition_bytes_max: Some(1 << 20), table_bytes_max: None };
+    let small = TableSpec { limits: small, ..known.clone() };
+    known.check_change(&small).unwrap();
+    let error = small.check_change(&known).unwrap_err().to_string();
+    assert!(error.contains("limits differ; change them with a higher revision"), "{error}");
+    let free = TableSpec { revision: 9, ..known.clone() };
+    small.check_change(&free).unwrap();
+    assert_eq!(small.evolve(&free).unwrap(), free);
+    assert_eq!(free.evolve(&small).unwrap(), free, "in either order");
+}
+
+/// Sites hear of definitions in any order, and of some twice.
+#[test]
+fn definitions_join_to_the_same_one_in_any_order() {
+    let mut dice = Dice(11);
+    for _ in 0..2_000 {
+        let mut any = || {
+            let seconds = [None, Some(5), Some(9)][dice.below(3) as usize];
+            let bytes = [None, Some(1 << 20), Some(1 << 30)][dice.below(3) as usize];
+            let group = [vec![], vec![vec!["score".to_owned(), "jpeg".to_owned()]]];
+            TableSpec {
+                revision: dice.below(3),
+                ttl: seconds.map(|seconds| Ttl { seconds, column: "at".into() }),
+                limits: Limits { partition_bytes_max: None, table_bytes_max: bytes },
+                groups: group[dice.below(2) as usize].clone(),
+                dropped: [vec![], vec!["boxes".to_owned()]][dice.below(2) as usize].clone(),
+                ..motion()
+            }
+        };
+        let (a, b, c) = (any(), any(), any());
+        let joined = |specs: [&TableSpec; 4]| {
+            let [first, rest @ ..] = specs;
+            rest.iter().fold(first.clone(), |known, spec| known.evolve(spec).unwrap())
+        };
+        let wanted = joined([&a, &b, &c, &a]);
+        for others in [[&a, &c, &b, &b], [&b, &a, &c, &a], [&c, &b, &a, &c], [&b, &c, &a, &a]] {
+            assert_eq!(joined(others), wanted);
+        }
+    }
 }

@@ -7,7 +7,8 @@
 //!
 //! Of the two tables one forgets its deletes as soon as it may: what was deleted must stay away
 //! whatever is merged, lost and read back. Somebody follows its changes with pauses, and must end
-//! up with the same rows.
+//! up with the same rows. It is also so small that it is full at times, and its segments are
+//! rewritten.
 
 use std::collections::BTreeMap;
 
@@ -40,12 +41,17 @@ struct Life {
     anew: u64,
     /// Deleted rows that merges have left out.
     forgotten: u64,
+    /// Changes that were refused because the table was full.
+    full: u64,
+    /// Segments of which a part was left.
+    rewritten: u64,
 }
 
 fn plain() -> TableSpec {
     spec(
         r#"{"name":"plain","key":["k"],"columns":[{"name":"k","kind":"int64"},
-        {"name":"a","kind":"int64"},{"name":"n","kind":"int64"}]}"#,
+        {"name":"a","kind":"int64"},{"name":"n","kind":"int64"},{"name":"t","kind":"utf8"}],
+        "limits":{"partition_bytes_max":9000}}"#,
     )
 }
 
@@ -61,6 +67,7 @@ impl Life {
             segments_max: 3,
             request_timeout_ms: 60_000,
             deletes_kept_ms: 0,
+            merge_bytes_max: 8_000,
             ..Config::new("", "cloud")
         };
         let store = machine.open(config.clone()).await.unwrap();
@@ -80,6 +87,8 @@ impl Life {
             position: Position::default(),
             anew: 0,
             forgotten: 0,
+            full: 0,
+            rewritten: 0,
         }
     }
 
@@ -131,21 +140,38 @@ impl Life {
         let forgotten = |life: &Life| {
             life.store.inner.engine.read().table("plain").map_or(0, |table| table.forgotten())
         };
-        let before = forgotten(self);
+        let (before, segments) = (forgotten(self), self.segments());
         if let Err(error) = self.store.flush().await {
             assert!(error.retryable(), "seed {}: {error}", self.seed);
         }
         self.forgotten += u64::from(forgotten(self) > before);
+        let older = self.segments();
+        let older = older.split_last().map_or(&[][..], |(_, older)| older);
+        self.rewritten += older.iter().filter(|name| !segments.contains(name)).count() as u64;
         self.check_bytes();
+    }
+
+    /// Those of the table that is full at times.
+    fn segments(&self) -> Vec<String> {
+        let state = self.store.inner.engine.read();
+        let partitions = state.table("plain").unwrap().partitions.values();
+        partitions.flat_map(|p| p.segments.iter().map(|s| s.meta.name.clone())).collect()
     }
 
     /// What memory is said to hold is what its partitions hold.
     fn check_bytes(&self) {
         let state = self.store.inner.engine.read();
         let (mut active, mut frozen) = (0, 0);
-        for partition in state.tables.values().flat_map(|table| table.partitions.values()) {
-            active += partition.active.weight;
-            frozen += partition.frozen.as_ref().map_or(0, |frozen| frozen.weight);
+        for table in state.tables.values() {
+            let (mut memory_bytes, mut stored_bytes) = (0, 0);
+            for partition in table.partitions.values() {
+                active += partition.active.weight;
+                frozen += partition.frozen.as_ref().map_or(0, |frozen| frozen.weight);
+                memory_bytes += partition.memory_bytes();
+                stored_bytes += partition.stored_bytes();
+            }
+            let told = (table.memory_bytes, table.stored_bytes);
+            assert_eq!(told, (memory_bytes, stored_bytes), "seed {}", self.seed);
         }
         let told = (state.active_bytes, state.frozen_bytes);
         assert_eq!(told, (active, frozen), "seed {}", self.seed);
@@ -155,7 +181,10 @@ impl Life {
         let at = k + PLAIN;
         match self.random(5) {
             0 | 1 => {
-                let ended = self.store.put("plain", &[row! {"k": k, "a": v}]).await;
+                // So long, and so little alike, that they are most of a segment.
+                let text: String =
+                    (0..6).map(|_| format!("{:016x}", self.random(1 << 53))).collect();
+                let ended = self.store.put("plain", &[row! {"k": k, "a": v, "t": text}]).await;
                 self.after(at, ended, |_| Some((Some(v), 0)));
             }
             2 => {
@@ -233,7 +262,10 @@ impl Life {
                 let changed: Vec<Shown> = states.iter().map(|state| change(*state)).collect();
                 states.extend(changed);
             }
-            Err(error) => assert!(error.retryable(), "seed {}: {error}", self.seed),
+            Err(error) => {
+                self.full += u64::from(matches!(error, Error::Full { .. }));
+                assert!(error.retryable(), "seed {}: {error}", self.seed);
+            }
         }
         states.sort();
         states.dedup();
@@ -347,6 +379,9 @@ async fn live(seed: u64, steps: u64) {
     assert!(life.done > steps / 8, "only {} changes were made", life.done);
     let (forgotten, anew) = (life.forgotten, life.anew);
     assert!(forgotten > steps / 1_000 && anew > steps / 10_000, "{forgotten} and {anew} times");
+    let (full, rewritten) = (life.full, life.rewritten);
+    println!("seed {seed}: full {full} times, {rewritten} segments rewritten");
+    assert!(full > steps / 10_000 && rewritten > steps / 50_000, "{full} and {rewritten} times");
 }
 
 /// Flips, cuts and doubles bytes of everything that a store reads from its disk and objects: it may

@@ -58,6 +58,10 @@ impl Hold {
         *self.open.lock().unwrap() = true;
         self.opened.notify_all();
     }
+
+    fn close(&self) {
+        *self.open.lock().unwrap() = false;
+    }
 }
 
 fn watched(devices: Vec<Arc<dyn Device>>, hung_after: Duration) -> EdgeAccelerate {
@@ -121,6 +125,48 @@ fn a_device_that_hangs_is_given_up_with_all_that_waits_for_it() {
 }
 
 #[test]
+fn what_histories_had_on_a_device_that_hung_is_freed_when_it_is_back() {
+    let (hold, memory) = (Arc::new(Hold::default()), Arc::new(CpuDevice::new(&Default::default())));
+    let held = hold.clone();
+    let hanging = Arc::new(Hanging::new(memory.clone(), move |_| held.wait()));
+    let engine = watched(vec![cpu(), hanging], Duration::from_millis(200));
+    hold.release();
+    for key in ["a", "b"] {
+        assert_eq!(block_on(engine.run(gray(key))).unwrap().device, "opencl0");
+    }
+    hold.close();
+    assert_eq!(block_on(engine.run(gray("a"))).unwrap().device, "cpu0");
+    hold.release();
+    until_it_works(&engine, "opencl0");
+    ["a", "b", "again"].iter().for_each(|key| engine.close_history(key));
+    assert_eq!(memory.buffer_count(), 0);
+}
+
+#[test]
+fn an_engine_that_is_dropped_finds_a_device_that_hangs() {
+    let hold = Arc::new(Hold::default());
+    let held = hold.clone();
+    let hanging = Arc::new(Hanging::new(cpu(), move |_| held.wait()));
+    let engine = watched(vec![hanging], Duration::from_secs(1));
+    let begun = block_on(async {
+        let wait = std::time::Duration::from_millis(300);
+        tokio::time::timeout(wait, engine.run(gray("a"))).await
+    });
+    assert!(begun.is_err(), "it has not been found yet");
+    ends(engine);
+    hold.release();
+}
+
+fn ends(engine: EdgeAccelerate) {
+    let (ended, end) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        drop(engine);
+        ended.send(()).unwrap();
+    });
+    end.recv_timeout(Duration::from_secs(30)).expect("it does not wait for the device");
+}
+
+#[test]
 fn an_engine_ends_beside_a_device_that_hangs() {
     let hold = Arc::new(Hold::default());
     let held = hold.clone();
@@ -130,12 +176,7 @@ fn an_engine_ends_beside_a_device_that_hangs() {
         let error = block_on(engine.run(gray("a"))).unwrap_err().to_string();
         assert!(error.contains("opencl0 is lost: it has not answered"), "{error}");
     }
-    let (ended, end) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        drop(engine);
-        ended.send(()).unwrap();
-    });
-    end.recv_timeout(Duration::from_secs(30)).expect("it does not wait for the device");
+    ends(engine);
     hold.release();
 }
 

@@ -1,8 +1,10 @@
 use super::*;
 
+const BYTES_MAX: u64 = 1 << 20;
+
 #[test]
 fn small_segments_are_merged_and_large_ones_left() {
-    let huge = MERGE_BYTES_MAX;
+    let huge = BYTES_MAX;
     let cases: [(&[u64], usize); 7] = [
         (&[], 0),
         (&[9, 9], 0),
@@ -13,7 +15,16 @@ fn small_segments_are_merged_and_large_ones_left() {
         (&[9, 9, huge + 1], 0),
     ];
     for (bytes, wanted) in cases {
-        assert_eq!(merged_with(bytes, 3), wanted, "{bytes:?}");
+        assert_eq!(merged_with(bytes, 3, BYTES_MAX), wanted, "{bytes:?}");
+    }
+}
+
+#[test]
+fn where_room_is_short_all_that_fit_are_merged() {
+    let cases: [(&[u64], usize); 4] =
+        [(&[], 0), (&[9, 100, 9], 3), (&[1, BYTES_MAX, 9], 1), (&[9, BYTES_MAX + 1], 0)];
+    for (bytes, wanted) in cases {
+        assert_eq!(that_fit(bytes, BYTES_MAX), wanted, "{bytes:?}");
     }
 }
 
@@ -23,7 +34,7 @@ fn a_byte_is_written_few_times_however_much_there_is() {
     let (segments_max, flushes) = (8, 4_000u64);
     let (mut segments, mut written): (Vec<u64>, u64) = (Vec::new(), 0);
     for _ in 0..flushes {
-        let kept = segments.len() - merged_with(&segments, segments_max);
+        let kept = segments.len() - merged_with(&segments, segments_max, u64::MAX);
         let merged = segments.split_off(kept).iter().sum::<u64>() + 1_000;
         segments.push(merged);
         written += merged;

@@ -63,3 +63,24 @@ fn every_row_is_found_and_no_other() {
         assert!(index.find(Hashed::of(b"short")).is_none());
     }
 }
+
+#[test]
+fn what_an_index_will_take_is_known_before() {
+    let spec = r#"{"name":"t","key":["id"],"columns":[{"name":"id","kind":"utf8"},
+        {"name":"n","kind":"int64"}]}"#;
+    let schema = Arc::new(Schema::new(serde_json::from_str(spec).unwrap()));
+    for key_bytes in [8, 400, 4_000] {
+        let row = |id: u32| {
+            let id = format!("{id:0key_bytes$}");
+            let key = schema.key_of(&Row::from([("id".into(), id.as_str().into())])).unwrap();
+            let cells = vec![(1, Cell::Fresh(Value::Int(1)))];
+            let written = Stamp { hlc: 1, origin: 1 };
+            let state = RowState { written, deleted: Stamp::default(), cells };
+            (key, Versioned { seq: 1, state })
+        };
+        let rows: Vec<(Vec<u8>, Versioned)> = (0..1_000).map(row).collect();
+        let run = Run::of_rows(&schema, rows.iter().map(|(key, row)| (&**key, row))).unwrap();
+        let (told, takes) = (run.index_to_come(), Index::of(&run).weight());
+        assert!(told * 2 > takes && told < takes * 2, "{told} and {takes} bytes of {key_bytes}");
+    }
+}

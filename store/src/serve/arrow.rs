@@ -1,0 +1,125 @@
+//! Rows of clients as Arrow IPC streams (`application/vnd.apache.arrow.stream`). What else there is
+//! to say stands in the metadata of a stream's schema, as text.
+
+use std::collections::HashMap;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::buffer::Buffer;
+use arrow::datatypes::{DataType, Schema as ArrowSchema};
+use arrow::error::ArrowError;
+use arrow::ipc::reader::StreamDecoder;
+use arrow::ipc::writer::StreamWriter;
+use bytes::Bytes;
+
+use crate::engine::{CALL_ROWS_MAX, Level};
+use crate::error::{Error, Result};
+use crate::import::{guarded, rows_of};
+use crate::link::PAYLOAD_BYTES_MAX;
+use crate::value::Row;
+
+use super::asked::from_json;
+
+/// Values of one request: a few bytes can say many, and each becomes one in memory.
+const VALUES_MAX: usize = 1 << 20;
+
+/// Rows to write to a table.
+#[derive(Debug)]
+pub struct Written {
+    pub table: String,
+    pub level: Level,
+    pub rows: Vec<Row>,
+}
+
+/// True of the beginning of a stream, which no JSON has.
+pub fn is_stream(payload: &[u8]) -> bool {
+    payload.starts_with(&[0xff; 4])
+}
+
+/// The rows of a request; `table` and `level` are in the schema's metadata.
+pub fn read(op: &str, payload: &Bytes) -> Result<Written> {
+    let wrong = |text: &dyn std::fmt::Display| Error::BadRequest(format!("{op}: {text}"));
+    let decoded = guarded(ArrowError::IpcError, || decode(payload));
+    let (schema, batches) = decoded.map_err(|e| wrong(&e))?;
+    let Some(table) = schema.metadata.get("table").cloned() else {
+        return Err(wrong(&"the metadata of the schema must name a table"));
+    };
+    let level = match schema.metadata.get("level") {
+        Some(level) => from_json(op, "level", &level.as_str().into())?,
+        None => Level::LocalSync,
+    };
+    let mut rows = Vec::new();
+    for batch in &batches {
+        rows.extend(rows_of(batch).map_err(|text| wrong(&text))?);
+    }
+    Ok(Written { table, level, rows })
+}
+
+/// All batches; the numbers of rows and values are within their limits.
+fn decode(payload: &Bytes) -> Result<(ArrowSchema, Vec<RecordBatch>), ArrowError> {
+    let broken = |text: String| Err(ArrowError::IpcError(text));
+    let mut decoder = StreamDecoder::new();
+    let mut buffer = Buffer::from(payload.clone());
+    let (mut batches, mut rows, mut values) = (Vec::new(), 0, 0);
+    while !buffer.is_empty() {
+        let Some(batch) = decoder.decode(&mut buffer)? else { continue };
+        if let Some(field) = batch.schema().fields().iter().find(|f| !is_spelt_out(f.data_type())) {
+            let (name, kind) = (field.name(), field.data_type());
+            return broken(format!("column {name:?} is of type {kind}; write its values out"));
+        }
+        rows += batch.num_rows();
+        values += batch.columns().iter().map(values_in).sum::<usize>();
+        if rows > CALL_ROWS_MAX || values > VALUES_MAX {
+            return broken(format!(
+                "more than {CALL_ROWS_MAX} rows or {VALUES_MAX} values; send several requests"
+            ));
+        }
+        batches.push(batch);
+    }
+    decoder.finish()?;
+    match decoder.schema() {
+        Some(schema) => Ok((schema.as_ref().clone(), batches)),
+        None => broken("the stream has no schema".into()),
+    }
+}
+
+/// True if a few bytes cannot stand for many long values.
+fn is_spelt_out(kind: &DataType) -> bool {
+    match kind {
+        DataType::Boolean | DataType::Utf8 | DataType::LargeUtf8 => true,
+        DataType::Binary | DataType::LargeBinary | DataType::Timestamp(..) => true,
+        DataType::Date32 | DataType::Date64 => true,
+        DataType::List(item) => is_spelt_out(item.data_type()) && !item.data_type().is_nested(),
+        other => other.is_integer() || other.is_floating(),
+    }
+}
+
+fn values_in(array: &ArrayRef) -> usize {
+    array.len() + array.as_list_opt::<i32>().map_or(0, |list| list.values().len())
+}
+
+/// As many of the rows as fit a message, and what `metadata` says of that many.
+pub fn write(
+    batch: &RecordBatch,
+    metadata: impl Fn(usize) -> HashMap<String, String>,
+) -> Result<Bytes> {
+    let mut rows = batch.num_rows();
+    loop {
+        let bytes = stream(&batch.slice(0, rows), metadata(rows))
+            .map_err(|e| Error::io("answer as Arrow", std::io::Error::other(e)))?;
+        if bytes.len() <= PAYLOAD_BYTES_MAX || rows == 0 {
+            return Ok(bytes);
+        }
+        rows = (rows as u64 * PAYLOAD_BYTES_MAX as u64 * 9 / 10 / bytes.len() as u64) as usize;
+    }
+}
+
+fn stream(batch: &RecordBatch, metadata: HashMap<String, String>) -> Result<Bytes, ArrowError> {
+    let schema = batch.schema().as_ref().clone().with_metadata(metadata);
+    let mut out = StreamWriter::try_new(Vec::new(), &schema)?;
+    out.write(batch)?;
+    out.finish()?;
+    Ok(out.into_inner()?.into())
+}
+
+#[cfg(test)]
+mod tests;

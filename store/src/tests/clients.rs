@@ -1,0 +1,205 @@
+//! What clients on the bus send and are answered, in JSON and in Arrow.
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{Float64Type, Schema as ArrowSchema, TimestampMicrosecondType};
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
+use serde_json::{Value as Json, json};
+
+use super::*;
+
+async fn json_answer(store: &EdgeStore, op: &str, request: Json) -> Result<Json> {
+    let answer = store.serve(op, "", request.to_string().into()).await?;
+    Ok(serde_json::from_slice(&answer).unwrap())
+}
+
+fn stream(columns: Vec<(&str, ArrayRef)>, metadata: &[(&str, &str)]) -> Bytes {
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let metadata = metadata.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+    let schema: ArrowSchema = batch.schema().as_ref().clone().with_metadata(metadata.collect());
+    let mut out = StreamWriter::try_new(Vec::new(), &schema).unwrap();
+    out.write(&batch).unwrap();
+    out.finish().unwrap();
+    out.into_inner().unwrap().into()
+}
+
+/// The one batch of an answer, and what its schema says.
+fn read(answer: Bytes) -> (RecordBatch, impl Fn(&str) -> Json) {
+    let mut reader = StreamReader::try_new(&answer[..], None).unwrap();
+    let metadata = reader.schema().metadata.clone();
+    let batch = reader.next().unwrap().unwrap();
+    assert!(reader.next().is_none());
+    (batch, move |name: &str| serde_json::from_str(&metadata[name]).unwrap())
+}
+
+#[tokio::test]
+async fn an_increment_is_acknowledged_at_the_level_that_was_asked_for() {
+    let store = memory().await;
+    store.create_table(&stats()).await.unwrap();
+    let by = [("n".to_owned(), 1)];
+    for level in [Level::Memory, Level::LocalSync, Level::Parent] {
+        let ack = store.increment_at("stats", &row! {"k": 1}, &by, level).await.unwrap();
+        assert_eq!(ack.level, level);
+    }
+    let asked = json!({"table": "stats", "key": {"k": 1}, "by": {"n": 1}});
+    let with = |level: &str| {
+        let mut asked = asked.clone();
+        asked["level"] = level.into();
+        asked
+    };
+    let answer = json_answer(&store, "increment", asked.clone()).await.unwrap();
+    assert_eq!(answer["ack"]["level"], "local-sync");
+    assert_eq!(store.ask("increment", with("memory")).await.unwrap()["ack"]["level"], "memory");
+    let wrong = store.ask("increment", with("moon")).await.unwrap_err().to_string();
+    assert!(wrong.contains("level"), "{wrong}");
+    let found = store.get("stats", &row! {"k": 1}).await.unwrap().unwrap();
+    assert_eq!(found["n"], Value::Int(5));
+}
+
+#[tokio::test]
+async fn rows_are_written_in_arrow() {
+    let store = memory().await;
+    store.create_table(&stats()).await.unwrap();
+    let ints = |of: Vec<Option<i64>>| -> ArrayRef { Arc::new(Int64Array::from(of)) };
+    let texts: ArrayRef = Arc::new(StringArray::from(vec!["one", "two"]));
+    let rows =
+        vec![("k", ints(vec![Some(1), Some(2)])), ("a", ints(vec![Some(7), None])), ("b", texts)];
+    let level = [("table", "stats"), ("level", "memory")];
+    let answer = store.serve("put", "", stream(rows, &level)).await.unwrap();
+    let answer: Json = serde_json::from_slice(&answer).unwrap();
+    assert_eq!(answer["ack"]["level"], "memory");
+    let patch = vec![("k", ints(vec![Some(2)])), ("a", ints(vec![Some(9)]))];
+    store.serve("patch", "", stream(patch, &level[..1])).await.unwrap();
+    let key = vec![("k", ints(vec![Some(1)]))];
+    store.serve("delete", "", stream(key, &level[..1])).await.unwrap();
+    let shown = json_of(&store, "stats", scan(json!({"columns": ["k", "a", "b"]}))).await;
+    assert_eq!(shown, r#"[{"a":9,"b":"two","k":2}]"#);
+    for (columns, code) in [
+        (vec![("k", ints(vec![None]))], "missing-key"),
+        (vec![("z", ints(vec![Some(1)]))], "unknown-column"),
+    ] {
+        let error = store.serve("put", "", stream(columns, &level[..1])).await.unwrap_err();
+        assert_eq!(error.code(), code);
+    }
+    let unknown = stream(vec![("k", ints(vec![Some(1)]))], &[("table", "other")]);
+    assert_eq!(store.serve("put", "", unknown).await.unwrap_err().code(), "unknown-table");
+}
+
+#[tokio::test]
+async fn a_scan_in_arrow_goes_on_where_it_was_cut() {
+    let store = memory().await;
+    store.create_table(&motion()).await.unwrap();
+    let rows = (0..300).map(|at| {
+        row! {"camera": "front", "at": at, "score": at, "jpeg": format!("{at} {}", "x".repeat(4_000))}
+    });
+    store.put("motion", &rows.collect::<Vec<_>>()).await.unwrap();
+    let (mut after, mut found, mut answers) = (json!({}), Vec::new(), 0);
+    loop {
+        let asked = json!({"table": "motion", "columns": ["jpeg", "score"], "format": "arrow",
+                           "limit": 280, "after": after});
+        let answer = store.serve("scan", "", asked.to_string().into()).await.unwrap();
+        let (batch, said) = read(answer);
+        assert_eq!(batch.schema().fields().len(), 2, "the key is read and not answered");
+        assert_eq!(said("coverage")["complete"], true);
+        let scores = batch.column(1).as_primitive::<Float64Type>();
+        found.extend(scores.values().iter().map(|score| *score as i64));
+        answers += 1;
+        if said("truncated") == false {
+            assert_eq!(said("next"), Json::Null);
+            break;
+        }
+        after = said("next");
+    }
+    assert!(answers > 2, "by bytes and by the limit");
+    assert_eq!(found, (0..300).collect::<Vec<i64>>());
+    let all = json!({"table": "motion", "format": "arrow", "reverse": true, "limit": 1});
+    let (batch, said) = read(store.serve("scan", "", all.to_string().into()).await.unwrap());
+    assert_eq!((batch.num_columns(), batch.num_rows()), (5, 1));
+    let times = batch.column_by_name("at").unwrap().as_primitive::<TimestampMicrosecondType>();
+    assert_eq!((times.value(0), times.null_count()), (299, 0));
+    assert_eq!(said("next"), json!({"camera": "front", "at": 299}));
+    let within = store.ask("scan", json!({"table": "motion", "format": "arrow"})).await;
+    assert!(within.unwrap_err().to_string().contains("on the bus"));
+    let other = json_answer(&store, "scan", json!({"table": "motion", "format": "csv"})).await;
+    assert!(other.unwrap_err().to_string().contains("there are rows and arrow"));
+}
+
+/// What a scan of some columns reads of a bucket, in both formats.
+#[tokio::test]
+async fn a_scan_of_some_columns_reads_no_others() {
+    let faulty = Arc::new(Faulty::new(1));
+    let machine = Machine { objects: Objects::shared(faulty.clone()), ..Machine::new(1) };
+    let store = machine.open(Config::new("", "cloud")).await.unwrap();
+    store.create_table(&motion()).await.unwrap();
+    let mut dice = Dice(3);
+    let rows: Vec<Row> = (0..5_000)
+        .map(|at| {
+            let text: String = (0..200).map(|_| (b' ' + dice.below(95) as u8) as char).collect();
+            row! {"camera": "front", "at": at, "score": 1, "jpeg": text}
+        })
+        .collect();
+    store.put("motion", &rows).await.unwrap();
+    store.flush().await.unwrap();
+    store.close().await;
+    let stored = store.tables()[0].segment_bytes;
+    for format in ["rows", "arrow"] {
+        let mut read_bytes = [0; 2];
+        for (read, columns) in
+            read_bytes.iter_mut().zip([json!(["score"]), json!(["score", "jpeg"])])
+        {
+            let store = machine.open(Config::new("", "cloud")).await.unwrap();
+            let before = faulty.read_bytes();
+            let asked = json!({"table": "motion", "columns": columns, "format": format,
+                               "limit": 5_000});
+            store.serve("scan", "", asked.to_string().into()).await.unwrap();
+            *read = faulty.read_bytes() - before;
+            store.close().await;
+        }
+        let [few, all] = read_bytes;
+        assert!(few * 10 < stored && all > stored / 2, "{format}: {few} and {all} of {stored}");
+    }
+}
+
+/// A table whose small columns lie between large ones, in two row groups; how many reads a scan of the
+/// small ones takes, how many bytes it reads, and how many there are.
+async fn small_ones_of(groups: Json) -> [u64; 3] {
+    let faulty = Arc::new(Faulty::new(1));
+    let machine = Machine { objects: Objects::shared(faulty.clone()), ..Machine::new(1) };
+    let store = machine.open(Config::new("", "cloud")).await.unwrap();
+    let column = |name: &str, kind: &str| json!({"name": name, "kind": kind});
+    let spec = json!({"name": "t", "key": ["k"], "groups": groups, "columns": [
+        column("k", "int64"), column("a", "int64"), column("x", "utf8"), column("b", "int64"),
+        column("y", "utf8"), column("c", "int64")]});
+    store.create_table(&serde_json::from_value(spec).unwrap()).await.unwrap();
+    let mut dice = Dice(3);
+    for from in (0..70_000).step_by(5_000) {
+        let rows = (from..from + 5_000).map(|k| {
+            let mut text = || (0..30).map(|_| (b' ' + dice.below(95) as u8) as char).collect();
+            let texts: [String; 2] = [text(), text()];
+            row! {"k": k, "a": k, "b": -k, "c": k % 9, "x": texts[0], "y": texts[1]}
+        });
+        store.put_at("t", &rows.collect::<Vec<Row>>(), Level::Memory).await.unwrap();
+    }
+    store.flush().await.unwrap();
+    store.close().await;
+    let stored = store.tables()[0].segment_bytes;
+    let store = machine.open(Config::new("", "cloud")).await.unwrap();
+    let (reads, bytes) = (faulty.reads(), faulty.read_bytes());
+    let wanted =
+        Scan { columns: Some(["a", "b", "c"].map(str::to_owned).into()), ..Scan::default() };
+    let scanned = store.scan("t", wanted).await.unwrap();
+    assert_eq!(scanned.rows.len(), 70_000);
+    assert_eq!(row_to_json(&scanned.rows[69_999]).to_string(), r#"{"a":69999,"b":-69999,"c":6}"#);
+    [faulty.reads() - reads, faulty.read_bytes() - bytes, stored]
+}
+
+#[tokio::test]
+async fn columns_of_a_group_are_read_at_once() {
+    let apart = small_ones_of(json!([])).await;
+    let together = small_ones_of(json!([["a", "b", "c"], ["x", "y"]])).await;
+    for [_, bytes, stored] in [apart, together] {
+        assert!(bytes * 10 < stored, "the large ones are not read: {bytes} of {stored}");
+    }
+    // One for what follows the columns; then one for each column in each row group, or for all three.
+    assert_eq!((apart[0], together[0]), (1 + 3 * 2, 1 + 2));
+}
