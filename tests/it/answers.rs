@@ -72,8 +72,10 @@ async fn requests_are_answered_side_by_side_whatever_one_of_them_does() -> Resul
     shared.go.notify_one();
     assert_eq!(&waiting.await??.payload[..], b"wait");
 
-    // Alone, so there is time for what is left to do.
-    ask("after", PATIENCE).await?;
-    let is_done = async || Ok(shared.is_done.load(Ordering::SeqCst).then_some(()));
+    // As soon as it is alone there is time for what is left to do.
+    let is_done = async || {
+        ask("after", PATIENCE).await?;
+        Ok(shared.is_done.load(Ordering::SeqCst).then_some(()))
+    };
     eventually("what was left to do", is_done).await
 }
