@@ -60,11 +60,11 @@ async fn requests_are_answered_side_by_side_whatever_one_of_them_does() -> Resul
     let waiting = tokio::spawn(ask("wait", PATIENCE));
     let waits = async || Ok(shared.waits.load(Ordering::SeqCst).then_some(()));
     eventually("one to wait", waits).await?;
+    let broken = ask("panic", Duration::from_millis(500)).await;
+    assert!(broken.is_err(), "{broken:?}");
     for what in ["a", "burn", "b", "burn", "burn", "c"] {
         assert_eq!(&ask(what, PATIENCE).await?.payload[..], what.as_bytes());
     }
-    let broken = ask("panic", Duration::from_millis(500)).await;
-    assert!(broken.is_err(), "{broken:?}");
     let many = (0..400).map(|n| ask(if n % 50 == 7 { "burn" } else { "many" }, PATIENCE));
     for answer in futures::future::join_all(many).await {
         answer?;
@@ -72,8 +72,10 @@ async fn requests_are_answered_side_by_side_whatever_one_of_them_does() -> Resul
     shared.go.notify_one();
     assert_eq!(&waiting.await??.payload[..], b"wait");
 
-    // Alone, so there is time for what is left to do.
-    ask("after", PATIENCE).await?;
-    let is_done = async || Ok(shared.is_done.load(Ordering::SeqCst).then_some(()));
+    // As soon as it is alone there is time for what is left to do.
+    let is_done = async || {
+        ask("after", PATIENCE).await?;
+        Ok(shared.is_done.load(Ordering::SeqCst).then_some(()))
+    };
     eventually("what was left to do", is_done).await
 }

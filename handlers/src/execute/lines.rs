@@ -11,7 +11,7 @@ use crate::settings::Settings;
 pub(super) const LOG_BYTES_MAX: i64 = 64 << 10;
 /// Longest line; a longer one is broken.
 const LINE_BYTES_MAX: usize = 4 << 10;
-/// Either ends a line: the stock client for Python writes a stack with the second between its lines.
+/// Either ends a line: the stock client for Python has the second between the lines of a stack.
 const LINE_ENDS: [u8; 2] = *b"\n\r";
 /// The end of the output, told to explain a breakdown.
 const TAIL_BYTES_MAX: usize = 1 << 10;
