@@ -20,8 +20,8 @@ use crate::value::{Row, row_to_json};
 use super::write::Work;
 use super::{Change, Engine, Partition, Table};
 
-/// Milliseconds between two flushes that are made because a table is near its limits, and has changes
-/// in memory.
+/// Milliseconds between two flushes that are made because a table is near its limits, and has
+/// changes in memory.
 const PRESSED_MS: u64 = 1_000;
 /// Milliseconds after which rows of a partition may have lived their time, so that it is worth a
 /// flush though nothing has changed.
