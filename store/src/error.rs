@@ -35,11 +35,11 @@ pub enum Error {
     /// Something exceeds a named limit. Send less at once.
     #[error("{what} has {bytes} bytes, more than the {max} allowed")]
     TooLarge { what: String, bytes: u64, max: u64 },
-    /// What would grow has reached its limit at this site. Nothing was changed; reads and deletes go
-    /// on. Delete rows, or raise the limit, which `limit` names.
+    /// What would grow has reached its limit at this site. Nothing was changed; reads and deletes
+    /// go on. Delete rows, or raise the limit, which `limit` names.
     #[error(
-        "{what} has {bytes} bytes here, and its limit is {max}; delete rows, or raise {limit} in the \
-         limits of the table"
+        "{what} has {bytes} bytes here, and its limit is {max}; delete rows, or raise {limit} in \
+         the limits of the table"
     )]
     Full { what: String, bytes: u64, max: u64, limit: &'static str },
     /// Stamps from `site` lie too far in the future; they are held back where they are.

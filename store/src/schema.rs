@@ -165,8 +165,8 @@ impl Schema {
         &self.spec.columns[number as usize]
     }
 
-    /// Positions of the columns that a reader sees, in the order in which segments have them: groups
-    /// behind the key and the others.
+    /// Positions of the columns that a reader sees, in the order in which segments have them:
+    /// groups behind the key and the others.
     pub fn in_file_order(&self) -> Vec<u16> {
         let group_of = |number: &u16| {
             let name = &self.column_at(*number).name;

@@ -41,15 +41,15 @@ pub struct TableSpec {
     /// one stays among `columns` where it was known before.
     #[serde(default)]
     pub dropped: Vec<String>,
-    /// Where two definitions have different `ttl`s, `limits` or `groups`, those of the higher revision
-    /// count.
+    /// Where two definitions have different `ttl`s, `limits` or `groups`, those of the higher
+    /// revision count.
     #[serde(default)]
     pub revision: u64,
     /// How large the table may become.
     #[serde(default)]
     pub limits: Limits,
-    /// Columns that are read together: those of a group lie side by side in segments, behind the key
-    /// and the columns of no group. Nobody sees it but by the reads that it saves.
+    /// Columns that are read together: those of a group lie side by side in segments, behind the
+    /// key and the columns of no group. Nobody sees it but by the reads that it saves.
     #[serde(default)]
     pub groups: Vec<Vec<String>>,
 }

@@ -450,7 +450,8 @@ fn a_table_says_how_large_it_may_become_and_what_is_read_together() {
              type = \"binary\" }}]"
         ))
     };
-    let lines = "limits = { partition_bytes_max = 1_024, table_bytes_max = 0x1_0000_0000 }\ngroups = [[\"a\"], [\"b\"]]";
+    let lines = "limits = { partition_bytes_max = 1_024, table_bytes_max = 0x1_0000_0000 }\n\
+                 groups = [[\"a\"], [\"b\"]]";
     let table = &with(lines).unwrap().tables[0];
     let (partition_bytes_max, table_bytes_max) = (Some(1_024), Some(1 << 32));
     assert_eq!(table.limits, store::Limits { partition_bytes_max, table_bytes_max });

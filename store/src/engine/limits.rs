@@ -20,7 +20,8 @@ use crate::value::{Row, row_to_json};
 use super::write::Work;
 use super::{Change, Engine, Partition, Table};
 
-/// Milliseconds between two flushes that are made because a table is near its limits.
+/// Milliseconds between two flushes that are made because a table is near its limits, and has
+/// changes in memory.
 const PRESSED_MS: u64 = 1_000;
 /// Milliseconds after which rows of a partition may have lived their time, so that it is worth a
 /// flush though nothing has changed.
@@ -79,7 +80,9 @@ impl Engine {
         let adds_any = work.changes.iter().any(adds);
         let full = full.or((is_full && adds_any).then(|| full_table(table)));
         let now_ms = self.now_ms();
-        if pressed && now_ms >= table.pressed_ms.saturating_add(PRESSED_MS) {
+        let pause_ms = if table.memory_bytes > 0 { PRESSED_MS } else { EXPIRED_MS };
+        let helps = table.memory_bytes > 0 || schema.has_ttl();
+        if pressed && helps && now_ms >= table.pressed_ms.saturating_add(pause_ms) {
             table.pressed_ms = now_ms;
             self.flush_due.notify_one();
         }
@@ -87,8 +90,8 @@ impl Engine {
     }
 
     /// What a flush of a table that is near its limits leaves of an older segment, now that rows of
-    /// it were deleted: the rows that `newest` does not cover and that live. `None` if it stays as it
-    /// is, because that is most of them.
+    /// it were deleted: the rows that `newest` does not cover and that live. `None` if it stays as
+    /// it is, because that is most of them.
     pub(super) async fn shrunk(
         &self,
         schema: &Arc<Schema>,

@@ -31,8 +31,8 @@ enum Format {
     Arrow,
 }
 
-/// The rows in the format that the request names. The answer is cut to what fits a message; `next` is
-/// then the `after` of the scan that goes on.
+/// The rows in the format that the request names. The answer is cut to what fits a message; `next`
+/// is then the `after` of the scan that goes on.
 pub async fn answer(store: &EdgeStore, payload: &[u8]) -> Result<Bytes> {
     let mut fields: Map<String, Json> = parse("scan", payload)?;
     match format(&mut fields)? {
@@ -85,8 +85,8 @@ async fn asked(store: &EdgeStore, mut fields: Map<String, Json>) -> Result<Asked
     Ok(Asked { spec, options, columns, scan })
 }
 
-/// `columns` are those of the rows in the order in which people read them: the key first, unless the
-/// request named its own.
+/// `columns` are those of the rows in the order in which people read them: the key first, unless
+/// the request named its own.
 async fn in_rows(store: &EdgeStore, asked: Asked) -> Result<Json> {
     let Asked { spec, options, columns, scan } = asked;
     let scanned = store.scan_with(&spec.name, scan, options).await?;

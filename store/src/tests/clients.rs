@@ -90,7 +90,8 @@ async fn a_scan_in_arrow_goes_on_where_it_was_cut() {
     let store = memory().await;
     store.create_table(&motion()).await.unwrap();
     let rows = (0..300).map(|at| {
-        row! {"camera": "front", "at": at, "score": at, "jpeg": format!("{at} {}", "x".repeat(4_000))}
+        let text = format!("{at} {}", "x".repeat(4_000));
+        row! {"camera": "front", "at": at, "score": at, "jpeg": text}
     });
     store.put("motion", &rows.collect::<Vec<_>>()).await.unwrap();
     let (mut after, mut found, mut answers) = (json!({}), Vec::new(), 0);
@@ -160,8 +161,8 @@ async fn a_scan_of_some_columns_reads_no_others() {
     }
 }
 
-/// A table whose small columns lie between large ones, in two row groups; how many reads a scan of the
-/// small ones takes, how many bytes it reads, and how many there are.
+/// A table whose small columns lie between large ones, in two row groups; how many reads a scan of
+/// the small ones takes, how many bytes it reads, and how many there are.
 async fn small_ones_of(groups: Json) -> [u64; 3] {
     let faulty = Arc::new(Faulty::new(1));
     let machine = Machine { objects: Objects::shared(faulty.clone()), ..Machine::new(1) };
@@ -200,6 +201,6 @@ async fn columns_of_a_group_are_read_at_once() {
     for [_, bytes, stored] in [apart, together] {
         assert!(bytes * 10 < stored, "the large ones are not read: {bytes} of {stored}");
     }
-    // One for what follows the columns; then one for each column in each row group, or for all three.
+    // One for what follows the columns; then for each row group one for each column, or for all.
     assert_eq!((apart[0], together[0]), (1 + 3 * 2, 1 + 2));
 }

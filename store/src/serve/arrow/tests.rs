@@ -79,7 +79,9 @@ fn an_answer_has_as_many_rows_as_fit_a_message() {
 
 proptest! {
     #[test]
-    fn bent_streams_are_refused_or_read(at in any::<usize>(), byte in any::<u8>(), cut in 0usize..400) {
+    fn bent_streams_are_refused_or_read(
+        at in any::<usize>(), byte in any::<u8>(), cut in 0usize..400,
+    ) {
         let mut bytes = stream(&two(), named("t")).unwrap().to_vec();
         let at = at % bytes.len();
         bytes[at] = byte;
