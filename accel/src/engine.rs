@@ -18,7 +18,7 @@ use hw::Device;
 use tokio::sync::{broadcast, oneshot};
 
 use self::jobs::{history_key, waiting};
-use self::unit::Unit;
+use self::unit::{LOAD_US, Unit};
 use self::watch::{HUNG_AFTER, Reply};
 use crate::history::Histories;
 use crate::plan::{Plan, plan};
@@ -355,11 +355,16 @@ impl Shared {
         }
         self.wake_all(&mut state);
         let mut excluded = excluded.to_vec();
+        let given = excluded.len();
         self.fit_circuits(&mut state, plan, &mut excluded);
         let (device, cost_us) = match self.choose(&state, job, plan, &excluded) {
             Decision::Run { device, cost_us } => (device, cost_us),
             Decision::Overloaded { retry_after_ms } => {
                 return Err(Error::Overloaded { retry_after_ms });
+            }
+            // A card that is about to change, for others, can change again.
+            Decision::NoDevice if excluded.len() > given => {
+                return Err(Error::Overloaded { retry_after_ms: LOAD_US.div_ceil(1000) });
             }
             Decision::NoDevice => return Ok(None),
         };

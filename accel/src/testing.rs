@@ -1,4 +1,4 @@
-//! Frames and pipelines that several tests use.
+//! Frames, pipelines and numbers that several tests use.
 
 use bytes::Bytes;
 
@@ -44,4 +44,16 @@ pub(crate) fn moving_square(width: u32, height: u32, index: u64) -> Frame {
 /// An operation with parameters as JSON.
 pub(crate) fn op(name: &str, settings: &str) -> Op {
     Op::new(name, &serde_json::from_str(settings).expect("JSON")).expect("a good operation")
+}
+
+/// Numbers that are as good as random, the same for the same seed, which is not 0.
+pub(crate) struct Random(pub u64);
+
+impl Random {
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % n
+    }
 }

@@ -24,15 +24,6 @@ impl After {
         work.into_inner().unwrap_or_else(PoisonError::into_inner).await;
     }
 
-    /// Has it done by a task of its own, after what was ready to run before.
-    pub async fn spawn_later(self) {
-        if self.0.is_some() {
-            // The new task would come before.
-            tokio::task::yield_now().await;
-            self.spawn();
-        }
-    }
-
     /// Has it done by a task of its own.
     pub fn spawn(self) {
         if self.0.is_some() {

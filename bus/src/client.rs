@@ -3,11 +3,8 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::mem;
-use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use async_nats::client::{PublishErrorKind, RequestErrorKind};
@@ -15,7 +12,7 @@ use async_nats::connection::State;
 use async_nats::service::ServiceExt;
 use async_nats::{Client, ConnectOptions, HeaderMap, Message};
 use bytes::Bytes;
-use futures::{FutureExt, StreamExt};
+use futures::StreamExt;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
@@ -27,10 +24,6 @@ use crate::{Error, Headers, Refusal, RefusalKind, Request, Response};
 
 /// How many requests one subscription answers at once; more are refused as overloaded.
 pub const IN_FLIGHT_MAX: usize = 1024;
-/// How long it may take to begin an answer where requests are taken.
-const BEGINS_MAX: Duration = Duration::from_micros(200);
-/// So many requests are answered by tasks of their own after one that took longer.
-const ASIDE: u32 = 64;
 /// How long the first connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long servers that route to each other may take to agree who leads.
@@ -239,7 +232,7 @@ impl Bus {
     /// Answers requests until told to stop, and then those that have come by then.
     async fn answer_all<F, Fut>(
         self,
-        subscriber: async_nats::Subscriber,
+        mut subscriber: async_nats::Subscriber,
         answer: Arc<F>,
         mut stopped: oneshot::Receiver<()>,
     ) where
@@ -247,8 +240,7 @@ impl Bus {
         Fut: Future<Output = Result<Response, Refusal>> + Send + 'static,
     {
         let (bus, room) = (Arc::new(self), Arc::new(Semaphore::new(IN_FLIGHT_MAX)));
-        let mut messages = subscriber.peekable();
-        let (mut takes_more, mut aside) = (true, 0_u32);
+        let mut takes_more = true;
         loop {
             let message = tokio::select! {
                 // First: however many come, it is heard.
@@ -256,12 +248,12 @@ impl Bus {
                 _ = &mut stopped, if takes_more => {
                     takes_more = false;
                     let is_connected = bus.client.connection_state() == State::Connected;
-                    if !is_connected || messages.get_mut().drain().await.is_err() {
+                    if !is_connected || subscriber.drain().await.is_err() {
                         return;
                     }
                     continue;
                 }
-                message = messages.next() => message,
+                message = subscriber.next() => message,
             };
             let Some(message) = message else { break };
             let (bus, answer, room) = (bus.clone(), answer.clone(), room.clone());
@@ -274,7 +266,7 @@ impl Bus {
                 bus.reply(message.reply, Err(refusal)).await;
                 continue;
             };
-            let work = async move {
+            tokio::spawn(async move {
                 let request = Request {
                     subject: message.subject.to_string(),
                     headers: from_nats(&message),
@@ -285,29 +277,11 @@ impl Bus {
                 // While others wait there is no time for what is left to do.
                 let is_alone = room.available_permits() == IN_FLIGHT_MAX - 1;
                 let after = result.as_mut().ok().map(|response| mem::take(&mut response.after));
+                let after = after.filter(|_| is_alone);
                 bus.reply(message.reply, result).await;
                 drop(permit);
-                after.filter(|_| is_alone).unwrap_or_default()
-            };
-            // Who breaks down does so alone.
-            let mut work = Box::pin(AssertUnwindSafe(work).catch_unwind());
-            // Most are answered at once: a task of its own, and another thread for it, would cost
-            // as much. Where others wait they are answered side by side, and so are for a while
-            // those after one that took long.
-            aside = aside.saturating_sub(1);
-            let is_last = futures::poll!(Pin::new(&mut messages).peek()).is_pending();
-            if is_last && aside == 0 {
-                let began = Instant::now();
-                let begun = futures::poll!(work.as_mut());
-                if began.elapsed() > BEGINS_MAX {
-                    aside = ASIDE;
-                }
-                if let Poll::Ready(after) = begun {
-                    after.unwrap_or_default().spawn_later().await;
-                    continue;
-                }
-            }
-            tokio::spawn(async move { work.await.unwrap_or_default().run().await });
+                after.unwrap_or_default().run().await;
+            });
         }
         let _all = room.acquire_many(IN_FLIGHT_MAX as u32).await;
         if let Err(e) = bus.flush().await {

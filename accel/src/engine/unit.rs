@@ -13,7 +13,7 @@ use crate::status::{DeviceState, DeviceStatus};
 pub(super) const QUARANTINE_MIN: Duration = Duration::from_millis(100);
 pub(super) const QUARANTINE_MAX: Duration = Duration::from_secs(30);
 /// How long a circuit is taken to load before one was: a guess, none is published.
-const LOAD_US: u64 = 150_000;
+pub(super) const LOAD_US: u64 = 150_000;
 
 /// The changing side of a device.
 #[derive(Default)]

@@ -164,13 +164,10 @@ impl Wasm {
             self.waiting.put(Kept { store, instance, module, served, slot });
         } else if let Ok(answered) = &mut answer
             && !may_wait
+            && module.next.is_worth()
         {
             let used = Used { store, slot };
-            answered.after = match module.next.is_worth() {
-                true => After::of(Arc::clone(self).make_next(used, module)),
-                // To take it down takes a while as well.
-                false => After::of(async move { drop(used) }),
-            };
+            answered.after = After::of(Arc::clone(self).make_next(used, module));
         }
         answer
     }

@@ -129,6 +129,10 @@ fn where_nobody_else_is_left_the_card_changes_for_each_job() {
     assert_eq!((engine.devices()[0].loads, engine.devices()[0].jobs_failed), (5, 0));
     let error = runs(&engine, "gray | half | sobel").unwrap_err().to_string();
     assert!(error.contains("no circuit of xrt0 has all its kernels"), "{error}");
+    // It is about to change for another job, which it has not begun to do.
+    engine.shared.state().units[0].circuit = 0;
+    let error = runs(&engine, "gray | sobel").unwrap_err();
+    assert!(matches!(error, Error::Overloaded { retry_after_ms: 1.. }), "{error}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 mod simulated;
 
 use super::*;
+use crate::testing::Random;
 
 /// One whose jobs take `once + n each` microseconds, and come `gap` apart until `in_hand` are
 /// there.
@@ -114,16 +115,7 @@ fn both_ways_stay_known() {
     assert_eq!(idle.next(&[JOB; 4], 0, 8).places.len(), 4);
 }
 
-struct Random(u64);
-
 impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % n
-    }
-
     fn pace(&mut self) -> Pace {
         let (once, each) = (self.below(900), 1 + self.below(900));
         let (in_hand, gap) = (1 + self.below(12) as usize, self.below(80));

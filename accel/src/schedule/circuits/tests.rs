@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::schedule::{Costs, Decision, DeviceView, JobView, Prefer, schedule};
+use crate::testing::Random;
 
 fn circuits(names: &[&str]) -> Vec<Circuit> {
     names.iter().map(|name| Circuit { name: name.to_string(), kernels: Vec::new() }).collect()
@@ -122,17 +123,6 @@ const DEVICES: [usize; 6] = [0, 0, 1, 1, CARD, CARD];
 const CARD: usize = 2;
 const LOAD_US: u64 = 150_000;
 const JOBS_SENT: u64 = 8000;
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % n
-    }
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Policy {

@@ -2,6 +2,7 @@
 //! possible assignment could reach. All random numbers come from a printed seed.
 
 use super::*;
+use crate::testing::Random;
 
 /// Microseconds of each kind of job on a native CPU and on a slow and a fast accelerator, as
 /// measured for the pipelines of the road, of filters and of the codec, 720p to 4K.
@@ -16,21 +17,6 @@ const COSTS_US: [[u64; 3]; 6] = [
 /// Which class each device is of.
 const DEVICES: [usize; 5] = [0, 0, 1, 1, 2];
 const JOBS: usize = 4000;
-
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 >> 11
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-}
 
 /// How long a job of a kind takes on a device: its cost, 15 % more or less.
 fn took_us(random: &mut Random, kind: usize, device: usize) -> u64 {

@@ -66,21 +66,6 @@ async fn it_takes_no_place_that_is_needed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_instance_is_taken_down_when_its_answer_is_out() {
-    let bench = Bench::with(|config| config.instances_max = 1);
-    let code = component(&event_text(ONCE));
-    let mut target = bench.install(CodeKind::Component, &code).await;
-    target.limits.timeout_ms = 300;
-    let first = bench.invoke(&target, event("x", "")).await.unwrap();
-    let second = bench.invoke(&target, event("x", "")).await;
-    assert!(second.is_err(), "the only place was given up with an answer on its way: {second:?}");
-    drop(first);
-    let third = bench.invoke(&target, event("x", "")).await.unwrap();
-    third.after.run().await;
-    bench.invoke(&target, event("x", "")).await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn none_is_made_for_handlers_that_keep_theirs_or_that_failed() {
     let bench = Bench::new();
     let mut target = bench.install(CodeKind::Component, &slow("unreachable")).await;
