@@ -19,6 +19,7 @@ use parquet::errors::ParquetError;
 
 use crate::csv;
 use crate::error::{Error, Result};
+use crate::ipc::check_lengths;
 use crate::run::column::{Values, is_json};
 use crate::spec::{ColumnKind, ColumnSpec, Merge, TableSpec};
 use crate::value::{Names, Row, Value, row_from_json};
@@ -251,7 +252,9 @@ pub(crate) fn guarded<T, E>(
 fn read_block(file: &mut File, bytes: u64, block: &ipc::Block) -> Result<Buffer, ArrowError> {
     let lengths = [i64::from(block.metaDataLength()), block.bodyLength(), block.offset()];
     let [meta, body, offset] = lengths.map(|length| u64::try_from(length).unwrap_or(u64::MAX));
-    read_at(file, bytes, offset, meta.saturating_add(body))
+    let read = read_at(file, bytes, offset, meta.saturating_add(body))?;
+    check_lengths(&read, BLOCK_BYTES_MAX)?;
+    Ok(read)
 }
 
 fn read_at(file: &mut File, bytes: u64, from: u64, length: u64) -> Result<Buffer, ArrowError> {

@@ -17,6 +17,7 @@ mod export;
 mod hash;
 pub mod hlc;
 mod import;
+mod ipc;
 mod key;
 pub mod link;
 mod manifest;

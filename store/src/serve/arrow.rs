@@ -14,6 +14,7 @@ use bytes::Bytes;
 use crate::engine::{CALL_ROWS_MAX, Level};
 use crate::error::{Error, Result};
 use crate::import::{guarded, rows_of};
+use crate::ipc::check_lengths;
 use crate::link::PAYLOAD_BYTES_MAX;
 use crate::value::Row;
 
@@ -21,6 +22,8 @@ use super::asked::from_json;
 
 /// Values of one request: a few bytes can say many, and each becomes one in memory.
 const VALUES_MAX: usize = 1 << 20;
+/// Bytes that the compressed values of one request may take.
+const HOLDS_BYTES_MAX: u64 = 64 << 20;
 
 /// Rows to write to a table.
 #[derive(Debug)]
@@ -57,6 +60,7 @@ pub fn read(op: &str, payload: &Bytes) -> Result<Written> {
 /// All batches; the numbers of rows and values are within their limits.
 fn decode(payload: &Bytes) -> Result<(ArrowSchema, Vec<RecordBatch>), ArrowError> {
     let broken = |text: String| Err(ArrowError::IpcError(text));
+    check_lengths(payload, HOLDS_BYTES_MAX)?;
     let mut decoder = StreamDecoder::new();
     let mut buffer = Buffer::from(payload.clone());
     let (mut batches, mut rows, mut values) = (Vec::new(), 0, 0);

@@ -5,9 +5,11 @@ use arrow::array::{
     StringViewArray,
 };
 use arrow::datatypes::{Field, Int8Type};
+use arrow::ipc::CompressionType;
 use proptest::prelude::*;
 
 use super::*;
+use crate::ipc::tests::says;
 
 fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
     RecordBatch::try_from_iter(columns).unwrap()
@@ -65,6 +67,18 @@ fn what_is_wrong_with_a_stream_is_said() {
     let nothing = Arc::new(ArrowSchema::new(Vec::<Field>::new()));
     let nothing = RecordBatch::try_new_with_options(nothing, Vec::new(), &options).unwrap();
     check(&nothing, named("t"), "more than 100000 rows");
+}
+
+/// Whoever decodes that takes the memory, and ends with the process where there is none.
+#[test]
+fn compressed_rows_may_not_say_that_they_are_terabytes() {
+    let sent = |holds| read("put", &says(CompressionType::LZ4_FRAME, holds).into());
+    assert_eq!(sent(8_000).unwrap().rows.len(), 1_000);
+    for holds in [HOLDS_BYTES_MAX + 1, 1 << 45] {
+        let error = sent(holds).unwrap_err();
+        assert_eq!(error.code(), "bad-request");
+        assert!(error.to_string().contains("compressed values take"), "{error}");
+    }
 }
 
 #[test]
