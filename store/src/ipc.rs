@@ -43,8 +43,11 @@ fn held(body: &[u8], at: &ipc::Buffer) -> u64 {
     word.map_or(0, |word| u64::try_from(i64::from_le_bytes(*word)).unwrap_or(0))
 }
 
+/// Bytes, and those that follow them.
+type Parts<'a> = (&'a [u8], &'a [u8]);
+
 /// The description of the next message, and what follows it; nothing at the end.
-fn meta_of(bytes: &[u8]) -> Result<Option<(&[u8], &[u8])>, ArrowError> {
+fn meta_of(bytes: &[u8]) -> Result<Option<Parts<'_>>, ArrowError> {
     let cut = || broken("a message is cut off");
     if bytes.is_empty() {
         return Ok(None);
