@@ -452,8 +452,8 @@ impl Shared {
         }
     }
 
-    /// Waits for jobs to do together, or another circuit; `None` when it is time to stop. What waits
-    /// then is dropped.
+    /// Waits for jobs to do together, or another circuit; `None` when it is time to stop. What
+    /// waits then is dropped.
     fn next(&self, index: usize) -> Option<Turn> {
         let mut state = self.state();
         loop {

@@ -1,11 +1,11 @@
 //! FPGA cards through the vendor's runtime (XRT), each in a worker process of its own.
 //!
 //! A card runs the kernels that are in its circuit, an xclbin file, and no others. It may be given
-//! several, of which it has one at a time: [`DeviceInfo::circuits`] names them. The driver is opened
-//! in the worker only, a process group of its own: the runtime's emulation ends the whole group when
-//! its device process dies, and a card that hangs can only be left by killing who waits for it.
-//! Buffers' contents go through shared memory. A worker that died or was killed is a lost device;
-//! the next call starts another.
+//! several, of which it has one at a time: [`DeviceInfo::circuits`] names them. The driver is
+//! opened in the worker only, a process group of its own: the runtime's emulation ends the whole
+//! group when its device process dies, and a card that hangs can only be left by killing who waits
+//! for it. Buffers' contents go through shared memory. A worker that died or was killed is a lost
+//! device; the next call starts another.
 //!
 //! What is not here: making circuits (`hw/xilinx` does that with the vendor's compiler).
 

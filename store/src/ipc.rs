@@ -1,5 +1,5 @@
-//! Messages of Arrow IPC before they are decoded. Arrow's decoder takes as much memory as a compressed
-//! buffer says that it holds, whatever there is in it.
+//! Messages of Arrow IPC before they are decoded. Arrow's decoder takes as much memory as a
+//! compressed buffer says that it holds, whatever there is in it.
 
 use arrow::error::ArrowError;
 use arrow::ipc;
