@@ -20,7 +20,7 @@ impl Shared {
         }
         let now = Instant::now();
         let card = |(device, info): (usize, _)| state.units[device].card(device, info, now);
-        let cards: Vec<Card<'_>> = infos().filter_map(card).collect();
+        let mut cards: Vec<Card<'_>> = infos().filter_map(card).collect();
         let has_all = |circuit: &hw::Circuit| circuit.has(plan.kernels());
         let Some(name) = wanted(&cards, has_all) else { return };
         let any = infos().filter(|(_, info)| info.circuits.is_empty());
@@ -42,19 +42,15 @@ impl Shared {
             free.filter_map(give).find(|(device, _)| !excluded.contains(device))
         };
         let change = if is_needed { must() } else { state.worths.change(&cards) };
-        let mut lacking: Vec<usize> = cards.iter().filter(lacks).map(|card| card.device).collect();
         if let Some((device, circuit)) = change {
-            let info = self.devices[device].info();
-            lacking.retain(|other| *other != device);
-            if !info.runs_with(circuit, plan.kernels()) {
-                lacking.push(device);
-            }
+            let changed = cards.iter_mut().filter(|card| card.device == device);
+            changed.for_each(|card| card.circuit = circuit);
             let unit = &mut state.units[device];
             (unit.circuit, unit.since) = (circuit, Some(state.worths.noted()));
             unit.queued_us += unit.load_us();
             self.wake[device].notify_one();
         }
-        excluded.extend(lacking);
+        excluded.extend(cards.iter().filter(lacks).map(|card| card.device));
     }
 
     /// Gives a device the circuit that it is to have.
@@ -117,9 +113,6 @@ impl Unit {
         let order = self.queue.ordered().into_iter();
         let others = order.filter(|(_, work)| work.circuit != self.loaded);
         let places: Vec<usize> = others.map(|(place, _)| place).collect();
-        let works = self.queue.take(&places);
-        let cost_us = works.iter().map(|work| work.cost_us).sum();
-        self.queued_us = self.queued_us.saturating_sub(cost_us);
-        works
+        self.withdraw(&places).0
     }
 }

@@ -53,12 +53,18 @@ pub(super) struct Unit {
 impl Unit {
     /// Takes jobs by where they are kept in the queue.
     pub fn take(&mut self, places: &[usize], now: Instant) -> Vec<Work> {
-        let works = self.queue.take(places);
-        let cost_us = works.iter().map(|work| work.cost_us).sum();
-        self.queued_us = self.queued_us.saturating_sub(cost_us);
+        let (works, cost_us) = self.withdraw(places);
         self.running = Some((now, cost_us));
         self.held_since = None;
         works
+    }
+
+    /// The same for jobs that it does not do; with how long they were predicted to take.
+    pub fn withdraw(&mut self, places: &[usize]) -> (Vec<Work>, u64) {
+        let works = self.queue.take(places);
+        let cost_us = works.iter().map(|work| work.cost_us).sum();
+        self.queued_us = self.queued_us.saturating_sub(cost_us);
+        (works, cost_us)
     }
 
     pub fn failed(&mut self, error: &hw::Error, now: Instant) {

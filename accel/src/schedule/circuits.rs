@@ -46,19 +46,9 @@ impl<'a> Card<'a> {
 /// What circuits are worth, by their names.
 #[derive(Debug, Clone, Default)]
 pub struct Worths {
-    /// Each in units that grow, so that what is older counts less.
+    /// In microseconds; what is older counts less.
     saved: HashMap<String, f64>,
-    unit: Unit,
     noted: u64,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Unit(f64);
-
-impl Default for Unit {
-    fn default() -> Self {
-        Self(1.0)
-    }
 }
 
 impl Worths {
@@ -66,15 +56,11 @@ impl Worths {
     /// takes any kernel.
     pub fn note(&mut self, circuit: &str, saved_us: u64) {
         self.noted += 1;
-        self.unit.0 *= 1.0 + 1.0 / JOBS;
-        if self.unit.0 > 1e100 {
-            let unit = std::mem::take(&mut self.unit).0;
-            self.saved.values_mut().for_each(|saved| *saved /= unit);
-        }
+        self.saved.values_mut().for_each(|saved| *saved *= JOBS / (JOBS + 1.0));
         if self.saved.len() >= CIRCUITS_MAX && !self.saved.contains_key(circuit) {
             self.saved.clear();
         }
-        let saved = saved_us as f64 * self.unit.0;
+        let saved = saved_us as f64;
         match self.saved.get_mut(circuit) {
             Some(sum) => *sum += saved,
             None => drop(self.saved.insert(circuit.to_string(), saved)),
@@ -93,7 +79,7 @@ impl Worths {
 
     /// What the last jobs save by a circuit, in microseconds.
     pub fn worth_us(&self, circuit: &str) -> u64 {
-        self.saved.get(circuit).map_or(0, |saved| (saved / self.unit.0) as u64)
+        self.saved.get(circuit).map_or(0, |saved| *saved as u64)
     }
 
     /// The change that pays best, if one does: a device, and the number of its circuit.

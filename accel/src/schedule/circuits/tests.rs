@@ -71,7 +71,7 @@ fn what_was_fades() {
     assert_eq!(worths.noted(), 1 + JOBS as u64);
     let left = worths.worth_us("a") as f64 / before as f64;
     assert!((0.3..0.4).contains(&left), "a third after as many jobs as count: {left}");
-    // Through many changes of the unit.
+    // And in the end it is gone.
     (0..200_000).for_each(|_| worths.note("b", 1000));
     assert_eq!(worths.worth_us("a"), 0);
     let share = worths.worth_us("b") as f64 / (1000.0 * JOBS);
