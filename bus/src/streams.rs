@@ -141,32 +141,19 @@ impl Account {
 
     /// The account's streams, as soon as the servers know.
     async fn names(&self) -> Result<Vec<String>, Error> {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            match self.js.stream_names().try_collect().await {
-                Err(_) if Instant::now() < until => tokio::time::sleep(PAUSE).await,
-                names => return names.map_err(|e| self.fail("list", e)),
-            }
-        }
+        let names = patiently(async || self.js.stream_names().try_collect().await).await;
+        names.map_err(|e| self.fail("list", e))
     }
 
     /// Waits until every server that is to keep a stream has all of it. One that had begun with
     /// nothing might lead the next time, and the stream be as empty as it.
     async fn settle(&self, name: &str) -> Result<(), Error> {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let why = match self.js.get_stream(name).await {
-                Ok(stream) => match missing(stream.cached_info()) {
-                    None => return Ok(()),
-                    Some(why) => why,
-                },
-                Err(e) => e.to_string(),
-            };
-            if Instant::now() > until {
-                return Err(self.fail(name, format!("not all of its servers have it: {why}")));
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
+        let settled = patiently(async || {
+            let stream = self.js.get_stream(name).await.map_err(|e| e.to_string())?;
+            missing(stream.cached_info()).map_or(Ok(()), Err)
+        });
+        let late = |why| self.fail(name, format!("not all of its servers have it: {why}"));
+        settled.await.map_err(late)
     }
 
     async fn ask(&self, subject: String, body: Bytes) -> Result<Message, async_nats::RequestError> {
@@ -177,13 +164,7 @@ impl Account {
     /// Servers that have just begun may break off while they agree who leads.
     async fn save(&self, name: &str, dir: &Path) -> Result<(), Error> {
         self.settle(name).await?;
-        let until = Instant::now() + PATIENCE;
-        loop {
-            match self.try_save(name, dir).await {
-                Err(_) if Instant::now() < until => tokio::time::sleep(PAUSE).await,
-                done => return done,
-            }
-        }
+        patiently(async || self.try_save(name, dir).await).await
     }
 
     async fn try_save(&self, name: &str, dir: &Path) -> Result<(), Error> {
@@ -218,22 +199,19 @@ impl Account {
     }
 
     async fn restore(&self, name: &str, head: &Head, file: &Path) -> Result<(), Error> {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            match self.try_restore(name, head, file).await {
-                Ok(()) => return Ok(()),
-                Err(Refused::InUse(why)) if name.starts_with(MQTT) => {
-                    tracing::warn!(stream = name, why, "kept as the server has made it");
-                    return Ok(());
-                }
-                Err(Refused::NotYet(_) | Refused::InUse(_)) if Instant::now() < until => {
-                    // What was begun stands in the way of the next attempt.
-                    let _ = self.js.delete_stream(name).await;
-                    tokio::time::sleep(PAUSE).await;
-                }
-                Err(refused) => return Err(self.fail(name, refused)),
+        let restored = patiently(async || match self.try_restore(name, head, file).await {
+            Err(Refused::InUse(why)) if name.starts_with(MQTT) => {
+                tracing::warn!(stream = name, why, "kept as the server has made it");
+                Ok(Ok(()))
             }
-        }
+            Err(refused @ (Refused::NotYet(_) | Refused::InUse(_))) => {
+                // What was begun stands in the way of the next attempt.
+                let _ = self.js.delete_stream(name).await;
+                Err(refused)
+            }
+            done => Ok(done),
+        });
+        restored.await.flatten().map_err(|refused| self.fail(name, refused))
     }
 
     async fn try_restore(&self, name: &str, head: &Head, file: &Path) -> Result<(), Refused> {
@@ -266,6 +244,17 @@ impl Account {
                     ))),
                 };
             }
+        }
+    }
+}
+
+/// Tries again, while servers that have just begun may still have to agree.
+async fn patiently<T, E>(mut attempt: impl AsyncFnMut() -> Result<T, E>) -> Result<T, E> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match attempt().await {
+            Err(_) if Instant::now() < until => tokio::time::sleep(PAUSE).await,
+            done => return done,
         }
     }
 }

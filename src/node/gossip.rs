@@ -10,6 +10,7 @@ use bus::route::policy::{Devices, ParentView, Site};
 use bus::{Headers, Refusal, RefusalKind, Request, Response, Subject, TierClass, TierPath};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, Notify};
+use tokio::task::JoinSet;
 
 use super::Node;
 use super::report::{Brief, Offers, rarity};
@@ -322,6 +323,8 @@ pub async fn run(node: Arc<Node>, parent: TierPath) {
     let mut misses = 0;
     let mut heard_once = false;
     let mut is_cut = false;
+    // Each app takes a request, and the parent is to hear of this site meanwhile.
+    let mut catching_up = JoinSet::new();
     loop {
         let mut brief = node.brief().await;
         brief.name_apps(APPS_MAX);
@@ -349,7 +352,11 @@ pub async fn run(node: Arc<Node>, parent: TierPath) {
                     node.on_parent_back(&parent, heard_once);
                 }
                 heard_once = true;
-                node.deploy.catch_up(revision).await;
+                while catching_up.try_join_next().is_some() {}
+                if catching_up.is_empty() {
+                    let deploy = node.deploy.clone();
+                    catching_up.spawn(async move { deploy.catch_up(revision).await });
+                }
             }
             Err(e) => {
                 misses += 1;
