@@ -1,4 +1,5 @@
-//! Our encoders and a whole pipeline beside FFmpeg's: x264, its MJPEG, and a chain of its filters.
+//! Our encoders and a whole pipeline beside others: x264, FFmpeg's MJPEG, a chain of FFmpeg's filters,
+//! and a program of OpenCV's.
 //!
 //! All times are CPU time, because the machine is shared; those of FFmpeg are what it says of its
 //! own process, less that of reading the same pictures and doing nothing with them. Each figure is
@@ -106,14 +107,16 @@ pub struct JpegRow {
     pub speed: f64,
 }
 
-/// A whole pipeline, from a file to a stream.
+/// A whole pipeline, from a file to a stream, beside another's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PipelineRow {
     pub film: String,
     pub preset: String,
     pub frames: u64,
+    /// Of one picture.
     pub ours_cpu_ms: f64,
-    pub ffmpeg_cpu_ms: Option<f64>,
+    pub peer: String,
+    pub peer_cpu_ms: Option<f64>,
     pub speed: Option<f64>,
 }
 
@@ -138,7 +141,7 @@ fn measure(options: &Options, tools: &Path) -> Result<Report> {
             jpeg = jpeg_rows(&film, options.rounds, has_ffmpeg, tools)?;
         }
     }
-    let pipelines = pipeline_rows(&paths[0], options, folder.path(), has_ffmpeg)?;
+    let pipelines = pipeline_rows(&paths[0], options, folder.path(), has_ffmpeg, tools)?;
     let load = [before, machine::load()];
     Ok(Report { load, dev_build: cfg!(debug_assertions), films: rows, jpeg, pipelines })
 }
@@ -326,14 +329,16 @@ fn whole_pipeline(preset: Preset) -> Pipeline {
     Pipeline::parse(&text.replace("PRESET", preset.name())).expect("a good pipeline")
 }
 
-/// The whole pipeline by each preset; FFmpeg's figures are the same in all of them.
+/// The whole pipeline by each preset, beside each peer; a peer's figures are the same in all rows.
 fn pipeline_rows(
     path: &Path,
     options: &Options,
     folder: &Path,
     has_ffmpeg: bool,
+    tools: &Path,
 ) -> Result<Vec<PipelineRow>> {
-    let (mut ours, mut theirs, mut frames) = (Preset::ALL.map(|_| Vec::new()), Vec::new(), 0);
+    let (mut ours, mut frames) = (Preset::ALL.map(|_| Vec::new()), 0);
+    let mut theirs = [("FFmpeg's filters", Vec::new()), ("OpenCV and x264", Vec::new())];
     for _ in 0..options.rounds {
         for (preset, ms) in Preset::ALL.into_iter().zip(&mut ours) {
             let (cpu, count) = transform(path, preset, options.frames)?;
@@ -341,23 +346,31 @@ fn pipeline_rows(
             ms.push(each_ms(cpu, count));
         }
         if has_ffmpeg {
-            let cpu = peers::filters(path, frames, &folder.join("filtered.h264"))?;
-            theirs.push(each_ms(cpu, frames));
+            let to = folder.join("pipeline.h264");
+            let cpu = peers::filters(path, frames, &to)?;
+            theirs[0].1.push(each_ms(cpu, frames));
+            let cpu = peers::opencv(path, frames, &to, tools);
+            theirs[1].1.extend(cpu.map(|cpu| each_ms(cpu, frames)));
         }
     }
-    let (film, ffmpeg_cpu_ms) = (pictures::name(path), median(theirs));
-    let rows = Preset::ALL.into_iter().zip(ours).map(|(preset, ms)| {
-        let ours_cpu_ms = median(ms).context("there is a round")?;
-        Ok(PipelineRow {
-            film: film.clone(),
-            preset: preset.name().into(),
-            frames,
-            ours_cpu_ms,
-            ffmpeg_cpu_ms,
-            speed: ffmpeg_cpu_ms.map(|theirs| theirs / ours_cpu_ms),
-        })
-    });
-    rows.collect()
+    let ours = ours.map(median);
+    let mut rows = Vec::new();
+    for (peer, ms) in theirs {
+        let peer_cpu_ms = median(ms);
+        for (preset, ours) in Preset::ALL.into_iter().zip(ours) {
+            let ours_cpu_ms = ours.context("there is a round")?;
+            rows.push(PipelineRow {
+                film: pictures::name(path),
+                preset: preset.name().into(),
+                frames,
+                ours_cpu_ms,
+                peer: peer.to_owned(),
+                peer_cpu_ms,
+                speed: peer_cpu_ms.map(|theirs| theirs / ours_cpu_ms),
+            });
+        }
+    }
+    Ok(rows)
 }
 
 /// From the file to a stream, decoding included.
@@ -460,7 +473,8 @@ fn ratios(report: &Report) -> String {
     let jpeg =
         peers.map(|row| (format!("MJPEG beside {}", row.encoder), Some(row.speed), JPEG_SPEED_MIN));
     let pipeline = report.pipelines.iter().map(|row| {
-        let what = format!("decode, motion, text, encode, {}, {}", row.film, row.preset);
+        let PipelineRow { film, preset, peer, .. } = row;
+        let what = format!("decode, motion, text, encode, {film}, {preset}, beside {peer}");
         (what, row.speed, PIPELINE_SPEED_MIN)
     });
     for (what, speed, goal) in h264.chain(jpeg).chain(pipeline) {

@@ -12,6 +12,8 @@ use super::{Coded, each_ms, median};
 
 /// OpenCV's JPEG encoder on the pictures.
 const TURBO: &str = include_str!("turbo.py");
+/// A pipeline of OpenCV and x264.
+const CHAIN: &str = include_str!("chain.py");
 /// Scales of FFmpeg's MJPEG that are tried for one that looks like ours.
 const SCALES: std::ops::RangeInclusive<u32> = 2..=10;
 
@@ -108,12 +110,19 @@ pub fn mjpeg_like(film: &Film, rounds: usize, psnr_db: f64) -> Result<(String, C
     Ok((format!("ffmpeg mjpeg, scale {scale}"), coded))
 }
 
+/// A program that has OpenCV.
+fn python(tools: &Path, program: &str) -> Command {
+    let mut python = Command::new(tools.join("bin/python3"));
+    python.env("PYTHONPATH", tools.join("opencv")).args(["-c", program]);
+    python
+}
+
 /// libjpeg-turbo, as OpenCV's package brings it: from RGB, which it must convert. None where the
 /// package is missing.
 pub fn turbo(film: &Film, rounds: usize, quality: u32, tools: &Path) -> Option<(String, Coded)> {
     let path = film.beside("turbo.mjpeg");
-    let mut python = Command::new(tools.join("bin/python3"));
-    python.env("PYTHONPATH", tools.join("opencv")).args(["-c", TURBO]).arg(&film.raw).arg(&path);
+    let mut python = python(tools, TURBO);
+    python.arg(&film.raw).arg(&path);
     python.args([film.width(), film.height(), quality, rounds as u32].map(|n| n.to_string()));
     let output = python.output().ok().filter(|out| out.status.success());
     let seconds: Option<Vec<f64>> = output.and_then(|out| serde_json::from_slice(&out.stdout).ok());
@@ -129,13 +138,26 @@ pub fn turbo(film: &Film, rounds: usize, quality: u32, tools: &Path) -> Option<(
 
 /// From a film to a stream by a chain of filters: what moved, a line of text, x264.
 pub fn filters(film: &Path, frames: u64, to: &Path) -> Result<Duration> {
-    const CHAIN: &str = "[0:v]split[a][b];\
+    const FILTERS: &str = "[0:v]split[a][b];\
         [b]format=gray,tblend=all_mode=difference,lutyuv=y='if(gte(val,20),255,0)',nullsink;\
         [a]drawtext=text=FRONT:x=8:y=8:fontsize=32:fontcolor=white[out]";
     let (film, to, frames) = (film.to_string_lossy(), to.to_string_lossy(), frames.to_string());
-    let mut args = vec!["-threads", "1", "-i", &film, "-filter_complex", CHAIN, "-map", "[out]"];
+    let mut args = vec!["-threads", "1", "-i", &film, "-filter_complex", FILTERS, "-map", "[out]"];
     args.extend(["-an", "-frames:v", &frames, "-c:v", "libx264", "-threads", "1"]);
     args.extend(["-preset", "ultrafast", "-tune", "zerolatency", "-profile:v", "baseline"]);
     args.extend(["-qp", "24", "-f", "h264", &to]);
     ffmpeg(&args)
+}
+
+/// The same by a program of OpenCV that hands its pictures to x264. None where OpenCV is missing.
+pub fn opencv(film: &Path, frames: u64, to: &Path, tools: &Path) -> Option<Duration> {
+    let mut python = python(tools, CHAIN);
+    let output = python.arg(film).arg(frames.to_string()).arg(to).output();
+    let said = output.ok().filter(|out| out.status.success()).map(|out| out.stdout);
+    let seconds = said.and_then(|said| String::from_utf8_lossy(&said).trim().parse().ok());
+    let cpu = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    if cpu.is_none() {
+        eprintln!("skipped: a pipeline of OpenCV, whose package ./tools.sh bench brings");
+    }
+    cpu
 }
