@@ -7,6 +7,8 @@
 use std::sync::LazyLock;
 
 use kernels::jpeg::{MCU_BYTES, Steps, ZIGZAG, mcu_sides};
+use rayon::iter::{IndexedParallelIterator, ParallelIterator};
+use rayon::slice::ParallelSlice;
 
 /// A whole file. `levels` are those of a frame of `width` x `height`, each at most 16384.
 pub(crate) fn encode(levels: &[u8], width: u32, height: u32, steps: &Steps) -> Vec<u8> {
@@ -31,21 +33,13 @@ fn code_scan(file: &mut Vec<u8>, levels: &[u8], row_bytes: usize, threads: usize
     if share >= rows {
         return code_rows(file, levels, row_bytes, 0);
     }
-    std::thread::scope(|scope| {
-        let shares = levels.chunks(share * row_bytes).enumerate();
-        let shares: Vec<_> = shares
-            .map(|(i, levels)| {
-                scope.spawn(move || {
-                    let mut part = Vec::with_capacity(levels.len() / 12 + 64);
-                    code_rows(&mut part, levels, row_bytes, i * share);
-                    part
-                })
-            })
-            .collect();
-        for share in shares {
-            file.extend(share.join().expect("coding does not panic"));
-        }
-    });
+    let code = |(i, levels): (usize, &[u8])| {
+        let mut part = Vec::with_capacity(levels.len() / 12 + 64);
+        code_rows(&mut part, levels, row_bytes, i * share);
+        part
+    };
+    let parts: Vec<_> = levels.par_chunks(share * row_bytes).enumerate().map(code).collect();
+    parts.iter().for_each(|part| file.extend_from_slice(part));
 }
 
 /// Codes rows from number `first` on, each but the picture's first behind a restart marker.
