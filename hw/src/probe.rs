@@ -49,7 +49,8 @@ impl Probe {
         }
     }
 
-    fn ask(&self) -> std::result::Result<String, String> {
+    /// What the child says, or why it says nothing in time.
+    pub fn ask(&self) -> std::result::Result<String, String> {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).stdin(Stdio::null()).stderr(Stdio::null());
         let mut child = command.stdout(Stdio::piped()).spawn().map_err(|e| e.to_string())?;
