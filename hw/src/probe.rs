@@ -71,7 +71,7 @@ impl Probe {
         let text = text.map_err(late)?.map_err(|e| e.to_string())?;
         match status.success() {
             true => Ok(text),
-            false => Err(format!("the child that looks for devices ended with {status}")),
+            false => Err(format!("the child ended with {status}")),
         }
     }
 }

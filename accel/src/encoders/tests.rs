@@ -16,7 +16,7 @@ use crate::{Frame, Range};
 /// A worker whose child is a thread that lives like this.
 pub(crate) fn threaded(make: Make, life: impl Fn(UnixStream) + Send + Sync + 'static) -> Worker {
     let life = Arc::new(life);
-    let start = move |_| {
+    let start = move |_: Make| {
         let (socket, theirs) = UnixStream::pair()?;
         let life = life.clone();
         std::thread::spawn(move || life(theirs));
@@ -267,5 +267,6 @@ fn a_child_tells_which_encoders_there_are() {
         assert_eq!(shell(&script).look(1).len(), expected, "{script}");
     }
     assert!(Make::ALL.iter().all(|make| Make::named(make.name()) == Some(*make)));
-    assert_eq!(["edgescale", "auto", "nvenc"].map(By::named)[..2], [By::Edgescale, By::Auto]);
+    let by = ["edgescale", "auto", "nvenc"].map(By::named);
+    assert_eq!(by, [By::Edgescale, By::Auto, By::Make(Make::Nvenc)]);
 }
