@@ -94,7 +94,7 @@ fn encoders_of_others_code_where_they_are_asked_for() -> Result<()> {
     clip(folder.path().join("in.y4m").as_path(), 322, 180, 30)?;
     let wrong = video(&["run", "--cpu", "encode encoder=x264", &path("in.y4m"), &path("no.mp4")])?;
     let complaint = String::from_utf8_lossy(&wrong.stderr);
-    let mend = "encoder \"x264\" is not on this machine: use one of edgescale, auto";
+    let mend = "encoder \"x264\" is not here: use one of edgescale, auto";
     assert!(!wrong.status.success() && complaint.contains(mend), "{complaint}");
 
     let run = |settings: &str, name: &str| {

@@ -31,7 +31,7 @@ impl Shared {
                     let name = make.name();
                     let others: String = makes().map(|here| format!(", {}", here.name())).collect();
                     let mend = format!("use one of edgescale, auto{others}");
-                    Some(format!("encoder \"{name}\" is not on this machine: {mend}"))
+                    Some(format!("encoder \"{name}\" is not here: {mend}"))
                 }
             };
             if let Some(detail) = refused {

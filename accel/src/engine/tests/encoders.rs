@@ -152,7 +152,7 @@ fn other_jobs_stay_away_from_encoders_of_others() {
 fn encoders_that_are_not_here_are_told() {
     let engine = engine_with(cpu(), vec![x264(0, 0)]);
     let error = coded(&engine, "nvenc", 0).unwrap_err();
-    let expected = "pipeline: encode: encoder \"nvenc\" is not on this machine: \
+    let expected = "pipeline: encode: encoder \"nvenc\" is not here: \
                     use one of edgescale, auto, x264";
     assert_eq!(error, Error::Invalid(expected.to_string()));
 

@@ -20,6 +20,15 @@ fn long() -> Known {
     known("transpose", [300, 450])
 }
 
+/// Waits until something is so, which is a matter of moments.
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{what}");
+        std::thread::yield_now();
+    }
+}
+
 /// Sends jobs, each when the one before it waits or runs, to a device that runs nothing at first
 /// and to one that is free. `meanwhile` begins when so many wait for the first. The devices that
 /// did them, in the order of the jobs.
@@ -28,9 +37,9 @@ fn sent(jobs: Vec<Known>, wait: usize, meanwhile: impl FnOnce(&EdgeAccelerate)) 
     let devices: Vec<Arc<dyn Device>> = vec![gate.clone(), faulty(Fault::Run(u64::MAX))];
     let engine = Arc::new(EdgeAccelerate::start_with(devices, Prefer::Fastest).unwrap());
     engine.wake();
-    while engine.devices().iter().any(|device| device.state != DeviceState::Ready) {
-        std::thread::yield_now();
-    }
+    until("devices are ready", || {
+        engine.devices().iter().all(|device| device.state == DeviceState::Ready)
+    });
     for (job, seconds) in &jobs {
         let signature = crate::plan::signature(&job.pipeline, job.input.shape());
         let costs = &mut engine.shared.state().costs;
@@ -44,9 +53,7 @@ fn sent(jobs: Vec<Known>, wait: usize, meanwhile: impl FnOnce(&EdgeAccelerate)) 
             assert!(futures_poll(&mut run).await.is_none());
             runs.push(run);
         }
-        while engine.devices()[0].queue_len != wait {
-            std::thread::yield_now();
-        }
+        until("jobs wait", || engine.devices()[0].queue_len == wait);
         meanwhile(&engine);
         *gate.open.lock().unwrap() = true;
         gate.opened.notify_all();
@@ -63,9 +70,7 @@ fn sent(jobs: Vec<Known>, wait: usize, meanwhile: impl FnOnce(&EdgeAccelerate)) 
 #[test]
 fn a_free_device_takes_what_waits_behind_others() {
     let devices = sent(vec![quick(), long(), quick()], 1, |engine| {
-        while engine.devices()[1].jobs_done == 0 {
-            std::thread::yield_now();
-        }
+        until("one is taken", || engine.devices()[1].jobs_done == 1);
         assert_eq!(engine.devices()[0].queue_len, 1, "that device is still at its first job");
     });
     assert_eq!(devices, ["cpu0", "cpu1", "cpu0"]);
