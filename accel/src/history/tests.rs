@@ -1,7 +1,7 @@
 use super::*;
 
 fn kept(device: usize, buffer: u64, bytes: usize) -> Remembered {
-    Remembered { device, signature: 7, buffers: vec![(BufferId(buffer), bytes)], encoders: vec![] }
+    Remembered { device, signature: 7, buffers: vec![(BufferId(buffer), bytes)], coders: vec![] }
 }
 
 #[test]
