@@ -210,6 +210,7 @@ impl Ground {
             deadline: Instant::now() + limit,
             attempt: 1,
             trace: Default::default(),
+            by: None,
             outlet: None,
         };
         match (self.execute.invoke(invocation).await, &step.error) {

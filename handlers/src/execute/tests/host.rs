@@ -347,6 +347,7 @@ async fn conforms() {
     let target = Arc::new(target(Digest::of(b"suite"), CodeKind::Component));
     let deadline = Instant::now() + Duration::from_secs(60);
     let (invocation, settings) = ("i".into(), Arc::default());
-    let caller = Caller { target, invocation, trace: Default::default(), deadline, settings };
+    let (trace, by) = Default::default();
+    let caller = Caller { target, invocation, trace, deadline, settings, by };
     conformance::check(&memory, &caller).await;
 }
