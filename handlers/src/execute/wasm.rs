@@ -9,6 +9,8 @@ mod crowd;
 mod foreign;
 mod form;
 mod guest;
+#[cfg(feature = "compiler")]
+mod join;
 mod kept;
 mod keyvalue;
 mod limits;
