@@ -120,7 +120,7 @@ pub struct Logs {
     /// How many past lines of each site; it keeps the last 2000
     #[arg(short = 'n', long, default_value_t = 50, value_parser = lines)]
     lines: usize,
-    /// Only those of an app: of its handlers, and of how it is deployed
+    /// Only those of an app: of its handlers, its deployment, its dead letters
     #[arg(long)]
     app: Option<String>,
 }
@@ -434,14 +434,19 @@ async fn past_lines(site: &Site, logs: &Logs) -> Result<(Bus, Vec<Line>)> {
     Ok((bus, lines.split_off(lines.len().saturating_sub(logs.lines))))
 }
 
-/// Whether a line is about an app: from it or one of its handlers, or of how it is deployed.
+/// Whether a line is about an app: from it or one of its handlers, of how it is deployed, or of an
+/// event of its that could not be handled.
 fn is_of(line: &Line, app: &str) -> bool {
-    let of = |text: &str| {
+    let begins = |text: &str, ends: &[char]| {
         let rest = text.strip_prefix(app);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ' ', ':']))
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(ends))
     };
-    let named = line.text.strip_prefix("app ").or_else(|| line.text.strip_prefix("entry "));
-    of(&line.from) || line.from == "deploy" && of(named.unwrap_or(&line.text))
+    let after = |words: [&str; 2]| words.iter().find_map(|word| line.text.strip_prefix(word));
+    match line.from.as_str() {
+        "deploy" => begins(after(["app ", "entry "]).unwrap_or(&line.text), &['/', ' ', ':']),
+        "events" => after(["dead letter ", "event "]).is_some_and(|event| begins(event, &['.'])),
+        from => begins(from, &['/']),
+    }
 }
 
 fn print_line(line: &Line, out: Output) {

@@ -114,7 +114,7 @@ impl Event {
 }
 
 /// Stores an event at the tier of a client's site, data that is too large first; returns when the
-/// tier has it, at the latest after `timeout`.
+/// tier has it. `timeout` is for the data and one attempt at the event.
 pub async fn publish(bus: &Bus, event: &Event, timeout: Duration) -> Result<u64, Error> {
     let subject = Subject::checked(Kind::Ev, bus.site(), &event.name)?.to_string();
     check_headers(&event.name, &event.wire_headers())?;

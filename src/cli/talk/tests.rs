@@ -37,6 +37,8 @@ fn lines_of_an_app_are_its_own_and_those_of_its_deployment() {
         ("deploy", "app shop 0.1, revision 3"),
         ("deploy", "entry shop: refused"),
         ("deploy", "shop/echo: no such code"),
+        ("events", "dead letter shop.go after 2 attempts: unreachable"),
+        ("events", "event shop.go: the server is away"),
     ] {
         assert!(is_of_shop(from, text), "{from}: {text}");
     }
@@ -44,6 +46,7 @@ fn lines_of_an_app_are_its_own_and_those_of_its_deployment() {
         ("shop2/echo", "shop/echo: x"),
         ("deploy", "app shop2 0.1, revision 3"),
         ("deploy", "the registry is away"),
+        ("events", "dead letter shop2.go after 2 attempts: shop"),
         ("events", "shop/echo"),
     ] {
         assert!(!is_of_shop(from, text), "{from}: {text}");
