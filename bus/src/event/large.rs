@@ -122,7 +122,11 @@ pub async fn publish(bus: &Bus, event: &Event, timeout: Duration) -> Result<u64,
     let small = match event.referring()? {
         None => Cow::Borrowed(event),
         Some((small, reference)) => {
-            put(bus, &reference, &event.data, timeout).await?;
+            let put = put(bus, &reference, &event.data, timeout).await;
+            put.map_err(|e| match e {
+                Error::TimedOut { .. } => Error::timed_out(&subject, timeout),
+                other => other,
+            })?;
             Cow::Owned(small)
         }
     };
