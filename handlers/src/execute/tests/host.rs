@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use super::*;
 use crate::outbound::tests::Told;
 use crate::outbound::{self, HostGrant, Refusal};
+use crate::settings::Settings;
 
 pub(crate) struct Memory {
     state: Mutex<State>,
