@@ -133,7 +133,7 @@ enum Command {
         #[arg(default_value = ".")]
         project: PathBuf,
     },
-    /// Build and deploy to a running tree at every save, and show the log, until Ctrl-C
+    /// Build and deploy to a running tree at every save, and show the app's log, until Ctrl-C
     Dev {
         /// The app's folder or manifest
         #[arg(default_value = ".")]

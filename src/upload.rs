@@ -29,6 +29,11 @@ pub fn manifest_of(project: &Path) -> PathBuf {
     if project.is_dir() { project.join("app.toml") } else { project.to_owned() }
 }
 
+/// The folder of a manifest, which its files are relative to.
+pub fn folder_of(manifest: &Path) -> &Path {
+    manifest.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// The text of a manifest and what it says; errors name line, field and mend.
 pub fn read_manifest(file: &Path) -> Result<(String, Manifest)> {
     let text = match std::fs::read_to_string(file) {
@@ -54,7 +59,7 @@ pub fn package(project: &Path) -> Result<Package> {
     let mut code = vec![];
     for handler in &manifest.handlers {
         let Source::Path(path) = &handler.source else { continue };
-        let found = file.parent().unwrap_or(Path::new(".")).join(path);
+        let found = folder_of(file).join(path);
         let bytes = std::fs::read(&found).with_context(|| {
             let (file, line) = (file.display(), handler.source_line);
             format!("{file}: line {line}: the code {} cannot be read", found.display())

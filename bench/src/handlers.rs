@@ -181,7 +181,8 @@ impl Bench {
         let deadline = Instant::now() + limit;
         let input = if calls { call("ok") } else { event() };
         let (target, trace) = (Arc::clone(target), Default::default());
-        let invocation = Invocation { target, input, deadline, attempt: 1, trace, outlet: None };
+        let (by, outlet) = (None, None);
+        let invocation = Invocation { target, input, deadline, attempt: 1, trace, by, outlet };
         self.execute.invoke(invocation).await.map(drop)
     }
 

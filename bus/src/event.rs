@@ -276,11 +276,6 @@ impl EventLog {
         self
     }
 
-    /// Stores an event at this tier; returns when the tier has it.
-    pub async fn publish(&self, event: &Event) -> Result<u64, Error> {
-        large::publish(&self.bus, event, Duration::from_secs(5)).await
-    }
-
     /// Sends an event to the log of a site below; returns when that site has it.
     pub async fn descend(
         &self,

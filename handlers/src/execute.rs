@@ -53,7 +53,6 @@ pub use self::workers::{WorkerProgram, serve_worker};
 use crate::Digest;
 use crate::binding::Bindings;
 use crate::manifest::{CodeKind, Limits};
-use crate::settings::Settings;
 
 /// Longest code that is accepted.
 pub const CODE_BYTES_MAX: usize = 64 << 20;
@@ -119,6 +118,8 @@ pub struct Invocation {
     pub attempt: u32,
     /// The trace that this is part of.
     pub trace: Trace,
+    /// The handler that called it and waits for it, where that runs on this node.
+    pub by: Option<Arc<Caller>>,
     /// Where the answer to an HTTP request may go while the handler still runs. The reply has
     /// only its head then.
     pub outlet: Option<Outlet>,
@@ -455,12 +456,12 @@ impl Shared {
 
     async fn invoke(&self, invocation: Invocation, gate: &Arc<Gate>) -> Result<Reply, InvokeError> {
         let arrived = Instant::now();
-        let pass = gate.enter(invocation.deadline).await?;
+        let pass = gate.enter(&invocation).await?;
         let started = Instant::now();
         let time = Time::new(started, &invocation);
         let settings = self.host.settings(&invocation.target);
         let settings = settings.map_err(|error| InvokeError::Node(error.to_string()))?;
-        let caller = invocation.caller(time, Arc::clone(&settings));
+        let caller = Caller::of(&invocation, time, Arc::clone(&settings));
         let target = &invocation.target;
         let takes_ready = target.limits.ready > 0;
         let is_here = target.kind == CodeKind::Component && !target.limits.own_process;
@@ -545,24 +546,6 @@ impl Time {
 
     fn out(self) -> InvokeError {
         InvokeError::Timeout { limit_ms: self.limit_ms }
-    }
-}
-
-impl Invocation {
-    fn caller(&self, time: Time, settings: Arc<Settings>) -> Caller {
-        let invocation = match &self.input {
-            Input::Event(event) => event.id.clone(),
-            Input::Call(request) => request.id.clone(),
-            Input::Http(request) => request.id.clone(),
-            Input::Frame(connection, frame) => format!("{}.{}", connection.id, frame.index),
-        };
-        Caller {
-            target: Arc::clone(&self.target),
-            invocation,
-            trace: self.trace.clone(),
-            deadline: time.deadline,
-            settings,
-        }
     }
 }
 

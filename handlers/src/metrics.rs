@@ -82,17 +82,20 @@ impl Metrics {
 
     /// Notes a duration.
     pub fn time(&self, name: &str, took: Duration) {
-        let mut inner = self.lock();
-        if let Some(times) = inner.times.get_mut(name) {
-            times.add(took);
-        } else if inner.times.len() < NAMES_MAX {
-            inner.times.entry(name.to_owned()).or_default().add(took);
-        }
+        self.time_us(name, u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     }
 
     /// Notes a duration given in µs.
     pub fn time_us(&self, name: &str, us: u64) {
-        self.time(name, Duration::from_micros(us));
+        self.times_us([(name, us)]);
+    }
+
+    /// Notes several durations at once.
+    pub fn times_us<'a>(&self, times: impl IntoIterator<Item = (&'a str, u64)>) {
+        let mut inner = self.lock();
+        for (name, us) in times {
+            inner.time_us(name, us);
+        }
     }
 
     /// Everything as it is now.
@@ -113,6 +116,16 @@ impl Metrics {
     }
 }
 
+impl Inner {
+    fn time_us(&mut self, name: &str, us: u64) {
+        if let Some(times) = self.times.get_mut(name) {
+            times.add(us);
+        } else if self.times.len() < NAMES_MAX {
+            self.times.entry(name.to_owned()).or_default().add(us);
+        }
+    }
+}
+
 impl Default for Histogram {
     fn default() -> Self {
         Self { buckets: Box::new([0; BUCKETS]), count: 0, sum_us: 0, max_us: 0 }
@@ -120,8 +133,7 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    fn add(&mut self, took: Duration) {
-        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    fn add(&mut self, us: u64) {
         let bucket = ((us.max(1) as f64).log2() * STEPS).ceil() as usize;
         let bucket = &mut self.buckets[bucket.min(BUCKETS - 1)];
         *bucket = bucket.saturating_add(1);

@@ -370,6 +370,7 @@ impl EdgeStream {
             deadline: started + limit,
             attempt: 1,
             trace,
+            by: None,
             outlet: None,
         };
         let result = self.triggers.invoke(&job.app, &job.handler, invocation).await;

@@ -148,8 +148,8 @@ impl Triggers {
         drop(running);
         match &result {
             Ok(reply) => {
-                self.metrics.time_us(&names.queue, reply.queue_us);
-                self.metrics.time_us(&names.run, reply.run_us);
+                let times = [(&*names.queue, reply.queue_us), (&*names.run, reply.run_us)];
+                self.metrics.times_us(times);
             }
             Err(e) => {
                 self.metrics.count(&format!("failures {app}/{name}"), 1);
@@ -328,6 +328,7 @@ impl Triggers {
                     deadline: Instant::now() + limit + TURN_PATIENCE,
                     attempt,
                     trace: Trace::of(&event.headers),
+                    by: None,
                     outlet: None,
                 };
                 match self.invoke(app, handler, invocation).await {
@@ -363,7 +364,7 @@ impl Triggers {
         self.answer_with(request, Streams::default())
     }
 
-    /// The same, with a body that is on its way or an answer that goes out in parts.
+    /// The same, with what of the request is no message.
     pub fn answer_with(&self, request: Request, streams: Streams) -> impl Future<Output = Answer> {
         self.answer_once(request, streams).inspect_err(|refusal| {
             self.metrics.count(&format!("calls refused {}", refusal.kind.code()), 1);
@@ -394,7 +395,8 @@ impl Triggers {
             self.metrics.count("calls answered again", 1);
             return Ok(first.clone());
         }
-        let answer = self.route_call(&request, &subject, Some(&mut held), Streams::default()).await;
+        let streams = Streams { by: streams.by, ..Streams::default() };
+        let answer = self.route_call(&request, &subject, Some(&mut held), streams).await;
         if let Ok(response) = &answer {
             self.once.note(held, Course::Answered(response.clone()));
         }
@@ -529,8 +531,9 @@ impl Triggers {
         if let Input::Http(http) = &mut input {
             http.inlet = inlet;
         }
-        let (trace, outlet) = (Trace::of(&request.headers), streams.outlet.clone());
-        let invocation = Invocation { target, input, deadline, attempt: 1, trace, outlet };
+        let trace = Trace::of(&request.headers);
+        let (by, outlet) = (streams.by.clone(), streams.outlet.clone());
+        let invocation = Invocation { target, input, deadline, attempt: 1, trace, by, outlet };
         let reply = self.invoke(app, handler, invocation).await.map_err(refusal_of_invoke)?;
         Ok(asked::response(reply).with(SITE_HEADER, site))
     }

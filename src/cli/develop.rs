@@ -16,10 +16,10 @@ use handlers::manifest::{Manifest, Source};
 use super::output::Output;
 use super::talk;
 use crate::context::{Context, Site};
-use crate::upload::{manifest_of, read_manifest};
+use crate::upload::{folder_of, manifest_of, read_manifest};
 
 pub use recorded::test;
-use watch::{Builds, files};
+use watch::{Builds, Files, files, outdated};
 
 /// How often `edgescale dev` looks for changes, unless looking takes long.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -140,7 +140,7 @@ fn write(file: &Path, text: &str) -> Result<()> {
 /// there.
 pub fn build(project: &Path, tools: &Path, out: Output) -> Result<()> {
     let manifest_file = manifest_of(project);
-    let folder = manifest_file.parent().unwrap_or(Path::new("."));
+    let folder = folder_of(&manifest_file);
     let script = folder.join("build.sh");
     if script.is_file() {
         let tools = std::path::absolute(tools)?;
@@ -179,7 +179,7 @@ pub fn build(project: &Path, tools: &Path, out: Output) -> Result<()> {
     })
 }
 
-/// `edgescale dev`: builds and deploys at every save, and shows the log.
+/// `edgescale dev`: builds and deploys at every save, and shows the log of the app.
 pub async fn dev(
     project: &Path,
     tools: &Path,
@@ -188,7 +188,8 @@ pub async fn dev(
     out: Output,
 ) -> Result<()> {
     let manifest = manifest_of(project);
-    let folder = manifest.parent().unwrap_or(Path::new(".")).to_owned();
+    let folder = folder_of(&manifest).to_owned();
+    let app = read_manifest(&manifest)?.1.app.name;
     let root = context.site(None)?;
     let watch = async {
         let (mut seen, mut builds) = (None, Builds::default());
@@ -208,7 +209,7 @@ pub async fn dev(
             seen = (!saved).then_some(after);
         }
     };
-    let logs = talk::logs(context, at, talk::Logs::following(), out);
+    let logs = talk::logs(context, at, talk::Logs::following(app), out);
     tokio::select! {
         never = watch => never,
         done = logs => done,
@@ -219,6 +220,21 @@ async fn build_and_deploy(manifest: &Path, tools: &Path, root: &Site, out: Outpu
     let (project, tools) = (manifest.to_owned(), tools.to_owned());
     tokio::task::spawn_blocking(move || build(&project, &tools, out)).await??;
     talk::deploy(root, manifest, out).await
+}
+
+/// Says on standard error that a project's code was built before its source was last changed.
+fn warn_of_old_code(project: &Path, manifest: &Path, folder: &Path) {
+    let state = |path: PathBuf| Some((path.clone(), watch::state(&path.metadata().ok()?)));
+    let built: Files = products(manifest, folder).into_iter().filter_map(state).collect();
+    let mut sources = files(folder);
+    sources.remove(manifest);
+    if let Some((code, source)) = outdated(&sources, &built) {
+        let (code, source, project) = (code.display(), source.display(), project.display());
+        eprintln!(
+            "edgescale: {code} is older than {source}; to test what is written now, run \
+             edgescale build {project}"
+        );
+    }
 }
 
 /// The files that a project's build makes, as far as its manifest says.

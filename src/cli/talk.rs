@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -61,6 +62,9 @@ pub struct Publish {
     /// The body's media type
     #[arg(long, default_value = "application/json")]
     content_type: String,
+    /// How long storing it may take, large bodies with all their parts, in ms
+    #[arg(long, default_value_t = 30_000)]
+    timeout_ms: u64,
 }
 
 #[derive(Args)]
@@ -116,6 +120,9 @@ pub struct Logs {
     /// How many past lines of each site; it keeps the last 2000
     #[arg(short = 'n', long, default_value_t = 50, value_parser = lines)]
     lines: usize,
+    /// Only those of an app: of its handlers, its deployment, its dead letters
+    #[arg(long)]
+    app: Option<String>,
 }
 
 fn lines(text: &str) -> Result<usize, String> {
@@ -124,9 +131,13 @@ fn lines(text: &str) -> Result<usize, String> {
 }
 
 impl Logs {
-    /// What comes from now on.
-    pub fn following() -> Self {
-        Self { follow: true, lines: 0 }
+    /// What comes from now on of an app.
+    pub fn following(app: String) -> Self {
+        Self { follow: true, lines: 0, app: Some(app) }
+    }
+
+    fn wants(&self, line: &Line) -> bool {
+        self.app.as_ref().is_none_or(|app| is_of(line, app))
     }
 }
 
@@ -242,7 +253,7 @@ pub async fn publish(site: &Site, publish: Publish, out: Output) -> Result<()> {
     event.id = publish.id.unwrap_or(event.id);
     let to = publish.to.map(|to| (bus::event::TO_HEADER.to_owned(), to.to_string()));
     event.headers.extend(to);
-    let seq = bus::event::publish(&bus, &event, client::TIMEOUT).await?;
+    let seq = bus::event::publish(&bus, &event, Duration::from_millis(publish.timeout_ms)).await?;
     let answer = json!({"id": event.id, "site": site.path, "seq": seq});
     out.show(&answer, |_| format!("{} stored at {} as {seq}", event.id, site.path))
 }
@@ -377,7 +388,7 @@ pub async fn logs(context: &Context, at: Option<&str>, logs: Logs, out: Output) 
     let mut buses = vec![];
     let mut lines: Vec<Line> = vec![];
     for site in &sites {
-        match past_lines(site, logs.lines).await {
+        match past_lines(site, &logs).await {
             Ok((bus, past)) => {
                 lines.extend(past);
                 buses.push(bus);
@@ -397,12 +408,15 @@ pub async fn logs(context: &Context, at: Option<&str>, logs: Logs, out: Output) 
         });
     }
     lines.iter().for_each(|line| print_line(line, out));
-    let mut following = vec![];
+    let (mut following, logs) = (vec![], Arc::new(logs));
     for bus in &buses {
-        let hear = move |message: bus::Request| async move {
-            if let Ok(line) = serde_json::from_slice::<Line>(&message.payload) {
+        let logs = Arc::clone(&logs);
+        let hear = move |message: bus::Request| {
+            let line = serde_json::from_slice::<Line>(&message.payload);
+            if let Some(line) = line.ok().filter(|line| logs.wants(line)) {
                 print_line(&line, out);
             }
+            std::future::ready(())
         };
         following.push(bus.subscribe(&format!("tel.{}._.log", bus.site()), hear).await?);
     }
@@ -410,10 +424,29 @@ pub async fn logs(context: &Context, at: Option<&str>, logs: Logs, out: Output) 
     Ok(())
 }
 
-async fn past_lines(site: &Site, count: usize) -> Result<(Bus, Vec<Line>)> {
+async fn past_lines(site: &Site, logs: &Logs) -> Result<(Bus, Vec<Line>)> {
     let bus = site.connect().await?;
+    // The last lines of an app may be far back.
+    let count = if logs.app.is_some() { LINES_MAX } else { logs.lines };
     let answer = client::control(&bus, "logs", count.to_string()).await?;
-    Ok((bus, client::json(&answer)?))
+    let mut lines: Vec<Line> = client::json(&answer)?;
+    lines.retain(|line| logs.wants(line));
+    Ok((bus, lines.split_off(lines.len().saturating_sub(logs.lines))))
+}
+
+/// Whether a line is about an app: from it or one of its handlers, of how it is deployed, or of an
+/// event of its that could not be handled.
+fn is_of(line: &Line, app: &str) -> bool {
+    let begins = |text: &str, ends: &[char]| {
+        let rest = text.strip_prefix(app);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(ends))
+    };
+    let after = |words: [&str; 2]| words.iter().find_map(|word| line.text.strip_prefix(word));
+    match line.from.as_str() {
+        "deploy" => begins(after(["app ", "entry "]).unwrap_or(&line.text), &['/', ' ', ':']),
+        "events" => after(["dead letter ", "event "]).is_some_and(|event| begins(event, &['.'])),
+        from => begins(from, &['/']),
+    }
 }
 
 fn print_line(line: &Line, out: Output) {

@@ -36,7 +36,7 @@ impl Door {
         asked: Request,
         inlet: Option<Inlet>,
     ) -> Result<Answered, Refusal> {
-        let streams = Streams { inlet, outlet: None };
+        let streams = Streams { inlet, outlet: None, by: None };
         self.node.triggers.answer_with(asked, streams).await.map(Answered::Whole)
     }
 
@@ -47,7 +47,7 @@ impl Door {
         inlet: Option<Inlet>,
     ) -> Result<Answered, Refusal> {
         let (outlet, mut begun) = Outlet::new();
-        let streams = Streams { inlet, outlet: Some(outlet) };
+        let streams = Streams { inlet, outlet: Some(outlet), by: None };
         let triggers = self.node.triggers.clone();
         let mut work = Box::pin(async move { triggers.answer_with(asked, streams).await });
         let streamed = tokio::select! {

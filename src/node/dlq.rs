@@ -1,6 +1,7 @@
 //! `ctl.<site>._.dlq.ls|show|redrive|drop`: the dead letters of a site.
 
 use base64::Engine as _;
+use bus::event::dead::Dead;
 use bus::{EventLog, Refusal, RefusalKind, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -86,7 +87,7 @@ async fn show(events: &EventLog, asked: &Asked) -> Answer {
 
 /// Redrives or drops; what was named and is not there is told. `all` are [`LETTERS_MAX`] at a time,
 /// up to the last letter that was there at the start: what fails again meanwhile waits for the next
-/// time. The answer says whether there are `more` of them, and which was the last.
+/// time. The answer says whether there may be `more` of them, and which was the last.
 async fn each(events: &EventLog, verb: &str, asked: &Asked) -> Answer {
     if asked.all != asked.seq.is_empty() || asked.seq.len() > LETTERS_MAX {
         let text = format!("dlq.{verb}: say seq, at most {LETTERS_MAX}, or all = true");
@@ -96,39 +97,52 @@ async fn each(events: &EventLog, verb: &str, asked: &Asked) -> Answer {
         Some(upto) => upto,
         None => events.dead_state().await.map_err(away)?.last,
     };
-    let (chosen, more) = match asked.all {
-        true => chosen(events, upto).await?,
-        false => (asked.seq.clone(), false),
+    let (done, missing, more) = match asked.all {
+        true => first(events, verb, upto).await?,
+        false => named(events, verb, &asked.seq).await?,
     };
-    let (mut done, mut missing) = (0, vec![]);
-    for seq in chosen {
-        let found = match verb {
-            "drop" => events.drop_dead(seq).await,
-            _ => events.redrive(seq).await,
-        };
-        match found.map_err(away)? {
-            true => done += 1,
-            false => missing.push(seq),
-        }
-    }
     let left = events.dead_state().await.map_err(away)?.count;
     let answer =
         json!({"done": done, "missing": missing, "left": left, "more": more, "upto": upto});
     Response::json(&answer)
 }
 
-/// The first letters up to one, and whether there are more.
-async fn chosen(events: &EventLog, upto: u64) -> Result<(Vec<u64>, bool), Refusal> {
-    let (mut all, mut next) = (vec![], 1);
-    loop {
+/// How many were redriven or dropped, which are not there, and whether there may be more.
+type Each = (usize, Vec<u64>, bool);
+
+async fn named(events: &EventLog, verb: &str, seqs: &[u64]) -> Result<Each, Refusal> {
+    let mut missing = vec![];
+    for &seq in seqs {
+        let done = match events.dead(seq).await.map_err(away)? {
+            Some(letter) => one(events, verb, letter).await?,
+            None => false,
+        };
+        if !done {
+            missing.push(seq);
+        }
+    }
+    Ok((seqs.len() - missing.len(), missing, false))
+}
+
+/// The first letters up to one.
+async fn first(events: &EventLog, verb: &str, upto: u64) -> Result<Each, Refusal> {
+    let (mut done, mut next) = (0, 1);
+    for _ in 0..LETTERS_MAX {
         let letter = events.dead_from(next).await.map_err(away)?;
         let Some(letter) = letter.filter(|letter| letter.seq <= upto) else {
-            return Ok((all, false));
+            return Ok((done, vec![], false));
         };
-        if all.len() == LETTERS_MAX {
-            return Ok((all, true));
-        }
         next = letter.seq + 1;
-        all.push(letter.seq);
+        done += usize::from(one(events, verb, letter).await?);
     }
+    Ok((done, vec![], next <= upto))
+}
+
+/// False when somebody else was quicker.
+async fn one(events: &EventLog, verb: &str, letter: Dead) -> Result<bool, Refusal> {
+    let done = match verb {
+        "drop" => events.drop_dead(&letter).await,
+        _ => events.redrive(letter).await,
+    };
+    done.map_err(away)
 }

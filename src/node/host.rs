@@ -15,7 +15,7 @@ use handlers::manifest::Manifest;
 use handlers::outbound::{self, Refusal, System};
 use handlers::settings::{Secrets, Settings};
 use handlers::trace::{Open, Role};
-use handlers::trigger::Triggers;
+use handlers::trigger::{Streams, Triggers};
 use serde_json::{Value, json};
 use store::EdgeStore;
 use tokio::net::TcpStream;
@@ -427,7 +427,8 @@ impl Host for Doors {
         request.headers.insert(bus::message::TIMEOUT_HEADER.into(), left_ms);
         let span = behind.span(caller, Role::Internal, || format!("call {name}"));
         span.trace().write(&mut request.headers);
-        let answer = Box::pin(behind.triggers.answer(request)).await;
+        let streams = Streams { by: Some(Arc::new(caller.clone())), ..Streams::default() };
+        let answer = Box::pin(behind.triggers.answer_with(request, streams)).await;
         span.end(&answer);
         answer.map(|response| response.payload).map_err(|refusal| match refusal.kind {
             RefusalKind::BadRequest => HostError::Invalid(refusal.message),

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use bus::{Headers, Kind, Subject};
@@ -18,7 +18,7 @@ fn edgescale(folder: &Path, arguments: &[&str]) -> Result<Output> {
     Ok(command.args(arguments).output()?)
 }
 
-fn succeeds(folder: &Path, arguments: &[&str]) -> Result<String> {
+pub fn succeeds(folder: &Path, arguments: &[&str]) -> Result<String> {
     let output = edgescale(folder, arguments)?;
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text).into_owned();
@@ -65,6 +65,38 @@ fn the_program_is_the_worker_of_components_that_want_one() -> Result<()> {
     let text = [failed.stdout, failed.stderr].concat();
     let text = String::from_utf8_lossy(&text);
     assert!(!failed.status.success() && text.contains("unreachable"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn who_tests_code_that_is_older_than_its_source_is_told() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let project = dir.path().join("shop");
+    std::fs::create_dir_all(project.join("tests"))?;
+    let manifest = manifest("shop", "go").replace("{code}", "h.wasm");
+    std::fs::write(project.join("app.toml"), manifest)?;
+    std::fs::write(project.join("build.sh"), "#!/bin/sh\n")?;
+    std::fs::write(project.join("tests/go.json"), r#"[{ "event": "go" }]"#)?;
+    std::fs::write(project.join("h.wasm"), component("(i32.const 16)"))?;
+    let source = project.join("h.c");
+    std::fs::write(&source, "")?;
+    let saved = |seconds| -> Result<()> {
+        let time = std::time::SystemTime::now() - Duration::from_secs(seconds);
+        Ok(std::fs::File::options().write(true).open(&source)?.set_modified(time)?)
+    };
+    saved(3600)?;
+    std::fs::File::options()
+        .write(true)
+        .open(project.join("build.sh"))?
+        .set_modified(std::time::SystemTime::now() - Duration::from_secs(3600))?;
+    let text = succeeds(dir.path(), &["test", "shop"])?;
+    assert!(!text.contains("older"), "{text}");
+    saved(0)?;
+    for (folder, project) in [(dir.path(), "shop"), (&*project, "app.toml")] {
+        let text = succeeds(folder, &["test", project])?;
+        let mend = format!("run edgescale build {project}");
+        assert!(text.contains("h.wasm is older than") && text.contains(&mend), "{text}");
+    }
     Ok(())
 }
 

@@ -295,7 +295,7 @@ async fn what_handlers_see_of_a_node_is_a_host() -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     let settings = node.host.settings(&target)?;
     let (invocation, trace) = ("i".into(), Default::default());
-    let caller = Caller { target, invocation, trace, deadline, settings };
+    let caller = Caller { target, invocation, trace, deadline, settings, by: None };
     conformance::check(&*node.host, &caller).await;
     tasks.shutdown().await;
     node.store.close().await;

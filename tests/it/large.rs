@@ -3,6 +3,7 @@
 
 use std::process::Command;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use bus::body::BODY_BYTES_MAX;
@@ -382,4 +383,19 @@ async fn what_leaves_no_room_is_put_aside_and_holds_up_nobody() -> Result<()> {
     })
     .await?;
     parts(&world, "cloud", 0).await
+}
+
+/// Each part alone would be stored well within its own time.
+#[tokio::test]
+async fn large_data_has_one_time_for_all_its_parts() -> Result<()> {
+    let world = World::start_with(&TREE[..1], []).await?;
+    let bus = world.bus(TREE[0]);
+    let event = Event::new("shop.large", bus.site().as_str(), vec![BYTE; 16 << 20])?;
+    let late = publish(bus, &event, Duration::from_millis(1)).await;
+    let Err(Error::TimedOut { subject, timeout_ms: 1 }) = late else {
+        anyhow::bail!("not late: {late:?}");
+    };
+    assert!(subject.ends_with("shop.large"), "{subject}");
+    publish(bus, &event, client::TIMEOUT).await?;
+    Ok(())
 }

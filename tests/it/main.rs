@@ -18,6 +18,7 @@ mod gateway;
 mod handlers;
 mod large;
 mod leaf;
+mod nested;
 mod order;
 mod proxy;
 mod road;

@@ -122,7 +122,7 @@ impl EventLog {
 
     /// How the tier's dead letters stand.
     pub async fn dead_state(&self) -> Result<DeadState, Error> {
-        let dead = self.dead_stream().await?;
+        let dead = self.js.get_stream(STREAM).await.map_err(|e| self.bus.unreachable(e))?;
         let state = &dead.cached_info().state;
         Ok(DeadState { count: state.messages, last: state.last_sequence })
     }
@@ -140,13 +140,12 @@ impl EventLog {
         Ok(letter.filter(|letter| letter.seq == seq))
     }
 
-    /// Gives a dead letter back to the handler that failed, and to that one alone; false when there
-    /// is none of that number. It leaves the dead letters once it is back in the tier's log: who
-    /// dies in between leaves it in both, and a second redrive is known by its message id.
-    pub async fn redrive(&self, seq: u64) -> Result<bool, Error> {
-        let Some(letter) = self.dead(seq).await? else { return Ok(false) };
-        self.give_back(letter).await?;
-        self.drop_dead(seq).await
+    /// Gives a dead letter back to the handler that failed, and to that one alone; false when it is
+    /// there no more. It leaves the dead letters once it is back in the tier's log: who dies in
+    /// between leaves it in both, and a second redrive is known by its message id.
+    pub async fn redrive(&self, letter: Dead) -> Result<bool, Error> {
+        self.give_back(letter.clone()).await?;
+        self.drop_dead(&letter).await
     }
 
     /// The first half of a redrive.
@@ -167,11 +166,14 @@ impl EventLog {
         self.store(subject, &headers, letter.data).await
     }
 
-    /// Removes a dead letter; false when there is none of that number.
-    pub async fn drop_dead(&self, seq: u64) -> Result<bool, Error> {
-        let Some(letter) = self.dead(seq).await? else { return Ok(false) };
-        let dead = self.dead_stream().await?;
-        let dropped = dead.delete_message(seq).await.map_err(|e| self.bus.unreachable(e))?;
+    /// Removes a dead letter; false when it is there no more.
+    pub async fn drop_dead(&self, letter: &Dead) -> Result<bool, Error> {
+        let dropped = match self.dead_stream().await?.delete_message(letter.seq).await {
+            Ok(dropped) => dropped,
+            // Somebody else was quicker.
+            Err(_) if self.dead(letter.seq).await?.is_none() => false,
+            Err(e) => return Err(self.bus.unreachable(e)),
+        };
         if let Some(event) = self.referring(&letter.name, &letter.headers) {
             self.forget_dead(&event, &letter.handler).await?;
         }
@@ -191,8 +193,9 @@ impl EventLog {
         ack.await.map(|_| ()).map_err(|e| self.bus.unreachable(e))
     }
 
-    async fn dead_stream(&self) -> Result<Stream, Error> {
-        self.js.get_stream(STREAM).await.map_err(|e| self.bus.unreachable(e))
+    /// The stream of dead letters, without asking how it stands.
+    async fn dead_stream(&self) -> Result<Stream<()>, Error> {
+        self.js.get_stream_no_info(STREAM).await.map_err(|e| self.bus.unreachable(e))
     }
 
     fn found(

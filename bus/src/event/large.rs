@@ -7,7 +7,7 @@
 //! brings its data as it does the body of a call ([`crate::body`]), with the verb `keep`.
 
 use std::borrow::Cow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::stream;
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use time::OffsetDateTime;
 use super::metadata::check_headers;
 use super::{Event, EventLog, ONLY_HEADER, WAS_HEADER};
 use crate::body::{self, BODY_BYTES_MAX, BODY_HEADER, PART_BYTES, Reference, Way};
+use crate::client::within;
 use crate::{
     Bus, Error, Headers, Kind, PAYLOAD_BYTES_MAX, Refusal, RefusalKind, Request, Response, Subject,
     TierPath,
@@ -29,8 +30,12 @@ const SUBJECT: &str = "local._.large";
 const BYTES_MAX: i64 = 512 << 20;
 /// How long a part is kept at most.
 pub const AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
-/// How long one part may take.
+/// How long one part may take that comes from another site.
 const PART_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a node may take to store an event at its own site.
+const ACK_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same, or its data alone, where that is too large for a message.
+const DATA_TIMEOUT: Duration = Duration::from_secs(60);
 /// What keeps a copy for dead letters apart from that of the log.
 const DEAD: &str = "dead";
 
@@ -109,21 +114,26 @@ impl Event {
 }
 
 /// Stores an event at the tier of a client's site, data that is too large first; returns when the
-/// tier has it.
+/// tier has it. `timeout` is for the data and one attempt at the event.
 pub async fn publish(bus: &Bus, event: &Event, timeout: Duration) -> Result<u64, Error> {
     let subject = Subject::checked(Kind::Ev, bus.site(), &event.name)?.to_string();
     check_headers(&event.name, &event.wire_headers())?;
+    let began = Instant::now();
     let small = match event.referring()? {
         None => Cow::Borrowed(event),
         Some((small, reference)) => {
-            put(bus, &reference, &event.data).await?;
+            let put = put(bus, &reference, &event.data, timeout).await;
+            put.map_err(|e| match e {
+                Error::TimedOut { .. } => Error::timed_out(&subject, timeout),
+                other => other,
+            })?;
             Cow::Owned(small)
         }
     };
     // Of three servers, two agree on a new leader within seconds; the id makes it one event.
-    let patience = bus.patience();
+    let (patience, left) = (bus.patience(), timeout.saturating_sub(began.elapsed()));
     loop {
-        match super::publish_acked(bus, &subject, &small, timeout).await {
+        match super::publish_acked(bus, &subject, &small, left).await {
             Err(e) if e.not_done() && patience.more(&e).await => {}
             done => return done,
         }
@@ -131,20 +141,37 @@ pub async fn publish(bus: &Bus, event: &Event, timeout: Duration) -> Result<u64,
 }
 
 /// Stores all parts of some data.
-async fn put(bus: &Bus, reference: &Reference, data: &Bytes) -> Result<(), Error> {
-    let put = |number| async move {
-        put_part(bus, &reference.id, number, body::slice(data, number)).await
-    };
-    body::each_part(reference, put).await.map(|_| ())
+async fn put(
+    bus: &Bus,
+    reference: &Reference,
+    data: &Bytes,
+    timeout: Duration,
+) -> Result<(), Error> {
+    let key = reference.id.as_str();
+    let put = |number| put_part(bus, key, number, body::slice(data, number), timeout);
+    // Each part has all the time: one after the other they might take many times as long.
+    within(timeout, &format!("{SUBJECT}.{key}"), body::each_part(reference, put)).await.map(|_| ())
 }
 
-async fn put_part(bus: &Bus, key: &str, number: usize, part: Bytes) -> Result<(), Error> {
+async fn put_part(
+    bus: &Bus,
+    key: &str,
+    number: usize,
+    part: Bytes,
+    timeout: Duration,
+) -> Result<(), Error> {
     let subject = format!("{SUBJECT}.{key}.{number}");
-    let answer = bus.request(&subject, &Headers::new(), part, PART_TIMEOUT).await?;
+    let answer = bus.request(&subject, &Headers::new(), part, timeout).await?;
     super::read_ack(&subject, &answer).map(|_| ())
 }
 
 impl EventLog {
+    /// Stores an event at this tier; returns when the tier has it.
+    pub async fn publish(&self, event: &Event) -> Result<u64, Error> {
+        let is_large = event.data.len() > PAYLOAD_BYTES_MAX;
+        publish(&self.bus, event, if is_large { DATA_TIMEOUT } else { ACK_TIMEOUT }).await
+    }
+
     /// Stores data that somebody brings who sends an event on, part by part: `@body.keep`.
     pub async fn keep(&self, request: Request) -> Result<Response, Refusal> {
         let (key, number) = body::part_of(&request)?;
@@ -153,7 +180,7 @@ impl EventLog {
         if !is_key || number >= BODY_BYTES_MAX / PART_BYTES || bytes == 0 || bytes > PART_BYTES {
             return Err(Refusal::bad(format!("part {number} of {key:?}, {bytes} bytes: no part")));
         }
-        match put_part(&self.bus, &key, number, request.payload).await {
+        match put_part(&self.bus, &key, number, request.payload, PART_TIMEOUT).await {
             Ok(()) => Ok(Response::default()),
             Err(e) => Err(Refusal::new(RefusalKind::Unavailable, e.to_string())),
         }
@@ -193,7 +220,7 @@ impl EventLog {
     pub(super) async fn copy_for_dead(&self, event: &Event, handler: &str) -> Result<(), Error> {
         let Some(reference) = event.reference()? else { return Ok(()) };
         let data = self.fetch(&reference).await?;
-        put(&self.bus, &of_dead(event, &reference, handler), &data).await
+        put(&self.bus, &of_dead(event, &reference, handler), &data, DATA_TIMEOUT).await
     }
 
     /// Keeps the data of a dead letter beside it; the headers get its reference, and what goes with
@@ -205,7 +232,8 @@ impl EventLog {
         headers: &mut Headers,
     ) -> Result<Bytes, Error> {
         let Some((small, reference)) = event.referring()? else { return Ok(event.data.clone()) };
-        put(&self.bus, &of_dead(event, &reference, handler), &event.data).await?;
+        let kept = of_dead(event, &reference, handler);
+        put(&self.bus, &kept, &event.data, DATA_TIMEOUT).await?;
         reference.write(headers);
         Ok(small.data)
     }
@@ -227,7 +255,7 @@ impl EventLog {
         let (site, now) = (self.bus.site(), OffsetDateTime::UNIX_EPOCH);
         let event = Event::read(name, headers.clone(), data, site, String::new, now)?;
         if let Some((_, reference)) = event.referring()? {
-            put(&self.bus, &reference, &event.data).await?;
+            put(&self.bus, &reference, &event.data, DATA_TIMEOUT).await?;
             reference.write(headers);
         }
         Ok(())

@@ -34,6 +34,17 @@ pub enum InvokeError {
         /// When to come back.
         retry_after_ms: u64,
     },
+    /// It would wait for its own end: raise its concurrency, or call without a cycle.
+    #[error(
+        "{way}: the handler would wait for itself, as its places, {places}, are taken; raise \
+         concurrency in its [handler.limits], or call without a cycle"
+    )]
+    Cycle {
+        /// Who called whom, from the handler to itself.
+        way: String,
+        /// How many of it may run at once.
+        places: u32,
+    },
     /// Stopped at its time limit. What it did until then stays done.
     #[error("stopped at its time limit of {limit_ms} ms")]
     Timeout {
@@ -99,7 +110,10 @@ impl InvokeError {
             Self::GuestTrap { .. } => FailureKind::Trap,
             Self::GuestError(_) | Self::GuestRaised { .. } => FailureKind::Error,
             Self::Node(_) => FailureKind::Node,
-            Self::NotInstalled(_) | Self::Overloaded { .. } | Self::Stopped => return None,
+            Self::NotInstalled(_)
+            | Self::Overloaded { .. }
+            | Self::Cycle { .. }
+            | Self::Stopped => return None,
         })
     }
 
@@ -113,6 +127,7 @@ impl InvokeError {
         match self {
             Self::NotInstalled(_) => "absent",
             Self::Overloaded { .. } => "overloaded",
+            Self::Cycle { .. } => "cycle",
             Self::Stopped => "stopped",
             other => other.kind().map_or("other", FailureKind::name),
         }

@@ -1,7 +1,11 @@
 //! How many invocations of one handler, and of one app, run at once, and how many may wait. At the
 //! limit the next one is refused with a time to come back, never queued without bound.
+//!
+//! Who is called by a handler of its own app runs in the place of who waits for it. Who is called
+//! by itself, perhaps by way of others, waits for no place: it might never come.
 
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -9,7 +13,7 @@ use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::turn::Habit;
-use super::{InvokeError, Target};
+use super::{Invocation, InvokeError, Target};
 
 /// Gates that are kept although nobody uses them; beyond it the idle ones are forgotten.
 const GATES_MAX: usize = 4096;
@@ -17,10 +21,13 @@ const GATES_MAX: usize = 4096;
 /// All gates, by app, handler and revision.
 #[derive(Default)]
 pub(super) struct Gates {
-    gates: Mutex<HashMap<(String, String, u64), Arc<Gate>>>,
+    gates: Mutex<HashMap<Key, Arc<Gate>>>,
     apps: Mutex<HashMap<(String, u64), Arc<Semaphore>>>,
     queue_len_max: usize,
 }
+
+/// Handlers are the same when their app, name and revision are.
+struct Key(Arc<Target>);
 
 /// The way into one handler.
 pub(super) struct Gate {
@@ -48,13 +55,12 @@ impl Gates {
     }
 
     /// The gate of a handler: the same one while somebody holds it.
-    pub(super) fn gate(&self, target: &Target) -> Arc<Gate> {
-        let key = (target.app.clone(), target.handler.clone(), target.revision);
+    pub(super) fn gate(&self, target: &Arc<Target>) -> Arc<Gate> {
         let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
         if gates.len() >= GATES_MAX {
             gates.retain(|_, gate| Arc::strong_count(gate) > 1);
         }
-        let gate = gates.entry(key).or_insert_with(|| {
+        let gate = gates.entry(Key(Arc::clone(target))).or_insert_with(|| {
             Arc::new(Gate {
                 habit: Habit::default(),
                 running: Arc::new(Semaphore::new(target.limits.concurrency.max(1) as usize)),
@@ -80,12 +86,22 @@ impl Gates {
 }
 
 impl Gate {
-    /// Waits until `deadline` for the right to run one invocation.
-    pub(super) async fn enter(self: &Arc<Self>, deadline: Instant) -> Result<Pass, InvokeError> {
-        let permit = self.permit(&self.running, deadline).await?;
+    /// Waits until its deadline for the right to run one invocation.
+    pub(super) async fn enter(
+        self: &Arc<Self>,
+        invocation: &Invocation,
+    ) -> Result<Pass, InvokeError> {
+        let (target, deadline) = (&*invocation.target, invocation.deadline);
+        let calls_itself = invocation.waiting().any(|caller| caller.target.is_same(target));
+        let permit = match calls_itself {
+            true => Arc::clone(&self.running).try_acquire_owned().map_err(|_| cycle(invocation))?,
+            false => self.permit(&self.running, deadline).await?,
+        };
         let of_app = match &self.of_app {
-            Some(places) => Some(self.permit(places, deadline).await?),
-            None => None,
+            Some(places) if !invocation.waiting().any(|caller| caller.target.is_of_app(target)) => {
+                Some(self.permit(places, deadline).await?)
+            }
+            _ => None,
         };
         Ok(Pass { _permit: permit, _of_app: of_app, _gate: Arc::clone(self) })
     }
@@ -106,6 +122,45 @@ impl Gate {
             Err(_) => Err(InvokeError::Overloaded { retry_after_ms: self.retry_after_ms }),
         }
     }
+}
+
+impl Target {
+    fn is_same(&self, other: &Self) -> bool {
+        self.handler == other.handler && self.is_of_app(other)
+    }
+
+    fn is_of_app(&self, other: &Self) -> bool {
+        self.app == other.app && self.revision == other.revision
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.is_same(&other.0)
+    }
+}
+
+impl Eq for Key {}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.0.app, &self.0.handler, self.0.revision).hash(state);
+    }
+}
+
+/// Who called whom, from the handler to itself.
+fn cycle(invocation: &Invocation) -> InvokeError {
+    let target = &*invocation.target;
+    let mut way = vec![target];
+    for caller in invocation.waiting() {
+        way.push(&caller.target);
+        if caller.target.is_same(target) {
+            break;
+        }
+    }
+    let names = way.iter().rev().map(|target| format!("{}/{}", target.app, target.handler));
+    let way = names.collect::<Vec<_>>().join(" -> ");
+    InvokeError::Cycle { way, places: target.limits.concurrency }
 }
 
 /// A place in the queue, given back when dropped (also when the waiting future is).

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::net::TcpStream;
 
-use super::Target;
+use super::{Input, Invocation, Target, Time};
 use crate::outbound::Refusal;
 use crate::settings::Settings;
 
@@ -35,13 +35,46 @@ pub struct Caller {
     pub deadline: Instant,
     /// What the handler is set up with.
     pub settings: Arc<Settings>,
+    /// The handler that called it and waits for it, where that runs on this node.
+    pub by: Option<Arc<Caller>>,
 }
 
 impl Caller {
+    /// The handler of an invocation, while it runs.
+    pub(super) fn of(invocation: &Invocation, time: Time, settings: Arc<Settings>) -> Self {
+        let id = match &invocation.input {
+            Input::Event(event) => event.id.clone(),
+            Input::Call(request) => request.id.clone(),
+            Input::Http(request) => request.id.clone(),
+            Input::Frame(connection, frame) => format!("{}.{}", connection.id, frame.index),
+        };
+        Self {
+            target: Arc::clone(&invocation.target),
+            invocation: id,
+            trace: invocation.trace.clone(),
+            deadline: time.deadline,
+            settings,
+            by: invocation.by.clone(),
+        }
+    }
+
+    /// The same handler outside of an invocation.
+    pub(super) fn between(&self) -> Self {
+        Self { invocation: String::new(), trace: Trace::default(), by: None, ..self.clone() }
+    }
+
     /// Id of the `n`-th event an invocation publishes: handling the same input again publishes
     /// the same ids, so that whoever counts by id does not count twice.
     pub(super) fn publication_id(&self, n: u64) -> String {
         format!("{}.{}.{n}", self.invocation, self.target.handler)
+    }
+}
+
+impl Invocation {
+    /// The handlers that wait for its end, the nearest first.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = &Caller> {
+        let by = std::iter::successors(self.by.as_deref(), |caller| caller.by.as_deref());
+        by.filter(|caller| !caller.invocation.is_empty())
     }
 }
 

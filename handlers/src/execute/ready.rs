@@ -123,6 +123,7 @@ impl Shared {
             trace: Default::default(),
             deadline: time.deadline,
             settings,
+            by: None,
         })
     }
 

@@ -87,6 +87,7 @@ pub(crate) fn invocation(target: &Target, input: Input) -> Invocation {
         deadline: Instant::now() + Duration::from_secs(60),
         attempt: 1,
         trace: Default::default(),
+        by: None,
         outlet: None,
     }
 }

@@ -9,6 +9,8 @@ mod crowd;
 mod foreign;
 mod form;
 mod guest;
+#[cfg(feature = "compiler")]
+mod join;
 mod kept;
 mod keyvalue;
 mod limits;
@@ -209,7 +211,7 @@ impl Wasm {
         // An event that comes again may begin another instance, which publishes other events.
         let own = RandomState::new().hash_one(&first.invocation);
         let invocation = format!("{}+{own:016x}", first.invocation);
-        let caller = Caller { invocation, trace: Default::default(), ..first.clone() };
+        let caller = Caller { invocation, ..first.between() };
         let store = module.runner.store(Guest::new(Arc::clone(&self.host), caller.clone()));
         let instance = Beginning { module: Arc::clone(module), store, slot, caller, time };
         let visit = self.crowds.begin(instance, &self.threads);
@@ -289,5 +291,6 @@ fn trial_caller(digest: &Digest, deadline: Instant) -> Caller {
         trace: Default::default(),
         deadline,
         settings: Arc::default(),
+        by: None,
     }
 }

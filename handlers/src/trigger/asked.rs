@@ -2,12 +2,13 @@
 //! headers, which every tier on the way up matches against the manifest it has.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use bus::message::HTTP_HEADER;
 use bus::{Refusal, RefusalKind, Request, Response};
 
 use crate::execute::http::{HttpHead, HttpRequest};
-use crate::execute::{self, Inlet, Input, InvokeError, Outlet, Reply};
+use crate::execute::{self, Caller, Inlet, Input, InvokeError, Outlet, Reply};
 use crate::manifest::{Handler, Manifest};
 
 /// Where a function's name stands in a subject, when a route is asked for; no function is named so.
@@ -19,15 +20,17 @@ pub(super) enum Asked {
     Http(Box<HttpRequest>),
 }
 
-/// What of an HTTP request is not a message.
+/// What of a request is not a message.
 #[derive(Default)]
 pub struct Streams {
-    /// Its body, where that is still on its way; the request has none then. A handler that runs
-    /// here may read it as it comes; for all others it is waited for.
+    /// The body of an HTTP request, where that is still on its way; the request has none then. A
+    /// handler that runs here may read it as it comes; for all others it is waited for.
     pub inlet: Option<Inlet>,
     /// Where the answer may go while its handler runs, when that is here. What is returned has no
     /// body then.
     pub outlet: Option<Outlet>,
+    /// The handler of this node that asks.
+    pub by: Option<Arc<Caller>>,
 }
 
 impl Streams {

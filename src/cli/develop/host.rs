@@ -159,6 +159,7 @@ impl Host for LocalHost {
             deadline: caller.deadline,
             attempt: 1,
             trace: Default::default(),
+            by: Some(Arc::new(caller.clone())),
             outlet: None,
         };
         let reply = execute.invoke(invocation).await;

@@ -22,7 +22,7 @@ use store::EdgeStore;
 use super::super::output::Output;
 use super::host::LocalHost;
 use crate::node::host::json_row;
-use crate::upload::{manifest_of, read_manifest};
+use crate::upload::{folder_of, manifest_of, read_manifest};
 
 /// One input, and what is expected of it.
 #[derive(Deserialize)]
@@ -78,7 +78,8 @@ struct Outcome {
 pub async fn test(project: &Path, tools: &Path, out: Output) -> Result<ExitCode> {
     let manifest_file = manifest_of(project);
     let (_, manifest) = read_manifest(&manifest_file)?;
-    let folder = manifest_file.parent().unwrap_or(Path::new("."));
+    let folder = folder_of(&manifest_file);
+    super::warn_of_old_code(project, &manifest_file, folder);
     let mut outcomes = Vec::new();
     for file in recordings(&folder.join("tests"))? {
         let began = Instant::now();
@@ -209,6 +210,7 @@ impl Ground {
             deadline: Instant::now() + limit,
             attempt: 1,
             trace: Default::default(),
+            by: None,
             outlet: None,
         };
         match (self.execute.invoke(invocation).await, &step.error) {

@@ -1,6 +1,7 @@
 //! What changes in a project's folder, and whether by somebody's hand or by the build itself.
 
 use std::collections::BTreeMap;
+use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -31,10 +32,23 @@ fn gather(folder: &Path, found: &mut Files) {
         if about.is_dir() {
             gather(&entry.path(), found);
         } else {
-            let changed = about.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-            found.insert(entry.path(), (changed, about.len()));
+            found.insert(entry.path(), state(&about));
         }
     }
+}
+
+/// How a file is now.
+pub fn state(about: &Metadata) -> (SystemTime, u64) {
+    (about.modified().unwrap_or(SystemTime::UNIX_EPOCH), about.len())
+}
+
+/// A built file that is older than something it may have been made from, and what that is.
+pub fn outdated<'a>(files: &'a Files, built: &'a Files) -> Option<(&'a Path, &'a Path)> {
+    let is_source = |path: &Path| path.extension().is_none_or(|kind| kind != "md");
+    let sources = files.iter().filter(|(path, _)| !built.contains_key(*path) && is_source(path));
+    let (source, (saved, _)) = sources.max_by_key(|(_, (saved, _))| saved)?;
+    let (code, (made, _)) = built.iter().min_by_key(|(_, (made, _))| made)?;
+    (made < saved).then_some((code, source))
 }
 
 /// Tells what was saved while a build ran from what the build wrote.

@@ -25,3 +25,30 @@ fn a_guest_gives_no_orders_to_the_terminal() {
     let text = line_text(&line("info", "a\x1b]0;mine\x07\r\tb\nat c\u{9b}2J"), false);
     assert!(text.ends_with("a\u{fffd}]0;mine\u{fffd}\u{fffd}\tb\nat c\u{fffd}2J"), "{text:?}");
 }
+
+#[test]
+fn lines_of_an_app_are_its_own_and_those_of_its_deployment() {
+    let is_of_shop = |from: &str, text: &str| {
+        is_of(&Line { from: from.into(), text: text.into(), ..line("info", "") }, "shop")
+    };
+    for (from, text) in [
+        ("shop/echo", "x"),
+        ("shop", "echo: the code is away"),
+        ("deploy", "app shop 0.1, revision 3"),
+        ("deploy", "entry shop: refused"),
+        ("deploy", "shop/echo: no such code"),
+        ("events", "dead letter shop.go after 2 attempts: unreachable"),
+        ("events", "event shop.go: the server is away"),
+    ] {
+        assert!(is_of_shop(from, text), "{from}: {text}");
+    }
+    for (from, text) in [
+        ("shop2/echo", "shop/echo: x"),
+        ("deploy", "app shop2 0.1, revision 3"),
+        ("deploy", "the registry is away"),
+        ("events", "dead letter shop2.go after 2 attempts: shop"),
+        ("events", "shop/echo"),
+    ] {
+        assert!(!is_of_shop(from, text), "{from}: {text}");
+    }
+}

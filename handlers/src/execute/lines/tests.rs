@@ -19,6 +19,7 @@ fn lines(secret: &str) -> (Arc<Memory>, Lines) {
         trace: Default::default(),
         deadline: Instant::now(),
         settings: Arc::new(Settings::default().with_secrets(secrets)),
+        by: None,
     };
     let log = Log::new(Arc::clone(&host) as Arc<dyn Host>, caller);
     (host, Lines::new(log, Level::Info))

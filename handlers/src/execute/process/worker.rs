@@ -49,9 +49,7 @@ impl Worker {
         slot: OwnedSemaphorePermit,
     ) -> Result<Self, InvokeError> {
         let target = &first.target;
-        // Between invocations it is nobody's in particular.
-        let (invocation, trace) = (String::new(), Default::default());
-        let caller = Caller { invocation, trace, ..first.clone() };
+        let caller = first.between();
         let log = Log::new(Arc::clone(&host), caller.clone());
         let (stdout, stderr) =
             (Lines::new(log.clone(), Level::Info), Lines::new(log.clone(), Level::Warn));

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use super::*;
 use crate::outbound::tests::Told;
 use crate::outbound::{self, HostGrant, Refusal};
+use crate::settings::Settings;
 
 pub(crate) struct Memory {
     state: Mutex<State>,
@@ -347,6 +348,7 @@ async fn conforms() {
     let target = Arc::new(target(Digest::of(b"suite"), CodeKind::Component));
     let deadline = Instant::now() + Duration::from_secs(60);
     let (invocation, settings) = ("i".into(), Arc::default());
-    let caller = Caller { target, invocation, trace: Default::default(), deadline, settings };
+    let (trace, by) = Default::default();
+    let caller = Caller { target, invocation, trace, deadline, settings, by };
     conformance::check(&memory, &caller).await;
 }

@@ -13,6 +13,7 @@ pub const IS_HERE: bool = cfg!(feature = "compiler");
 mod here {
     use wasmtime::{Config, Engine, Result, Strategy};
 
+    use super::super::join;
     use super::super::runner::Compiler;
 
     /// Least priority that Linux knows.
@@ -26,14 +27,15 @@ mod here {
         });
     }
 
-    /// What machine code of the engine depends on: its version, its settings, the machine.
+    /// What machine code of the engine depends on: its version, its settings, the machine; and
+    /// what is done to components before.
     pub(in super::super) fn compatibility(engine: &Engine) -> impl std::hash::Hash + '_ {
-        engine.precompile_compatibility_hash()
+        (engine.precompile_compatibility_hash(), join::FORM)
     }
 
     /// Compiles on all cores.
     pub(in super::super) fn precompile(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>> {
-        engine.precompile_component(bytes)
+        compile(engine, bytes)
     }
 
     /// Compiles on half of the cores, by threads that let all others go first.
@@ -44,7 +46,7 @@ mod here {
             .thread_name(|_| "optimise".to_owned())
             .start_handler(|_| go_last())
             .build();
-        threads.map_err(wasmtime::Error::new)?.install(|| engine.precompile_component(bytes))
+        threads.map_err(wasmtime::Error::new)?.install(|| compile(engine, bytes))
     }
 
     /// Compiles for a machine of that name among compilers, behind all else.
@@ -54,6 +56,15 @@ mod here {
         bytes: &[u8],
     ) -> Result<Vec<u8>> {
         precompile_behind(&Engine::new(config.target(triple)?)?, bytes)
+    }
+
+    /// The component with its modules joined, or as it is.
+    fn compile(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>> {
+        let joined = join::joined(bytes).and_then(|joined| {
+            let refused = |error: &_| tracing::warn!("modules are not joined: {error:#}");
+            engine.precompile_component(&joined).inspect_err(refused).ok()
+        });
+        joined.map_or_else(|| engine.precompile_component(bytes), Ok)
     }
 
     #[allow(unsafe_code)]

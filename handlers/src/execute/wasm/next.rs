@@ -101,11 +101,7 @@ impl Wasm {
     /// or its place is needed. One that cannot be made is not: the next request will say why.
     pub(super) async fn make_next(self: Arc<Self>, used: Used, module: Arc<Module>) {
         let Used { store, slot } = used;
-        let caller = Caller {
-            invocation: String::new(),
-            trace: Default::default(),
-            ..store.data().caller().clone()
-        };
+        let caller = store.data().caller().between();
         drop(store);
         let is_needed = self.slots.available_permits() == 0;
         if is_needed || module.next.is_for(&caller) || !self.serves(&caller.target.digest, &module)

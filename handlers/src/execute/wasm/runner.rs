@@ -227,7 +227,8 @@ pub(super) fn explain(error: &wasmtime::Error, guest: &Guest, time: Time) -> Inv
     InvokeError::GuestTrap { message, backtrace: backtrace.unwrap_or_default() }
 }
 
-/// Components may hold many core instances: one made from Python has 68.
+/// Components may hold many core instances: one made from Python has 68
+/// where they are not joined.
 pub(super) fn engine_config(kind: Kind, instances_max: u32) -> EngineConfig {
     let is_concurrent = kind.model == Model::Concurrent;
     let stacks = if is_concurrent { CONCURRENT_STACKS } else { 1 };
@@ -239,6 +240,7 @@ pub(super) fn engine_config(kind: Kind, instances_max: u32) -> EngineConfig {
         .total_stacks(instances_max.saturating_mul(stacks))
         .max_core_instances_per_component(120)
         .max_tables_per_component(20)
+        .max_tables_per_module(20)
         .max_memories_per_component(10)
         .max_component_instance_size(8 << 20)
         .max_core_instance_size(8 << 20)

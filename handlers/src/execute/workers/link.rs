@@ -137,9 +137,7 @@ impl Link {
             .sees(&program.program)
             .sees(&start.file);
         let ends = Ends { stdin: theirs.into(), stdout: their_sockets };
-        let nobody =
-            Caller { invocation: String::new(), trace: Default::default(), ..first.clone() };
-        let log = Log::new(Arc::clone(&host), nobody);
+        let log = Log::new(Arc::clone(&host), first.between());
         let process = Process::start(spawner, program, memory_mb, ends, log).await.map_err(node)?;
         let (orders, queue) = mpsc::unbounded_channel();
         let (tell, state) = watch::channel(State::Coming);

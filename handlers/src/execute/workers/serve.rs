@@ -93,6 +93,7 @@ async fn run(wasm: Arc<Wasm>, remote: Arc<Remote>, number: u64, job: Job, body: 
         trace: Default::default(),
         deadline: time.deadline,
         settings: Arc::new(Settings::of_parts(job.settings)),
+        by: None,
     };
     let input = input(job.given, body, &remote, number);
     let Some(input) = input else {
@@ -106,6 +107,7 @@ async fn run(wasm: Arc<Wasm>, remote: Arc<Remote>, number: u64, job: Job, body: 
         deadline: time.deadline,
         attempt: job.attempt,
         trace: Default::default(),
+        by: None,
         outlet,
     };
     let work = wasm.invoke(invocation, caller, time);

@@ -46,3 +46,18 @@ fn only_files_in_which_somebody_writes_are_looked_at() {
         found.keys().map(|path| path.strip_prefix(dir.path()).unwrap().to_str().unwrap()).collect();
     assert_eq!(names, ["app.c", "src/deep/x.c"]);
 }
+
+#[test]
+fn code_is_old_when_what_it_may_be_made_from_is_newer() {
+    let built = at(&[("app.wasm", 5), ("other.wasm", 7)]);
+    let old = |files: &[(&str, u64)]| {
+        let files = at(files);
+        let found = outdated(&files, &built)?;
+        Some((found.0.to_owned(), found.1.to_owned()))
+    };
+    let pair = |code: &str, source: &str| Some((PathBuf::from(code), PathBuf::from(source)));
+    assert_eq!(old(&[("app.c", 4), ("app.wasm", 5), ("other.wasm", 7)]), None);
+    assert_eq!(old(&[("app.c", 6), ("app.h", 3)]), pair("app.wasm", "app.c"));
+    assert_eq!(old(&[("README.md", 9), ("app.c", 5)]), None);
+    assert_eq!(outdated(&at(&[("app.py", 9)]), &Files::new()), None, "nothing is built");
+}

@@ -21,6 +21,7 @@ fn caller(host: &dyn Host) -> Caller {
         invocation: "e1".into(),
         trace: Default::default(),
         deadline: Instant::now() + Duration::from_secs(60),
+        by: None,
     }
 }
 
