@@ -27,13 +27,16 @@ const HOLDS_BYTES_MAX: u64 = 64 << 20;
 /// What the metadata of a schema may say of its rows; anything else there is of other programs.
 const SAID: [&str; 2] = ["table", "level"];
 
+/// Names and values of a schema's metadata.
+pub type Said = Vec<(String, String)>;
+
 /// True of the beginning of a stream, which no JSON has.
 pub fn is_stream(payload: &[u8]) -> bool {
     payload.starts_with(&[0xff; 4])
 }
 
 /// What the schema's metadata says of the rows of a request, and the rows.
-pub fn read(op: &str, payload: &Bytes) -> Result<(Vec<(String, String)>, Vec<Row>)> {
+pub fn read(op: &str, payload: &Bytes) -> Result<(Said, Vec<Row>)> {
     let wrong = |text: &dyn std::fmt::Display| Error::BadRequest(format!("{op}: {text}"));
     let decoded = guarded(ArrowError::IpcError, || decode(payload));
     let (schema, batches) = decoded.map_err(|e| wrong(&e))?;
