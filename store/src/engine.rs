@@ -11,6 +11,7 @@ mod forget;
 mod ground;
 mod limits;
 mod memtable;
+mod partitions;
 mod read;
 mod recent;
 mod state;
