@@ -1,8 +1,8 @@
 //! The HTTP door of a node: routes of manifests, calls and events by path, health.
 //!
 //! `/<app>/…` goes to the app's routes, `/call/<app>/<function>` and `/events/<app>/<name…>` to
-//! what they name. A request that is served here never travels over NATS; any other escalates like
-//! a call. What is refused is answered as RFC 9457 has it.
+//! what they name, `/store/…` to tables and blobs. A request that is served here never travels over
+//! NATS; any other escalates like a call. What is refused is answered as RFC 9457 has it.
 
 mod body;
 mod connections;
@@ -10,6 +10,7 @@ pub mod events;
 mod metrics;
 mod problem;
 mod routes;
+mod store;
 mod streamed;
 mod trace;
 mod users;
@@ -190,6 +191,7 @@ impl Door {
             "metrics" if rest.is_empty() => Ok(self.metrics().await),
             "call" => self.call(client, rest, request).await,
             "events" => self.event(rest, request).await,
+            "store" => self.store(rest, request).await,
             "" => Err(Problem::not_found("name an app: /<app>/…, /call/<app>/<function>".into())),
             app => {
                 let bad = || Problem::bad("the path is not percent-encoded UTF-8");

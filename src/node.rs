@@ -3,7 +3,7 @@
 pub mod client;
 pub mod code;
 mod config;
-mod control;
+pub(crate) mod control;
 mod cron;
 mod devices;
 pub mod dlq;

@@ -4,7 +4,8 @@ mod sql;
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
+use bus::PAYLOAD_BYTES_MAX;
 use bus::{Bus, Kind};
 use clap::Subcommand;
 use indicatif::ProgressBar;
@@ -127,6 +128,17 @@ pub enum Store {
         /// Write it here
         #[arg(short, long)]
         out: Option<PathBuf>,
+        /// First byte
+        #[arg(long, default_value_t = 0)]
+        offset: u64,
+        /// Most bytes
+        #[arg(long)]
+        length: Option<u64>,
+    },
+    /// Store a file of at most 512 KiB as a blob and print its key
+    PutBlob {
+        /// The file
+        file: PathBuf,
     },
     /// Remove blobs for good: at the site that took them, and the copies on the way there
     RmBlob {
@@ -193,7 +205,11 @@ impl Store {
             | Self::Scan { table, .. }
             | Self::Export { table, .. }
             | Self::Import { table, .. } => Some(table),
-            Self::Sql(_) | Self::Tables | Self::Blob { .. } | Self::RmBlob { .. } => None,
+            Self::Sql(_)
+            | Self::Tables
+            | Self::Blob { .. }
+            | Self::PutBlob { .. }
+            | Self::RmBlob { .. } => None,
         }
     }
 }
@@ -283,13 +299,28 @@ async fn carry_out(site: &Site, command: Store, out: Output) -> Result<()> {
                 table(&heading, tables.iter().map(row))
             })
         }
-        Store::Blob { key, out: file } => {
-            let blob = crate::node::client::blob(&bus, &key).await?;
+        Store::Blob { key, out: file, offset, length } => {
+            let end = length.map_or(u64::MAX, |length| offset.saturating_add(length));
+            let blob = client::blob_range(&bus, &key, offset..end).await?;
             match file {
                 Some(file) => std::fs::write(&file, &blob)
                     .with_context(|| format!("cannot write {}", file.display())),
                 None => Ok(std::io::Write::write_all(&mut std::io::stdout(), &blob)?),
             }
+        }
+        Store::PutBlob { file } => {
+            let bytes =
+                std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            ensure!(
+                bytes.len() <= PAYLOAD_BYTES_MAX,
+                "{} has {} bytes; what has more than {PAYLOAD_BYTES_MAX} goes over HTTP: \
+                 curl --data-binary @{0} DOOR/store/blobs",
+                file.display(),
+                bytes.len()
+            );
+            let answer = client::ask(&bus, Kind::St, "put-blob", bytes).await?;
+            let answer: Value = client::json(&answer)?;
+            out.show(&answer, |answer| format!("{}\n", answer["key"].as_str().unwrap_or_default()))
         }
         Store::RmBlob { keys } => {
             let mut removed: Vec<RemovedBlob> = vec![];

@@ -1,6 +1,7 @@
 //! The questions that the command line and the tests ask a node.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
@@ -111,14 +112,30 @@ pub async fn blob(bus: &Bus, key: &str) -> Result<Bytes> {
     blob_with(bus, key, &|_| {}).await
 }
 
+/// Those of the bytes of a blob that lie in `range`, clipped to its end.
+pub async fn blob_range(bus: &Bus, key: &str, range: Range<u64>) -> Result<Bytes> {
+    blob_within(bus, key, range, &|_| {}).await
+}
+
 async fn blob_with(bus: &Bus, key: &str, fetched: &(dyn Fn(u64) + Sync)) -> Result<Bytes> {
+    blob_within(bus, key, 0..u64::MAX, fetched).await
+}
+
+async fn blob_within(
+    bus: &Bus,
+    key: &str,
+    range: Range<u64>,
+    fetched: &(dyn Fn(u64) + Sync),
+) -> Result<Bytes> {
     let mut bytes = BytesMut::new();
     loop {
-        let body = json!({"key": key, "offset": bytes.len(), "length": RANGE_BYTES});
-        let range = ask(bus, Kind::St, "read-blob", body.to_string()).await?.payload;
-        bytes.extend_from_slice(&range);
+        let offset = range.start + bytes.len() as u64;
+        let length = range.end.saturating_sub(offset).min(RANGE_BYTES as u64);
+        let body = json!({"key": key, "offset": offset, "length": length});
+        let part = ask(bus, Kind::St, "read-blob", body.to_string()).await?.payload;
+        bytes.extend_from_slice(&part);
         fetched(bytes.len() as u64);
-        if range.len() < RANGE_BYTES {
+        if part.len() < RANGE_BYTES {
             return Ok(bytes.freeze());
         }
     }

@@ -149,6 +149,11 @@ async fn serve_store(node: &Node, op: &str, from: &str, payload: Bytes) -> Answe
     match op {
         "read-blob" => return read_blob(node, &payload).await,
         "export" => return export(node, &payload).await,
+        // Of clients here: a site keeps its blobs itself.
+        "put-blob" if from.is_empty() => {
+            let key = node.store.put_blob(payload).await.map_err(|e| refusal_of_store(&e))?;
+            return Response::json(&json!({ "key": key }));
+        }
         _ => {}
     }
     match node.store.serve(op, from, payload).await {
@@ -211,7 +216,7 @@ async fn export(node: &Node, payload: &[u8]) -> Answer {
     Response::json(&json!({"blob": key.to_string(), "rows": rows, "bytes": length}))
 }
 
-fn refusal_of_store(error: &store::Error) -> Refusal {
+pub(crate) fn refusal_of_store(error: &store::Error) -> Refusal {
     let kind = match error {
         store::Error::UnknownTable(_) => RefusalKind::NotFound,
         store::Error::Deadline(_) | store::Error::Unknown(_) => RefusalKind::DeadlineExceeded,

@@ -1,6 +1,8 @@
 //! What a handler may ask of its node: the store, the bus, the accelerators, within its grants.
 
-use std::ops::{Deref, Range};
+mod tables;
+
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -11,17 +13,19 @@ use bus::{Kind, RefusalKind, Request, Subject, TierPath};
 use bytes::Bytes;
 use handlers::deploy::{self, App};
 use handlers::execute::{Caller, Host, HostError, LOG_FULL, Level, Publication, Row, Scan, Target};
-use handlers::manifest::Manifest;
 use handlers::outbound::{self, Refusal, System};
 use handlers::settings::{Secrets, Settings};
 use handlers::trace::{Open, Role};
 use handlers::trigger::{Streams, Triggers};
-use serde_json::{Value, json};
-use store::EdgeStore;
+use serde_json::Value;
+use store::{EdgeStore, SqlAnswer};
 use tokio::net::TcpStream;
 
-/// For how long a blob that its app let go is still read: by whoever began before that.
-const BLOBS_KEPT: Duration = Duration::from_millis(bus::message::TIMEOUT_MS_MAX + 60_000);
+pub(crate) use self::tables::{
+    Table, arrow, ask, decided, delta, json_row, let_go, of_store, put_if, put_private_blob,
+    question_of, row, sql, table_of,
+};
+
 /// The most rows that one scan of a handler returns.
 const SCAN_ROWS_MAX: u32 = 10_000;
 
@@ -76,6 +80,14 @@ impl Doors {
             false => HostError::NotFound(text),
         })
     }
+
+    /// Answers a question in SQL.
+    async fn question(&self, caller: &Caller, question: String) -> Result<SqlAnswer, HostError> {
+        let (behind, app) = self.app(caller)?;
+        let granted = app.manifest.grants.tables.iter().map(|table| granted_table(&app, table));
+        let work = sql(&behind.store, &app.manifest, granted, question);
+        behind.in_store(caller, "store sql", "", work).await
+    }
 }
 
 impl Behind {
@@ -101,37 +113,6 @@ impl Behind {
     }
 }
 
-/// A table as a handler asks for it. It is a text as the store has it.
-pub(crate) struct Table {
-    stored: String,
-    /// What the app calls it.
-    named: String,
-}
-
-impl Deref for Table {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        &self.stored
-    }
-}
-
-impl Table {
-    pub(crate) fn new(stored: String, named: &str) -> Self {
-        Table { stored, named: named.to_owned() }
-    }
-
-    /// What the store says, with the name that the app knows.
-    fn say(&self, text: &str) -> String {
-        text.replace(&format!("{:?}", self.stored), &format!("{:?}", self.named))
-    }
-
-    /// An error of the store about this table.
-    pub(crate) fn refused(&self, error: store::Error) -> HostError {
-        of_kind(&error, self.say(&error.to_string()))
-    }
-}
-
 /// The store's name of a table that an app's grants name.
 fn granted_table(app: &App, table: &str) -> String {
     let (owner, name) = table.split_once('/').unwrap_or((app.name(), table));
@@ -151,100 +132,6 @@ fn full_name(app: &App, name: &str) -> Result<String, HostError> {
     }
     let text = format!("{name:?} is another app's; write \"{whole}\" under [grants] subjects");
     Err(HostError::Denied(text))
-}
-
-pub(crate) fn row(row: Row) -> Result<store::Row, HostError> {
-    store::row_from_json(&Value::Object(row)).map_err(of_store)
-}
-
-pub(crate) fn json_row(row: &store::Row) -> Row {
-    match store::row_to_json(row) {
-        Value::Object(row) => row,
-        _ => Row::new(),
-    }
-}
-
-/// The table that a request names.
-pub(crate) fn table_of(request: &Row) -> Result<&str, HostError> {
-    let table = request.get("table").and_then(Value::as_str);
-    table.ok_or_else(|| HostError::Invalid("the request names no \"table\"".into()))
-}
-
-/// An operation on the rows of a table.
-pub(crate) async fn ask(
-    store: &EdgeStore,
-    operation: &str,
-    mut request: Row,
-    table: &Table,
-) -> Result<Value, HostError> {
-    request.insert("table".into(), table.stored.as_str().into());
-    match store.ask(operation, request.into()).await {
-        Err(unmet @ store::Error::Conflict { .. }) => {
-            Ok(json!({ "conflict": table.say(&unmet.to_string()) }))
-        }
-        answer => answer.map_err(|e| table.refused(e)),
-    }
-}
-
-/// Answers a question in SQL of an app's handler, over the app's tables and those `granted`.
-pub(crate) async fn sql(
-    store: &EdgeStore,
-    manifest: &Manifest,
-    granted: impl Iterator<Item = String>,
-    question: String,
-) -> Result<Value, HostError> {
-    let app = &manifest.app.name;
-    let own = manifest.tables.iter().map(|own| deploy::table_name(app, &own.name));
-    let sql = store::Sql {
-        sql: question,
-        app: Some(app.clone()),
-        tables: Some(own.chain(granted).collect()),
-        limit: Some(SCAN_ROWS_MAX as usize),
-        options: store::ReadOptions::default(),
-    };
-    store.sql(sql).await.and_then(|answer| answer.json()).map_err(of_store)
-}
-
-/// Stores bytes of the caller's app alone.
-pub(crate) async fn put_private_blob(
-    store: &EdgeStore,
-    caller: &Caller,
-    content: Bytes,
-) -> Result<String, HostError> {
-    let key = store.put_private_blob(&caller.target.app, content).await;
-    key.map(|key| key.to_string()).map_err(of_store)
-}
-
-/// Has blobs of the caller's app removed when nobody reads them any more.
-pub(crate) async fn let_go(
-    store: &EdgeStore,
-    caller: &Caller,
-    keys: &[String],
-) -> Result<(), HostError> {
-    let keys = keys.iter().filter_map(|key| key.parse::<store::BlobKey>().ok());
-    let own = keys.filter(|key| key.owner() == Some(&*caller.target.app));
-    let own: Vec<store::BlobKey> = own.collect();
-    store.remove_blobs_later(&own, BLOBS_KEPT).await.map_err(of_store)
-}
-
-pub(crate) fn delta((column, by): (String, Value)) -> Result<(String, i64), HostError> {
-    match by.as_i64() {
-        Some(by) => Ok((column, by)),
-        None => Err(HostError::Invalid(format!("column {column:?} grows by an integer, not {by}"))),
-    }
-}
-
-pub(crate) fn of_store(error: store::Error) -> HostError {
-    of_kind(&error, error.to_string())
-}
-
-fn of_kind(error: &store::Error, text: String) -> HostError {
-    match error {
-        store::Error::UnknownTable(_) => HostError::NotFound(text),
-        error if error.retryable() => HostError::Unavailable(text),
-        store::Error::Corrupt { .. } | store::Error::Stopped(_) => HostError::Failed(text),
-        _ => HostError::Invalid(text),
-    }
 }
 
 #[async_trait]
@@ -346,11 +233,24 @@ impl Host for Doors {
         behind.in_store(caller, "store ask", &table, work).await
     }
 
+    async fn store_arrow(
+        &self,
+        caller: &Caller,
+        operation: &str,
+        request: Row,
+        rows: Option<Bytes>,
+    ) -> Result<Bytes, HostError> {
+        if operation == "sql" {
+            let question = question_of(&request, rows.as_ref())?;
+            return self.question(caller, question).await?.stream().map_err(of_store);
+        }
+        let (behind, table) = self.table(caller, table_of(&request)?)?;
+        let work = arrow(&behind.store, operation, request, rows, &table);
+        behind.in_store(caller, "store ask", &table, work).await
+    }
+
     async fn store_sql(&self, caller: &Caller, question: String) -> Result<Value, HostError> {
-        let (behind, app) = self.app(caller)?;
-        let granted = app.manifest.grants.tables.iter().map(|table| granted_table(&app, table));
-        let work = sql(&behind.store, &app.manifest, granted, question);
-        behind.in_store(caller, "store sql", "", work).await
+        self.question(caller, question).await?.json().map_err(of_store)
     }
 
     async fn put_blob(&self, caller: &Caller, content: Bytes) -> Result<String, HostError> {
@@ -530,31 +430,6 @@ impl Host for Doors {
         if let Ok(behind) = self.behind() {
             behind.triggers.metrics.count(&format!("outside refused, {}", refusal.kind()), 1);
         }
-    }
-}
-
-pub(crate) fn put_if(
-    key: Row,
-    expected: Option<Row>,
-    new: Row,
-) -> Result<store::Commit, HostError> {
-    let expect = match expected {
-        Some(values) => store::Expect::Values(row(values)?),
-        None => store::Expect::Absent,
-    };
-    let condition = store::Condition { key: row(key)?, expect };
-    Ok(store::Commit { conditions: vec![condition], writes: vec![store::Write::Put(row(new)?)] })
-}
-
-/// Whether a commit was made: that its condition did not hold is an answer, not a failure.
-pub(crate) fn decided(
-    table: &Table,
-    done: Result<store::Ack, store::Error>,
-) -> Result<bool, HostError> {
-    match done {
-        Ok(_) => Ok(true),
-        Err(store::Error::Conflict { .. }) => Ok(false),
-        Err(error) => Err(table.refused(error)),
     }
 }
 

@@ -179,6 +179,15 @@ impl EdgeStore {
         }
     }
 
+    /// How many bytes the blob has, which is brought here first. `None` if the site that took it
+    /// does not have it.
+    pub async fn blob_len(&self, key: &BlobKey) -> Result<Option<u64>> {
+        match self.inner.engine.blobs.len(key).await? {
+            Some(len) => Ok(Some(len)),
+            None => Ok(self.get_blob(key).await?.map(|bytes| bytes.len() as u64)),
+        }
+    }
+
     /// True if the blob is on this site's disk.
     pub async fn has_blob(&self, key: &BlobKey) -> Result<bool> {
         Ok(self.inner.engine.blobs.len(key).await?.is_some())
@@ -191,7 +200,7 @@ impl EdgeStore {
         start: u64,
         end: u64,
     ) -> Result<Option<Bytes>> {
-        if !self.has_blob(key).await? && self.get_blob(key).await?.is_none() {
+        if self.blob_len(key).await?.is_none() {
             return Ok(None);
         }
         self.inner.engine.blobs.load_range(key, start, end).await.map(Some)

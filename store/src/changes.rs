@@ -159,12 +159,12 @@ impl crate::engine::Engine {
             let state = self.read();
             let table = state.table(table)?;
             let mut segments = Vec::new();
-            for (partition, layers) in &table.partitions {
+            for (partition, layers) in table.partitions.iter() {
                 for layer in layers.frozen.as_deref().into_iter().chain([&layers.active]) {
                     layer.iter().for_each(|row| note(partition, row.key(), row.seq()));
                 }
                 let news = layers.segments.iter().filter(|s| s.meta.max_seq > since);
-                segments.extend(news.map(|s| (partition.clone(), s.clone())));
+                segments.extend(news.map(|s| (partition.to_vec(), s.clone())));
             }
             (table.schema.clone(), segments)
         };

@@ -11,6 +11,7 @@ mod forget;
 mod ground;
 mod limits;
 mod memtable;
+mod partitions;
 mod read;
 mod recent;
 mod state;
@@ -22,6 +23,7 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::blob::kept::Blobs;
@@ -386,7 +388,7 @@ impl Engine {
                 if entry.seq > seq {
                     bytes += encoded.len();
                     let (seq, source) = (entry.seq, entry.source);
-                    found.push(Logged { seq, source, table: None, bytes: encoded.into() });
+                    found.push(Logged { seq, source, table: None, bytes: (*encoded).into() });
                 }
             }
         }
@@ -426,7 +428,7 @@ impl Engine {
 
 /// Carries out the entries of a log. One thread decodes what the other one carries out next: both
 /// take about as long, and whoever opens a store waits for it.
-fn replay(entries: &[Vec<u8>], state: &mut State) -> Result<()> {
+fn replay(entries: &[Bytes], state: &mut State) -> Result<()> {
     let corrupt = |e: Error| Error::corrupt("log", e.to_string());
     let decode = |bytes: &[u8]| record::decode::<Entry>("log entry", bytes);
     let (decoded, ahead) = sync_channel::<Result<Step>>(DECODED_AHEAD);

@@ -103,7 +103,8 @@ pub fn is_same(a: &[u8], b: &[u8]) -> bool {
         (Some((a, more)), Some((b, other))) => {
             a == b && more.len() == other.len() && (more.is_empty() || more == other)
         }
-        _ => a == b,
+        // Comparing nothing with nothing is slow: see `Partitions`.
+        _ => a.len() == b.len() && (a.is_empty() || a == b),
     }
 }
 
@@ -111,6 +112,7 @@ pub fn is_same(a: &[u8], b: &[u8]) -> bool {
 pub fn is_less(a: &[u8], b: &[u8]) -> bool {
     match (a.first_chunk::<8>(), b.first_chunk::<8>()) {
         (Some(x), Some(y)) if x != y => u64::from_be_bytes(*x) < u64::from_be_bytes(*y),
+        _ if a.is_empty() || b.is_empty() => a.len() < b.len(),
         _ => a < b,
     }
 }

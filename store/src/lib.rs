@@ -221,6 +221,18 @@ impl EdgeStore {
         serve::ask(self, op, request).await
     }
 
+    /// The same and `sql`, for who takes bytes: JSON, or an Arrow IPC stream where the request's
+    /// `format` is `arrow` (`get-many`, `scan`, `sql`). The rows of `put`, `patch`, `delete` and
+    /// `discard` and the keys of `get-many` may come as such a stream.
+    pub async fn request(
+        &self,
+        op: &str,
+        request: serde_json::Map<String, serde_json::Value>,
+        rows: Option<Bytes>,
+    ) -> Result<Bytes> {
+        serve::request(self, op, request, rows).await
+    }
+
     /// Answers a request that has come in for this site: the operations of [`op`] from other
     /// stores (whose errors are part of the answer), and the JSON operations of clients, `get`,
     /// `scan`, `sql`, `put`, `patch`, `delete`, `increment`, `create`, `tables`, `status`,

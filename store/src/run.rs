@@ -22,6 +22,7 @@ use arrow::datatypes::TimestampMicrosecondType;
 use crate::columns::Columns;
 use crate::error::Result;
 use crate::hash::Hashed;
+use crate::key::is_less;
 use crate::record;
 use crate::row::{Cell, RowState, Stamp};
 use crate::schema::Schema;
@@ -265,7 +266,7 @@ impl Run {
         let (mut from, mut to) = (from, to);
         while from < to {
             let middle = from + (to - from) / 2;
-            match self.key(middle) < key {
+            match is_less(self.key(middle), key) {
                 true => from = middle + 1,
                 false => to = middle,
             }

@@ -121,7 +121,7 @@ impl Segment {
 
     /// True if keys in `[from, to)` may be in the segment; no `to` is no upper end.
     pub fn overlaps(&self, from: &[u8], to: Option<&[u8]>) -> bool {
-        *self.max_key >= *from && to.is_none_or(|to| *self.min_key < *to)
+        !is_less(&self.max_key, from) && to.is_none_or(|to| is_less(&self.min_key, to))
     }
 
     /// The smallest key.

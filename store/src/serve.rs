@@ -1,8 +1,9 @@
 //! Requests that come in for this site: from other stores, and from clients in JSON, so that any
 //! NATS client can read and write tables.
 
-mod arrow;
+pub(crate) mod arrow;
 mod asked;
+mod many;
 mod scan;
 
 use std::collections::BTreeMap;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde_json::{Value as Json, json};
+use serde_json::{Map, Value as Json, json};
 
 use crate::changes::Changed;
 use crate::commit::{Commit, Condition, Expect, Write};
@@ -21,9 +22,8 @@ use crate::spec::TableSpec;
 use crate::tree::ask::is_below;
 use crate::tree::wire::{op, seal};
 use crate::value::{Row, row_from_json, row_to_json};
-use crate::{BlobKey, EdgeStore, ReadOptions, Sql, SqlAnswer};
-use arrow::Written;
-use asked::{from_json, parse, rows_of};
+use crate::{BlobKey, EdgeStore, ReadOptions, Sql};
+use asked::{Format, from_json, parse, rows_of};
 
 /// Rows that a scan of a client returns unless it asks for another limit.
 const CLIENT_ROWS: usize = 1_000;
@@ -61,13 +61,12 @@ pub async fn serve(store: &EdgeStore, op: &str, from: &str, payload: Bytes) -> R
             };
             Ok(seal(tree.answer(op, from, &payload).await))
         }
-        "sql" => sql(store, &payload).await,
-        "scan" => scan::answer(store, &payload).await,
-        "put" | "patch" | "delete" | "discard" if arrow::is_stream(&payload) => {
-            let Written { table, level, rows } = arrow::read(op, &payload)?;
-            let ack = write(store, op, &table, &rows, level).await?;
-            Ok(json!({"ack": ack}).to_string().into())
+        "sql" | "scan" | "get-many" | "put" | "patch" | "delete" | "discard"
+            if arrow::is_stream(&payload) =>
+        {
+            request(store, op, Map::new(), Some(payload)).await
         }
+        "sql" | "scan" | "get-many" => request(store, op, parse(op, &payload)?, None).await,
         "rm-blob" if is_below(store.site(), from) => {
             Err(Error::BadRequest(format!("{from} may not remove blobs of {}", store.site())))
         }
@@ -80,11 +79,59 @@ pub async fn serve(store: &EdgeStore, op: &str, from: &str, payload: Bytes) -> R
 
 /// An operation of a client on the rows of a table; see [`EdgeStore::ask`].
 pub async fn ask(store: &EdgeStore, op: &str, request: Json) -> Result<Json> {
-    if !OF_ROWS.contains(&op) {
-        let text = format!("unknown operation {op:?}; there are {}", OF_ROWS.join(", "));
-        return Err(Error::BadRequest(text));
-    }
+    check_of_rows(op)?;
     client(store, op, request.to_string().as_bytes()).await
+}
+
+fn check_of_rows(op: &str) -> Result<()> {
+    match OF_ROWS.contains(&op) {
+        true => Ok(()),
+        false => Err(Error::BadRequest(format!(
+            "unknown operation {op:?}; there are {}",
+            OF_ROWS.join(", ")
+        ))),
+    }
+}
+
+/// The same with rows, or keys, that came as an Arrow IPC stream; see [`EdgeStore::request`].
+pub async fn request(
+    store: &EdgeStore,
+    op: &str,
+    mut fields: Map<String, Json>,
+    stream: Option<Bytes>,
+) -> Result<Bytes> {
+    let rows = match stream {
+        None => None,
+        Some(stream) => {
+            let (said, rows) = arrow::read(op, &stream)?;
+            for (name, value) in said {
+                fields.entry(name).or_insert_with(|| value.into());
+            }
+            if !fields.contains_key("table") {
+                let text = "the metadata of the schema must name a table";
+                return Err(Error::BadRequest(format!("{op}: {text}")));
+            }
+            Some(rows)
+        }
+    };
+    match (op, rows) {
+        ("get-many", keys) => many::answer(store, fields, keys).await,
+        ("put" | "patch" | "delete" | "discard", Some(rows)) => {
+            let Place { table, level } = from_json(op, "", &Json::Object(fields))?;
+            let ack = write(store, op, &table, &rows, level).await?;
+            Ok(json!({"ack": ack}).to_string().into())
+        }
+        (_, Some(_)) => Err(Error::BadRequest(format!(
+            "{op} takes no rows as Arrow; put, patch, delete, discard and get-many do"
+        ))),
+        ("sql", None) => sql(store, fields).await,
+        ("scan", None) => scan::answer(store, fields).await,
+        (_, None) => {
+            check_of_rows(op)?;
+            let payload = Json::Object(fields).to_string();
+            Ok(client(store, op, payload.as_bytes()).await?.to_string().into())
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -97,13 +144,13 @@ struct Get {
     options: ReadOptions,
 }
 
+/// Where rows that came as Arrow go.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct GetMany {
+struct Place {
     table: String,
-    keys: Vec<Json>,
-    #[serde(default)]
-    options: ReadOptions,
+    #[serde(default = "local_sync")]
+    level: Level,
 }
 
 #[derive(Deserialize)]
@@ -248,15 +295,8 @@ async fn client(store: &EdgeStore, op: &str, payload: &[u8]) -> Result<Json> {
             let row = found.as_ref().map(|(row, _)| row_to_json(row));
             Ok(json!({"row": row, "version": version, "coverage": coverage}))
         }
-        "get-many" => {
-            let GetMany { table, keys, options } = parse(op, payload)?;
-            let (rows, complete) =
-                store.get_many(&table, &rows_of(op, "keys", &keys)?, options).await?;
-            let rows: Vec<Option<Json>> =
-                rows.iter().map(|r| r.as_ref().map(row_to_json)).collect();
-            fits(op, json!({"rows": rows, "complete": complete}))
-        }
-        "scan" => scan::rows(store, payload).await,
+        "get-many" => many::rows(store, parse(op, payload)?).await,
+        "scan" => scan::rows(store, parse(op, payload)?).await,
         "put" | "patch" | "delete" | "discard" => {
             let Rows { table, rows, level } = parse(op, payload)?;
             let rows = rows_of(op, "rows", &rows)?;
@@ -302,29 +342,16 @@ async fn client(store: &EdgeStore, op: &str, payload: &[u8]) -> Result<Json> {
     }
 }
 
-/// The fields of [`Sql`], and `format`: `rows`, or `arrow` for an Arrow IPC stream. The answer is
-/// cut to what fits a message.
-async fn sql(store: &EdgeStore, payload: &[u8]) -> Result<Bytes> {
-    let mut fields: serde_json::Map<String, Json> = parse("sql", payload)?;
-    let format = fields.remove("format").unwrap_or_else(|| "rows".into());
+/// The fields of [`Sql`], and `format`. The answer is cut to what fits a message.
+async fn sql(store: &EdgeStore, mut fields: Map<String, Json>) -> Result<Bytes> {
+    let format = Format::take("sql", &mut fields)?;
     let mut asked: Sql = from_json("sql", "", &Json::Object(fields))?;
     let limit = *asked.limit.get_or_insert(CLIENT_ROWS);
     crate::scan::check_limit(limit, CLIENT_ROWS_MAX)?;
-    match format.as_str() {
-        Some("rows") => Ok(store.sql(asked).await?.json()?.to_string().into()),
-        Some("arrow") => sql_arrow(&store.sql(asked).await?),
-        _ => Err(Error::BadRequest(format!("sql: format {format}; there are rows and arrow"))),
-    }
-}
-
-fn sql_arrow(answer: &SqlAnswer) -> Result<Bytes> {
-    let mut rows = answer.len();
-    loop {
-        let bytes = answer.arrow(rows)?;
-        if bytes.len() <= PAYLOAD_BYTES_MAX || rows == 0 {
-            return Ok(bytes);
-        }
-        rows = (rows as u64 * PAYLOAD_BYTES_MAX as u64 * 9 / 10 / bytes.len() as u64) as usize;
+    let answer = store.sql(asked).await?;
+    match format {
+        Format::Rows => Ok(answer.json()?.to_string().into()),
+        Format::Arrow => answer.stream(),
     }
 }
 
@@ -336,9 +363,12 @@ fn changed(changed: &Changed) -> Json {
 
 /// The answer, if it fits a message.
 fn fits(op: &str, answer: Json) -> Result<Json> {
-    let bytes = answer.to_string().len();
+    check_fits(op, answer.to_string().len()).map(|()| answer)
+}
+
+fn check_fits(op: &str, bytes: usize) -> Result<()> {
     match bytes <= PAYLOAD_BYTES_MAX {
-        true => Ok(answer),
+        true => Ok(()),
         false => Err(Error::TooLarge {
             what: format!("answer to {op}, ask for less at a time: it"),
             bytes: bytes as u64,

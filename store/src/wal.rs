@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::error::{Error, Result};
@@ -46,7 +47,7 @@ pub enum OnRot {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
     /// Encoded entries, oldest first.
-    pub entries: Vec<Vec<u8>>,
+    pub entries: Vec<Bytes>,
     /// Files in order.
     pub files: Vec<LogFile>,
     /// Bytes of an unfinished write that was cut off; nobody was told they were durable.
@@ -202,12 +203,12 @@ impl Wal {
     }
 
     /// Encoded entries of a file that are durable.
-    pub fn read_file(&self, file: &LogFile) -> Result<Vec<Vec<u8>>> {
+    pub fn read_file(&self, file: &LogFile) -> Result<Vec<Bytes>> {
         let name = file_name(file.number);
         let io = |e| Error::io(format!("log {name}"), e);
         let mut bytes = self.disk.read(&name).map_err(io)?;
         bytes.truncate(file.bytes as usize);
-        let parsed = format::parse(file.number, &bytes);
+        let parsed = format::parse(file.number, &bytes.into());
         if parsed.sound_bytes as u64 == file.bytes {
             return Ok(parsed.entries);
         }
@@ -418,6 +419,7 @@ fn recover_file(
 ) -> Result<()> {
     let name = file_name(number);
     let bytes = disk.read(&name).map_err(|e| Error::io(format!("log file {name}"), e))?;
+    let bytes = Bytes::from(bytes);
     if format::is_older(&bytes) {
         let reason = "is of format 1, which this program does not read; open it with the one that \
                       wrote it and export its tables";
@@ -469,8 +471,8 @@ fn set_aside(
     disk: &dyn Disk,
     number: u64,
     first_seq: u64,
-    bytes: &[u8],
-) -> std::io::Result<Option<(Vec<Vec<u8>>, u64)>> {
+    bytes: &Bytes,
+) -> std::io::Result<Option<(Vec<Bytes>, u64)>> {
     let entries = format::salvage(bytes);
     let name = file_name(number);
     let mut copy = disk.create(&spare_name(number))?;

@@ -11,6 +11,8 @@ use ::handlers::Manifest;
 use ::handlers::execute::http::{HttpHead, HttpRequest};
 use ::handlers::manifest::Trigger;
 use ::handlers::manifest::http::{Route, decode};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bus::site::join::{JoinAnswer, JoinRequest, Token};
 use bus::site::tenants::{LinkRequest, Tenants};
 use bus::site::{Record, roster::Roster};
@@ -60,7 +62,7 @@ impl Dice {
     }
 }
 
-fn mutate(dice: &mut Dice, input: &mut Vec<u8>, corpus: &[&str]) {
+fn mutate(dice: &mut Dice, input: &mut Vec<u8>, corpus: &[&[u8]]) {
     let at = dice.below(input.len() + 1);
     match dice.below(8) {
         0 if at < input.len() => input[at] ^= 1 << dice.below(8),
@@ -74,7 +76,7 @@ fn mutate(dice: &mut Dice, input: &mut Vec<u8>, corpus: &[&str]) {
             }
         }
         5 => {
-            let other = dice.one_of(corpus).as_bytes();
+            let other = dice.one_of(corpus);
             let part = other[dice.part(other.len())].to_vec();
             input.splice(at..at, part);
         }
@@ -87,16 +89,22 @@ fn mutate(dice: &mut Dice, input: &mut Vec<u8>, corpus: &[&str]) {
     input.truncate(INPUT_BYTES_MAX);
 }
 
-/// Runs a target on bent inputs; on a panic says the seed and the input.
+/// Runs a target on bent texts; on a panic says the seed and the input.
 #[track_caller]
 fn fuzz(corpus: &[&str], target: impl Fn(&[u8])) {
+    fuzz_bytes(&corpus.iter().map(|text| text.as_bytes()).collect::<Vec<_>>(), target);
+}
+
+/// The same of bytes.
+#[track_caller]
+fn fuzz_bytes(corpus: &[&[u8]], target: impl Fn(&[u8])) {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let limit = number("EDGESCALE_FUZZ_SECONDS").map_or(USUAL, Duration::from_secs);
     let seed = number("EDGESCALE_FUZZ_SEED").unwrap_or_else(bus::route::retry::draw);
     let (mut dice, started, mut runs) = (Dice(seed), Instant::now(), 0u64);
-    corpus.iter().for_each(|input| target(input.as_bytes()));
+    corpus.iter().for_each(|input| target(input));
     while started.elapsed() < limit {
-        let mut input = dice.one_of(corpus).as_bytes().to_vec();
+        let mut input = dice.one_of(corpus).to_vec();
         for _ in 0..=dice.roll() % MUTATIONS_MAX {
             mutate(&mut dice, &mut input, corpus);
         }
@@ -360,8 +368,36 @@ impl store::Link for Silence {
     }
 }
 
-/// Whatever comes to a store as a request, from clients in JSON and from stores in their own
-/// format, the store answers or refuses, and goes on.
+/// Twelve rows of the table of [`store_requests`] as an Arrow IPC stream with LZ4, as pyarrow 26
+/// writes it, in base64.
+const COMPRESSED: &str = "\
+    /////9gAAAAQAAAAAAAKAAwABgAFAAgACgAAAAABBAAMAAAACAAIAAAABAAIAAAABAAAAAMAAAB8AAAANAAAAAQAAA\
+    Cg////AAABAxAAAAAYAAAABAAAAAAAAAABAAAAdgAGAAgABgAGAAAAAAACAMz///8AAAECEAAAABwAAAAEAAAAAAAA\
+    AAEAAABuAAAACAAMAAgABwAIAAAAAAAAAUAAAAAQABQACAAGAAcADAAAABAAEAAAAAAAAQUQAAAAGAAAAAQAAAAAAA\
+    AAAQAAAGsAAAAEAAQABAAAAAAAAAD/////CAEAABQAAAAAAAAADAAYAAYABQAIAAwADAAAAAADBAAcAAAA+AAAAAAA\
+    AAAAAAAADAAcABAABAAIAAwADAAAAJgAAAAcAAAAFAAAAAwAAAAAAAAAAAAAAAQABAAEAAAABwAAAAAAAAAAAAAAAA\
+    AAAAAAAAAAAAAAAAAAAEsAAAAAAAAAUAAAAAAAAAAjAAAAAAAAAHgAAAAAAAAAAAAAAAAAAAB4AAAAAAAAAEwAAAAA\
+    AAAAyAAAAAAAAAAAAAAAAAAAAMgAAAAAAAAAKgAAAAAAAAAAAAAAAwAAAAwAAAAAAAAAAAAAAAAAAAAMAAAAAAAAAA\
+    AAAAAAAAAADAAAAAAAAAAAAAAAAAAAADQAAAAAAAAABCJNGGBAgjQAAIAAAAAAAQAAAAIAAAADAAAABAAAAAUAAAAG\
+    AAAABwAAAAgAAAAJAAAACgAAAAsAAAAMAAAAAAAAAAAAAAAADAAAAAAAAAAEIk0YYECCDAAAgGFhYWFhYWFhYWFhYQ\
+    AAAAAAAAAAAGAAAAAAAAAABCJNGGBAgjUAAAATAAEAEwEIABMCCAATAwgAEwQIABMFCAATBggAEwcIABMICAATCQgA\
+    EwoIAIALAAAAAAAAAAAAAAAAAAAAYAAAAAAAAAAEIk0YYECCEwAAABEAAQAh+D8HAA8IADtQAAAA+D8AAAAAAAAAAA\
+    AA/////wAAAAA=";
+
+/// What stands behind the first space.
+fn rows_of(input: &[u8]) -> Bytes {
+    let cut = input.iter().position(|b| *b == b' ').unwrap_or(input.len());
+    Bytes::copy_from_slice(input.get(cut + 1..).unwrap_or_default())
+}
+
+/// What a client says beside rows in Arrow.
+fn to_table() -> serde_json::Map<String, serde_json::Value> {
+    let fields = [("table", "app_t"), ("level", "memory")];
+    fields.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect()
+}
+
+/// Whatever comes to a store as a request, from clients in JSON or Arrow and from stores in their
+/// own format, the store answers or refuses, and goes on.
 #[test]
 fn store_requests() {
     let corpus = [
@@ -373,6 +409,9 @@ fn store_requests() {
         r#"patch {"table":"app_t","rows":[{"k":"a","n":1,"b":"AAEC"}]}"#,
         r#"delete {"table":"app_t","rows":[{"k":"a","n":1}]}"#,
         r#"increment {"table":"app_t","key":{"k":"a","n":1},"by":{"c":-9223372036854775808}}"#,
+        r#"increment {"table":"app_t","key":{"k":"a","n":1},"by":{"c":1},"level":"parent"}"#,
+        r#"get-many {"table":"app_t","keys":[{"k":"a","n":1}],"format":"arrow"}"#,
+        r#"scan {"table":"app_t","format":"arrow","columns":["s","b"]}"#,
         r#"commit {"table":"app_t","if":[{"key":{"k":"a","n":1},"absent":true}],
            "do":[{"put":{"k":"a","n":1}},{"increment":{"key":{"k":"a","n":1},"by":{"c":1}}}]}"#,
         r#"sql {"sql":"SELECT k, sum(v) FROM app.t WHERE k = 'a' GROUP BY k","limit":9}"#,
@@ -404,14 +443,37 @@ fn store_requests() {
         store.create_table(&spec).await.expect("a table");
         store
     });
-    fuzz(&corpus, |bytes| {
+    // Rows as Arrow, of the store itself and compressed ones of another program.
+    let put =
+        Bytes::from_static(br#"{"table":"app_t","rows":[{"k":"a","n":1,"v":2.5,"s":["x"]}]}"#);
+    let scan = br#"{"table":"app_t","format":"arrow","columns":["k","n","v","b","s"]}"#.as_slice();
+    let rows = runtime.block_on(async {
+        store.serve("put", "", put).await.expect("a row is put");
+        store.serve("scan", "", scan.into()).await.expect("rows as Arrow")
+    });
+    let compressed = BASE64.decode(COMPRESSED).expect("base64");
+    let ops = ["put", "patch", "delete", "discard", "get-many"];
+    let streams = ops
+        .iter()
+        .flat_map(|op| [&rows[..], &compressed].map(|rows| [op.as_bytes(), b" ", rows].concat()));
+    let streams: Vec<Vec<u8>> = streams.collect();
+    let texts = corpus.iter().map(|text| text.as_bytes());
+    let all: Vec<&[u8]> = texts.chain(streams.iter().map(Vec::as_slice)).collect();
+    for stream in &streams[..2] {
+        let done = runtime.block_on(store.request("put", to_table(), Some(rows_of(stream))));
+        assert!(done.is_ok(), "{done:?}");
+    }
+    fuzz_bytes(&all, |bytes| {
         let cut = bytes.iter().position(|b| *b == b' ').unwrap_or(bytes.len());
-        let (op, payload) = bytes.split_at(cut);
-        let payload = Bytes::copy_from_slice(payload.get(1..).unwrap_or_default());
+        let op = &bytes[..cut];
+        let payload = rows_of(bytes);
         // It could ask to wait for changes, or fill the disk with tables.
         let waits = String::from_utf8_lossy(&payload).contains("wait_ms");
         let Some(op) = std::str::from_utf8(op).ok().filter(|_| !waits) else { return };
-        let _ = runtime.block_on(store.serve(op, "cloud.east", payload));
+        let _ = match payload.starts_with(&[0xff; 4]) {
+            true => runtime.block_on(store.request(op, to_table(), Some(payload))),
+            false => runtime.block_on(store.serve(op, "cloud.east", payload)),
+        };
     });
     let healthy = runtime.block_on(store.serve("get", "", corpus[0][4..].into()));
     assert!(healthy.is_ok(), "{healthy:?}");

@@ -288,6 +288,97 @@ async fn check_python(world: &World, door: &gateway::Place) -> Result<()> {
     Ok(())
 }
 
+/// A table made on the bus, asked for over HTTP: rows in JSON and as Arrow, and blobs.
+#[tokio::test]
+async fn tables_and_blobs_are_there_over_http() -> Result<()> {
+    if !has_curl() {
+        return Ok(());
+    }
+    let world = World::start_with(&["cloud"], []).await?;
+    let table = json!({"name": "works_notes", "key": ["id"], "columns": [
+        {"name": "id", "kind": "int64"}, {"name": "text", "kind": "utf8"},
+        {"name": "n", "kind": "int64", "merge": "counter"}]});
+    node::client::ask(world.bus("cloud"), bus::Kind::St, "create", table.to_string()).await?;
+    let door = place(&world, "cloud")?;
+    let token = bearer(door)?;
+    let url = |path: &str| format!("{}/store/{path}", door.url);
+    let arrow = "application/vnd.apache.arrow.stream";
+    let (takes, sends) = (format!("Accept: {arrow}"), format!("Content-Type: {arrow}"));
+    let ask = |path: &str, more: &[&str], body: &[u8]| {
+        let args = ["--header", &token, "--data-binary", "@-", &url(path)];
+        curl(&[&args[..], more].concat(), body)
+    };
+    let asked = |path: &str, body: Value| ask(path, &[], body.to_string().as_bytes());
+
+    let got = curl(&["--data", "{}", &url("works/notes/scan")], b"")?;
+    check_problem(&got, 401, "not-granted", "Authorization: Bearer");
+    let rows = json!({"rows": [{"id": 1, "text": "a"}, {"id": 2, "text": "b"}]});
+    let got = asked("works/notes/put", rows)?;
+    assert_eq!((got.status, &got.json()?["ack"]["level"]), (200, &json!("local-sync")));
+    let by = json!({"key": {"id": 2}, "by": {"n": 5}, "level": "memory"});
+    assert_eq!(asked("works/notes/increment", by)?.json()?["ack"]["level"], "memory");
+    let one = asked("works/notes/get", json!({"key": {"id": 2}}))?.json()?;
+    assert_eq!(one["row"], json!({"id": 2, "text": "b", "n": 5}));
+    let sql = asked("sql", json!({"sql": "SELECT sum(n) AS n FROM works.notes"}))?.json()?;
+    assert_eq!(sql["rows"], json!([[5]]));
+
+    // Out as Arrow, and in again.
+    let rows = json!({"prefix": {"id": 2}, "columns": ["id", "text"]}).to_string();
+    let question = json!({"sql": "SELECT id, text FROM works.notes WHERE id = 2"}).to_string();
+    let one = json!({"prefix": {"id": 2}, "columns": ["id"]}).to_string();
+    let keys = ask("works/notes/scan", &["--header", &takes], one.as_bytes())?.body;
+    for (path, body) in [("works/notes/scan", &rows), ("sql", &question)] {
+        let stream = ask(path, &["--header", &takes], body.as_bytes())?;
+        assert_eq!((stream.status, stream.header("content-type")), (200, arrow), "{path}");
+        let deleted = ask("works/notes/delete", &["--header", &sends], &keys)?;
+        assert_eq!(deleted.json()?["ack"]["level"], "local-sync", "{path}");
+        let gone = asked("works/notes/get", json!({"key": {"id": 2}}))?.json()?;
+        assert_eq!(gone["row"], Value::Null, "{path}");
+        let put = "works/notes/put?level=memory";
+        let got = ask(put, &["--header", &sends], &stream.body)?;
+        assert_eq!(got.json()?["ack"]["level"], "memory", "{path}");
+        let found = ask("works/notes/get-many", &["--header", &sends], &keys)?.json()?;
+        assert_eq!(found["rows"][0]["text"], "b", "{path}");
+    }
+    let both = ask("works/notes/get-many", &["--header", &sends, "--header", &takes], &keys)?;
+    assert_eq!((both.status, both.header("content-type")), (200, arrow));
+
+    let check = |got: Got, status, kind, detail: &str| check_problem(&got, status, kind, detail);
+    let broken = ask("works/notes/put", &["--header", &sends], b"no stream at all")?;
+    check(broken, 400, "bad-request", "put: ");
+    let twice = asked("works/notes/scan", json!({"table": "other"}))?;
+    check(twice, 400, "bad-request", "the table stands in the path");
+    let unknown = asked("works/ghost/scan", json!({}))?;
+    check(unknown, 404, "not-found", "unknown table \"works/ghost\"");
+    let inner = asked("works/notes/heads", json!({}))?;
+    check(inner, 400, "bad-request", "unknown operation \"heads\"");
+    let other = ask("works/notes/put?x=1", &[], b"{}")?;
+    check(other, 400, "bad-request", "?level=");
+    let got = curl(&["--header", &token, &url("works/notes/scan")], b"")?;
+    check(got, 405, "bad-request", "use POST");
+    let spec = curl(&["--header", &token, &url("works/notes")], b"")?.json()?;
+    assert_eq!(spec["table"]["name"], "works_notes");
+
+    let blob: Vec<u8> = (0..3_000_000_u32).map(|i| (i * 7 / 3) as u8).collect();
+    let got = ask("blobs", &[], &blob)?;
+    let key = got.json()?["key"].as_str().context("a key")?.to_owned();
+    assert_eq!((got.status, got.header("location")), (201, &*format!("/store/blobs/{key}")));
+    let place = url(&format!("blobs/{key}"));
+    let fetch = |more: &[&str]| curl(&[&["--header", &token, &place], more].concat(), b"");
+    let whole = fetch(&[])?;
+    assert!((whole.status, &whole.body) == (200, &blob), "the blob came back changed");
+    let part = fetch(&["--range", "1000000-2999999"])?;
+    assert!((part.status, &part.body[..]) == (206, &blob[1_000_000..]), "a part came back changed");
+    assert_eq!(part.header("content-range"), "bytes 1000000-2999999/3000000");
+    let beyond = fetch(&["--range", "3000000-"])?;
+    assert_eq!((beyond.status, beyond.header("content-range")), (416, "bytes */3000000"));
+    let head = fetch(&["--head"])?;
+    assert_eq!((head.status, head.header("content-length")), (200, "3000000"));
+    assert_eq!(fetch(&["--request", "DELETE"])?.json()?["removed"], "blob");
+    assert_eq!(fetch(&[])?.status, 404);
+    Ok(())
+}
+
 #[tokio::test]
 async fn events_over_http_are_stored_before_they_are_accepted() -> Result<()> {
     if !has_curl() || !has_python() {

@@ -56,6 +56,10 @@ impl Host for Idle {
         Ok(Value::Null)
     }
 
+    async fn store_arrow(&self, _: &Caller, _: &str, _: Row, _: Option<Bytes>) -> Answer<Bytes> {
+        Ok(Bytes::new())
+    }
+
     async fn store_sql(&self, _: &Caller, _: String) -> Answer<Value> {
         Ok(Value::Null)
     }

@@ -163,9 +163,19 @@ ES_IMPORT("store", "put-if")
 void es_import_put_if(const char *, size_t, const char *, size_t, uint32_t, const char *, size_t,
                       const char *, size_t, es_area *);
 ES_IMPORT("store", "ask") void es_import_ask(const char *, size_t, const char *, size_t, es_area *);
+ES_IMPORT("store", "put-at")
+void es_import_put_at(const char *, size_t, const es_text *, size_t, uint32_t, es_area *);
+ES_IMPORT("store", "increment-at")
+void es_import_increment_at(const char *, size_t, const char *, size_t, const char *, size_t,
+                            uint32_t, es_area *);
+ES_IMPORT("store", "ask-arrow")
+void es_import_ask_arrow(const char *, size_t, const char *, size_t, uint32_t, const char *, size_t,
+                         es_area *);
 ES_IMPORT("store", "sql") void es_import_sql(const char *, size_t, es_area *);
 ES_IMPORT("store", "put-blob") void es_import_put_blob(const char *, size_t, es_area *);
 ES_IMPORT("store", "get-blob") void es_import_get_blob(const char *, size_t, es_area *);
+ES_IMPORT("store", "get-blob-range")
+void es_import_get_blob_range(const char *, size_t, uint64_t, uint64_t, es_area *);
 ES_IMPORT("bus", "publish")
 void es_import_publish(const char *, size_t, const char *, size_t, const char *, size_t,
                        es_area *);
@@ -194,6 +204,30 @@ static inline bool es_increment(const char *table, es_text key, es_text deltas, 
   es_area area = {0};
   es_import_increment(table, strlen(table), key.at, key.len, deltas.at, deltas.len, &area);
   return !es_failed(&area, error);
+}
+
+// How far a write has got: seen at this site, on its disk, on that of the site above, of the root.
+typedef enum { ES_MEMORY, ES_LOCAL_SYNC, ES_PARENT, ES_ROOT } es_level;
+
+// Writes `count` rows whole, all or none, and returns when they are as far as `level`.
+static inline bool es_put_at(const char *table, const es_text *rows, size_t count, es_level level,
+                             es_level *reached, es_text *error) {
+  es_area area = {0};
+  es_import_put_at(table, strlen(table), rows, count, level, &area);
+  if (es_failed(&area, error)) return false;
+  *reached = (es_level)(area.option.inner & 0xff);
+  return true;
+}
+
+// Adds like es_increment, with a level like es_put_at.
+static inline bool es_increment_at(const char *table, es_text key, es_text deltas, es_level level,
+                                   es_level *reached, es_text *error) {
+  es_area area = {0};
+  es_import_increment_at(table, strlen(table), key.at, key.len, deltas.at, deltas.len, level,
+                         &area);
+  if (es_failed(&area, error)) return false;
+  *reached = (es_level)(area.option.inner & 0xff);
+  return true;
 }
 
 // Writes the columns that `row` names and leaves the others.
@@ -229,6 +263,16 @@ static inline bool es_ask(const char *operation, es_text request, es_text *answe
   return es_answered(&area, answer, error);
 }
 
+// The same and sql with rows as Arrow IPC streams: scan, get-many and sql answer one; put, patch,
+// delete and discard take one as `rows` (else nothing) and are answered in JSON.
+static inline bool es_ask_arrow(const char *operation, es_text request, es_text rows,
+                                es_text *answer, es_text *error) {
+  es_area area = {0};
+  es_import_ask_arrow(operation, strlen(operation), request.at, request.len, rows.len != 0, rows.at,
+                      rows.len, &area);
+  return es_answered(&area, answer, error);
+}
+
 // Answers a SELECT over the app's tables: {"columns": ..., "rows": ...}.
 static inline bool es_sql(es_text question, es_text *answer, es_text *error) {
   es_area area = {0};
@@ -259,6 +303,17 @@ static inline bool es_put_blob(es_text content, es_text *key, es_text *error) {
 static inline bool es_get_blob(es_text key, es_text *content, bool *found, es_text *error) {
   es_area area = {0};
   es_import_get_blob(key.at, key.len, &area);
+  if (es_failed(&area, error)) return false;
+  *found = area.option.inner & 0xff;
+  *content = *found ? es_taken(area.option.at, area.option.len) : (es_text){"", 0};
+  return true;
+}
+
+// The bytes from `start` to before `end` of those under `key`, clipped to the last one.
+static inline bool es_get_blob_range(es_text key, uint64_t start, uint64_t end, es_text *content,
+                                     bool *found, es_text *error) {
+  es_area area = {0};
+  es_import_get_blob_range(key.at, key.len, start, end, &area);
   if (es_failed(&area, error)) return false;
   *found = area.option.inner & 0xff;
   *content = *found ? es_taken(area.option.at, area.option.len) : (es_text){"", 0};

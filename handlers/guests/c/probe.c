@@ -38,6 +38,29 @@ bool handle_call(const es_request *request, es_response *response, es_text *erro
                                ES_ARG(es_member(many, "rows")), ES_ARG(es_member(answer, "rows")));
     return true;
   }
+  if (is(request->name, "levels")) {
+    es_level put, added;
+    es_text two[] = {key, es_text_of("{\"name\": \"b\"}")}, rows, ack;
+    if (!es_put_at("visits", two, 2, ES_MEMORY, &put, error)) return false;
+    if (!es_increment_at("visits", key, es_text_of("{\"count\": 2}"), ES_LOCAL_SYNC, &added, error))
+      return false;
+    es_text a = es_text_of("{\"table\": \"visits\", \"prefix\": {\"name\": \"a\"}}");
+    if (!es_ask_arrow("scan", a, (es_text){0}, &rows, error)) return false;
+    if (!es_delete("visits", two, 2, error)) return false;
+    a = es_text_of("{\"table\": \"visits\", \"level\": \"memory\"}");
+    if (!es_ask_arrow("put", a, rows, &ack, error)) return false;
+    if (!es_get("visits", key, &row, error)) return false;
+    response->body = es_format("[%d, %d, %.*s, %.*s]", put, added,
+                               ES_ARG(es_member(es_member(ack, "ack"), "level")), ES_ARG(row));
+    return true;
+  }
+  if (is(request->name, "part")) {
+    bool found;
+    if (!es_put_blob(request->body, &key, error)) return false;
+    if (!es_get_blob_range(key, 1, 3, &answer, &found, error) || !found) return false;
+    response->body = answer;
+    return true;
+  }
   if (is(request->name, "blob")) {
     bool found;
     if (!es_put_blob(request->body, &key, error)) return false;

@@ -72,6 +72,27 @@ const CALLS = {
     seen.push(text(caught(() => store.ask("no-such", '{"table":"things"}'))));
     return bytes(JSON.stringify(seen));
   },
+  levels: () => {
+    const seen = [store.putAt("things", ['{"id":"at"}', '{"id":"at2"}'], "memory")];
+    seen.push(store.incrementAt("things", '{"id":"at"}', '{"count":2}', "parent"));
+    return bytes(seen.join() + store.get("things", '{"id":"at"}'));
+  },
+  arrow: () => {
+    const things = '{"table":"things","prefix":{"id":"at"}}';
+    const rows = store.askArrow("scan", things, undefined);
+    store.delete("things", ['{"id":"at"}']);
+    const seen = [String(store.get("things", '{"id":"at"}'))];
+    const put = '{"table":"things","level":"local-sync"}';
+    seen.push(JSON.parse(text(store.askArrow("put", put, rows))).ack.level);
+    seen.push(store.get("things", '{"id":"at"}'));
+    seen.push(text(caught(() => store.askArrow("commit", things, undefined))));
+    return bytes(seen.join("; "));
+  },
+  range: (request) => {
+    const key = store.putBlob(request.body);
+    const part = (start, end) => store.getBlobRange(key, start, end);
+    return bytes(text(part(1, 3)) + text(part(3, 99)) + text(caught(() => part(2, 1))));
+  },
   relay: (request) => bus.call("other", request.body),
   denied: () => caught(() => store.get("secret", '{"id":1}')),
   absent: () => caught(() => store.get("absent", '{"id":1}')),

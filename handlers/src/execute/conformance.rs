@@ -42,6 +42,7 @@ pub async fn check(host: &dyn Host, caller: &Caller) {
     scans_in_key_order(host, caller).await;
     replaces_what_is_as_expected(host, caller).await;
     does_whatever_clients_may(host, caller).await;
+    takes_rows_as_it_gives_them(host, caller).await;
     refuses_what_is_not_the_apps(host, caller).await;
     refuses_rows_without_a_key(host, caller).await;
     keeps_blobs_by_content(host, caller).await;
@@ -162,6 +163,45 @@ async fn does_whatever_clients_may(host: &dyn Host, caller: &Caller) {
     assert!(invalid(ask("status", json!({"table": "things"})).await), "no operation on rows");
     assert!(invalid(ask("scan", json!({})).await), "no table");
     let foreign = ask("scan", json!({"table": "other/secret"})).await;
+    assert!(matches!(foreign, Err(HostError::Denied(_))), "{foreign:?}");
+}
+
+async fn takes_rows_as_it_gives_them(host: &dyn Host, caller: &Caller) {
+    let arrow = async |operation: &str, request: serde_json::Value, rows: Option<Bytes>| {
+        host.store_arrow(caller, operation, row(request), rows).await
+    };
+    let before = get(host, caller, "z").await;
+    let scan = async |columns: &[&str]| {
+        let only_z = json!({"table": "things", "prefix": {"id": "z"}, "columns": columns});
+        arrow("scan", only_z, None).await.expect("rows as Arrow")
+    };
+    // A counter's sum is read and not put.
+    let (rows, keys) = (scan(&["id", "note"]).await, scan(&["id"]).await);
+    let by_keys = json!({"table": "things", "keys": [{"id": "z"}]});
+    let found = arrow("get-many", by_keys, None).await.expect("rows as Arrow");
+    let to = || json!({"table": "things"});
+    assert_eq!(arrow("get-many", to(), Some(keys.clone())).await, Ok(found));
+    arrow("delete", to(), Some(keys)).await.expect("rows are deleted");
+    assert_eq!(get(host, caller, "z").await, None);
+    let at_level = json!({"table": "things", "level": "memory"});
+    let answer = arrow("put", at_level, Some(rows)).await.expect("rows are put");
+    let answer: serde_json::Value = serde_json::from_slice(&answer).expect("JSON");
+    assert_eq!(answer["ack"]["level"], "memory");
+    assert_eq!(get(host, caller, "z").await, before, "as it was");
+    let invalid = |answer: &Result<Bytes, HostError>| matches!(answer, Err(HostError::Invalid(_)));
+    for (operation, rows) in [
+        ("put", None),
+        ("put", Some(Bytes::from_static(b"no rows"))),
+        ("scan", Some(Bytes::from_static(b"no rows"))),
+        ("commit", None),
+        ("create", None),
+    ] {
+        let answer = arrow(operation, json!({"table": "things"}), rows).await;
+        assert!(invalid(&answer), "{operation}: {answer:?}");
+    }
+    let absent = arrow("sql", json!({}), None).await;
+    assert!(invalid(&absent), "no question: {absent:?}");
+    let foreign = arrow("scan", json!({"table": "other/secret"}), None).await;
     assert!(matches!(foreign, Err(HostError::Denied(_))), "{foreign:?}");
 }
 

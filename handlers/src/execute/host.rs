@@ -215,6 +215,17 @@ pub trait Host: Send + Sync + 'static {
         request: Row,
     ) -> Result<Value, HostError>;
 
+    /// The same and `sql` with rows as Arrow IPC streams: `scan`, `get-many` and `sql` answer one;
+    /// `put`, `patch`, `delete` and `discard` take one, as may `get-many` its keys, and are
+    /// answered in JSON.
+    async fn store_arrow(
+        &self,
+        caller: &Caller,
+        operation: &str,
+        request: Row,
+        rows: Option<Bytes>,
+    ) -> Result<Bytes, HostError>;
+
     /// Answers a question in SQL over the app's own tables and those that it was granted:
     /// `columns`, `rows`, whether they are `truncated`, and the `coverage`.
     async fn store_sql(&self, caller: &Caller, question: String) -> Result<Value, HostError>;

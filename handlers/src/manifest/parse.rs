@@ -35,7 +35,7 @@ const RETRIED: [FailureKind; 6] = [
     FailureKind::Node,
 ];
 /// Apps of these names have no routes: the gateway answers there itself.
-const GATEWAY_PATHS: [&str; 5] = ["call", "events", "healthz", "metrics", "readyz"];
+const GATEWAY_PATHS: [&str; 6] = ["call", "events", "healthz", "metrics", "readyz", "store"];
 /// Most tokens of a subject pattern.
 const TOKENS_MAX: usize = 8;
 /// Most settings of a handler.

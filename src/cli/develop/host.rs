@@ -15,12 +15,12 @@ use handlers::manifest::Manifest;
 use handlers::outbound::{self, Refusal, System};
 use handlers::settings::{Secrets, Settings};
 use serde_json::Value;
-use store::EdgeStore;
+use store::{EdgeStore, SqlAnswer};
 use tokio::net::TcpStream;
 
 use crate::node::host::{
-    Table, ask, decided, delta, json_row, let_go, of_store, put_if, put_private_blob, row, sql,
-    table_of,
+    Table, arrow, ask, decided, delta, json_row, let_go, of_store, put_if, put_private_blob,
+    question_of, row, sql, table_of,
 };
 
 pub struct LocalHost {
@@ -37,6 +37,10 @@ impl LocalHost {
             true => Ok(Table::new(table_name(&self.manifest.app.name, table), table)),
             false => Err(HostError::NotFound(format!("table {table:?} is not in the manifest"))),
         }
+    }
+
+    async fn question(&self, question: String) -> Result<SqlAnswer, HostError> {
+        sql(&self.store, &self.manifest, std::iter::empty(), question).await
     }
 }
 
@@ -105,8 +109,23 @@ impl Host for LocalHost {
         ask(&self.store, operation, request, &table).await
     }
 
+    async fn store_arrow(
+        &self,
+        _: &Caller,
+        operation: &str,
+        request: Row,
+        rows: Option<Bytes>,
+    ) -> Result<Bytes, HostError> {
+        if operation == "sql" {
+            let question = question_of(&request, rows.as_ref())?;
+            return self.question(question).await?.stream().map_err(of_store);
+        }
+        let table = self.table(table_of(&request)?)?;
+        arrow(&self.store, operation, request, rows, &table).await
+    }
+
     async fn store_sql(&self, _: &Caller, question: String) -> Result<Value, HostError> {
-        sql(&self.store, &self.manifest, std::iter::empty(), question).await
+        self.question(question).await?.json().map_err(of_store)
     }
 
     async fn put_blob(&self, _: &Caller, content: Bytes) -> Result<String, HostError> {

@@ -119,7 +119,7 @@ impl Engine {
         for table in state.tables.values_mut() {
             let due = |p: &Partition| !p.active.is_empty() || table.may_shrink(p, now_ms);
             let due = table.partitions.iter().filter(|(_, p)| due(p));
-            let due: Vec<Vec<u8>> = due.map(|(key, _)| key.clone()).collect();
+            let due: Vec<Vec<u8>> = due.map(|(key, _)| key.to_vec()).collect();
             for key in due {
                 if let Some(partition) = table.partitions.get_mut(&key) {
                     partition.frozen = Some(Arc::new(std::mem::take(&mut partition.active)));
@@ -163,11 +163,11 @@ impl Engine {
         let state = self.read();
         let mut jobs = Vec::new();
         for table in state.tables.values() {
-            for (key, partition) in &table.partitions {
+            for (key, partition) in table.partitions.iter() {
                 let Some(frozen) = partition.frozen.clone() else { continue };
                 jobs.push(Job {
                     schema: table.schema.clone(),
-                    partition: key.clone(),
+                    partition: key.to_vec(),
                     frozen,
                     segments: partition.segments.clone(),
                     manifest: partition.manifest,

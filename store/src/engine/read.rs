@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::columns::Columns;
 use crate::error::{Error, Result};
 use crate::hash::Hashed;
+use crate::key::{is_less, is_same};
 use crate::row::RowState;
 use crate::run::{KeyedRow, Run, Slice, Versioned, kept, merge, visible_row};
 use crate::schema::Schema;
@@ -42,8 +43,8 @@ impl KeyRange {
 
     /// True if no key of a segment is outside.
     fn covers(&self, segment: &Segment) -> bool {
-        *self.from <= *segment.min_key()
-            && self.to.as_deref().is_none_or(|to| *segment.max_key() < *to)
+        !is_less(segment.min_key(), &self.from)
+            && self.to.as_deref().is_none_or(|to| is_less(segment.max_key(), to))
     }
 
     /// The rows of a segment in the range; `run` has some of its rows, or all.
@@ -284,7 +285,7 @@ impl Engine {
             {
                 prior.rows.insert(key, stored);
             }
-            if !prior.seen.iter().any(|(p, _)| *p == partition) {
+            if !prior.seen.iter().any(|(p, _)| is_same(p, &partition)) {
                 prior.seen.push((partition, seen));
             }
         }

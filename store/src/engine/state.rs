@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::hash::Hashed;
 use crate::hlc::Clock;
+use crate::key::is_same;
 use crate::manifest::Manifest;
 use crate::record::plain::PlainRows;
 use crate::record::{Batch, Body, Entry, Extent, Snapshot, Source, TableState};
@@ -17,6 +18,7 @@ use crate::segment::Segment;
 use crate::spec::TableSpec;
 
 use super::memtable::{Memtable, Remembered};
+use super::partitions::Partitions;
 
 /// Everything of a store that is not on disk only.
 #[derive(Default)]
@@ -50,7 +52,7 @@ pub struct Table {
     /// What is replicated from the parent.
     pub extents: BTreeSet<Extent>,
     /// Partitions by encoded partition columns.
-    pub partitions: BTreeMap<Vec<u8>, Partition>,
+    pub partitions: Partitions<Partition>,
     /// Bytes of the segments of all partitions.
     pub stored_bytes: u64,
     /// Bytes of changes in memory, roughly.
@@ -130,8 +132,8 @@ impl State {
         let (mut newest, mut grown) = (0, 0);
         let mut rows_left = rows.iter().zip(&partitions).peekable();
         while let Some((_, key)) = rows_left.peek().copied() {
-            let partition = table.partitions.entry(key.clone()).or_default();
-            while let Some((row, _)) = rows_left.next_if(|(_, next)| *next == key) {
+            let partition = table.partitions.at(key.clone());
+            while let Some((row, _)) = rows_left.next_if(|(_, next)| is_same(next, key)) {
                 newest = newest.max(row.written.hlc);
                 if rows.seq > partition.forgotten {
                     grown += partition.active.merge_plain(row, rows.seq);
@@ -183,7 +185,7 @@ impl State {
         if let Some(table) = self.tables.get_mut(&manifest.spec.name) {
             table.last_seq = table.last_seq.max(seq);
             table.stored_bytes += partition.stored_bytes();
-            table.partitions.insert(manifest.partition_key()?, partition);
+            *table.partitions.at(manifest.partition_key()?) = partition;
         }
         Ok(())
     }
@@ -210,7 +212,7 @@ impl State {
         let (mut newest, mut grown) = (0, 0);
         for (partition, key, state) in table.localize_from(source, batch)? {
             newest = newest.max(state.newest_hlc());
-            let partition = table.partitions.entry(partition).or_default();
+            let partition = table.partitions.at(partition);
             // A log that is older than the segments would bring back what was deleted since.
             if seq <= partition.forgotten {
                 continue;
@@ -255,7 +257,7 @@ impl Table {
             last_seq: seq,
             followed: None,
             extents: BTreeSet::new(),
-            partitions: BTreeMap::new(),
+            partitions: Partitions::default(),
             stored_bytes: 0,
             memory_bytes: 0,
             pressed_ms: 0,

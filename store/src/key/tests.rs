@@ -72,6 +72,21 @@ proptest! {
     }
 
     #[test]
+    fn keys_are_compared_as_bytes(
+        start in prop::collection::vec(any::<u8>(), 0..12),
+        [a, b] in prop::array::uniform2(prop::collection::vec(any::<u8>(), 0..3)),
+        cut in 0usize..16,
+    ) {
+        for (a, b) in [(a.clone(), b.clone()), ([&start[..], &a].concat(), [start, b].concat())] {
+            let part = &a[..a.len().min(cut)];
+            for (a, b) in [(&a[..], &b[..]), (&b, &a), (&a, part), (part, &a), (&a, &a)] {
+                prop_assert_eq!(is_same(a, b), a == b);
+                prop_assert_eq!(is_less(a, b), a < b);
+            }
+        }
+    }
+
+    #[test]
     fn successor_follows_all_with_the_prefix(
         prefix in prop::collection::vec(250u8.., 0..4),
         tail in prop::collection::vec(any::<u8>(), 0..4),

@@ -7,7 +7,8 @@
 //! slot   = some bits of the key's hash | where its record begins, plus one; zero is free
 //! record = row u32 | key bytes u16 | value bytes u16, zero for none | key | values (see pack)
 //! ```
-//! Where keys are numbers that rise by the same step, the slot of each is known without its hash.
+//! Where keys are numbers that rise by the same step, the slot of each is known without its hash;
+//! where their records have one length as well, there are no slots: a lookup touches one place.
 
 use crate::hash::{self, Hashed};
 use crate::key::is_same;
@@ -37,8 +38,9 @@ pub struct Index {
 enum Order {
     /// The first free one from where its hash says; a third of all is free at least.
     Hashed,
-    /// That of its row: keys are eight bytes, which as a number rise by the same step.
-    Even { first: u64, step: u64 },
+    /// That of its row: keys are eight bytes, which as a number rise by the same step. Records are
+    /// `stride` times [`ALIGN`] apart, or have slots if that is 0.
+    Even { first: u64, step: u64, stride: usize },
 }
 
 /// A row that was found.
@@ -69,9 +71,15 @@ impl Index {
         }
         records.shrink_to_fit();
         let place_bits = u32::BITS - places.last().map_or(0, |last| last.leading_zeros());
-        let order = Order::of(run);
-        let slots = match order {
-            Order::Even { .. } => places.into(),
+        let mut order = Order::of(run);
+        let slots = match &mut order {
+            Order::Even { stride, .. } => match stride_of(&places) {
+                Some(same) => {
+                    *stride = same;
+                    Box::default()
+                }
+                None => places.into(),
+            },
             Order::Hashed => hashed(run, &places, place_bits),
         };
         Index { slots, order, place_bits, records }
@@ -79,14 +87,18 @@ impl Index {
 
     /// The row with this key.
     pub fn find(&self, wanted: Hashed<'_>) -> Option<Hit<'_>> {
-        let (first, step) = match self.order {
-            Order::Even { first, step } => (first, step),
+        let (first, step, stride) = match self.order {
+            Order::Even { first, step, stride } => (first, step, stride),
             Order::Hashed => return self.find_hashed(wanted),
         };
         let number = u64::from_be_bytes(wanted.key.try_into().ok()?).checked_sub(first)?;
         let row = if step == 1 { number } else { number / step };
-        let slot = self.slots.get(usize::try_from(row).ok()?)?;
-        self.hit(*slot, wanted.key)
+        let row = usize::try_from(row).ok()?;
+        let place = match stride {
+            0 => *self.slots.get(row)?,
+            _ => u32::try_from(row.checked_mul(stride)?.checked_add(1)?).ok()?,
+        };
+        self.hit(place, wanted.key)
     }
 
     fn find_hashed(&self, wanted: Hashed<'_>) -> Option<Hit<'_>> {
@@ -141,10 +153,17 @@ impl Order {
             let step = number(1)?.checked_sub(first).filter(|step| *step > 0)?;
             let is_even = |at: usize| number(at)?.checked_sub(number(at - 1)?);
             let is_even = (1..run.len()).all(|at| is_even(at) == Some(step));
-            is_even.then_some(Order::Even { first, step })
+            is_even.then_some(Order::Even { first, step, stride: 0 })
         };
         if run.len() < 2 { Order::Hashed } else { even().unwrap_or(Order::Hashed) }
     }
+}
+
+/// How far apart all places are, if that is the same.
+fn stride_of(places: &[u32]) -> Option<usize> {
+    let stride = places.get(1)?.checked_sub(*places.first()?)?;
+    let is_next = |two: &[u32]| two[1] - two[0] == stride;
+    places.windows(2).all(is_next).then_some(stride as usize)
 }
 
 fn add_record(run: &Run, at: usize, values: &[(u16, Values<'_>)], records: &mut Vec<u8>) {

@@ -10,51 +10,42 @@ use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamDecoder;
 use arrow::ipc::writer::StreamWriter;
 use bytes::Bytes;
+use serde_json::Value as Json;
 
-use crate::engine::{CALL_ROWS_MAX, Level};
+use crate::engine::CALL_ROWS_MAX;
 use crate::error::{Error, Result};
 use crate::import::{guarded, rows_of};
 use crate::ipc::check_lengths;
 use crate::link::PAYLOAD_BYTES_MAX;
 use crate::value::Row;
 
-use super::asked::from_json;
-
 /// Values of one request: a few bytes can say many, and each becomes one in memory.
 const VALUES_MAX: usize = 1 << 20;
 /// Bytes that the compressed values of one request may take.
 const HOLDS_BYTES_MAX: u64 = 64 << 20;
 
-/// Rows to write to a table.
-#[derive(Debug)]
-pub struct Written {
-    pub table: String,
-    pub level: Level,
-    pub rows: Vec<Row>,
-}
+/// What the metadata of a schema may say of its rows; anything else there is of other programs.
+const SAID: [&str; 2] = ["table", "level"];
+
+/// Names and values of a schema's metadata.
+pub type Said = Vec<(String, String)>;
 
 /// True of the beginning of a stream, which no JSON has.
 pub fn is_stream(payload: &[u8]) -> bool {
     payload.starts_with(&[0xff; 4])
 }
 
-/// The rows of a request; `table` and `level` are in the schema's metadata.
-pub fn read(op: &str, payload: &Bytes) -> Result<Written> {
+/// What the schema's metadata says of the rows of a request, and the rows.
+pub fn read(op: &str, payload: &Bytes) -> Result<(Said, Vec<Row>)> {
     let wrong = |text: &dyn std::fmt::Display| Error::BadRequest(format!("{op}: {text}"));
     let decoded = guarded(ArrowError::IpcError, || decode(payload));
     let (schema, batches) = decoded.map_err(|e| wrong(&e))?;
-    let Some(table) = schema.metadata.get("table").cloned() else {
-        return Err(wrong(&"the metadata of the schema must name a table"));
-    };
-    let level = match schema.metadata.get("level") {
-        Some(level) => from_json(op, "level", &level.as_str().into())?,
-        None => Level::LocalSync,
-    };
     let mut rows = Vec::new();
     for batch in &batches {
         rows.extend(rows_of(batch).map_err(|text| wrong(&text))?);
     }
-    Ok(Written { table, level, rows })
+    let said = schema.metadata.into_iter().filter(|(name, _)| SAID.contains(&name.as_str()));
+    Ok((said.collect(), rows))
 }
 
 /// All batches; the numbers of rows and values are within their limits.
@@ -117,7 +108,13 @@ pub fn write(
     }
 }
 
-fn stream(batch: &RecordBatch, metadata: HashMap<String, String>) -> Result<Bytes, ArrowError> {
+/// Metadata of a schema: values in JSON.
+pub fn metadata<const N: usize>(said: [(&str, Json); N]) -> HashMap<String, String> {
+    said.map(|(name, value)| (name.to_owned(), value.to_string())).into()
+}
+
+/// All of the rows.
+pub fn stream(batch: &RecordBatch, metadata: HashMap<String, String>) -> Result<Bytes, ArrowError> {
     let schema = batch.schema().as_ref().clone().with_metadata(metadata);
     let mut out = StreamWriter::try_new(Vec::new(), &schema)?;
     out.write(batch)?;

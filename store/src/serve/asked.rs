@@ -2,7 +2,7 @@
 //! fields, and what belongs there.
 
 use serde::de::DeserializeOwned;
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 
 use crate::error::{Error, Result};
 use crate::value::{Row, row_from_json};
@@ -19,6 +19,41 @@ const WORDS: [(&str, &str); 9] = [
     ("unit value", "null"),
     ("null", "null"),
 ];
+
+/// How rows are answered.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// In JSON.
+    Rows,
+    /// As an Arrow IPC stream.
+    Arrow,
+}
+
+impl Format {
+    /// What the request says; it says so in `format`, unless it wants JSON.
+    pub fn take(op: &str, fields: &mut Map<String, Json>) -> Result<Self> {
+        let Some(format) = fields.remove("format") else { return Ok(Format::Rows) };
+        match format.as_str() {
+            Some("rows") => Ok(Format::Rows),
+            Some("arrow") => Ok(Format::Arrow),
+            _ => {
+                let text = format!("{op}: format {format}; there are rows and arrow");
+                Err(Error::BadRequest(text))
+            }
+        }
+    }
+
+    /// Refuses what does not go where answers are in JSON.
+    pub fn only_rows(op: &str, fields: &mut Map<String, Json>) -> Result<()> {
+        match Self::take(op, fields)? {
+            Format::Rows => Ok(()),
+            Format::Arrow => Err(Error::BadRequest(format!(
+                "{op}: an answer in JSON has no format arrow; ask on the bus, over HTTP, or by \
+                 ask-arrow"
+            ))),
+        }
+    }
+}
 
 /// The request.
 pub fn parse<T: DeserializeOwned>(op: &str, payload: &[u8]) -> Result<T> {

@@ -12,8 +12,8 @@ use crate::tree::wire::CHUNK_BYTES;
 use crate::value::row_to_json;
 use crate::{EdgeStore, ReadOptions};
 
-use super::asked::{from_json, parse};
-use super::{CLIENT_ROWS, CLIENT_ROWS_MAX, arrow as streams};
+use super::asked::{Format, from_json};
+use super::{CLIENT_ROWS, CLIENT_ROWS_MAX, arrow};
 
 /// `{"table":…, "options":…, "format":…}` and the fields of [`Scan`].
 struct Asked {
@@ -25,43 +25,19 @@ struct Asked {
     scan: Scan,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Format {
-    Rows,
-    Arrow,
-}
-
 /// The rows in the format that the request names. The answer is cut to what fits a message; `next`
 /// is then the `after` of the scan that goes on.
-pub async fn answer(store: &EdgeStore, payload: &[u8]) -> Result<Bytes> {
-    let mut fields: Map<String, Json> = parse("scan", payload)?;
-    match format(&mut fields)? {
+pub async fn answer(store: &EdgeStore, mut fields: Map<String, Json>) -> Result<Bytes> {
+    match Format::take("scan", &mut fields)? {
         Format::Rows => Ok(in_rows(store, asked(store, fields).await?).await?.to_string().into()),
         Format::Arrow => in_arrow(store, asked(store, fields).await?).await,
     }
 }
 
 /// The same for who takes JSON only.
-pub async fn rows(store: &EdgeStore, payload: &[u8]) -> Result<Json> {
-    let mut fields: Map<String, Json> = parse("scan", payload)?;
-    match format(&mut fields)? {
-        Format::Rows => in_rows(store, asked(store, fields).await?).await,
-        Format::Arrow => Err(Error::BadRequest("scan: format arrow is there on the bus".into())),
-    }
-}
-
-fn format(fields: &mut Map<String, Json>) -> Result<Format> {
-    match fields.remove("format") {
-        None => Ok(Format::Rows),
-        Some(format) => match format.as_str() {
-            Some("rows") => Ok(Format::Rows),
-            Some("arrow") => Ok(Format::Arrow),
-            _ => {
-                let text = format!("scan: format {format}; there are rows and arrow");
-                Err(Error::BadRequest(text))
-            }
-        },
-    }
+pub async fn rows(store: &EdgeStore, mut fields: Map<String, Json>) -> Result<Json> {
+    Format::only_rows("scan", &mut fields)?;
+    in_rows(store, asked(store, fields).await?).await
 }
 
 async fn asked(store: &EdgeStore, mut fields: Map<String, Json>) -> Result<Asked> {
@@ -118,7 +94,7 @@ async fn in_arrow(store: &EdgeStore, asked: Asked) -> Result<Bytes> {
     let shown: Vec<usize> =
         (0..columns.as_ref().map_or(batch.num_columns(), |columns| columns.len())).collect();
     let part = batch.project(&shown).map_err(|e| Error::io("scan", std::io::Error::other(e)))?;
-    streams::write(&part, |rows| {
+    arrow::write(&part, |rows| {
         let truncated = truncated || rows < batch.num_rows();
         let last = rows.checked_sub(1).filter(|_| truncated);
         let next = last.map(|last| row_to_json(&key_at(&spec, &batch, last)));
@@ -127,7 +103,9 @@ async fn in_arrow(store: &EdgeStore, asked: Asked) -> Result<Bytes> {
 }
 
 fn said(coverage: &Coverage, truncated: bool, next: Option<Json>) -> HashMap<String, String> {
-    let next = next.unwrap_or_default();
-    let all = [("coverage", json!(coverage)), ("truncated", truncated.into()), ("next", next)];
-    all.map(|(name, value)| (name.to_owned(), value.to_string())).into()
+    arrow::metadata([
+        ("coverage", json!(coverage)),
+        ("truncated", truncated.into()),
+        ("next", next.unwrap_or_default()),
+    ])
 }

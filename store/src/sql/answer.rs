@@ -1,8 +1,8 @@
 //! What a query is answered with: Arrow batches, or rows in JSON.
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Float64Type, Int64Type, SchemaRef, UInt64Type};
-use arrow::ipc::writer::StreamWriter;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::{Value as Json, json};
 
 use crate::error::{Error, Result};
+use crate::serve::arrow as streams;
 use crate::tree::wire::CHUNK_BYTES;
 use crate::{Coverage, lock};
 
@@ -84,18 +85,15 @@ impl SqlAnswer {
                   "coverage": self.coverage}))
     }
 
-    /// The first rows as an Arrow IPC stream.
-    pub fn arrow(&self, rows: usize) -> Result<Bytes> {
-        let failed = |e| Error::io("answer as Arrow", std::io::Error::other(e));
-        let mut out = StreamWriter::try_new(Vec::new(), &self.schema).map_err(failed)?;
-        let mut left = rows;
-        for batch in &self.batches {
-            let part = batch.slice(0, batch.num_rows().min(left));
-            left -= part.num_rows();
-            out.write(&part).map_err(failed)?;
-        }
-        out.finish().map_err(failed)?;
-        Ok(out.into_inner().map_err(failed)?.into())
+    /// The rows as an Arrow IPC stream, as many as fit a message; `truncated` and `coverage` are in
+    /// the schema's metadata, as JSON.
+    pub fn stream(&self) -> Result<Bytes> {
+        let batch = concat_batches(&self.schema, &self.batches);
+        let batch = batch.map_err(|e| Error::io("answer as Arrow", std::io::Error::other(e)))?;
+        streams::write(&batch, |rows| {
+            let truncated = self.truncated || rows < batch.num_rows();
+            streams::metadata([("truncated", truncated.into()), ("coverage", json!(self.coverage))])
+        })
     }
 }
 

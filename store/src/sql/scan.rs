@@ -70,9 +70,9 @@ impl Reads {
             let (from, to) = (bounds.from.clone(), bounds.to.clone());
             Part { extent, range: KeyRange { from, to, partition, since: 0 } }
         };
-        let of_partition = |key: &Vec<u8>| match schema.is_partitioned() {
-            true => part(Extent::Partition(key.clone()), Some(key.clone())),
-            false => part(Extent::Whole, Some(key.clone())),
+        let of_partition = |key: &[u8]| match schema.is_partitioned() {
+            true => part(Extent::Partition(key.to_vec()), Some(key.to_vec())),
+            false => part(Extent::Whole, Some(key.to_vec())),
         };
         let parts: Arc<[Part]> = match &bounds.partition {
             Some(partition) => Arc::new([of_partition(partition)]),

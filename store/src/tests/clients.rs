@@ -1,7 +1,7 @@
 //! What clients on the bus send and are answered, in JSON and in Arrow.
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{Float64Type, Schema as ArrowSchema, TimestampMicrosecondType};
+use arrow::datatypes::{Float64Type, Int64Type, Schema as ArrowSchema, TimestampMicrosecondType};
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use serde_json::{Value as Json, json};
@@ -81,8 +81,75 @@ async fn rows_are_written_in_arrow() {
         let error = store.serve("put", "", stream(columns, &level[..1])).await.unwrap_err();
         assert_eq!(error.code(), code);
     }
-    let unknown = stream(vec![("k", ints(vec![Some(1)]))], &[("table", "other")]);
-    assert_eq!(store.serve("put", "", unknown).await.unwrap_err().code(), "unknown-table");
+    let sent = |metadata: &[(&str, &str)]| stream(vec![("k", ints(vec![Some(1)]))], metadata);
+    for (op, metadata, wanted) in [
+        ("put", &[("table", "other")][..], "unknown table \"other\""),
+        ("put", &[("level", "memory")], "put: the metadata of the schema must name a table"),
+        ("put", &[("table", "stats"), ("level", "moon")], "level"),
+        ("scan", &[("table", "stats")], "scan takes no rows as Arrow"),
+        ("sql", &[("table", "stats")], "sql takes no rows as Arrow"),
+    ] {
+        let error = store.serve(op, "", sent(metadata)).await.unwrap_err().to_string();
+        assert!(error.contains(wanted), "{error}");
+    }
+    // What stands beside the rows counts more than what stands in them.
+    let beside = json!({"table": "stats", "level": "parent"}).as_object().unwrap().clone();
+    let rows = sent(&[("table", "other"), ("level", "memory")]);
+    let answer = store.request("put", beside, Some(rows)).await.unwrap();
+    assert_eq!(serde_json::from_slice::<Json>(&answer).unwrap()["ack"]["level"], "parent");
+    assert!(store.get("stats", &row! {"k": 1}).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn rows_are_found_by_keys_in_arrow() {
+    let store = memory().await;
+    store.create_table(&stats()).await.unwrap();
+    let rows = [row! {"k": 1, "a": 10, "b": "one"}, row! {"k": 3, "b": "three"}];
+    store.put("stats", &rows).await.unwrap();
+    let keys: ArrayRef = Arc::new(Int64Array::from(vec![3, 2, 1, 9]));
+    let asked = json!({"table": "stats", "format": "arrow",
+                       "keys": [{"k": 3}, {"k": 2}, {"k": 1}, {"k": 9}]});
+    let in_json = store.serve("get-many", "", asked.to_string().into()).await.unwrap();
+    let beside = json!({"format": "arrow"}).as_object().unwrap().clone();
+    let sent = stream(vec![("k", keys)], &[("table", "stats")]);
+    let in_arrow = store.request("get-many", beside.clone(), Some(sent.clone())).await.unwrap();
+    assert_eq!(in_json, in_arrow);
+    let (batch, said) = read(in_arrow);
+    assert_eq!((said("absent"), said("complete")), (json!([1, 3]), json!(true)));
+    let column = |name: &str| batch.column_by_name(name).unwrap().clone();
+    assert_eq!(column("k").as_primitive::<Int64Type>().values(), &[3, 1]);
+    assert!(column("a").is_null(0) && !column("a").is_null(1));
+    assert_eq!(column("b").as_string::<i32>().value(0), "three");
+    // The keys alone may come in Arrow.
+    let rows: Json =
+        serde_json::from_slice(&store.serve("get-many", "", sent.clone()).await.unwrap()).unwrap();
+    assert_eq!((&rows["rows"][2]["a"], &rows["rows"][3]), (&json!(10), &Json::Null));
+    let twice = json!({"table": "stats", "keys": []}).as_object().unwrap().clone();
+    for (fields, rows) in [(twice, Some(sent)), (beside, None)] {
+        let error = store.request("get-many", fields, rows).await.unwrap_err().to_string();
+        assert!(error.contains("or they come as Arrow"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_to_sql_in_arrow_says_what_it_is_based_on() {
+    let store = memory().await;
+    store.create_table(&motion()).await.unwrap();
+    let row = |at: i64| row! {"camera": "front", "at": at, "jpeg": "x".repeat(4_000)};
+    store.put("motion", &(0..300).map(row).collect::<Vec<_>>()).await.unwrap();
+    let ask = async |limit: usize| {
+        let asked = json!({"sql": "SELECT jpeg FROM motion ORDER BY at", "format": "arrow",
+                           "limit": limit});
+        read(store.serve("sql", "", asked.to_string().into()).await.unwrap())
+    };
+    let (batch, said) = ask(300).await;
+    assert!(batch.num_rows() > 50 && batch.num_rows() < 300, "{}", batch.num_rows());
+    assert_eq!((said("truncated"), &said("coverage")["complete"]), (json!(true), &json!(true)));
+    let (batch, said) = ask(9).await;
+    assert_eq!((batch.num_rows(), said("truncated")), (9, json!(true)));
+    let asked = json!({"sql": "SELECT 1 AS one", "format": "arrow"});
+    let (batch, said) = read(store.serve("sql", "", asked.to_string().into()).await.unwrap());
+    assert_eq!((batch.num_rows(), said("truncated")), (1, json!(false)));
 }
 
 #[tokio::test]

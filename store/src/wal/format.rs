@@ -15,6 +15,8 @@
 //! time in proportion to the bytes, whatever they are.
 //! In files of `ESWAL002`, which are read as well, each mark is "ESGR".
 
+use bytes::Bytes;
+
 /// Bytes of a file header.
 pub const FILE_HEADER_BYTES: usize = 36;
 /// Bytes of a group header.
@@ -40,8 +42,8 @@ pub struct Tip {
 pub struct Parsed {
     /// Number of the first entry that the file can hold.
     pub first_seq: u64,
-    /// Encoded entries in order.
-    pub entries: Vec<Vec<u8>>,
+    /// Encoded entries in order, which are parts of the file's bytes.
+    pub entries: Vec<Bytes>,
     /// Bytes from the start that are sound.
     pub sound_bytes: usize,
     /// Bytes behind them of a write that was begun.
@@ -98,7 +100,7 @@ pub fn is_older(bytes: &[u8]) -> bool {
 }
 
 /// Reads the file of that number. Never fails: the verdict is in [`Parsed::end`].
-pub fn parse(number: u64, bytes: &[u8]) -> Parsed {
+pub fn parse(number: u64, bytes: &Bytes) -> Parsed {
     let is_used = |from: usize| bytes[from..].iter().any(|b| *b != 0);
     let Some((mut tip, first_seq)) = parse_file_header(number, bytes) else {
         let end = match (is_used(0), is_used(bytes.len().min(FILE_HEADER_BYTES))) {
@@ -112,7 +114,7 @@ pub fn parse(number: u64, bytes: &[u8]) -> Parsed {
     let mut at = FILE_HEADER_BYTES;
     while let Some(group) = group_at(bytes, at, tip)
         && group.chain == tip.chain
-        && push_entries(group.payload, &mut entries)
+        && push_entries(bytes, group.payload, &mut entries)
     {
         tip.chain = group.crc;
         at += GROUP_HEADER_BYTES + group.payload.len();
@@ -126,13 +128,13 @@ pub fn parse(number: u64, bytes: &[u8]) -> Parsed {
 }
 
 /// Reads the sound groups on both sides of damage, for a store told to salvage.
-pub fn salvage(bytes: &[u8]) -> Vec<Vec<u8>> {
+pub fn salvage(bytes: &Bytes) -> Vec<Bytes> {
     let salt = bytes.get(8..16).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
     let mut entries = Vec::new();
     let mut at = FILE_HEADER_BYTES;
     let tip = salt.map(|salt| Tip { salt, mark: mark_in(bytes, salt), chain: 0 });
     while let Some(tip) = tip.filter(|_| at < bytes.len()) {
-        match group_at(bytes, at, tip).filter(|g| push_entries(g.payload, &mut entries)) {
+        match group_at(bytes, at, tip).filter(|g| push_entries(bytes, g.payload, &mut entries)) {
             Some(group) => at += GROUP_HEADER_BYTES + group.payload.len(),
             None => at += 1,
         }
@@ -171,8 +173,9 @@ fn begun_bytes(bytes: &[u8], at: usize, tip: Tip) -> usize {
     rest.len().min(GROUP_HEADER_BYTES + len)
 }
 
-/// Cuts a payload into entries. False, with `entries` as before, if the lengths do not add up.
-fn push_entries(mut payload: &[u8], entries: &mut Vec<Vec<u8>>) -> bool {
+/// Cuts a payload of `file` into entries. False, with `entries` as before, if the lengths do not
+/// add up.
+fn push_entries(file: &Bytes, mut payload: &[u8], entries: &mut Vec<Bytes>) -> bool {
     let before = entries.len();
     while !payload.is_empty() {
         let cut = payload
@@ -182,7 +185,7 @@ fn push_entries(mut payload: &[u8], entries: &mut Vec<Vec<u8>>) -> bool {
             entries.truncate(before);
             return false;
         };
-        entries.push(entry.to_vec());
+        entries.push(file.slice_ref(entry));
         payload = rest;
     }
     true

@@ -151,7 +151,7 @@ async fn files_go_only_when_everything_in_them_may() {
     assert_eq!(disk.list().unwrap().len(), 3);
     wal.remove_through(2).unwrap();
     assert_eq!(log_files(&disk).len(), 2);
-    let read_after = |seq| -> Vec<Vec<u8>> {
+    let read_after = |seq| -> Vec<Bytes> {
         wal.files_after(seq).iter().flat_map(|f| wal.read_file(f).unwrap()).collect()
     };
     assert_eq!(read_after(2), [entry(2), entry(3), entry(4)].map(|e| e.to_vec()));
@@ -210,6 +210,7 @@ async fn a_log_closes_though_its_disk_refuses() {
 proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let bytes = Bytes::from(bytes);
         let parsed = format::parse(1, &bytes);
         prop_assert!(parsed.sound_bytes <= bytes.len());
         format::salvage(&bytes);
@@ -223,9 +224,9 @@ proptest! {
         bytes.extend(format::group(&mut tip, [&b"one"[..]].into_iter()));
         let sound = bytes.len();
         bytes.extend(tail);
-        let parsed = format::parse(1, &bytes);
+        let parsed = format::parse(1, &bytes.into());
         prop_assert!(parsed.sound_bytes >= sound);
-        prop_assert_eq!(&parsed.entries[0], b"one");
+        prop_assert_eq!(&parsed.entries[0], &b"one"[..]);
     }
 }
 

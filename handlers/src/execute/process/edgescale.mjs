@@ -14,6 +14,8 @@ import http from "node:http";
 
 const address = process.env.EDGESCALE_API ?? "";
 const token = process.env.EDGESCALE_TOKEN ?? "";
+const ARROW = "application/vnd.apache.arrow.stream";
+const JSON_KIND = "application/json";
 const agent = new http.Agent({ keepAlive: true, maxSockets: 4 });
 
 // The node refused; `kind` is denied, not_found, invalid, unavailable or failed.
@@ -29,9 +31,18 @@ export const get = async (table, key) => (await post("store/get", { table, key }
 
 export const put = async (table, ...rows) => void (await post("store/put", { table, rows }));
 
+// Writes rows and resolves to how far they have got when that is `level`: "memory", "local-sync",
+// which is usual, or "parent".
+export const putAt = async (level, table, ...rows) =>
+  (await ask("put", table, { rows, level })).ack.level;
+
 // Adds to counter columns of the row under `key`. Not safe to repeat.
 export const increment = async (table, key, deltas) =>
   void (await post("store/increment", { table, key, deltas }));
+
+// The same with a level.
+export const incrementAt = async (level, table, key, deltas) =>
+  (await ask("increment", table, { key, by: deltas, level })).ack.level;
 
 // Writes the columns that each row names and leaves the others.
 export const patch = async (table, ...rows) => void (await ask("patch", table, { rows }));
@@ -52,6 +63,20 @@ export const putIf = async (table, key, expected, row) => {
 export const ask = (operation, table, request = {}) =>
   post(`store/ask/${operation}`, { table, ...request });
 
+// The same with rows as Arrow IPC streams: scan and get-many resolve to one; put, patch, delete and
+// discard take `rows` and resolve to what `ask` does. With `rows`, `request` has `level` alone.
+export const askArrow = async (operation, table, request = {}, rows = null) => {
+  const asked = { table, ...request };
+  const path = `store/ask/${operation}`;
+  if (rows === null) return send(path, JSON.stringify(asked), JSON_KIND, ARROW);
+  const answer = await send(`${path}?${new URLSearchParams(asked)}`, rows, ARROW, ARROW);
+  return operation === "get-many" ? answer : JSON.parse(answer.toString());
+};
+
+// The rows that answer a SELECT over the app's tables, as an Arrow IPC stream.
+export const sqlArrow = (question) =>
+  send("store/sql", JSON.stringify({ sql: question }), JSON_KIND, ARROW);
+
 // The rows that answer a SELECT over the app's tables, as objects.
 export const sql = async (question) => {
   const { columns, rows } = await post("store/sql", { sql: question });
@@ -65,8 +90,9 @@ export const scan = async (table, { prefix = {}, limit = null, reverse = false }
 export const putBlob = async (content) =>
   (await post("blob/put", { base64: Buffer.from(content).toString("base64") })).key;
 
-export const getBlob = async (key) => {
-  const { base64 } = await post("blob/get", { key });
+// The bytes under `key`, or null; `range` is the first byte wanted, and the first behind.
+export const getBlob = async (key, range = null) => {
+  const { base64 } = await post("blob/get", { key, range });
   return base64 === null ? null : Buffer.from(base64, "base64");
 };
 
@@ -92,13 +118,16 @@ function encode(data) {
   return [Buffer.from(JSON.stringify(data)).toString("base64"), "application/json"];
 }
 
-function post(path, body) {
-  const text = JSON.stringify(body);
+const post = async (path, body) =>
+  JSON.parse((await send(path, JSON.stringify(body), JSON_KIND, JSON_KIND)).toString());
+
+function send(path, body, kind, wanted) {
   const [host, port] = address.split(":");
   const headers = {
     authorization: `Bearer ${token}`,
-    "content-type": "application/json",
-    "content-length": Buffer.byteLength(text),
+    "content-type": kind,
+    accept: wanted,
+    "content-length": Buffer.byteLength(body),
   };
   const options = { host, port, agent, method: "POST", path: `/edgescale/v1/${path}`, headers };
   return new Promise((resolve, reject) => {
@@ -107,12 +136,12 @@ function post(path, body) {
       response.on("data", (part) => parts.push(part));
       response.on("error", reject);
       response.on("end", () => {
-        const answer = Buffer.concat(parts).toString();
-        response.statusCode === 200 ? resolve(JSON.parse(answer)) : reject(refusal(answer));
+        const answer = Buffer.concat(parts);
+        response.statusCode === 200 ? resolve(answer) : reject(refusal(answer.toString()));
       });
     });
     request.on("error", reject);
-    request.end(text);
+    request.end(body);
   });
 }
 

@@ -15,9 +15,11 @@ import base64
 import http.client
 import json
 import os
+import urllib.parse
 
 _ADDRESS = os.environ.get("EDGESCALE_API", "")
 _TOKEN = os.environ.get("EDGESCALE_TOKEN", "")
+_ARROW = "application/vnd.apache.arrow.stream"
 _connection = None
 
 
@@ -34,13 +36,19 @@ def get(table, key):
     return _post("store/get", {"table": table, "key": key})["row"]
 
 
-def put(table, *rows):
-    """Writes rows whole; the columns' merge rules decide what stays."""
+def put(table, *rows, level=None):
+    """Writes rows whole; the columns' merge rules decide what stays. With a `level` (`memory`,
+    `local-sync`, which is usual, or `parent`) returns when they are as far, and says how far."""
+    if level is not None:
+        return ask("put", table, rows=list(rows), level=level)["ack"]["level"]
     _post("store/put", {"table": table, "rows": list(rows)})
 
 
-def increment(table, key, deltas):
-    """Adds to counter columns of the row under `key`. Not safe to repeat."""
+def increment(table, key, deltas, level=None):
+    """Adds to counter columns of the row under `key`, with a `level` like `put`. Not safe to
+    repeat."""
+    if level is not None:
+        return ask("increment", table, key=key, by=deltas, level=level)["ack"]["level"]
     _post("store/increment", {"table": table, "key": key, "deltas": deltas})
 
 
@@ -67,6 +75,23 @@ def ask(operation, table, **request):
     return _post("store/ask/" + operation, {"table": table, **request})
 
 
+def ask_arrow(operation, table, rows=None, **request):
+    """The same with rows as Arrow IPC streams, which are bytes: `scan` and `get-many` return one;
+    `put`, `patch`, `delete` and `discard` take `rows` and return what `ask` does. With `rows`,
+    `request` has nothing but `level`."""
+    request = {"table": table, **request}
+    path = "store/ask/" + operation
+    if rows is None:
+        return _send(path, json.dumps(request), "application/json")
+    answer = _send(f"{path}?{urllib.parse.urlencode(request)}", rows, _ARROW)
+    return answer if operation == "get-many" else json.loads(answer)
+
+
+def sql_arrow(question):
+    """The rows that answer a SELECT over the app's tables, as an Arrow IPC stream."""
+    return _send("store/sql", json.dumps({"sql": question}), "application/json")
+
+
 def scan(table, prefix=None, limit=None, reverse=False):
     """Rows in key order whose leading key columns are `prefix`."""
     body = {"table": table, "prefix": prefix or {}, "limit": limit, "reverse": reverse}
@@ -85,9 +110,11 @@ def put_blob(content):
     return _post("blob/put", {"base64": _encode(content)})["key"]
 
 
-def get_blob(key):
-    """The bytes under `key`, or None."""
-    text = _post("blob/get", {"key": key})["base64"]
+def get_blob(key, start=None, end=None):
+    """The bytes under `key`, or None; of them those from `start` to before `end`, if both are
+    said."""
+    part = {} if start is None or end is None else {"range": [start, end]}
+    text = _post("blob/get", {"key": key, **part})["base64"]
     return None if text is None else base64.b64decode(text)
 
 
@@ -123,24 +150,31 @@ def _encode(content):
 
 
 def _post(path, body):
+    return _exchange(path, json.dumps(body), "application/json", "application/json", json.loads)
+
+
+def _send(path, body, kind):
+    """A request whose answer may be Arrow."""
+    return _exchange(path, body, kind, _ARROW, bytes)
+
+
+def _exchange(path, body, kind, wanted, read):
     """One request over a kept connection; never sent twice."""
     global _connection
     if _connection is None:
         _connection = http.client.HTTPConnection(_ADDRESS)
-    headers = {"authorization": f"Bearer {_TOKEN}", "content-type": "application/json"}
+    headers = {"authorization": f"Bearer {_TOKEN}", "content-type": kind, "accept": wanted}
     try:
-        _connection.request("POST", "/edgescale/v1/" + path, json.dumps(body), headers)
+        _connection.request("POST", "/edgescale/v1/" + path, body, headers)
         response = _connection.getresponse()
         status, text = response.status, response.read()
     except BaseException:
         _connection = None
         raise
-    return _answer(status, text)
+    return read(text) if status == 200 else _refuse(text)
 
 
-def _answer(status, text):
-    if status == 200:
-        return json.loads(text)
+def _refuse(text):
     try:
         refusal = json.loads(text)
         raise Error(refusal["error"], refusal["message"])

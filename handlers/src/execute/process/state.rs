@@ -1,14 +1,15 @@
 //! The app's tables, events and calls for a process: JSON over the same port as the Runtime API,
-//! for whoever shows the process' token. `edgescale.py` is a client of it.
+//! and rows as Arrow IPC streams, for whoever shows the process' token. `edgescale.py` is a client
+//! of it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::Router;
-use axum::extract::{FromRequestParts, Json, Path, State};
+use axum::extract::{FromRequestParts, Json, Path, RawQuery, State};
 use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use base64::Engine as _;
@@ -20,11 +21,15 @@ use serde_json::{Value, json};
 use super::lambda::Shared;
 use super::lock;
 use crate::execute::{Caller, HostError, Publication, Row, Scan};
+use crate::manifest::http as percent;
 
 type Reply = Result<Json<Value>, Refusal>;
 type Site = State<Arc<Shared>>;
 
-/// Routes under `/edgescale/v1`; all take and answer JSON.
+/// The media type of rows as an Arrow IPC stream.
+const ARROW: &str = "application/vnd.apache.arrow.stream";
+
+/// Routes under `/edgescale/v1`; all take and answer JSON, and those that say so Arrow as well.
 pub(super) fn router() -> Router<Arc<Shared>> {
     Router::new()
         .route("/store/get", post(get))
@@ -102,18 +107,67 @@ struct SqlBody {
     sql: String,
 }
 
-async fn sql(State(shared): Site, By(caller): By, Json(body): Json<SqlBody>) -> Reply {
-    Ok(Json(shared.host.store_sql(&caller, body.sql).await?))
+async fn sql(
+    State(shared): Site,
+    By(caller): By,
+    headers: HeaderMap,
+    Json(body): Json<SqlBody>,
+) -> Result<Response, Refusal> {
+    if names(&headers, &header::ACCEPT, ARROW) {
+        let request = Row::from_iter([("sql".to_owned(), body.sql.into())]);
+        return in_arrow(shared.host.store_arrow(&caller, "sql", request, None).await?);
+    }
+    Ok(Json(shared.host.store_sql(&caller, body.sql).await?).into_response())
 }
 
-/// Any operation on rows, in the JSON of the bus.
+/// Any operation on rows, in the JSON of the bus. Who accepts Arrow gets the rows of a `scan` and
+/// of `get-many` so; who sends them so names `table` and `level` as parameters.
 async fn ask(
     State(shared): Site,
     By(caller): By,
     Path(operation): Path<String>,
-    Json(request): Json<Row>,
-) -> Reply {
-    Ok(Json(shared.host.store_ask(&caller, &operation, request).await?))
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    let reads = matches!(operation.as_str(), "scan" | "get-many");
+    if names(&headers, &header::CONTENT_TYPE, ARROW) {
+        let request = parameters(query.as_deref().unwrap_or_default())?;
+        let answer = shared.host.store_arrow(&caller, &operation, request, Some(body)).await?;
+        return if reads { in_arrow(answer) } else { in_json(answer) };
+    }
+    let request: Row = serde_json::from_slice(&body)
+        .map_err(|error| HostError::Invalid(format!("the request is no JSON object: {error}")))?;
+    if reads && names(&headers, &header::ACCEPT, ARROW) {
+        return in_arrow(shared.host.store_arrow(&caller, &operation, request, None).await?);
+    }
+    Ok(Json(shared.host.store_ask(&caller, &operation, request).await?).into_response())
+}
+
+/// What stands behind a question mark.
+fn parameters(query: &str) -> Result<Row, HostError> {
+    let one = |pair: &str| {
+        let (name, value) = pair.split_once('=')?;
+        Some((percent::decode(name)?, percent::decode(value)?.into()))
+    };
+    let all: Option<Row> = query.split('&').filter(|pair| !pair.is_empty()).map(one).collect();
+    let wrong = || HostError::Invalid(format!("?{query}: write ?table=…&level=…"));
+    all.ok_or_else(wrong)
+}
+
+/// True if a header names a media type.
+fn names(headers: &HeaderMap, header: &HeaderName, media: &str) -> bool {
+    let values = headers.get_all(header).iter().filter_map(|value| value.to_str().ok());
+    let mut kinds = values.flat_map(|value| value.split(','));
+    kinds.any(|kind| kind.split(';').next().unwrap_or_default().trim() == media)
+}
+
+fn in_arrow(answer: Bytes) -> Result<Response, Refusal> {
+    Ok(([(header::CONTENT_TYPE, ARROW)], answer).into_response())
+}
+
+fn in_json(answer: Bytes) -> Result<Response, Refusal> {
+    Ok(([(header::CONTENT_TYPE, "application/json")], answer).into_response())
 }
 
 #[derive(Deserialize)]
@@ -132,10 +186,21 @@ async fn put_blob(State(shared): Site, By(caller): By, Json(body): Json<PutBlob>
 #[serde(deny_unknown_fields)]
 struct GetBlob {
     key: String,
+    /// The first byte wanted, and the first behind.
+    range: Option<(u64, u64)>,
 }
 
 async fn get_blob(State(shared): Site, By(caller): By, Json(body): Json<GetBlob>) -> Reply {
-    let content = shared.host.get_blob(&caller, &body.key).await?;
+    let content = match body.range {
+        None => shared.host.get_blob(&caller, &body.key).await?,
+        Some((start, end)) if start <= end => {
+            shared.host.get_blob_range(&caller, &body.key, start..end).await?
+        }
+        Some((start, end)) => {
+            let text = format!("a range from {start} to before {end}");
+            return Err(HostError::Invalid(text).into());
+        }
+    };
     Ok(Json(json!({ "base64": content.map(|bytes| BASE64.encode(bytes)) })))
 }
 

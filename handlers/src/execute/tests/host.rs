@@ -196,6 +196,15 @@ impl Host for Memory {
                 }
                 Ok(json!({ "rows": found }))
             }
+            "put" => {
+                self.store_put(caller, table, rows("rows")).await?;
+                Ok(json!({"ack": {"level": request["level"]}}))
+            }
+            "increment" => {
+                let part = |name: &str| request[name].as_object().unwrap().clone();
+                self.store_increment(caller, table, part("key"), part("by")).await?;
+                Ok(json!({"ack": {"level": request["level"]}}))
+            }
             "delete" => {
                 self.store_delete(caller, table, rows("rows")).await?;
                 Ok(json!({"ack": {}}))
@@ -218,6 +227,57 @@ impl Host for Memory {
                 Ok(if put { json!({"ack": {}}) } else { json!({"conflict": "other values"}) })
             }
             _ => Err(HostError::Invalid(format!("unknown operation {operation:?}"))),
+        }
+    }
+
+    /// What it calls Arrow are lines of JSON.
+    async fn store_arrow(
+        &self,
+        caller: &Caller,
+        operation: &str,
+        mut request: Row,
+        rows: Option<Bytes>,
+    ) -> Result<Bytes, HostError> {
+        let invalid = |text: &str| Err(HostError::Invalid(text.to_owned()));
+        let in_lines = |rows: Vec<Value>| {
+            Ok(rows.iter().map(|row| format!("{row}\n")).collect::<String>().into())
+        };
+        let given = rows.map(|rows| {
+            let lines = rows.split(|b| *b == b'\n').filter(|line| !line.is_empty());
+            lines.map(serde_json::from_slice).collect::<Result<Vec<Value>, _>>()
+        });
+        let Ok(given) = given.transpose() else { return invalid("no rows") };
+        match (operation, given) {
+            ("scan", None) => {
+                let table = request.get("table").and_then(Value::as_str).unwrap_or_default();
+                let prefix = request.get("prefix").and_then(Value::as_object).cloned();
+                let scan = Scan { prefix: prefix.unwrap_or_default(), ..Scan::default() };
+                let mut rows = self.store_scan(caller, table, scan).await?;
+                if let Some(columns) = request.get("columns").and_then(Value::as_array) {
+                    let is_wanted = |name: &String| columns.iter().any(|column| column == name);
+                    rows.iter_mut().for_each(|row| row.retain(|name, _| is_wanted(name)));
+                }
+                in_lines(rows.into_iter().map(Value::Object).collect())
+            }
+            ("get-many", keys) => {
+                if let Some(keys) = keys {
+                    request.insert("keys".into(), keys.into());
+                }
+                let answer = self.store_ask(caller, operation, request).await?;
+                let rows = answer["rows"].as_array().unwrap();
+                in_lines(rows.iter().filter(|row| !row.is_null()).cloned().collect())
+            }
+            ("sql", None) => match request.get("sql").and_then(Value::as_str) {
+                Some(question) => {
+                    in_lines(vec![self.store_sql(caller, question.to_owned()).await?])
+                }
+                None => invalid("no question"),
+            },
+            ("put" | "delete", Some(rows)) => {
+                request.insert("rows".into(), rows.into());
+                Ok(self.store_ask(caller, operation, request).await?.to_string().into())
+            }
+            _ => invalid("no such operation in Arrow"),
         }
     }
 

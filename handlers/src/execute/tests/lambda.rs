@@ -70,6 +70,21 @@ def handler(event, context):
             return made + rows + [edgescale.get("things", key), error.kind]
     if name == "sql":
         return edgescale.sql("SELECT 1")
+    if name == "arrow":
+        made = [edgescale.put("things", {"id": 7}, {"id": 8}, level="memory"),
+                edgescale.increment("things", {"id": 7}, {"n": 2}, level="parent")]
+        rows = edgescale.ask_arrow("scan", "things", prefix={"id": 7})
+        same = edgescale.ask_arrow("get-many", "things", keys=[{"id": 7}, {"id": 9}]) == rows
+        edgescale.delete("things", {"id": 7})
+        ack = edgescale.ask_arrow("put", "things", rows, level="local-sync")["ack"]["level"]
+        try:
+            edgescale.ask_arrow("put", "things", b"no rows")
+        except edgescale.Error as error:
+            refused = error.kind
+        key = edgescale.put_blob(b"12345")
+        return made + [same, ack, edgescale.get("things", {"id": 7}), refused,
+                       edgescale.sql_arrow("SELECT 1").decode(),
+                       edgescale.get_blob(key, 1, 3).decode()]
     if name == "refused":
         try:
             edgescale.get("secret", {"id": 1})
@@ -170,6 +185,13 @@ async fn a_function_reaches_its_apps_state_and_nothing_without_its_token() {
     assert_eq!(seen, wanted);
     let ids: Vec<String> = bench.host.state().events.iter().map(|e| e.id.clone()).collect();
     assert_eq!(ids, ["r1.probe.0", "r1.probe.1"]);
+
+    let arrow = ask(&bench, &target, "arrow", "").await;
+    let answered = "{\"columns\":[{\"name\":\"app\"},{\"name\":\"asked\"}],\
+                    \"rows\":[[\"shop\",\"SELECT 1\"]]}\n";
+    let wanted = serde_json::json!(["memory", "parent", true, "local-sync", { "id": 7, "n": 2 },
+                                    "invalid", answered, "23"]);
+    assert_eq!(arrow, wanted);
 
     let refused = ask(&bench, &target, "refused", "").await;
     assert_eq!(refused[0], "denied");

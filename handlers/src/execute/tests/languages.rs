@@ -76,6 +76,13 @@ pub(super) async fn reaches_every_import(bench: &Bench, probe: &Target) {
     let asked =
         r#"[true,false,true,"last",true,"SELECT 1","invalid: unknown operation \"no-such\""]"#;
     assert_eq!(ask(bench, probe, "asked", "").await, asked);
+    let levels = r#"memory,parent{"count":2,"id":"at"}"#;
+    assert_eq!(ask(bench, probe, "levels", "").await, levels);
+    let arrow = "null; local-sync; {\"count\":2,\"id\":\"at\"}; \
+                 invalid: no such operation in Arrow";
+    assert_eq!(ask(bench, probe, "arrow", "").await, arrow);
+    let range = "2345invalid: a range from 2 to before 1";
+    assert_eq!(ask(bench, probe, "range", "12345").await, range);
 }
 
 #[tokio::test(flavor = "multi_thread")]

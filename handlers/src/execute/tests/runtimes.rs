@@ -63,6 +63,17 @@ export const handler = async (event, context) => {
       await edgescale.remove("things", key);
       return [...made, ...rows, await edgescale.get("things", key), ...await edgescale.sql("Q")];
     }
+    case "arrow": {
+      const key = { id: 7 };
+      const made = [await edgescale.putAt("memory", "things", key, { id: 8 }),
+        await edgescale.incrementAt("parent", "things", key, { n: 2 })];
+      const rows = await edgescale.askArrow("scan", "things", { prefix: key });
+      await edgescale.remove("things", key);
+      const { ack } = await edgescale.askArrow("put", "things", { level: "local-sync" }, rows);
+      const part = await edgescale.getBlob(await edgescale.putBlob(Buffer.from("12345")), [1, 3]);
+      return [...made, ack.level, await edgescale.get("things", key), part.toString(),
+        (await edgescale.sqlArrow("Q")).toString().includes("\"Q\"")];
+    }
     case "bomb": {
       const kept = [];
       for (;;) kept.push(Buffer.alloc(1 << 20, 1));
@@ -95,6 +106,10 @@ async fn a_javascript_function_runs_as_it_is() {
     let state = ask(&bench, &target, "state", "").await;
     let wanted = serde_json::json!([{ "id": 1, "a": "x", "n": 5 }, [0, 255], "[1]", "denied"]);
     assert_eq!(state, wanted);
+    let arrow = ask(&bench, &target, "arrow", "").await;
+    let wanted = serde_json::json!(["memory", "parent", "local-sync", { "id": 7, "n": 2 }, "23",
+                                    true]);
+    assert_eq!(arrow, wanted);
     let asked = ask(&bench, &target, "asked", "").await;
     let last = serde_json::json!([true, false, true, { "id": "asked", "a": "last" }, null,
                                   { "app": "shop", "asked": "Q" }]);

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use wasmtime::Engine;
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
@@ -209,6 +209,34 @@ fn row_text(row: Row) -> String {
     Value::Object(row).to_string()
 }
 
+const LEVELS: [(store::Level, &str); 4] = [
+    (store::Level::Memory, "memory"),
+    (store::Level::LocalSync, "local-sync"),
+    (store::Level::Parent, "parent"),
+    (store::Level::Root, "root"),
+];
+
+fn level_name(level: store::Level) -> &'static str {
+    LEVELS.iter().find(|(of, _)| *of == level).map_or("", |(_, name)| name)
+}
+
+/// Makes a write; how far it has got.
+async fn acknowledged(
+    host: &dyn Host,
+    caller: &Caller,
+    write: &str,
+    request: Value,
+) -> Result<store::Level, HostError> {
+    let Value::Object(request) = request else {
+        return Err(HostError::Invalid("the request is no object".into()));
+    };
+    let answer = host.store_ask(caller, write, request).await?;
+    let reached = &answer["ack"]["level"];
+    let level = LEVELS.iter().find(|(_, name)| reached == name);
+    let unknown = || HostError::Failed(format!("a write got as far as {reached}"));
+    level.map(|(level, _)| *level).ok_or_else(unknown)
+}
+
 impl types::Host for Guest {}
 impl inputs::Host for Guest {}
 
@@ -276,6 +304,49 @@ impl store::Host for Guest {
         answer(done.await.map(|answer| answer.to_string()))
     }
 
+    async fn ask_arrow(
+        &mut self,
+        operation: String,
+        request: String,
+        rows: Option<Vec<u8>>,
+    ) -> Answer<Vec<u8>> {
+        let done = async {
+            let (request, rows) = (parse_row("request", &request)?, rows.map(Bytes::from));
+            self.host.store_arrow(&self.caller, &operation, request, rows).await
+        };
+        answer(done.await.map(Vec::from))
+    }
+
+    async fn put_at(
+        &mut self,
+        table: String,
+        rows: Vec<String>,
+        level: store::Level,
+    ) -> Answer<store::Level> {
+        let done = async {
+            let rows =
+                rows.iter().map(|row| parse_row("row", row)).collect::<Result<Vec<_>, _>>()?;
+            let request = json!({"table": table, "rows": rows, "level": level_name(level)});
+            acknowledged(&*self.host, &self.caller, "put", request).await
+        };
+        answer(done.await)
+    }
+
+    async fn increment_at(
+        &mut self,
+        table: String,
+        key: String,
+        deltas: String,
+        level: store::Level,
+    ) -> Answer<store::Level> {
+        let done = async {
+            let (key, by) = (parse_row("key", &key)?, parse_row("deltas", &deltas)?);
+            let request = json!({"table": table, "key": key, "by": by, "level": level_name(level)});
+            acknowledged(&*self.host, &self.caller, "increment", request).await
+        };
+        answer(done.await)
+    }
+
     async fn sql(&mut self, question: String) -> Answer<String> {
         let found = self.host.store_sql(&self.caller, question).await;
         answer(found.map(|found| found.to_string()))
@@ -300,6 +371,20 @@ impl store::Host for Guest {
 
     async fn get_blob(&mut self, key: String) -> Answer<Option<Vec<u8>>> {
         let blob = self.host.get_blob(&self.caller, &key).await;
+        answer(blob.map(|blob| blob.map(Vec::from)))
+    }
+
+    async fn get_blob_range(
+        &mut self,
+        key: String,
+        start: u64,
+        end: u64,
+    ) -> Answer<Option<Vec<u8>>> {
+        if start > end {
+            let text = format!("a range from {start} to before {end}");
+            return answer(Err(HostError::Invalid(text)));
+        }
+        let blob = self.host.get_blob_range(&self.caller, &key, start..end).await;
         answer(blob.map(|blob| blob.map(Vec::from)))
     }
 }

@@ -141,6 +141,11 @@ impl Running {
             Question::Operation { operation, request } => {
                 value(host.store_ask(by, &operation, request).await)
             }
+            Question::Arrow { operation, request, has_rows } => {
+                let rows = has_rows.then_some(body);
+                let body = host.store_arrow(by, &operation, request, rows).await?;
+                Ok(Reply { body, ..Reply::default() })
+            }
             Question::Sql { question } => value(host.store_sql(by, question).await),
             Question::PutBlob => value(host.put_blob(by, body).await),
             Question::PutPrivateBlob => value(host.put_private_blob(by, body).await),

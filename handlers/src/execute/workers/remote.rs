@@ -256,6 +256,20 @@ impl Host for Remote {
         self.value(caller, question, Bytes::new()).await
     }
 
+    async fn store_arrow(
+        &self,
+        caller: &Caller,
+        operation: &str,
+        request: Row,
+        rows: Option<Bytes>,
+    ) -> Result<Bytes, HostError> {
+        let (operation, has_rows) = (operation.into(), rows.is_some());
+        let question = Question::Arrow { operation, request, has_rows };
+        let rows = rows.unwrap_or_default();
+        let (answer, found, _) = self.ask(number_of(caller), question, rows).await;
+        answer.map(|_| found)
+    }
+
     async fn store_sql(&self, caller: &Caller, question: String) -> Result<Value, HostError> {
         self.value(caller, Question::Sql { question }, Bytes::new()).await
     }

@@ -141,6 +141,12 @@ pub(super) enum Question {
         operation: String,
         request: Row,
     },
+    /// The rows are the frame's body, and so are those of the answer.
+    Arrow {
+        operation: String,
+        request: Row,
+        has_rows: bool,
+    },
     Sql {
         question: String,
     },

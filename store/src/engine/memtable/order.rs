@@ -6,6 +6,7 @@
 use std::sync::{Arc, Mutex};
 
 use super::End;
+use crate::key::is_less;
 use crate::lock;
 
 /// Places of a memtable in the order of their keys.
@@ -34,8 +35,9 @@ impl Order {
             .iter()
             .map(|level| {
                 // Keys lie far apart: what is bounded by the number of rows is looked up last.
-                let is_before =
-                    |bound: &[u8], part: &[u32]| part.partition_point(|at| key(*at) < bound);
+                let is_before = |bound: &[u8], part: &[u32]| {
+                    part.partition_point(|at| is_less(key(*at), bound))
+                };
                 match end {
                     End::First => {
                         let part = &level[is_before(from, level)..];
@@ -104,7 +106,7 @@ fn merged<'a>(a: &[u32], b: &[u32], key: &impl Fn(u32) -> &'a [u8]) -> Vec<u32> 
     let mut out = Vec::with_capacity(a.len() + b.len());
     let (mut a, mut b) = (a.iter().copied().peekable(), b.iter().copied().peekable());
     while let (Some(x), Some(y)) = (a.peek(), b.peek()) {
-        out.extend(if key(*x) < key(*y) { a.next() } else { b.next() });
+        out.extend(if is_less(key(*x), key(*y)) { a.next() } else { b.next() });
     }
     out.extend(a);
     out.extend(b);

@@ -57,7 +57,7 @@ proptest! {
             let table = &state.tables["all"];
             let partitions = table.partitions.iter().flat_map(|(partition, rows)| {
                 let row = |row: Remembered<'_>| {
-                    (partition.clone(), row.key().to_vec(), row.versioned())
+                    (partition.to_vec(), row.key().to_vec(), row.versioned())
                 };
                 rows.active.iter().map(row).collect::<Vec<_>>()
             });

@@ -39,17 +39,21 @@ fn every_row_is_found_and_no_other() {
     let mut any: Vec<i64> = (1..3_000).map(scattered).collect();
     any.sort_unstable();
     any.dedup();
-    for (ids, is_even) in [
-        ((0..3_000).collect::<Vec<i64>>(), true),
-        ((10..500).map(|i| i * 33).collect(), true),
-        ((0..500).map(|i| i * 3 + i % 2).collect(), false),
-        (any, false),
-        (vec![4], false),
-        (vec![], false),
+    for (ids, is_even, has_slots) in [
+        ((0..3_000).collect::<Vec<i64>>(), true, true),
+        ((10..500).map(|i| i * 33).collect(), true, true),
+        // Rows of one length.
+        ((0..500).map(|i| i * 35 + 1).collect(), true, false),
+        (vec![1, 36], true, false),
+        ((0..500).map(|i| i * 3 + i % 2).collect(), false, true),
+        (any, false, true),
+        (vec![4], false, true),
+        (vec![], false, true),
     ] {
         let run = run(&schema, &ids);
         let index = Index::of(&run);
         assert_eq!(matches!(index.order, Order::Even { .. }), is_even, "{} keys", ids.len());
+        assert_eq!(!index.slots.is_empty(), has_slots, "{} keys", ids.len());
         for (at, id) in ids.iter().enumerate() {
             let hit = index.find(Hashed::of(&key(&schema, *id))).unwrap();
             assert_eq!(hit.at, at);

@@ -29,14 +29,13 @@ fn two() -> RecordBatch {
 fn rows_come_back_as_they_were() {
     let bytes = stream(&two(), named("t")).unwrap();
     assert!(is_stream(&bytes) && !is_stream(b"{\"table\":\"t\"}") && !is_stream(&[0xff; 3]));
-    let Written { table, level, rows } = read("put", &bytes).unwrap();
-    assert_eq!((table.as_str(), level), ("t", Level::LocalSync));
+    let (said, rows) = read("put", &bytes).unwrap();
+    assert_eq!(said, [("table".to_owned(), "t".to_owned())]);
     let shown: Vec<_> = rows.iter().map(|row| crate::row_to_json(row).to_string()).collect();
     assert_eq!(shown, [r#"{"id":1,"text":"a"}"#, r#"{"id":2,"text":null}"#]);
-    let with_level: HashMap<_, _> =
-        named("t").into_iter().chain([("level".into(), "memory".into())]).collect();
-    let bytes = stream(&two(), with_level.clone()).unwrap();
-    assert_eq!(read("put", &bytes).unwrap().level, Level::Memory);
+    let more = [("level", "memory"), ("pandas", "{}")].map(|(k, v)| (k.into(), v.into()));
+    let bytes = stream(&two(), more.into()).unwrap();
+    assert_eq!(read("put", &bytes).unwrap().0, [("level".to_owned(), "memory".to_owned())]);
 }
 
 #[test]
@@ -46,9 +45,6 @@ fn what_is_wrong_with_a_stream_is_said() {
         assert_eq!(error.code(), "bad-request");
         assert!(error.to_string().contains(wanted), "{error}");
     };
-    check(&two(), HashMap::new(), "put: the metadata of the schema must name a table");
-    let level = HashMap::from([("table".into(), "t".into()), ("level".into(), "moon".into())]);
-    check(&two(), level, "level");
     let words = StringArray::from(vec!["x".repeat(1_000)]);
     let keys = arrow::array::PrimitiveArray::<Int8Type>::from(vec![0; 1_000]);
     let few: ArrayRef = Arc::new(DictionaryArray::new(keys, Arc::new(words)));
@@ -73,7 +69,7 @@ fn what_is_wrong_with_a_stream_is_said() {
 #[test]
 fn compressed_rows_may_not_say_that_they_are_terabytes() {
     let sent = |holds| read("put", &says(CompressionType::LZ4_FRAME, holds).into());
-    assert_eq!(sent(8_000).unwrap().rows.len(), 1_000);
+    assert_eq!(sent(8_000).unwrap().1.len(), 1_000);
     for holds in [HOLDS_BYTES_MAX + 1, 1 << 45] {
         let error = sent(holds).unwrap_err();
         assert_eq!(error.code(), "bad-request");
@@ -87,8 +83,8 @@ fn an_answer_has_as_many_rows_as_fit_a_message() {
     let many = batch(vec![("text", texts)]);
     let bytes = write(&many, |rows| named(&rows.to_string())).unwrap();
     assert!(bytes.len() <= PAYLOAD_BYTES_MAX && bytes.len() > PAYLOAD_BYTES_MAX / 2);
-    let Written { table, rows, .. } = read("put", &bytes).unwrap();
-    assert_eq!(table, rows.len().to_string());
+    let (said, rows) = read("put", &bytes).unwrap();
+    assert_eq!(said, [("table".to_owned(), rows.len().to_string())]);
 }
 
 proptest! {
@@ -100,7 +96,7 @@ proptest! {
         let at = at % bytes.len();
         bytes[at] = byte;
         bytes.truncate(bytes.len() - cut.min(bytes.len()));
-        if let Ok(Written { rows, .. }) = read("put", &bytes.into()) {
+        if let Ok((_, rows)) = read("put", &bytes.into()) {
             prop_assert!(rows.len() <= CALL_ROWS_MAX);
         }
     }

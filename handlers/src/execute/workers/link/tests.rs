@@ -127,6 +127,7 @@ passes_on! {
     fn store_increment(table: &str, key: Row, deltas: Row) -> Asked<()>;
     fn store_scan(table: &str, scan: Scan) -> Asked<Vec<Row>>;
     fn store_ask(operation: &str, request: Row) -> Asked<serde_json::Value>;
+    fn store_arrow(operation: &str, request: Row, rows: Option<Bytes>) -> Asked<Bytes>;
     fn store_sql(question: String) -> Asked<serde_json::Value>;
     fn put_blob(content: Bytes) -> Asked<String>;
     fn put_private_blob(content: Bytes) -> Asked<String>;
