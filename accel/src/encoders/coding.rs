@@ -101,9 +101,9 @@ impl Coding {
         packet.data().map(<[u8]>::to_vec).ok_or_else(|| "an empty picture".to_string())
     }
 
-    /// Opens the encoder anew where bits are to follow a rate and pictures have come at another pace
-    /// than it was told: with the times of pictures themselves x264 would keep each back until
-    /// the next has come, and others do not look at them.
+    /// Opens the encoder anew where bits are to follow a rate and pictures have come at another
+    /// pace than it was told. By their times alone x264 would keep each back until the next has
+    /// come, and the others do not look at them.
     fn keep_pace(&mut self) -> Result<(), String> {
         let passed_us = self.last_us.saturating_sub(self.first_us);
         if self.settings.bitrate == 0 || self.pictures < 2 || passed_us <= 0 {
