@@ -28,8 +28,12 @@ pub(crate) struct Remembered {
 
 impl Remembered {
     pub fn bytes(&self) -> usize {
-        let coders: usize = self.coders.iter().map(Coder::bytes).sum();
-        coders + self.buffers.iter().map(|(_, bytes)| bytes).sum::<usize>()
+        self.coders.iter().map(Coder::bytes).sum::<usize>() + self.buffer_bytes()
+    }
+
+    /// What must be copied when it goes to another device: coders are on the host anyway.
+    fn buffer_bytes(&self) -> usize {
+        self.buffers.iter().map(|(_, bytes)| bytes).sum()
     }
 }
 
@@ -51,10 +55,11 @@ pub(crate) struct Histories {
 }
 
 impl Histories {
-    /// Where the history of a key is, whether jobs of it are pending, and how many bytes it has.
+    /// Where the history of a key is, whether jobs of it are pending, and how many bytes it has
+    /// there.
     pub fn residence(&self, key: &str) -> (Option<usize>, bool, usize) {
         let Some(history) = self.by_key.get(key) else { return (None, false, 0) };
-        let bytes = history.kept.as_ref().map_or(0, Remembered::bytes);
+        let bytes = history.kept.as_ref().map_or(0, Remembered::buffer_bytes);
         (history.device, history.pending > 0, bytes)
     }
 

@@ -15,22 +15,32 @@ use crate::{PixelFormat, Range, Shape};
 
 /// Times are in microseconds.
 const TIME_BASE: Rational = Rational(1, 1_000_000);
-/// Pictures a second where an encoder wants to know beforehand; x264 goes by their times.
-const RATE: Rational = Rational(25, 1);
+/// Thousandths of pictures a second, where none has been seen.
+const RATE: i32 = 25_000;
 /// With its quantiser fixed, this rate is no bound to openh264: so many bits for each sample.
 const BOUNDLESS: usize = 64;
 
 /// A stream under way.
 pub(super) struct Coding {
     encoder: Encoder,
+    make: Make,
     shape: Shape,
+    settings: Settings,
+    /// Thousandths of pictures a second that the encoder was told.
+    rate: i32,
     pixel: Pixel,
+    pictures: i64,
+    first_us: i64,
     last_us: i64,
 }
 
 impl Coding {
     /// Begins a stream of NV12 pictures of this shape.
     pub fn open(make: Make, shape: Shape, settings: Settings) -> Result<Self, String> {
+        Self::open_at(make, shape, settings, RATE)
+    }
+
+    fn open_at(make: Make, shape: Shape, settings: Settings, rate: i32) -> Result<Self, String> {
         crate::video::init();
         let missing = || format!("FFmpeg has no encoder {}", make.codec());
         let codec = ffmpeg::encoder::find_by_name(make.codec()).ok_or_else(missing)?;
@@ -48,13 +58,13 @@ impl Coding {
         encoder.set_format(pixel);
         encoder.set_color_range(range(shape));
         encoder.set_time_base(TIME_BASE);
-        encoder.set_frame_rate(Some(RATE));
+        encoder.set_frame_rate(Some(Rational(rate, 1000)));
         encoder.set_gop(settings.gop);
         encoder.set_max_b_frames(0);
-        let rate = settings.bitrate as usize;
-        if rate > 0 {
-            encoder.set_bit_rate(rate);
-            encoder.set_max_bit_rate(rate);
+        let bits = settings.bitrate as usize;
+        if bits > 0 {
+            encoder.set_bit_rate(bits);
+            encoder.set_max_bit_rate(bits);
         } else if make == Make::OpenH264 {
             encoder.set_bit_rate(BOUNDLESS * (shape.width * shape.height) as usize);
             encoder.set_qmin(settings.qp.max(1) as i32);
@@ -65,14 +75,22 @@ impl Coding {
             options.set(name, &value);
         }
         let encoder = encoder.open_as_with(codec, options).map_err(failed)?;
-        Ok(Self { encoder, shape, pixel, last_us: i64::MIN })
+        let (pictures, first_us, last_us) = (0, 0, i64::MIN);
+        Ok(Self { encoder, make, shape, settings, rate, pixel, pictures, first_us, last_us })
     }
 
     /// Codes the samples of the next picture, one that stands alone where `is_key`.
     pub fn code(&mut self, samples: &[u8], pts_us: i64, is_key: bool) -> Result<Vec<u8>, String> {
+        if is_key {
+            self.keep_pace()?;
+        }
         let mut picture = self.picture(samples)?;
         // Encoders want times that increase, and only their differences matter.
         self.last_us = pts_us.max(self.last_us.saturating_add(1));
+        if self.pictures == 0 {
+            self.first_us = self.last_us;
+        }
+        self.pictures += 1;
         picture.set_pts(Some(self.last_us));
         picture.set_kind(if is_key { picture::Type::I } else { picture::Type::None });
         picture.set_color_range(range(self.shape));
@@ -81,6 +99,21 @@ impl Coding {
         let received = self.encoder.receive_packet(&mut packet);
         received.map_err(|error| format!("no coded picture at once: {error}"))?;
         packet.data().map(<[u8]>::to_vec).ok_or_else(|| "an empty picture".to_string())
+    }
+
+    /// Opens the encoder anew where bits are to follow a rate and pictures have come at another
+    /// pace than it was told. By their times alone x264 would keep each back until the next has
+    /// come, and the others do not look at them.
+    fn keep_pace(&mut self) -> Result<(), String> {
+        let passed_us = self.last_us.saturating_sub(self.first_us);
+        if self.settings.bitrate == 0 || self.pictures < 2 || passed_us <= 0 {
+            return Ok(());
+        }
+        let seen = (1_000_000_000 * (self.pictures - 1) / passed_us).clamp(100, 1_000_000) as i32;
+        if (seen - self.rate).abs() > self.rate / 10 {
+            *self = Self::open_at(self.make, self.shape, self.settings, seen)?;
+        }
+        Ok(())
     }
 
     /// The samples as FFmpeg has them; what an odd side lacks is its last sample once more.
@@ -141,7 +174,7 @@ fn options_of(make: Make, settings: &Settings) -> Vec<(&'static str, String)> {
                 ("tune", "zerolatency".to_string()),
                 ("profile", "baseline".to_string()),
                 ("forced-idr", "1".to_string()),
-                ("x264-params", format!("scenecut=0:force-cfr=0:{deblock}")),
+                ("x264-params", format!("scenecut=0:{deblock}")),
             ]
         }
         Make::OpenH264 => vec![

@@ -109,7 +109,7 @@ fn streams_of_others_are_like_our_own() {
                 let (frames, units) = coded(&worker, side, settings);
                 for (n, unit) in units.iter().enumerate() {
                     let is_key = Unit::new(0, unit.clone().into()).is_key;
-                    assert_eq!(is_key, n as u32 % settings.gop == 0, "unit {n}");
+                    assert_eq!(is_key, (n as u32).is_multiple_of(settings.gop), "unit {n}");
                 }
                 // Profile 66, and what is more in constrained baseline.
                 assert_eq!((units[0][5], units[0][6] & 0x40), (66, 0x40), "{make:?}");
@@ -128,6 +128,28 @@ fn streams_of_others_are_like_our_own() {
             let scarce = bytes(Settings { bitrate: 200_000, ..usual }, 30.0);
             assert!(scarce < ample, "{make:?} {side:?}: {scarce} and {ample} bytes");
         }
+    }
+}
+
+/// The bits of a stream follow its rate at any pace, once that has been seen.
+#[test]
+fn a_rate_is_kept_at_any_pace() {
+    let settings = Settings { gop: 10, bitrate: 800_000, ..Settings::default() };
+    let frame = moving_square(128, 96, 0);
+    for make in here() {
+        let worker = real(make);
+        let bits = [10, 40].map(|a_second| {
+            let mut dice = kernels::Dice::new(5);
+            let mut coder = Coder::begin(Some(&worker), frame.shape(), settings);
+            let code = |n: i64| {
+                // Noise takes as many bits as there are.
+                let samples: Vec<u8> = frame.data.iter().map(|_| dice.below(256) as u8).collect();
+                coder.code(&samples, n * 1_000_000 / a_second).unwrap().len() as i64
+            };
+            let bytes: Vec<i64> = (0..40).map(code).collect();
+            8 * bytes[10..].iter().sum::<i64>() * a_second / 30
+        });
+        assert!(bits[0] > 600_000 && bits[1] < 2 * bits[0], "{make:?}: {bits:?} bits/s");
     }
 }
 

@@ -78,12 +78,12 @@ fn groups(stream: &[(String, bool)]) -> Vec<&str> {
 /// One group is what it takes to know an encoder's cost. A stream changes only between groups.
 #[test]
 fn a_stream_goes_where_it_is_done_first() {
-    let slow_x264 = engine_with(cpu(), vec![x264(150, 0)]);
-    let devices = stream(&slow_x264, "auto", 5 * GOP);
+    let slow = |ms| Arc::new(Slow(cpu(), Duration::from_millis(ms)));
+    let engine = engine_with(slow(5), vec![x264(150, 0)]);
+    let devices = stream(&engine, "auto", 5 * GOP);
     assert_eq!(groups(&devices), ["cpu0", "x264", "cpu0", "cpu0", "cpu0"]);
 
-    let slow_cpu: Arc<dyn Device> = Arc::new(Slow(cpu(), Duration::from_millis(150)));
-    let engine = engine_with(slow_cpu, vec![x264(0, 0)]);
+    let engine = engine_with(slow(150), vec![x264(0, 0)]);
     let devices = stream(&engine, "auto", 5 * GOP);
     assert_eq!(groups(&devices), ["cpu0", "x264", "x264", "x264", "x264"]);
     let status = engine.devices();

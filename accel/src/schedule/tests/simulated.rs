@@ -1,6 +1,8 @@
 //! The scheduler in simulated time: devices whose true costs it has to learn, beside what the best
 //! possible assignment could reach. All random numbers come from a printed seed.
 
+use std::time::{Duration, Instant};
+
 use super::*;
 use crate::schedule::steal::{Behind, LOOK_MAX, steal};
 use crate::testing::Random;
@@ -232,13 +234,17 @@ struct Queues {
     random: Option<Random>,
     steals: bool,
     stolen: usize,
+    /// How often it was looked for something to take, and how long in all.
+    looks: u32,
+    looking: Duration,
     late: usize,
 }
 
 impl Queues {
     fn new(random: Option<Random>, steals: bool) -> Self {
         let (waiting, begun) = Default::default();
-        Self { waiting, begun, random, steals, stolen: 0, late: 0 }
+        let (looks, looking) = (0, Duration::ZERO);
+        Self { waiting, begun, random, steals, stolen: 0, looks, looking, late: 0 }
     }
 
     fn views(&self, now: u64) -> Vec<DeviceView> {
@@ -299,7 +305,11 @@ impl Queues {
             Behind { device, there_us, here_us, slack_us: Some(due_us.saturating_sub(now)) }
         });
         let behind: Vec<Behind> = behind.collect();
-        if let Some(at) = steal(idle, &self.views(now), &behind, Prefer::Fastest) {
+        let (views, start) = (self.views(now), Instant::now());
+        let taken = steal(idle, &views, &behind, Prefer::Fastest);
+        self.looks += 1;
+        self.looking += start.elapsed();
+        if let Some(at) = taken {
             let (device, place) = places[at];
             let job = self.waiting[device].remove(place);
             self.waiting[idle].push(job);
@@ -349,11 +359,13 @@ fn what_is_taken_from_others_keeps_its_time() {
                     refused += usize::from(!queues.send(now, kind, Some(slack), &costs));
                 }
                 queues.until(u64::MAX);
-                (queues.stolen, 100.0 * (queues.late + refused) as f64 / JOBS as f64)
+                let each = queues.looking / queues.looks.max(1);
+                (queues.stolen, 100.0 * (queues.late + refused) as f64 / JOBS as f64, each)
             });
             println!(
-                "seed {seed}, {slack} us: {:.2} % late or refused, {} taken; {:.2} % without",
-                with.1, with.0, without.1
+                "seed {seed}, {slack} us: {:.2} % late or refused, {} taken, each look {:?}; \
+                 {:.2} % without",
+                with.1, with.0, with.2, without.1
             );
             assert!(with.0 > 0 && with.1 <= (without.1 + 0.5).min(10.0), "seed {seed}, {slack} us");
         }
