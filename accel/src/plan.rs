@@ -2,6 +2,7 @@
 //! buffers that are still to be allocated. Making one touches no device.
 
 mod chains;
+mod wide;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -120,6 +121,10 @@ pub enum HostWork {
     List { rects: Slot },
     /// The next picture of a stream, by the encoder of this number.
     Encode { picture: Slot, shape: Shape, settings: Settings, encoder: usize },
+    /// What a device is told of the next picture of a stream.
+    Numbers { shape: Shape, settings: Settings, encoder: usize },
+    /// That picture, from the level and motion records of the device.
+    Write { levels: Slot, field: Slot, shape: Shape, encoder: usize },
     /// A JPEG file from quantised levels.
     Jfif { levels: Slot, width: u32, height: u32, quality: u8 },
 }
@@ -333,6 +338,9 @@ impl<'a> Planner<'a> {
             deblock: values.text("deblock") == "yes",
             preset: Preset::named(values.text("preset")).unwrap_or_default(),
         };
+        if settings.preset == Preset::Wide {
+            return self.encode_wide(from, settings);
+        }
         let picture = self.download(Some(self.index), from.buffer);
         let encoder = self.plan.encoders;
         self.plan.encoders += 1;
@@ -483,6 +491,14 @@ impl<'a> Planner<'a> {
         if bytes > JOB_BYTES_MAX {
             return Err(Error::Invalid(format!(
                 "pipeline: takes {bytes} bytes on the device, at most {JOB_BYTES_MAX}: \
+                 use a smaller frame or fewer steps"
+            )));
+        }
+        let commands = |action: &Action| action.commands().len();
+        let commands: usize = self.plan.actions.iter().map(commands).sum();
+        if commands > COMMANDS_PENDING_MAX {
+            return Err(Error::Invalid(format!(
+                "pipeline: takes {commands} launches, at most {COMMANDS_PENDING_MAX}: \
                  use a smaller frame or fewer steps"
             )));
         }

@@ -223,6 +223,10 @@ impl<'a> Run<'a> {
             HostWork::Encode { picture, shape, settings, encoder } => {
                 self.encode(*picture, *shape, *settings, *encoder)
             }
+            HostWork::Numbers { shape, settings, encoder } => {
+                Host::Bytes(self.encoder(*shape, *settings, *encoder).numbers())
+            }
+            HostWork::Write { levels, field, encoder, .. } => self.write(*levels, *field, *encoder),
             work => self.work(work),
         });
         self.spent.host(*step, start);
@@ -238,22 +242,37 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Codes a picture; an encoder that is not there yet begins its stream.
-    fn encode(&mut self, picture: Slot, shape: Shape, settings: Settings, number: usize) -> Host {
+    /// The encoder of a number; one that is not there yet begins its stream.
+    fn encoder(&mut self, shape: Shape, settings: Settings, number: usize) -> &mut Encoder {
         if number == self.encoders.len() {
             self.encoders.push(Encoder::begin(shape, settings));
         }
-        let mut encoder = self.encoders.swap_remove(number);
-        let coded = encoder.code(self.bytes(picture), self.frame.pts_us);
-        self.encoders.push(encoder);
-        let last = self.encoders.len() - 1;
-        self.encoders.swap(number, last);
+        &mut self.encoders[number]
+    }
+
+    /// Codes a picture.
+    fn encode(&mut self, picture: Slot, shape: Shape, settings: Settings, number: usize) -> Host {
+        self.encoder(shape, settings, number);
+        let mut encoders = std::mem::take(&mut self.encoders);
+        let coded = encoders[number].code(self.bytes(picture), self.frame.pts_us);
+        self.encoders = encoders;
         Host::Blob(coded.into())
+    }
+
+    /// Writes a picture that the device coded.
+    fn write(&mut self, levels: Slot, field: Slot, number: usize) -> Host {
+        let mut encoders = std::mem::take(&mut self.encoders);
+        let (levels, field) = (self.bytes(levels), self.bytes(field));
+        let written = encoders[number].write(levels, field, self.frame.pts_us);
+        self.encoders = encoders;
+        Host::Blob(written.into())
     }
 
     fn work(&self, work: &HostWork) -> Host {
         match work {
-            HostWork::Encode { .. } => unreachable!("encoders change by their work"),
+            HostWork::Encode { .. } | HostWork::Numbers { .. } | HostWork::Write { .. } => {
+                unreachable!("encoders change by their work")
+            }
             HostWork::Number { from, reduce, of } => {
                 Host::Number((reduce.run)(self.bytes(*from), *of))
             }

@@ -3,6 +3,7 @@ mod card;
 mod circuits;
 mod components;
 mod scene;
+mod streams;
 mod watch;
 
 use std::collections::BTreeMap;
