@@ -82,7 +82,7 @@ impl Quantiser {
         c.signum() * (level as i32).min(LEVEL_MAX)
     }
 
-    /// The multipliers, biases and steps of the three kinds of places, and the step of first levels.
+    /// Multipliers, biases and steps of the three kinds of places, and the step of first levels.
     pub fn numbers(&self) -> [i32; 10] {
         // A place of each kind.
         let of = |rows: &Band| [(0, 0), (1, 1), (0, 1)].map(|(y, x)| i32::from(rows[y][x] as u16));

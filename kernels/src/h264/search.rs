@@ -207,8 +207,8 @@ impl<'a, V: Vector> Search<'a, V> {
         self.best(motion, halves.difference(self.v, &self.place, self.luma, motion))
     }
 
-    /// Goes on from a first motion, which is not good enough; `halves` are then those around what is
-    /// found, where that is another.
+    /// Goes on from a first motion, which is not good enough; `halves` are then those around the
+    /// last that was looked at.
     #[inline(always)]
     pub fn go_on(&self, halves: &mut Halves, first: Best) -> Best {
         let mut best = first;
