@@ -11,7 +11,7 @@ mod slice;
 
 use bytes::Bytes;
 pub use kernels::h264::Preset;
-use kernels::h264::{Coding, Passes, Size};
+use kernels::h264::{Coding, Passes, Size, wide};
 use kernels::{PixelFormat, Shape};
 use serde::{Deserialize, Serialize};
 
@@ -57,12 +57,13 @@ impl Unit {
     }
 }
 
-/// Codes frames of one shape, one after the other, on the CPU.
+/// Codes frames of one shape, one after the other: on the CPU, or what a device made of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Encoder {
     settings: Settings,
     shape: Shape,
-    passes: Passes,
+    /// There from the first frame on that is coded here; a device has pictures of its own.
+    passes: Option<Passes>,
     control: Control,
 }
 
@@ -77,9 +78,8 @@ impl Encoder {
 
     /// For NV12 frames of a shape that is possible.
     pub(crate) fn begin(shape: Shape, settings: Settings) -> Self {
-        let passes = Passes::new(shape.width, shape.height);
         let control = Control::new(&settings, (shape.width * shape.height) as usize);
-        Self { settings, shape, passes, control }
+        Self { settings, shape, passes: None, control }
     }
 
     /// Codes the next frame.
@@ -100,22 +100,40 @@ impl Encoder {
 
     /// Bytes that it holds.
     pub(crate) fn bytes(&self) -> usize {
-        self.passes.bytes()
+        self.passes.as_ref().map_or(0, Passes::bytes)
     }
 
     /// Codes the samples of the next frame, which must be as many as the shape has.
     pub(crate) fn code(&mut self, samples: &[u8], pts_us: i64) -> Vec<u8> {
-        let coding = self.control.coding(&self.settings);
-        let placed = Placed {
-            size: self.passes.size(),
-            range: self.shape.range,
-            coding,
-            since_intra: self.control.since_intra,
-            intra_count: self.control.intra_count,
-        };
-        let data = picture(&mut self.passes, samples, &placed);
+        let (placed, Shape { width, height, .. }) = (self.placed(), self.shape);
+        let passes = self.passes.get_or_insert_with(|| Passes::new(width, height));
+        let data = picture(passes, samples, &placed);
         self.control = self.control.after(&self.settings, 8 * data.len(), pts_us);
         data
+    }
+
+    /// What a device is told of the next frame, which it codes by the wide preset.
+    pub(crate) fn numbers(&self) -> Vec<u8> {
+        wide::control(self.control.coding(&self.settings))
+    }
+
+    /// Writes what a device made of the next frame: its level and motion records.
+    pub(crate) fn write(&mut self, levels: &[u8], field: &[u8], pts_us: i64) -> Vec<u8> {
+        let placed = self.placed();
+        let data = parts(&placed, |on_row| wide::rows(levels, field, &placed.size, on_row));
+        self.control = self.control.after(&self.settings, 8 * data.len(), pts_us);
+        data
+    }
+
+    /// Where the next frame stands.
+    fn placed(&self) -> Placed {
+        Placed {
+            size: Size::new(self.shape.width, self.shape.height),
+            range: self.shape.range,
+            coding: self.control.coding(&self.settings),
+            since_intra: self.control.since_intra,
+            intra_count: self.control.intra_count,
+        }
     }
 }
 
@@ -133,8 +151,13 @@ pub(crate) struct Placed {
 
 /// Codes a picture as the parts of a stream: an intra one brings the parameter sets with it.
 pub(crate) fn picture(passes: &mut Passes, samples: &[u8], placed: &Placed) -> Vec<u8> {
+    parts(placed, |on_row| passes.run(samples, placed.coding, on_row))
+}
+
+/// The parts of a stream for a picture whose rows of records `run` gives one after the other.
+fn parts(placed: &Placed, run: impl FnOnce(&mut dyn FnMut(&[i16]))) -> Vec<u8> {
     let mut slice = slice::Slice::new(placed);
-    passes.run(samples, placed.coding, &mut |records| slice.row(records));
+    run(&mut |records| slice.row(records));
     let content = slice.close();
     let mut out = Vec::with_capacity(content.len() + content.len() / 64 + 64);
     if placed.coding.intra {

@@ -2,6 +2,7 @@
 //! buffers that are still to be allocated. Making one touches no device.
 
 mod chains;
+mod wide;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -129,6 +130,10 @@ pub enum HostWork {
     List { rects: Slot },
     /// The next picture of a stream, by the encoder of this number.
     Encode(Encoding),
+    /// What a device is told of the next picture of a stream.
+    Numbers { shape: Shape, settings: Settings, encoder: usize },
+    /// That picture, from the level and motion records of the device.
+    Write { levels: Slot, field: Slot, shape: Shape, encoder: usize },
     /// A JPEG file from quantised levels.
     Jfif { levels: Slot, width: u32, height: u32, quality: u8 },
 }
@@ -354,6 +359,12 @@ impl<'a> Planner<'a> {
             preset: Preset::named(values.text("preset")).unwrap_or_default(),
         };
         let by = By::named(values.text("encoder"));
+        if settings.preset == Preset::Wide {
+            return match by {
+                By::Edgescale => self.encode_wide(from, settings),
+                _ => Err("preset wide is our own encoder's: name no other".to_string()),
+            };
+        }
         let is_other = |other: &Encoding| other.by != by && matches!(other.by, By::Make(_));
         if matches!(by, By::Make(_)) && self.plan.encodings().any(is_other) {
             return Err("another step names another encoder: name one, or edgescale".to_string());
@@ -508,6 +519,14 @@ impl<'a> Planner<'a> {
         if bytes > JOB_BYTES_MAX {
             return Err(Error::Invalid(format!(
                 "pipeline: takes {bytes} bytes on the device, at most {JOB_BYTES_MAX}: \
+                 use a smaller frame or fewer steps"
+            )));
+        }
+        let commands = |action: &Action| action.commands().len();
+        let commands: usize = self.plan.actions.iter().map(commands).sum();
+        if commands > COMMANDS_PENDING_MAX {
+            return Err(Error::Invalid(format!(
+                "pipeline: takes {commands} launches, at most {COMMANDS_PENDING_MAX}: \
                  use a smaller frame or fewer steps"
             )));
         }

@@ -16,8 +16,9 @@ use kernels::{boxes as draw, jpeg};
 
 use self::submission::{stretch, submit};
 use crate::encoders::{By, Coder, Worker};
+use crate::h264::{Encoder, Settings};
 use crate::plan::{Action, Encoding, FRAME, First, HostWork, Plan, Returned, Slot, Source};
-use crate::{Frame, Rect, Timing, Value, grid, jfif};
+use crate::{Frame, Rect, Shape, Timing, Value, grid, jfif};
 
 /// Where plans are carried out: a device, and whose encoder it has where that is not ours.
 #[derive(Clone, Copy)]
@@ -231,6 +232,10 @@ impl<'a> Run<'a> {
         let start = Instant::now();
         self.slots[*to] = Some(match work {
             HostWork::Encode(encoding) => self.encode(encoding)?,
+            HostWork::Numbers { shape, settings, encoder } => {
+                Host::Bytes(self.ours(*shape, *settings, *encoder).numbers())
+            }
+            HostWork::Write { levels, field, encoder, .. } => self.write(*levels, *field, *encoder),
             work => self.work(work),
         });
         self.spent.host(*step, start);
@@ -263,9 +268,30 @@ impl<'a> Run<'a> {
         Ok(Host::Blob(coded.into()))
     }
 
+    /// Our encoder of a number. A stream that is new, or was another's, begins.
+    fn ours(&mut self, shape: Shape, settings: Settings, number: usize) -> &mut Encoder {
+        if number == self.coders.len() {
+            self.coders.push(Coder::begin(None, shape, settings));
+        } else if !self.coders[number].is_of(None) {
+            self.coders[number] = Coder::begin(None, shape, settings);
+        }
+        self.coders[number].ours()
+    }
+
+    /// Writes a picture that the device coded.
+    fn write(&mut self, levels: Slot, field: Slot, number: usize) -> Host {
+        let mut coders = std::mem::take(&mut self.coders);
+        let (levels, field) = (self.bytes(levels), self.bytes(field));
+        let written = coders[number].ours().write(levels, field, self.frame.pts_us);
+        self.coders = coders;
+        Host::Blob(written.into())
+    }
+
     fn work(&self, work: &HostWork) -> Host {
         match work {
-            HostWork::Encode(_) => unreachable!("encoders change by their work"),
+            HostWork::Encode(_) | HostWork::Numbers { .. } | HostWork::Write { .. } => {
+                unreachable!("encoders change by their work")
+            }
             HostWork::Number { from, reduce, of } => {
                 Host::Number((reduce.run)(self.bytes(*from), *of))
             }

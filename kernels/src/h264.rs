@@ -9,7 +9,10 @@
 //!    whether it is better predicted from its neighbours;
 //! 2. [`inter`] or [`intra`]: prediction, transform, quantisation, reconstruction.
 //!
-//! The fast [`Preset`] looks first at whether a macroblock is [`near`] to what it would be if it
+//! That is what one core does best; for devices with many lanes the [`wide`] [`Preset`] goes in passes
+//! over whole pictures instead.
+//!
+//! The fast preset looks first at whether a macroblock is [`near`] to what it would be if it
 //! were skipped, before anything is transformed.
 //!
 //! All macroblocks have one quantiser; each P macroblock is one partition; one reference.
@@ -28,6 +31,7 @@ pub mod passes;
 pub mod picture;
 pub mod search;
 pub mod vector;
+pub mod wide;
 
 use serde::{Deserialize, Serialize};
 
@@ -37,7 +41,7 @@ pub use passes::Passes;
 pub use picture::{Macroblock, Size};
 
 pub static STEM: Stem = Stem {
-    entries: &[],
+    entries: &wide::ENTRIES,
     ops: &[Op {
         name: "encode",
         about: "A picture of an H.264 stream; needs a history",
@@ -65,7 +69,7 @@ pub static STEM: Stem = Stem {
             },
             Setting {
                 name: "preset",
-                about: "How much time is spent on few bits",
+                about: "How much time is spent on few bits; wide is for devices",
                 kind: SettingKind::Choice(&Preset::NAMES),
             },
             Setting {
@@ -117,12 +121,14 @@ pub enum Preset {
     Fast,
     /// Differences are left out only where quantisation leaves nothing of them.
     Quality,
+    /// As the fast one, in passes over whole pictures: for devices with many lanes.
+    Wide,
 }
 
 impl Preset {
-    pub const ALL: [Self; 2] = [Self::Fast, Self::Quality];
+    pub const ALL: [Self; 3] = [Self::Fast, Self::Quality, Self::Wide];
     /// Their names, in the order of [`Preset::ALL`].
-    pub const NAMES: [&str; 2] = ["fast", "quality"];
+    pub const NAMES: [&str; 3] = ["fast", "quality", "wide"];
 
     pub fn name(self) -> &'static str {
         Self::NAMES[self as usize]

@@ -35,6 +35,7 @@ pub static SOURCES: &[(&str, &[&str])] = &[
     ("corners.cpp", &["corners"]),
     ("edges.cpp", &["sobel", "filter2d"]),
     ("gray.cpp", &["gray"]),
+    ("h264/wide.cpp", &["h264_search", "h264_code", "h264_diagonal", "h264_pad"]),
     ("half.cpp", &["half_size"]),
     ("integral.cpp", &["integral_rows", "integral_columns"]),
     ("jpeg.cpp", &["jpeg"]),

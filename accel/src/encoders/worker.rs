@@ -224,6 +224,14 @@ impl Coder {
         }
     }
 
+    /// Our encoder, where it is known to be one.
+    pub fn ours(&mut self) -> &mut Encoder {
+        match self {
+            Coder::Ours(encoder) => encoder,
+            Coder::Theirs(theirs) => unreachable!("{theirs:?} where ours was begun"),
+        }
+    }
+
     /// Codes the samples of the next picture, which must be as many as the shape has. After an
     /// error the stream begins anew.
     pub fn code(&mut self, samples: &[u8], pts_us: i64) -> hw::Result<Vec<u8>> {

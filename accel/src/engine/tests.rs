@@ -4,6 +4,7 @@ mod circuits;
 mod components;
 mod encoders;
 mod scene;
+mod streams;
 mod taking;
 mod watch;
 

@@ -196,19 +196,19 @@ fn a_rate_that_is_followed_survives_as_well() {
         let preset = Preset::Quality;
         let settings = Settings { bitrate, gop: 9, preset, ..Settings::default() };
         let mut encoder = Encoder::new(shape, settings).unwrap();
-        let mut passes = encoder.passes.clone();
+        let mut passes = Passes::new(width, height);
         let (mut units, mut expected, mut qps) = (Vec::new(), Vec::new(), Vec::new());
         for number in 0..24 {
             let frame = drifting(width, height, number);
             let coding = encoder.control.coding(&settings);
             qps.push(coding.qp);
             units.push(encoder.code(&frame, 40_000 * i64::from(number)));
-            expected.push(shown(&encoder.passes));
+            expected.push(shown(encoder.passes.as_ref().unwrap()));
             passes.run(&frame, coding, &mut |records| {
                 let records = records.as_chunks::<{ h264::RECORD }>().0.iter();
                 quarters += records.filter(|record| is_by_quarters(record)).count();
             });
-            assert!(passes == encoder.passes);
+            assert!(Some(&passes) == encoder.passes.as_ref());
         }
         qps.sort_unstable();
         assert!(qps[0] < qps[23], "the quantiser never changed");

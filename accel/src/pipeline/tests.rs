@@ -45,7 +45,11 @@ fn parameters_are_read_within_their_limits() {
         ("gaussian", r#"{ "size": 65 }"#, Err("size 65: give 1 to 63")),
         ("rotate", r#"{ "degrees": 90 }"#, Ok("90")),
         ("rotate", r#"{ "degrees": 91 }"#, Err("degrees 91: give one of 90, 180, 270")),
-        ("encode", r#"{ "preset": "slow" }"#, Err("preset \"slow\": give one of fast, quality")),
+        (
+            "encode",
+            r#"{ "preset": "slow" }"#,
+            Err("preset \"slow\": give one of fast, quality, wide"),
+        ),
         ("text", r#"{ "text": 7 }"#, Err("text 7: give a text of at most 120 bytes")),
         (
             "filter2d",

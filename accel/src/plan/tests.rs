@@ -29,6 +29,8 @@ fn sketch(plan: &Plan) -> Vec<String> {
             HostWork::List { .. } => "list".to_string(),
             HostWork::Jfif { .. } => "jfif".to_string(),
             HostWork::Encode(_) => "encode".to_string(),
+            HostWork::Numbers { .. } => "numbers".to_string(),
+            HostWork::Write { .. } => "write".to_string(),
         },
     };
     plan.actions.iter().map(line).collect()

@@ -16,6 +16,8 @@ typedef unsigned long long ulong;
 // A plane that is read sample by sample. In a chain what stands before it may make the samples.
 #define PLANE GLOBAL const uchar *restrict src
 #define AT(x, y) src[(size_t)(y) * src_stride + (x)]
+// Where the items of a group wait for each other.
+#define BARRIER __syncthreads()
 #define ATOMIC_ADD(to, value) atomicAdd(to, value)
 #define ATOMIC_MIN(to, value) atomicMin(to, value)
 #define ATOMIC_MAX(to, value) atomicMax(to, value)

@@ -11,6 +11,8 @@
 // A plane that is read sample by sample. In a chain what stands before it may make the samples.
 #define PLANE GLOBAL const uchar *restrict src
 #define AT(x, y) src[(size_t)(y) * src_stride + (x)]
+// Where the items of a group wait for each other.
+#define BARRIER barrier(CLK_GLOBAL_MEM_FENCE)
 #define ATOMIC_ADD(to, value) atomic_add(to, value)
 #define ATOMIC_MIN(to, value) atomic_min(to, value)
 #define ATOMIC_MAX(to, value) atomic_max(to, value)

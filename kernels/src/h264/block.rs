@@ -82,6 +82,14 @@ impl Quantiser {
         c.signum() * (level as i32).min(LEVEL_MAX)
     }
 
+    /// Multipliers, biases and steps of the three kinds of places, and the step of first levels.
+    pub fn numbers(&self) -> [i32; 10] {
+        // A place of each kind.
+        let of = |rows: &Band| [(0, 0), (1, 1), (0, 1)].map(|(y, x)| i32::from(rows[y][x] as u16));
+        let ([a, b, c], [d, e, f], [g, h, i]) = (of(&self.factor), of(&self.bias), of(&self.step));
+        [a, b, c, d, e, f, g, h, i, self.first_step()]
+    }
+
     fn first_step(&self) -> i32 {
         STEPS[(self.qp % 6) as usize][0] as i32
     }

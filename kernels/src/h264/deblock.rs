@@ -8,7 +8,7 @@ use super::*;
 
 /// The thresholds of one quantiser.
 #[derive(Debug, Clone, Copy)]
-struct Thresholds {
+pub(super) struct Thresholds {
     alpha: i16,
     beta: i16,
     /// For strengths 1, 2 and 3.
@@ -16,10 +16,16 @@ struct Thresholds {
 }
 
 impl Thresholds {
-    fn new(qp: u32) -> Self {
+    pub fn new(qp: u32) -> Self {
         let at = qp.min(51) as usize;
         let most = MOST[at].map(i16::from);
         Self { alpha: ALPHA[at].into(), beta: BETA[at].into(), most }
+    }
+
+    /// Both thresholds and the bounds.
+    pub fn numbers(&self) -> [i32; 5] {
+        let [one, two, three] = self.most;
+        [self.alpha, self.beta, one, two, three].map(i32::from)
     }
 }
 
@@ -81,9 +87,10 @@ pub fn row(
     }
 }
 
-/// One macroblock. Those before it, row by row, are done.
+/// One macroblock. Those before it, row by row, are done, or at least those to the left, above and
+/// at the right of that.
 #[inline(always)]
-fn macroblock(
+pub(super) fn macroblock(
     v: impl Vector,
     picture: &mut [u8],
     field: &[u8],

@@ -6,24 +6,25 @@ use super::near::Near;
 use super::picture::{Macroblock, Size, chroma_in, luma_in, pad, prefetch, put, tight};
 use super::search::{Around, Found, Search, is_inside};
 use super::vector::{Plain, Vector};
+use super::wide::{self, Form};
 use super::{
     CHROMA_MASK, Coding, FIRST_MASK, KIND, LUMA_MASK, MOTION_BYTES, MOVED, MOVED_X, MOVED_Y,
     Preset, RECORD, SKIPPED, block, deblock, intra,
 };
-use crate::native::{Job, wide};
+use crate::native::{Job, wide as by_unit};
 
 /// Pictures of the encoder that outlive one, and its motion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Passes {
-    size: Size,
+    pub(super) size: Size,
     /// What a decoder sees, padded.
     pub picture: Vec<u8>,
     /// The picture before.
-    reference: Vec<u8>,
+    pub(super) reference: Vec<u8>,
     /// A record for each macroblock of a row, [`RECORD`] words each.
     levels: Vec<i16>,
-    field: Vec<u8>,
-    before: Vec<u8>,
+    pub(super) field: Vec<u8>,
+    pub(super) before: Vec<u8>,
 }
 
 impl Passes {
@@ -53,13 +54,16 @@ impl Passes {
     /// All passes over a tight NV12 frame; then `picture` is what a decoder will see. `on_row` is
     /// given what is to be written: the records of a row of macroblocks, row after row.
     pub fn run(&mut self, frame: &[u8], coding: Coding, on_row: &mut dyn FnMut(&[i16])) {
+        if coding.preset == Preset::Wide {
+            return wide::run(self, Form::Best, frame, coding, on_row);
+        }
         #[cfg(target_arch = "x86_64")]
         if let Some(v) = super::vector::avx2::Avx2::new() {
-            return wide(Picture { passes: self, frame, coding, on_row, v });
+            return by_unit(Picture { passes: self, frame, coding, on_row, v });
         }
         #[cfg(target_arch = "aarch64")]
         if let Some(v) = super::vector::neon::Neon::new() {
-            return wide(Picture { passes: self, frame, coding, on_row, v });
+            return by_unit(Picture { passes: self, frame, coding, on_row, v });
         }
         self.run_plain(frame, coding, on_row);
     }
@@ -71,7 +75,10 @@ impl Passes {
         coding: Coding,
         on_row: &mut dyn FnMut(&[i16]),
     ) {
-        wide(Picture { passes: self, frame, coding, on_row, v: Plain });
+        if coding.preset == Preset::Wide {
+            return wide::run(self, Form::Plain, frame, coding, on_row);
+        }
+        by_unit(Picture { passes: self, frame, coding, on_row, v: Plain });
     }
 }
 
@@ -228,7 +235,7 @@ impl<V: Vector> Coder<'_, V> {
         let skipped = around.skipped(expected);
         let is_possible = search.is_inside(skipped);
         let first = if is_possible { skipped } else { Motion::default() };
-        let mut best = search.weigh(&mut self.halves, first);
+        let best = search.weigh(&mut self.halves, first);
         if search.is_enough(best.difference) {
             self.code(given, &place, first, record);
             if is_possible && has_no_levels(record) {
@@ -247,13 +254,7 @@ impl<V: Vector> Coder<'_, V> {
                 return Some(first);
             }
         }
-        if expected != first && search.is_inside(expected) {
-            let other = search.weigh(&mut self.halves, expected);
-            best = if other.cost < best.cost { other } else { best };
-        }
-        if !search.is_enough(best.difference) {
-            best = search.improve(&mut self.halves, best);
-        }
+        let best = search.go_on(&mut self.halves, best);
         if search.is_intra_better(self.frame, &best) {
             return None;
         }
@@ -298,12 +299,12 @@ impl<V: Vector> Coder<'_, V> {
 }
 
 #[inline(always)]
-fn has_no_levels(record: &[i16; RECORD]) -> bool {
+pub(super) fn has_no_levels(record: &[i16; RECORD]) -> bool {
     record[LUMA_MASK] == 0 && record[CHROMA_MASK] == 0 && record[FIRST_MASK] == 0
 }
 
 #[inline(always)]
-fn note_motion(record: &mut [i16; RECORD], motion: Motion, expected: Motion) {
+pub(super) fn note_motion(record: &mut [i16; RECORD], motion: Motion, expected: Motion) {
     record[KIND] = MOVED;
     record[MOVED_X] = (motion.x - expected.x) as i16;
     record[MOVED_Y] = (motion.y - expected.y) as i16;

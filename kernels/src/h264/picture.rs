@@ -40,9 +40,14 @@ impl Size {
         SIDE * self.columns + 2 * PAD
     }
 
+    /// Its rows of luma.
+    pub fn lines(&self) -> usize {
+        SIDE * self.rows + 2 * PAD
+    }
+
     /// Where its rows of chroma begin.
     fn chroma(&self) -> usize {
-        self.stride() * (SIDE * self.rows + 2 * PAD)
+        self.stride() * self.lines()
     }
 
     pub fn picture_bytes(&self) -> usize {

@@ -207,9 +207,21 @@ impl<'a, V: Vector> Search<'a, V> {
         self.best(motion, halves.difference(self.v, &self.place, self.luma, motion))
     }
 
+    /// Goes on from a first motion, which is not good enough; `halves` are then those around the
+    /// last that was looked at.
+    #[inline(always)]
+    pub fn go_on(&self, halves: &mut Halves, first: Best) -> Best {
+        let mut best = first;
+        if self.expected != first.motion && self.is_inside(self.expected) {
+            let other = self.weigh(halves, self.expected);
+            best = if other.cost < best.cost { other } else { best };
+        }
+        if self.is_enough(best.difference) { best } else { self.improve(halves, best) }
+    }
+
     /// Looks for something better than `best`; `halves` are then those around what is found.
     #[inline(always)]
-    pub fn improve(&self, halves: &mut Halves, best: Best) -> Best {
+    fn improve(&self, halves: &mut Halves, best: Best) -> Best {
         let (mut near, ways) = self.walk_whole();
         halves.begin(near.motion);
         if !self.is_enough(near.difference) {
@@ -240,7 +252,7 @@ impl<'a, V: Vector> Search<'a, V> {
         let (before, expected) = (Some(Some(self.before)), Some(Some(self.expected)));
         let all = [expected, left, above, corner, before];
         let fewer = [expected, left, before];
-        let known = if self.preset == Preset::Fast { &fewer[..] } else { &all[..] };
+        let known = if self.preset == Preset::Quality { &all[..] } else { &fewer[..] };
         for near in known {
             let Some(Some(motion)) = near else { continue };
             let motion = motion.rounded();
@@ -301,7 +313,7 @@ impl<'a, V: Vector> Search<'a, V> {
     /// By quarters of a sample, two steps at most, or one.
     #[inline(always)]
     fn walk_quarters(&self, halves: &mut Halves, best: &mut Best) {
-        let steps = if self.preset == Preset::Fast { 1 } else { 2 };
+        let steps = if self.preset == Preset::Quality { 2 } else { 1 };
         let mut came = (0, 0);
         for _ in 0..steps {
             let from = best.motion;
@@ -352,6 +364,14 @@ pub fn is_inside(place: &Place<'_>, m: Motion) -> bool {
     let (left, right) = reach(place.column, place.size.columns, ACROSS_MAX);
     let (top, bottom) = reach(place.row, place.size.rows, DOWN_MAX);
     m.x >= left && m.x <= right && m.y >= top && m.y <= bottom
+}
+
+/// The motion nearest to one that is possible and stays near the picture.
+#[inline(always)]
+pub fn clamped(place: &Place<'_>, m: Motion) -> Motion {
+    let (left, right) = reach(place.column, place.size.columns, ACROSS_MAX);
+    let (top, bottom) = reach(place.row, place.size.rows, DOWN_MAX);
+    Motion { x: m.x.clamp(left, right), y: m.y.clamp(top, bottom) }
 }
 
 /// The least and the greatest motion that stays near the picture.

@@ -1,5 +1,6 @@
 use super::*;
 use crate::dice::Dice;
+use crate::testing::check_commands;
 
 /// Frames of which one moves on from the other, by parts of a sample, with some noise.
 fn frames(dice: &mut Dice, width: usize, height: usize, count: usize) -> Vec<Vec<u8>> {
@@ -45,6 +46,41 @@ fn the_plain_form_gives_the_same_bits() {
                 plain == best && written[0] == written[1],
                 "{width} x {height}, {preset:?}, seed {seed}, picture {number}"
             );
+        }
+    }
+}
+
+/// Whole pictures of the wide preset, launch after launch, on each device: an intra one, then those
+/// that are told by the one before.
+#[test]
+fn pictures_by_launches_are_the_same_on_every_device() {
+    let ids = [0, 1, 2, 3, 4, 5, 6, 7].map(hw::BufferId);
+    let [control, frame, reference, picture, before, field, between, levels] = ids;
+    let (pictures, fields) = ([reference, picture], [before, field]);
+    let buffers = wide::Buffers { control, frame, pictures, fields, between, levels };
+    for seed in 0..14 {
+        let mut dice = Dice::new(70 + seed);
+        let (width, height) = match seed {
+            0 => (1, 1),
+            1 => (1 + dice.below(200), 1),
+            _ => (1 + dice.below(200), 1 + dice.below(120)),
+        };
+        let bytes = wide::Bytes::of(width, height).unwrap();
+        let mut passes = Passes::new(width, height);
+        let frames = frames(&mut dice, width as usize, height as usize, 3);
+        for (number, frame) in frames.into_iter().enumerate() {
+            let (qp, deblock) = (4 + 3 * seed as u32, seed % 4 > 0);
+            let coding = Coding { qp, preset: Preset::Wide, intra: number == 0, deblock };
+            let (reference, before) = (passes.picture.clone(), passes.field.clone());
+            let room = [bytes.picture, bytes.field, bytes.field, bytes.levels].map(|n| vec![0; n]);
+            let [picture, field, between, levels] = room;
+            let control = wide::control(coding);
+            let contents =
+                [control, frame.clone(), reference, picture, before, field, between, levels];
+            let commands = wide::commands(&buffers, width, height);
+            println!("seed {seed}, picture {number}: {width} x {height}");
+            check_commands(&commands, &commands, &contents, None, &[3, 5, 7]);
+            passes.run(&frame, coding, &mut |_| ());
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
-use accel::plan::{Action, HostWork};
+use accel::plan::{Action, Encoding, HostWork};
 use accel::{Frame, Op, Output, Pipeline, PixelFormat, Range, Shape, Step, Value, video};
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
@@ -197,8 +197,11 @@ fn encoded(plan: &accel::Plan) -> Option<Shape> {
     });
     let slots: Vec<usize> = slots.collect();
     plan.actions.iter().find_map(|action| match action {
-        Action::Host { work: HostWork::Encode(encoding), to, .. } if slots.contains(to) => {
-            Some(encoding.shape)
+        Action::Host { work: HostWork::Encode(Encoding { shape, .. }), to, .. }
+        | Action::Host { work: HostWork::Write { shape, .. }, to, .. }
+            if slots.contains(to) =>
+        {
+            Some(*shape)
         }
         _ => None,
     })
