@@ -170,6 +170,12 @@ enum Command {
     /// Hold the driver of an FPGA card, for a node
     #[command(hide = true)]
     XrtWorker,
+    /// Look for encoders of video and print them, or have one code streams, for a node
+    #[command(hide = true)]
+    EncoderWorker {
+        /// The encoder to use
+        encoder: Option<String>,
+    },
     /// Run the guests of a handler, for a node
     #[command(hide = true)]
     GuestWorker,
@@ -197,6 +203,7 @@ pub fn run() -> ExitCode {
         Command::MediaDecode { source } => decode(&source),
         Command::DeviceProbe => probe_devices(),
         Command::XrtWorker => serve_card(),
+        Command::EncoderWorker { encoder } => encode(encoder.as_deref()),
         Command::GuestWorker => serve_guests(),
         command => runtime().and_then(|runtime| runtime.block_on(dispatch(command, cli.global))),
     };
@@ -251,6 +258,7 @@ async fn dispatch(command: Command, global: Global) -> Result<ExitCode> {
         Command::MediaDecode { .. }
         | Command::DeviceProbe
         | Command::XrtWorker
+        | Command::EncoderWorker { .. }
         | Command::GuestWorker => {}
         command => talk_to_tree(command, &global, out).await?,
     }
@@ -298,6 +306,15 @@ fn probe_devices() -> Result<ExitCode> {
 
 fn serve_card() -> Result<ExitCode> {
     hw::xrt::serve_worker()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The child that codes streams by encoders of others.
+fn encode(encoder: Option<&str>) -> Result<ExitCode> {
+    match encoder {
+        None => accel::encoders::tell(std::io::stdout().lock())?,
+        Some(encoder) => accel::encoders::serve(encoder)?,
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -502,6 +502,12 @@ pub fn device_probe() -> Result<hw::Probe> {
     Ok(hw::Probe { program: std::env::current_exe()?, arguments: vec!["device-probe".to_owned()] })
 }
 
+/// This program as the child that has encoders of others code; nothing they do hurts the node.
+pub fn encoder_worker() -> Option<accel::encoders::Program> {
+    let arguments = vec!["encoder-worker".to_owned()];
+    Some(accel::encoders::Program { program: std::env::current_exe().ok()?, arguments })
+}
+
 /// This program as a process that runs the guests of one handler: whatever they do to it, the node
 /// and other handlers go on.
 pub fn guest_worker() -> Result<WorkerProgram> {
@@ -520,6 +526,7 @@ fn open_accelerate(settings: &Settings, turns: Turns) -> Result<EdgeAccelerate> 
     let config = accel::Config {
         cache_dir: Some(settings.data.join("kernels")),
         probe: Some(device_probe()?),
+        encoders: encoder_worker(),
         xrt: xrt_setup(),
         turns,
         ..Default::default()

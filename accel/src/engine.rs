@@ -4,6 +4,7 @@
 mod batch;
 mod changes;
 mod circuits;
+mod encoders;
 mod jobs;
 mod moving;
 mod unit;
@@ -15,11 +16,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use hw::Device;
+use kernels::h264::ENCODERS;
 use tokio::sync::{broadcast, oneshot};
 
 use self::jobs::{history_key, waiting};
 use self::unit::{LOAD_US, Unit};
 use self::watch::{HUNG_AFTER, Reply};
+use crate::encoders::{Make, Program, Worker};
 use crate::history::Histories;
 use crate::plan::{Plan, plan};
 use crate::plans::Plans;
@@ -49,6 +52,8 @@ pub struct Config {
     pub xrt: Option<hw::xrt::Setup>,
     /// The child that looks for accelerators; `None` looks in this process.
     pub probe: Option<hw::Probe>,
+    /// The child that looks for encoders of others and has them code; `None` offers none.
+    pub encoders: Option<Program>,
     /// Threads of one kernel on the CPU device; `None` for as many as there are cores.
     pub cpu_threads: Option<usize>,
     /// Where compiled kernels are kept between runs.
@@ -66,6 +71,7 @@ impl Default for Config {
             opencl: true,
             xrt: None,
             probe: None,
+            encoders: None,
             cpu_threads: None,
             cache_dir: None,
             turns: Turns::Alone,
@@ -83,6 +89,8 @@ pub struct EdgeAccelerate {
 
 struct Shared {
     devices: Vec<Arc<dyn Device>>,
+    /// One for each device: whose encoder it has, where that is not ours.
+    workers: Vec<Option<Arc<Worker>>>,
     prefer: Prefer,
     turns: Turns,
     limits: Limits,
@@ -151,29 +159,39 @@ impl EdgeAccelerate {
     /// [`EdgeAccelerate::wake`], kernels are compiled there in the background.
     pub fn start(config: Config) -> Result<Self> {
         let defaults = hw::Config::default();
+        let cpu_threads = config.cpu_threads.unwrap_or(defaults.cpu_threads);
+        let look = move |program: Program| program.look(cpu_threads);
+        let looking = config.encoders.map(|program| std::thread::spawn(move || look(program)));
         let devices = hw::discover(&hw::Config {
-            cpu_threads: config.cpu_threads.unwrap_or(defaults.cpu_threads),
+            cpu_threads,
             opencl: config.opencl,
             xrt: config.xrt,
             probe: config.probe,
             cache_dir: config.cache_dir,
             ..defaults
         });
+        let workers = looking.and_then(|looking| looking.join().ok()).unwrap_or_default();
         let limits = Limits { hung_after: config.hung_after, ..Limits::default() };
-        Self::start_sharing(devices, config.prefer, config.turns, limits)
+        Self::start_sharing(devices, workers, config.prefer, config.turns, limits)
     }
 
     /// Starts with these devices, for tests with devices that fail on purpose.
     pub fn start_with(devices: Vec<Arc<dyn Device>>, prefer: Prefer) -> Result<Self> {
-        Self::start_sharing(devices, prefer, Turns::Alone, Limits::default())
+        Self::start_sharing(devices, Vec::new(), prefer, Turns::Alone, Limits::default())
     }
 
     fn start_sharing(
-        devices: Vec<Arc<dyn Device>>,
+        mut devices: Vec<Arc<dyn Device>>,
+        encoders: Vec<Worker>,
         prefer: Prefer,
         turns: Turns,
         limits: Limits,
     ) -> Result<Self> {
+        let mut workers: Vec<Option<Arc<Worker>>> = vec![None; devices.len()];
+        for worker in encoders {
+            devices.push(worker.device.clone());
+            workers.push(Some(Arc::new(worker)));
+        }
         let units = devices.iter().map(|_| Unit { is_cold: true, ..Unit::default() }).collect();
         let state = State {
             units,
@@ -188,6 +206,7 @@ impl EdgeAccelerate {
         let shared = Arc::new(Shared {
             wake: devices.iter().map(|_| Condvar::new()).collect(),
             devices,
+            workers,
             prefer,
             turns,
             limits,
@@ -220,8 +239,12 @@ impl EdgeAccelerate {
     pub fn devices(&self) -> Vec<DeviceStatus> {
         let state = self.shared.state();
         let now = Instant::now();
-        let devices = self.shared.devices.iter().zip(&state.units);
-        devices.map(|(device, unit)| unit.status(device.info(), state.awake, now)).collect()
+        let devices = self.shared.devices.iter().zip(&state.units).enumerate();
+        let status = |(index, (device, unit)): (usize, (&Arc<dyn Device>, &Unit))| DeviceStatus {
+            encoder: self.shared.make(index).map_or(ENCODERS[0], Make::name).to_string(),
+            ..unit.status(device.info(), state.awake, now)
+        };
+        devices.map(status).collect()
     }
 
     /// Gets the devices ready for jobs that will come soon.
@@ -235,6 +258,7 @@ impl EdgeAccelerate {
     pub async fn run(&self, job: Job) -> Result<Output> {
         job.input.check()?;
         let plan = self.shared.planned(&job)?;
+        self.shared.check_encoders(&plan)?;
         if plan.is_remembering() && job.history.is_none() {
             return Err(Error::Invalid(
                 "job: the pipeline uses a value of the previous frame: give a history key"
@@ -320,14 +344,18 @@ impl Shared {
         }
     }
 
-    /// The devices that hang or lack a kernel of the plan, and what is wrong with the last of them.
+    /// The devices that hang, or lack a kernel or the encoder of the plan, and what is wrong with
+    /// the last of them.
     fn unfit(&self, plan: &Plan) -> (Vec<usize>, Option<String>) {
         let (mut unfit, mut lacking) = (Vec::new(), None);
         let state = self.state();
         for (index, (device, unit)) in self.devices.iter().zip(&state.units).enumerate() {
             let info = device.info();
             let has_all = |circuit: &hw::Circuit| circuit.has(plan.kernels());
-            if unit.is_hung {
+            if let Some(why) = self.lacks_encoder(index, plan) {
+                unfit.push(index);
+                lacking.get_or_insert(why);
+            } else if unit.is_hung {
                 unfit.push(index);
                 lacking = unit.last_error.clone();
             } else if let Some(kernel) = plan.kernels().find(|kernel| !info.runs(kernel)) {
@@ -357,6 +385,7 @@ impl Shared {
         let mut excluded = excluded.to_vec();
         let given = excluded.len();
         self.fit_circuits(&mut state, plan, &mut excluded);
+        self.stay(&state, job, plan, &mut excluded);
         let (device, cost_us) = match self.choose(&state, job, plan, &excluded) {
             Decision::Run { device, cost_us } => (device, cost_us),
             Decision::Overloaded { retry_after_ms } => {
@@ -412,7 +441,7 @@ impl Shared {
             move_us: 2 * bytes as u64 / MOVED_BYTES_PER_US,
             excluded,
         };
-        schedule(&views, &state.costs, &view, self.prefer)
+        schedule(&views, &state.costs, &view, self.prefer(plan))
     }
 
     /// The life of a device's thread.

@@ -13,13 +13,14 @@ use bytes::Bytes;
 pub use kernels::h264::Preset;
 use kernels::h264::{Coding, Passes, Size};
 use kernels::{PixelFormat, Shape};
+use serde::{Deserialize, Serialize};
 
 use crate::{Error, Frame, Range, Result};
 use bits::BitWriter;
 use control::Control;
 
 /// How a stream is coded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Settings {
     /// The quantiser, 0 to 51, where no rate is asked for.
     pub qp: u32,
@@ -90,6 +91,11 @@ impl Encoder {
             )));
         }
         Ok(Unit::new(frame.pts_us, self.code(&frame.data, frame.pts_us).into()))
+    }
+
+    /// Whether the next picture tells only how it differs from the last.
+    pub(crate) fn is_midway(&self) -> bool {
+        self.control.since_intra > 0
     }
 
     /// Bytes that it holds.
@@ -282,4 +288,4 @@ fn unit(out: &mut Vec<u8>, kind: u8, content: &[u8]) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

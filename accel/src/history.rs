@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use hw::BufferId;
 
-use crate::h264::Encoder;
+use crate::encoders::Coder;
 
 /// Most histories at once; the one used longest ago goes first.
 pub(crate) const HISTORIES_MAX: usize = 256;
@@ -15,7 +15,7 @@ pub(crate) const HISTORIES_MAX: usize = 256;
 pub(crate) const HISTORY_BYTES_MAX: usize = 512 << 20;
 
 /// What is kept, buffers on one device, for the next job.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Remembered {
     pub device: usize,
     /// Only jobs of the same plan can use it.
@@ -23,13 +23,17 @@ pub(crate) struct Remembered {
     /// In the order of the plan's `kept`, with their sizes.
     pub buffers: Vec<(BufferId, usize)>,
     /// On the host, by their numbers in the plan.
-    pub encoders: Vec<Encoder>,
+    pub coders: Vec<Coder>,
 }
 
 impl Remembered {
     pub fn bytes(&self) -> usize {
-        let encoders: usize = self.encoders.iter().map(Encoder::bytes).sum();
-        encoders + self.buffers.iter().map(|(_, bytes)| bytes).sum::<usize>()
+        self.coders.iter().map(Coder::bytes).sum::<usize>() + self.buffer_bytes()
+    }
+
+    /// What must be copied when it goes to another device: coders are on the host anyway.
+    fn buffer_bytes(&self) -> usize {
+        self.buffers.iter().map(|(_, bytes)| bytes).sum()
     }
 }
 
@@ -51,11 +55,19 @@ pub(crate) struct Histories {
 }
 
 impl Histories {
-    /// Where the history of a key is, whether jobs of it are pending, and how many bytes it has.
+    /// Where the history of a key is, whether jobs of it are pending, and how many bytes it has
+    /// there.
     pub fn residence(&self, key: &str) -> (Option<usize>, bool, usize) {
         let Some(history) = self.by_key.get(key) else { return (None, false, 0) };
-        let bytes = history.kept.as_ref().map_or(0, Remembered::bytes);
+        let bytes = history.kept.as_ref().map_or(0, Remembered::buffer_bytes);
         (history.device, history.pending > 0, bytes)
+    }
+
+    /// The device of a key whose streams are under way: their next pictures tell only how they
+    /// differ from the last.
+    pub fn coding_on(&self, key: &str) -> Option<usize> {
+        let kept = self.by_key.get(key)?.kept.as_ref()?;
+        kept.coders.iter().any(Coder::is_midway).then_some(kept.device)
     }
 
     /// A job of a key was sent to a device. Gives back what must be freed to stay within the

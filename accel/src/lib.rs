@@ -8,6 +8,7 @@
 //! What is not here: any network, any vendor API (`hw` has those), and the kernels' arithmetic
 //! (`kernels`). [`video`] brings frames in from files and streams and takes them out again.
 
+pub mod encoders;
 mod engine;
 mod frame;
 mod grid;

@@ -12,6 +12,7 @@ use kernels::stem::{Given, Picture, Reduce, Stage, Takes, Values};
 use kernels::{Nv12, Plane, boxes, component_table, convert, jpeg, score};
 
 use self::chains::chained;
+use crate::encoders::By;
 use crate::frame::bytes_of;
 use crate::grid;
 use crate::h264::{Preset, Settings};
@@ -61,6 +62,14 @@ impl Plan {
         let commands: usize = self.actions.iter().map(|action| action.commands().len()).sum();
         let fit = (BATCH_BYTES_MAX / bytes.max(1)).min(COMMANDS_PENDING_MAX / commands.max(1));
         fit.clamp(1, BATCH_LEN_MAX)
+    }
+
+    /// The pictures of streams that it codes.
+    pub fn encodings(&self) -> impl Iterator<Item = &Encoding> {
+        self.actions.iter().filter_map(|action| match action {
+            Action::Host { work: HostWork::Encode(encoding), .. } => Some(encoding),
+            _ => None,
+        })
     }
 
     /// The kernels that a device must have to carry it out, some more than once.
@@ -119,9 +128,20 @@ pub enum HostWork {
     /// Rectangles as the drawing kernel reads them.
     List { rects: Slot },
     /// The next picture of a stream, by the encoder of this number.
-    Encode { picture: Slot, shape: Shape, settings: Settings, encoder: usize },
+    Encode(Encoding),
     /// A JPEG file from quantised levels.
     Jfif { levels: Slot, width: u32, height: u32, quality: u8 },
+}
+
+/// A picture of a stream that is to be coded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Encoding {
+    pub picture: Slot,
+    pub shape: Shape,
+    pub settings: Settings,
+    pub by: By,
+    /// The number of its stream.
+    pub encoder: usize,
 }
 
 /// How a mask lies over the job's frame.
@@ -333,11 +353,16 @@ impl<'a> Planner<'a> {
             deblock: values.text("deblock") == "yes",
             preset: Preset::named(values.text("preset")).unwrap_or_default(),
         };
+        let by = By::named(values.text("encoder"));
+        let is_other = |other: &Encoding| other.by != by && matches!(other.by, By::Make(_));
+        if matches!(by, By::Make(_)) && self.plan.encodings().any(is_other) {
+            return Err("another step names another encoder: name one, or edgescale".to_string());
+        }
         let picture = self.download(Some(self.index), from.buffer);
         let encoder = self.plan.encoders;
         self.plan.encoders += 1;
-        let work = HostWork::Encode { picture, shape: from.shape, settings, encoder };
-        Ok(Given::Blob { slot: self.host(work) })
+        let encoding = Encoding { picture, shape: from.shape, settings, by, encoder };
+        Ok(Given::Blob { slot: self.host(HostWork::Encode(encoding)) })
     }
 
     /// The counts of a mask on the host, made once for all steps that want them.

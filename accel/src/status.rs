@@ -7,8 +7,11 @@ use serde::{Deserialize, Serialize};
 pub struct DeviceStatus {
     /// Such as `cpu0` or `opencl0`.
     pub id: String,
-    /// `cpu`, `opencl`, `cuda` or `xrt`.
+    /// `cpu`, `opencl`, `cuda`, `xrt` or `encoder`.
     pub kind: String,
+    /// Whose encoder codes H.264 there: `edgescale`, or that of others whose device it is.
+    #[serde(default)]
+    pub encoder: String,
     /// It computes on the host's own processor, whatever the interface.
     #[serde(default)]
     pub on_cpu: bool,

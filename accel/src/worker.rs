@@ -7,6 +7,7 @@ mod submission;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -14,9 +15,16 @@ use hw::{BufferId, Device};
 use kernels::{boxes as draw, jpeg};
 
 use self::submission::{stretch, submit};
-use crate::h264::{Encoder, Settings};
-use crate::plan::{Action, FRAME, First, HostWork, Plan, Returned, Slot, Source};
-use crate::{Frame, Rect, Shape, Timing, Value, grid, jfif};
+use crate::encoders::{By, Coder, Worker};
+use crate::plan::{Action, Encoding, FRAME, First, HostWork, Plan, Returned, Slot, Source};
+use crate::{Frame, Rect, Timing, Value, grid, jfif};
+
+/// Where plans are carried out: a device, and whose encoder it has where that is not ours.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub device: &'a dyn Device,
+    pub worker: Option<&'a Arc<Worker>>,
+}
 
 /// What a job brings to its plan.
 pub(crate) struct Given {
@@ -25,7 +33,7 @@ pub(crate) struct Given {
     /// caller's.
     pub previous: Option<Vec<BufferId>>,
     /// That job's too, or none.
-    pub encoders: Vec<Encoder>,
+    pub coders: Vec<Coder>,
 }
 
 /// What a plan gave.
@@ -37,30 +45,30 @@ pub(crate) struct Carried {
     pub steps_us: Vec<u64>,
     /// Buffers for the next job of the same history, in the order of the plan's `kept`.
     pub kept: Vec<BufferId>,
-    /// Encoders for it, by their numbers.
-    pub encoders: Vec<Encoder>,
+    /// Who codes its streams, by their numbers.
+    pub coders: Vec<Coder>,
 }
 
 /// Does what a plan says to each job's frame, until the device is no longer needed;
 /// [`Run::finish`] does the rest. After an error nothing is left of any of them.
 pub(crate) fn carry_out<'a>(
-    device: &'a dyn Device,
+    place: Place<'a>,
     plan: &'a Plan,
     jobs: Vec<Given>,
     scratch: &'a Scratch,
 ) -> hw::Result<Vec<Run<'a>>> {
-    let begin = |given| Run::new(device, plan, given, scratch);
+    let begin = |given| Run::new(place, plan, given, scratch);
     let mut runs = jobs.into_iter().map(begin).collect::<hw::Result<Vec<_>>>()?;
     let mut actions = &plan.actions[..last_on_device(plan)];
     while let Some(first) = actions.first() {
         let len = match first {
             Action::Host { .. } => {
-                runs.iter_mut().for_each(|run| run.host(first));
+                runs.iter_mut().try_for_each(|run| run.host(first))?;
                 1
             }
             _ => {
                 let len = stretch(actions);
-                submit(device, &mut runs, &actions[..len])?;
+                submit(place.device, &mut runs, &actions[..len])?;
                 len
             }
         };
@@ -116,6 +124,7 @@ enum Host {
 /// One job that is carried out.
 pub(crate) struct Run<'a> {
     device: &'a dyn Device,
+    worker: Option<&'a Arc<Worker>>,
     plan: &'a Plan,
     frame: Frame,
     /// The real buffer of each buffer of the plan.
@@ -125,7 +134,7 @@ pub(crate) struct Run<'a> {
     /// The frame is a buffer as it is.
     is_lent: bool,
     slots: Vec<Option<Host>>,
-    encoders: Vec<Encoder>,
+    coders: Vec<Coder>,
     scratch: &'a Scratch,
     spent: Spent,
 }
@@ -154,24 +163,25 @@ impl Drop for Run<'_> {
 
 impl<'a> Run<'a> {
     fn new(
-        device: &'a dyn Device,
+        Place { device, worker }: Place<'a>,
         plan: &'a Plan,
         given: Given,
         scratch: &'a Scratch,
     ) -> hw::Result<Self> {
-        let Given { frame, previous, encoders } = given;
+        let Given { frame, previous, coders } = given;
         let steps = plan.actions.iter().filter_map(last_step).max().map_or(0, |last| last + 1);
         let spent = Spent { copy_ns: 0, compute_ns: 0, host_ns: 0, steps_ns: vec![0; steps] };
         let slots = (0..plan.slots).map(|_| None).collect();
         let mut run = Self {
             device,
+            worker,
             plan,
             frame,
             bound: Vec::new(),
             owned: Vec::new(),
             is_lent: false,
             slots,
-            encoders,
+            coders,
             scratch,
             spent,
         };
@@ -216,16 +226,15 @@ impl<'a> Run<'a> {
     }
 
     /// Does a work of the host.
-    fn host(&mut self, action: &Action) {
-        let Action::Host { step, work, to } = action else { return };
+    fn host(&mut self, action: &Action) -> hw::Result<()> {
+        let Action::Host { step, work, to } = action else { return Ok(()) };
         let start = Instant::now();
         self.slots[*to] = Some(match work {
-            HostWork::Encode { picture, shape, settings, encoder } => {
-                self.encode(*picture, *shape, *settings, *encoder)
-            }
+            HostWork::Encode(encoding) => self.encode(encoding)?,
             work => self.work(work),
         });
         self.spent.host(*step, start);
+        Ok(())
     }
 
     /// The bytes to upload; none where the buffer has them already.
@@ -238,22 +247,25 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Codes a picture; an encoder that is not there yet begins its stream.
-    fn encode(&mut self, picture: Slot, shape: Shape, settings: Settings, number: usize) -> Host {
-        if number == self.encoders.len() {
-            self.encoders.push(Encoder::begin(shape, settings));
+    /// Codes a picture. A stream that is new here, or another encoder's, begins.
+    fn encode(&mut self, encoding: &Encoding) -> hw::Result<Host> {
+        let Encoding { picture, shape, settings, by, encoder } = *encoding;
+        let worker = self.worker.filter(|_| by != By::Edgescale);
+        let mut coders = std::mem::take(&mut self.coders);
+        let begin = || Coder::begin(worker, shape, settings);
+        if encoder == coders.len() {
+            coders.push(begin());
+        } else if !coders[encoder].is_of(worker) {
+            coders[encoder] = begin();
         }
-        let mut encoder = self.encoders.swap_remove(number);
-        let coded = encoder.code(self.bytes(picture), self.frame.pts_us);
-        self.encoders.push(encoder);
-        let last = self.encoders.len() - 1;
-        self.encoders.swap(number, last);
-        Host::Blob(coded.into())
+        let coded = coders[encoder].code(self.bytes(picture), self.frame.pts_us)?;
+        self.coders = coders;
+        Ok(Host::Blob(coded.into()))
     }
 
     fn work(&self, work: &HostWork) -> Host {
         match work {
-            HostWork::Encode { .. } => unreachable!("encoders change by their work"),
+            HostWork::Encode(_) => unreachable!("encoders change by their work"),
             HostWork::Number { from, reduce, of } => {
                 Host::Number((reduce.run)(self.bytes(*from), *of))
             }
@@ -291,9 +303,10 @@ impl<'a> Run<'a> {
     }
 
     /// Does what is left for the host, and collects what the plan returns.
-    pub(crate) fn finish(mut self) -> Carried {
+    pub(crate) fn finish(mut self) -> hw::Result<Carried> {
         let plan = self.plan;
-        plan.actions[last_on_device(plan)..].iter().for_each(|action| self.host(action));
+        let left = &plan.actions[last_on_device(plan)..];
+        left.iter().try_for_each(|action| self.host(action))?;
         let kept: Vec<BufferId> = self.plan.kept.iter().map(|k| self.bind(k.current)).collect();
         self.owned.retain(|buffer| !kept.contains(buffer));
         let values = self.plan.returns.iter();
@@ -306,8 +319,8 @@ impl<'a> Run<'a> {
             host_us: us(self.spent.host_ns),
         };
         let steps_us = self.spent.steps_ns.iter().map(|ns| us(*ns)).collect();
-        let encoders = std::mem::take(&mut self.encoders);
-        Carried { values, timing, steps_us, kept, encoders }
+        let coders = std::mem::take(&mut self.coders);
+        Ok(Carried { values, timing, steps_us, kept, coders })
     }
 
     fn returned(&self, returned: &Returned) -> Value {

@@ -53,6 +53,12 @@ impl CpuDevice {
         }
     }
 
+    /// The same under another name, for what has kernels run here.
+    #[must_use]
+    pub fn described(self, describe: impl FnOnce(&DeviceInfo) -> DeviceInfo) -> Self {
+        Self { info: describe(&self.info), ..self }
+    }
+
     /// How many buffers are allocated now.
     pub fn buffer_count(&self) -> usize {
         self.state().buffers.len()

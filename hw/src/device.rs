@@ -191,6 +191,8 @@ pub enum Kind {
     Xrt,
     /// The interpreter of tests, see [`ptx`](crate::ptx).
     Ptx,
+    /// An encoder of video that is not ours; kernels run beside it as on [`Kind::Cpu`].
+    Encoder,
 }
 
 impl Kind {
@@ -202,12 +204,13 @@ impl Kind {
             Kind::Cuda => "cuda",
             Kind::Xrt => "xrt",
             Kind::Ptx => "ptx",
+            Kind::Encoder => "encoder",
         }
     }
 
-    /// Anything but the CPU of the host itself.
+    /// Its kernels run on anything but the CPU of the host itself.
     pub fn is_accelerator(self) -> bool {
-        self != Kind::Cpu
+        !matches!(self, Kind::Cpu | Kind::Encoder)
     }
 }
 

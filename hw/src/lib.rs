@@ -115,7 +115,7 @@ fn is_wanted(info: &DeviceInfo, config: &Config) -> bool {
         Kind::Cuda => config.cuda,
         Kind::OpenCl => config.opencl,
         Kind::Xrt => config.xrt.is_some(),
-        Kind::Cpu | Kind::Ptx => false,
+        Kind::Cpu | Kind::Ptx | Kind::Encoder => false,
     }
 }
 

@@ -49,7 +49,8 @@ impl Probe {
         }
     }
 
-    fn ask(&self) -> std::result::Result<String, String> {
+    /// What the child says, or why it says nothing in time.
+    pub fn ask(&self) -> std::result::Result<String, String> {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).stdin(Stdio::null()).stderr(Stdio::null());
         let mut child = command.stdout(Stdio::piped()).spawn().map_err(|e| e.to_string())?;
@@ -70,7 +71,7 @@ impl Probe {
         let text = text.map_err(late)?.map_err(|e| e.to_string())?;
         match status.success() {
             true => Ok(text),
-            false => Err(format!("the child that looks for devices ended with {status}")),
+            false => Err(format!("the child ended with {status}")),
         }
     }
 }

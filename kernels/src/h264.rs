@@ -29,6 +29,8 @@ pub mod picture;
 pub mod search;
 pub mod vector;
 
+use serde::{Deserialize, Serialize};
+
 use crate::stem::{Op, Setting, SettingKind, Stem, Takes};
 
 pub use passes::Passes;
@@ -66,10 +68,18 @@ pub static STEM: Stem = Stem {
                 about: "How much time is spent on few bits",
                 kind: SettingKind::Choice(&Preset::NAMES),
             },
+            Setting {
+                name: "encoder",
+                about: "Whose encoder codes it; auto takes the one that is done first",
+                kind: SettingKind::Choice(&ENCODERS),
+            },
         ],
         plan: None,
     }],
 };
+
+/// Whose encoders there may be: this one, any, and those of others by name.
+pub const ENCODERS: [&str; 5] = ["edgescale", "auto", "x264", "openh264", "nvenc"];
 
 /// Bytes of a motion record.
 pub const MOTION_BYTES: usize = 8;
@@ -99,7 +109,8 @@ pub const CHROMA_FIRST: usize = 280;
 pub const CHROMA: usize = 288;
 
 /// How much time is spent on few bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Preset {
     /// What is [`near`] to its prediction is taken for it, and motion is looked for less closely.
     #[default]

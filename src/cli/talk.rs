@@ -464,9 +464,10 @@ pub async fn devices(site: &Site, out: Output) -> Result<()> {
                 Some(circuit) => format!("{} [{circuit}]", device.name),
                 None => device.name.clone(),
             };
-            vec![device.id.clone(), device.kind.clone(), name, state, jobs, busy]
+            let (id, kind) = (device.id.clone(), device.kind.clone());
+            vec![id, kind, name, device.encoder.clone(), state, jobs, busy]
         };
-        let head = ["DEVICE", "KIND", "NAME", "STATE", "JOBS", "TIME BY TENANT"];
+        let head = ["DEVICE", "KIND", "NAME", "ENCODE.H264", "STATE", "JOBS", "TIME BY TENANT"];
         let last = |device: &accel::DeviceStatus| {
             let error = device.last_error.as_ref()?;
             Some(format!("\n{} failed {} jobs, last: {error}", device.id, device.jobs_failed))

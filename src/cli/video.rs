@@ -170,6 +170,7 @@ async fn transform(run: Run, out: Output) -> Result<()> {
     let engine = EdgeAccelerate::start(accel::Config {
         opencl: !run.cpu && defaults.opencl,
         xrt: crate::node::xrt_setup().filter(|_| !run.cpu),
+        encoders: crate::node::encoder_worker().filter(|_| !run.cpu),
         prefer: accel::Prefer::Fastest,
         ..defaults
     })?;

@@ -118,6 +118,8 @@ fn known(path: TierPath, class: TierClass, offers: Offers, rtt: Duration, heard:
 pub fn offers(node: &Node) -> Offers {
     let classes = node.accelerate.devices().into_iter().map(|device| match device.kind.as_str() {
         _ if device.on_cpu => Devices::CPU,
+        // It has kernels run on the CPU, whatever codes.
+        "encoder" => Devices::CPU,
         "xrt" => Devices::FPGA,
         _ => Devices::GPU,
     });

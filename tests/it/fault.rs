@@ -107,6 +107,10 @@ async fn a_node_that_does_no_video_loads_no_driver() -> Result<()> {
     for device in accelerators {
         assert_eq!(device.state, accel::DeviceState::Asleep, "{}", device.id);
     }
+    for device in &report.devices {
+        let expected = if device.kind == "encoder" { device.id.as_str() } else { "edgescale" };
+        assert_eq!(device.encoder, expected, "{}", device.id);
+    }
     println!("an idle node takes {} MB", report.rss_bytes >> 20);
     Ok(())
 }

@@ -86,6 +86,58 @@ fn pipelines_run_from_the_shell() -> Result<()> {
     Ok(())
 }
 
+/// x264 as FFmpeg has it, in a process of its own; an encoder that is not there is told.
+#[test]
+fn encoders_of_others_code_where_they_are_asked_for() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    clip(folder.path().join("in.y4m").as_path(), 322, 180, 30)?;
+    let wrong = video(&["run", "--cpu", "encode encoder=x264", &path("in.y4m"), &path("no.mp4")])?;
+    let complaint = String::from_utf8_lossy(&wrong.stderr);
+    let mend = "encoder \"x264\" is not here: use one of edgescale, auto";
+    assert!(!wrong.status.success() && complaint.contains(mend), "{complaint}");
+
+    let run = |settings: &str, name: &str| {
+        let pipeline = format!("encode {settings}");
+        video(&["run", &pipeline, &path("in.y4m"), &path(name), "--json"])
+    };
+    let theirs = run("encoder=x264 gop=10", "theirs.mp4")?;
+    let complaint = String::from_utf8_lossy(&theirs.stderr);
+    if complaint.contains(mend) {
+        eprintln!("skipped: FFmpeg has no x264");
+        return Ok(());
+    }
+    ensure!(theirs.status.success(), "{complaint}");
+    let report: Value = serde_json::from_slice(&theirs.stdout)?;
+    assert_eq!(report["devices"], serde_json::json!({ "x264": 30 }));
+    let ours = run("gop=10", "ours.mp4")?;
+    let report: Value = serde_json::from_slice(&ours.stdout)?;
+    assert!(report["devices"].get("x264").is_none(), "nobody gets it unasked: {report}");
+    let bytes = |name: &str| std::fs::metadata(path(name)).map(|file| file.len());
+    let [theirs, ours] = [bytes("theirs.mp4")?, bytes("ours.mp4")?];
+    assert!(theirs < 4 * ours && ours < 4 * theirs, "{theirs} and {ours} bytes");
+
+    for name in ["theirs.mp4", "ours.mp4"] {
+        let entries = "stream=codec_name,profile,width,height,has_b_frames:packet=flags";
+        let probe = ["-v", "error", "-show_entries", entries, "-of", "json", &path(name)];
+        let Ok(probed) = Command::new("ffprobe").args(probe).output() else {
+            eprintln!("skipped: no ffprobe");
+            return Ok(());
+        };
+        assert_eq!(String::from_utf8_lossy(&probed.stderr), "", "{name}");
+        let probed: Value = serde_json::from_slice(&probed.stdout)?;
+        let stream = &probed["streams"][0];
+        assert_eq!((&stream["codec_name"], &stream["width"]), (&"h264".into(), &322.into()));
+        assert_eq!(stream["profile"], "Constrained Baseline", "{name}");
+        assert_eq!(stream["has_b_frames"], 0);
+        let packets = probed["packets"].as_array().map_or(&[][..], Vec::as_slice);
+        let is_key = |packet: &Value| packet["flags"].as_str().is_some_and(|f| f.starts_with('K'));
+        let keys: Vec<usize> = (0..packets.len()).filter(|n| is_key(&packets[*n])).collect();
+        assert_eq!((packets.len(), &keys[..]), (30, &[0, 10, 20][..]), "{name}");
+    }
+    Ok(())
+}
+
 #[test]
 fn operations_agree_with_opencv_where_it_defines_them() -> Result<()> {
     let packages = tools().join("opencv");

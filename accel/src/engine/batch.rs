@@ -51,7 +51,7 @@ impl Shared {
         };
         let mut begun: Vec<Begun> = works.into_iter().map(begin).collect();
         let given = begun.iter_mut().map(given).collect();
-        match carry_out(&*self.devices[index], &plan, given, scratch) {
+        match carry_out(self.place(index), &plan, given, scratch) {
             Ok(runs) => self.answer(index, &plan, begun, runs, start),
             Err(error) => {
                 let works = self.put_back(begun);
@@ -80,7 +80,14 @@ impl Shared {
         let shared = start.elapsed() / jobs.max(1) as u32;
         for (done, (Begun { work, previous }, run)) in begun.into_iter().zip(runs).enumerate() {
             let begin = Instant::now();
-            let mut carried = run.finish();
+            let mut carried = match run.finish() {
+                Ok(carried) => carried,
+                Err(error) => {
+                    let works = self.put_back(vec![Begun { work, previous }]);
+                    self.fail(index, works, &error);
+                    continue;
+                }
+            };
             self.free(previous);
             if let Some(keep) = remembered(index, plan, &mut carried) {
                 self.keep(&work, keep);
@@ -176,10 +183,6 @@ fn given(begun: &mut Begun) -> Given {
     Given {
         frame: begun.work.job.input.clone(),
         previous: begun.previous.as_ref().map(buffers),
-        encoders: begun
-            .previous
-            .as_mut()
-            .map(|p| std::mem::take(&mut p.encoders))
-            .unwrap_or_default(),
+        coders: begun.previous.as_mut().map(|p| std::mem::take(&mut p.coders)).unwrap_or_default(),
     }
 }

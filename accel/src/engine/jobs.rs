@@ -44,9 +44,9 @@ pub(super) fn refusal(work: &Work, now: Instant) -> Option<Error> {
 pub(super) fn remembered(device: usize, plan: &Plan, carried: &mut Carried) -> Option<Remembered> {
     let sizes = plan.kept.iter().map(|kept| plan.buffers[kept.current.0 as usize]);
     let buffers: Vec<_> = carried.kept.iter().copied().zip(sizes).collect();
-    let encoders = std::mem::take(&mut carried.encoders);
+    let coders = std::mem::take(&mut carried.coders);
     let signature = plan.signature;
-    plan.is_remembering().then_some(Remembered { device, signature, buffers, encoders })
+    plan.is_remembering().then_some(Remembered { device, signature, buffers, coders })
 }
 
 pub(super) fn output(device: &dyn Device, work: &Work, carried: Carried, start: Instant) -> Output {

@@ -7,7 +7,12 @@ use crate::plan::Plan;
 impl Shared {
     /// The history on the device of this index, brought there from another one if need be.
     /// One that does not fit the plan, or cannot be read any more, is dropped.
-    pub(super) fn bring(&self, index: usize, plan: &Plan, taken: Remembered) -> Option<Remembered> {
+    pub(super) fn bring(
+        &self,
+        index: usize,
+        plan: &Plan,
+        mut taken: Remembered,
+    ) -> Option<Remembered> {
         if taken.signature != plan.signature {
             self.free(Some(taken));
             return None;
@@ -15,14 +20,16 @@ impl Shared {
         if taken.device == index {
             return Some(taken);
         }
-        let moved = self.copy_over(index, &taken);
+        let moved = self.copy_over(index, &mut taken);
         self.free(Some(taken));
         moved.inspect_err(|error| tracing::warn!(%error, "a history is lost with its device")).ok()
     }
 
-    fn copy_over(&self, index: usize, taken: &Remembered) -> hw::Result<Remembered> {
+    fn copy_over(&self, index: usize, taken: &mut Remembered) -> hw::Result<Remembered> {
         let (from, to) = (&self.devices[taken.device], &self.devices[index]);
-        let mut moved = Remembered { device: index, buffers: Vec::new(), ..taken.clone() };
+        let coders = std::mem::take(&mut taken.coders);
+        let signature = taken.signature;
+        let mut moved = Remembered { device: index, signature, buffers: Vec::new(), coders };
         for (buffer, bytes) in &taken.buffers {
             let mut data = vec![0; *bytes];
             let copied = from.read(*buffer, 0, &mut data).and_then(|()| to.alloc(*bytes));

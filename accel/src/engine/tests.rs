@@ -2,6 +2,7 @@ mod batches;
 mod card;
 mod circuits;
 mod components;
+mod encoders;
 mod scene;
 mod watch;
 

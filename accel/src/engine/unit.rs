@@ -119,6 +119,7 @@ impl Unit {
         DeviceStatus {
             id: info.id.clone(),
             kind: info.kind.as_str().to_string(),
+            encoder: String::new(),
             on_cpu: info.on_cpu,
             name: info.name.clone(),
             driver: info.driver.clone(),

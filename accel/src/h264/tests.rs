@@ -10,10 +10,10 @@ use super::*;
 use crate::testing::moving_square;
 
 /// What a decoder made of a stream: width, height and planes of each picture, without gaps.
-type Decoded = (u32, u32, [Vec<u8>; 3]);
+pub(crate) type Decoded = (u32, u32, [Vec<u8>; 3]);
 
 /// Decodes access units with FFmpeg, which must find no fault in them.
-fn decode(units: &[Vec<u8>]) -> Vec<Decoded> {
+pub(crate) fn decode(units: &[Vec<u8>]) -> Vec<Decoded> {
     crate::video::init();
     let codec = decoder::find(codec::Id::H264).unwrap();
     let mut context = Context::new_with_codec(codec);

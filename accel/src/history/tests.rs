@@ -1,7 +1,7 @@
 use super::*;
 
 fn kept(device: usize, buffer: u64, bytes: usize) -> Remembered {
-    Remembered { device, signature: 7, buffers: vec![(BufferId(buffer), bytes)], encoders: vec![] }
+    Remembered { device, signature: 7, buffers: vec![(BufferId(buffer), bytes)], coders: vec![] }
 }
 
 #[test]
@@ -73,4 +73,23 @@ fn a_lost_device_takes_its_histories_along() {
     assert_eq!(histories.lose(1), [kept(1, 1, 1)]);
     assert!(histories.take("a").is_some());
     assert_eq!(histories.take("b"), None);
+}
+
+/// A coder is on the host: it moves for nothing, and is midway from its first picture on.
+#[test]
+fn coders_are_not_what_is_copied() {
+    let frame = crate::testing::moving_square(64, 48, 0);
+    let mut coder = Coder::begin(None, frame.shape(), crate::video::Settings::default());
+    let mut histories = Histories::default();
+    let of = |coder| Remembered { coders: vec![coder], ..kept(1, 5, 100) };
+    histories.sent("cam", 1);
+    for is_midway in [false, true] {
+        histories.keep("cam", of(coder));
+        assert_eq!(histories.residence("cam"), (Some(1), true, 100));
+        assert_eq!(histories.coding_on("cam"), is_midway.then_some(1));
+        let mut taken = histories.take("cam").unwrap();
+        assert!(taken.bytes() > 100);
+        coder = taken.coders.remove(0);
+        coder.code(&frame.data, 0).unwrap();
+    }
 }

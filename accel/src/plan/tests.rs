@@ -28,7 +28,7 @@ fn sketch(plan: &Plan) -> Vec<String> {
             HostWork::ComponentBoxes { .. } => "component_boxes".to_string(),
             HostWork::List { .. } => "list".to_string(),
             HostWork::Jfif { .. } => "jfif".to_string(),
-            HostWork::Encode { .. } => "encode".to_string(),
+            HostWork::Encode(_) => "encode".to_string(),
         },
     };
     plan.actions.iter().map(line).collect()

@@ -197,8 +197,8 @@ fn encoded(plan: &accel::Plan) -> Option<Shape> {
     });
     let slots: Vec<usize> = slots.collect();
     plan.actions.iter().find_map(|action| match action {
-        Action::Host { work: HostWork::Encode { shape, .. }, to, .. } if slots.contains(to) => {
-            Some(*shape)
+        Action::Host { work: HostWork::Encode(encoding), to, .. } if slots.contains(to) => {
+            Some(encoding.shape)
         }
         _ => None,
     })

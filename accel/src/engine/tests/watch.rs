@@ -66,7 +66,8 @@ impl Hold {
 
 fn watched(devices: Vec<Arc<dyn Device>>, hung_after: Duration) -> EdgeAccelerate {
     let limits = Limits { hung_after, ..Limits::default() };
-    EdgeAccelerate::start_sharing(devices, Prefer::Accelerator, Turns::Alone, limits).unwrap()
+    EdgeAccelerate::start_sharing(devices, vec![], Prefer::Accelerator, Turns::Alone, limits)
+        .unwrap()
 }
 
 fn gray(history: &str) -> Job {

@@ -9,7 +9,7 @@ use kernels::Dice;
 use super::*;
 use crate::plan::{plan, step_by_step};
 use crate::testing::{op, road};
-use crate::worker::{Given, Scratch, carry_out};
+use crate::worker::{Given, Place, Scratch, carry_out};
 use crate::{Frame, Pipeline, PixelFormat, Range, Shape, Step, Value};
 
 /// The CPU, OpenCL devices and the interpreter of PTX.
@@ -161,11 +161,12 @@ fn values(device: &dyn Device, plan: &Plan, frames: &[Frame]) -> Vec<BTreeMap<St
     let (scratch, mut previous) = (Scratch::default(), None::<Vec<BufferId>>);
     let mut all = Vec::new();
     for frame in frames {
-        let (frame, encoders) = (frame.clone(), Vec::new());
-        let given = Given { frame, previous: previous.clone(), encoders };
-        let carried = carry_out(device, plan, vec![given], &scratch);
+        let (frame, coders) = (frame.clone(), Vec::new());
+        let given = Given { frame, previous: previous.clone(), coders };
+        let place = Place { device, worker: None };
+        let carried = carry_out(place, plan, vec![given], &scratch);
         let mut carried = carried.unwrap_or_else(|error| panic!("{error}: {plan:#?}"));
-        let carried = carried.remove(0).finish();
+        let carried = carried.remove(0).finish().unwrap();
         for buffer in previous.into_iter().flatten() {
             device.free(buffer).unwrap_or_else(|error| panic!("{error}: {plan:#?}"));
         }

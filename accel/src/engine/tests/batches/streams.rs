@@ -32,8 +32,13 @@ fn started(device: &Arc<dyn Device>, way: Way) -> Arc<EdgeAccelerate> {
         Way::Together => (device.clone(), BATCH_LEN_MAX),
     };
     let limits = Limits { batch_len_max: len_max, ..Limits::default() };
-    let engine =
-        EdgeAccelerate::start_sharing(vec![device], Prefer::Accelerator, Turns::Alone, limits);
+    let engine = EdgeAccelerate::start_sharing(
+        vec![device],
+        vec![],
+        Prefer::Accelerator,
+        Turns::Alone,
+        limits,
+    );
     Arc::new(engine.unwrap())
 }
 
