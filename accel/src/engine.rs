@@ -7,6 +7,7 @@ mod circuits;
 mod encoders;
 mod jobs;
 mod moving;
+mod taking;
 mod unit;
 mod watch;
 
@@ -134,6 +135,8 @@ struct Work {
     plan: Arc<Plan>,
     submitted: Instant,
     cost_us: u64,
+    /// Devices that are not for it.
+    excluded: Vec<usize>,
     /// The circuit that its device has then.
     circuit: usize,
     reply: Reply,
@@ -149,7 +152,7 @@ type Answer = std::result::Result<Output, Failure>;
 
 enum Failure {
     /// Another device may do it.
-    Device(hw::Error),
+    Device { device: usize, error: hw::Error },
     /// Nobody will do it.
     Refused(Error),
 }
@@ -270,14 +273,14 @@ impl EdgeAccelerate {
         let mut last_error = lacking.unwrap_or_else(|| "there is none".to_string());
         loop {
             let sent = self.shared.submit(&job, &plan, submitted, &excluded)?;
-            let Some((device, answer)) = sent else { return Err(Error::NoDevice(last_error)) };
+            let Some(answer) = sent else { return Err(Error::NoDevice(last_error)) };
             match answer.await {
                 Ok(Ok(output)) => return Ok(output),
                 Ok(Err(Failure::Refused(error))) => return Err(error),
-                Ok(Err(Failure::Device(error))) if error.is_callers() => {
+                Ok(Err(Failure::Device { error, .. })) if error.is_callers() => {
                     return Err(Error::NoDevice(error.to_string()));
                 }
-                Ok(Err(Failure::Device(error))) => {
+                Ok(Err(Failure::Device { device, error })) => {
                     tracing::warn!(%error, "job goes to another device");
                     last_error = error.to_string();
                     excluded.push(device);
@@ -376,13 +379,13 @@ impl Shared {
         plan: &Arc<Plan>,
         submitted: Instant,
         excluded: &[usize],
-    ) -> Result<Option<(usize, oneshot::Receiver<Answer>)>> {
+    ) -> Result<Option<oneshot::Receiver<Answer>>> {
         let mut state = self.state();
         if state.stopping {
             return Err(Error::Stopped);
         }
         self.wake_all(&mut state);
-        let mut excluded = excluded.to_vec();
+        let (mut excluded, not_for) = (excluded.to_vec(), excluded.to_vec());
         let given = excluded.len();
         self.fit_circuits(&mut state, plan, &mut excluded);
         self.stay(&state, job, plan, &mut excluded);
@@ -398,15 +401,16 @@ impl Shared {
             Decision::NoDevice => return Ok(None),
         };
         let (reply, answer) = oneshot::channel();
-        let reply = Reply::new(reply);
-        let circuit = state.units[device].circuit;
-        let work =
-            Work { job: job.clone(), plan: plan.clone(), submitted, cost_us, circuit, reply };
-        let rank = Rank {
-            priority: job.priority,
-            tenant: job.tenant.clone(),
-            deadline_us: job.deadline.map_or(u64::MAX, |at| self.us(at)),
+        let work = Work {
+            job: job.clone(),
+            plan: plan.clone(),
+            submitted,
+            cost_us,
+            excluded: not_for,
+            circuit: state.units[device].circuit,
+            reply: Reply::new(reply),
         };
+        let rank = self.rank(job);
         let unit = &mut state.units[device];
         if unit.queue.push(rank, work).is_err() {
             return Err(Error::Overloaded { retry_after_ms: unit.queued_us.div_ceil(1000).max(1) });
@@ -419,10 +423,20 @@ impl Shared {
             Some(key) => state.histories.sent(key, device),
             None => Vec::new(),
         };
-        drop(state);
         self.wake[device].notify_one();
+        self.offer(&mut state);
+        drop(state);
         self.free(evicted);
-        Ok(Some((device, answer)))
+        Ok(Some(answer))
+    }
+
+    /// By what a job is ranked among those that wait.
+    fn rank(&self, job: &Job) -> Rank {
+        Rank {
+            priority: job.priority,
+            tenant: job.tenant.clone(),
+            deadline_us: job.deadline.map_or(u64::MAX, |at| self.us(at)),
+        }
     }
 
     fn choose(&self, state: &State, job: &Job, plan: &Plan, excluded: &[usize]) -> Decision {
@@ -496,9 +510,12 @@ impl Shared {
             let circuit = unit.circuit;
             state = match self.batch(&mut state, index, now) {
                 None if is_other => return Some(Turn::Load(circuit)),
+                None if self.take_over(&mut state, index) => state,
                 None => woken.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(Batch { places, wait_us: 0 }) => {
-                    return Some(Turn::Jobs(state.units[index].take(&places, now)));
+                    let works = state.units[index].take(&places, now);
+                    self.offer(&mut state);
+                    return Some(Turn::Jobs(works));
                 }
                 Some(Batch { wait_us, .. }) => {
                     state.units[index].held_since.get_or_insert(now);

@@ -5,11 +5,12 @@
 //! (earliest finish time, as HEFT and StarPU have it); [`Prefer`] may narrow the choice first. A
 //! device whose cost is not known counts as free, once, while the job's deadline allows a trial.
 //! A job that is known to come too late is refused at once, so that those behind it are in time.
-//! Which of the jobs that wait for a device go to it together is for [`batch`] to say, and which
-//! circuit a card has for [`circuits`].
+//! Which of the jobs that wait for a device go to it together is for [`batch`] to say, which
+//! circuit a card has for [`circuits`], and what a device takes from others for [`steal`].
 
 pub mod batch;
 pub mod circuits;
+pub mod steal;
 
 use std::collections::HashMap;
 

@@ -160,7 +160,7 @@ impl Shared {
         }
         drop(state);
         for work in works {
-            self.settle(work, Err(Failure::Device(error.clone())));
+            self.settle(work, Err(Failure::Device { device: index, error: error.clone() }));
         }
     }
 

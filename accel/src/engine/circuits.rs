@@ -87,7 +87,8 @@ impl Shared {
                     state.histories.lose(index);
                 }
                 self.failed(&mut state, index, &error, Instant::now());
-                let answer = |work| (work, Err(Failure::Device(error.clone())));
+                let answer =
+                    |work| (work, Err(Failure::Device { device: index, error: error.clone() }));
                 works.into_iter().map(answer).collect::<Vec<(Work, Answer)>>()
             }
         };

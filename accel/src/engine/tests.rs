@@ -4,6 +4,7 @@ mod circuits;
 mod components;
 mod encoders;
 mod scene;
+mod taking;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -258,9 +259,8 @@ fn jobs_that_wait_when_it_stops_are_told() {
     let shared = engine.shared.clone();
     let plan = Arc::new(plan(&road(), moving_square(64, 64, 0).shape()).unwrap());
     let job = Job { history: Some("k".into()), ..Job::new(road(), moving_square(64, 64, 0)) };
-    let answers: Vec<_> = (0..3)
-        .map(|_| shared.submit(&job, &plan, Instant::now(), &[]).unwrap().unwrap().1)
-        .collect();
+    let answers: Vec<_> =
+        (0..3).map(|_| shared.submit(&job, &plan, Instant::now(), &[]).unwrap().unwrap()).collect();
     shared.state().stopping = true;
     *gate.open.lock().unwrap() = true;
     gate.opened.notify_all();

@@ -140,7 +140,9 @@ impl Shared {
                 histories.done(&key);
             }
             // Whoever asked may have gone.
-            let _ = reply.take().map(|reply| reply.send(Err(Failure::Device(error.clone()))));
+            let _ = reply.take().map(|reply| {
+                reply.send(Err(Failure::Device { device: index, error: error.clone() }))
+            });
         }
     }
 

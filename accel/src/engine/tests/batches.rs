@@ -196,7 +196,7 @@ fn who_has_gone_or_is_late_leaves_the_batch() {
     let plan = engine.shared.planned(&Job::new(gray(), frame(0))).unwrap();
     let send = |job: &Job| {
         let sent = engine.shared.submit(job, &plan, Instant::now(), &[]);
-        sent.unwrap().unwrap().1
+        sent.unwrap().unwrap()
     };
     let (jobs, expected) = jobs(4);
     let mut answers: Vec<_> = jobs.iter().map(send).collect();

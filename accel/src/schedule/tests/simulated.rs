@@ -1,7 +1,10 @@
 //! The scheduler in simulated time: devices whose true costs it has to learn, beside what the best
 //! possible assignment could reach. All random numbers come from a printed seed.
 
+use std::time::{Duration, Instant};
+
 use super::*;
+use crate::schedule::steal::{Behind, LOOK_MAX, steal};
 use crate::testing::Random;
 
 /// Microseconds of each kind of job on a native CPU and on a slow and a fast accelerator, as
@@ -208,42 +211,189 @@ fn best_us(jobs: &[usize], loads: [u64; DEVICES.len()], mut best: u64) -> u64 {
     best
 }
 
-/// When the last of a few jobs ends that are sent one after the other, without knowing the next.
-fn sent_us(jobs: &[usize], costs: &Costs) -> u64 {
-    let mut loads = [0u64; DEVICES.len()];
-    for kind in jobs {
-        let view = |device: usize| DeviceView {
-            is_accelerator: DEVICES[device] > 0,
-            quarantined_us: 0,
-            is_warming: false,
-            backlog_us: loads[device],
-            room: usize::MAX,
-        };
-        let views: Vec<DeviceView> = (0..DEVICES.len()).map(view).collect();
-        let job = JobView { signature: *kind as u64, ..JobView::default() };
-        let device = ours(&views, costs, &job).expect("there is room");
-        loads[device] += COSTS_US[*kind][DEVICES[device]];
+/// A job that waits, and when it must be done.
+#[derive(Debug, Clone, Copy)]
+struct Waits {
+    kind: usize,
+    due_us: u64,
+}
+
+/// A job that is begun: when it ends, and when it was expected to.
+#[derive(Debug, Clone, Copy)]
+struct Begun {
+    job: Waits,
+    ends_us: u64,
+    expected_us: u64,
+}
+
+/// Devices that do one job after the other, whose costs are known, and may take some from others.
+struct Queues {
+    waiting: [Vec<Waits>; DEVICES.len()],
+    begun: [Option<Begun>; DEVICES.len()],
+    /// Jobs take as long as expected, or 15 % more or less.
+    random: Option<Random>,
+    steals: bool,
+    stolen: usize,
+    /// How often it was looked for something to take, and how long in all.
+    looks: u32,
+    looking: Duration,
+    late: usize,
+}
+
+impl Queues {
+    fn new(random: Option<Random>, steals: bool) -> Self {
+        let (waiting, begun) = Default::default();
+        let (looks, looking) = (0, Duration::ZERO);
+        Self { waiting, begun, random, steals, stolen: 0, looks, looking, late: 0 }
     }
-    loads.into_iter().max().unwrap_or(0)
+
+    fn views(&self, now: u64) -> Vec<DeviceView> {
+        let view = |device: usize| {
+            let waiting = self.waiting[device].iter();
+            let queued: u64 = waiting.map(|job| COSTS_US[job.kind][DEVICES[device]]).sum();
+            let left = |begun: Begun| begun.expected_us.saturating_sub(now);
+            DeviceView {
+                is_accelerator: DEVICES[device] > 0,
+                quarantined_us: 0,
+                is_warming: false,
+                backlog_us: queued + self.begun[device].map_or(0, left),
+                room: usize::MAX,
+            }
+        };
+        (0..DEVICES.len()).map(view).collect()
+    }
+
+    /// Sends a job where it ends first; false where it is refused.
+    fn send(&mut self, now: u64, kind: usize, slack_us: Option<u64>, costs: &Costs) -> bool {
+        let job = JobView { signature: kind as u64, slack_us, ..JobView::default() };
+        let Some(device) = ours(&self.views(now), costs, &job) else { return false };
+        let due_us = slack_us.map_or(u64::MAX, |slack| now + slack);
+        self.waiting[device].push(Waits { kind, due_us });
+        self.begin(now);
+        true
+    }
+
+    /// Has devices that have nothing to do begin something.
+    fn begin(&mut self, now: u64) {
+        for device in 0..DEVICES.len() {
+            if self.begun[device].is_some() {
+                continue;
+            }
+            if self.waiting[device].is_empty() && self.steals {
+                self.steal(device, now);
+            }
+            if !self.waiting[device].is_empty() {
+                let job = self.waiting[device].remove(0);
+                let cost_us = COSTS_US[job.kind][DEVICES[device]];
+                let took = self.random.as_mut().map(|random| took_us(random, job.kind, device));
+                let ends_us = now + took.unwrap_or(cost_us);
+                self.begun[device] = Some(Begun { job, ends_us, expected_us: now + cost_us });
+            }
+        }
+    }
+
+    fn steal(&mut self, idle: usize, now: u64) {
+        let busy = (0..DEVICES.len()).filter(|device| self.begun[*device].is_some());
+        let places = busy.flat_map(|device| {
+            let look = self.waiting[device].len().min(LOOK_MAX);
+            (0..look).map(move |place| (device, place))
+        });
+        let places: Vec<(usize, usize)> = places.collect();
+        let behind = places.iter().map(|&(device, place)| {
+            let Waits { kind, due_us } = self.waiting[device][place];
+            let [there_us, here_us] = [device, idle].map(|on| COSTS_US[kind][DEVICES[on]]);
+            Behind { device, there_us, here_us, slack_us: Some(due_us.saturating_sub(now)) }
+        });
+        let behind: Vec<Behind> = behind.collect();
+        let (views, start) = (self.views(now), Instant::now());
+        let taken = steal(idle, &views, &behind, Prefer::Fastest);
+        self.looks += 1;
+        self.looking += start.elapsed();
+        if let Some(at) = taken {
+            let (device, place) = places[at];
+            let job = self.waiting[device].remove(place);
+            self.waiting[idle].push(job);
+            self.stolen += 1;
+        }
+    }
+
+    /// Ends what ends before this time, one after the other; when the last did.
+    fn until(&mut self, before: u64) -> u64 {
+        let mut now = 0;
+        loop {
+            let ends = self.begun.iter().flatten().map(|begun| begun.ends_us);
+            let Some(next) = ends.min().filter(|next| *next < before) else { return now };
+            now = next;
+            for begun in &mut self.begun {
+                if let Some(ended) = begun.take_if(|begun| begun.ends_us <= now) {
+                    self.late += usize::from(ended.job.due_us < now);
+                }
+            }
+            self.begin(now);
+        }
+    }
+}
+
+/// When the last of a few jobs ends that are sent one after the other, without knowing the next.
+fn sent_us(jobs: &[usize], costs: &Costs, steals: bool) -> u64 {
+    let mut queues = Queues::new(None, steals);
+    jobs.iter().for_each(|kind| assert!(queues.send(0, *kind, None, costs)));
+    queues.until(u64::MAX)
+}
+
+/// With deadlines, what is taken from others is no later for it.
+#[test]
+fn what_is_taken_from_others_keeps_its_time() {
+    let costs = oracle();
+    for seed in [1, 2, 3] {
+        let bound = bound_us(&simulate(seed, 0, None, ours).kinds);
+        let gap = (bound / JOBS as f64 / 0.9) as u64;
+        for slack in [30_000, 10_000] {
+            let [with, without] = [true, false].map(|steals| {
+                let (mut kinds, mut refused) = (Random(seed), 0);
+                let mut queues = Queues::new(Some(Random(seed + 10)), steals);
+                for number in 0..JOBS as u64 {
+                    let now = number * gap;
+                    queues.until(now + 1);
+                    let kind = kinds.below(6) as usize;
+                    refused += usize::from(!queues.send(now, kind, Some(slack), &costs));
+                }
+                queues.until(u64::MAX);
+                let each = queues.looking / queues.looks.max(1);
+                (queues.stolen, 100.0 * (queues.late + refused) as f64 / JOBS as f64, each)
+            });
+            println!(
+                "seed {seed}, {slack} us: {:.2} % late or refused, {} taken, each look {:?}; \
+                 {:.2} % without",
+                with.1, with.0, with.2, without.1
+            );
+            assert!(with.0 > 0 && with.1 <= (without.1 + 0.5).min(10.0), "seed {seed}, {slack} us");
+        }
+    }
 }
 
 /// Beside the best of all assignments, which knows all jobs beforehand. Sent in any order, jobs are
-/// 10 % late on average; longest first, 2 %.
+/// 7 % late on average, and were 10 % if devices took nothing from each other; longest first, 2 %.
 #[test]
 fn a_few_jobs_end_near_the_best_assignment() {
     let (costs, mut random) = (oracle(), Random(1));
-    let (mut as_they_come, mut longest_first, mut cases) = (0.0, 0.0, 0.0);
+    let [mut left, mut as_they_come, mut longest_first, mut cases] = [0.0; 4];
     for case in 0..420 {
         let mut jobs: Vec<usize> = (0..2 + case % 7).map(|_| random.below(6) as usize).collect();
         let best = best_us(&jobs, [0; DEVICES.len()], u64::MAX) as f64;
-        let ratio = |jobs: &[usize]| sent_us(jobs, &costs) as f64 / best;
-        as_they_come += ratio(&jobs);
+        let ratio = |jobs: &[usize], steals| sent_us(jobs, &costs, steals) as f64 / best;
+        left += ratio(&jobs, false);
+        as_they_come += ratio(&jobs, true);
         jobs.sort_by_key(|kind| std::cmp::Reverse(COSTS_US[*kind].iter().min()));
-        longest_first += ratio(&jobs);
+        longest_first += ratio(&jobs, true);
         cases += 1.0;
     }
-    let [as_they_come, longest_first] = [as_they_come / cases, longest_first / cases];
-    println!("seed 1: {as_they_come:.3} x the best as they come, {longest_first:.3} x sorted");
-    assert!((1.0..=1.15).contains(&as_they_come), "{as_they_come}");
+    let [left, as_they_come, longest_first] =
+        [left, as_they_come, longest_first].map(|sum| sum / cases);
+    println!(
+        "seed 1: {as_they_come:.3} x the best as they come ({left:.3} where nothing is taken), \
+         {longest_first:.3} x sorted"
+    );
+    assert!((1.0..=1.1).contains(&as_they_come) && as_they_come < left, "{as_they_come}");
     assert!((1.0..=1.1).contains(&longest_first), "{longest_first}");
 }
