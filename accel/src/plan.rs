@@ -2,7 +2,7 @@
 //! buffers that are still to be allocated. Making one touches no device.
 
 mod chains;
-mod wide;
+mod encode;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use self::chains::chained;
 use crate::encoders::By;
 use crate::frame::bytes_of;
 use crate::grid;
-use crate::h264::{Preset, Settings};
+use crate::h264::Settings;
 use crate::pipeline::{INPUT, Pipeline, Step, split_previous};
 use crate::schedule::batch::BATCH_LEN_MAX;
 use crate::{Error, PixelFormat, Range, Result, Shape};
@@ -347,33 +347,6 @@ impl<'a> Planner<'a> {
         self.run(jpeg::command(quantiser, from.buffer, nv12(from), levels, limited));
         let levels = self.download(Some(self.index), levels);
         Ok(Given::Blob { slot: self.host(HostWork::Jfif { levels, width, height, quality }) })
-    }
-
-    fn encode(&mut self, from: Picture, values: &Values<'_>) -> StepResult<Given> {
-        let from = convert::picture(self, from, PixelFormat::Nv12, false, Range::Limited)?;
-        let settings = Settings {
-            qp: values.number("qp") as u32,
-            gop: values.number("gop") as u32,
-            bitrate: 1000 * values.number("bitrate") as u32,
-            deblock: values.text("deblock") == "yes",
-            preset: Preset::named(values.text("preset")).unwrap_or_default(),
-        };
-        let by = By::named(values.text("encoder"));
-        if settings.preset == Preset::Wide {
-            return match by {
-                By::Edgescale => self.encode_wide(from, settings),
-                _ => Err("preset wide is our own encoder's: name no other".to_string()),
-            };
-        }
-        let is_other = |other: &Encoding| other.by != by && matches!(other.by, By::Make(_));
-        if matches!(by, By::Make(_)) && self.plan.encodings().any(is_other) {
-            return Err("another step names another encoder: name one, or edgescale".to_string());
-        }
-        let picture = self.download(Some(self.index), from.buffer);
-        let encoder = self.plan.encoders;
-        self.plan.encoders += 1;
-        let encoding = Encoding { picture, shape: from.shape, settings, by, encoder };
-        Ok(Given::Blob { slot: self.host(HostWork::Encode(encoding)) })
     }
 
     /// The counts of a mask on the host, made once for all steps that want them.

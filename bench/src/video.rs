@@ -1,5 +1,5 @@
-//! Our encoders and a whole pipeline beside others: x264, FFmpeg's MJPEG, a chain of FFmpeg's filters,
-//! and a program of OpenCV's.
+//! Our encoders and a whole pipeline beside others: x264, FFmpeg's MJPEG, a chain of FFmpeg's
+//! filters, and a program of OpenCV's.
 //!
 //! All times are CPU time, because the machine is shared; those of FFmpeg are what it says of its
 //! own process, less that of reading the same pictures and doing nothing with them. Each figure is

@@ -9,8 +9,8 @@
 //!    whether it is better predicted from its neighbours;
 //! 2. [`inter`] or [`intra`]: prediction, transform, quantisation, reconstruction.
 //!
-//! That is what one core does best; for devices with many lanes the [`wide`] [`Preset`] goes in passes
-//! over whole pictures instead.
+//! That is what one core does best; for devices with many lanes the [`wide`] [`Preset`] goes in
+//! passes over whole pictures instead.
 //!
 //! The fast preset looks first at whether a macroblock is [`near`] to what it would be if it
 //! were skipped, before anything is transformed.
