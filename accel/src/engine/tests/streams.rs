@@ -93,6 +93,48 @@ fn a_wide_stream_is_the_same_on_every_device() {
     }
 }
 
+/// A device that takes its time, so that another is preferred.
+struct Slow(Arc<dyn Device>);
+
+impl Around for Slow {
+    fn inner(&self) -> &dyn Device {
+        &*self.0
+    }
+
+    fn before(&self, verb: Verb<'_>) -> hw::Result<()> {
+        if let Verb::Run(_) = verb {
+            std::thread::sleep(Duration::from_millis(30));
+        }
+        Ok(())
+    }
+}
+
+/// Where a device fails or is lost in the middle, the stream goes on elsewhere with a picture that
+/// stands alone: nothing refers to pictures that a decoder lacks.
+#[test]
+fn a_wide_stream_outlives_its_device() {
+    for fault in [Fault::Run(2), Fault::LostFrom(2)] {
+        let bad = faulty(fault);
+        let engine = engine(vec![bad.clone(), Arc::new(Slow(cpu()))]);
+        let (mut alone, mut begun, mut left) = (FILM.encoder(), 0, 4);
+        for number in 0..60 {
+            let unit = FILM.coded(&engine, number).unwrap();
+            let mut expected = alone.encode(&FILM.frame(number)).unwrap().data;
+            if unit != expected {
+                assert!(is_key(&unit), "{fault:?}: picture {number} does not go on");
+                (alone, begun) = (FILM.encoder(), begun + 1);
+                expected = alone.encode(&FILM.frame(number)).unwrap().data;
+            }
+            assert!(unit == expected, "{fault:?}: picture {number} is another");
+            left -= usize::from(bad.runs() > 2);
+            if left == 0 {
+                break;
+            }
+        }
+        assert_eq!((begun, left), (1, 0), "{fault:?}: begun anew, and pictures after that");
+    }
+}
+
 #[test]
 fn frames_too_large_for_a_wide_stream_are_refused() {
     let encode = Step::new(op("encode", r#"{ "preset": "wide" }"#), &["frame"], "unit");
