@@ -214,7 +214,7 @@ fn c_reaches_every_import_and_every_entrance() -> Result<()> {
     }
     succeeds(dir.path(), &["build", "probe"])?;
     let text = succeeds(dir.path(), &["test", "probe"])?;
-    assert!(text.contains("ok      probe/tests/all.json, 10 steps"), "{text}");
+    assert!(text.contains("ok      probe/tests/all.json, 12 steps"), "{text}");
     Ok(())
 }
 

@@ -40,13 +40,13 @@ bool handle_call(const es_request *request, es_response *response, es_text *erro
   }
   if (is(request->name, "levels")) {
     es_level put, added;
-    es_text two[] = {key, es_text_of("{\"name\": \"b\"}")}, rows, ack;
+    es_text two[] = {es_text_of("{\"name\": \"a\", \"count\": 2}"), es_text_of("{\"name\": \"b\"}")};
+    es_text keys[] = {key, two[1]}, one = es_text_of("{\"count\": 1}"), rows, ack;
     if (!es_put_at("visits", two, 2, ES_MEMORY, &put, error)) return false;
-    if (!es_increment_at("visits", key, es_text_of("{\"count\": 2}"), ES_LOCAL_SYNC, &added, error))
-      return false;
+    if (!es_increment_at("tally", key, one, ES_LOCAL_SYNC, &added, error)) return false;
     es_text a = es_text_of("{\"table\": \"visits\", \"prefix\": {\"name\": \"a\"}}");
     if (!es_ask_arrow("scan", a, (es_text){0}, &rows, error)) return false;
-    if (!es_delete("visits", two, 2, error)) return false;
+    if (!es_delete("visits", keys, 2, error)) return false;
     a = es_text_of("{\"table\": \"visits\", \"level\": \"memory\"}");
     if (!es_ask_arrow("put", a, rows, &ack, error)) return false;
     if (!es_get("visits", key, &row, error)) return false;
