@@ -1,5 +1,5 @@
-"""Decodes, marks what moved and writes a line of text with OpenCV, then codes with x264 by a pipe to
-FFmpeg: prints the CPU seconds of all of it, without those of starting Python."""
+"""Decodes, marks what moved and writes a line of text with OpenCV, then codes with x264 by a pipe
+to FFmpeg: prints the CPU seconds of all of it, without those of starting Python."""
 
 import resource
 import subprocess
