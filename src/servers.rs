@@ -49,7 +49,8 @@ pub async fn change(dir: &Path, programs: &Programs, count: usize, auto: bool) -
     let saved = with_servers(&folder, programs, async |server| {
         let mut saved = 0;
         for (name, key) in &accounts {
-            saved += streams::save(server, key, &change.join("streams").join(name)).await?;
+            let (to, least) = (change.join("streams").join(name), folder.streams_stored(name));
+            saved += streams::save(server, key, &to, least).await?;
         }
         Ok(saved)
     });

@@ -49,14 +49,15 @@ impl Head {
     }
 }
 
-/// Writes every stream of the key's account into a folder; returns how many there are.
-pub async fn save(server: &str, key: &UserKey, dir: &Path) -> Result<usize, Error> {
+/// Writes every stream of the key's account into a folder; returns how many there are, `least` of
+/// which are known to be. Servers that route to each other and have just begun may name fewer.
+pub async fn save(server: &str, key: &UserKey, dir: &Path, least: usize) -> Result<usize, Error> {
     let account = Account::connect(server, key).await?;
     // What the streams hold is nobody else's, here as there.
     let owners = std::fs::Permissions::from_mode(0o700);
     let made = std::fs::create_dir_all(dir).and_then(|()| std::fs::set_permissions(dir, owners));
     made.map_err(|e| Error::local(dir.display().to_string(), e))?;
-    let names = account.names().await?;
+    let names = account.names(least).await?;
     for name in &names {
         account.save(name, dir).await?;
     }
@@ -73,7 +74,7 @@ pub async fn restore(
 ) -> Result<usize, Error> {
     let fail = |e: &dyn std::fmt::Display| Error::local(dir.display().to_string(), e);
     let account = Account::connect(server, key).await?;
-    account.names().await?;
+    account.names(0).await?;
     let mut names = vec![];
     for entry in std::fs::read_dir(dir).map_err(|e| fail(&e))? {
         let file = entry.map_err(|e| fail(&e))?.path();
@@ -139,10 +140,17 @@ impl Account {
         Error::local(format!("stream {name} at {}", self.server), e.to_string())
     }
 
-    /// The account's streams, as soon as the servers know.
-    async fn names(&self) -> Result<Vec<String>, Error> {
-        let names = patiently(async || self.js.stream_names().try_collect().await).await;
-        names.map_err(|e| self.fail("list", e))
+    /// The account's streams, as soon as the servers know so many.
+    async fn names(&self, least: usize) -> Result<Vec<String>, Error> {
+        let names = patiently(async || {
+            let names: Result<Vec<_>, _> = self.js.stream_names().try_collect().await;
+            let names = names.map_err(|e| e.to_string())?;
+            match names.len() < least {
+                true => Err(format!("{} of {least} that are on disk: {names:?}", names.len())),
+                false => Ok(names),
+            }
+        });
+        names.await.map_err(|why| self.fail("list", why))
     }
 
     /// Waits until every server that is to keep a stream has all of it. One that had begun with

@@ -90,6 +90,17 @@ impl SiteFolder {
         (0..SERVERS).map(|at| self.file(&numbered("jetstream", at, ""))).collect()
     }
 
+    /// How many streams of an account lie on disk here: in the store that has the fewest, as another
+    /// may still have one that was removed while its server was away.
+    pub fn streams_stored(&self, account: &str) -> usize {
+        let of = |store: PathBuf| {
+            let streams = store.join("jetstream").join(account).join("streams").read_dir();
+            streams.map_or(0, |streams| streams.count())
+        };
+        let stores = self.stores().into_iter().filter(|store| store.exists());
+        stores.map(of).min().unwrap_or(0)
+    }
+
     /// The site's servers by their files.
     pub fn places(&self) -> Vec<Place> {
         let own = self.record.address.as_str();

@@ -227,3 +227,17 @@ fn three_servers_differ_in_names_ports_and_places_and_in_nothing_else() {
     let error = SiteFolder::create(&folder.path().join("two"), three).err().expect("refused");
     assert!(error.to_string().contains("of two, neither goes on alone"), "{error}");
 }
+
+#[test]
+fn streams_are_counted_where_the_fewest_lie() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let cloud = SiteFolder::create(&folder.path().join("up"), record("cloud")).expect("a root");
+    assert_eq!(cloud.streams_stored("tenant"), 0);
+    for (store, streams) in [("jetstream", 3), ("jetstream-2", 2)] {
+        for number in 0..streams {
+            let stream = format!("{store}/jetstream/tenant/streams/S{number}");
+            std::fs::create_dir_all(cloud.file(&stream)).expect(store);
+        }
+    }
+    assert_eq!((cloud.streams_stored("tenant"), cloud.streams_stored("shop")), (2, 0));
+}

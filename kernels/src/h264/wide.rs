@@ -4,7 +4,7 @@
 //! 1. [`SEARCH`], twice: motion, all macroblocks at once. What the decoder will expect is guessed
 //!    from the motion of the picture before, then from that of the first round.
 //! 2. [`CODE`]: prediction, transform, quantisation, reconstruction, all macroblocks at once. Where
-//!    little differs ([`near`](super::near)) nothing is coded.
+//!    little differs ([`near`]) nothing is coded.
 //! 3. [`DIAGONAL`], for diagonals `column + 2 row` one after the other: macroblocks predicted from
 //!    neighbours, which are those that look better so, or all; and four diagonals behind, when
 //!    nobody looks at unfiltered samples any more, the filter along edges.
