@@ -90,8 +90,8 @@ impl SiteFolder {
         (0..SERVERS).map(|at| self.file(&numbered("jetstream", at, ""))).collect()
     }
 
-    /// How many streams of an account lie on disk here: in the store that has the fewest, as another
-    /// may still have one that was removed while its server was away.
+    /// How many streams of an account lie on disk here: in the store that has the fewest, as
+    /// another may still have one that was removed while its server was away.
     pub fn streams_stored(&self, account: &str) -> usize {
         let of = |store: PathBuf| {
             let streams = store.join("jetstream").join(account).join("streams").read_dir();
