@@ -68,8 +68,8 @@ fn the_road_finds_the_moving_square() {
     mask.check().unwrap();
 }
 
-#[test]
-fn every_device_gives_the_same_bits() {
+/// Those of this machine, an interpreter of PTX and a card in software.
+fn every_device() -> Vec<Arc<dyn Device>> {
     let mut devices = hw::discover(&hw::Config::default());
     if devices.len() == 1 {
         eprintln!("skipped: no OpenCL device");
@@ -77,8 +77,13 @@ fn every_device_gives_the_same_bits() {
     let interpreter = hw::ptx::device_for_tests(env!("CARGO_MANIFEST_DIR"), hw::cuda::GROUP_SIZE);
     devices.extend(interpreter.map(|device| Arc::new(device) as Arc<dyn Device>));
     devices.extend(card::device("").map(|card| Arc::new(card) as Arc<dyn Device>));
+    devices
+}
+
+#[test]
+fn every_device_gives_the_same_bits() {
     let expected = run_road(&engine(vec![cpu()]), 3);
-    for device in devices {
+    for device in every_device() {
         let id = device.info().id.clone();
         assert!(run_road(&engine(vec![device]), 3) == expected, "{id} differs from cpu0");
     }

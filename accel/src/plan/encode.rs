@@ -32,10 +32,15 @@ impl Planner<'_> {
             return Err("another step names another encoder: name one, or edgescale".to_string());
         }
         let picture = self.download(Some(self.index), from.buffer);
-        let encoder = self.plan.encoders;
-        self.plan.encoders += 1;
+        let encoder = self.next_encoder();
         let encoding = Encoding { picture, shape: from.shape, settings, by, encoder };
         Ok(Given::Blob { slot: self.host(HostWork::Encode(encoding)) })
+    }
+
+    /// The number of one more encoder.
+    fn next_encoder(&mut self) -> usize {
+        self.plan.encoders += 1;
+        self.plan.encoders - 1
     }
 
     /// All but the bits on the device, which keeps the pictures.
@@ -46,8 +51,7 @@ impl Planner<'_> {
         let bytes = bytes.ok_or_else(|| {
             format!("{width} x {height} is too large for preset wide: use preset fast")
         })?;
-        let encoder = self.plan.encoders;
-        self.plan.encoders += 1;
+        let encoder = self.next_encoder();
         let numbers = self.host(HostWork::Numbers { shape: from.shape, settings, encoder });
         let control = self.buffer(bytes.control)?;
         self.upload(control, Source::Slot(numbers));

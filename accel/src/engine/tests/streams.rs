@@ -62,18 +62,11 @@ impl Film {
 
 #[test]
 fn a_wide_stream_is_the_same_on_every_device() {
-    let mut devices = hw::discover(&hw::Config::default());
-    if devices.len() == 1 {
-        eprintln!("skipped: no OpenCL device");
-    }
-    let interpreter = hw::ptx::device_for_tests(env!("CARGO_MANIFEST_DIR"), hw::cuda::GROUP_SIZE);
-    devices.extend(interpreter.map(|device| Arc::new(device) as Arc<dyn Device>));
-    devices.extend(card::device("").map(|card| Arc::new(card) as Arc<dyn Device>));
     let mut random = Random(5);
     let mut side = |most: u64| 1 + random.below(most) as u32;
     let mut films = vec![FILM, Film { width: 1, height: 1, qp: 20 }];
     films.extend((0..6).map(|n| Film { width: side(200), height: side(120), qp: 8 * n }));
-    for device in devices {
+    for device in every_device() {
         let id = device.info().id.clone();
         // The interpreter is slow.
         let most = if device.info().kind == hw::Kind::Ptx { 2 } else { films.len() };
