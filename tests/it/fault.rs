@@ -1,15 +1,17 @@
 //! Links that are cut or swallow everything; nodes and servers that die.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use bus::{Headers, Kind, Subject};
 use edgescale::node::client;
 use edgescale::node::link::BusLink;
+use edgescale::node::report::Brief;
 use store::link::conformance::{self, Ends};
 
+use crate::delivery::{app, call, call_component, handler};
 use crate::proxy::Proxy;
-use crate::world::{World, eventually};
+use crate::world::{PATIENCE, World, eventually};
 
 const TREE: [&str; 3] = ["cloud", "cloud.east", "cloud.east.cell1"];
 
@@ -88,11 +90,51 @@ async fn a_site_whose_server_died_is_back_when_the_server_is() -> Result<()> {
     link_is(&world, "cloud.east", true).await?;
     let tree = async || {
         let answer = client::control(world.bus("cloud"), "tree", "").await?;
-        let brief: edgescale::node::report::Brief = client::json(&answer)?;
+        let brief: Brief = client::json(&answer)?;
         let cell = brief.children.first().and_then(|east| east.children.first().cloned());
         Ok(cell.filter(|cell| cell.link.as_ref().is_some_and(|link| link.up)).map(|_| ()))
     };
     eventually("the root to see the whole tree again", tree).await
+}
+
+/// Every app that a site knows takes it a way there and back when one has changed.
+#[tokio::test]
+async fn a_site_is_heard_while_it_catches_up_over_a_slow_link() -> Result<()> {
+    const APPS: usize = 60;
+    let proxy = Proxy::new();
+    let world = World::start_with(&TREE[..2], [("cloud.east", proxy.via())]).await?;
+    let (cloud, east) = (world.bus("cloud"), world.bus("cloud.east"));
+    let placed = "placement = { min_tier = \"cloud\" }";
+    let code = [("work", call_component("nop"))];
+    let manifest = |number: usize| {
+        app(&format!("app{number:02}"), &[handler("work", "work", "call = \"work\"", placed)])
+    };
+    for number in 0..APPS {
+        world.apply(&manifest(number), &code).await?;
+        call(east, &format!("app{number:02}.work"), &[]).await?;
+    }
+    let last = APPS - 1;
+    let known = async || {
+        let apps = world.report("cloud.east").await?.apps;
+        anyhow::ensure!(apps.len() == APPS, "{} apps are known", apps.len());
+        Ok(apps.iter().map(|app| app.revision).max().unwrap_or(0))
+    };
+    let before = known().await?;
+
+    proxy.slow();
+    world.apply(&manifest(last).replace("version = \"1\"", "version = \"2\""), &code).await?;
+    let (began, mut silent_ms) = (Instant::now(), 0);
+    while known().await? == before {
+        assert!(began.elapsed() < PATIENCE, "the site has not caught up");
+        let tree: Brief = client::json(&client::control(cloud, "tree", "").await?)?;
+        silent_ms = silent_ms.max(tree.children[0].heard_ms_ago);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let took = began.elapsed();
+    println!("caught up after {took:.1?}, silent for {silent_ms} ms at most");
+    assert!(took > Duration::from_secs(8), "too quick to show anything: {took:.1?}");
+    assert!(Duration::from_millis(silent_ms) < took / 2, "silent for {silent_ms} ms of {took:.1?}");
+    Ok(())
 }
 
 /// An idle node loads no vendor's driver: PoCL alone would double its memory.

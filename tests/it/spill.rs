@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use bus::{Event, Kind, Subject};
 
 use crate::faults::{log_of, logger, seen};
-use crate::world::{PATIENCE, World, eventually};
+use crate::world::{PATIENCE, World, eventually, grows_to};
 
 const TREE: [&str; 3] = ["cloud", "cloud.east", "cloud.east.cell1"];
 const EDGE: &str = TREE[2];
@@ -51,7 +51,7 @@ fn handled(world: &World) -> Result<(Sites, BTreeMap<u64, u64>)> {
 
 async fn start(spill: bool) -> Result<World> {
     let world = World::start_with(&TREE, []).await?;
-    world.apply(&manifest(spill), &[("code", logger())]).await?;
+    world.apply(&manifest(spill), &[("code", logger(20))]).await?;
     brought(&world, EDGE, 0).await?;
     Ok(world)
 }
@@ -64,12 +64,8 @@ async fn brought(world: &World, to: &str, number: u64) -> Result<()> {
 }
 
 async fn all_handled(world: &World, events: u64) -> Result<Sites> {
-    let all = async || {
-        let have = handled(world)?.1.len() as u64;
-        ensure!(have == events, "{have} of {events} events");
-        Ok(Some(()))
-    };
-    eventually("all events", all).await?;
+    let have = grows_to(events, || Ok(handled(world)?.1.len() as u64)).await?;
+    ensure!(have == events, "{have} of {events} events");
     let (sites, all) = handled(world)?;
     let twice = all.values().sum::<u64>() - events;
     println!("handled {sites:?}, {twice} of them twice");

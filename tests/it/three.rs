@@ -54,7 +54,7 @@ fn manifest(code: &str, echo: &str) -> String {
 async fn apply(cloud: &Bus) -> Result<()> {
     let registry = bus::Registry::open(cloud).await?;
     let mut names = vec![];
-    for code in [logger(), call_component("")] {
+    for code in [logger(6), call_component("")] {
         let digest = ::handlers::Digest::of(&code);
         registry.put_code(digest.as_str(), code.into()).await?;
         names.push(digest.as_str().to_owned());
@@ -349,7 +349,7 @@ async fn publish_one(sites: &Sites, name: &str, number: u64) -> Result<()> {
 async fn check_kept(sites: &Sites, tenants_event: u64) -> Result<()> {
     ensure!(sites.report("cloud").await?.dead_letters == 1, "the dead letter");
     let cloud = sites.bus("cloud").await?;
-    let digest = ::handlers::Digest::of(&logger());
+    let digest = ::handlers::Digest::of(&logger(6));
     let code = bus::Registry::open(&cloud).await?.code(digest.as_str()).await?;
     ensure!(code.is_some(), "the code");
     let context = Context::load(&sites.dir("cloud"))?.as_tenant(Some("acme"));

@@ -109,6 +109,21 @@ where
     }
 }
 
+/// Waits until a count is `wanted`, for as long as it grows; says how far it came.
+pub async fn grows_to(wanted: u64, count: impl Fn() -> Result<u64>) -> Result<u64> {
+    let (mut last, mut grew) = (0, Instant::now());
+    loop {
+        let now = count()?;
+        if now > last {
+            (last, grew) = (now, Instant::now());
+        }
+        if last >= wanted || grew.elapsed() > PATIENCE {
+            return Ok(last);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 /// The checkout.
 pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
