@@ -19,7 +19,7 @@ mod worker;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine as _;
 use bytes::Bytes;
@@ -168,7 +168,7 @@ impl Processes {
                 if workers.len() < all {
                     return Err(InvokeError::Node("a process ended while it waited".into()));
                 }
-                workers.iter_mut().rev().take(wanted).for_each(Worker::touch);
+                workers.iter_mut().rev().take(wanted).for_each(Worker::stay);
                 workers.len() >= wanted
             }
         };
@@ -176,7 +176,8 @@ impl Processes {
         if is_enough || !has_place || !self.is_installed(&caller.target.digest) {
             return Ok(false);
         }
-        let worker = self.spawn(&caller, time).await?;
+        let mut worker = self.spawn(&caller, time).await?;
+        worker.stay();
         lock(&self.warm).entry(key).or_default().push(worker);
         Ok(true)
     }
@@ -243,12 +244,11 @@ impl Drop for Processes {
 async fn sweep(warm: Arc<Mutex<Warm>>, idle: Duration) {
     loop {
         tokio::time::sleep(SWEEP.min(idle)).await;
-        let now = Instant::now();
         lock(&warm).retain(|_, workers| {
             workers.retain(|worker| {
                 // Who makes some ready wants to know of those that did not come up.
-                let may_wait = worker.is_reusable() || worker.is_unused();
-                may_wait && now.duration_since(worker.last_used()) < idle
+                let is_of_use = worker.is_reusable() || worker.is_unused();
+                is_of_use && worker.may_wait(idle)
             });
             !workers.is_empty()
         });

@@ -32,6 +32,8 @@ pub(super) struct Worker {
     pid: Arc<Mutex<Option<u32>>>,
     outputs: [AbortOnDrop<()>; 2],
     last_used: Instant,
+    /// It is wanted ready, however long that is.
+    stays: bool,
     is_broken: bool,
     served: u32,
     serves_max: u32,
@@ -76,6 +78,7 @@ impl Worker {
             pid,
             outputs,
             last_used: Instant::now(),
+            stays: false,
             is_broken: false,
             served: 0,
             serves_max: serves_max(target),
@@ -93,6 +96,7 @@ impl Worker {
         outlet: Option<Outlet>,
     ) -> Result<Done, InvokeError> {
         self.is_broken = true;
+        self.stays = false;
         self.served = self.served.saturating_add(1);
         self.log.turn_to(caller.clone());
         if self.served > 1 {
@@ -154,9 +158,15 @@ impl Worker {
         self.last_used
     }
 
-    /// It is to wait on.
-    pub(super) fn touch(&mut self) {
+    /// Whether it may wait on, where others end that were `idle` for so long.
+    pub(super) fn may_wait(&self, idle: Duration) -> bool {
+        self.stays || self.last_used.elapsed() < idle
+    }
+
+    /// It is to wait until it is used.
+    pub(super) fn stay(&mut self) {
         self.last_used = Instant::now();
+        self.stays = true;
     }
 
     fn explain_failure(&self, failure: Failure) -> InvokeError {

@@ -90,6 +90,23 @@ def handler(event, context):
     wait_until_gone(second).await;
 }
 
+/// Whoever looks after them may be late.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wanted_ready_stays_though_others_end_at_once() {
+    if !has_tool("py/awslambdaric") {
+        return;
+    }
+    let bench = Bench::with(|config| config.idle_ms = 1);
+    let function = b"print('up', flush=True)\ndef handler(event, context):\n    return []\n";
+    let mut target = bench.install(CodeKind::Python, function).await;
+    target.entry = Some("main.handler".into());
+    keep(&bench, &[&ready(&target, 1)]);
+    let ups = || bench.host.log_text().matches("up").count();
+    until("it is up", || ups() == 1).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(ups(), 1, "no other was started");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_come_up_is_tried_more_and_more_seldom() {
     if !has_tool("py/awslambdaric") {
