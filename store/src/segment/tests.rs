@@ -37,7 +37,9 @@ fn decoded(
     columns: &Columns,
     bytes: Bytes,
 ) -> Result<Run> {
-    decode(meta, schema, columns, File::whole(meta, bytes, Pages::All)?)
+    let mut file = File::whole(meta, bytes, Pages::All)?;
+    let batch = file.rows(|name| is_read(meta, schema, columns, name), None)?;
+    decode_batch(meta, schema, columns, &batch)
 }
 
 /// A folder with an object of that name.
