@@ -6,14 +6,15 @@ use bytes::Bytes;
 use serde_json::{Map, Value as Json, json};
 
 use crate::error::{Error, Result};
-use crate::scan::{Coverage, Scan, check_limit, key_at};
+use crate::link::PAYLOAD_BYTES_MAX;
+use crate::scan::{Coverage, Scan, key_at};
 use crate::spec::TableSpec;
 use crate::tree::wire::CHUNK_BYTES;
 use crate::value::row_to_json;
 use crate::{EdgeStore, ReadOptions};
 
 use super::asked::{Format, from_json};
-use super::{CLIENT_ROWS, CLIENT_ROWS_MAX, arrow};
+use super::{Room, arrow};
 
 /// `{"table":…, "options":…, "format":…}` and the fields of [`Scan`].
 struct Asked {
@@ -25,22 +26,24 @@ struct Asked {
     scan: Scan,
 }
 
-/// The rows in the format that the request names. The answer is cut to what fits a message; `next`
-/// is then the `after` of the scan that goes on.
-pub async fn answer(store: &EdgeStore, mut fields: Map<String, Json>) -> Result<Bytes> {
-    match Format::take("scan", &mut fields)? {
-        Format::Rows => Ok(in_rows(store, asked(store, fields).await?).await?.to_string().into()),
-        Format::Arrow => in_arrow(store, asked(store, fields).await?).await,
+/// The rows in the format that the request names. The answer is cut to what fits; `next` is
+/// then the `after` of the scan that goes on.
+pub async fn answer(store: &EdgeStore, mut fields: Map<String, Json>, room: Room) -> Result<Bytes> {
+    let format = Format::take("scan", &mut fields)?;
+    let asked = asked(store, fields, room.in_format(format)).await?;
+    match format {
+        Format::Rows => Ok(in_rows(store, asked).await?.to_string().into()),
+        Format::Arrow => in_arrow(store, asked, room).await,
     }
 }
 
 /// The same for who takes JSON only.
 pub async fn rows(store: &EdgeStore, mut fields: Map<String, Json>) -> Result<Json> {
     Format::only_rows("scan", &mut fields)?;
-    in_rows(store, asked(store, fields).await?).await
+    in_rows(store, asked(store, fields, Room::of(PAYLOAD_BYTES_MAX)).await?).await
 }
 
-async fn asked(store: &EdgeStore, mut fields: Map<String, Json>) -> Result<Asked> {
+async fn asked(store: &EdgeStore, mut fields: Map<String, Json>, room: Room) -> Result<Asked> {
     let Some(Json::String(table)) = fields.remove("table") else {
         return Err(Error::BadRequest("scan: \"table\" must name a table".into()));
     };
@@ -49,8 +52,7 @@ async fn asked(store: &EdgeStore, mut fields: Map<String, Json>) -> Result<Asked
         None => ReadOptions::default(),
     };
     let mut scan: Scan = from_json("scan", "", &Json::Object(fields))?;
-    let limit = *scan.limit.get_or_insert(CLIENT_ROWS);
-    check_limit(limit, CLIENT_ROWS_MAX)?;
+    scan.limit = Some(room.limit(scan.limit)?);
     let spec = store.table(&table).await?;
     let columns = scan.columns.take();
     columns.iter().flatten().try_for_each(|name| spec.column(name).map(|_| ()))?;
@@ -88,13 +90,13 @@ async fn in_rows(store: &EdgeStore, asked: Asked) -> Result<Json> {
 }
 
 /// `coverage`, `truncated` and `next` are in the schema's metadata, as JSON.
-async fn in_arrow(store: &EdgeStore, asked: Asked) -> Result<Bytes> {
+async fn in_arrow(store: &EdgeStore, asked: Asked, room: Room) -> Result<Bytes> {
     let Asked { spec, options, columns, scan } = asked;
     let (batch, coverage, truncated) = store.scan_arrow_with(&spec.name, scan, options).await?;
     let shown: Vec<usize> =
         (0..columns.as_ref().map_or(batch.num_columns(), |columns| columns.len())).collect();
     let part = batch.project(&shown).map_err(|e| Error::io("scan", std::io::Error::other(e)))?;
-    arrow::write(&part, |rows| {
+    arrow::write(&part, room.bytes, |rows| {
         let truncated = truncated || rows < batch.num_rows();
         let last = rows.checked_sub(1).filter(|_| truncated);
         let next = last.map(|last| row_to_json(&key_at(&spec, &batch, last)));

@@ -21,7 +21,14 @@ fn bytes_stay_where_they_are() {
     for i in 0..4_000_usize {
         let len = if i % 500 == 499 { 3 * CHUNK_BYTES_MAX / 2 } else { i * 7 % 1_500 };
         let text = vec![i as u8; len];
-        assert!(bytes.write(len, |out| { out.extend(&text); false }).is_none());
+        assert!(
+            bytes
+                .write(len, |out| {
+                    out.extend(&text);
+                    false
+                })
+                .is_none()
+        );
         let span = bytes.keep(&text);
         match kept.iter_mut().rev().find(|(old, _)| old.len() == len && i % 3 == 0) {
             Some((old, before)) => {
