@@ -189,16 +189,20 @@ impl Segment {
         if !says_all(&self.meta, schema, &columns, &file) {
             columns = columns.keyed();
         }
-        let (meta, schema) = (self.meta.clone(), schema.clone());
+        let (meta, schema, held) = (self.meta.clone(), schema.clone(), columns.clone());
         if !file.fetch(objects, |name| is_read(&meta, &schema, &columns, name), None).await? {
             return Ok(None);
         }
-        let batch = file.all_rows(|name| is_read(&meta, &schema, &columns, name)).await?;
-        let making = self.aside(move || {
-            decode_batch(&meta, &schema, &columns, &batch).map(|run| (Arc::new(run), columns))
-        });
-        let (run, columns) = making.await?;
-        self.replace(Some((run.clone(), columns)));
+        let shares = file.shares(|name| is_read(&meta, &schema, &columns, name));
+        let run = match shares.len() {
+            1 => self.aside(move || decode_all(&meta, &schema, &columns, file)).await?,
+            _ => {
+                let batch = file.side_by_side(shares).await?;
+                self.aside(move || decode_batch(&meta, &schema, &columns, &batch)).await?
+            }
+        };
+        let run = Arc::new(run);
+        self.replace(Some((run.clone(), held)));
         fresh();
         Ok(Some(run))
     }
@@ -368,6 +372,16 @@ fn hidden_fields() -> [Field; 5] {
         Field::new("_dead", DataType::Boolean, false),
         Field::new("_state", DataType::Binary, true),
     ]
+}
+
+fn decode_all(
+    meta: &SegmentMeta,
+    schema: &Arc<Schema>,
+    columns: &Columns,
+    mut file: File,
+) -> Result<Run> {
+    let batch = file.rows(|name| is_read(meta, schema, columns, name), None)?;
+    decode_batch(meta, schema, columns, &batch)
 }
 
 /// Where a few rows are, by the keys of all, which were fetched; `None` if there are no such rows.

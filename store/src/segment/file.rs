@@ -189,22 +189,17 @@ impl File {
         self.groups(rows).into_iter().flat_map(of_group).collect()
     }
 
-    /// Decodes these columns, which were fetched, of all rows: several at a time where there is
-    /// much to decode.
-    pub async fn all_rows(self, is_wanted: impl Fn(&str) -> bool) -> Result<RecordBatch> {
+    /// Decodes columns, which were fetched, of all rows: each share beside the others.
+    pub async fn side_by_side(self, shares: Vec<Vec<usize>>) -> Result<RecordBatch> {
         let decode = |leaves: Vec<usize>| {
             let mut file = self.clone();
             tokio::task::spawn_blocking(move || file.decode(&leaves, None))
         };
-        let shares = self.shares(self.leaves(is_wanted));
         let decoding: Vec<_> = shares.into_iter().map(decode).collect();
         let broken = |e: String| Error::corrupt(&self.name, e);
         let mut batches = Vec::with_capacity(decoding.len());
         for share in decoding {
             batches.push(share.await.map_err(|e| broken(e.to_string()))??);
-        }
-        if let [one] = &batches[..] {
-            return Ok(one.clone());
         }
         let fields = batches.iter().flat_map(|batch| batch.schema_ref().fields().iter().cloned());
         let schema = Arc::new(ArrowSchema::new(fields.collect::<Vec<_>>()));
@@ -212,8 +207,9 @@ impl File {
         RecordBatch::try_new(schema, columns).map_err(|e| broken(e.to_string()))
     }
 
-    /// Columns in shares that take about as long to decode each.
-    fn shares(&self, leaves: Vec<usize>) -> Vec<Vec<usize>> {
+    /// These columns in shares that take about as long to decode each: one, unless there is much.
+    pub fn shares(&self, is_wanted: impl Fn(&str) -> bool) -> Vec<Vec<usize>> {
+        let leaves = self.leaves(is_wanted);
         let groups = self.metadata.metadata().row_groups();
         let values = self.row_counts().sum::<usize>().saturating_mul(leaves.len());
         let count = (values / DECODER_VALUES).min(leaves.len()).clamp(1, *DECODERS);

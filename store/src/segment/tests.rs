@@ -37,9 +37,7 @@ fn decoded(
     columns: &Columns,
     bytes: Bytes,
 ) -> Result<Run> {
-    let mut file = File::whole(meta, bytes, Pages::All)?;
-    let batch = file.rows(|name| is_read(meta, schema, columns, name), None)?;
-    decode_batch(meta, schema, columns, &batch)
+    decode_all(meta, schema, columns, File::whole(meta, bytes, Pages::All)?)
 }
 
 /// A folder with an object of that name.
