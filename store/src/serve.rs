@@ -21,7 +21,7 @@ use crate::link::PAYLOAD_BYTES_MAX;
 use crate::spec::TableSpec;
 use crate::tree::ask::is_below;
 use crate::tree::wire::{op, seal};
-use crate::value::{Row, row_from_json, row_to_json};
+use crate::value::{Row, row_from_json};
 use crate::{BlobKey, EdgeStore, SCAN_ROWS_MAX, Sql};
 use asked::{Format, from_json, parse, rows_of};
 
