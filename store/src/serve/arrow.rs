@@ -105,8 +105,7 @@ pub fn write(
         (rows as u64 * bytes_max as u64 * 9 / 10 / bytes.max(1) as u64) as usize
     };
     // What is far too much is not even tried.
-    let held = batch.columns().iter().map(|column| column.to_data().get_slice_memory_size());
-    let held = held.sum::<Result<usize, _>>().map_err(failed)?;
+    let held = bytes_of(batch)?;
     let mut rows = match held / 2 > bytes_max {
         true => share(batch.num_rows(), held / 2),
         false => batch.num_rows(),
@@ -118,6 +117,13 @@ pub fn write(
         }
         rows = share(rows, bytes.len());
     }
+}
+
+/// Bytes that the rows of a batch take.
+pub fn bytes_of(batch: &RecordBatch) -> Result<usize> {
+    let held = batch.columns().iter().map(|column| column.to_data().get_slice_memory_size());
+    let held = held.sum::<Result<usize, _>>();
+    held.map_err(|e| Error::io("answer as Arrow", std::io::Error::other(e)))
 }
 
 /// All columns of rows that were read, with their fields.

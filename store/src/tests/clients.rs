@@ -232,6 +232,34 @@ async fn who_has_room_for_it_gets_more_than_a_message_in_arrow() {
 }
 
 #[tokio::test]
+async fn a_large_scan_in_arrow_goes_on_where_it_was_cut() {
+    let store = memory().await;
+    store.create_table(&stats()).await.unwrap();
+    let row = |k: i64| row! {"k": k, "a": k, "b": "x".repeat(100)};
+    let rows: Vec<Row> = (0..25_000).map(row).collect();
+    store.put("stats", &rows).await.unwrap();
+    for (bytes_max, reverse, answers_min) in [(8 << 20, false, 1), (600_000, true, 3)] {
+        let (mut after, mut found, mut answers) = (json!({}), Vec::new(), 0);
+        loop {
+            let asked = json!({"table": "stats", "columns": ["a", "b"], "format": "arrow",
+                               "limit": 24_000, "after": after, "reverse": reverse});
+            let answer = store.serve_up_to(bytes_max, "scan", "", asked.to_string().into()).await;
+            let (batch, said) = read(answer.unwrap());
+            found.extend(batch.column(0).as_primitive::<Int64Type>().values().iter().copied());
+            (answers, after) = (answers + 1, said("next"));
+            if said("truncated") == false {
+                break;
+            }
+        }
+        if reverse {
+            found.reverse();
+        }
+        assert_eq!(found, (0..25_000).collect::<Vec<i64>>());
+        assert!(answers > answers_min, "{answers} answers");
+    }
+}
+
+#[tokio::test]
 async fn one_row_and_what_has_changed_come_in_arrow() {
     let store = memory().await;
     store.create_table(&stats()).await.unwrap();
