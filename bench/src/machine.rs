@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 /// What this process holds.
@@ -61,13 +62,9 @@ pub(crate) fn cpu(processes: &[u32]) -> Duration {
     Duration::from_nanos(ran.sum())
 }
 
-/// The CPU time of this process so far, threads that ended included, by hundredths of a second.
+/// The CPU time of this process so far, threads that ended included.
 pub(crate) fn own_cpu() -> Duration {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // The name may hold anything, a bracket too; user and system time are the 12th and 13th after.
-    let after = stat.rsplit(')').next().unwrap_or_default();
-    let ticks = after.split_whitespace().skip(11).take(2).filter_map(|n| n.parse::<u64>().ok());
-    Duration::from_millis(10 * ticks.sum::<u64>())
+    clock_gettime(ClockId::ProcessCPUTime).try_into().unwrap_or_default()
 }
 
 /// Memory of this process that nothing on disk could give back, in bytes.

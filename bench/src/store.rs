@@ -3,7 +3,8 @@
 //! Writes are set beside `write` + `fdatasync` of the same bytes to the same file system, measured
 //! first: no durable store is faster than that with one client. Others run in processes of their
 //! own: SQLite through Python's standard library, with `synchronous=FULL` in WAL mode; DuckDB with
-//! one thread; RocksDB, redb and fjall with one client.
+//! one thread, so that its rows a second are those of one core; RocksDB, redb and fjall with one
+//! client.
 
 mod loads;
 pub mod open;
@@ -20,6 +21,8 @@ use std::time::{Duration, Instant};
 use ::store::{Config, EdgeStore, Filter, Row, Scan, Sql, TableSpec, Value};
 use serde::{Deserialize, Serialize};
 
+use crate::machine::own_cpu;
+
 /// Rows of one call when the table is filled.
 const FILL_ROWS: u64 = 1_000;
 /// A condition on one column, groups by it.
@@ -27,6 +30,10 @@ const QUESTION: &str = "SELECT v, count(*), sum(n) FROM t WHERE v > 0.5 GROUP BY
 /// Lines that are set beside those of a table with scattered changes.
 const COLUMNS: &str = "scan of two columns with a condition, as Arrow, rows";
 const GROUPS: &str = "filter and group, rows";
+/// What the name of a line ends with that counts CPU time, of all threads.
+const OF_CORE: &str = " a second of one core";
+/// Where the segments of the table lie below the folder of its store.
+const SEGMENTS: &str = "objects/t/t/all/s";
 /// Where a table's key ends up when keys are walked in no order (an odd multiplier).
 const SCATTER: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -189,7 +196,9 @@ fn found(others: &[Line], names: &[&str]) -> Option<(String, f64)> {
     Some((line.what.clone(), line.per_s))
 }
 
-/// The question in SQL, with the rows in memory and from the disk; closes the store.
+/// The question in SQL, with the rows in memory and from the disk; closes the store. Others are
+/// asked the same of the same rows on one thread; where ours uses several, what counts is the line
+/// of one core.
 async fn asked(
     store: &EdgeStore,
     options: &Options,
@@ -199,18 +208,18 @@ async fn asked(
 ) -> Result<Vec<Line>, Error> {
     let file = folder.join("t.parquet");
     store.export("t", &file, ::store::FileFormat::Parquet).await?;
-    others.extend(peers::duckdb(&file, QUESTION, options));
+    others.extend(peers::duckdb(&file, &home.join(SEGMENTS), QUESTION, options));
     let budget = Duration::from_millis(options.budget_ms);
+    let beside = |[wall, core]: [Line; 2], other: &str| {
+        let of_core = format!("{other}{OF_CORE}");
+        [wall.beside(found(others, &[other])), core.beside(found(others, &[of_core.as_str()]))]
+    };
     let hot = group(store, "t", GROUPS, options.rows, budget).await?;
-    let hot = hot.beside(found(others, &["DuckDB filter and group, Arrow, rows"]));
+    let hot = beside(hot, "DuckDB filter and group, Arrow, rows");
     store.close().await;
-    let cold = EdgeStore::open(config(home)).await?;
-    let start = Instant::now();
-    std::hint::black_box(cold.sql(question("t")).await?);
-    let line = Line::bulk("filter and group from the disk, rows", options.rows, start.elapsed());
-    let line = line.beside(found(others, &["DuckDB filter and group, zstd Parquet, rows"]));
-    cold.close().await;
-    Ok(vec![hot, line])
+    let cold = cold(home, options.rows, budget).await?;
+    let cold = beside(cold, "DuckDB filter and group, zstd Parquet, rows");
+    Ok(hot.into_iter().chain(cold).collect())
 }
 
 /// The question in SQL of a table, again and again.
@@ -220,14 +229,33 @@ async fn group(
     what: &str,
     rows: u64,
     budget: Duration,
-) -> Result<Line, Error> {
+) -> Result<[Line; 2], Error> {
     let question = question(table);
-    let (start, mut asked) = (Instant::now(), 0);
+    let (start, cpu, mut asked) = (Instant::now(), own_cpu(), 0);
     while start.elapsed() < budget {
         std::hint::black_box(store.sql(question.clone()).await?);
         asked += rows;
     }
-    Ok(Line::bulk(what, asked, start.elapsed()))
+    let (took, cpu) = (start.elapsed(), own_cpu().saturating_sub(cpu));
+    Ok([Line::bulk(what, asked, took), Line::bulk(&format!("{what}{OF_CORE}"), asked, cpu)])
+}
+
+/// The question in SQL of a store that was opened for it, again and again: its files are in the
+/// page cache, and nothing of its rows is decoded.
+async fn cold(home: &Path, rows: u64, budget: Duration) -> Result<[Line; 2], Error> {
+    let (mut took, mut cpu, mut asked) = (Duration::ZERO, Duration::ZERO, 0);
+    let begun = Instant::now();
+    while begun.elapsed() < budget {
+        let store = EdgeStore::open(config(home)).await?;
+        let (start, before) = (Instant::now(), own_cpu());
+        std::hint::black_box(store.sql(question("t")).await?);
+        took += start.elapsed();
+        cpu += own_cpu().saturating_sub(before);
+        asked += rows;
+        store.close().await;
+    }
+    let what = "filter and group from the disk, rows";
+    Ok([Line::bulk(what, asked, took), Line::bulk(&format!("{what}{OF_CORE}"), asked, cpu)])
 }
 
 fn question(table: &str) -> Sql {
@@ -374,7 +402,7 @@ async fn rewritten(
         let what = |of: &str| format!("{of}, a twentieth changed in {place}");
         let scanned = scan_columns(&store, "changed", &what(COLUMNS), rows, budget).await?;
         measured.push(scanned.beside(found(lines, &[COLUMNS])));
-        let grouped = group(&store, "changed", &what(GROUPS), rows, budget).await?;
+        let [grouped, _] = group(&store, "changed", &what(GROUPS), rows, budget).await?;
         measured.push(grouped.beside(found(lines, &[GROUPS])));
         store.flush().await?;
     }
@@ -399,11 +427,11 @@ async fn flushes(home: &Path, rows: u64, budget: Duration) -> Result<Vec<Line>, 
         if lines.is_empty() {
             lines.push(gets("get, from memory", &store, rows, budget).await?);
         }
-        let (start, cpu) = (Instant::now(), crate::machine::cpu(&[std::process::id()]));
+        let (start, cpu) = (Instant::now(), own_cpu());
         store.flush().await?;
         lines.push(Line::bulk(what, rows * times, start.elapsed()));
-        let cpu = crate::machine::cpu(&[std::process::id()]).saturating_sub(cpu);
-        lines.push(Line::bulk(&format!("{what} a second of one core"), rows * times, cpu));
+        let cpu = own_cpu().saturating_sub(cpu);
+        lines.push(Line::bulk(&format!("{what}{OF_CORE}"), rows * times, cpu));
     }
     store.close().await;
     Ok(lines)

@@ -227,10 +227,11 @@ pub async fn ask(
     bus: &Bus,
     to: &TierPath,
     subject: &str,
+    payload: impl Into<Bytes>,
     timeout: Duration,
 ) -> Result<Response, Error> {
     let headers = Headers::from([(FETCHES_HEADER.to_owned(), "1".to_owned())]);
-    let answer = bus.request(subject, &headers, Bytes::new(), timeout).await?;
+    let answer = bus.request(subject, &headers, payload, timeout).await?;
     Way { bus, to }.fetch(answer, timeout).await
 }
 

@@ -9,6 +9,7 @@ use axum::body::Body;
 use axum::http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header,
 };
+use bus::body::BODY_BYTES_MAX;
 use bytes::Bytes;
 use handlers::deploy::table_name;
 use handlers::manifest::http::decode;
@@ -85,12 +86,12 @@ impl Door {
         {
             return Err(Problem::bad("the table stands in the path; leave it out of the request"));
         }
-        let in_arrow = matches!(op, "scan" | "get-many" | "sql")
+        let in_arrow = matches!(op, "get" | "get-many" | "scan" | "changes" | "sql")
             && names(&head.headers, &header::ACCEPT, ARROW);
         if in_arrow {
             fields.insert("format".into(), "arrow".into());
         }
-        let work = self.node.store.request(op, fields, rows);
+        let work = self.node.store.request_up_to(BODY_BYTES_MAX, op, fields, rows);
         let found = match timeout_ms(&head.headers)? {
             None => work.await,
             Some(ms) => match tokio::time::timeout(Duration::from_millis(ms), work).await {

@@ -69,7 +69,7 @@ pub async fn report(bus: &Bus) -> Result<Report> {
 pub async fn tree(bus: &Bus) -> Result<Brief> {
     let ask = async |site: &TierPath| -> Result<Brief> {
         let subject = Subject::checked(Kind::Ctl, site, "tree")?.to_string();
-        json(&bus::body::ask(bus, site, &subject, TIMEOUT).await?)
+        json(&bus::body::ask(bus, site, &subject, "", TIMEOUT).await?)
     };
     let mut tree = ask(bus.site()).await?;
     let mut asked = BTreeSet::from([tree.path.clone()]);

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::body::FETCHES_HEADER;
+use bus::body::{BODY_BYTES_MAX, FETCHES_HEADER};
 use bus::message::SITE_HEADER;
 use bus::registry::{Entry, MANIFEST_BYTES_MAX};
 use bus::trace::Trace;
 use bus::{
     PAYLOAD_BYTES_MAX, Refusal, RefusalKind, Registry, Request, Response, Subject, TierPath,
 };
-use bytes::Bytes;
 use futures::StreamExt;
 use handlers::deploy::{self, Registered};
 use handlers::logs::{LINES_MAX, Line};
@@ -134,7 +133,7 @@ async fn tree(node: &Node, request: &Request) -> Answer {
 /// `st.<site>._.<op>`: from clients here, or from the parent.
 pub async fn store(node: Arc<Node>, request: Request) -> Answer {
     let op = subject(&request)?.name;
-    serve_store(&node, &op, "", request.payload).await
+    serve_store(&node, &op, "", request).await
 }
 
 /// `sync.<child>._.st.<op>`: from a child; its server vouches for its name.
@@ -142,10 +141,12 @@ pub async fn store_of_child(node: Arc<Node>, request: Request) -> Answer {
     let subject = subject(&request)?;
     let child: &TierPath = &subject.path;
     let op = subject.rest();
-    serve_store(&node, op, child.as_str(), request.payload).await
+    serve_store(&node, op, child.as_str(), request).await
 }
 
-async fn serve_store(node: &Node, op: &str, from: &str, payload: Bytes) -> Answer {
+async fn serve_store(node: &Node, op: &str, from: &str, request: Request) -> Answer {
+    let fetches = request.headers.contains_key(FETCHES_HEADER);
+    let payload = request.payload;
     match op {
         "read-blob" => return read_blob(node, &payload).await,
         "export" => return export(node, &payload).await,
@@ -156,7 +157,11 @@ async fn serve_store(node: &Node, op: &str, from: &str, payload: Bytes) -> Answe
         }
         _ => {}
     }
-    match node.store.serve(op, from, payload).await {
+    let bytes_max = if fetches { BODY_BYTES_MAX } else { PAYLOAD_BYTES_MAX };
+    match node.store.serve_up_to(bytes_max, op, from, payload).await {
+        Ok(answer) if answer.len() > PAYLOAD_BYTES_MAX && fetches => {
+            node.route.bodies.hold(Response::new(answer))
+        }
         Ok(answer) => Ok(Response::new(answer)),
         Err(e) => Err(refusal_of_store(&e)),
     }

@@ -222,15 +222,28 @@ impl EdgeStore {
     }
 
     /// The same and `sql`, for who takes bytes: JSON, or an Arrow IPC stream where the request's
-    /// `format` is `arrow` (`get-many`, `scan`, `sql`). The rows of `put`, `patch`, `delete` and
-    /// `discard` and the keys of `get-many` may come as such a stream.
+    /// `format` is `arrow` (`get`, `get-many`, `scan`, `changes`, `sql`). The rows of `put`,
+    /// `patch`, `delete` and `discard` and the keys of `get-many` may come as such a stream. The
+    /// answer fits a message.
     pub async fn request(
         &self,
         op: &str,
         request: serde_json::Map<String, serde_json::Value>,
         rows: Option<Bytes>,
     ) -> Result<Bytes> {
-        serve::request(self, op, request, rows).await
+        self.request_up_to(link::PAYLOAD_BYTES_MAX, op, request, rows).await
+    }
+
+    /// The same for who takes larger answers: those in Arrow may have so many bytes, and as many
+    /// rows as the request says, up to [`SCAN_ROWS_MAX`].
+    pub async fn request_up_to(
+        &self,
+        bytes_max: usize,
+        op: &str,
+        request: serde_json::Map<String, serde_json::Value>,
+        rows: Option<Bytes>,
+    ) -> Result<Bytes> {
+        serve::request(self, op, request, rows, serve::Room::of(bytes_max)).await
     }
 
     /// Answers a request that has come in for this site: the operations of [`op`] from other
@@ -238,7 +251,18 @@ impl EdgeStore {
     /// `scan`, `sql`, `put`, `patch`, `delete`, `increment`, `create`, `tables`, `status`,
     /// `rm-blob`. `from` is the path of the asking site, as the network vouches for it.
     pub async fn serve(&self, op: &str, from: &str, payload: Bytes) -> Result<Bytes> {
-        serve::serve(self, op, from, payload).await
+        self.serve_up_to(link::PAYLOAD_BYTES_MAX, op, from, payload).await
+    }
+
+    /// The same for who takes larger answers; see [`EdgeStore::request_up_to`].
+    pub async fn serve_up_to(
+        &self,
+        bytes_max: usize,
+        op: &str,
+        from: &str,
+        payload: Bytes,
+    ) -> Result<Bytes> {
+        serve::serve(self, op, from, payload, serve::Room::of(bytes_max)).await
     }
 
     /// Makes sure that the table is known here.

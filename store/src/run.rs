@@ -4,7 +4,7 @@
 //! and a merge of runs is a run. Each row keeps what a merge needs: its stamp, the entry of this
 //! store's history that changed it last, and its whole state where columns and stamp do not say
 //! everything. A run has every column of its schema; one that is picked from others makes each
-//! column when somebody asks for it.
+//! column when somebody asks for it, and so is one made that nobody was expected to ask for.
 
 mod build;
 pub mod column;
@@ -15,7 +15,9 @@ mod pick;
 
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BooleanArray, UInt64Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, UInt64Array, new_null_array,
+};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::TimestampMicrosecondType;
 
@@ -27,7 +29,7 @@ use crate::record;
 use crate::row::{Cell, RowState, Stamp};
 use crate::schema::Schema;
 use crate::value::{Row, Value};
-use column::value_at;
+use column::{data_type, value_at};
 use index::{Hit, Index};
 use pack::Packed;
 use pick::Picked;
@@ -85,6 +87,20 @@ pub struct Hidden {
     pub states: BinaryArray,
 }
 
+/// What a run is made of, all of it checked to fit together. Of what is not there, values are
+/// nulls, stamps are zeros, and rows are neither deleted nor have a state.
+pub struct Parts {
+    pub rows: usize,
+    /// Of no rows where nobody looks at them.
+    pub keys: BinaryArray,
+    pub columns: Vec<Option<ArrayRef>>,
+    /// Clock readings, stores and entries.
+    pub stamps: Option<[UInt64Array; 3]>,
+    /// Which rows are deleted, and states.
+    pub states: Option<(BooleanArray, BinaryArray)>,
+    pub newest_hlc: u64,
+}
+
 impl Run {
     /// Rows in key order as a run.
     pub fn of_rows<'a>(
@@ -98,8 +114,7 @@ impl Run {
         Ok(run.finish())
     }
 
-    /// A run from its parts, which have been checked to fit together; without keys where nobody
-    /// looks at them.
+    /// A run that has everything.
     pub fn of_columns(
         schema: &Arc<Schema>,
         keys: BinaryArray,
@@ -107,16 +122,39 @@ impl Run {
         hidden: Hidden,
         newest_hlc: u64,
     ) -> Run {
+        let Hidden { hlc, origin, seq, dead, states } = hidden;
+        let parts = Parts {
+            rows: dead.len(),
+            keys,
+            columns: columns.into_iter().map(Some).collect(),
+            stamps: Some([hlc, origin, seq]),
+            states: Some((dead, states)),
+            newest_hlc,
+        };
+        Run::of_parts(schema, parts)
+    }
+
+    /// A run from its parts.
+    pub fn of_parts(schema: &Arc<Schema>, parts: Parts) -> Run {
+        fn cell<T>(there: Option<T>) -> OnceLock<T> {
+            there.map_or_else(OnceLock::new, OnceLock::from)
+        }
+        let Parts { rows, keys, columns, stamps, states, newest_hlc } = parts;
+        let [hlc, origin, seq] = match stamps {
+            Some(stamps) => stamps.map(OnceLock::from),
+            None => std::array::from_fn(|_| OnceLock::new()),
+        };
+        let (dead, states) = states.unzip();
         Run {
             schema: schema.clone(),
-            rows: hidden.dead.len(),
+            rows,
             keys: keys.into(),
-            columns: columns.into_iter().map(OnceLock::from).collect(),
-            hlc: hidden.hlc.into(),
-            origin: hidden.origin.into(),
-            seq: hidden.seq.into(),
-            dead: hidden.dead.into(),
-            states: hidden.states.into(),
+            columns: columns.into_iter().map(cell).collect(),
+            hlc,
+            origin,
+            seq,
+            dead: cell(dead),
+            states: cell(states),
             newest_hlc,
             last_seq: OnceLock::new(),
             index: OnceLock::new(),
@@ -149,7 +187,7 @@ impl Run {
     /// Makes those columns now whose offsets may not reach all of their values, which fails if they
     /// do not. The others cannot fail later.
     fn check_reach(&self) -> Result<()> {
-        let source = self.source();
+        let Some(source) = &self.source else { return Ok(()) };
         for number in self.schema.shown.iter().copied() {
             if !column::has_offsets(self.schema.column_at(number)) {
                 continue;
@@ -184,32 +222,51 @@ impl Run {
 
     /// A column of the table as a reader sees it.
     pub fn column(&self, number: u16) -> &ArrayRef {
-        self.columns[number as usize].get_or_init(|| self.source().array(|run| run.column(number)))
+        self.columns[number as usize].get_or_init(|| match &self.source {
+            Some(source) => source.array(|run| run.column(number)),
+            None => new_null_array(&data_type(self.schema.column_at(number)), self.rows),
+        })
     }
 
     fn keys(&self) -> &BinaryArray {
-        self.keys.get_or_init(|| self.source().hidden(Run::keys))
+        self.keys.get_or_init(|| match &self.source {
+            Some(source) => source.hidden(Run::keys),
+            None => BinaryArray::from_vec(Vec::new()),
+        })
     }
 
     fn hlc(&self) -> &UInt64Array {
-        self.hlc.get_or_init(|| self.source().hidden(Run::hlc))
+        self.hlc.get_or_init(|| self.stamps(Run::hlc))
     }
 
     fn origin(&self) -> &UInt64Array {
-        self.origin.get_or_init(|| self.source().hidden(Run::origin))
+        self.origin.get_or_init(|| self.stamps(Run::origin))
     }
 
     fn seqs(&self) -> &UInt64Array {
-        self.seq.get_or_init(|| self.source().hidden(Run::seqs))
+        self.seq.get_or_init(|| self.stamps(Run::seqs))
+    }
+
+    fn stamps(&self, of: fn(&Run) -> &UInt64Array) -> UInt64Array {
+        match &self.source {
+            Some(source) => source.hidden(of),
+            None => UInt64Array::new(vec![0; self.rows].into(), None),
+        }
     }
 
     fn states(&self) -> &BinaryArray {
-        self.states.get_or_init(|| self.source().hidden(Run::states))
+        self.states.get_or_init(|| match &self.source {
+            Some(source) => source.hidden(Run::states),
+            None => BinaryArray::new_null(self.rows),
+        })
     }
 
     /// Which rows are deleted.
     pub fn dead(&self) -> &BooleanArray {
-        self.dead.get_or_init(|| self.source().hidden(Run::dead))
+        self.dead.get_or_init(|| match &self.source {
+            Some(source) => source.hidden(Run::dead),
+            None => BooleanArray::new(BooleanBuffer::new_unset(self.rows), None),
+        })
     }
 
     /// All that a reader does not see.
@@ -227,10 +284,6 @@ impl Run {
     pub fn last_seq(&self) -> u64 {
         let seqs = || self.seqs().values().iter().copied().max().unwrap_or(0);
         *self.last_seq.get_or_init(seqs)
-    }
-
-    fn source(&self) -> &Picked {
-        self.source.as_ref().expect("a run that was not picked has all of its columns")
     }
 
     /// The encoded key of a row.
@@ -281,7 +334,12 @@ impl Run {
 
     /// True if columns and stamp say everything about the row.
     pub fn is_plain(&self, i: usize) -> bool {
-        self.states().is_null(i)
+        self.has_no_states() || self.states().is_null(i)
+    }
+
+    /// True if columns and stamp say everything about each row, and nobody has looked yet.
+    fn has_no_states(&self) -> bool {
+        self.source.is_none() && self.states.get().is_none()
     }
 
     /// True if no row is deleted, and columns and stamp say everything about each.
@@ -382,17 +440,21 @@ impl Run {
 
     fn column_bytes(&self, number: u16) -> usize {
         let column = self.columns[number as usize].get().map(|c| c.get_array_memory_size());
-        column.unwrap_or_else(|| self.source().bytes(|run| run.column_bytes(number)))
+        column.unwrap_or_else(|| self.source_bytes(|run| run.column_bytes(number)))
     }
 
     fn keys_bytes(&self) -> usize {
         let keys = self.keys.get().map(|keys| keys.get_array_memory_size());
-        keys.unwrap_or_else(|| self.source().bytes(Run::keys_bytes))
+        keys.unwrap_or_else(|| self.source_bytes(Run::keys_bytes))
     }
 
     fn states_bytes(&self) -> usize {
         let states = self.states.get().map(|states| states.get_array_memory_size());
-        states.unwrap_or_else(|| self.source().bytes(Run::states_bytes))
+        states.unwrap_or_else(|| self.source_bytes(Run::states_bytes))
+    }
+
+    fn source_bytes(&self, of: impl Fn(&Run) -> usize) -> usize {
+        self.source.as_ref().map_or(0, |source| source.bytes(of))
     }
 }
 

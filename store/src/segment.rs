@@ -12,10 +12,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use arrow::array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, RecordBatch, UInt64Array, new_null_array,
-};
-use arrow::buffer::BooleanBuffer;
+use arrow::array::{Array, ArrayRef, BinaryArray, RecordBatch, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, SchemaRef};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
@@ -26,8 +23,8 @@ use crate::engine::End;
 use crate::error::{Error, Result};
 use crate::key::is_less;
 use crate::objects::Objects;
-use crate::run::column::{data_type, encoded_keys, field, narrowed, widened};
-use crate::run::{Hidden, Run};
+use crate::run::column::{encoded_keys, field, narrowed, widened};
+use crate::run::{Hidden, Parts, Run};
 use crate::schema::Schema;
 use crate::spec::TableSpec;
 use encoding::{PAGE_ROWS, properties};
@@ -192,15 +189,20 @@ impl Segment {
         if !says_all(&self.meta, schema, &columns, &file) {
             columns = columns.keyed();
         }
-        let (meta, schema) = (self.meta.clone(), schema.clone());
+        let (meta, schema, held) = (self.meta.clone(), schema.clone(), columns.clone());
         if !file.fetch(objects, |name| is_read(&meta, &schema, &columns, name), None).await? {
             return Ok(None);
         }
-        let decoding = self.aside(move || {
-            decode(&meta, &schema, &columns, file).map(|run| (Arc::new(run), columns))
-        });
-        let (run, columns) = decoding.await?;
-        self.replace(Some((run.clone(), columns)));
+        let shares = file.shares(|name| is_read(&meta, &schema, &columns, name));
+        let run = match shares.len() {
+            1 => self.aside(move || decode_all(&meta, &schema, &columns, file)).await?,
+            _ => {
+                let batch = file.side_by_side(shares).await?;
+                self.aside(move || decode_batch(&meta, &schema, &columns, &batch)).await?
+            }
+        };
+        let run = Arc::new(run);
+        self.replace(Some((run.clone(), held)));
         fresh();
         Ok(Some(run))
     }
@@ -372,7 +374,7 @@ fn hidden_fields() -> [Field; 5] {
     ]
 }
 
-fn decode(
+fn decode_all(
     meta: &SegmentMeta,
     schema: &Arc<Schema>,
     columns: &Columns,
@@ -391,7 +393,7 @@ fn find_few(
 ) -> Result<Option<(File, Range<usize>)>> {
     let batch = file.rows(|name| schema.is_key(name), None)?;
     let (own, arrays) = own_part(&meta.name, schema, &Columns::only([]), &batch)?;
-    let keys = encoded_keys(&Schema::new(own), &arrays);
+    let keys = encoded_keys(&Schema::new(own), batch.num_rows(), &arrays);
     let keys = keys.map_err(|e| Error::corrupt(&meta.name, e.to_string()))?;
     let bound = |key: &[u8]| lower_bound(&keys, key);
     let (from, to) = (bound(&few.from), few.to.as_deref().map_or(keys.len(), bound));
@@ -452,43 +454,48 @@ fn decode_batch(
     let name = &meta.name;
     let (own, arrays) = own_part(name, schema, columns, batch)?;
     let own = Arc::new(Schema::new(own));
-    let keys = match columns.has_keys() {
-        true => encoded_keys(&own, &arrays).map_err(|e| Error::corrupt(name, e.to_string()))?,
-        false => BinaryArray::from_vec(Vec::new()),
-    };
     let rows = batch.num_rows();
+    let keys = match columns.has_keys() {
+        true => encoded_keys(&own, rows, &arrays),
+        false => Ok(BinaryArray::from_vec(Vec::new())),
+    };
     let is_current = own.columns.len() == schema.columns.len() && meta.newest_hlc.is_some();
-    let [hlc, origin, seq] = match columns.has_stamps() {
-        true => STAMPS.map(|column| hidden(name, batch, column)),
-        // Nobody looks at them, but a row without any write would not be there.
-        false => {
-            let any = UInt64Array::new(vec![u64::from(!is_current); rows].into(), None);
-            STAMPS.map(|_| Ok(any.clone()))
-        }
-    };
-    let (dead, states) = match meta.plain {
+    let stamp = |column| hidden::<UInt64Array>(name, batch, column);
+    let stamps = match columns.has_stamps() {
         true => {
-            let dead = BooleanArray::new(BooleanBuffer::new_unset(rows), None);
-            (Ok(dead), Ok(BinaryArray::new_null(rows)))
+            let [hlc, origin, seq] = STAMPS.map(stamp);
+            Some([hlc?, origin?, seq?])
         }
-        false => (hidden(name, batch, STATES[0]), hidden(name, batch, STATES[1])),
+        false if is_current => None,
+        // Nobody looks at them, but a row without any write would not be there.
+        false => Some(std::array::from_fn(|_| UInt64Array::new(vec![1; rows].into(), None))),
     };
-    let hidden = Hidden { hlc: hlc?, origin: origin?, seq: seq?, dead: dead?, states: states? };
-    let newest_hlc = meta.newest_hlc.unwrap_or(u64::MAX);
+    let states = match meta.plain {
+        true => None,
+        false => Some((hidden(name, batch, STATES[0])?, hidden(name, batch, STATES[1])?)),
+    };
+    let parts = Parts {
+        rows,
+        keys: keys.map_err(|e| Error::corrupt(name, e.to_string()))?,
+        columns: arrays,
+        stamps,
+        states,
+        newest_hlc: meta.newest_hlc.unwrap_or(u64::MAX),
+    };
     match is_current {
-        true => Ok(Run::of_columns(schema, keys, arrays, hidden, newest_hlc)),
-        false => Run::of_columns(&own, keys, arrays, hidden, newest_hlc).rebuilt(schema),
+        true => Ok(Run::of_parts(schema, parts)),
+        false => Run::of_parts(&own, parts).rebuilt(schema),
     }
 }
 
 /// The part of the table's specification that the file has (it may be older than some columns),
-/// with its columns. Those that were dropped since, or that nobody wants, are nulls.
+/// with its columns. Those that were dropped since, or that nobody wants, are not there.
 fn own_part(
     name: &str,
     spec: &TableSpec,
     wanted: &Columns,
     batch: &RecordBatch,
-) -> Result<(TableSpec, Vec<ArrayRef>)> {
+) -> Result<(TableSpec, Vec<Option<ArrayRef>>)> {
     let (mut own, mut columns) = (spec.clone(), Vec::new());
     own.columns.clear();
     let is_absent = |name: &String| batch.column_by_name(name).is_none();
@@ -499,10 +506,10 @@ fn own_part(
         let is_wanted = wanted.has_keys() && spec.is_key(&column.name)
             || wanted.has(number) && !spec.is_dropped(&column.name);
         let array = match batch.column_by_name(&column.name) {
-            _ if !is_wanted => new_null_array(&data_type(column), batch.num_rows()),
-            Some(array) => widened(column, array).ok_or_else(|| {
+            _ if !is_wanted => None,
+            Some(array) => Some(widened(column, array).ok_or_else(|| {
                 Error::corrupt(name, format!("column {:?} is of another type", column.name))
-            })?,
+            })?),
             None => continue,
         };
         own.columns.push(column.clone());

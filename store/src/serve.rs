@@ -3,17 +3,17 @@
 
 pub(crate) mod arrow;
 mod asked;
+mod changes;
 mod many;
+mod one;
 mod scan;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 
-use crate::changes::Changed;
 use crate::commit::{Commit, Condition, Expect, Write};
 use crate::engine::{Ack, Level};
 use crate::error::{Error, Result};
@@ -21,8 +21,8 @@ use crate::link::PAYLOAD_BYTES_MAX;
 use crate::spec::TableSpec;
 use crate::tree::ask::is_below;
 use crate::tree::wire::{op, seal};
-use crate::value::{Row, row_from_json, row_to_json};
-use crate::{BlobKey, EdgeStore, ReadOptions, Sql};
+use crate::value::{Row, row_from_json};
+use crate::{BlobKey, EdgeStore, SCAN_ROWS_MAX, Sql};
 use asked::{Format, from_json, parse, rows_of};
 
 /// Rows that a scan of a client returns unless it asks for another limit.
@@ -42,11 +42,44 @@ const OF_ROWS: [&str; 10] = [
     "commit",
     "changes",
 ];
-/// Milliseconds that a client may wait for changes.
-const WAIT_MS_MAX: u64 = 5_000;
+
+/// How large an answer with rows as Arrow may become. One in JSON fits a message.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    bytes: usize,
+    rows: usize,
+}
+
+impl Room {
+    /// So many bytes, and more rows where they are more than a message may have.
+    pub fn of(bytes: usize) -> Self {
+        let rows = if bytes > PAYLOAD_BYTES_MAX { SCAN_ROWS_MAX } else { CLIENT_ROWS_MAX };
+        Room { bytes, rows }
+    }
+
+    /// What a format leaves of it.
+    fn in_format(self, format: Format) -> Self {
+        match format {
+            Format::Rows => Room::of(PAYLOAD_BYTES_MAX),
+            Format::Arrow => self,
+        }
+    }
+
+    /// The rows of an answer at most, as the request says or not.
+    fn limit(self, asked: Option<usize>) -> Result<usize> {
+        let limit = asked.unwrap_or(CLIENT_ROWS);
+        crate::scan::check_limit(limit, self.rows).map(|()| limit)
+    }
+}
 
 /// Answers a request; see [`EdgeStore::serve`].
-pub async fn serve(store: &EdgeStore, op: &str, from: &str, payload: Bytes) -> Result<Bytes> {
+pub async fn serve(
+    store: &EdgeStore,
+    op: &str,
+    from: &str,
+    payload: Bytes,
+    room: Room,
+) -> Result<Bytes> {
     match op {
         op::UP
         | op::RANGE
@@ -64,9 +97,13 @@ pub async fn serve(store: &EdgeStore, op: &str, from: &str, payload: Bytes) -> R
         "sql" | "scan" | "get-many" | "put" | "patch" | "delete" | "discard"
             if arrow::is_stream(&payload) =>
         {
-            request(store, op, Map::new(), Some(payload)).await
+            request(store, op, Map::new(), Some(payload), room).await
         }
-        "sql" | "scan" | "get-many" => request(store, op, parse(op, &payload)?, None).await,
+        "sql" | "scan" | "get-many" => request(store, op, parse(op, &payload)?, None, room).await,
+        // Most say nothing of a format, and are read in one go.
+        "get" | "changes" if asked::may_name_format(&payload) => {
+            request(store, op, parse(op, &payload)?, None, room).await
+        }
         "rm-blob" if is_below(store.site(), from) => {
             Err(Error::BadRequest(format!("{from} may not remove blobs of {}", store.site())))
         }
@@ -99,6 +136,7 @@ pub async fn request(
     op: &str,
     mut fields: Map<String, Json>,
     stream: Option<Bytes>,
+    room: Room,
 ) -> Result<Bytes> {
     let rows = match stream {
         None => None,
@@ -115,7 +153,7 @@ pub async fn request(
         }
     };
     match (op, rows) {
-        ("get-many", keys) => many::answer(store, fields, keys).await,
+        ("get-many", keys) => many::answer(store, fields, keys, room).await,
         ("put" | "patch" | "delete" | "discard", Some(rows)) => {
             let Place { table, level } = from_json(op, "", &Json::Object(fields))?;
             let ack = write(store, op, &table, &rows, level).await?;
@@ -124,24 +162,16 @@ pub async fn request(
         (_, Some(_)) => Err(Error::BadRequest(format!(
             "{op} takes no rows as Arrow; put, patch, delete, discard and get-many do"
         ))),
-        ("sql", None) => sql(store, fields).await,
-        ("scan", None) => scan::answer(store, fields).await,
+        ("sql", None) => sql(store, fields, room).await,
+        ("scan", None) => scan::answer(store, fields, room).await,
+        ("get", None) => one::answer(store, fields, room).await,
+        ("changes", None) => changes::answer(store, fields, room).await,
         (_, None) => {
             check_of_rows(op)?;
             let payload = Json::Object(fields).to_string();
             Ok(client(store, op, payload.as_bytes()).await?.to_string().into())
         }
     }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Get {
-    table: String,
-    #[serde(with = "crate::scan::as_json")]
-    key: Row,
-    #[serde(default)]
-    options: ReadOptions,
 }
 
 /// Where rows that came as Arrow go.
@@ -176,17 +206,6 @@ struct Table {
 #[serde(deny_unknown_fields)]
 struct RmBlob {
     key: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Changes {
-    table: String,
-    #[serde(default)]
-    after: String,
-    limit: Option<usize>,
-    #[serde(default)]
-    wait_ms: u64,
 }
 
 /// `{"table":…, "if":[{"key":…, "absent":true}, …], "do":[{"put":…}, …]}`
@@ -288,13 +307,7 @@ async fn write(
 
 async fn client(store: &EdgeStore, op: &str, payload: &[u8]) -> Result<Json> {
     match op {
-        "get" => {
-            let Get { table, key, options } = parse(op, payload)?;
-            let (found, coverage) = store.find(&table, &key, options).await?;
-            let version = found.as_ref().map(|(_, version)| version.to_string());
-            let row = found.as_ref().map(|(row, _)| row_to_json(row));
-            Ok(json!({"row": row, "version": version, "coverage": coverage}))
-        }
+        "get" => one::in_rows(store, parse(op, payload)?).await,
         "get-many" => many::rows(store, parse(op, payload)?).await,
         "scan" => scan::rows(store, parse(op, payload)?).await,
         "put" | "patch" | "delete" | "discard" => {
@@ -307,16 +320,7 @@ async fn client(store: &EdgeStore, op: &str, payload: &[u8]) -> Result<Json> {
             let (table, commit) = commit.read()?;
             Ok(json!({"ack": store.commit(&table, &commit).await?}))
         }
-        "changes" => {
-            let Changes { table, after, limit, wait_ms } = parse(op, payload)?;
-            let wait = Duration::from_millis(wait_ms.min(WAIT_MS_MAX));
-            let limit = limit.unwrap_or(CLIENT_ROWS);
-            crate::scan::check_limit(limit, CLIENT_ROWS_MAX)?;
-            let feed = store.changes(&table, after.parse()?, limit, wait).await?;
-            let changes: Vec<Json> = feed.changes.iter().map(changed).collect();
-            let (next, complete, anew) = (feed.next.to_string(), feed.complete, feed.anew);
-            fits(op, json!({"changes": changes, "next": next, "complete": complete, "anew": anew}))
-        }
+        "changes" => changes::in_rows(store, parse(op, payload)?).await,
         "increment" => {
             let Increment { table, key, by, level } = parse(op, payload)?;
             let deltas: Vec<(String, i64)> = by.into_iter().collect();
@@ -342,37 +346,30 @@ async fn client(store: &EdgeStore, op: &str, payload: &[u8]) -> Result<Json> {
     }
 }
 
-/// The fields of [`Sql`], and `format`. The answer is cut to what fits a message.
-async fn sql(store: &EdgeStore, mut fields: Map<String, Json>) -> Result<Bytes> {
+/// The fields of [`Sql`], and `format`. The answer is cut to what fits.
+async fn sql(store: &EdgeStore, mut fields: Map<String, Json>, room: Room) -> Result<Bytes> {
     let format = Format::take("sql", &mut fields)?;
     let mut asked: Sql = from_json("sql", "", &Json::Object(fields))?;
-    let limit = *asked.limit.get_or_insert(CLIENT_ROWS);
-    crate::scan::check_limit(limit, CLIENT_ROWS_MAX)?;
+    asked.limit = Some(room.in_format(format).limit(asked.limit)?);
     let answer = store.sql(asked).await?;
     match format {
         Format::Rows => Ok(answer.json()?.to_string().into()),
-        Format::Arrow => answer.stream(),
+        Format::Arrow => answer.stream_up_to(room.bytes),
     }
-}
-
-fn changed(changed: &Changed) -> Json {
-    let row = changed.now.as_ref().map(|(row, _)| row_to_json(row));
-    let version = changed.now.as_ref().map(|(_, version)| version.to_string());
-    json!({"key": row_to_json(&changed.key), "row": row, "version": version})
 }
 
 /// The answer, if it fits a message.
 fn fits(op: &str, answer: Json) -> Result<Json> {
-    check_fits(op, answer.to_string().len()).map(|()| answer)
+    check_fits(op, answer.to_string().len(), PAYLOAD_BYTES_MAX).map(|()| answer)
 }
 
-fn check_fits(op: &str, bytes: usize) -> Result<()> {
-    match bytes <= PAYLOAD_BYTES_MAX {
+fn check_fits(op: &str, bytes: usize, max: usize) -> Result<()> {
+    match bytes <= max {
         true => Ok(()),
         false => Err(Error::TooLarge {
             what: format!("answer to {op}, ask for less at a time: it"),
             bytes: bytes as u64,
-            max: PAYLOAD_BYTES_MAX as u64,
+            max: max as u64,
         }),
     }
 }

@@ -5,8 +5,10 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use bus::Subject;
 use edgescale::{gateway, node};
 use serde_json::{Value, json};
 
@@ -342,6 +344,29 @@ async fn tables_and_blobs_are_there_over_http() -> Result<()> {
     }
     let both = ask("works/notes/get-many", &["--header", &sends, "--header", &takes], &keys)?;
     assert_eq!((both.status, both.header("content-type")), (200, arrow));
+
+    // More than a message, over HTTP and for who fetches it on the bus.
+    let row = |id| json!({"id": id, "text": "x".repeat(4_000)});
+    let rows: Vec<Value> = (0..300).map(row).collect();
+    for rows in rows.chunks(100) {
+        assert_eq!(asked("works/notes/put", json!({"rows": rows}))?.status, 200);
+    }
+    let limit = json!({"limit": 300}).to_string();
+    for path in ["works/notes/scan", "works/notes/changes"] {
+        let large = ask(path, &["--header", &takes], limit.as_bytes())?;
+        assert_eq!((large.status, large.header("content-type")), (200, arrow), "{path}");
+        assert!(large.body.len() > 300 * 4_000, "{path}: {}", large.body.len());
+    }
+    let one = ask("works/notes/get", &["--header", &takes], br#"{"key": {"id": 7}}"#)?;
+    assert_eq!((one.status, one.header("content-type")), (200, arrow));
+    assert!(one.body.len() > 4_000 && one.body.len() < 9_000, "{}", one.body.len());
+    let subject = Subject::new(bus::Kind::St, &"cloud".parse()?, "scan").to_string();
+    let wanted = json!({"table": "works_notes", "limit": 300, "format": "arrow"}).to_string();
+    let (bus, timeout) = (world.bus("cloud"), Duration::from_secs(10));
+    let large = bus::body::ask(bus, &"cloud".parse()?, &subject, wanted.clone(), timeout).await?;
+    assert!(large.payload.len() > 300 * 4_000, "{}", large.payload.len());
+    let cut = bus.request(&subject, &bus::Headers::new(), wanted, timeout).await?;
+    assert!(cut.payload.len() <= bus::PAYLOAD_BYTES_MAX, "{}", cut.payload.len());
 
     let check = |got: Got, status, kind, detail: &str| check_problem(&got, status, kind, detail);
     let broken = ask("works/notes/put", &["--header", &sends], b"no stream at all")?;

@@ -19,10 +19,12 @@ pub fn sqlite(folder: &Path, options: &Options) -> Vec<Line> {
     lines(python, "SQLite, because python3 with sqlite3 is not here")
 }
 
-/// DuckDB's answers to the same question, from a Parquet file of the rows.
-pub fn duckdb(file: &Path, question: &str, options: &Options) -> Vec<Line> {
+/// DuckDB's answers to the same question, from a Parquet file of the rows and from a folder of
+/// segments.
+pub fn duckdb(file: &Path, segments: &Path, question: &str, options: &Options) -> Vec<Line> {
     let mut python = Command::new(options.tools.join("bin/python3"));
-    python.env("PYTHONPATH", options.tools.join("check")).args(["-c", DUCKDB]).arg(file);
+    python.env("PYTHONPATH", options.tools.join("check")).args(["-c", DUCKDB]);
+    python.arg(file).arg(segments);
     python.args([options.budget_ms.to_string().as_str(), question]);
     lines(python, "DuckDB, because it is not in the tools (./tools.sh test brings it)")
 }

@@ -88,15 +88,17 @@ pub(crate) async fn arrow(
     table: &Table,
 ) -> Result<Bytes, HostError> {
     match (operation, &rows) {
-        ("scan" | "get-many", _) => drop(request.insert("format".into(), "arrow".into())),
+        ("get" | "get-many" | "scan" | "changes", _) => {
+            request.insert("format".into(), "arrow".into());
+        }
         ("put" | "patch" | "delete" | "discard", Some(_)) => {}
         ("put" | "patch" | "delete" | "discard", None) => {
             return Err(HostError::Invalid(format!("{operation} takes its rows as Arrow here")));
         }
         _ => {
             return Err(HostError::Invalid(format!(
-                "{operation:?} has no rows as Arrow; there are scan, get-many, sql, put, patch, \
-                 delete and discard"
+                "{operation:?} has no rows as Arrow; there are get, get-many, scan, changes, sql, \
+                 put, patch, delete and discard"
             )));
         }
     }

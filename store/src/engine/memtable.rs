@@ -1,9 +1,10 @@
 //! Changes in memory: rows by key, and the keys in order.
 //!
-//! Keys and rows lie one behind the other in one stretch of bytes. A row that is plain values of
-//! one write is there as it is ([`pack`]); only one that is more has a state of its own. So a
-//! change costs no allocation, and a flush reads memory from front to back.
+//! Keys and rows lie one behind the other in a few stretches of bytes ([`chunks`]). A row that is
+//! plain values of one write is there as it is ([`pack`]); only one that is more has a state of its
+//! own. So a change costs no allocation, and a flush reads memory from front to back.
 
+mod chunks;
 mod order;
 mod seen;
 
@@ -21,6 +22,7 @@ use crate::run::pack::{Packed, pack};
 use crate::run::{Run, RunBuilder, Versioned, is_plain, visible_packed, visible_row};
 use crate::schema::Schema;
 use crate::value::Row;
+use chunks::{Bytes, List, Span};
 use order::Order;
 use seen::Seen;
 
@@ -30,10 +32,10 @@ use super::End;
 #[derive(Default)]
 pub struct Memtable {
     /// Places in `slots`.
-    index: HashTable<u32>,
-    slots: Vec<Slot>,
+    index: HashTable<Entry>,
+    slots: List<Slot>,
     /// Keys and packed rows.
-    bytes: Vec<u8>,
+    bytes: Bytes,
     order: Order,
     seen: Seen,
     /// Bytes of all changes that were merged in, roughly.
@@ -42,20 +44,19 @@ pub struct Memtable {
     pub newest_hlc: u64,
 }
 
+/// Where a row is, with part of its key's hash: slots are not looked at when the index grows.
+#[derive(Clone, Copy)]
+struct Entry {
+    hash: u32,
+    at: u32,
+}
+
 /// One row.
 struct Slot {
-    /// Where the key is in the bytes, and its hash.
     key: Span,
-    hash: u64,
     /// Last entry that changed the row here.
     seq: u64,
     held: Held,
-}
-
-#[derive(Clone, Copy)]
-struct Span {
-    from: usize,
-    len: u32,
 }
 
 enum Held {
@@ -75,8 +76,14 @@ pub struct Remembered<'a> {
 impl Memtable {
     /// What is known of a row.
     pub fn get(&self, wanted: Hashed<'_>) -> Option<Remembered<'_>> {
-        let found = self.index.find(wanted.hash, |at| is_same(self.key_at(*at), wanted.key))?;
-        Some(self.row(*found))
+        self.find(wanted).map(|at| self.row(at))
+    }
+
+    /// Where a row is.
+    fn find(&self, Hashed { key, hash }: Hashed<'_>) -> Option<u32> {
+        let part = hash as u32;
+        let is_it = |entry: &Entry| entry.hash == part && is_same(self.key_at(entry.at), key);
+        self.index.find(spread(part), is_it).map(|entry| entry.at)
     }
 
     /// Rows.
@@ -102,7 +109,7 @@ impl Memtable {
 
     /// The row at a place.
     pub fn row(&self, at: u32) -> Remembered<'_> {
-        Remembered { table: self, slot: &self.slots[at as usize] }
+        Remembered { table: self, slot: self.slots.get(at as usize) }
     }
 
     /// The rows at these places, which are in key order; only these of their columns are sure.
@@ -126,7 +133,7 @@ impl Memtable {
     pub fn merge(&mut self, key: &[u8], state: RowState, seq: u64) -> usize {
         self.newest_hlc = self.newest_hlc.max(state.newest_hlc());
         let hash = hash::of(key);
-        let known = self.index.find(hash, |at| is_same(self.key_at(*at), key)).copied();
+        let known = self.find(Hashed { key, hash });
         let before = self.bytes.len();
         let weight = match known {
             Some(at) => self.change(at as usize, state, seq),
@@ -140,14 +147,14 @@ impl Memtable {
     /// Merges a row of plain values of one write, as [`Memtable::merge`] does.
     pub fn merge_plain(&mut self, row: PlainRow<'_>, seq: u64) -> usize {
         let PlainRow { key: Hashed { key, hash }, written, packed } = row;
-        if self.index.find(hash, |at| is_same(self.key_at(*at), key)).is_some() {
+        if self.find(row.key).is_some() {
             return self.merge(key, Packed::of(packed).state(written), seq);
         }
         self.newest_hlc = self.newest_hlc.max(written.hlc);
         let before = self.bytes.len();
-        let key = self.keep(key);
-        let held = Held::Packed { written, at: self.keep(packed) };
-        self.insert(Slot { key, hash, seq, held });
+        let key = self.bytes.keep(key);
+        let held = Held::Packed { written, at: self.bytes.keep(packed) };
+        self.insert(hash, Slot { key, seq, held });
         let weight = size_of::<Slot>() + size_of::<u64>() + self.bytes.len() - before;
         self.weight += weight;
         weight
@@ -155,45 +162,33 @@ impl Memtable {
 
     /// Adds a row; returns the bytes of what it is.
     fn add(&mut self, hash: u64, key: &[u8], state: RowState, seq: u64) -> usize {
-        let key = self.keep(key);
+        let key = self.bytes.keep(key);
         let held = self.hold(state);
         let weight = held.weight();
-        self.insert(Slot { key, hash, seq, held });
+        self.insert(hash, Slot { key, seq, held });
         weight
     }
 
-    fn insert(&mut self, slot: Slot) {
-        let (place, hash) = (self.slots.len() as u32, slot.hash);
-        self.seen.note(place);
+    fn insert(&mut self, hash: u64, slot: Slot) {
+        let entry = Entry { hash: hash as u32, at: self.slots.len() as u32 };
+        self.seen.note(entry.at);
         self.slots.push(slot);
-        let slots = &self.slots;
-        self.index.insert_unique(hash, place, |at| slots[*at as usize].hash);
-    }
-
-    fn keep(&mut self, bytes: &[u8]) -> Span {
-        let span = Span { from: self.bytes.len(), len: bytes.len() as u32 };
-        self.bytes.extend(bytes);
-        span
+        self.index.insert_unique(spread(entry.hash), entry, |entry| spread(entry.hash));
     }
 
     /// Merges a change into a row; returns the bytes of what it is now.
     fn change(&mut self, place: usize, state: RowState, seq: u64) -> usize {
-        let held = match &self.slots[place].held {
+        let held = match &self.slots.get(place).held {
             // A newer write of the same columns replaces the row, where it is if it has the room.
             Held::Packed { written, at } if self.replaces(&state, *written, *at) => {
                 let old = *at;
-                let from = self.bytes.len();
-                match pack(&state, &mut self.bytes) {
-                    true if self.bytes.len() - from == old.len as usize => {
-                        self.bytes.copy_within(from.., old.from);
-                        self.bytes.truncate(from);
+                match self.pack(&state) {
+                    Some(at) if at.len() == old.len() => {
+                        self.bytes.replace(old, at);
                         Held::Packed { written: state.written, at: old }
                     }
-                    true => {
-                        let at = Span { from, len: (self.bytes.len() - from) as u32 };
-                        Held::Packed { written: state.written, at }
-                    }
-                    false => Held::Whole(Box::new(state)),
+                    Some(at) => Held::Packed { written: state.written, at },
+                    None => Held::Whole(Box::new(state)),
                 }
             }
             Held::Packed { written, at } => {
@@ -209,7 +204,7 @@ impl Memtable {
         };
         let weight = held.weight();
         self.seen.note(place as u32);
-        let slot = &mut self.slots[place];
+        let slot = self.slots.get_mut(place);
         (slot.seq, slot.held) = (seq, held);
         weight
     }
@@ -224,37 +219,36 @@ impl Memtable {
     }
 
     fn hold(&mut self, state: RowState) -> Held {
-        let from = self.bytes.len();
-        match pack(&state, &mut self.bytes) && self.bytes.len() - from <= u32::MAX as usize {
-            true => {
-                let at = Span { from, len: (self.bytes.len() - from) as u32 };
-                Held::Packed { written: state.written, at }
-            }
-            false => {
-                self.bytes.truncate(from);
-                Held::Whole(Box::new(state))
-            }
+        match self.pack(&state) {
+            Some(at) => Held::Packed { written: state.written, at },
+            None => Held::Whole(Box::new(state)),
         }
     }
 
+    /// A state as bytes, unless it is more than plain values of one write.
+    fn pack(&mut self, state: &RowState) -> Option<Span> {
+        self.bytes.write(state.weight(), |out| pack(state, out))
+    }
+
     fn key_at(&self, place: u32) -> &[u8] {
-        self.span(self.slots[place as usize].key)
+        self.span(self.slots.get(place as usize).key)
     }
 
     fn span(&self, span: Span) -> &[u8] {
-        of_span(&self.bytes, span)
+        self.bytes.get(span)
     }
 }
 
-fn of_span(bytes: &[u8], Span { from, len }: Span) -> &[u8] {
-    &bytes[from..from + len as usize]
+/// What the index goes by: both ends of it tell keys apart.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash) << 32 | u64::from(hash)
 }
 
 impl Held {
     /// Bytes of the row.
     fn weight(&self) -> usize {
         match self {
-            Held::Packed { at, .. } => at.len as usize,
+            Held::Packed { at, .. } => at.len(),
             Held::Whole(state) => state.weight(),
         }
     }

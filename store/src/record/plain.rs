@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use crate::hash;
 use crate::row::Stamp;
-use crate::run::pack::{Plain, pack_plain};
+use crate::run::pack::{Plain, push};
 use crate::value::Names;
 
 /// Rows of one table, all of this store's own making.
@@ -57,9 +57,8 @@ impl PlainRows {
         let count = usize::try_from(varint(&mut rest)?).ok().filter(|n| *n <= rest.len())?;
         let (bytes, rows) = (Vec::with_capacity(rest.len() * 2), Vec::with_capacity(count));
         let mut read = PlainRows { seq, table, columns, bytes, rows };
-        let mut cells = Vec::new();
         for _ in 0..count {
-            read.add(&mut rest, &mut cells)?;
+            read.add(&mut rest)?;
         }
         rest.is_empty().then_some(read)
     }
@@ -73,31 +72,24 @@ impl PlainRows {
         })
     }
 
-    /// Takes a row off the front; `cells` is room to use again.
-    fn add<'a>(
-        &mut self,
-        rest: &mut &'a [u8],
-        cells: &mut Vec<Option<(u16, Plain<'a>)>>,
-    ) -> Option<()> {
+    /// Takes a row off the front.
+    fn add(&mut self, rest: &mut &[u8]) -> Option<()> {
         let key = bytes(rest)?;
         let written = stamp(rest)?;
         if stamp(rest)? != Stamp::default() {
             return None;
         }
-        cells.clear();
-        for _ in 0..varint(rest)? {
+        let from = self.bytes.len();
+        self.bytes.extend_from_slice(key);
+        let behind_key = self.bytes.len();
+        let cells = u16::try_from(varint(rest)?).ok()?;
+        self.bytes.extend_from_slice(&cells.to_le_bytes());
+        for _ in 0..cells {
             let number = u16::try_from(varint(rest)?).ok()?;
             // `Cell::Fresh`.
-            if varint(rest)? != 0 {
+            if varint(rest)? != 0 || !push(number, value(rest)?, &mut self.bytes) {
                 return None;
             }
-            cells.push(Some((number, value(rest)?)));
-        }
-        let from = self.bytes.len();
-        self.bytes.extend(key);
-        let behind_key = self.bytes.len();
-        if !pack_plain(cells.iter().copied(), &mut self.bytes, u32::MAX as usize) {
-            return None;
         }
         let (key, row) = (from..behind_key, behind_key..self.bytes.len());
         let hash = hash::of(&self.bytes[key.clone()]);
@@ -145,16 +137,20 @@ fn signed(rest: &mut &[u8]) -> Option<i64> {
     Some((zigzag >> 1) as i64 ^ -((zigzag & 1) as i64))
 }
 
+/// Whoever opens a store waits for millions of these, so there is nothing in it to be inlined.
 fn varint(rest: &mut &[u8]) -> Option<u64> {
-    let mut found = 0;
-    for (i, byte) in rest.iter().take(10).enumerate() {
+    let all = *rest;
+    let (mut found, mut at) = (0, 0);
+    while at < all.len() && at < 10 {
+        let byte = all[at];
         let bits = u64::from(byte & 0x7f);
-        if i == 9 && bits > 1 {
+        if at == 9 && bits > 1 {
             return None;
         }
-        found |= bits << (7 * i);
+        found |= bits << (7 * at);
+        at += 1;
         if byte & 0x80 == 0 {
-            *rest = &rest[i + 1..];
+            *rest = &all[at..];
             return Some(found);
         }
     }

@@ -192,11 +192,19 @@ pub fn value_at(column: &ColumnSpec, array: &ArrayRef, i: usize) -> Value {
 }
 
 /// The encoded keys of rows whose columns have been checked; a null or NaN in a key has none.
-pub fn encoded_keys(schema: &Schema, columns: &[ArrayRef]) -> Result<BinaryArray> {
-    let rows = columns.first().map_or(0, |column| column.len());
-    let key = schema.key.iter().map(|n| (schema.column_at(*n).kind, &columns[*n as usize]));
-    let parts: Vec<(ColumnKind, Values<'_>)> =
-        key.map(|(kind, array)| (kind, Values::of_kind(kind, array))).collect();
+pub fn encoded_keys(
+    schema: &Schema,
+    rows: usize,
+    columns: &[Option<ArrayRef>],
+) -> Result<BinaryArray> {
+    let part = |number: &u16| match &columns[*number as usize] {
+        Some(array) => {
+            let kind = schema.column_at(*number).kind;
+            Ok((kind, Values::of_kind(kind, array)))
+        }
+        None => Err(Error::BadRequest("a key column is missing".into())),
+    };
+    let parts = schema.key.iter().map(part).collect::<Result<Vec<_>>>()?;
     if parts.iter().any(|(_, part)| part.nulls.is_some_and(|nulls| nulls.null_count() > 0)) {
         return Err(Error::BadRequest("a key column holds a null".into()));
     }

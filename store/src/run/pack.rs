@@ -40,7 +40,7 @@ pub enum Plain<'a> {
 pub fn pack(state: &RowState, out: &mut Vec<u8>) -> bool {
     let before = out.len();
     let Ok(cells) = u16::try_from(state.cells.len()) else { return false };
-    out.extend(cells.to_le_bytes());
+    out.extend_from_slice(&cells.to_le_bytes());
     let packed = state.deleted == Stamp::default()
         && state.cells.iter().all(|(number, cell)| match cell {
             Cell::Fresh(value) => Plain::of(value).is_some_and(|value| push(*number, value, out)),
@@ -61,7 +61,7 @@ pub fn pack_plain<'a>(
 ) -> bool {
     let before = out.len();
     let Ok(cells) = u16::try_from(row.len()) else { return false };
-    out.extend(cells.to_le_bytes());
+    out.extend_from_slice(&cells.to_le_bytes());
     for cell in row {
         let left = bytes_max.saturating_sub(out.len() - before);
         let fits = cell
@@ -74,8 +74,9 @@ pub fn pack_plain<'a>(
     true
 }
 
-fn push(number: u16, value: Plain<'_>, out: &mut Vec<u8>) -> bool {
-    out.extend(number.to_le_bytes());
+/// Appends one cell of a row, whose number of cells comes first; false if it is too long.
+pub fn push(number: u16, value: Plain<'_>, out: &mut Vec<u8>) -> bool {
+    out.extend_from_slice(&number.to_le_bytes());
     match value {
         Plain::Null => out.push(NULL),
         Plain::Bool(b) => out.push(if b { TRUE } else { FALSE }),
@@ -91,14 +92,14 @@ fn push(number: u16, value: Plain<'_>, out: &mut Vec<u8>) -> bool {
 
 fn push_number(tag: u8, bytes: [u8; 8], out: &mut Vec<u8>) {
     out.push(tag);
-    out.extend(bytes);
+    out.extend_from_slice(&bytes);
 }
 
 fn push_bytes(tag: u8, bytes: &[u8], out: &mut Vec<u8>) -> bool {
     let Ok(len) = u32::try_from(bytes.len()) else { return false };
     out.push(tag);
-    out.extend(len.to_le_bytes());
-    out.extend(bytes);
+    out.extend_from_slice(&len.to_le_bytes());
+    out.extend_from_slice(bytes);
     true
 }
 

@@ -5,10 +5,11 @@
 //! bytes of these, and nothing that is not proved.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
+use arrow::datatypes::Schema as ArrowSchema;
 use bytes::{Buf, Bytes};
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
@@ -30,6 +31,14 @@ use super::SegmentMeta;
 const CHECKSUMS: &str = "edgescale.crc32c";
 /// Objects of so many bytes are read whole: a second question would cost more than the bytes.
 const WHOLE_BYTES_MAX: u64 = 64 << 10;
+/// Threads that decode one file at most, and how many values are worth another one.
+const DECODERS_MAX: usize = 4;
+const DECODER_VALUES: usize = 128 << 10;
+
+/// Threads that decode one file where there is enough in it.
+static DECODERS: LazyLock<usize> = LazyLock::new(|| {
+    std::thread::available_parallelism().map_or(1, |threads| threads.get().min(DECODERS_MAX))
+});
 
 /// What follows the last column chunk of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,12 +81,12 @@ pub enum Pages {
 }
 
 /// A file whose metadata was read, with the bytes of it that were read so far.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct File {
     name: String,
     metadata: ArrowReaderMetadata,
     /// Those of the column chunks; none where the whole file was proved.
-    checksums: Option<Vec<u32>>,
+    checksums: Option<Arc<[u32]>>,
     pieces: Pieces,
     /// Chunks that were read and are not proved yet.
     unproved: Vec<usize>,
@@ -180,16 +189,62 @@ impl File {
         self.groups(rows).into_iter().flat_map(of_group).collect()
     }
 
-    /// Decodes these columns, which were fetched, of all rows or of some that lie next to each
-    /// other.
+    /// Decodes columns, which were fetched, of all rows: each share beside the others.
+    pub async fn side_by_side(self, shares: Vec<Vec<usize>>) -> Result<RecordBatch> {
+        let decode = |leaves: Vec<usize>| {
+            let mut file = self.clone();
+            tokio::task::spawn_blocking(move || file.decode(&leaves, None))
+        };
+        let decoding: Vec<_> = shares.into_iter().map(decode).collect();
+        let broken = |e: String| Error::corrupt(&self.name, e);
+        let mut batches = Vec::with_capacity(decoding.len());
+        for share in decoding {
+            batches.push(share.await.map_err(|e| broken(e.to_string()))??);
+        }
+        let fields = batches.iter().flat_map(|batch| batch.schema_ref().fields().iter().cloned());
+        let schema = Arc::new(ArrowSchema::new(fields.collect::<Vec<_>>()));
+        let columns = batches.iter().flat_map(|batch| batch.columns().iter().cloned()).collect();
+        RecordBatch::try_new(schema, columns).map_err(|e| broken(e.to_string()))
+    }
+
+    /// These columns in shares that take about as long to decode each: one, unless there is much.
+    pub fn shares(&self, is_wanted: impl Fn(&str) -> bool) -> Vec<Vec<usize>> {
+        let leaves = self.leaves(is_wanted);
+        let groups = self.metadata.metadata().row_groups();
+        let values = self.row_counts().sum::<usize>().saturating_mul(leaves.len());
+        let count = (values / DECODER_VALUES).min(leaves.len()).clamp(1, *DECODERS);
+        let bytes = |leaf: &usize| -> i64 {
+            let sizes = groups.iter().filter_map(|group| group.columns().get(*leaf));
+            sizes.map(|chunk| chunk.uncompressed_size().max(0)).sum()
+        };
+        let mut sized: Vec<(i64, usize)> = leaves.iter().map(|leaf| (bytes(leaf), *leaf)).collect();
+        sized.sort_unstable_by(|a, b| b.cmp(a));
+        let mut shares = vec![(0, Vec::new()); count];
+        for (bytes, leaf) in sized {
+            let least = shares.iter_mut().min_by_key(|(bytes, leaves)| (*bytes, leaves.len()));
+            let (all, leaves) = least.expect("there is at least one share");
+            *all += bytes;
+            leaves.push(leaf);
+        }
+        shares.into_iter().map(|(_, leaves)| leaves).collect()
+    }
+
+    /// Decodes these columns, which were fetched, of some rows that lie next to each other, or of
+    /// all.
     pub fn rows(
         &mut self,
         is_wanted: impl Fn(&str) -> bool,
         rows: Option<Range<usize>>,
     ) -> Result<RecordBatch> {
-        self.prove()?;
+        let leaves = self.leaves(is_wanted);
+        self.decode(&leaves, rows)
+    }
+
+    fn decode(&mut self, leaves: &[usize], rows: Option<Range<usize>>) -> Result<RecordBatch> {
+        self.prove(leaves)?;
         let broken = |e: String| Error::corrupt(&self.name, e);
-        let wanted = ProjectionMask::leaves(self.metadata.parquet_schema(), self.leaves(is_wanted));
+        let leaves = leaves.iter().copied();
+        let wanted = ProjectionMask::leaves(self.metadata.parquet_schema(), leaves);
         let (pieces, metadata) = (self.pieces.clone(), self.metadata.clone());
         let mut reader = ParquetRecordBatchReaderBuilder::new_with_metadata(pieces, metadata);
         let mut count = self.row_counts().sum::<usize>();
@@ -214,11 +269,17 @@ impl File {
         }
     }
 
-    fn prove(&mut self) -> Result<()> {
+    /// Compares what was read of these columns with its checksums.
+    fn prove(&mut self, leaves: &[usize]) -> Result<()> {
         let Some(checksums) = &self.checksums else { return Ok(()) };
-        let chunks: Vec<_> =
-            self.metadata.metadata().row_groups().iter().flat_map(chunks).collect();
-        for chunk in self.unproved.drain(..) {
+        let groups = self.metadata.metadata().row_groups();
+        let chunks: Vec<_> = groups.iter().flat_map(chunks).collect();
+        let columns = self.metadata.parquet_schema().num_columns().max(1);
+        let unproved = std::mem::take(&mut self.unproved).into_iter();
+        let (now, later): (Vec<usize>, Vec<usize>) =
+            unproved.partition(|chunk| leaves.contains(&(chunk % columns)));
+        self.unproved = later;
+        for chunk in now {
             let bytes = self.pieces.slice(&chunks[chunk]);
             if bytes.map(|bytes| crc32c::crc32c(&bytes)) != checksums.get(chunk).copied() {
                 return Err(damaged(&self.name));
@@ -259,12 +320,12 @@ fn chunks(group: &RowGroupMetaData) -> impl Iterator<Item = Range<u64>> {
     })
 }
 
-fn checksums(metadata: &ArrowReaderMetadata) -> Option<Vec<u32>> {
+fn checksums(metadata: &ArrowReaderMetadata) -> Option<Arc<[u32]>> {
     let metadata = metadata.metadata();
     let entries = metadata.file_metadata().key_value_metadata()?;
     let digits = entries.iter().find(|entry| entry.key == CHECKSUMS)?.value.as_deref()?;
     let checksums = digits.as_bytes().chunks(8);
-    let checksums: Option<Vec<u32>> = checksums
+    let checksums: Option<Arc<[u32]>> = checksums
         .map(|digits| u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok())
         .collect();
     let chunks: usize = metadata.row_groups().iter().map(RowGroupMetaData::num_columns).sum();

@@ -37,7 +37,7 @@ fn decoded(
     columns: &Columns,
     bytes: Bytes,
 ) -> Result<Run> {
-    decode(meta, schema, columns, File::whole(meta, bytes, Pages::All)?)
+    decode_all(meta, schema, columns, File::whole(meta, bytes, Pages::All)?)
 }
 
 /// A folder with an object of that name.
@@ -302,6 +302,16 @@ async fn some_columns_are_read_alone_and_proved() {
         };
         let read = read.await;
         assert_eq!(read.is_err(), at != wanted.end, "byte {at}: {read:?}");
+    }
+    // Also where columns are decoded side by side.
+    let is_wanted = |name: &str| is_read(&meta, &spec(), &Columns::All, name);
+    for (_, chunk) in file.ranges(is_wanted, None).iter().step_by(5) {
+        let mut damaged = bytes.to_vec();
+        damaged[chunk.start as usize + 5] ^= 1;
+        let (_folder, objects) = stored(&meta.name, damaged.into()).await;
+        let segment = Segment::listed(meta.clone(), None).unwrap();
+        let read = segment.run(&spec(), &Columns::All, &objects, || ()).await;
+        assert!(matches!(read, Err(Error::Corrupt { .. })), "{chunk:?}");
     }
     let (_folder, objects) = stored(&meta.name, bytes.slice(..bytes.len() - 1)).await;
     let cut = File::open(&meta, &objects, Pages::All).await.unwrap_err();

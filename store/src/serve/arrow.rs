@@ -2,10 +2,11 @@
 //! to say stands in the metadata of a stream's schema, as text.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::buffer::Buffer;
-use arrow::datatypes::{DataType, Schema as ArrowSchema};
+use arrow::datatypes::{DataType, Field, Schema as ArrowSchema};
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamDecoder;
 use arrow::ipc::writer::StreamWriter;
@@ -16,8 +17,9 @@ use crate::engine::CALL_ROWS_MAX;
 use crate::error::{Error, Result};
 use crate::import::{guarded, rows_of};
 use crate::ipc::check_lengths;
-use crate::link::PAYLOAD_BYTES_MAX;
-use crate::value::Row;
+use crate::run::column::{Builder, field};
+use crate::spec::{ColumnSpec, TableSpec};
+use crate::value::{Row, Value};
 
 /// Values of one request: a few bytes can say many, and each becomes one in memory.
 const VALUES_MAX: usize = 1 << 20;
@@ -92,20 +94,54 @@ fn values_in(array: &ArrayRef) -> usize {
     array.len() + array.as_list_opt::<i32>().map_or(0, |list| list.values().len())
 }
 
-/// As many of the rows as fit a message, and what `metadata` says of that many.
+/// As many of the rows as fit so many bytes, and what `metadata` says of that many.
 pub fn write(
     batch: &RecordBatch,
+    bytes_max: usize,
     metadata: impl Fn(usize) -> HashMap<String, String>,
 ) -> Result<Bytes> {
-    let mut rows = batch.num_rows();
+    let failed = |e| Error::io("answer as Arrow", std::io::Error::other(e));
+    let share = |rows: usize, bytes: usize| {
+        (rows as u64 * bytes_max as u64 * 9 / 10 / bytes.max(1) as u64) as usize
+    };
+    // What is far too much is not even tried.
+    let held = bytes_of(batch)?;
+    let mut rows = match held / 2 > bytes_max {
+        true => share(batch.num_rows(), held / 2),
+        false => batch.num_rows(),
+    };
     loop {
-        let bytes = stream(&batch.slice(0, rows), metadata(rows))
-            .map_err(|e| Error::io("answer as Arrow", std::io::Error::other(e)))?;
-        if bytes.len() <= PAYLOAD_BYTES_MAX || rows == 0 {
+        let bytes = stream(&batch.slice(0, rows), metadata(rows)).map_err(failed)?;
+        if bytes.len() <= bytes_max || rows == 0 {
             return Ok(bytes);
         }
-        rows = (rows as u64 * PAYLOAD_BYTES_MAX as u64 * 9 / 10 / bytes.len() as u64) as usize;
+        rows = share(rows, bytes.len());
     }
+}
+
+/// Bytes that the rows of a batch take.
+pub fn bytes_of(batch: &RecordBatch) -> Result<usize> {
+    let held = batch.columns().iter().map(|column| column.to_data().get_slice_memory_size());
+    let held = held.sum::<Result<usize, _>>();
+    held.map_err(|e| Error::io("answer as Arrow", std::io::Error::other(e)))
+}
+
+/// All columns of rows that were read, with their fields.
+pub fn columns(spec: &TableSpec, rows: &[Row]) -> (Vec<Field>, Vec<ArrayRef>) {
+    let column = |column: &ColumnSpec| {
+        let mut builder = Builder::new(column, rows.len());
+        rows.iter().for_each(|row| builder.push(row.get(&column.name).unwrap_or(&Value::Null)));
+        (field(spec, column), builder.finish())
+    };
+    spec.shown().map(column).unzip()
+}
+
+/// Rows that were read.
+pub fn of_rows(spec: &TableSpec, rows: &[Row], metadata: HashMap<String, String>) -> Result<Bytes> {
+    let (fields, columns) = columns(spec, rows);
+    RecordBatch::try_new(Arc::new(ArrowSchema::new(fields)), columns)
+        .and_then(|batch| stream(&batch, metadata))
+        .map_err(|e| Error::io("answer as Arrow", std::io::Error::other(e)))
 }
 
 /// Metadata of a schema: values in JSON.

@@ -55,6 +55,12 @@ impl Format {
     }
 }
 
+/// True unless it can be told without reading a request that it names no format.
+pub fn may_name_format(payload: &[u8]) -> bool {
+    const NAME: &[u8] = b"\"format\"";
+    payload.windows(NAME.len()).any(|part| part == NAME)
+}
+
 /// The request.
 pub fn parse<T: DeserializeOwned>(op: &str, payload: &[u8]) -> Result<T> {
     let payload = if payload.is_empty() { b"{}" } else { payload };

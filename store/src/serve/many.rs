@@ -1,21 +1,15 @@
 //! Rows by their keys, for clients.
 
-use std::sync::Arc;
-
-use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::{Field, Schema as ArrowSchema};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 
 use crate::error::{Error, Result};
-use crate::run::column::{Builder, field};
-use crate::spec::TableSpec;
-use crate::value::{Row, Value, row_to_json};
+use crate::value::{Row, row_to_json};
 use crate::{EdgeStore, ReadOptions};
 
 use super::asked::{Format, from_json, rows_of};
-use super::{arrow as streams, check_fits, fits};
+use super::{Room, arrow as streams, check_fits, fits};
 
 const OP: &str = "get-many";
 
@@ -34,12 +28,13 @@ pub async fn answer(
     store: &EdgeStore,
     mut fields: Map<String, Json>,
     keys: Option<Vec<Row>>,
+    room: Room,
 ) -> Result<Bytes> {
     let format = Format::take(OP, &mut fields)?;
     let (asked, keys) = read(fields, keys)?;
     match format {
         Format::Rows => Ok(in_rows(store, asked, &keys).await?.to_string().into()),
-        Format::Arrow => in_arrow(store, asked, &keys).await,
+        Format::Arrow => in_arrow(store, asked, &keys, room).await,
     }
 }
 
@@ -71,27 +66,12 @@ async fn in_rows(store: &EdgeStore, asked: Asked, keys: &[Row]) -> Result<Json> 
 
 /// The rows that there are, in the order of their keys; which keys have none is in the schema's
 /// metadata as `absent`, beside `complete`.
-async fn in_arrow(store: &EdgeStore, asked: Asked, keys: &[Row]) -> Result<Bytes> {
+async fn in_arrow(store: &EdgeStore, asked: Asked, keys: &[Row], room: Room) -> Result<Bytes> {
     let (rows, complete) = store.get_many(&asked.table, keys, asked.options).await?;
     let spec = store.table(&asked.table).await?;
     let absent: Vec<usize> = (0..rows.len()).filter(|at| rows[*at].is_none()).collect();
     let found: Vec<Row> = rows.into_iter().flatten().collect();
     let said = [("absent", json!(absent)), ("complete", complete.into())];
-    let bytes = batch(&spec, &found)
-        .and_then(|batch| streams::stream(&batch, streams::metadata(said)))
-        .map_err(|e| Error::io("answer as Arrow", std::io::Error::other(e)))?;
-    check_fits(OP, bytes.len()).map(|()| bytes)
-}
-
-/// All columns of rows that were read.
-fn batch(spec: &TableSpec, rows: &[Row]) -> Result<RecordBatch, arrow::error::ArrowError> {
-    let (fields, columns): (Vec<Field>, Vec<ArrayRef>) = spec
-        .shown()
-        .map(|column| {
-            let mut builder = Builder::new(column, rows.len());
-            rows.iter().for_each(|row| builder.push(row.get(&column.name).unwrap_or(&Value::Null)));
-            (field(spec, column), builder.finish())
-        })
-        .unzip();
-    RecordBatch::try_new(Arc::new(ArrowSchema::new(fields)), columns)
+    let bytes = streams::of_rows(&spec, &found, streams::metadata(said))?;
+    check_fits(OP, bytes.len(), room.bytes).map(|()| bytes)
 }

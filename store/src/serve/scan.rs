@@ -2,18 +2,21 @@
 
 use std::collections::HashMap;
 
+use ::arrow::array::RecordBatch;
+use ::arrow::compute::concat_batches;
 use bytes::Bytes;
 use serde_json::{Map, Value as Json, json};
 
 use crate::error::{Error, Result};
-use crate::scan::{Coverage, Scan, check_limit, key_at};
+use crate::link::PAYLOAD_BYTES_MAX;
+use crate::scan::{Coverage, Scan, key_at};
 use crate::spec::TableSpec;
 use crate::tree::wire::CHUNK_BYTES;
 use crate::value::row_to_json;
 use crate::{EdgeStore, ReadOptions};
 
 use super::asked::{Format, from_json};
-use super::{CLIENT_ROWS, CLIENT_ROWS_MAX, arrow};
+use super::{CLIENT_ROWS, CLIENT_ROWS_MAX, Room, arrow};
 
 /// `{"table":…, "options":…, "format":…}` and the fields of [`Scan`].
 struct Asked {
@@ -25,22 +28,24 @@ struct Asked {
     scan: Scan,
 }
 
-/// The rows in the format that the request names. The answer is cut to what fits a message; `next`
-/// is then the `after` of the scan that goes on.
-pub async fn answer(store: &EdgeStore, mut fields: Map<String, Json>) -> Result<Bytes> {
-    match Format::take("scan", &mut fields)? {
-        Format::Rows => Ok(in_rows(store, asked(store, fields).await?).await?.to_string().into()),
-        Format::Arrow => in_arrow(store, asked(store, fields).await?).await,
+/// The rows in the format that the request names. The answer is cut to what fits; `next` is
+/// then the `after` of the scan that goes on.
+pub async fn answer(store: &EdgeStore, mut fields: Map<String, Json>, room: Room) -> Result<Bytes> {
+    let format = Format::take("scan", &mut fields)?;
+    let asked = asked(store, fields, room.in_format(format)).await?;
+    match format {
+        Format::Rows => Ok(in_rows(store, asked).await?.to_string().into()),
+        Format::Arrow => in_arrow(store, asked, room).await,
     }
 }
 
 /// The same for who takes JSON only.
 pub async fn rows(store: &EdgeStore, mut fields: Map<String, Json>) -> Result<Json> {
     Format::only_rows("scan", &mut fields)?;
-    in_rows(store, asked(store, fields).await?).await
+    in_rows(store, asked(store, fields, Room::of(PAYLOAD_BYTES_MAX)).await?).await
 }
 
-async fn asked(store: &EdgeStore, mut fields: Map<String, Json>) -> Result<Asked> {
+async fn asked(store: &EdgeStore, mut fields: Map<String, Json>, room: Room) -> Result<Asked> {
     let Some(Json::String(table)) = fields.remove("table") else {
         return Err(Error::BadRequest("scan: \"table\" must name a table".into()));
     };
@@ -49,8 +54,7 @@ async fn asked(store: &EdgeStore, mut fields: Map<String, Json>) -> Result<Asked
         None => ReadOptions::default(),
     };
     let mut scan: Scan = from_json("scan", "", &Json::Object(fields))?;
-    let limit = *scan.limit.get_or_insert(CLIENT_ROWS);
-    check_limit(limit, CLIENT_ROWS_MAX)?;
+    scan.limit = Some(room.limit(scan.limit)?);
     let spec = store.table(&table).await?;
     let columns = scan.columns.take();
     columns.iter().flatten().try_for_each(|name| spec.column(name).map(|_| ()))?;
@@ -88,18 +92,56 @@ async fn in_rows(store: &EdgeStore, asked: Asked) -> Result<Json> {
 }
 
 /// `coverage`, `truncated` and `next` are in the schema's metadata, as JSON.
-async fn in_arrow(store: &EdgeStore, asked: Asked) -> Result<Bytes> {
+async fn in_arrow(store: &EdgeStore, asked: Asked, room: Room) -> Result<Bytes> {
     let Asked { spec, options, columns, scan } = asked;
-    let (batch, coverage, truncated) = store.scan_arrow_with(&spec.name, scan, options).await?;
+    let (batch, coverage, truncated) = read(store, &spec, scan, options, room).await?;
     let shown: Vec<usize> =
         (0..columns.as_ref().map_or(batch.num_columns(), |columns| columns.len())).collect();
     let part = batch.project(&shown).map_err(|e| Error::io("scan", std::io::Error::other(e)))?;
-    arrow::write(&part, |rows| {
+    arrow::write(&part, room.bytes, |rows| {
         let truncated = truncated || rows < batch.num_rows();
         let last = rows.checked_sub(1).filter(|_| truncated);
         let next = last.map(|last| row_to_json(&key_at(&spec, &batch, last)));
         said(&coverage, truncated, next)
     })
+}
+
+/// The rows, no more at a time than a message may ask for: what is read at once takes memory, and
+/// rows may be large. With conditions the whole range is read in any case.
+async fn read(
+    store: &EdgeStore,
+    spec: &TableSpec,
+    mut scan: Scan,
+    options: ReadOptions,
+    room: Room,
+) -> Result<(RecordBatch, Coverage, bool)> {
+    let limit = scan.limit.unwrap_or(CLIENT_ROWS);
+    let step = if scan.filter.is_empty() { CLIENT_ROWS_MAX } else { usize::MAX };
+    let (mut parts, mut rows, mut bytes) = (Vec::<RecordBatch>::new(), 0, 0);
+    let mut lacking = None;
+    loop {
+        scan.limit = Some(step.min(limit - rows));
+        let (batch, coverage, truncated) =
+            store.scan_arrow_with(&spec.name, scan.clone(), options).await?;
+        if let Some(last) = batch.num_rows().checked_sub(1) {
+            scan.after = key_at(spec, &batch, last);
+        }
+        if !coverage.complete {
+            lacking.get_or_insert(coverage.clone());
+        }
+        rows += batch.num_rows();
+        bytes += arrow::bytes_of(&batch)?;
+        parts.push(batch);
+        if truncated && rows < limit && bytes <= room.bytes {
+            continue;
+        }
+        let batch = match parts.len() {
+            1 => parts.remove(0),
+            _ => concat_batches(&parts[0].schema(), &parts)
+                .map_err(|e| Error::io("scan", std::io::Error::other(e)))?,
+        };
+        return Ok((batch, lacking.unwrap_or(coverage), truncated));
+    }
 }
 
 fn said(coverage: &Coverage, truncated: bool, next: Option<Json>) -> HashMap<String, String> {

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::{Value as Json, json};
 
 use crate::error::{Error, Result};
+use crate::link::PAYLOAD_BYTES_MAX;
 use crate::serve::arrow as streams;
 use crate::tree::wire::CHUNK_BYTES;
 use crate::{Coverage, lock};
@@ -88,9 +89,14 @@ impl SqlAnswer {
     /// The rows as an Arrow IPC stream, as many as fit a message; `truncated` and `coverage` are in
     /// the schema's metadata, as JSON.
     pub fn stream(&self) -> Result<Bytes> {
+        self.stream_up_to(PAYLOAD_BYTES_MAX)
+    }
+
+    /// The same of as many rows as fit so many bytes.
+    pub fn stream_up_to(&self, bytes_max: usize) -> Result<Bytes> {
         let batch = concat_batches(&self.schema, &self.batches);
         let batch = batch.map_err(|e| Error::io("answer as Arrow", std::io::Error::other(e)))?;
-        streams::write(&batch, |rows| {
+        streams::write(&batch, bytes_max, |rows| {
             let truncated = self.truncated || rows < batch.num_rows();
             streams::metadata([("truncated", truncated.into()), ("coverage", json!(self.coverage))])
         })

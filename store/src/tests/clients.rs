@@ -192,6 +192,119 @@ async fn a_scan_in_arrow_goes_on_where_it_was_cut() {
     assert!(other.unwrap_err().to_string().contains("there are rows and arrow"));
 }
 
+#[tokio::test]
+async fn who_has_room_for_it_gets_more_than_a_message_in_arrow() {
+    let store = memory().await;
+    store.create_table(&motion()).await.unwrap();
+    let row = |at: i64| row! {"camera": "front", "at": at, "jpeg": "x".repeat(4_000)};
+    store.put("motion", &(0..300).map(row).collect::<Vec<_>>()).await.unwrap();
+    let keys: Vec<Json> = (0..300).map(|at| json!({"camera": "front", "at": at})).collect();
+    for (op, asked) in [
+        ("scan", json!({"table": "motion", "limit": 300})),
+        ("scan", json!({"table": "motion", "limit": 20_000})),
+        ("get-many", json!({"table": "motion", "keys": keys})),
+        ("changes", json!({"table": "motion", "limit": 300})),
+        ("sql", json!({"sql": "SELECT jpeg FROM motion", "limit": 300})),
+    ] {
+        let mut in_arrow = asked.clone();
+        in_arrow["format"] = "arrow".into();
+        let ask = async |bytes_max: usize, asked: &Json| {
+            store.serve_up_to(bytes_max, op, "", asked.to_string().into()).await
+        };
+        let large = ask(4 << 20, &in_arrow).await.unwrap();
+        assert!(large.len() > 300 * 4_000, "{op}: {}", large.len());
+        let (batch, said) = read(large);
+        assert_eq!(batch.num_rows(), 300, "{op}");
+        if matches!(op, "scan" | "sql") {
+            assert_eq!(said("truncated"), false);
+        }
+        // In JSON, and in a message, there is what fits one.
+        for answer in [ask(4 << 20, &asked).await, ask(PAYLOAD_BYTES_MAX, &in_arrow).await] {
+            match answer {
+                Ok(answer) => assert!(answer.len() <= PAYLOAD_BYTES_MAX, "{op}"),
+                Err(e) => assert!(matches!(e.code(), "bad-request" | "too-large"), "{op}: {e}"),
+            }
+        }
+    }
+    let asked = json!({"table": "motion", "format": "arrow", "limit": 1_000_001});
+    let most = store.serve_up_to(4 << 20, "scan", "", asked.to_string().into()).await;
+    assert!(most.unwrap_err().to_string().contains("1000000 rows"));
+}
+
+#[tokio::test]
+async fn a_large_scan_in_arrow_goes_on_where_it_was_cut() {
+    let store = memory().await;
+    store.create_table(&stats()).await.unwrap();
+    let row = |k: i64| row! {"k": k, "a": k, "b": "x".repeat(100)};
+    let rows: Vec<Row> = (0..25_000).map(row).collect();
+    store.put("stats", &rows).await.unwrap();
+    for (bytes_max, reverse, answers_min) in [(8 << 20, false, 1), (600_000, true, 3)] {
+        let (mut after, mut found, mut answers) = (json!({}), Vec::new(), 0);
+        loop {
+            let asked = json!({"table": "stats", "columns": ["a", "b"], "format": "arrow",
+                               "limit": 24_000, "after": after, "reverse": reverse});
+            let answer = store.serve_up_to(bytes_max, "scan", "", asked.to_string().into()).await;
+            let (batch, said) = read(answer.unwrap());
+            found.extend(batch.column(0).as_primitive::<Int64Type>().values().iter().copied());
+            (answers, after) = (answers + 1, said("next"));
+            if said("truncated") == false {
+                break;
+            }
+        }
+        if reverse {
+            found.reverse();
+        }
+        assert_eq!(found, (0..25_000).collect::<Vec<i64>>());
+        assert!(answers > answers_min, "{answers} answers");
+    }
+}
+
+#[tokio::test]
+async fn one_row_and_what_has_changed_come_in_arrow() {
+    let store = memory().await;
+    store.create_table(&stats()).await.unwrap();
+    store.put("stats", &[row! {"k": 1, "a": 10}, row! {"k": 2, "b": "two"}]).await.unwrap();
+    store.delete("stats", &[row! {"k": 1}]).await.unwrap();
+    let ask = async |op: &str, mut asked: Json| {
+        asked["table"] = "stats".into();
+        let in_json = json_answer(&store, op, asked.clone()).await.unwrap();
+        asked["format"] = "rows".into();
+        assert_eq!(json_answer(&store, op, asked.clone()).await.unwrap(), in_json);
+        asked["format"] = "arrow".into();
+        (in_json, store.serve(op, "", asked.to_string().into()).await.unwrap())
+    };
+    for (key, rows) in [(2, 1), (1, 0)] {
+        let (in_json, in_arrow) = ask("get", json!({"key": {"k": key}})).await;
+        let (batch, said) = read(in_arrow);
+        assert_eq!(batch.num_rows(), rows);
+        assert_eq!(said("version"), in_json["version"]);
+        assert_eq!(said("coverage")["complete"], true);
+        let texts = batch.column_by_name("b").unwrap().as_string::<i32>();
+        assert!(texts.iter().all(|text| text == Some("two")));
+    }
+    let (in_json, in_arrow) = ask("changes", json!({})).await;
+    let (batch, said) = read(in_arrow);
+    for name in ["next", "complete", "anew"] {
+        assert_eq!(said(name), in_json[name], "{name}");
+    }
+    let column = |name: &str| batch.column_by_name(name).unwrap().clone();
+    assert_eq!(column("k").as_primitive::<Int64Type>().values(), &[2, 1]);
+    assert_eq!(column("b").as_string::<i32>().iter().collect::<Vec<_>>(), [Some("two"), None]);
+    let deleted: Vec<Option<bool>> = column("_deleted").as_boolean().iter().collect();
+    assert_eq!(deleted, [Some(false), Some(true)]);
+    let versions = column("_version");
+    let changes = in_json["changes"].as_array().unwrap();
+    for (version, change) in versions.as_string::<i32>().iter().zip(changes) {
+        assert_eq!(version, change["version"].as_str());
+    }
+    let none = json!({"table": "stats", "after": said("next"), "format": "arrow"});
+    let none = store.serve("changes", "", none.to_string().into()).await.unwrap();
+    assert_eq!(read(none).0.num_rows(), 0);
+    let other = json!({"table": "stats", "key": {"k": 1}, "format": "csv"});
+    let other = json_answer(&store, "get", other).await.unwrap_err().to_string();
+    assert!(other.contains("there are rows and arrow"), "{other}");
+}
+
 /// What a scan of some columns reads of a bucket, in both formats.
 #[tokio::test]
 async fn a_scan_of_some_columns_reads_no_others() {

@@ -63,8 +63,9 @@ export const putIf = async (table, key, expected, row) => {
 export const ask = (operation, table, request = {}) =>
   post(`store/ask/${operation}`, { table, ...request });
 
-// The same with rows as Arrow IPC streams: scan and get-many resolve to one; put, patch, delete and
-// discard take `rows` and resolve to what `ask` does. With `rows`, `request` has `level` alone.
+// The same with rows as Arrow IPC streams: get, get-many, scan and changes resolve to one; put,
+// patch, delete and discard take `rows` and resolve to what `ask` does. With `rows`, `request` has
+// `level` alone.
 export const askArrow = async (operation, table, request = {}, rows = null) => {
   const asked = { table, ...request };
   const path = `store/ask/${operation}`;

@@ -76,9 +76,9 @@ def ask(operation, table, **request):
 
 
 def ask_arrow(operation, table, rows=None, **request):
-    """The same with rows as Arrow IPC streams, which are bytes: `scan` and `get-many` return one;
-    `put`, `patch`, `delete` and `discard` take `rows` and return what `ask` does. With `rows`,
-    `request` has nothing but `level`."""
+    """The same with rows as Arrow IPC streams, which are bytes: `get`, `get-many`, `scan` and
+    `changes` return one; `put`, `patch`, `delete` and `discard` take `rows` and return what `ask`
+    does. With `rows`, `request` has nothing but `level`."""
     request = {"table": table, **request}
     path = "store/ask/" + operation
     if rows is None:

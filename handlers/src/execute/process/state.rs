@@ -120,8 +120,8 @@ async fn sql(
     Ok(Json(shared.host.store_sql(&caller, body.sql).await?).into_response())
 }
 
-/// Any operation on rows, in the JSON of the bus. Who accepts Arrow gets the rows of a `scan` and
-/// of `get-many` so; who sends them so names `table` and `level` as parameters.
+/// Any operation on rows, in the JSON of the bus. Who accepts Arrow gets the rows of what reads so;
+/// who sends them so names `table` and `level` as parameters.
 async fn ask(
     State(shared): Site,
     By(caller): By,
@@ -130,7 +130,7 @@ async fn ask(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Refusal> {
-    let reads = matches!(operation.as_str(), "scan" | "get-many");
+    let reads = matches!(operation.as_str(), "get" | "get-many" | "scan" | "changes");
     if names(&headers, &header::CONTENT_TYPE, ARROW) {
         let request = parameters(query.as_deref().unwrap_or_default())?;
         let answer = shared.host.store_arrow(&caller, &operation, request, Some(body)).await?;
