@@ -41,7 +41,8 @@ rust() {
     fi
     local crate="$here/motion-rs"
     is_fresh "$out/motion-rs.wasm" "$crate/src/lib.rs" "$crate/Cargo.toml" && return
-    local target="${CARGO_TARGET_DIR:-$root/target}/guests/motion-rs"
+    # Where other guests are built as well: what all are built with is compiled once.
+    local target="${CARGO_TARGET_DIR:-$root/target}/guests/rust"
     cargo build --quiet --locked --manifest-path "$crate/Cargo.toml" --target wasm32-wasip2 \
         --release --target-dir "$target" >&2
     cp "$target/wasm32-wasip2/release/motion.wasm" "$out/motion-rs.wasm"

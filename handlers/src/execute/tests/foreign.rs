@@ -6,7 +6,7 @@ use std::process::Command;
 use bus::pki::UserKey;
 
 use super::components::{MEMORY, SUCCEED, component, echo_component, event_component};
-use super::languages::{built, guest, shared_cache};
+use super::languages::{built, guest};
 use super::*;
 
 /// Where the loader and the libraries of the other machine lie.
@@ -170,7 +170,7 @@ async fn a_large_component_of_wasi_03_is_compiled_for_aarch64() {
     else {
         return;
     };
-    let bench = Bench::with(shared_cache);
+    let bench = Bench::new();
     let key = UserKey::generate().unwrap();
     let made = bench.execute.compile_for(code(bytes), Machine::Aarch64, &key).await;
     let (label, compiled) = made.unwrap();
