@@ -333,11 +333,11 @@ install_workerd() {
     "$TOOLS/workerd/node_modules/workerd/bin/workerd" --version
 }
 
-# Compiles a small module of its own.
+# Compiles a small module of its own, and a client of HTTP for it; neither need be fast.
 install_lambda_js() {
     command -v cmake >/dev/null && command -v g++ >/dev/null ||
         { echo "no cmake and g++ here; one client is not tested"; exit "$SKIPPED"; }
-    npm_folder lambdajs "$LAMBDA_JS"
+    CFLAGS=-O0 CXXFLAGS=-O0 npm_folder lambdajs "$LAMBDA_JS"
 }
 
 # npm_folder NAME PACKAGE: fills $TOOLS/NAME all at once or not at all.
@@ -466,8 +466,9 @@ system_packages() {
         have "$name" || missing+=($packages)
     done
     [[ ${#missing[@]} -eq 0 ]] && return 0
-    # Where one package is unknown, apt installs none: what only tests want goes by itself.
-    local own=() extra=()
+    # Where one package is unknown, apt installs none: what only tests want goes by itself, then
+    # one by one.
+    local own=() extra=() code=0
     for package in "${missing[@]}"; do
         case " ${TEST_NEEDS[*]//|/ } " in
             *" $package "*) extra+=("$package") ;;
@@ -475,9 +476,12 @@ system_packages() {
         esac
     done
     [[ ${#own[@]} -eq 0 ]] || apt_install "${own[@]}" || true
-    for package in "${extra[@]}"; do
-        apt_install "$package" || true
-    done
+    [[ ${#extra[@]} -eq 0 ]] || apt_install "${extra[@]}" || code=$?
+    if [[ $code -ne 0 && $code -ne $SKIPPED && ${#extra[@]} -gt 1 ]]; then
+        for package in "${extra[@]}"; do
+            apt_install "$package" || true
+        done
+    fi
     local lacking=0 loss kind
     for need in "${needs[@]}"; do
         IFS='|' read -r name packages weight loss <<<"$need"
@@ -489,22 +493,26 @@ system_packages() {
     return $lacking
 }
 
+# Whether apt knows what there is by now.
+apt_is_told=""
+
 apt_install() {
     local began=$EPOCHREALTIME log="$LOGS/apt" as=()
     if ! command -v apt-get >/dev/null; then
         say "skip  no apt-get here; install by hand what these Debian packages hold: $*"
-        return 1
+        return "$SKIPPED"
     fi
     if [[ $EUID -ne 0 ]]; then
         if ! sudo -n true 2>/dev/null; then
             say "skip  not root and sudo wants a password; run: $(apt_command) $*"
-            return 1
+            return "$SKIPPED"
         fi
         as=(sudo -n)
     fi
     say "  ..  apt: $*"
     local apt=("${as[@]}" env DEBIAN_FRONTEND=noninteractive apt-get)
-    if "${apt[@]}" update >"$log" 2>&1 &&
+    [[ -n "$apt_is_told" ]] || "${apt[@]}" update >"$log" 2>&1 && apt_is_told=yes
+    if [[ -n "$apt_is_told" ]] &&
         "${apt[@]}" install -y --no-install-recommends "$@" >>"$log" 2>&1; then
         say "  ok  apt: $* ($(since "$began") s)"
         return 0

@@ -61,8 +61,12 @@ pub fn package(project: &Path) -> Result<Package> {
         let Source::Path(path) = &handler.source else { continue };
         let found = folder_of(file).join(path);
         let bytes = std::fs::read(&found).with_context(|| {
-            let (file, line) = (file.display(), handler.source_line);
-            format!("{file}: line {line}: the code {} cannot be read", found.display())
+            let (code, line, built) = (found.display(), handler.source_line, project.display());
+            let mend = match folder_of(file).join("build.sh").is_file() {
+                true => format!("; run edgescale build {built}"),
+                false => String::new(),
+            };
+            format!("{}: line {line}: the code {code} cannot be read{mend}", file.display())
         })?;
         let digest = Digest::of(&bytes);
         let line = &mut lines[handler.source_line - 1];
@@ -152,3 +156,6 @@ impl StockCli<'_> {
         serde_json::from_str(answer.trim()).with_context(|| format!("no JSON: {answer:?}"))
     }
 }
+
+#[cfg(test)]
+mod tests;

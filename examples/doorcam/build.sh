@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Builds the doorcam app into the folder OUT: its manifest and its code, ready to be registered.
-# What is newer than its sources stays.
+# Builds the doorcam app into the folder OUT, which is this one unless said: its manifest and its
+# code, ready to be registered. What is newer than its sources stays.
 #
-#   examples/doorcam/build.sh OUT
+#   examples/doorcam/build.sh [OUT]
 #
 # Needs the tools that ./tools.sh installs (EDGESCALE_TOOLS names their folder).
 set -euo pipefail
-[[ $# -eq 1 ]] || { echo "usage: build.sh OUT" >&2; exit 2; }
+[[ $# -le 1 ]] || { echo "usage: build.sh [OUT]" >&2; exit 2; }
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 root="$(cd "$here/../.." && pwd)"
-mkdir -p "$1"
-out="$(cd "$1" && pwd)"
+mkdir -p "${1:-$here}"
+out="$(cd "${1:-$here}" && pwd)"
 TOOLS="${EDGESCALE_TOOLS:-$root/.tools}"
 readonly here root out TOOLS
 
@@ -41,7 +41,8 @@ rust() {
     fi
     local crate="$here/motion-rs"
     is_fresh "$out/motion-rs.wasm" "$crate/src/lib.rs" "$crate/Cargo.toml" && return
-    local target="${CARGO_TARGET_DIR:-$root/target}/guests/motion-rs"
+    # Where other guests are built as well: what all are built with is compiled once.
+    local target="${CARGO_TARGET_DIR:-$root/target}/guests/rust"
     cargo build --quiet --locked --manifest-path "$crate/Cargo.toml" --target wasm32-wasip2 \
         --release --target-dir "$target" >&2
     cp "$target/wasm32-wasip2/release/motion.wasm" "$out/motion-rs.wasm"

@@ -94,10 +94,12 @@ build_servicejs() {
     rm -rf "$wit"
 }
 
-# A component of wasi:blobstore, whose streams are those of wasi:io.
+# A component of wasi:blobstore, whose streams are those of wasi:io. It answers what the smallest
+# guest in Python is asked as well: an interpreter more takes longer to build than all else here.
 build_files() {
     local out="$1/files.wasm" wit="$1/files.$$.wit"
-    is_fresh "$out" "$here/stock/files.py" "$here"/stock/files/*.wit && return
+    is_fresh "$out" "$here/stock/files.py" "$here/python/probe.py" "$here"/stock/files/*.wit &&
+        return
     standard_wit "$wit" 0.2.12
     mkdir "$wit/deps/blobstore"
     cp -r "$WIT" "$wit/deps/edgescale"
@@ -113,7 +115,7 @@ componentize_py() {
     (
         cd "$1"
         PYTHONPATH="$TOOLS/componentize" "$(python)" -B "$TOOLS/componentize/bin/componentize-py" \
-            -d "$2" -w "$3" componentize "$4" -o "$partial" >&2
+            -d "$2" -w "$3" componentize -p . -p "$here/python" "$4" -o "$partial" >&2
     )
     mv "$partial" "$5"
 }
@@ -170,7 +172,8 @@ rust_examples() {
     local name crate="$1"
     shift
     for name in "$@"; do
-        cargo build --quiet --locked --release --example "$name" --target wasm32-wasip2 \
+        # As examples/doorcam is built, with which this shares what runs here: most of the work.
+        CARGO_PROFILE_RELEASE_LTO=true cargo build --quiet --locked --release --example "$name" --target wasm32-wasip2 \
             --manifest-path "$crate/Cargo.toml" --target-dir "$out/rust" >&2
         cp "$out/rust/wasm32-wasip2/release/examples/${name//-/_}.wasm" "$out/rust-$name.$$.tmp"
         mv "$out/rust-$name.$$.tmp" "$out/rust-$name.wasm"

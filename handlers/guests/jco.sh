@@ -22,6 +22,6 @@ cd "$(dirname "$1")"
 jco="$TOOLS/node/node_modules/@bytecodealliance/jco/dist/jco.js"
 "$node" "$jco" componentize "$(basename "$1")" \
     --wit "${EDGESCALE_WIT:-$root/handlers/wit}" -n "$2" -o "$partial" \
-    --backend qjs "${calls[@]}" >&2
+    --backend qjs "${calls[@]}" | sed "s,$partial,$out," >&2
 # Whoever looks meanwhile sees the old component or the whole new one.
 mv "$partial" "$out"

@@ -400,6 +400,11 @@ pub async fn logs(context: &Context, at: Option<&str>, logs: Logs, out: Output) 
     }
     lines.sort_by(|a, b| a.time.cmp(&b.time));
     if !logs.follow {
+        if lines.is_empty() && !out.json {
+            let sites: Vec<String> = sites.iter().map(|site| site.path.to_string()).collect();
+            eprintln!("there are no such lines yet at {}", sites.join(", "));
+            return Ok(());
+        }
         return out.show(&lines, |lines| {
             lines.iter().fold(String::new(), |mut text, line| {
                 let _ = writeln!(text, "{}", line_text(line, has_colour()));

@@ -8,5 +8,6 @@ own="${EDGESCALE_TOOLS:-}/rust/bin/rustc"
 libraries="$("${RUSTC:-rustc}" --print target-libdir --target wasm32-wasip2)"
 [[ -d "$libraries" ]] ||
     { echo "no wasm32-wasip2; run rustup target add wasm32-wasip2" >&2; exit 1; }
-cargo build --quiet --release --target wasm32-wasip2 --target-dir target
-cp target/wasm32-wasip2/release/app.wasm app.wasm
+target="${CARGO_TARGET_DIR:-target}"
+cargo build --quiet --release --target wasm32-wasip2 --target-dir "$target"
+cp "$target"/wasm32-wasip2/release/app.wasm app.wasm

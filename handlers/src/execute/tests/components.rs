@@ -454,7 +454,7 @@ async fn a_dropped_invocation_frees_its_place() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_node_leaves_no_guest_behind() {
-    let Bench { execute, host: _, dir: _dir } = Bench::new();
+    let Bench { execute, dir: _dir, .. } = Bench::new();
     let bytes = Bytes::from(event_component("(loop $l (br $l)) unreachable"));
     let digest = Digest::of(&bytes);
     let kind = CodeKind::Component;

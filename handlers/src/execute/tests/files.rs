@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::languages::{guest, shared_cache};
+use super::languages::{guest, shared_optimised};
 use super::*;
 
 async fn files() -> Option<(Bench, Target)> {
     let code = guest("files", "componentize/bin/componentize-py")?;
-    let bench = Bench::with(shared_cache);
+    let bench = Bench::with(shared_optimised);
     bench.host.state().id_column = Some("key");
     let mut target = bench.install(CodeKind::Component, &code).await;
     target.limits.timeout_ms = 60_000;

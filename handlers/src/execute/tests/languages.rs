@@ -1,7 +1,9 @@
 //! Guests made from JavaScript and Python by the tools a user has.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use super::*;
 
@@ -16,9 +18,13 @@ pub(super) fn built(kind: &str, file: &str, tool: &str) -> Option<PathBuf> {
     if !has_tool(tool) {
         return None;
     }
-    // Tests run side by side; one of them builds.
-    static BUILD: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    let _turn = BUILD.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    // Tests run side by side; one of them builds each guest, and others may be built meanwhile.
+    static BUILDS: Mutex<BTreeMap<String, Arc<Mutex<()>>>> = Mutex::new(BTreeMap::new());
+    let build = {
+        let mut builds = BUILDS.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(builds.entry(kind.to_owned()).or_default())
+    };
+    let _turn = build.lock().unwrap_or_else(PoisonError::into_inner);
     let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
     let out = crate_dir.join("../target/guests");
     let mut build = Command::new(crate_dir.join("guests/build.sh"));
@@ -31,15 +37,21 @@ pub(super) fn javascript() -> Option<Vec<u8>> {
     guest("js", "node/node_modules/@bytecodealliance/jco/package.json")
 }
 
-/// One code folder for all tests of this file, so that the guest is compiled once.
+/// One code folder for all tests of guests, so that each is compiled once: in haste, as a node
+/// does it first. The optimising compiler takes four times as long.
 pub(super) fn shared_cache(config: &mut Config) {
     config.cache_dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guests/code");
+}
+
+/// The same, and code is what serves in the end.
+pub(super) fn shared_optimised(config: &mut Config) {
+    shared_cache(config);
     config.baseline_bytes_min = usize::MAX;
 }
 
 async fn probe() -> Option<(Bench, Target)> {
     let code = javascript()?;
-    let bench = Bench::with(shared_cache);
+    let bench = Bench::with(shared_optimised);
     let target = bench.install(CodeKind::Component, &code).await;
     Some((bench, target))
 }
@@ -202,8 +214,9 @@ async fn a_frame_is_worked_on_without_coming_in() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn python_as_a_component() {
-    let Some(code) = guest("py", "componentize/bin/componentize-py") else { return };
-    let bench = Bench::with(shared_cache);
+    // In which the smallest guest is as well.
+    let Some(code) = guest("files", "componentize/bin/componentize-py") else { return };
+    let bench = Bench::with(shared_optimised);
     let probe = bench.install(CodeKind::Component, &code).await;
     let reply = bench.invoke(&probe, request("count", "12345")).await.unwrap();
     assert_eq!(reply.body, "{\"got\": 5}");

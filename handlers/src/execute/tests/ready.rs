@@ -112,7 +112,7 @@ async fn what_does_not_come_up_is_tried_more_and_more_seldom() {
     if !has_tool("py/awslambdaric") {
         return;
     }
-    let bench = Bench::with(|config| config.idle_ms = 400);
+    let bench = Bench::with(|config| config.idle_ms = 100);
     let function = b"print('coming up', flush=True)\nraise SystemExit(3)\n";
     let mut target = bench.install(CodeKind::Python, function).await;
     target.entry = Some("main.handler".into());
@@ -121,7 +121,7 @@ async fn what_does_not_come_up_is_tried_more_and_more_seldom() {
     until("it was tried twice", || tries() >= 2).await;
     let said = "not made ready, tried again in";
     assert!(bench.host.log_text().contains(said), "{}", bench.host.log_text());
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    // Every 0.2 s it would be 25 times.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    // Every 0.05 s it would be some 15 times, as it takes that long to fail.
     assert!(tries() <= 8, "{} times", tries());
 }

@@ -229,7 +229,11 @@ pub(super) fn java_archive(dir: &Path, class: &str, source: &str) -> Option<Vec<
     std::fs::write(dir.join(&text), source).unwrap();
     let path = format!("{}/*", tools().join("java").display());
     let mut javac = Command::new("javac");
-    javac.args(["-cp", &path, "-d"]).arg(dir).arg(dir.join(text));
+    // It is gone before optimising would pay.
+    javac
+        .args(["-J-XX:TieredStopAtLevel=1", "-J-XX:+UseSerialGC", "-cp", &path, "-d"])
+        .arg(dir)
+        .arg(dir.join(text));
     let output = javac.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Some(zip(&code, &std::fs::read(dir.join(&code)).unwrap()))

@@ -1,7 +1,7 @@
 //! Stock components of `wasi:http` 0.3, unchanged, and the engine that only such code makes.
 
 use super::components::{SUCCEED, component, event_component, event_text};
-use super::languages::{guest, shared_cache};
+use super::languages::{guest, shared_cache, shared_optimised};
 use super::outside::server;
 use super::stock::http;
 use super::streamed::{ask as ask_for_parts, gate};
@@ -323,7 +323,7 @@ async fn a_javascript_service_of_a_later_version_is_served() {
     let hasty = Bench::with(|config| config.baseline_bytes_min = 0);
     let _held = hasty.execute.shared.installer.hold_behind().await;
     let wanted = [Compiler::Optimising, Compiler::Baseline];
-    for (bench, compiler) in [Bench::with(shared_cache), hasty].into_iter().zip(wanted) {
+    for (bench, compiler) in [Bench::with(shared_optimised), hasty].into_iter().zip(wanted) {
         let stock = bench.install(CodeKind::Component, &code).await;
         assert_eq!(bench.execute.compiler(&stock.digest), Some(compiler));
         let reply = bench.invoke(&stock, http("POST", "/things", "hello")).await.unwrap();

@@ -129,13 +129,13 @@ fn made(bench: &Bench, for_event: bool) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn instances_are_ready_in_a_worker_and_each_serves_one() {
-    let bench = bench_with(|config| (config.workers, config.idle_ms) = (1, 2_000));
+    let bench = bench_with(|config| (config.workers, config.idle_ms) = (1, 500));
     let mut handler = install(&bench, &starter(1)).await;
     handler.limits.ready = 2;
     keep(&bench, &[&handler]);
     until("two are ready", || made(&bench, false) == 2).await;
     let first = pid(&bench).await;
-    tokio::time::sleep(Duration::from_millis(4_500)).await;
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
     for count in 3..13 {
         bench.invoke(&handler, event("x", "")).await.unwrap();
         until("another is made", || made(&bench, false) == count).await;

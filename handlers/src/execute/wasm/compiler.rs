@@ -19,9 +19,11 @@ mod here {
     /// Least priority that Linux knows.
     const NICE: libc::c_int = 19;
 
-    /// Has the engine of `config` compile by this compiler.
+    /// Has the engine of `config` compile by this compiler. Tables for unwinders are left out: the
+    /// engine finds its way through guests' frames without them, and each unwinding of our own
+    /// would sort those of all code that is loaded.
     pub(in super::super) fn choose(config: &mut Config, compiler: Compiler) {
-        config.strategy(match compiler {
+        config.native_unwind_info(false).strategy(match compiler {
             Compiler::Baseline => Strategy::Winch,
             Compiler::Optimising => Strategy::Cranelift,
         });
