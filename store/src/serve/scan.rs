@@ -129,10 +129,11 @@ async fn read(
         if !coverage.complete {
             lacking.get_or_insert(coverage.clone());
         }
+        let has_more = truncated && batch.num_rows() > 0;
         rows += batch.num_rows();
         bytes += arrow::bytes_of(&batch)?;
         parts.push(batch);
-        if truncated && rows < limit && bytes <= room.bytes {
+        if has_more && rows < limit && bytes <= room.bytes {
             continue;
         }
         let batch = match parts.len() {
