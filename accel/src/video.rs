@@ -1,5 +1,5 @@
-//! Video in and out, through FFmpeg: decoding files and streams to frames, a pipe on which a child
-//! process hands frames to its parent, and files that players open.
+//! Video in and out, through FFmpeg: decoding files and streams to frames, how a child process
+//! hands frames to its parent, and files that players open.
 //!
 //! A damaged stream can crash a decoder, so a node decodes in a child process ([`child`]).
 
@@ -8,6 +8,7 @@ pub mod child;
 mod decode;
 mod mp4;
 mod mux;
+pub(crate) mod ring;
 
 use std::sync::Once;
 
