@@ -305,3 +305,36 @@ fn a_slow_reader_holds_the_child_back_and_one_that_goes_ends_it() {
         assert!(kept.windows(2).all(|pair| pair[0].data != pair[1].data));
     });
 }
+
+/// Messages and slots bent at random, with a good one before and after.
+#[test]
+fn bent_messages_never_do_more_than_end_a_stream() {
+    let whole: Vec<Vec<u8>> = (0..3)
+        .map(|slot| slot_message(slot, 18, 10))
+        .chain([message(&moving_square(9, 5, 0))])
+        .collect();
+    let mut state = 0x9E37_79B9_7F4A_7C15u64;
+    let mut roll = |end: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 33) as usize % end
+    };
+    for round in 0..600 {
+        let mut said = whole.concat();
+        for _ in 0..1 + roll(3) {
+            let at = roll(said.len());
+            said[at] = [0, 1, 3, 4, 0x7F, 0xFF, roll(256) as u8][roll(7)];
+        }
+        let len = said.len() - roll(2) * roll(said.len());
+        let (near, far) = pair().unwrap();
+        let mut line = File::from(far.line);
+        line.write_all(&said[..len]).unwrap();
+        drop(line);
+        let told = block_on(async { rest(&mut Reader::new(near, "cam").unwrap()).await });
+        match told {
+            Ok(frames) => assert!(frames.len() <= 4, "round {round}"),
+            Err(error) => assert!(matches!(error, Error::Media { .. }), "round {round}: {error}"),
+        }
+    }
+}
