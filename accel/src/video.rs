@@ -6,6 +6,7 @@
 mod avi;
 pub mod child;
 mod decode;
+mod gpu;
 mod mp4;
 mod mux;
 pub(crate) mod ring;
@@ -20,6 +21,12 @@ pub use mp4::write_mp4;
 pub use mux::Mux;
 
 pub use crate::h264::{Encoder, Preset, Settings, Unit};
+
+/// What decodes streams here beside FFmpeg's software: the error says why nothing does. This loads
+/// the driver of a GPU where there is one.
+pub fn gpu_decoder() -> std::result::Result<&'static str, String> {
+    gpu::Gpu::open().map(|_| "the decoder of a CUDA device")
+}
 
 /// Readies FFmpeg, which otherwise writes its own complaints to stderr; ours are typed errors.
 pub(crate) fn init() {

@@ -5,14 +5,14 @@
 //! socket; each begins with 36 bytes, little-endian, then content where there is any:
 //!
 //! ```text
-//! 0  magic "ESF1"      4  kind u8 (1 frame, 2 end, 3 error, 4 frame in a slot)
+//! 0  magic "ESF1"      4  kind u8 (1 frame, 2 end, 3 error, 4 frame in a slot, 5 note)
 //! 5  range u8 (0 limited, 1 full)            6  slot u16, else zero
 //! 8  width u32        12  height u32        16  pts_us i64
 //! 24 index u64        32  bytes u32
 //! ```
 //!
-//! A frame is NV12: content of the message, or in the slot of that number. An error's content is
-//! its text in UTF-8. After end or error nothing follows. The parent copies a slot out as soon as
+//! A frame is NV12: content of the message, or in the slot of that number. The content of an error,
+//! and of a note for the log, is its text in UTF-8. After end or error nothing follows. The parent copies a slot out as soon as
 //! it hears of it, and answers with the slot's number, one byte; then the child may use it again.
 //! A child without a free slot waits for one. Frames of which not one fits into the memory, and
 //! all where there is none, are contents of messages.
@@ -34,6 +34,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::decode::Picture;
+use super::gpu::Gpu;
 use super::ring::{Mapped, Ring, SLOTS_MAX, slots};
 use crate::frame::{FrameMemory, bytes_of};
 use crate::{Error, Frame, PixelFormat, Range, Result, Shape};
@@ -44,8 +45,11 @@ const KIND_FRAME: u8 = 1;
 const KIND_END: u8 = 2;
 const KIND_ERROR: u8 = 3;
 const KIND_SLOT: u8 = 4;
-/// Longest error text that is passed on.
-const ERROR_BYTES_MAX: usize = 4096;
+const KIND_NOTE: u8 = 5;
+/// Longest text that is passed on.
+const TEXT_BYTES_MAX: usize = 4096;
+/// Notes that are heard before a frame.
+const NOTES_MAX: u32 = 16;
 /// How long a source may be silent: a camera that is gone does not always say so.
 pub const SILENCE_MAX: Duration = Duration::from_secs(60);
 
@@ -101,14 +105,22 @@ pub fn serve(input: &str) -> Result<()> {
 fn serve_over(far: Far, input: &str) -> Result<()> {
     let mut out = Sender::new(far);
     let mut has_gone = false;
-    let decoded = super::decode::each(input, |picture| match out.frame(picture) {
+    let gpu = Gpu::open();
+    let by = match &gpu {
+        Ok(_) => "a GPU is asked to decode".to_string(),
+        Err(reason) => format!("software decodes: {reason}"),
+    };
+    // Who does not hear it does not hear of the first frame either.
+    let _ = out.message(Header::of_kind(KIND_NOTE), by.as_bytes());
+    let on_picture = &mut |picture: Picture<'_>| match out.frame(picture) {
         Ok(()) => Ok(ControlFlow::Continue(())),
         Err(Unsent::Picture(detail)) => Err(detail),
         Err(Unsent::Gone) => {
             has_gone = true;
             Ok(ControlFlow::Break(()))
         }
-    });
+    };
+    let decoded = super::decode::each_by(gpu.as_ref().ok(), input, on_picture);
     if has_gone {
         // With the parent has gone whoever could be told.
         return Ok(());
@@ -117,7 +129,7 @@ fn serve_over(far: Far, input: &str) -> Result<()> {
         Ok(_) => out.message(Header::of_kind(KIND_END), &[]),
         Err(error) => {
             let text = error.to_string();
-            let text = &text.as_bytes()[..text.len().min(ERROR_BYTES_MAX)];
+            let text = &text.as_bytes()[..text.len().min(TEXT_BYTES_MAX)];
             out.message(Header::of_kind(KIND_ERROR), text)
         }
     };
@@ -268,11 +280,18 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     }
 
     async fn read(&mut self) -> Result<Option<Frame>> {
-        let mut header = [0; HEADER_BYTES];
-        let read = self.source.read_exact(&mut header).await;
-        read.map_err(|_| self.broken("the decoder ended without a word"))?;
-        let header = Header::decode(&header).map_err(|detail| self.broken(detail))?;
+        let mut header = self.header().await?;
+        for _ in 0..NOTES_MAX {
+            if header.kind != KIND_NOTE {
+                break;
+            }
+            let note = self.content(header.bytes as usize).await?;
+            let note = String::from_utf8_lossy(&note);
+            tracing::info!(stream = self.name, "decoder: {note}");
+            header = self.header().await?;
+        }
         match header.kind {
+            KIND_NOTE => Err(self.broken("the decoder talks without end")),
             KIND_FRAME | KIND_SLOT => self.frame(header).await.map(Some),
             KIND_END => Ok(None),
             _ => {
@@ -280,6 +299,13 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 Err(self.broken(String::from_utf8_lossy(&text)))
             }
         }
+    }
+
+    async fn header(&mut self) -> Result<Header> {
+        let mut header = [0; HEADER_BYTES];
+        let read = self.source.read_exact(&mut header).await;
+        read.map_err(|_| self.broken("the decoder ended without a word"))?;
+        Header::decode(&header).map_err(|detail| self.broken(detail))
     }
 
     async fn frame(&mut self, header: Header) -> Result<Frame> {
@@ -419,7 +445,7 @@ impl Header {
                 Ok(())
             }
             KIND_END if bytes == 0 => Ok(()),
-            KIND_ERROR if bytes <= ERROR_BYTES_MAX => Ok(()),
+            KIND_ERROR | KIND_NOTE if bytes <= TEXT_BYTES_MAX => Ok(()),
             kind => Err(format!("the decoder sent a message of kind {kind} with {bytes} bytes")),
         }
     }

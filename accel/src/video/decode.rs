@@ -11,11 +11,14 @@ use ffmpeg_next::software::scaling::{Context as Scaler, Flags};
 use ffmpeg_next::util::color;
 use ffmpeg_next::{Dictionary, Packet, Rational};
 
+use super::gpu::Gpu;
 use crate::frame::{FrameMemory, bytes_of};
 use crate::{Error, Frame, PixelFormat, Range, Result, Shape};
 
 /// Damaged packets in a row after which a stream is given up.
 const DAMAGED_RUN_MAX: u64 = 100;
+/// Packets in a row that a GPU may refuse: one that is lost takes none.
+const REFUSED_RUN_MAX: u64 = 25;
 /// Protocols a URL may use, and what it links to. Files are only opened by their path.
 const URL_PROTOCOLS: &str = "http,https,tcp,tls,udp,rtp,srtp,rtsp,rtmp,rtmps,srt,crypto";
 const FILE_PROTOCOLS: &str = "file,crypto,data";
@@ -37,14 +40,34 @@ pub fn decode(
     mut on_frame: impl FnMut(Frame) -> ControlFlow<()>,
 ) -> Result<Summary> {
     let memory = FrameMemory::new();
-    each(path_or_url, |picture| Ok(on_frame(picture.frame(&memory)?)))
+    each(path_or_url, None, &mut |picture| Ok(on_frame(picture.frame(&memory)?)))
 }
 
-/// The same for pictures that are not frames yet: who gets one says where its samples go.
-pub(super) fn each(
+/// What is done with a picture; it says where the samples go.
+pub(super) type OnPicture<'a> =
+    dyn FnMut(Picture<'_>) -> std::result::Result<ControlFlow<()>, String> + 'a;
+
+/// The same by a GPU, where it can. Where that has decoded nothing, software begins anew.
+pub(super) fn each_by(
+    gpu: Option<&Gpu>,
     path_or_url: &str,
-    mut on_picture: impl FnMut(Picture<'_>) -> std::result::Result<ControlFlow<()>, String>,
+    on_picture: &mut OnPicture<'_>,
 ) -> Result<Summary> {
+    let mut is_begun = false;
+    let by_gpu = each(path_or_url, gpu, &mut |picture| {
+        is_begun = true;
+        on_picture(picture)
+    });
+    match by_gpu {
+        Err(error) if gpu.is_some() && !is_begun => {
+            tracing::warn!(%error, "software decodes what the GPU does not");
+            each(path_or_url, None, on_picture)
+        }
+        done => done,
+    }
+}
+
+fn each(path_or_url: &str, gpu: Option<&Gpu>, on_picture: &mut OnPicture<'_>) -> Result<Summary> {
     super::init();
     let failed = |detail: String| Error::media(path_or_url, detail);
     let mut input = open(path_or_url)?;
@@ -53,8 +76,11 @@ pub(super) fn each(
         .best(ffmpeg::media::Type::Video)
         .ok_or_else(|| failed("it has no video stream".to_string()))?;
     let index = stream.index();
-    let context = Context::from_parameters(stream.parameters());
-    let decoder = context.and_then(|context| context.decoder().video());
+    let mut by_gpu = false;
+    let decoder = Context::from_parameters(stream.parameters()).and_then(|mut context| {
+        by_gpu = gpu.is_some_and(|gpu| gpu.lend(context.id(), &mut context));
+        context.decoder().video()
+    });
     let mut decoding = Decoding {
         decoder: decoder.map_err(|e| failed(format!("its video cannot be decoded: {e}")))?,
         times: Times::new(stream.time_base(), stream.avg_frame_rate()),
@@ -62,7 +88,7 @@ pub(super) fn each(
         summary: Summary::default(),
     };
     let mut packet = Packet::empty();
-    let mut damaged_run = 0;
+    let (mut damaged_run, mut refused_run) = (0, 0);
     loop {
         match packet.read(&mut input) {
             Ok(()) if packet.stream() != index => continue,
@@ -76,14 +102,20 @@ pub(super) fn each(
         }
         if decoding.decoder.send_packet(&packet).is_err() {
             decoding.summary.damaged += 1;
+            refused_run += 1;
+        } else {
+            refused_run = 0;
         }
-        if decoding.drain(&mut on_picture).map_err(&failed)?.is_break() {
+        if by_gpu && refused_run > REFUSED_RUN_MAX {
+            return Err(failed("the GPU does not decode it any more".to_string()));
+        }
+        if decoding.drain(on_picture).map_err(&failed)?.is_break() {
             return Ok(decoding.summary);
         }
     }
     // A decoder that refuses the end of its input has nothing more to give either.
     let _ = decoding.decoder.send_eof();
-    let _ = decoding.drain(&mut on_picture).map_err(&failed)?;
+    let _ = decoding.drain(on_picture).map_err(&failed)?;
     match decoding.summary {
         Summary { frames: 0, .. } => Err(failed("no frame could be decoded".to_string())),
         summary => Ok(summary),
@@ -114,13 +146,15 @@ impl Decoding {
     /// Hands over the pictures that are ready.
     fn drain(
         &mut self,
-        on_picture: &mut impl FnMut(Picture<'_>) -> std::result::Result<ControlFlow<()>, String>,
+        on_picture: &mut OnPicture<'_>,
     ) -> std::result::Result<ControlFlow<()>, String> {
         let mut video = Video::empty();
         while self.decoder.receive_frame(&mut video).is_ok() {
             let pts_us = self.times.next(video.timestamp());
+            let brought = Gpu::has(&video).then(|| Gpu::bring(&video)).transpose()?;
+            let video = brought.as_ref().unwrap_or(&video);
             let index = self.summary.frames;
-            let picture = Picture::new(&video, &mut self.converter, pts_us, index)?;
+            let picture = Picture::new(video, &mut self.converter, pts_us, index)?;
             self.summary.frames += 1;
             if on_picture(picture)?.is_break() {
                 return Ok(ControlFlow::Break(()));
