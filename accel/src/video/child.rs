@@ -12,10 +12,11 @@
 //! ```
 //!
 //! A frame is NV12: content of the message, or in the slot of that number. The content of an error,
-//! and of a note for the log, is its text in UTF-8. After end or error nothing follows. The parent copies a slot out as soon as
-//! it hears of it, and answers with the slot's number, one byte; then the child may use it again.
-//! A child without a free slot waits for one. Frames of which not one fits into the memory, and
-//! all where there is none, are contents of messages.
+//! and of a note for the log, is its text in UTF-8. After end or error nothing follows.
+//!
+//! The parent copies a slot out as soon as it hears of it, and answers with the slot's number, one
+//! byte; then the child may use it again. A child without a free slot waits for one. Frames of
+//! which not one fits into the memory, and all where there is none, are contents of messages.
 //!
 //! The parent believes nothing: a slot must exist and sizes must agree. Since it copies, and by a
 //! call of the system, a child that writes while it does gets some other picture to be seen, and
