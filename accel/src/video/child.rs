@@ -18,9 +18,9 @@
 //! byte; then the child may use it again. A child without a free slot waits for one. Frames of
 //! which not one fits into the memory, and all where there is none, are contents of messages.
 //!
-//! The parent believes nothing: a slot must exist and sizes must agree. Since it copies, and by a
-//! call of the system, a child that writes while it does gets some other picture to be seen, and
-//! one that names a slot twice the same twice.
+//! The parent believes nothing: a slot must exist and sizes must agree. Since it copies before it
+//! looks, a child that writes while it does gets some other picture to be seen, and one that names
+//! a slot twice the same twice.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};

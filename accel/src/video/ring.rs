@@ -1,14 +1,13 @@
 //! Memory that a process shares with a child, for whole frames: a file without a name.
 //!
-//! The process that makes it never maps it, but reads and writes it by system calls. So nothing
-//! that the child does to the memory meanwhile can do more than change the bytes that are read:
-//! there is no reference to what another process writes, and no fault where pages are missing. The
-//! child maps it, and works on it in place.
+//! The process that makes it only ever copies whole slots out and in, from one place to another:
+//! it has no reference to what the child may write at any time, so that nothing the child does
+//! meanwhile can do more than change the bytes that are copied. The size is sealed: no page
+//! goes away under the mapping. The child works on it in place.
 
 use std::fs::File;
 use std::io::{Error, Result};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 
 /// All slots together. Only pages that were written take memory.
 pub(crate) const RING_BYTES: usize = 64 << 20;
@@ -31,6 +30,7 @@ fn start(slot: usize, bytes: usize) -> Option<usize> {
 #[derive(Debug)]
 pub(crate) struct Ring {
     file: File,
+    mapping: Mapping,
 }
 
 impl Ring {
@@ -48,7 +48,7 @@ impl Ring {
         let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
         // SAFETY: takes numbers and touches no memory.
         match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) } {
-            0 => Ok(Self { file }),
+            0 => Ok(Self { mapping: Mapping::of(&file)?, file }),
             _ => Err(Error::last_os_error()),
         }
     }
@@ -61,13 +61,18 @@ impl Ring {
     /// Copies a slot out; an error where there is none of this number.
     pub fn read(&self, slot: usize, to: &mut [u8]) -> Result<()> {
         let at = start(slot, to.len()).ok_or_else(|| no_slot(slot, to.len()))?;
-        self.file.read_exact_at(to, at as u64)
+        // SAFETY: the slot lies within the mapping, whose size is sealed, and apart from all other
+        // memory of this program. What another process writes there meanwhile are bytes as well.
+        unsafe { std::ptr::copy_nonoverlapping(self.mapping.at(at), to.as_mut_ptr(), to.len()) };
+        Ok(())
     }
 
     /// Copies into a slot; an error where there is none of this number.
     pub fn write(&self, slot: usize, from: &[u8]) -> Result<()> {
         let at = start(slot, from.len()).ok_or_else(|| no_slot(slot, from.len()))?;
-        self.file.write_all_at(from, at as u64)
+        // SAFETY: as above, and nobody has a reference to it in this process.
+        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), self.mapping.at(at), from.len()) };
+        Ok(())
     }
 }
 
@@ -75,13 +80,46 @@ fn no_slot(slot: usize, bytes: usize) -> Error {
     Error::other(format!("there is no slot {slot} of {bytes} bytes"))
 }
 
-/// The memory as a child has it.
-pub(crate) struct Mapped {
+/// All of the memory, where it lies in this process.
+#[derive(Debug)]
+struct Mapping {
     start: *mut u8,
 }
 
 // SAFETY: the mapping belongs to the value alone.
-unsafe impl Send for Mapped {}
+unsafe impl Send for Mapping {}
+
+impl Mapping {
+    /// Of a file whose size is sealed at [`RING_BYTES`].
+    fn of(file: &impl AsRawFd) -> Result<Self> {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let none = std::ptr::null_mut();
+        // SAFETY: the kernel chooses the place, so nothing that is mapped already is replaced.
+        let start =
+            unsafe { libc::mmap(none, RING_BYTES, access, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+        match start == libc::MAP_FAILED {
+            true => Err(Error::last_os_error()),
+            false => Ok(Self { start: start.cast() }),
+        }
+    }
+
+    /// Where a byte lies that is one of them.
+    fn at(&self, byte: usize) -> *mut u8 {
+        self.start.wrapping_add(byte)
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made with this length, and the value was its only user.
+        unsafe { libc::munmap(self.start.cast(), RING_BYTES) };
+    }
+}
+
+/// The memory as a child has it.
+pub(crate) struct Mapped {
+    mapping: Mapping,
+}
 
 impl Mapped {
     /// Maps what a process made by [`Ring::create`]; an error where it is anything else.
@@ -96,14 +134,7 @@ impl Mapped {
         if seals & libc::F_SEAL_SHRINK == 0 || size != RING_BYTES as u64 {
             return Err(Error::other("its size may change, or is another"));
         }
-        let access = libc::PROT_READ | libc::PROT_WRITE;
-        let none = std::ptr::null_mut();
-        // SAFETY: the kernel chooses the place, so nothing that is mapped already is replaced.
-        let start = unsafe { libc::mmap(none, RING_BYTES, access, libc::MAP_SHARED, number, 0) };
-        match start == libc::MAP_FAILED {
-            true => Err(Error::last_os_error()),
-            false => Ok(Self { start: start.cast() }),
-        }
+        Ok(Self { mapping: Mapping::of(&fd)? })
     }
 
     /// The memory that a file of this process has, if it is such memory.
@@ -117,14 +148,7 @@ impl Mapped {
         // SAFETY: the slot lies within the mapping, whose size is sealed, and the borrow of `self`
         // makes it the only one in this process. The process that made the memory reads what is
         // written here only when it is told to, and writes only while this one waits to be told.
-        Some(unsafe { std::slice::from_raw_parts_mut(self.start.wrapping_add(at), bytes) })
-    }
-}
-
-impl Drop for Mapped {
-    fn drop(&mut self) {
-        // SAFETY: the mapping was made with this length, and the value was its only user.
-        unsafe { libc::munmap(self.start.cast(), RING_BYTES) };
+        Some(unsafe { std::slice::from_raw_parts_mut(self.mapping.at(at), bytes) })
     }
 }
 

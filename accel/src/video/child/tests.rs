@@ -258,7 +258,7 @@ fn a_child_that_dies_anywhere_leaves_nothing_behind() {
     for len in 0..whole.len() {
         let (near, far) = pair().unwrap();
         let inode = near.ring.as_ref().unwrap().inode();
-        assert_eq!(ring::tests::traces(inode), 2);
+        assert_eq!(ring::tests::traces(inode), 3);
         let mut line = File::from(far.line);
         line.write_all(&whole[..len]).unwrap();
         drop((line, far.memory));
