@@ -325,8 +325,7 @@ fn serve_guests() -> Result<ExitCode> {
 
 /// The child that decodes: whatever a bad stream does to it, the node goes on.
 fn decode(source: &str) -> Result<ExitCode> {
-    let mut out = std::io::stdout().lock();
-    match accel::video::child::serve(source, &mut out) {
+    match accel::video::child::serve(source) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(e) => {
             eprintln!("{e}");

@@ -40,6 +40,7 @@ pub async fn run(tools: &Path, dir: &Path, json: bool) -> Result<ExitCode> {
     let mut checks = vec![
         nats_server(tools),
         devices(),
+        decoding(),
         python(),
         lambda_client(tools),
         component_tools(tools),
@@ -125,6 +126,14 @@ fn devices() -> Check {
             "apt-get install pocl-opencl-icd ocl-icd-libopencl1, or your vendor's driver",
         ),
         _ => ok("devices", names.join(", ")),
+    }
+}
+
+/// Who decodes streams: software always may.
+fn decoding() -> Check {
+    match accel::video::gpu_decoder() {
+        Ok(by) => ok("decoding", format!("{by}, and software")),
+        Err(reason) => ok("decoding", format!("software; {reason}")),
     }
 }
 

@@ -1,8 +1,11 @@
 //! Frames of video in host memory, shared and never copied.
 
+mod memory;
+
 use bytes::Bytes;
 pub use kernels::{PixelFormat, Range, Shape};
 
+pub(crate) use self::memory::FrameMemory;
 use crate::{Error, Result};
 
 /// A picture and when it was taken.

@@ -7,14 +7,13 @@
 mod clock;
 
 use std::collections::BTreeMap;
-use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use accel::video::child::Reader;
+use accel::video::child::{self, Reader};
 use accel::{EdgeAccelerate, Frame};
 use bus::trace::Trace;
 use serde::{Deserialize, Serialize};
@@ -39,9 +38,6 @@ const FRAMES_QUEUED_MAX: usize = 4;
 const FRAMES_TRACED_MAX: u64 = 256;
 /// How long a decoder may take to end when its frames are no longer read.
 const LAST_WORDS: Duration = Duration::from_secs(5);
-/// Bytes that a decoder's pipe holds: in what the system gives unasked, a frame goes in twenty
-/// pieces, for each of which both sides wake up.
-const PIPE_BYTES: i32 = 1 << 20;
 /// What of a decoder's complaint is kept, in bytes.
 const COMPLAINT_BYTES_MAX: u64 = 4_096;
 
@@ -170,7 +166,7 @@ impl EdgeStream {
             self.accelerate.wake();
         }
         let target = self.triggers.deploy.install(app, &handler.name).await?;
-        let child = self.decode(&open.source)?;
+        let (child, near) = self.decode(&open.source)?;
         let id = self.new_id(&open.stream);
         let status = Arc::new(Mutex::new(Status {
             id: id.clone(),
@@ -203,7 +199,7 @@ impl EdgeStream {
         let now = lock(&status).clone();
         let streams = self.clone();
         let mut slots = lock(&self.streams);
-        let task = tokio::spawn(async move { streams.run(job, child).await });
+        let task = tokio::spawn(async move { streams.run(job, child, near).await });
         slots.insert(id, Slot { status, task });
         Ok(now)
     }
@@ -241,21 +237,26 @@ impl EdgeStream {
         format!("{}.{stream}.{:x}.{count:x}", self.site.replace('.', "-"), since.as_millis())
     }
 
-    fn decode(&self, source: &str) -> Result<Child, Error> {
+    fn decode(&self, source: &str) -> Result<(Child, child::Near), Error> {
         let (program, arguments) = &self.decoder;
-        Command::new(program)
-            .args(arguments)
-            .arg(source)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|e| Error::Decoder {
-                program: program.display().to_string(),
-                reason: e.to_string(),
-            })
+        let start = || {
+            let (near, far) = child::pair()?;
+            let (input, output) = far.into_stdio();
+            let child = Command::new(program)
+                .args(arguments)
+                .arg(source)
+                .stdin(input)
+                .stdout(output)
+                .stderr(Stdio::piped())
+                .process_group(0)
+                .kill_on_drop(true)
+                .spawn()?;
+            Ok((child, near))
+        };
+        start().map_err(|e: std::io::Error| Error::Decoder {
+            program: program.display().to_string(),
+            reason: e.to_string(),
+        })
     }
 
     /// Every stream, those that ended lately included.
@@ -271,8 +272,8 @@ impl EdgeStream {
         true
     }
 
-    async fn run(&self, job: Job, mut child: Child) {
-        let result = self.pump(&job, &mut child).await;
+    async fn run(&self, job: Job, mut child: Child, near: child::Near) {
+        let result = self.pump(&job, &mut child, near).await;
         let _ = child.start_kill();
         let _ = child.wait().await;
         self.accelerate.close_history(&job.connection.id);
@@ -294,17 +295,16 @@ impl EdgeStream {
     }
 
     /// Reads frames at their pace on one side, handles them in order on the other.
-    async fn pump(&self, job: &Job, child: &mut Child) -> Result<(), String> {
-        let stdout = child.stdout.take().ok_or("the decoder has no output")?;
+    async fn pump(&self, job: &Job, child: &mut Child, near: child::Near) -> Result<(), String> {
+        let reader = Reader::new(near, job.connection.id.clone()).map_err(|e| e.to_string())?;
         let stderr = child.stderr.take().ok_or("the decoder has no error output")?;
-        widen(&stdout);
         let complaint = tokio::spawn(async move {
             let mut text = String::new();
             let _ = stderr.take(COMPLAINT_BYTES_MAX).read_to_string(&mut text).await;
             text
         });
         let (sender, mut queue) = mpsc::channel::<Frame>(FRAMES_QUEUED_MAX);
-        let read = self.read_frames(job, Reader::new(stdout, job.connection.id.clone()), sender);
+        let read = self.read_frames(job, reader, sender);
         let handle = async {
             while let Some(frame) = queue.recv().await {
                 self.handle(job, frame).await;
@@ -334,7 +334,7 @@ impl EdgeStream {
     async fn read_frames(
         &self,
         job: &Job,
-        mut reader: Reader<impl tokio::io::AsyncRead + Unpin>,
+        mut reader: Reader,
         sender: mpsc::Sender<Frame>,
     ) -> Result<(), String> {
         let mut clock = Clock::default();
@@ -384,16 +384,6 @@ impl EdgeStream {
             }
             Err(_) => status.errors += 1,
         }
-    }
-}
-
-/// Makes a pipe hold more, where the system lets it.
-#[allow(unsafe_code)]
-fn widen(pipe: &impl AsRawFd) {
-    // SAFETY: the descriptor is open, and nothing but the size of its pipe changes.
-    let size = unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETPIPE_SZ, PIPE_BYTES) };
-    if size < PIPE_BYTES {
-        tracing::debug!(size, "a decoder's pipe stays small");
     }
 }
 

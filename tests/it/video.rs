@@ -1,8 +1,10 @@
 //! `edgescale video` as a user runs it: no tree, no server.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
+use accel::video::child;
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
@@ -134,6 +136,52 @@ fn encoders_of_others_code_where_they_are_asked_for() -> Result<()> {
         let is_key = |packet: &Value| packet["flags"].as_str().is_some_and(|f| f.starts_with('K'));
         let keys: Vec<usize> = (0..packets.len()).filter(|n| is_key(&packets[*n])).collect();
         assert_eq!((packets.len(), &keys[..]), (30, &[0, 10, 20][..]), "{name}");
+    }
+    Ok(())
+}
+
+/// Whenever it is killed: what came before is whole, and the reader is told.
+#[tokio::test]
+async fn a_decoder_that_is_killed_leaves_whole_frames() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let film = folder.path().join("in.y4m");
+    clip(&film, 322, 180, 40)?;
+    let mut expected = Vec::new();
+    accel::video::decode(&film.display().to_string(), |frame| {
+        expected.push(frame);
+        std::ops::ControlFlow::Continue(())
+    })?;
+    ensure!(expected.len() == 40);
+    for (round, until) in [0, 1, 2, 5, 11, 39, 40].into_iter().enumerate() {
+        let (near, far) = child::pair()?;
+        let (input, output) = far.into_stdio();
+        let mut decoder = tokio::process::Command::new(binary());
+        decoder.arg("media-decode").arg(&film).stdin(input).stdout(output);
+        let mut child = decoder.stderr(Stdio::null()).kill_on_drop(true).spawn()?;
+        drop(decoder);
+        let mut reader = child::Reader::new(near, "cam")?;
+        let mut frames = Vec::new();
+        while frames.len() < until {
+            frames.extend(reader.next().await?);
+        }
+        // At no place in particular.
+        tokio::time::sleep(Duration::from_micros(300 * round as u64)).await;
+        child.start_kill()?;
+        let last = loop {
+            match reader.next().await {
+                Ok(Some(frame)) => frames.push(frame),
+                last => break last,
+            }
+        };
+        child.wait().await?;
+        assert!(frames.len() >= until && frames == expected[..frames.len()], "round {round}");
+        match last {
+            Ok(_) => assert_eq!(frames.len(), expected.len(), "it had ended"),
+            Err(error) => {
+                let said = error.to_string();
+                assert!(said.starts_with("video cam: the decoder ended"), "{said}");
+            }
+        }
     }
     Ok(())
 }

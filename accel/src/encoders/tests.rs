@@ -10,6 +10,7 @@ use super::*;
 use crate::h264::tests::decode;
 use crate::h264::{Encoder, Preset, Settings, Unit};
 use crate::testing::moving_square;
+use crate::video::ring::{Mapped, Ring};
 use crate::video::{Mux, decode as decode_file};
 use crate::{Frame, Range};
 
@@ -20,7 +21,7 @@ pub(crate) fn threaded(make: Make, life: impl Fn(UnixStream) + Send + Sync + 'st
         let (socket, theirs) = UnixStream::pair()?;
         let life = life.clone();
         std::thread::spawn(move || life(theirs));
-        Link::new(socket, None)
+        Link::new(socket, None, None)
     };
     Worker::new(make, "a test", 1, Box::new(start))
 }
@@ -69,7 +70,19 @@ fn here() -> Vec<Make> {
 }
 
 fn real(make: Make) -> Arc<Worker> {
-    Arc::new(threaded(make, move |socket| serve_on(make, socket).unwrap()))
+    let start = |make: Make| {
+        let (socket, theirs) = UnixStream::pair()?;
+        let ring = Ring::create()?;
+        let memory = Mapped::of(ring.for_child()?);
+        std::thread::spawn(move || serve_on(make, theirs, memory).unwrap());
+        Link::new(socket, None, Some(ring))
+    };
+    Arc::new(Worker::new(make, "a test", 1, Box::new(start)))
+}
+
+/// The same without memory that both share.
+fn apart(make: Make) -> Arc<Worker> {
+    Arc::new(threaded(make, move |socket| serve_on(make, socket, None).unwrap()))
 }
 
 /// Units of a few frames of a moving square, and the frames.
@@ -95,6 +108,17 @@ fn psnr(frames: &[Frame], units: &[Vec<u8>]) -> f64 {
         10.0 * (65025.0 * f64::from(frame.width * frame.height) / sum.max(1.0)).log10()
     };
     frames.iter().zip(&pictures).map(of).fold(f64::MAX, f64::min)
+}
+
+#[test]
+fn a_stream_is_the_same_by_shared_memory_and_over_the_socket() {
+    for make in here() {
+        for side in [(256, 160), (161, 91)] {
+            let [shared, sent] = [real(make), apart(make)]
+                .map(|worker| coded(&worker, side, Settings { gop: 4, ..Settings::default() }).1);
+            assert_eq!(shared, sent, "{make:?} {side:?}");
+        }
+    }
 }
 
 /// What comes out is a stream of constrained baseline, one unit for each picture, that stands alone

@@ -19,12 +19,13 @@ pub(super) enum Request {
         shape: Shape,
         settings: Settings,
     },
-    /// The samples of a picture follow.
+    /// The samples of a picture lie in the memory that both share, from its start, or follow.
     Picture {
         stream: u32,
         pts_us: i64,
         is_key: bool,
         bytes: usize,
+        is_shared: bool,
     },
     Close {
         stream: u32,

@@ -15,6 +15,7 @@ use super::coding::Coding;
 use super::wire::{Reply, Request, content, receive, send};
 use super::{Make, Program, units};
 use crate::h264::{Encoder, Settings};
+use crate::video::ring::{Mapped, Ring};
 use crate::{PixelFormat, Shape};
 
 /// How long a child may take for an answer.
@@ -50,13 +51,24 @@ struct State {
 pub(crate) struct Link {
     socket: UnixStream,
     child: Option<Child>,
+    /// Where samples lie for the child.
+    ring: Option<Ring>,
 }
 
 impl Link {
-    pub fn new(socket: UnixStream, child: Option<Child>) -> std::io::Result<Self> {
+    pub fn new(
+        socket: UnixStream,
+        child: Option<Child>,
+        ring: Option<Ring>,
+    ) -> std::io::Result<Self> {
         socket.set_read_timeout(Some(ANSWER_TIMEOUT))?;
         socket.set_write_timeout(Some(ANSWER_TIMEOUT))?;
-        Ok(Self { socket, child })
+        Ok(Self { socket, child, ring })
+    }
+
+    /// Puts samples where the child finds them; false where they must go over the socket.
+    fn share(&self, samples: &[u8]) -> bool {
+        self.ring.as_ref().is_some_and(|ring| ring.write(0, samples).is_ok())
     }
 
     /// Ends the child; how it ended, where it did so by itself.
@@ -81,8 +93,10 @@ impl Program {
             let (socket, theirs) = UnixStream::pair()?;
             let mut command = Command::new(&program);
             command.args(&arguments).arg(make.name()).stdin(OwnedFd::from(theirs));
-            command.stdout(Stdio::null()).stderr(Stdio::null());
-            Link::new(socket, Some(command.spawn()?))
+            let ring = Ring::create().ok();
+            let memory = ring.as_ref().and_then(|ring| ring.for_child().ok());
+            command.stdout(memory.map_or_else(Stdio::null, Stdio::from)).stderr(Stdio::null());
+            Link::new(socket, Some(command.spawn()?), ring)
         })
     }
 }
@@ -176,10 +190,11 @@ fn answer(
     samples: &[u8],
 ) -> std::io::Result<Result<Vec<u8>, String>> {
     send(socket, request, samples)?;
+    let given = if let Request::Picture { bytes, .. } = request { *bytes } else { 0 };
     match receive(socket)? {
         Reply::Done => Ok(Ok(Vec::new())),
         Reply::Failed(detail) => Ok(Err(detail)),
-        Reply::Coded { bytes } => match samples.len() * CODED_TIMES_MAX + CODED_BYTES_MAX {
+        Reply::Coded { bytes } => match given * CODED_TIMES_MAX + CODED_BYTES_MAX {
             most if bytes <= most => content(socket, bytes).map(Ok),
             _ => Err(Error::other(format!("a picture of {bytes} bytes"))),
         },
@@ -281,8 +296,11 @@ impl Theirs {
             }
         };
         let is_key = self.since_key == 0;
-        let request = Request::Picture { stream, pts_us, is_key, bytes: samples.len() };
-        let coded = units::tidied(&state.ask(&request, samples)?, is_key)?;
+        let is_shared = state.link.as_ref().is_some_and(|link| link.share(samples));
+        let bytes = samples.len();
+        let request = Request::Picture { stream, pts_us, is_key, bytes, is_shared };
+        let coded = state.ask(&request, if is_shared { &[] } else { samples })?;
+        let coded = units::tidied(&coded, is_key)?;
         self.since_key = (self.since_key + 1) % self.settings.gop.max(1);
         Ok(coded)
     }
@@ -316,14 +334,18 @@ impl PartialEq for Theirs {
 impl Eq for Theirs {}
 
 /// In the child: codes streams by the encoder of this name for whoever has the other end of
-/// standard input, until that one goes.
+/// standard input, until that one goes. Its standard output is the memory that both share.
 pub fn serve(name: &str) -> std::io::Result<()> {
     let make = Make::named(name).ok_or_else(|| Error::other(format!("no encoder \"{name}\"")))?;
     let socket = std::io::stdin().as_fd().try_clone_to_owned()?;
-    serve_on(make, UnixStream::from(socket))
+    serve_on(make, UnixStream::from(socket), Mapped::of(std::io::stdout()))
 }
 
-pub(super) fn serve_on(make: Make, mut socket: impl Read + Write) -> std::io::Result<()> {
+pub(super) fn serve_on(
+    make: Make,
+    mut socket: impl Read + Write,
+    mut memory: Option<Mapped>,
+) -> std::io::Result<()> {
     let mut streams: BTreeMap<u32, (Coding, Shape)> = BTreeMap::new();
     loop {
         let request = match receive(&mut socket) {
@@ -342,14 +364,19 @@ pub(super) fn serve_on(make: Make, mut socket: impl Read + Write) -> std::io::Re
                 streams.remove(&stream);
                 Ok(())
             }
-            Request::Picture { stream, pts_us, is_key, bytes } => {
+            Request::Picture { stream, pts_us, is_key, bytes, is_shared } => {
                 let (coding, shape) =
                     streams.get_mut(&stream).ok_or_else(|| Error::other("no such stream"))?;
                 if shape.bytes() != Some(bytes) {
                     return Err(Error::other(format!("a picture of {bytes} bytes")));
                 }
-                let samples = content(&mut socket, bytes)?;
-                match coding.code(&samples, pts_us, is_key) {
+                let followed = if is_shared { Vec::new() } else { content(&mut socket, bytes)? };
+                let samples: &[u8] = match (&mut memory, is_shared) {
+                    (_, false) => &followed[..],
+                    (Some(memory), true) => memory.slot(0, bytes).unwrap_or_default(),
+                    (None, true) => &[],
+                };
+                match coding.code(samples, pts_us, is_key) {
                     Ok(coded) => {
                         send(&mut socket, &Reply::Coded { bytes: coded.len() }, &coded)?;
                         continue;

@@ -1,8 +1,8 @@
 //! Decoding: anything FFmpeg opens, to NV12 frames with their times in microseconds.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
-use bytes::Bytes;
 use ffmpeg_next as ffmpeg;
 use ffmpeg_next::codec::context::Context;
 use ffmpeg_next::format::Pixel;
@@ -11,11 +11,14 @@ use ffmpeg_next::software::scaling::{Context as Scaler, Flags};
 use ffmpeg_next::util::color;
 use ffmpeg_next::{Dictionary, Packet, Rational};
 
-use crate::frame::bytes_of;
+use super::gpu::Gpu;
+use crate::frame::{FrameMemory, bytes_of};
 use crate::{Error, Frame, PixelFormat, Range, Result, Shape};
 
 /// Damaged packets in a row after which a stream is given up.
 const DAMAGED_RUN_MAX: u64 = 100;
+/// Packets in a row that a GPU may refuse: one that is lost takes none.
+const REFUSED_RUN_MAX: u64 = 25;
 /// Protocols a URL may use, and what it links to. Files are only opened by their path.
 const URL_PROTOCOLS: &str = "http,https,tcp,tls,udp,rtp,srtp,rtsp,rtmp,rtmps,srt,crypto";
 const FILE_PROTOCOLS: &str = "file,crypto,data";
@@ -36,6 +39,35 @@ pub fn decode(
     path_or_url: &str,
     mut on_frame: impl FnMut(Frame) -> ControlFlow<()>,
 ) -> Result<Summary> {
+    let memory = FrameMemory::new();
+    each(path_or_url, None, &mut |picture| Ok(on_frame(picture.frame(&memory)?)))
+}
+
+/// What is done with a picture; it says where the samples go.
+pub(super) type OnPicture<'a> =
+    dyn FnMut(Picture<'_>) -> std::result::Result<ControlFlow<()>, String> + 'a;
+
+/// The same by a GPU, where it can. Where that has decoded nothing, software begins anew.
+pub(super) fn each_by(
+    gpu: Option<&Gpu>,
+    path_or_url: &str,
+    on_picture: &mut OnPicture<'_>,
+) -> Result<Summary> {
+    let mut is_begun = false;
+    let by_gpu = each(path_or_url, gpu, &mut |picture| {
+        is_begun = true;
+        on_picture(picture)
+    });
+    match by_gpu {
+        Err(error) if gpu.is_some() && !is_begun => {
+            tracing::warn!(%error, "software decodes what the GPU does not");
+            each(path_or_url, None, on_picture)
+        }
+        done => done,
+    }
+}
+
+fn each(path_or_url: &str, gpu: Option<&Gpu>, on_picture: &mut OnPicture<'_>) -> Result<Summary> {
     super::init();
     let failed = |detail: String| Error::media(path_or_url, detail);
     let mut input = open(path_or_url)?;
@@ -44,8 +76,11 @@ pub fn decode(
         .best(ffmpeg::media::Type::Video)
         .ok_or_else(|| failed("it has no video stream".to_string()))?;
     let index = stream.index();
-    let context = Context::from_parameters(stream.parameters());
-    let decoder = context.and_then(|context| context.decoder().video());
+    let mut by_gpu = false;
+    let decoder = Context::from_parameters(stream.parameters()).and_then(|mut context| {
+        by_gpu = gpu.is_some_and(|gpu| gpu.lend(context.id(), &mut context));
+        context.decoder().video()
+    });
     let mut decoding = Decoding {
         decoder: decoder.map_err(|e| failed(format!("its video cannot be decoded: {e}")))?,
         times: Times::new(stream.time_base(), stream.avg_frame_rate()),
@@ -53,7 +88,7 @@ pub fn decode(
         summary: Summary::default(),
     };
     let mut packet = Packet::empty();
-    let mut damaged_run = 0;
+    let (mut damaged_run, mut refused_run) = (0, 0);
     loop {
         match packet.read(&mut input) {
             Ok(()) if packet.stream() != index => continue,
@@ -67,14 +102,20 @@ pub fn decode(
         }
         if decoding.decoder.send_packet(&packet).is_err() {
             decoding.summary.damaged += 1;
+            refused_run += 1;
+        } else {
+            refused_run = 0;
         }
-        if decoding.drain(&mut on_frame).map_err(&failed)?.is_break() {
+        if by_gpu && refused_run > REFUSED_RUN_MAX {
+            return Err(failed("the GPU does not decode it any more".to_string()));
+        }
+        if decoding.drain(on_picture).map_err(&failed)?.is_break() {
             return Ok(decoding.summary);
         }
     }
     // A decoder that refuses the end of its input has nothing more to give either.
     let _ = decoding.decoder.send_eof();
-    let _ = decoding.drain(&mut on_frame).map_err(&failed)?;
+    let _ = decoding.drain(on_picture).map_err(&failed)?;
     match decoding.summary {
         Summary { frames: 0, .. } => Err(failed("no frame could be decoded".to_string())),
         summary => Ok(summary),
@@ -102,17 +143,20 @@ struct Decoding {
 }
 
 impl Decoding {
-    /// Hands over the frames that are ready.
+    /// Hands over the pictures that are ready.
     fn drain(
         &mut self,
-        on_frame: &mut impl FnMut(Frame) -> ControlFlow<()>,
+        on_picture: &mut OnPicture<'_>,
     ) -> std::result::Result<ControlFlow<()>, String> {
-        let mut picture = Video::empty();
-        while self.decoder.receive_frame(&mut picture).is_ok() {
-            let pts_us = self.times.next(picture.timestamp());
-            let frame = self.converter.frame(&picture, pts_us, self.summary.frames)?;
+        let mut video = Video::empty();
+        while self.decoder.receive_frame(&mut video).is_ok() {
+            let pts_us = self.times.next(video.timestamp());
+            let brought = Gpu::has(&video).then(|| Gpu::bring(&video)).transpose()?;
+            let video = brought.as_ref().unwrap_or(&video);
+            let index = self.summary.frames;
+            let picture = Picture::new(video, &mut self.converter, pts_us, index)?;
             self.summary.frames += 1;
-            if on_frame(frame).is_break() {
+            if on_picture(picture)?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }
@@ -150,37 +194,73 @@ impl Times {
     }
 }
 
-/// Brings decoded pictures into NV12.
+/// A decoded picture, whose samples are yet to be brought into NV12.
+pub(super) struct Picture<'a> {
+    video: &'a Video,
+    converter: &'a mut Converter,
+    pub shape: Shape,
+    pub bytes: usize,
+    pub pts_us: i64,
+    pub index: u64,
+}
+
+impl<'a> Picture<'a> {
+    /// What FFmpeg gives is checked before it is touched.
+    pub(super) fn new(
+        video: &'a Video,
+        converter: &'a mut Converter,
+        pts_us: i64,
+        index: u64,
+    ) -> std::result::Result<Self, String> {
+        let shape = Shape {
+            width: video.width(),
+            height: video.height(),
+            format: PixelFormat::Nv12,
+            range: range(video),
+        };
+        let bytes = bytes_of(shape).map_err(|error| error.to_string())?;
+        Ok(Self { video, converter, shape, bytes, pts_us, index })
+    }
+
+    /// The picture as a frame.
+    fn frame(self, memory: &Arc<FrameMemory>) -> std::result::Result<Frame, String> {
+        let (shape, pts_us, index) = (self.shape, self.pts_us, self.index);
+        let data = memory.filled(self.bytes, |to| self.write(to))?;
+        Frame::new(shape, pts_us, index, data).map_err(|error| error.to_string())
+    }
+
+    /// Writes the samples, which fill `to`: [`bytes`](Self::bytes) of them.
+    pub(super) fn write(self, to: &mut [u8]) -> std::result::Result<(), String> {
+        if to.len() != self.bytes {
+            return Err(format!("{} bytes of room for {}", to.len(), self.bytes));
+        }
+        match self.video.format() {
+            Pixel::NV12 => write_nv12(self.video, to),
+            Pixel::YUV420P | Pixel::YUVJ420P => write_planar(self.video, to),
+            _ => write_nv12(&self.converter.scaled(self.video)?, to),
+        }
+    }
+}
+
+/// Brings pixels of other kinds into NV12.
 #[derive(Default)]
 pub(super) struct Converter {
     scaler: Option<Scaler>,
 }
 
 impl Converter {
-    /// The picture as a frame; what FFmpeg gives is checked before it is touched.
+    /// One picture as a frame.
     pub(super) fn frame(
         &mut self,
-        picture: &Video,
+        video: &Video,
         pts_us: i64,
         index: u64,
     ) -> std::result::Result<Frame, String> {
-        let shape = Shape {
-            width: picture.width(),
-            height: picture.height(),
-            format: PixelFormat::Nv12,
-            range: range(picture),
-        };
-        let bytes = bytes_of(shape).map_err(|error| error.to_string())?;
-        let data = match picture.format() {
-            Pixel::NV12 => from_nv12(picture, bytes)?,
-            Pixel::YUV420P | Pixel::YUVJ420P => from_planar(picture, bytes)?,
-            _ => from_nv12(&self.scaled(picture)?, bytes)?,
-        };
-        Frame::new(shape, pts_us, index, Bytes::from(data)).map_err(|error| error.to_string())
+        Picture::new(video, self, pts_us, index)?.frame(&FrameMemory::new())
     }
 
-    fn scaled(&mut self, picture: &Video) -> std::result::Result<Video, String> {
-        let (format, width, height) = (picture.format(), picture.width(), picture.height());
+    fn scaled(&mut self, video: &Video) -> std::result::Result<Video, String> {
+        let (format, width, height) = (video.format(), video.width(), video.height());
         let fits = |scaler: &Scaler| {
             let input = scaler.input();
             (input.format, input.width, input.height) == (format, width, height)
@@ -192,7 +272,7 @@ impl Converter {
         }
         let scaler = self.scaler.as_mut().ok_or("no scaler")?;
         let mut out = Video::empty();
-        scaler.run(picture, &mut out).map_err(|e| format!("pixels {format:?}: {e}"))?;
+        scaler.run(video, &mut out).map_err(|e| format!("pixels {format:?}: {e}"))?;
         Ok(out)
     }
 }
@@ -214,34 +294,33 @@ fn is_rgb(format: Pixel) -> bool {
     ["rgb", "bgr", "gbr", "pal8"].iter().any(|part| name.contains(part))
 }
 
-fn from_nv12(picture: &Video, bytes: usize) -> std::result::Result<Vec<u8>, String> {
-    let (width, height) = (picture.width() as usize, picture.height() as usize);
-    let mut data = Vec::with_capacity(bytes);
-    for row in rows(picture, 0, width, height)? {
-        data.extend_from_slice(row);
-    }
-    for row in rows(picture, 1, width.div_ceil(2) * 2, height.div_ceil(2))? {
-        data.extend_from_slice(row);
-    }
-    Ok(data)
+fn write_nv12(video: &Video, to: &mut [u8]) -> std::result::Result<(), String> {
+    let chroma = write_luma(video, to)?;
+    let (width, height) = (video.width() as usize, video.height() as usize);
+    let pairs = width.div_ceil(2) * 2;
+    let from = rows(video, 1, pairs, height.div_ceil(2))?;
+    chroma.chunks_exact_mut(pairs).zip(from).for_each(|(to, row)| to.copy_from_slice(row));
+    Ok(())
 }
 
-fn from_planar(picture: &Video, bytes: usize) -> std::result::Result<Vec<u8>, String> {
-    let (width, height) = (picture.width() as usize, picture.height() as usize);
+fn write_planar(video: &Video, to: &mut [u8]) -> std::result::Result<(), String> {
+    let chroma = write_luma(video, to)?;
+    let (width, height) = (video.width() as usize, video.height() as usize);
     let (half_width, half_height) = (width.div_ceil(2), height.div_ceil(2));
-    let mut data = Vec::with_capacity(bytes);
-    for row in rows(picture, 0, width, height)? {
-        data.extend_from_slice(row);
-    }
-    let cb = rows(picture, 1, half_width, half_height)?;
-    let cr = rows(picture, 2, half_width, half_height)?;
-    for (cb, cr) in cb.zip(cr) {
-        // Row by row: what is cleared is still near when it is written.
-        let from = data.len();
-        data.resize(from + 2 * half_width, 0);
-        interleave(cb, cr, &mut data[from..]);
-    }
-    Ok(data)
+    let cb = rows(video, 1, half_width, half_height)?;
+    let cr = rows(video, 2, half_width, half_height)?;
+    let rows = chroma.chunks_exact_mut(2 * half_width).zip(cb.zip(cr));
+    rows.for_each(|(to, (cb, cr))| interleave(cb, cr, to));
+    Ok(())
+}
+
+/// Writes the luma; returns where the chroma goes.
+fn write_luma<'a>(video: &Video, to: &'a mut [u8]) -> std::result::Result<&'a mut [u8], String> {
+    let (width, height) = (video.width() as usize, video.height() as usize);
+    let from = rows(video, 0, width, height)?;
+    let (luma, chroma) = to.split_at_mut(width * height);
+    luma.chunks_exact_mut(width).zip(from).for_each(|(to, row)| to.copy_from_slice(row));
+    Ok(chroma)
 }
 
 /// Cb and Cr by turns, sixteen at a time, which the compiler makes a few instructions of.
@@ -261,20 +340,20 @@ fn interleave(cb: &[u8], cr: &[u8], to: &mut [u8]) {
 
 /// The rows of a plane, without the gaps between them.
 fn rows(
-    picture: &Video,
+    video: &Video,
     plane: usize,
     row_bytes: usize,
     count: usize,
 ) -> std::result::Result<impl Iterator<Item = &[u8]>, String> {
-    if plane >= picture.planes() {
+    if plane >= video.planes() {
         return Err(format!("a picture has no plane {plane}"));
     }
-    let stride = picture.stride(plane);
+    let stride = video.stride(plane);
     // A bottom-up picture has a negative stride, which arrives as a huge one.
     if stride < row_bytes || stride > 64 * Shape::SIDE_MAX as usize {
         return Err(format!("a plane of {row_bytes} bytes a row has a stride of {stride}"));
     }
-    let data = picture.data(plane);
+    let data = video.data(plane);
     if data.len() < stride * count {
         return Err(format!("plane {plane} is {} bytes short", stride * count - data.len()));
     }

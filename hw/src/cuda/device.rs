@@ -16,11 +16,16 @@ use crate::device::{
 use crate::pool::{Held, Pool};
 use crate::tuning::{Kept, PARTS, Trial, Tuner, Variants};
 
+/// Compiled texts that are kept for the other kernels in them; then all are forgotten.
+const COMPILED_MAX: usize = 128;
+
 /// One device with its buffers, its kernels and what was handed to it.
 pub struct CudaForms<D: Driver> {
     info: DeviceInfo,
     driver: D,
     state: Mutex<State<D>>,
+    /// By text and size of blocks: a text holds several kernels, and compiling takes all of them.
+    compiled: Mutex<HashMap<(&'static str, usize), Vec<u8>>>,
 }
 
 /// Before and after a launch or copy, and what its time is for.
@@ -51,7 +56,7 @@ impl<D: Driver> CudaForms<D> {
         let (kernels, written) = (HashMap::new(), Ready::new());
         let tuner = Tuner::new(sizes, Kept::open(config.cache_dir.clone(), &info));
         let state = State { kernels, written, tuner, pending: Vec::new(), buffers };
-        Self { info, driver, state: Mutex::new(state) }
+        Self { info, driver, state: Mutex::new(state), compiled: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State<D>> {
@@ -72,21 +77,55 @@ impl<D: Driver> CudaForms<D> {
         match kernels.entry(kernel.stem) {
             Entry::Occupied(known) => Ok(known.into_mut()),
             Entry::Vacant(place) => {
-                let first = self.build(kernel.stem, kernel.cuda, tuner.first())?;
+                let first = self.load(kernel, tuner.first())?;
                 let source = whole(kernel.cuda);
                 Ok(place.insert(Variants::new(tuner, kernel.stem, &source, first)))
             }
         }
     }
 
-    /// The function of this name with blocks of this size, for the first target that its text
-    /// compiles for.
+    /// A kernel with blocks of this size. Its text is not compiled once more where another kernel
+    /// of it has been asked for.
+    fn load(&self, kernel: &'static Kernel, size: usize) -> Result<D::Function> {
+        let key = (kernel.cuda, size);
+        let known = self.compiled().get(&key).cloned();
+        let code = match known {
+            Some(code) => code,
+            None => {
+                let code = self.compile(kernel.stem, kernel.cuda, size)?;
+                let mut compiled = self.compiled();
+                if compiled.len() >= COMPILED_MAX {
+                    compiled.clear();
+                }
+                compiled.insert(key, code.clone());
+                code
+            }
+        };
+        self.driver.load(kernel.stem, code)
+    }
+
+    fn compiled(&self) -> MutexGuard<'_, HashMap<(&'static str, usize), Vec<u8>>> {
+        self.compiled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many texts are kept.
+    #[cfg(test)]
+    pub(crate) fn texts(&self) -> usize {
+        self.compiled().len()
+    }
+
+    /// The function of this name with blocks of this size.
     fn build(&self, name: &str, text: &str, size: usize) -> Result<D::Function> {
+        self.driver.load(name, self.compile(name, text, size)?)
+    }
+
+    /// A text with blocks of this size, for the first target that it compiles for.
+    fn compile(&self, name: &str, text: &str, size: usize) -> Result<Vec<u8>> {
         let source = whole(text);
         let mut log = "no target".to_string();
         for target in self.driver.targets() {
             match compile(&source, size, target) {
-                Ok(code) => return self.driver.load(name, code),
+                Ok(code) => return Ok(code),
                 Err(complaint) => log = complaint,
             }
         }
@@ -105,7 +144,7 @@ impl<D: Driver> CudaForms<D> {
             return Err(self.bad(kernel.stem, "it was not loaded".to_string()));
         };
         let values = self.values(buffers, kernel.params, args, &needed)?;
-        let build = |size| self.build(kernel.stem, kernel.cuda, size);
+        let build = |size| self.load(launch.kernel, size);
         let next = variants.next(tuner, kernel.stem, needed.iter().sum(), false, build);
         self.start(variants.of(next.0), *grid, &values, next)
     }

@@ -1,5 +1,6 @@
 use super::*;
-use crate::command::Kernel as Form;
+use crate::Device;
+use crate::command::{Arg, Command, Grid, Kernel as Form, Launch};
 use crate::conformance;
 
 mod faults;
@@ -15,6 +16,28 @@ fn conforms() {
     let nvrtc_dir = Some(nvrtc_for_tests(CRATE));
     let by_turns = device(&Config { nvrtc_dir, ..Config::default() }).unwrap();
     conformance::check(&by_turns);
+}
+
+#[test]
+fn kernels_of_one_text_are_compiled_together() {
+    const TEXT: &str = "
+        KERNEL void first(GLOBAL const uchar *src, GLOBAL uchar *dst, uint count, uint factor)
+        { if (ITEM < count) dst[ITEM] = (uchar)(src[ITEM] + factor); }
+        KERNEL void second(GLOBAL const uchar *src, GLOBAL uchar *dst, uint count, uint factor)
+        { if (ITEM < count) dst[ITEM] = (uchar)(src[ITEM] * factor); }";
+    static KERNELS: [Form; 2] = [form("first", TEXT), form("second", TEXT)];
+    let Some(device) = device_for_tests(CRATE, 64) else { return };
+    let ids = [device.alloc(100).unwrap(), device.alloc(100).unwrap()];
+    for (kernel, expected) in KERNELS.iter().zip([12, 35]) {
+        device.write(ids[0], 0, &[7; 100]).unwrap();
+        let args = ids.map(Arg::Buffer).into_iter().chain([100, 5].map(Arg::U32)).collect();
+        let launch = Launch { kernel, args, grid: Grid::Items(100) };
+        device.run(&[Command::Launch(launch)]).unwrap();
+        let mut got = [0; 100];
+        device.read(ids[1], 0, &mut got).unwrap();
+        assert_eq!(got, [expected; 100], "{}", kernel.stem);
+    }
+    assert_eq!(device.texts(), 1);
 }
 
 const CRATE: &str = env!("CARGO_MANIFEST_DIR");

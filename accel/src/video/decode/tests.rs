@@ -1,3 +1,5 @@
+use bytes::Bytes;
+
 use super::*;
 use crate::testing::moving_square;
 use crate::video::{write_avi, write_mp4};
