@@ -173,8 +173,9 @@ rust_examples() {
     shift
     for name in "$@"; do
         # As examples/doorcam is built, with which this shares what runs here: most of the work.
-        CARGO_PROFILE_RELEASE_LTO=true cargo build --quiet --locked --release --example "$name" --target wasm32-wasip2 \
-            --manifest-path "$crate/Cargo.toml" --target-dir "$out/rust" >&2
+        CARGO_PROFILE_RELEASE_LTO=true cargo build --quiet --locked --release \
+            --example "$name" --target wasm32-wasip2 --manifest-path "$crate/Cargo.toml" \
+            --target-dir "$out/rust" >&2
         cp "$out/rust/wasm32-wasip2/release/examples/${name//-/_}.wasm" "$out/rust-$name.$$.tmp"
         mv "$out/rust-$name.$$.tmp" "$out/rust-$name.wasm"
     done
