@@ -153,14 +153,25 @@ impl Blobs {
     /// say whether it removed it: the same removal may be asked for again.
     pub async fn remove(self: &Arc<Self>, key: &BlobKey, kept: Kept) -> Result<()> {
         let (blobs, key) = (Arc::clone(self), key.clone());
+        // A put that ends before the task below has begun is one that is acknowledged meanwhile.
+        let slot = self.slot(&key);
+        let puts = slot.puts.load(Ordering::Acquire);
         // Whoever asked may go away, but nothing may be removed when its turn is over.
-        let removing = tokio::spawn(async move { blobs.remove_in_turn(&key, kept).await });
+        let removing = tokio::spawn(async move {
+            let held = Held { blobs: &blobs, name: key.name().to_owned(), slot };
+            blobs.remove_in_turn(&held, &key, kept, puts).await
+        });
         removing.await.map_err(|e| Error::io("removal of a blob", std::io::Error::other(e)))?
     }
 
-    async fn remove_in_turn(&self, key: &BlobKey, kept: Kept) -> Result<()> {
-        let held = self.hold(key);
-        let puts = held.slot.puts.load(Ordering::Acquire);
+    /// `puts` are those before the removal.
+    async fn remove_in_turn(
+        &self,
+        held: &Held<'_>,
+        key: &BlobKey,
+        kept: Kept,
+        puts: u64,
+    ) -> Result<()> {
         // What the program needs is under keys that everybody is given.
         let _permit = match self.keeper.get().filter(|_| key.owner().is_none()) {
             Some(keeper) => keeper.let_go(key.digest()).await.map(Some).map_err(|who| {
@@ -206,8 +217,11 @@ impl Blobs {
     }
 
     fn hold<'a>(&'a self, key: &BlobKey) -> Held<'a> {
-        let slot = lock(&self.slots).entry(key.name().to_owned()).or_default().clone();
-        Held { blobs: self, name: key.name().to_owned(), slot }
+        Held { blobs: self, name: key.name().to_owned(), slot: self.slot(key) }
+    }
+
+    fn slot(&self, key: &BlobKey) -> Arc<Slot> {
+        lock(&self.slots).entry(key.name().to_owned()).or_default().clone()
     }
 }
 

@@ -248,6 +248,23 @@ async fn what_was_put_is_there_unless_it_was_removed_later() {
     }
 }
 
+/// Nothing else runs between two polls here, so the removal has begun and not had its turn.
+#[tokio::test]
+async fn what_is_put_before_a_removal_has_its_turn_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = in_folder(dir.path());
+    let key = BlobKey::of("cloud", b"frame");
+    let mut putting = Box::pin(blobs.put(&key, Bytes::from_static(b"frame")));
+    assert!(futures::poll!(&mut putting).is_pending());
+    let mut removing = Box::pin(blobs.remove(&key, Kept::Own));
+    assert!(futures::poll!(&mut removing).is_pending());
+    while futures::poll!(&mut putting).is_pending() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    removing.await.unwrap();
+    assert!(blobs.load(&key).await.unwrap().is_some());
+}
+
 #[tokio::test]
 async fn what_is_fetched_while_it_is_removed_is_not_kept() {
     let dir = tempfile::tempdir().unwrap();
