@@ -1,8 +1,8 @@
 //! Frames from a child process that decodes, so that a stream that crashes the decoder takes only
 //! the child with it.
 //!
-//! Samples lie in memory that both share ([`ring`](super::ring)), in slots. Messages go over a
-//! socket; each begins with 36 bytes, little-endian, then content where there is any:
+//! Samples lie in memory that both share (`ring.rs`), in slots. Messages go over a socket; each
+//! begins with 36 bytes, little-endian, then content where there is any:
 //!
 //! ```text
 //! 0  magic "ESF1"      4  kind u8 (1 frame, 2 end, 3 error, 4 frame in a slot, 5 note)
