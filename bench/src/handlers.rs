@@ -34,11 +34,23 @@ const BODY: &[u8] = b"{\"id\":12345678,\"text\":\"a short event, as they are\",\
 const PATIENCE: Duration = Duration::from_secs(60);
 /// So much later another instance is ready, on any machine.
 const PAUSE: Duration = Duration::from_millis(20);
+
 /// Cold starts of one component.
 const COLD_STARTS: usize = 20;
 /// Guests that are stopped, and the time that each is given.
 const RUNAWAYS: usize = 30;
 const RUNAWAY_LIMIT: Duration = Duration::from_millis(50);
+
+/// What is between two events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Between {
+    /// The next comes at once.
+    Nothing,
+    /// So long others may work, and the machine is kept awake: what an event itself takes.
+    Others(Duration),
+    /// So long nothing comes, and the machine may let its cores rest.
+    Rest(Duration),
+}
 
 /// What to measure.
 #[derive(Debug, Clone, clap::Args)]
@@ -104,12 +116,13 @@ pub async fn run(options: &Options, tools: &Path, program: Option<&Path>) -> Res
         lines.push(cold_start(&folder.path().join("code"), tools, guest).await?);
     }
     lines.extend(many(options.handlers, tools, &folder.path().join("many"), program).await?);
+    let at_once = Between::Nothing;
     let warm = "warm invocation of a stock Python Lambda function, p50";
-    lines.push(lambda(&bench, tools, budget, warm, None, None, 300.0).await?);
+    lines.push(lambda(&bench, tools, budget, warm, None, at_once, 300.0).await?);
     let forked = "Python event in a process forked from a zygote, p50";
-    lines.push(lambda(&bench, tools, budget, forked, Some(1), None, 1_300.0).await?);
-    let forked = "the same after a pause, p50";
-    lines.push(lambda(&bench, tools, budget, forked, Some(1), Some(PAUSE), 1_300.0).await?);
+    lines.push(lambda(&bench, tools, budget, forked, Some(1), at_once, 1_300.0).await?);
+    let (forked, rest) = ("the same after a pause, p50", Between::Rest(PAUSE));
+    lines.push(lambda(&bench, tools, budget, forked, Some(1), rest, 1_300.0).await?);
     lines.push(runaway(&bench).await?);
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
     Ok(Report { threads, load: load(), lines })
@@ -186,27 +199,39 @@ impl Bench {
         self.execute.invoke(invocation).await.map(drop)
     }
 
-    /// Invokes again and again, at once or after a pause; how long each took, and the CPU time of
-    /// all.
+    /// Invokes again and again; how long each took, and the CPU time of all.
     async fn repeat(
         &self,
         target: &Arc<Target>,
         calls: bool,
         budget: Duration,
-        pause: Option<Duration>,
+        between: Between,
     ) -> Result<(Vec<Duration>, Duration)> {
         self.invoke(target, calls, PATIENCE).await?;
         let process = [std::process::id()];
         let (began, cpu_before, mut times) = (Instant::now(), cpu(&process), vec![]);
         while began.elapsed() < budget {
-            if let Some(pause) = pause {
-                tokio::time::sleep(pause).await;
-            }
+            between.pass().await;
             let started = Instant::now();
             self.invoke(target, calls, PATIENCE).await?;
             times.push(started.elapsed());
         }
         Ok((times, cpu(&process).saturating_sub(cpu_before)))
+    }
+}
+
+impl Between {
+    async fn pass(self) {
+        match self {
+            Between::Nothing => {}
+            Between::Others(time) => {
+                let began = Instant::now();
+                while began.elapsed() < time {
+                    tokio::task::yield_now().await;
+                }
+            }
+            Between::Rest(time) => tokio::time::sleep(time).await,
+        }
     }
 }
 
@@ -251,7 +276,7 @@ async fn fresh(bench: &Bench, guest: &Guest, budget: Duration) -> Result<Vec<Lin
         Err(why) => return Ok(vec![Line::without(&what, &us_text(guest.fresh_goal_us), why)]),
     };
     let target = bench.install(CodeKind::Component, code).await?;
-    let (times, cpu) = bench.repeat(&target, guest.calls, budget, None).await?;
+    let (times, cpu) = bench.repeat(&target, guest.calls, budget, Between::Nothing).await?;
     let per_core = times.len() as f64 / cpu.as_secs_f64();
     let mut lines = vec![Line::at_most(&what, guest.fresh_goal_us, quantile(times, 0.5))];
     if guest.name == "by hand" {
@@ -276,19 +301,23 @@ async fn in_a_worker(bench: &Bench, guest: &Guest, budget: Duration) -> Result<L
     let mut target = bench.install(CodeKind::Component, code).await?;
     let handler = Arc::make_mut(&mut target);
     (handler.handler, handler.limits.own_process) = ("apart".to_owned(), true);
-    match bench.repeat(&target, guest.calls, budget, None).await {
+    match bench.repeat(&target, guest.calls, budget, Between::Nothing).await {
         Ok((times, _)) => Ok(Line::at_most(&what, goal_us, quantile(times, 0.5))),
         Err(why) => Ok(Line::without(&what, &us_text(goal_us), &why.to_string())),
     }
 }
 
-/// What is left on the way of an event where its instance was made ahead, beside one that makes its
-/// own; both after a pause.
+/// What is left on the way of an event where its instance was made ahead; and after a pause, beside
+/// one that makes its own.
 async fn made_ahead(bench: &Bench, guest: &Guest, budget: Duration) -> Result<Vec<Line>> {
     let mut lines = vec![];
-    for (ready, goal_us) in [(0, guest.fresh_goal_us), (2, 400.0)] {
-        let how = if ready > 0 { "made ahead" } else { "made then" };
-        let what = format!("event after a pause, instance {how}, {}, p50", guest.name);
+    let (others, rest) = (Between::Others(PAUSE), Between::Rest(PAUSE));
+    for (what, between, ready, goal_us) in [
+        ("event, instance made ahead", others, 2, 400.0),
+        ("event after a pause, instance made then", rest, 0, guest.fresh_goal_us),
+        ("event after a pause, instance made ahead", rest, 2, 400.0),
+    ] {
+        let what = format!("{what}, {}, p50", guest.name);
         let code = match &guest.code {
             Ok(code) => code.clone(),
             Err(why) => {
@@ -300,7 +329,7 @@ async fn made_ahead(bench: &Bench, guest: &Guest, budget: Duration) -> Result<Ve
         let handler = Arc::make_mut(&mut target);
         (handler.handler, handler.limits.ready) = (format!("ready{ready}"), ready);
         bench.execute.keep_ready(vec![Arc::clone(&target)]);
-        let (times, _) = bench.repeat(&target, guest.calls, budget, Some(PAUSE)).await?;
+        let (times, _) = bench.repeat(&target, guest.calls, budget, between).await?;
         lines.push(Line::at_most(&what, goal_us, quantile(times, 0.5)));
     }
     bench.execute.keep_ready(vec![]);
@@ -399,15 +428,14 @@ fn elsewhere(program: &Path, cache: &Path, digests: &[Digest]) -> std::io::Resul
     Ok(serde_json::from_slice(&child.wait_with_output()?.stdout)?)
 }
 
-/// Processes of the stock Lambda client, each of which serves `reuse` events, with a pause between
-/// them or none.
+/// Processes of the stock Lambda client, each of which serves `reuse` events.
 async fn lambda(
     bench: &Bench,
     tools: &Path,
     budget: Duration,
     what: &str,
     reuse: Option<u32>,
-    pause: Option<Duration>,
+    between: Between,
     goal_us: f64,
 ) -> Result<Line> {
     if !tools.join("py/awslambdaric").exists() {
@@ -419,7 +447,7 @@ async fn lambda(
     process.limits.reuse = reuse;
     // A handler of its own has processes of its own.
     process.handler = format!("h{}", reuse.unwrap_or_default());
-    let (times, _) = bench.repeat(&target, true, budget, pause).await?;
+    let (times, _) = bench.repeat(&target, true, budget, between).await?;
     Ok(Line::at_most(what, goal_us, quantile(times, 0.5)))
 }
 

@@ -17,6 +17,7 @@ pub mod opencl;
 mod pool;
 pub mod probe;
 pub mod ptx;
+pub mod shared;
 mod tuning;
 mod whole;
 pub mod xrt;

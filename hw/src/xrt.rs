@@ -4,8 +4,9 @@
 //! several, of which it has one at a time: [`DeviceInfo::circuits`] names them. The driver is
 //! opened in the worker only, a process group of its own: the runtime's emulation ends the whole
 //! group when its device process dies, and a card that hangs can only be left by killing who waits
-//! for it. Buffers' contents go through shared memory. A worker that died or was killed is a lost
-//! device; the next call starts another.
+//! for it. Buffers' contents go through a window of shared memory, in which who has the turn, by
+//! the requests and answers, is alone. A worker that died or was killed is a lost device; the next
+//! call starts another.
 //!
 //! What is not here: making circuits (`hw/xilinx` does that with the vendor's compiler).
 
@@ -16,7 +17,6 @@ pub mod emulation;
 mod link;
 pub mod rehearsal;
 pub mod software;
-mod window;
 mod wire;
 mod worker;
 pub mod xclbin;
@@ -28,7 +28,6 @@ use std::time::Duration;
 
 use self::circuits::{Image, images};
 use self::link::Link;
-use self::window::WINDOW_BYTES;
 use self::wire::{Failure, Fault, Reply, Request, STEPS_MAX, Step, Word};
 use self::worker::Outcome;
 use self::xclbin::Mode;
@@ -41,6 +40,8 @@ use crate::pool::Pool;
 
 /// Most cards that are looked for.
 pub const CARDS_MAX: u32 = 16;
+/// Contents of buffers cross in parts of this many bytes.
+const WINDOW_BYTES: usize = 8 << 20;
 /// Limits, unless said otherwise.
 const KERNEL_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);

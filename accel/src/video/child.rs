@@ -22,6 +22,7 @@
 //! looks, a child that writes while it does gets some other picture to be seen, and one that names
 //! a slot twice the same twice.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::ops::ControlFlow;
@@ -35,7 +36,6 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::decode::Picture;
-use super::gpu::Gpu;
 use super::ring::{Mapped, Ring, SLOTS_MAX, slots};
 use crate::frame::{FrameMemory, bytes_of};
 use crate::{Error, Frame, PixelFormat, Range, Result, Shape};
@@ -104,16 +104,14 @@ pub fn serve(input: &str) -> Result<()> {
 }
 
 fn serve_over(far: Far, input: &str) -> Result<()> {
-    let mut out = Sender::new(far);
+    let out = RefCell::new(Sender::new(far));
     let mut has_gone = false;
-    let gpu = Gpu::open();
-    let by = match &gpu {
-        Ok(_) => "a GPU is asked to decode".to_string(),
-        Err(reason) => format!("software decodes: {reason}"),
+    let tell = &mut |by: &str| {
+        let by = &by.as_bytes()[..by.len().min(TEXT_BYTES_MAX)];
+        // Who does not hear it does not hear of the first frame either.
+        let _ = out.borrow_mut().message(Header::of_kind(KIND_NOTE), by);
     };
-    // Who does not hear it does not hear of the first frame either.
-    let _ = out.message(Header::of_kind(KIND_NOTE), by.as_bytes());
-    let on_picture = &mut |picture: Picture<'_>| match out.frame(picture) {
+    let on_picture = &mut |picture: Picture<'_>| match out.borrow_mut().frame(picture) {
         Ok(()) => Ok(ControlFlow::Continue(())),
         Err(Unsent::Picture(detail)) => Err(detail),
         Err(Unsent::Gone) => {
@@ -121,7 +119,8 @@ fn serve_over(far: Far, input: &str) -> Result<()> {
             Ok(ControlFlow::Break(()))
         }
     };
-    let decoded = super::decode::each_by(gpu.as_ref().ok(), input, on_picture);
+    let decoded = super::decode::each_by(tell, input, on_picture);
+    let mut out = out.into_inner();
     if has_gone {
         // With the parent has gone whoever could be told.
         return Ok(());

@@ -11,7 +11,7 @@ use ffmpeg_next::software::scaling::{Context as Scaler, Flags};
 use ffmpeg_next::util::color;
 use ffmpeg_next::{Dictionary, Packet, Rational};
 
-use super::gpu::Gpu;
+use super::gpu;
 use crate::frame::{FrameMemory, bytes_of};
 use crate::{Error, Frame, PixelFormat, Range, Result, Shape};
 
@@ -47,27 +47,47 @@ pub fn decode(
 pub(super) type OnPicture<'a> =
     dyn FnMut(Picture<'_>) -> std::result::Result<ControlFlow<()>, String> + 'a;
 
-/// The same by a GPU, where it can. Where that has decoded nothing, software begins anew.
+/// The same by a GPU, where it can; `tell` hears who decodes. Where a GPU has decoded nothing,
+/// software begins anew.
 pub(super) fn each_by(
-    gpu: Option<&Gpu>,
+    tell: &mut Tell<'_>,
     path_or_url: &str,
     on_picture: &mut OnPicture<'_>,
 ) -> Result<Summary> {
-    let mut is_begun = false;
-    let by_gpu = each(path_or_url, gpu, &mut |picture| {
+    let (mut by_gpu, mut is_begun) = (false, false);
+    let lend = &mut |context: &mut Context| {
+        let lent = gpu::lend(context);
+        by_gpu = lent.is_ok();
+        match lent {
+            Ok(()) => tell("a GPU is asked to decode"),
+            Err(reason) => tell(&format!("software decodes: {reason}")),
+        }
+        by_gpu
+    };
+    let decoded = each(path_or_url, Some(lend), &mut |picture| {
         is_begun = true;
         on_picture(picture)
     });
-    match by_gpu {
-        Err(error) if gpu.is_some() && !is_begun => {
-            tracing::warn!(%error, "software decodes what the GPU does not");
+    match decoded {
+        Err(error) if by_gpu && !is_begun => {
+            tell(&format!("software decodes: {error}"));
             each(path_or_url, None, on_picture)
         }
         done => done,
     }
 }
 
-fn each(path_or_url: &str, gpu: Option<&Gpu>, on_picture: &mut OnPicture<'_>) -> Result<Summary> {
+/// Hears who decodes.
+pub(super) type Tell<'a> = dyn FnMut(&str) + 'a;
+
+/// Gives a decoder a GPU to use; true if it took one.
+type Lend<'a> = dyn FnMut(&mut Context) -> bool + 'a;
+
+fn each(
+    path_or_url: &str,
+    lend: Option<&mut Lend<'_>>,
+    on_picture: &mut OnPicture<'_>,
+) -> Result<Summary> {
     super::init();
     let failed = |detail: String| Error::media(path_or_url, detail);
     let mut input = open(path_or_url)?;
@@ -78,7 +98,7 @@ fn each(path_or_url: &str, gpu: Option<&Gpu>, on_picture: &mut OnPicture<'_>) ->
     let index = stream.index();
     let mut by_gpu = false;
     let decoder = Context::from_parameters(stream.parameters()).and_then(|mut context| {
-        by_gpu = gpu.is_some_and(|gpu| gpu.lend(context.id(), &mut context));
+        by_gpu = lend.is_some_and(|lend| lend(&mut context));
         context.decoder().video()
     });
     let mut decoding = Decoding {
@@ -151,7 +171,7 @@ impl Decoding {
         let mut video = Video::empty();
         while self.decoder.receive_frame(&mut video).is_ok() {
             let pts_us = self.times.next(video.timestamp());
-            let brought = Gpu::has(&video).then(|| Gpu::bring(&video)).transpose()?;
+            let brought = gpu::has(&video).then(|| gpu::bring(&video)).transpose()?;
             let video = brought.as_ref().unwrap_or(&video);
             let index = self.summary.frames;
             let picture = Picture::new(video, &mut self.converter, pts_us, index)?;

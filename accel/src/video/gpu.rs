@@ -33,44 +33,44 @@ impl Gpu {
             error => Err(format!("no CUDA device ({})", ffmpeg_next::Error::from(error))),
         }
     }
-
-    /// Has a decoder that is not open yet use the GPU, where it can; false where it is not to.
-    pub fn lend(&self, codec: Id, context: &mut Context) -> bool {
-        if !matches!(codec, Id::H264 | Id::HEVC | Id::VP8 | Id::VP9 | Id::AV1) {
-            return false;
-        }
-        // SAFETY: the device is alive as long as this value.
-        let own = unsafe { ffi::av_buffer_ref(self.device) };
-        // SAFETY: the context is alive, nobody else has it, and it frees what it is given here.
-        unsafe { (*context.as_mut_ptr()).hw_device_ctx = own };
-        !own.is_null()
-    }
-
-    /// Whether a picture lies in a GPU's memory.
-    pub fn has(picture: &Video) -> bool {
-        picture.format() == Pixel::CUDA
-    }
-
-    /// The same picture in host memory.
-    pub fn bring(picture: &Video) -> Result<Video, String> {
-        let mut here = Video::empty();
-        // SAFETY: both frames are alive, and the empty one is given memory of its own.
-        let copied =
-            unsafe { ffi::av_hwframe_transfer_data(here.as_mut_ptr(), picture.as_ptr(), 0) };
-        if copied < 0 {
-            return Err(format!("from the GPU: {}", ffmpeg_next::Error::from(copied)));
-        }
-        // SAFETY: both frames are alive.
-        match unsafe { ffi::av_frame_copy_props(here.as_mut_ptr(), picture.as_ptr()) } {
-            0.. => Ok(here),
-            error => Err(format!("from the GPU: {}", ffmpeg_next::Error::from(error))),
-        }
-    }
 }
 
 impl Drop for Gpu {
     fn drop(&mut self) {
-        // SAFETY: the reference is this value's own; decoders have theirs.
+        // SAFETY: the reference is this value's own; null is left alone.
         unsafe { ffi::av_buffer_unref(&mut self.device) };
+    }
+}
+
+/// Has a decoder that is not open yet use the first GPU; the error says why it does not.
+pub(super) fn lend(context: &mut Context) -> Result<(), String> {
+    let codec = context.id();
+    if !matches!(codec, Id::H264 | Id::HEVC | Id::VP8 | Id::VP9 | Id::AV1) {
+        return Err(format!("no GPU is asked for {}", codec.name()));
+    }
+    let mut gpu = Gpu::open()?;
+    let device = std::mem::replace(&mut gpu.device, std::ptr::null_mut());
+    // SAFETY: the context is alive, nobody else has it, and it frees what it is given here.
+    unsafe { (*context.as_mut_ptr()).hw_device_ctx = device };
+    Ok(())
+}
+
+/// Whether a picture lies in a GPU's memory.
+pub(super) fn has(picture: &Video) -> bool {
+    picture.format() == Pixel::CUDA
+}
+
+/// The same picture in host memory.
+pub(super) fn bring(picture: &Video) -> Result<Video, String> {
+    let mut here = Video::empty();
+    // SAFETY: both frames are alive, and the empty one is given memory of its own.
+    let copied = unsafe { ffi::av_hwframe_transfer_data(here.as_mut_ptr(), picture.as_ptr(), 0) };
+    if copied < 0 {
+        return Err(format!("from the GPU: {}", ffmpeg_next::Error::from(copied)));
+    }
+    // SAFETY: both frames are alive.
+    match unsafe { ffi::av_frame_copy_props(here.as_mut_ptr(), picture.as_ptr()) } {
+        0.. => Ok(here),
+        error => Err(format!("from the GPU: {}", ffmpeg_next::Error::from(error))),
     }
 }

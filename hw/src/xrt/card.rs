@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use super::api::{Api, COMPLETED, FROM_DEVICE, Handle, TO_DEVICE, UNDERWAY, failed, text};
-use super::window::Part;
 use super::wire::{Failure, Fault, Word};
 use super::worker::{Card, Outcome};
+use crate::shared::Part;
 
 /// Plain memory of the card with a shadow on the host.
 const NORMAL: u64 = 0;
@@ -164,7 +164,7 @@ impl Card for XrtCard {
     }
 
     fn write(&mut self, slot: u64, offset: usize, from: Part<'_>) -> Outcome<()> {
-        let bytes = from.len();
+        let bytes = from.bytes();
         let handle = self.range(slot, offset, bytes)?.handle;
         let (first, end) = lines(offset, bytes);
         // What lies around the range in its first and last line may have been changed by a kernel.
@@ -182,7 +182,7 @@ impl Card for XrtCard {
     }
 
     fn read(&mut self, slot: u64, offset: usize, to: Part<'_>) -> Outcome<()> {
-        let bytes = to.len();
+        let bytes = to.bytes();
         let handle = self.range(slot, offset, bytes)?.handle;
         let (first, end) = lines(offset, bytes);
         self.sync(handle, FROM_DEVICE, first, end - first)?;

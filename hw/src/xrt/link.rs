@@ -14,11 +14,11 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::Setup;
 use super::circuits::Image;
-use super::window::Window;
 use super::wire::{Failure, Fault, Reply, Request, receive, send};
 use super::worker::Outcome;
+use super::{Setup, WINDOW_BYTES};
+use crate::shared::SharedMemory;
 
 /// How long a worker may take to load a circuit.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(90);
@@ -40,7 +40,7 @@ const DEBIAN: &str = match cfg!(target_arch = "aarch64") {
 pub(crate) struct Link {
     child: Child,
     socket: UnixStream,
-    pub window: Window,
+    pub window: SharedMemory,
     printed: Arc<Mutex<VecDeque<u8>>>,
     /// Ends when all that the group printed has been read.
     all_read: Receiver<()>,
@@ -65,7 +65,7 @@ impl Link {
     }
 
     fn start(setup: &Setup) -> std::io::Result<Self> {
-        let (window, file) = Window::create()?;
+        let (window, file) = SharedMemory::create(c"edgescale-window", WINDOW_BYTES)?;
         let (socket, theirs) = UnixStream::pair()?;
         let folder = Folder::create()?;
         let mut command = Command::new(&setup.program);

@@ -1,5 +1,5 @@
 //! What host and worker say to each other: JSON in frames of bounded length, one answer to each
-//! request. Contents of buffers do not travel here but through the [`window`](super::window).
+//! request. Contents of buffers do not travel here but through memory that both share.
 
 use std::io::{Error, ErrorKind, Read, Result, Write};
 

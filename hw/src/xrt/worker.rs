@@ -10,9 +10,10 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
+use super::WINDOW_BYTES;
 use super::link::FOLDER_PREFIX;
-use super::window::{Part, Window};
 use super::wire::{Failure, Fault, Reply, Request, STEPS_MAX, Step, Word, receive, send};
+use crate::shared::{Part, SharedMemory};
 
 pub(crate) type Outcome<T> = std::result::Result<T, Failure>;
 
@@ -37,7 +38,7 @@ pub(crate) type OpenCard =
 /// The life of a worker process. Returns only when it could not begin.
 pub(crate) fn serve(open: OpenCard) -> Result<()> {
     let socket = UnixStream::from(moved_away(std::io::stdin(), 0)?);
-    let window = Window::map(&moved_away(std::io::stdout(), 1)?)?;
+    let window = SharedMemory::map(moved_away(std::io::stdout(), 1)?.as_fd(), WINDOW_BYTES)?;
     let requests = read_on_a_thread(socket.try_clone()?)?;
     let watch = Watch::on_a_thread(socket.try_clone()?)?;
     let mut worker = Worker { window, card: None, open, watch };
@@ -156,7 +157,7 @@ impl Watch {
 }
 
 struct Worker {
-    window: Window,
+    window: SharedMemory,
     card: Option<Box<dyn Card>>,
     open: OpenCard,
     watch: Arc<Watch>,
@@ -199,7 +200,7 @@ impl Worker {
 /// Does one step; nanoseconds it took, where somebody asks for those.
 fn run(
     card: &mut dyn Card,
-    window: &Window,
+    window: &SharedMemory,
     watch: &Watch,
     step: &Step,
     timeout_ms: u32,

@@ -1,3 +1,4 @@
+use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 
 use super::*;
@@ -20,7 +21,7 @@ pub(in crate::video) fn traces(inode: u64) -> usize {
 
 impl Ring {
     pub(in crate::video) fn inode(&self) -> u64 {
-        self.file.metadata().unwrap().ino()
+        File::from(self.for_child().unwrap()).metadata().unwrap().ino()
     }
 }
 

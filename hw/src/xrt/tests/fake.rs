@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::super::window::Part;
 use super::super::wire::{Failure, Fault, Word};
 use super::super::worker::{Card, Outcome};
+use crate::shared::Part;
 
 /// Buffers of this many bytes and more are refused.
 pub const MEMORY_BYTES: usize = 64 << 20;
@@ -60,12 +60,12 @@ impl Card for Fake {
     }
 
     fn write(&mut self, slot: u64, offset: usize, from: Part<'_>) -> Outcome<()> {
-        from.take(self.part(slot, offset, from.len()));
+        from.take(self.part(slot, offset, from.bytes()));
         Ok(())
     }
 
     fn read(&mut self, slot: u64, offset: usize, to: Part<'_>) -> Outcome<()> {
-        to.put(self.part(slot, offset, to.len()));
+        to.put(self.part(slot, offset, to.bytes()));
         Ok(())
     }
 
