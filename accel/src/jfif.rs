@@ -175,15 +175,15 @@ fn levels_set(levels: &[u8; 128]) -> u64 {
         _mm_cmpeq_epi8, _mm_movemask_epi8, _mm_packs_epi16, _mm_set_epi64x, _mm_setzero_si128,
     };
     let (halves, _) = levels.as_chunks::<8>();
-    let eight = |at: usize| {
-        let [low, high] = [halves[2 * at], halves[2 * at + 1]].map(i64::from_le_bytes);
-        _mm_set_epi64x(high, low)
-    };
     let mut zeros = 0;
     for at in 0..4 {
-        // What is too large for a byte becomes the largest one, never zero.
-        let sixteen = _mm_packs_epi16(eight(2 * at), eight(2 * at + 1));
-        let mask = _mm_movemask_epi8(_mm_cmpeq_epi8(sixteen, _mm_setzero_si128()));
+        let [a, b, c, d] = [0, 1, 2, 3].map(|half| i64::from_le_bytes(halves[4 * at + half]));
+        // SAFETY: all processors of this kind have SSE2.
+        let mask = unsafe {
+            // What is too large for a byte becomes the largest one, never zero.
+            let sixteen = _mm_packs_epi16(_mm_set_epi64x(b, a), _mm_set_epi64x(d, c));
+            _mm_movemask_epi8(_mm_cmpeq_epi8(sixteen, _mm_setzero_si128()))
+        };
         zeros |= u64::from(mask as u16) << (16 * at);
     }
     !zeros

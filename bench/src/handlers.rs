@@ -32,7 +32,9 @@ const FUNCTION: &[u8] = b"def handler(event, context):\n    return event\n";
 const BODY: &[u8] = b"{\"id\":12345678,\"text\":\"a short event, as they are\",\"more\":[1,2]}";
 /// How long one invocation may take.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// So much later another instance is ready, on any machine.
+/// So much later another instance is ready where nothing else is at work.
+const MAKING: Duration = Duration::from_millis(3);
+/// So much later one is on any machine.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Cold starts of one component.
@@ -318,7 +320,7 @@ async fn in_a_worker(bench: &Bench, guest: &Guest, budget: Duration) -> Result<L
 /// one that makes its own.
 async fn made_ahead(bench: &Bench, guest: &Guest, budget: Duration) -> Result<Vec<Line>> {
     let mut lines = vec![];
-    let (others, rest) = (Between::Others(PAUSE), Between::Rest(PAUSE));
+    let (others, rest) = (Between::Others(MAKING), Between::Rest(PAUSE));
     for (what, between, ready, goal_us) in [
         ("event, instance made ahead", others, 2, 400.0),
         ("event after a pause, instance made then", rest, 0, guest.fresh_goal_us),

@@ -73,7 +73,7 @@ pub fn device_for_tests(crate_folder: &str, group_size: usize) -> Option<PtxDevi
     let (nvrtc_dir, group_size) = (Some(nvrtc_for_tests(crate_folder)), Some(group_size));
     let found = device(&Config { nvrtc_dir, group_size, ..Config::default() });
     if found.is_none() {
-        eprintln!("skipped: no NVRTC; install it with ./tools.sh test");
+        aloud::skipped!("no NVRTC; install it with ./tools.sh test");
     }
     found
 }

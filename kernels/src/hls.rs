@@ -89,7 +89,7 @@ pub fn rehearsed(names: Names, lacks: &[&str]) -> Option<Setup> {
     match emulated(&folder.with_extension("so"), lacks) {
         Ok(image) => rehearsal::setup(&image, names),
         Err(Uncompiled::NoCompiler) => {
-            eprintln!("skipped: no g++; install it with ./tools.sh test");
+            aloud::skipped!("no g++; install it with ./tools.sh test");
             None
         }
         Err(error) => panic!("{error}"),

@@ -79,7 +79,7 @@ fn parse(bytes: &[u8]) -> Result<Got> {
 pub fn has_curl() -> bool {
     let found = Command::new("curl").arg("--version").output().is_ok();
     if !found {
-        eprintln!("skipped: no curl; run ./tools.sh test");
+        aloud::skipped!("no curl; run ./tools.sh test");
     }
     found
 }
@@ -170,7 +170,7 @@ def handler(event, context):
 fn has_python() -> bool {
     let found = tools().join("py/awslambdaric").exists();
     if !found {
-        eprintln!("skipped: no Lambda runtime client; run ./tools.sh test");
+        aloud::skipped!("no Lambda runtime client; run ./tools.sh test");
     }
     found
 }

@@ -234,7 +234,7 @@ async fn a_new_revision_reaches_the_edge_and_a_removed_app_leaves_it() -> Result
 #[tokio::test]
 async fn the_stock_cli_does_it_all() -> Result<()> {
     let Some(binary) = StockCli::find(&tools()) else {
-        eprintln!("skipped: no nats CLI; where Go is, ./tools.sh test installs it");
+        aloud::skipped!("no nats CLI; where Go is, ./tools.sh test installs it");
         return Ok(());
     };
     let world = World::start_with(&EDGE, []).await?;

@@ -174,7 +174,7 @@ fn can_run() -> bool {
     let python = tools().join("py/awslambdaric").exists();
     let curl = Command::new("curl").arg("--version").output().is_ok();
     if !python || !curl {
-        eprintln!("skipped: no curl, or no Lambda runtime client; run ./tools.sh test");
+        aloud::skipped!("no curl, or no Lambda runtime client; run ./tools.sh test");
     }
     python && curl
 }

@@ -106,7 +106,7 @@ fn encoders_of_others_code_where_they_are_asked_for() -> Result<()> {
     let theirs = run("encoder=x264 gop=10", "theirs.mp4")?;
     let complaint = String::from_utf8_lossy(&theirs.stderr);
     if complaint.contains(mend) {
-        eprintln!("skipped: FFmpeg has no x264");
+        aloud::skipped!("FFmpeg has no x264");
         return Ok(());
     }
     ensure!(theirs.status.success(), "{complaint}");
@@ -123,7 +123,7 @@ fn encoders_of_others_code_where_they_are_asked_for() -> Result<()> {
         let entries = "stream=codec_name,profile,width,height,has_b_frames:packet=flags";
         let probe = ["-v", "error", "-show_entries", entries, "-of", "json", &path(name)];
         let Ok(probed) = Command::new("ffprobe").args(probe).output() else {
-            eprintln!("skipped: no ffprobe");
+            aloud::skipped!("no ffprobe");
             return Ok(());
         };
         assert_eq!(String::from_utf8_lossy(&probed.stderr), "", "{name}");
@@ -191,7 +191,7 @@ fn operations_agree_with_opencv_where_it_defines_them() -> Result<()> {
     let packages = tools().join("opencv");
     let python = tools().join("bin/python3");
     if !packages.join("cv2").exists() || !python.exists() {
-        eprintln!("skipped: no OpenCV; install it with ./tools.sh test");
+        aloud::skipped!("no OpenCV; install it with ./tools.sh test");
         return Ok(());
     }
     let folder = tempfile::tempdir()?;
@@ -212,7 +212,7 @@ fn cuts_of_a_film_are_those_that_ffmpeg_finds() -> Result<()> {
     let film = tools().join("clips/bikes.mp4").display().to_string();
     let filter = ["-v", "info", "-i", &film, "-vf", "scdet=threshold=10", "-f", "null", "-"];
     let Ok(theirs) = Command::new("ffmpeg").args(filter).output() else {
-        eprintln!("skipped: no ffmpeg");
+        aloud::skipped!("no ffmpeg");
         return Ok(());
     };
     let told = String::from_utf8(theirs.stderr)?;

@@ -72,7 +72,7 @@ fn the_road_finds_the_moving_square() {
 fn every_device() -> Vec<Arc<dyn Device>> {
     let mut devices = hw::discover(&hw::Config::default());
     if devices.len() == 1 {
-        eprintln!("skipped: no OpenCL device");
+        aloud::skipped!("no OpenCL device");
     }
     let interpreter = hw::ptx::device_for_tests(env!("CARGO_MANIFEST_DIR"), hw::cuda::GROUP_SIZE);
     devices.extend(interpreter.map(|device| Arc::new(device) as Arc<dyn Device>));

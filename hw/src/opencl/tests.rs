@@ -5,7 +5,7 @@ use crate::conformance::{self, SCALE_ADD};
 fn devices(config: &Config) -> Vec<OpenClDevice> {
     let found = discover(config);
     if found.is_empty() {
-        eprintln!("skipped: no OpenCL device");
+        aloud::skipped!("no OpenCL device");
     }
     found
 }
@@ -71,7 +71,7 @@ fn a_device_that_is_full_says_so_and_lives_on() {
     let pocl = found.iter().find(|device| is_pocl(device));
     assert!(pocl.is_none_or(|device| device.info().on_cpu), "no GPU: {:?}", pocl.map(|d| d.info()));
     if pocl.is_none() {
-        eprintln!("skipped: only PoCL can be told how much memory it has");
+        aloud::skipped!("only PoCL can be told how much memory it has");
         return;
     }
     let child = std::process::Command::new(std::env::current_exe().unwrap())

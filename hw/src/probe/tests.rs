@@ -46,7 +46,7 @@ fn a_device_that_does_not_open_is_tried_again_and_opened_once() {
 fn what_a_child_finds_is_what_is_found_here() {
     let direct = crate::discover(&Config::default());
     if direct.len() == 1 {
-        eprintln!("skipped: no OpenCL device");
+        aloud::skipped!("no OpenCL device");
     }
     let probe = Some(told(&Config::default()));
     let asleep = crate::discover(&Config { probe, ..Config::default() });
