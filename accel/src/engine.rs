@@ -68,7 +68,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            prefer: Prefer::Accelerator,
+            prefer: Prefer::default(),
             opencl: true,
             xrt: None,
             probe: None,

@@ -171,7 +171,6 @@ async fn transform(run: Run, out: Output) -> Result<()> {
         opencl: !run.cpu && defaults.opencl,
         xrt: crate::node::xrt_setup().filter(|_| !run.cpu),
         encoders: crate::node::encoder_worker().filter(|_| !run.cpu),
-        prefer: accel::Prefer::Fastest,
         ..defaults
     })?;
     let (sender, mut frames) = mpsc::channel(FRAMES_WAITING_MAX);

@@ -3,6 +3,7 @@ mod card;
 mod circuits;
 mod components;
 mod encoders;
+mod fastest;
 mod scene;
 mod streams;
 mod taking;

@@ -96,8 +96,9 @@ impl Unit {
     }
 
     pub fn view(&self, info: &hw::DeviceInfo, now: Instant) -> DeviceView {
+        // What takes longer than it was predicted to is taken to need as long again.
         let running_us = self.running.map_or(0, |(since, cost_us)| {
-            cost_us.saturating_sub(now.saturating_duration_since(since).as_micros() as u64)
+            cost_us.abs_diff(now.saturating_duration_since(since).as_micros() as u64)
         });
         DeviceView {
             is_accelerator: info.kind.is_accelerator(),
