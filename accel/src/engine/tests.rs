@@ -4,6 +4,7 @@ mod circuits;
 mod components;
 mod encoders;
 mod fastest;
+mod lost;
 mod scene;
 mod streams;
 mod taking;

@@ -220,7 +220,8 @@ fn failed(device: &str, doing: &str, error: DriverError) -> Error {
     // The error would ask the driver for its own name.
     let detail = format!("{doing}: {:?}", error.0);
     match error.0 {
-        // After these the context is of no use any more.
+        // After these the context is of no use any more: `Sleeping` has another one made. Where
+        // the driver wants a new process for that, the device stays lost.
         CUresult::CUDA_ERROR_ILLEGAL_ADDRESS
         | CUresult::CUDA_ERROR_LAUNCH_FAILED
         | CUresult::CUDA_ERROR_LAUNCH_TIMEOUT
