@@ -443,7 +443,7 @@ impl Shared {
         let now = Instant::now();
         let devices = self.devices.iter().zip(&state.units);
         let views: Vec<DeviceView> =
-            devices.map(|(device, unit)| unit.view(device.info(), now)).collect();
+            devices.map(|(device, unit)| unit.view(device.info(), job.priority, now)).collect();
         let (resident_on, is_bound, bytes) =
             history_key(job, plan).map_or((None, false, 0), |key| state.histories.residence(key));
         let slack = job.deadline.map(|at| at.saturating_duration_since(now).as_micros() as u64);

@@ -34,7 +34,7 @@ impl Shared {
         }
         let devices = self.devices.iter().zip(&state.units);
         let views: Vec<DeviceView> =
-            devices.map(|(device, unit)| unit.view(device.info(), now)).collect();
+            devices.map(|(device, unit)| unit.view(device.info(), 0, now)).collect();
         let Some(taken) = steal(index, &views, &behind, self.prefer) else { return false };
         let Behind { device, here_us, .. } = behind[taken];
         let (works, _) = state.units[device].withdraw(&[places[taken]]);

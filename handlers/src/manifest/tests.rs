@@ -120,6 +120,10 @@ fn every_mistake_has_a_line_a_field_and_a_mend() {
             "line 10: handler[0].limits.memory_mb: 0 is out of range; use 1 to 1024 MiB",
         ),
         (
+            "[handler.limits]\npriority = 10",
+            "line 10: handler[0].limits.priority: 10 is out of range; use 0 to 9 steps",
+        ),
+        (
             "[handler.limits]\nat_once = 4",
             "line 10: handler[0].limits.at_once: say in reuse how many one instance serves in all",
         ),
