@@ -66,7 +66,8 @@ fn what_is_left_out_has_its_usual_value() {
             reuse: None,
             at_once: 1,
             ready: 0,
-            own_process: false
+            own_process: false,
+            priority: 0,
         }
     );
     let attempts = BTreeMap::new();
