@@ -123,6 +123,21 @@ pub fn schedule(
     }
 }
 
+/// The devices in the order in which a job would go to them if each failed on it.
+pub fn fallback(
+    devices: &[DeviceView],
+    costs: &Costs,
+    job: &JobView<'_>,
+    prefer: Prefer,
+) -> Vec<usize> {
+    let mut excluded = job.excluded.to_vec();
+    let next = |excluded: &[usize]| schedule(devices, costs, &JobView { excluded, ..*job }, prefer);
+    while let Decision::Run { device, .. } = next(&excluded) {
+        excluded.push(device);
+    }
+    excluded.split_off(job.excluded.len())
+}
+
 /// By how much a job is known to miss its deadline because of what waits before it. Where nothing
 /// waits it may try, and so it may where its cost is a guess.
 fn late_us(

@@ -130,6 +130,8 @@ impl Unit {
             id: info.id.clone(),
             kind: info.kind.as_str().to_string(),
             encoder: String::new(),
+            order: None,
+            cost_us: None,
             on_cpu: info.on_cpu,
             name: info.name.clone(),
             driver: info.driver.clone(),

@@ -120,6 +120,18 @@ fn the_least_quarantined_is_the_last_resort() {
 }
 
 #[test]
+fn who_comes_next_is_known_beforehand() {
+    let costs = costs(&[300, 100, 200]);
+    let mut devices = [CPU, DeviceView { quarantined_us: 9, ..GPU }, GPU];
+    let order = |devices: &[DeviceView], job| fallback(devices, &costs, &job, Prefer::Fastest);
+    assert_eq!(order(&devices, JOB), [2, 0, 1], "who is set aside is the last");
+    devices[1].quarantined_us = 0;
+    assert_eq!(order(&devices, JOB), [1, 2, 0]);
+    assert_eq!(order(&devices, JobView { excluded: &[2], ..JOB }), [1, 0]);
+    assert_eq!(fallback(&devices, &costs, &JOB, Prefer::Accelerator), [1, 2, 0]);
+}
+
+#[test]
 fn full_queues_say_when_to_come_back() {
     let full = DeviceView { room: 0, backlog_us: 9000, ..CPU };
     let decision = schedule(&[full], &costs(&[100]), &JOB, Prefer::Accelerator);
