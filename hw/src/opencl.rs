@@ -22,7 +22,7 @@ use opencl3::platform::{Platform, get_platforms};
 use opencl3::program::Program;
 use opencl3::types::{CL_BLOCKING, CL_NON_BLOCKING, cl_device_id};
 
-use self::errors::{failed, no_memory};
+use self::errors::{check_version, failed, no_memory};
 use crate::Config;
 use crate::cache::Cache;
 use crate::chain::{Chain, Ready};
@@ -123,6 +123,7 @@ impl OpenClDevice {
         let named = format!("{}{number}", Kind::OpenCl.as_str());
         let failed = |error: ClError| failed(&named, "open", error);
         let device = ClDevice::new(id);
+        check_version(&named, &device.version().map_err(failed)?)?;
         let context = Context::from_device(&device).map_err(failed)?;
         let queue = open_queue(&context, id).map_err(failed)?;
         let info = describe(platform, &device, named.clone()).map_err(failed)?;

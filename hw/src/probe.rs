@@ -41,7 +41,8 @@ impl Probe {
     /// The accelerators that a child finds. A child that fails or takes too long finds none, with
     /// a warning: its driver would have done the same to this process.
     pub(crate) fn look(&self) -> Vec<DeviceInfo> {
-        match self.ask() {
+        // Why a device is not used is a line of this process's own errors.
+        match self.ask_with(Stdio::inherit()) {
             Ok(text) => parse(&text),
             Err(reason) => {
                 tracing::warn!(%reason, "looking for devices failed; only the CPU is used");
@@ -52,8 +53,12 @@ impl Probe {
 
     /// What the child says, or why it says nothing in time.
     pub fn ask(&self) -> std::result::Result<String, String> {
+        self.ask_with(Stdio::null())
+    }
+
+    fn ask_with(&self, errors: Stdio) -> std::result::Result<String, String> {
         let mut command = Command::new(&self.program);
-        command.args(&self.arguments).stdin(Stdio::null()).stderr(Stdio::null());
+        command.args(&self.arguments).stdin(Stdio::null()).stderr(errors);
         let mut child = command.stdout(Stdio::piped()).spawn().map_err(|e| e.to_string())?;
         let stdout = child.stdout.take().ok_or("the child has no output")?;
         let (sender, answer) = mpsc::channel();

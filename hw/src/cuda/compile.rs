@@ -56,13 +56,12 @@ pub fn is_available(folder: Option<&Path>) -> bool {
     unsafe { sys::is_culib_present() }
 }
 
-/// Of NVRTC, as `13.0`. Only where [`is_available`] said yes.
-pub(super) fn version() -> String {
+/// Of NVRTC, as major and minor; zeros where it does not say. Only where [`is_available`] said yes.
+pub(super) fn version() -> (i32, i32) {
     let (mut major, mut minor) = (0, 0);
     // SAFETY: both numbers outlive the call.
     let asked = unsafe { sys::nvrtcVersion(&mut major, &mut minor) };
-    // One that does not say has no code of another's.
-    asked.result().map_or_else(|error| format!("{error:?}"), |()| format!("{major}.{minor}"))
+    asked.result().map_or((0, 0), |()| (major, minor))
 }
 
 /// Compiles a source, preamble included; the error is the compiler's complaint.

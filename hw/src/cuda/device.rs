@@ -356,7 +356,7 @@ impl<D: Driver> Device for CudaForms<D> {
 
 /// What code depends on beside its source: another compiler may make other code of it.
 fn options(size: usize, target: Target) -> String {
-    format!("NVRTC {} {target:?} GROUP={size}", version())
+    format!("NVRTC {:?} {target:?} GROUP={size}", version())
 }
 
 #[cfg(test)]
