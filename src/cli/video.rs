@@ -108,7 +108,6 @@ fn ops(wanted: Option<&str>, out: Output) -> Result<()> {
 fn takes(takes: &Takes) -> String {
     match *takes {
         Takes::Mask | Takes::GRAY => "gray".to_string(),
-        Takes::NV12 => "nv12".to_string(),
         Takes::Boxes => "boxes".to_string(),
         Takes::LABELS => "labels".to_string(),
         Takes::Picture(_) => "picture".to_string(),
