@@ -58,7 +58,7 @@ pub static STEM: Stem = Stem {
                         default: &[255, 0, 148],
                         least: 0,
                         most: 255,
-                        counts: &[3],
+                        counts: &[3, 4],
                     },
                 },
             ],

@@ -2,6 +2,7 @@ mod batches;
 mod card;
 mod circuits;
 mod components;
+mod composed;
 mod encoders;
 mod fastest;
 mod lost;

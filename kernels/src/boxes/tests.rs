@@ -9,7 +9,8 @@ fn all_forms_give_the_same_bits() {
     let rect = (0..130u32, 0..100u32, 0..140u32, 0..110u32);
     let rects = proptest::collection::vec(rect, 0..6);
     cases((sides, kind, rects, proptest::num::u64::ANY), |case| {
-        let ((width, height, offset, gap), (bytes, halvings, thickness, colour), rects, seed) = case;
+        let ((width, height, offset, gap), (bytes, halvings, thickness, colour), rects, seed) =
+            case;
         let side = |side: u32| side.div_ceil(1 << halvings);
         let stride = side(width) * bytes + gap;
         let part = Part { offset, stride, width: side(width), height: side(height), bytes };
@@ -25,9 +26,8 @@ fn all_forms_give_the_same_bits() {
 fn extreme_lists_stay_inside_the_frame() {
     for halvings in [0, 1] {
         let part = Part::tight(0, 37u32.div_ceil(1 << halvings), 21u32.div_ceil(1 << halvings), 2);
-        let draw = |b: &[BufferId]| {
-            command([b[0], b[1]], [37, 21], (part, halvings), u32::MAX, 0x0203)
-        };
+        let draw =
+            |b: &[BufferId]| command([b[0], b[1]], [37, 21], (part, halvings), u32::MAX, 0x0203);
         let frame = noise(3, part.end().unwrap());
         let huge = Rect { x: 36, y: 20, width: u32::MAX, height: u32::MAX };
         let outside = Rect { x: u32::MAX, y: u32::MAX, ..huge };

@@ -44,7 +44,10 @@ fn a_lost_device_is_opened_anew_after_its_quarantine_and_told_of() {
         std::thread::sleep(Duration::from_millis(10));
     }
     assert!(score > 0.0, "its history goes on");
-    assert!(begun.elapsed() >= 3 * QUARANTINE_MIN, "it was left alone for a while, then for longer");
+    assert!(
+        begun.elapsed() >= 3 * QUARANTINE_MIN,
+        "it was left alone for a while, then for longer"
+    );
     assert!(devices.iter().any(|device| device == "cpu0"), "jobs ran elsewhere: {devices:?}");
     let mut told = || changes.try_recv().map(|DeviceChange { device, lost }| (device, lost));
     let (device, lost) = told().unwrap();
