@@ -1,8 +1,8 @@
 //! Looking for devices without touching their drivers in this process.
 //!
 //! A vendor's driver may take a hundred megabytes, hang, or end the process that loads it. A child
-//! looks for devices and says what it found; here a driver is loaded at a device's first use, and again
-//! when it has lost the device.
+//! looks for devices and says what it found; here a driver is loaded at a device's first use, and
+//! again when it has lost the device.
 
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -97,9 +97,9 @@ fn parse(text: &str) -> Vec<DeviceInfo> {
 /// Opens a device.
 pub type Open = Box<dyn Fn() -> Result<Arc<dyn Device>> + Send + Sync>;
 
-/// A device that was found but not opened. One that does not open is tried again at each use. One that
-/// was lost is opened anew at the next: what a driver has given up is of no use any more. But for
-/// cards, which begin a worker anew themselves, with the circuit that they had.
+/// A device that was found but not opened. One that does not open is tried again at each use. One
+/// that was lost is opened anew at the next: what a driver has given up is of no use any more. But
+/// for cards, which begin a worker anew themselves, with the circuit that they had.
 pub struct Sleeping {
     info: DeviceInfo,
     open: Open,

@@ -1,9 +1,9 @@
 //! Rectangle outlines drawn into a frame, plane by plane.
 //!
 //! Each rectangle is first clipped to the frame; then the samples less than `thickness` from one
-//! of its edges, on the inside, take the colour. A sample of halved chroma covers 2 x 2 of the frame
-//! and takes the colour when any of them, inside the frame, does. All rectangles have one colour, so
-//! their order does not matter.
+//! of its edges, on the inside, take the colour. A sample of halved chroma covers 2 x 2 of the
+//! frame and takes the colour when any of them, inside the frame, does. All rectangles have one
+//! colour, so their order does not matter.
 
 use hw::{BufferId, Command, CpuArgs, Grid, Kernel};
 
@@ -71,7 +71,8 @@ pub static STEM: Stem = Stem {
 /// the bytes of a pixel, the first one lowest.
 pub static KERNEL: Kernel = portable(
     "boxes",
-    params!(In rects, InOut plane; width, height, offset, stride, bytes, halvings, thickness, colour),
+    params!(In rects, InOut plane; width, height, offset, stride, bytes, halvings, thickness,
+        colour),
     include_str!("boxes.cl"),
     native,
     bytes_needed,

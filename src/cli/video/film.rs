@@ -1,5 +1,5 @@
-//! Where frames come from: a process that decodes, as a node has one for each stream. What a damaged
-//! film does to it, the run goes on; and where there is a GPU that decodes, it is asked there.
+//! Where frames come from: a process that decodes, as a node has one for each stream. Whatever a
+//! damaged film does to it, the run ends with words; and a GPU decodes where there is one.
 
 use std::process::Stdio;
 
