@@ -224,7 +224,7 @@ pub enum Error {
     #[error("device {device} is lost: {detail}")]
     Lost { device: String, detail: String },
     /// Free something, or go to another device. No bytes where a driver wanted some for itself.
-    #[error("device {device}: no memory{}", wanted(*bytes))]
+    #[error("device {device}: no memory{}", wanted(.bytes))]
     OutOfMemory { device: String, bytes: usize },
     /// The command makes no sense on any device.
     #[error("device {device}: launch of {kernel}: {detail}")]
@@ -250,8 +250,8 @@ impl Error {
     }
 }
 
-fn wanted(bytes: usize) -> String {
-    if bytes == 0 { String::new() } else { format!(" for {bytes} bytes") }
+fn wanted(bytes: &usize) -> String {
+    if *bytes == 0 { String::new() } else { format!(" for {bytes} bytes") }
 }
 
 /// The end of an access, when it lies inside a buffer of `size` bytes.
