@@ -218,8 +218,7 @@ fn a_device_that_is_lost_sends_all_of_them_elsewhere() {
         Err(hw::Error::Lost { device: "cpu1".to_string(), detail: "gone".to_string() })
     };
     let device = Shut::new("cpu1", Box::new(lost));
-    let engine = EdgeAccelerate::start_with(vec![device.clone(), cpu()], Prefer::Fastest);
-    let engine = Arc::new(engine.unwrap());
+    let engine = Arc::new(engine(vec![device.clone(), cpu()]));
     teach(&engine, &Job::new(gray(), frame(0)));
     let (jobs, expected) = jobs(5);
     block_on(async {
