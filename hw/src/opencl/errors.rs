@@ -26,9 +26,10 @@ pub(super) fn failed(device: &str, doing: &str, error: ClError) -> Error {
 }
 
 pub(super) fn no_memory(info: &DeviceInfo, bytes: usize, error: ClError) -> Error {
+    let code = error.0;
     match failed(&info.id, "allocate", error) {
         Error::OutOfMemory { device, .. } => Error::OutOfMemory { device, bytes },
-        Error::Failed { device, .. } if error.0 == CL_INVALID_BUFFER_SIZE => {
+        Error::Failed { device, .. } if code == CL_INVALID_BUFFER_SIZE => {
             Error::OutOfMemory { device, bytes }
         }
         other => other,
