@@ -131,11 +131,14 @@ pub fn fallback(
     prefer: Prefer,
 ) -> Vec<usize> {
     let mut excluded = job.excluded.to_vec();
-    let next = |excluded: &[usize]| schedule(devices, costs, &JobView { excluded, ..*job }, prefer);
-    while let Decision::Run { device, .. } = next(&excluded) {
-        excluded.push(device);
+    loop {
+        let mut again = *job;
+        again.excluded = &excluded;
+        match schedule(devices, costs, &again, prefer) {
+            Decision::Run { device, .. } => excluded.push(device),
+            _ => return excluded.split_off(job.excluded.len()),
+        }
     }
-    excluded.split_off(job.excluded.len())
 }
 
 /// By how much a job is known to miss its deadline because of what waits before it. Where nothing
