@@ -529,6 +529,7 @@ fn open_accelerate(settings: &Settings, turns: Turns) -> Result<EdgeAccelerate> 
         encoders: encoder_worker(),
         xrt: xrt_setup(),
         turns,
+        prefer: settings.devices.prefer,
         ..Default::default()
     };
     EdgeAccelerate::start(config).context("no device could be opened, not even the CPU")

@@ -272,13 +272,25 @@ pub struct Limits {
     /// Whether the component runs in processes that are its own, not in the node's.
     #[serde(default)]
     pub own_process: bool,
+    /// Its jobs go before those of lower priority that wait for a device.
+    #[serde(default)]
+    pub priority: u8,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         let (memory_mb, timeout_ms, concurrency) = (128, 5_000, 16);
-        let (cpu_ms, reuse, at_once, ready, own_process) = (None, None, 1, 0, false);
-        Self { memory_mb, timeout_ms, cpu_ms, concurrency, reuse, at_once, ready, own_process }
+        Self {
+            memory_mb,
+            timeout_ms,
+            cpu_ms: None,
+            concurrency,
+            reuse: None,
+            at_once: 1,
+            ready: 0,
+            own_process: false,
+            priority: 0,
+        }
     }
 }
 

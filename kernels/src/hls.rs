@@ -52,7 +52,7 @@ pub static SOURCES: &[(&str, &[&str])] = &[
     ("resize.cpp", &["resize_down", "resize_across"]),
     ("scene.cpp", &["scene", "scene_shift"]),
     ("score.cpp", &["score"]),
-    ("stamp.cpp", &["stamp", "overlay"]),
+    ("stamp.cpp", &["stamp", "overlay", "overlay_alpha"]),
     ("temporal.cpp", &["temporal"]),
     ("threshold.cpp", &["threshold"]),
     ("warp.cpp", &["warp"]),

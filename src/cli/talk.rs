@@ -503,15 +503,29 @@ pub async fn devices(site: &Site, out: Output) -> Result<()> {
                 None => device.name.clone(),
             };
             let (id, kind) = (device.id.clone(), device.kind.clone());
-            vec![id, kind, name, device.encoder.clone(), state, jobs, busy]
+            let order = device.order.map_or_else(String::new, |place| place.to_string());
+            let cost = device.cost_us.map_or_else(String::new, duration_us);
+            vec![order, id, kind, name, device.encoder.clone(), state, jobs, cost, busy]
         };
-        let head = ["DEVICE", "KIND", "NAME", "ENCODE.H264", "STATE", "JOBS", "TIME BY TENANT"];
+        let head = [
+            "ORDER",
+            "DEVICE",
+            "KIND",
+            "NAME",
+            "ENCODE.H264",
+            "STATE",
+            "JOBS",
+            "LAST JOB",
+            "TIME BY TENANT",
+        ];
         let last = |device: &accel::DeviceStatus| {
             let error = device.last_error.as_ref()?;
             Some(format!("\n{} failed {} jobs, last: {error}", device.id, device.jobs_failed))
         };
         let errors: String = devices.iter().filter_map(last).collect();
-        format!("{}{errors}", table(&head, devices.iter().map(row)))
+        let mut ordered: Vec<&accel::DeviceStatus> = devices.iter().collect();
+        ordered.sort_by_key(|device| device.order.unwrap_or(usize::MAX));
+        format!("{}{errors}", table(&head, ordered.into_iter().map(row)))
     })
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use accel::DeviceStatus;
 use bus::path::DEPTH_MAX;
 use bus::route::policy::{Devices, ParentView, Site};
 use bus::{Headers, Refusal, RefusalKind, Request, Response, Subject, TierClass, TierPath};
@@ -38,6 +39,8 @@ const TABLES_MAX: usize = 64;
 const QUEUES_MAX: usize = 32;
 /// How many handlers it names whose code it has; of one with more that is not known.
 const INSTALLED_MAX: usize = 64;
+/// A device that is set aside for longer is not offered: as often as that, a site tells what it has.
+const SET_ASIDE_MS_MAX: u64 = INTERVAL.as_millis() as u64;
 /// A rise of the round-trip time counts for this share, a fall for all: one late heartbeat does
 /// not make the parent far.
 const RISE_SHARE: u32 = 4;
@@ -117,14 +120,7 @@ fn known(path: TierPath, class: TierClass, offers: Offers, rtt: Duration, heard:
 
 /// What this site has for requests.
 pub fn offers(node: &Node) -> Offers {
-    let classes = node.accelerate.devices().into_iter().map(|device| match device.kind.as_str() {
-        _ if device.on_cpu => Devices::CPU,
-        // It has kernels run on the CPU, whatever codes.
-        "encoder" => Devices::CPU,
-        "xrt" => Devices::FPGA,
-        _ => Devices::GPU,
-    });
-    let devices = classes.fold(Devices::default(), Devices::with);
+    let devices = offered(&node.accelerate.devices());
     let whole = node.store.tables().into_iter().filter(|table| table.complete);
     let tables = whole.map(|table| table.spec.name).take(TABLES_MAX).collect();
     let mut waits: Vec<(String, Duration)> = node.triggers.load.waits();
@@ -134,6 +130,20 @@ pub fn offers(node: &Node) -> Offers {
     // Looked at each second, which is seldom enough.
     let installed = node.route.view().here.installed.clone();
     Offers { devices, tables, waits_ms, installed }
+}
+
+/// The classes of devices that work, or will in a moment: requests for one that is set aside for
+/// longer would run on another, or fail.
+fn offered(devices: &[DeviceStatus]) -> Devices {
+    let works = |device: &&DeviceStatus| device.quarantined_ms <= SET_ASIDE_MS_MAX;
+    let class = |device: &DeviceStatus| match device.kind.as_str() {
+        _ if device.on_cpu => Devices::CPU,
+        // It has kernels run on the CPU, whatever codes.
+        "encoder" => Devices::CPU,
+        "xrt" => Devices::FPGA,
+        _ => Devices::GPU,
+    };
+    devices.iter().filter(works).map(class).fold(Devices::default(), Devices::with)
 }
 
 /// The handlers whose code is here, when they are not too many.

@@ -353,14 +353,7 @@ impl Host for Doors {
             let text = "no device is granted; write devices = [\"cpu\", \"gpu\"] under [grants]";
             return Err(HostError::Denied(text.into()));
         }
-        let job = accel::Job {
-            pipeline,
-            input: frame.clone(),
-            history: Some(history.to_owned()),
-            deadline: Some(caller.deadline),
-            priority: 0,
-            tenant: caller.target.app.clone(),
-        };
+        let job = job(caller, frame, pipeline, history);
         let mut span = behind.span(caller, Role::Internal, || "accelerate".into());
         let output = behind.accelerate.run(job).await.map_err(of_accel);
         if let Ok(output) = &output {
@@ -430,6 +423,23 @@ impl Host for Doors {
         if let Ok(behind) = self.behind() {
             behind.triggers.metrics.count(&format!("outside refused, {}", refusal.kind()), 1);
         }
+    }
+}
+
+/// What a handler asks of the accelerators, as far as its manifest and its time go.
+fn job(
+    caller: &Caller,
+    frame: &accel::Frame,
+    pipeline: accel::Pipeline,
+    history: &str,
+) -> accel::Job {
+    accel::Job {
+        pipeline,
+        input: frame.clone(),
+        history: Some(history.to_owned()),
+        deadline: Some(caller.deadline),
+        priority: caller.target.limits.priority,
+        tenant: caller.target.app.clone(),
     }
 }
 
