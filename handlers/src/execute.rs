@@ -324,6 +324,23 @@ impl EdgeExecute {
         .await
     }
 
+    /// Tries whether a handler's code, which is installed, comes up: a process is started and ended
+    /// again. Components were tried when they were installed.
+    pub async fn try_start(&self, target: &Arc<Target>) -> Result<(), InvokeError> {
+        if target.kind == CodeKind::Component {
+            return Ok(());
+        }
+        let (shared, target) = (Arc::clone(&self.shared), Arc::clone(target));
+        self.on_guest_threads(async move {
+            let time = Time::of(Instant::now(), ready::START);
+            let caller = shared.nobody(&target, time)?;
+            let settings = Arc::clone(&caller.settings);
+            let tried = shared.processes.try_start(caller, time).await;
+            tried.map_err(|error| error.without(&settings))
+        })
+        .await
+    }
+
     /// Whether code is ready to run.
     pub fn is_installed(&self, digest: &Digest) -> bool {
         self.shared.wasm.is_installed(digest) || self.shared.processes.is_installed(digest)

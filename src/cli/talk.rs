@@ -18,7 +18,6 @@ use super::output::{Output, duration_us, plain, table};
 use crate::context::{Context, Site};
 use crate::node::client;
 use crate::node::report::{Brief, Report};
-use crate::upload;
 
 #[derive(Args)]
 pub struct Body {
@@ -196,49 +195,6 @@ fn tree_rows(brief: &Brief, depth: usize, rows: &mut Vec<Vec<String>>) {
     if brief.left_out > 0 {
         rows.push(vec![format!("{}and {} more", "  ".repeat(depth + 1), brief.left_out)]);
     }
-}
-
-/// `edgescale ls`
-pub async fn list(site: &Site, out: Output) -> Result<()> {
-    let report = client::report(&site.connect().await?).await?;
-    out.show(&report.apps, |apps| {
-        let rows = apps.iter().flat_map(|app| {
-            app.handlers.iter().map(|handler| {
-                let revision = app.revision.to_string();
-                let (name, version) = (app.name.clone(), app.version.clone());
-                vec![
-                    name,
-                    version,
-                    revision,
-                    handler.name.clone(),
-                    handler.kind.clone(),
-                    handler.state.clone(),
-                ]
-            })
-        });
-        let rows: Vec<_> = rows.collect();
-        match rows.is_empty() {
-            true => format!("{} knows no app yet; apps come on first demand", report.brief.path),
-            false => table(&["APP", "VERSION", "REVISION", "HANDLER", "KIND", "STATE"], rows),
-        }
-    })
-}
-
-/// `edgescale deploy`
-pub async fn deploy(site: &Site, manifest: &Path, out: Output) -> Result<()> {
-    let bus = site.connect().await?;
-    let answer = upload::deploy(&bus, manifest).await?;
-    out.show(&answer, |answer| {
-        let app = answer["app"].as_str().unwrap_or_default();
-        format!("app {app} is registered, revision {}", answer["revision"])
-    })
-}
-
-/// `edgescale undeploy`
-pub async fn undeploy(site: &Site, app: &str, out: Output) -> Result<()> {
-    let bus = site.connect().await?;
-    let answer = client::control(&bus, "apps.delete", app.to_owned()).await?;
-    out.show(&client::json::<Value>(&answer)?, |_| format!("app {app} is removed"))
 }
 
 /// `edgescale publish`
