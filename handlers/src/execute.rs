@@ -228,9 +228,11 @@ impl EdgeExecute {
         let idle = Duration::from_millis(config.idle_ms);
         let wasm = wasm::Wasm::new(config.instances_max, idle, Arc::clone(&host), threads.clone());
         let wasm = Arc::new(wasm);
-        let installer = wasm::Installer::start(&config, Arc::clone(&cache), Arc::clone(&wasm))?;
         let processes =
             process::Processes::start(&config, Arc::clone(&cache), Arc::clone(&host), threads)?;
+        let compilers = workers::Compilers::new(&config, processes.spawner());
+        let code = Arc::clone(&cache);
+        let installer = wasm::Installer::start(&config, code, Arc::clone(&wasm), compilers)?;
         let (code, spawner) = (Arc::clone(&cache), processes.spawner());
         let workers =
             workers::Workers::start(&config, code, Arc::clone(&host), spawner, runtime.handle());
@@ -291,7 +293,6 @@ impl EdgeExecute {
         let (digest, key) = (code.digest.clone(), key.clone());
         self.on_guest_threads(async move {
             let (concurrent, compiled) = installer.compile_for(&code, machine).await?;
-            let compiled = Bytes::from(compiled);
             let label = Label::of(digest, machine, concurrent, &compiled, &key);
             Ok((label.map_err(InvokeError::Node)?, compiled))
         })

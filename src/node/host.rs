@@ -403,7 +403,7 @@ impl Host for Doors {
 
     fn settings(&self, target: &Target) -> Result<Arc<Settings>, HostError> {
         let behind = self.behind()?;
-        let Some(app) = behind.triggers.deploy.known(&target.app) else {
+        let Some(app) = behind.triggers.deploy.of(target) else {
             return Ok(Arc::default());
         };
         let Some(handler) = app.manifest.handler(&target.handler) else {

@@ -38,7 +38,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::Store;
 
-pub(super) use self::compile::Installer;
+pub(super) use self::compile::{Installer, compile_here};
 pub use self::compiler::IS_HERE as HAS_COMPILER;
 use self::crowd::{Asked, Beginning, Crowds, Visit};
 pub(super) use self::form::Form;

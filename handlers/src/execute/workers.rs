@@ -7,6 +7,7 @@
 //! it and is started again, the later the oftener it dies; one with nothing to do is ended.
 
 mod answer;
+mod compile;
 mod link;
 mod remote;
 mod serve;
@@ -21,8 +22,12 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+#[cfg(test)]
+pub(super) use self::compile::BROKE;
+pub(super) use self::compile::{Compilers, Uncompiled};
 use self::link::Link;
 pub use self::serve::serve_worker;
+pub(super) use self::wire::Compile;
 use self::wire::Start;
 use super::cache::Cache;
 use super::process::Spawner;
