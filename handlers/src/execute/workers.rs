@@ -48,7 +48,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// Memory of a worker beside that of its instances, and beside the memory of each: stacks, tables.
 const PROCESS_MB: u32 = 256;
-const INSTANCE_MB: u32 = 24;
+const INSTANCE_MB: u32 = 48;
 
 /// What is executed as a worker: a program that calls [`serve_worker`].
 #[derive(Clone, Debug)]
