@@ -6,6 +6,7 @@
 //! Knows no subjects, tables or tiers: it is given an [`Invocation`] and answers it.
 
 mod bound;
+mod budget;
 mod cache;
 mod config;
 pub mod conformance;
@@ -38,6 +39,7 @@ use tokio::runtime::{Handle, Runtime};
 use tokio::task::JoinError;
 
 use self::bound::Inputs;
+pub use self::budget::{Ask, Budget};
 pub use self::config::Config;
 pub use self::error::InvokeError;
 use self::gate::Gate;
@@ -569,11 +571,8 @@ impl Time {
 
 fn check_code(code: &Code) -> Result<(), InvokeError> {
     if code.bytes.len() > CODE_BYTES_MAX {
-        let found = code.bytes.len();
-        return Err(bad_code(
-            &code.digest,
-            format!("{found} bytes are over the limit of {CODE_BYTES_MAX}"),
-        ));
+        let problem = format!("{} bytes are over the limit of {CODE_BYTES_MAX}", code.bytes.len());
+        return Err(bad_code(&code.digest, problem));
     }
     let actual = Digest::of(&code.bytes);
     if actual != code.digest {

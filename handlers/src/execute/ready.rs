@@ -120,10 +120,12 @@ impl Shared {
         Ok(Caller {
             target: Arc::clone(target),
             invocation: String::new(),
+            attempt: 1,
             trace: Default::default(),
             deadline: time.deadline,
             settings,
             by: None,
+            budget: Arc::default(),
         })
     }
 

@@ -288,9 +288,11 @@ fn trial_caller(digest: &Digest, deadline: Instant) -> Caller {
     Caller {
         target: Arc::new(target),
         invocation: String::new(),
+        attempt: 1,
         trace: Default::default(),
         deadline,
         settings: Arc::default(),
         by: None,
+        budget: Arc::default(),
     }
 }

@@ -66,7 +66,10 @@ fn what_is_left_out_has_its_usual_value() {
             reuse: None,
             at_once: 1,
             ready: 0,
-            own_process: false
+            own_process: false,
+            publishes: 1_000,
+            calls: 1_000,
+            writes: 100_000,
         }
     );
     let attempts = BTreeMap::new();

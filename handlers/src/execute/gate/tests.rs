@@ -48,10 +48,12 @@ fn invocation(target: &Arc<Target>, by: &[&Arc<Target>], within: Duration) -> In
         Some(Arc::new(Caller {
             target: Arc::clone(target),
             invocation: "i".into(),
+            attempt: 1,
             trace: Default::default(),
             deadline,
             settings: Default::default(),
             by,
+            budget: Default::default(),
         }))
     };
     Invocation {

@@ -96,10 +96,12 @@ async fn run(wasm: Arc<Wasm>, remote: Arc<Remote>, number: u64, job: Job, body: 
     let caller = Caller {
         target: Arc::clone(&target),
         invocation: number.to_string(),
+        attempt: job.attempt,
         trace: Default::default(),
         deadline: time.deadline,
         settings: Arc::new(Settings::of_parts(job.settings)),
         by: None,
+        budget: Arc::default(),
     };
     let input = input(job.given, body, &remote, number);
     let Some(input) = input else {
