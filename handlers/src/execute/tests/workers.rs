@@ -22,7 +22,7 @@ fn worker() {
     }
 }
 
-fn worker_program() -> WorkerProgram {
+pub(super) fn worker_program() -> WorkerProgram {
     let test = "execute::tests::workers::worker";
     let arguments = ["--exact", "--nocapture", test, AS_WORKER].map(str::to_owned).to_vec();
     WorkerProgram { program: std::env::current_exe().unwrap(), arguments }
@@ -75,7 +75,7 @@ fn is_gone(pid: u32) -> bool {
 }
 
 /// A component that says by an event when it starts, and has taken so many pages of memory then.
-fn starter(pages: u32) -> Vec<u8> {
+pub(super) fn starter(pages: u32) -> Vec<u8> {
     let fields = ["id", "source", "subject", "time", "content-type"]
         .map(|name| format!("(field \"{name}\" string)"))
         .join(" ");

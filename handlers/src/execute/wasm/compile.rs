@@ -88,6 +88,12 @@ impl Installer {
         self.runners.count()
     }
 
+    /// Whether somebody waits for code that is being compiled.
+    #[cfg(test)]
+    pub(in crate::execute) fn is_compiling(&self) -> bool {
+        self.compiling.try_lock().is_err()
+    }
+
     /// Keeps code from being optimised until it is dropped.
     #[cfg(test)]
     pub(in crate::execute) fn hold_behind(
