@@ -106,7 +106,8 @@ pub(super) async fn roll_back(node: &Node, text: &str) -> Answer {
         Some(revision) => entry.revision == revision && entry.manifest.is_some(),
         None => {
             let manifest = entry.manifest.as_deref().map(str::trim);
-            entry.revision < now.revision && manifest.is_some_and(|text| text != now.manifest.trim())
+            entry.revision < now.revision
+                && manifest.is_some_and(|text| text != now.manifest.trim())
         }
     };
     let all = registry.history(name).await.map_err(away)?;

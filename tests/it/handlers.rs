@@ -300,7 +300,10 @@ async fn what_handlers_see_of_a_node_is_a_host() -> Result<()> {
     conformance::check(&*node.host, &caller).await;
     check_bounds(&*node.host, &caller).await;
     let counts = node.metrics.snapshot().counts;
-    assert_eq!(["publishes", "calls", "writes"].map(|what| counts[&format!("limited {what}")]), [1; 3]);
+    assert_eq!(
+        ["publishes", "calls", "writes"].map(|what| counts[&format!("limited {what}")]),
+        [1; 3]
+    );
     tasks.shutdown().await;
     node.store.close().await;
     Ok(())

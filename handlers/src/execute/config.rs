@@ -86,6 +86,7 @@ impl Config {
 fn half_of_memory_mb() -> u32 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let kib = total.and_then(|total| total.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+    let kib =
+        total.and_then(|total| total.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
     kib.map_or(u32::MAX, |kib| u32::try_from(kib >> 11).unwrap_or(u32::MAX))
 }

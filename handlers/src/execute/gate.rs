@@ -124,11 +124,7 @@ impl Gate {
         Arc::strong_count(self) > 1 || Arc::strong_count(&self.running) > 1
     }
 
-    async fn permit(
-        &self,
-        places: &Arc<Places>,
-        deadline: Instant,
-    ) -> Result<Permit, InvokeError> {
+    async fn permit(&self, places: &Arc<Places>, deadline: Instant) -> Result<Permit, InvokeError> {
         if let Some(permit) = places.try_take() {
             return Ok(permit);
         }

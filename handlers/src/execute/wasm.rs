@@ -40,11 +40,11 @@ use wasmtime::Store;
 
 pub(super) use self::compile::{Installer, compile_here};
 pub use self::compiler::IS_HERE as HAS_COMPILER;
-#[cfg(test)]
-pub(super) use self::join::{joined, tests::SHARED};
 use self::crowd::{Asked, Beginning, Crowds, Visit};
 pub(super) use self::form::Form;
 use self::guest::Guest;
+#[cfg(test)]
+pub(super) use self::join::{joined, tests::SHARED};
 use self::kept::{Kept, Waiting};
 use self::module::Module;
 use self::next::Used;

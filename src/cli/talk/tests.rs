@@ -24,7 +24,10 @@ fn a_line_says_which_event_it_is_about() {
     assert!(long.ends_with(&format!("[{}…]: late", "é".repeat(48))), "{long}");
     let logs = |id: &str| Logs { id: Some(id.into()), ..Logs::following("shop".into()) };
     let trace = Some("4bf9".to_owned());
-    let of = Line { about: Some(About { id: "e1".into(), trace, ..About::default() }), ..line("info", "") };
+    let of = Line {
+        about: Some(About { id: "e1".into(), trace, ..About::default() }),
+        ..line("info", "")
+    };
     assert!(logs("e1").wants(&of) && logs("4bf9").wants(&of));
     assert!(!logs("e2").wants(&of) && !logs("e1").wants(&line("info", "")));
 }

@@ -114,7 +114,10 @@ async fn revisions_share_the_places_of_the_newest() {
     // Of three places one is left, and all three are taken.
     assert!(enter(&gates, &target(1, 4)).await.is_err());
     old.clear();
-    assert!(enter(&gates, &target(1, 4)).await.is_err(), "two were given up with the last revision");
+    assert!(
+        enter(&gates, &target(1, 4)).await.is_err(),
+        "two were given up with the last revision"
+    );
     drop(third);
     let only = enter(&gates, &target(1, 4)).await.unwrap();
     assert!(enter(&gates, &target(1, 4)).await.is_err());

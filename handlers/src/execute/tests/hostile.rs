@@ -170,12 +170,8 @@ async fn damaged_components_crash_nothing() {
     let first = said("EDGESCALE_FUZZ_SEED").unwrap_or_else(bus::route::retry::draw);
     println!("from seed {first}");
     let benches = [0, usize::MAX].map(|min| Bench::with(|config| config.baseline_bytes_min = min));
-    let good = [
-        echo_component(),
-        event_component(SUCCEED),
-        starter(1),
-        wat::parse_str(SHARED).unwrap(),
-    ];
+    let good =
+        [echo_component(), event_component(SUCCEED), starter(1), wat::parse_str(SHARED).unwrap()];
     let is_joined = good.each_ref().map(|bytes| compile_both("as it is", bytes));
     assert_eq!(is_joined, [false, false, true, true]);
     let (started, mut round, mut accepted, mut were_joined) = (Instant::now(), 0, 0, 0);

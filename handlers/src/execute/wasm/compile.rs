@@ -8,8 +8,8 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use wasmtime::{Engine, Store};
 use wasmtime::component::Component;
+use wasmtime::{Engine, Store};
 
 use super::compiler::{self, engine_for, precompile};
 use super::guest::Guest;

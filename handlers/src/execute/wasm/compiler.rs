@@ -48,7 +48,11 @@ mod here {
         let threads = rayon::ThreadPoolBuilder::new()
             .num_threads(threads.clamp(1, THREADS_MAX))
             .thread_name(|_| "compile".to_owned())
-            .start_handler(move |_| if behind { go_last() })
+            .start_handler(move |_| {
+                if behind {
+                    go_last()
+                }
+            })
             .build();
         threads.map_err(wasmtime::Error::new)?.install(|| compile(engine, bytes))
     }

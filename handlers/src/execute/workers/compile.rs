@@ -16,9 +16,9 @@ use tokio::net::unix::OwnedWriteHalf;
 use tokio::process::Child;
 use tokio::task::{JoinError, JoinHandle};
 
+use super::WorkerProgram;
 use super::link::{NO_PORT, says_no_memory};
 use super::wire::{Compile, Order, Word, encode, receive, send};
-use super::WorkerProgram;
 use crate::Digest;
 use crate::execute::process::{Ends, Program, Spawned, Spawner, pair};
 use crate::execute::wasm::compile_here;
@@ -171,7 +171,11 @@ fn last_words(child: &mut Child) -> JoinHandle<String> {
 }
 
 /// The life of a process that compiles.
-pub(super) async fn serve(mut out: OwnedWriteHalf, job: Compile, component: Bytes) -> io::Result<()> {
+pub(super) async fn serve(
+    mut out: OwnedWriteHalf,
+    job: Compile,
+    component: Bytes,
+) -> io::Result<()> {
     limit_cpu(job.cpu_s.into())?;
     let (result, compiled) = match compile_here(&job, &component) {
         Ok(compiled) => (Ok(()), Bytes::from(compiled)),

@@ -67,7 +67,9 @@ async fn serve(orders: StdUnixStream, sockets: OwnedFd) -> io::Result<()> {
             Order::Answer { ask, answer, has_socket } => {
                 remote.answered(ask, answer, body, has_socket);
             }
-            Order::Start(_) | Order::Compile(_) => return Err(io::Error::other("told to start twice")),
+            Order::Start(_) | Order::Compile(_) => {
+                return Err(io::Error::other("told to start twice"));
+            }
         }
     }
     Ok(())

@@ -17,9 +17,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use crate::Digest;
 use crate::execute::http::{HttpHead, HttpRequest};
 use crate::execute::wasm::{Compiler, Form};
-use crate::execute::{
-    Event, HostError, InvokeError, Level, Machine, Request, Row, Scan, Target,
-};
+use crate::execute::{Event, HostError, InvokeError, Level, Machine, Request, Row, Scan, Target};
 use crate::settings;
 
 /// Longest head.
