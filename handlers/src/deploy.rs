@@ -27,6 +27,7 @@ use tokio::sync::OnceCell;
 use self::compiled::Compiled;
 pub use self::compiled::{Offer, Setup as Compiling};
 pub use self::next::{Next, Unproven};
+use self::next::{Swap, Taken};
 use self::tend::Codes;
 use crate::execute::{Code, InvokeError, Machine, Target};
 use crate::logs::Logs;
@@ -248,26 +249,6 @@ struct Known {
     /// How often it was compared with the tier above. A lookup that a comparison overtook may
     /// bring what is true no more.
     round: u64,
-}
-
-/// When a new revision takes the place of one that serves.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Swap {
-    Now,
-    /// As soon as its code is here, as far as the code of the other one is.
-    WithCode,
-}
-
-/// The revision that serves, and the one whose code is to be brought.
-struct Taken {
-    app: Arc<App>,
-    next: Option<Arc<App>>,
-}
-
-impl From<Arc<App>> for Taken {
-    fn from(app: Arc<App>) -> Self {
-        Self { app, next: None }
-    }
 }
 
 /// The component.

@@ -91,7 +91,7 @@ impl Logs {
 
     /// Adds a line.
     pub fn add(&self, level: &str, from: &str, text: &str) {
-        self.add_about(level, from, text, None);
+        self.add_about(level, from, text, None::<About>);
     }
 
     /// Adds a line about an invocation.

@@ -19,6 +19,26 @@ pub struct Next {
     pub refused: Option<String>,
 }
 
+/// When a new revision takes the place of one that serves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Swap {
+    Now,
+    /// As soon as its code is here, as far as the code of the other one is.
+    WithCode,
+}
+
+/// The revision that serves, and the one whose code is to be brought.
+pub(super) struct Taken {
+    pub(super) app: Arc<App>,
+    pub(super) next: Option<Arc<App>>,
+}
+
+impl From<Arc<App>> for Taken {
+    fn from(app: Arc<App>) -> Self {
+        Self { app, next: None }
+    }
+}
+
 /// What was tried of the handlers of an app: the one that does not run, and why.
 #[derive(Debug)]
 pub struct Unproven {
@@ -66,20 +86,36 @@ impl EdgeDeploy {
         self.codes.note(&app);
         let earlier = self.known(app.name());
         for target in app.targets() {
-            let is_run = earlier.as_ref().is_some_and(|earlier| self.is_run(earlier, &app, target));
-            match self.load(&app, target, is_run).await {
-                Ok(()) => {}
-                // Others compile it, or nobody knows.
-                Err(e) if !never_runs(&e) && !self.execute.compiles() => {
-                    tracing::info!(app = app.name(), "registered untried: {e}");
-                }
-                Err(error) => {
-                    self.codes.changed.notify_one();
-                    return Err(Unproven { handler: target.handler.clone(), error });
-                }
+            let is_tried = |now: &Arc<App>| self.is_run(now, &app, target) && is_other(now, target);
+            let is_tried = earlier.as_ref().is_some_and(is_tried);
+            if let Err(error) = self.prove_one(&app, target, is_tried).await {
+                self.codes.changed.notify_one();
+                return Err(Unproven { handler: target.handler.clone(), error });
             }
         }
         Ok(app)
+    }
+
+    async fn prove_one(
+        &self,
+        app: &App,
+        target: &Arc<Target>,
+        is_tried: bool,
+    ) -> Result<(), Error> {
+        match self.install(app, &target.handler).await {
+            Ok(_) if !is_tried => Ok(()),
+            // What this site lacks for a process, others may have.
+            Ok(_) => match self.execute.try_start(target).await.map_err(Error::Code) {
+                Err(error) if never_runs(&error) => Err(error),
+                _ => Ok(()),
+            },
+            // Others compile it, or nobody knows.
+            Err(error) if !never_runs(&error) && !self.execute.compiles() => {
+                tracing::info!(app = app.name(), "registered untried: {error}");
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Notes a revision that has to wait for its code; false when a newer one does already.
@@ -124,7 +160,7 @@ impl EdgeDeploy {
             return Brought::Settled;
         };
         for target in app.targets().filter(|target| self.is_run(&now, app, target)) {
-            match self.load(app, target, true).await {
+            match self.load(&now, app, target).await {
                 Ok(()) => {}
                 Err(error) if never_runs(&error) => {
                     self.refuse(&now, app, &error);
@@ -154,11 +190,10 @@ impl EdgeDeploy {
         self.execute.is_installed(&target.digest)
     }
 
-    /// Has code here; a function of a process is tried where it will run.
-    async fn load(&self, app: &App, target: &Arc<Target>, is_run: bool) -> Result<(), Error> {
-        let was_here = self.is_ready(target);
+    /// Has code here, and has tried it where it is other code than that of its handler now.
+    async fn load(&self, now: &App, app: &App, target: &Arc<Target>) -> Result<(), Error> {
         self.install(app, &target.handler).await?;
-        if is_run && !was_here {
+        if is_other(now, target) {
             self.execute.try_start(target).await?;
         }
         Ok(())
@@ -198,6 +233,11 @@ impl EdgeDeploy {
             None => tracing::info!(level, "{text}"),
         }
     }
+}
+
+/// Whether the handler of that name has other code now.
+fn is_other(now: &App, target: &Target) -> bool {
+    now.target(&target.handler).is_none_or(|now| now.digest != target.digest)
 }
 
 /// Whether code is the reason, and will be another time: it does not compile or does not start.

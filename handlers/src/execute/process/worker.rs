@@ -147,17 +147,21 @@ impl Worker {
         let mut exit = self.exit.clone();
         let ended = async { exit.wait_for(Option::is_some).await.map(|_| ()) };
         let up = async {
-            while !self.is_up() {
+            while !self.is_up() && self.server.failed().is_none() {
                 tokio::time::sleep(LOOK).await;
             }
         };
-        let is_up = tokio::select! {
+        let is_told = tokio::select! {
             biased;
             () = up => true,
             _ = ended => false,
             () = tokio::time::sleep_until(time.deadline.into()) => return Err(time.out()),
         };
-        if is_up { Ok(()) } else { Err(self.explain_exit().await) }
+        match self.server.failed() {
+            Some(failure) => Err(self.explain_failure(failure)),
+            None if is_told => Ok(()),
+            None => Err(self.explain_exit().await),
+        }
     }
 
     pub(super) fn is_reusable(&self) -> bool {
