@@ -131,7 +131,7 @@ async fn until_answered(world: &World, text: &str) -> Result<()> {
 async fn refused(world: &World, code: Vec<u8>, wanted: &str) -> Result<()> {
     let error = world.apply(MANIFEST, &[("code", code)]).await.err().context("it was accepted")?;
     let text = format!("{error:#}");
-    ensure!(text.contains("line 6: handler[0].component") && text.contains(wanted), "{text}");
+    ensure!(text.contains("line 7: handler[0].component") && text.contains(wanted), "{text}");
     Ok(())
 }
 
@@ -171,14 +171,14 @@ async fn no_invocation_is_lost_whatever_is_deployed() -> Result<()> {
     let traps = answering("bad", "(start $s) (func $s unreachable)");
     refused(&world, traps, "does not start").await?;
     refused(&world, wat::parse_str("(component)")?, "exports none").await?;
-    log_has(&world, "cloud", "app app: refused: manifest: line 6").await?;
+    log_has(&world, "cloud", "app app: refused: manifest: line 7").await?;
     // The other way in: the bucket.
     let broken = b"nor this".to_vec();
     let digest = Digest::of(&broken);
     let registry = Registry::open(root).await?;
     registry.put_code(digest.as_str(), broken.into()).await?;
     registry.put_app("app", &MANIFEST.replace("{code}", digest.as_str())).await?;
-    log_has(&world, "cloud", "entry app: manifest: line 6").await?;
+    log_has(&world, "cloud", "entry app: manifest: line 7").await?;
     until_answered(&world, "slow").await?;
 
     let body = json!({"app": "app"}).to_string();

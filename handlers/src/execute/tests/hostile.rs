@@ -1,8 +1,7 @@
 //! Components made to break the host: bombs, depths, sizes, damage. Whatever they do, they are
 //! refused or stopped, and the next handler runs.
 
-use super::components::{SUCCEED, component, echo_component, event_component, event_text};
-use super::workers::starter;
+use super::components::{MEMORY, SUCCEED, component, echo_component, event_component, event_text};
 use super::*;
 use crate::execute::wasm::{SHARED, compile_here, joined};
 use crate::execute::workers::{BROKE, Compile};
@@ -108,6 +107,21 @@ async fn instances_of_many_memories_leave_room_for_others() {
     }
 }
 
+/// A component of two modules that share a memory.
+fn sharing() -> Vec<u8> {
+    let whole = event_text("(global.set $n (i32.const 1)) (i32.const 16)");
+    let apart =
+        format!("(core module $memory {MEMORY}) (core instance $mem (instantiate $memory))");
+    let import = "(import \"mem\" \"memory\" (memory 4)) (global $n (mut i32) (i32.const 0))";
+    let whole = whole
+        .replace(MEMORY, import)
+        .replace("(core module $m\n", &format!("{apart} (core module $m\n"))
+        .replace("(instantiate $m)", "(instantiate $m (with \"mem\" (instance $mem)))")
+        .replace("(core memory $i", "(core memory $mem")
+        .replace("(core func $i \"realloc\")", "(core func $mem \"realloc\")");
+    component(&whole)
+}
+
 /// How many components are bent when nothing is said.
 const ROUNDS: u64 = 200;
 
@@ -171,7 +185,7 @@ async fn damaged_components_crash_nothing() {
     println!("from seed {first}");
     let benches = [0, usize::MAX].map(|min| Bench::with(|config| config.baseline_bytes_min = min));
     let good =
-        [echo_component(), event_component(SUCCEED), starter(1), wat::parse_str(SHARED).unwrap()];
+        [echo_component(), event_component(SUCCEED), sharing(), wat::parse_str(SHARED).unwrap()];
     let is_joined = good.each_ref().map(|bytes| compile_both("as it is", bytes));
     assert_eq!(is_joined, [false, false, true, true]);
     let (started, mut round, mut accepted, mut were_joined) = (Instant::now(), 0, 0, 0);

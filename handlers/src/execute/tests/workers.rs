@@ -75,7 +75,7 @@ fn is_gone(pid: u32) -> bool {
 }
 
 /// A component that says by an event when it starts, and has taken so many pages of memory then.
-pub(super) fn starter(pages: u32) -> Vec<u8> {
+fn starter(pages: u32) -> Vec<u8> {
     let fields = ["id", "source", "subject", "time", "content-type"]
         .map(|name| format!("(field \"{name}\" string)"))
         .join(" ");
