@@ -135,7 +135,7 @@ async fn a_process_is_tried_without_an_invocation() {
     let cases = [
         ("def handler(event, context): raise ValueError('not called')", ""),
         ("import no_such_module", "no_such_module"),
-        ("raise SystemExit(3)", "SystemExit"),
+        ("raise SystemExit(3)", "exit status: 3"),
         ("import os\nos._exit(4)", "exit status: 4"),
     ];
     for (function, wanted) in cases {

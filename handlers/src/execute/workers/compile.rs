@@ -34,6 +34,8 @@ const GRACE_S: u64 = 1;
 const END_MAX: Duration = Duration::from_secs(2);
 /// What is said of a compiler that did not end as it should.
 pub(in crate::execute) const BROKE: &str = "the compiler broke down over it";
+/// What a program of Rust ends with that has panicked.
+const PANICKED: i32 = 101;
 /// How much of its last words is told.
 const WORDS_BYTES_MAX: u64 = 4 << 10;
 
@@ -145,9 +147,12 @@ impl Compilers {
             let why = format!("compiling it takes more than {cpu_s} s of computing");
             return Err(Uncompiled::TooMuch(why));
         }
+        // A program that ends by itself, and not by a panic, is none that compiles.
+        let is_other = status.and_then(|s| s.code()).is_some_and(|code| code != PANICKED);
         let status = status.map_or("was lost".to_owned(), |status| status.to_string());
         let words = words.lines().next().unwrap_or_default();
-        Err(Uncompiled::Broke(format!("{status}: {words}")))
+        let why = format!("{status}: {words}");
+        Err(if is_other { Uncompiled::Node(why) } else { Uncompiled::Broke(why) })
     }
 }
 
