@@ -96,6 +96,7 @@ async fn handlers_that_trap_or_loop_become_dead_letters_and_hurt_nobody() -> Res
     }
     let letter = dead_letter(&world, "cloud.east", "traps.go after 2 attempts").await?;
     assert!(letter.text.contains("unreachable"), "{}", letter.text);
+    check_attempts(edge, letter).await?;
     let letter = dead_letter(&world, "cloud.east", "loops.go after 2 attempts").await?;
     assert!(letter.text.contains("stopped at its time limit of 200 ms"), "{}", letter.text);
     let letter = dead_letter(&world, "cloud.east", "hogs.go after 1 attempts").await?;
@@ -113,6 +114,19 @@ async fn handlers_that_trap_or_loop_become_dead_letters_and_hurt_nobody() -> Res
         assert_eq!(counts[&format!("ended {ended}/h")], count, "{counts:?}");
     }
     assert_eq!(counts.get("failures works/h"), None);
+    Ok(())
+}
+
+/// The lines about a dead letter's event name it, and each the attempt that it is about.
+async fn check_attempts(bus: &Bus, letter: Line) -> Result<()> {
+    let dead = letter.about.context("it is about an event")?;
+    assert_eq!(dead.attempt, Some(2));
+    let lines: Vec<Line> = client::json(&client::control(bus, "logs", "").await?)?;
+    let of_handler = lines.iter().filter(|line| line.from == "traps/h");
+    let about = of_handler.filter_map(|line| line.about.clone());
+    let about: Vec<_> = about.filter(|about| about.id == dead.id).collect();
+    assert_eq!(about.iter().map(|about| about.attempt).collect::<Vec<_>>(), [Some(1), Some(2)]);
+    assert!(about.iter().all(|about| about.revision.is_some()), "{about:?}");
     Ok(())
 }
 

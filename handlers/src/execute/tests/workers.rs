@@ -247,7 +247,7 @@ async fn one_that_the_kernel_kills_for_its_memory_is_replaced() {
     let usage: u64 = std::fs::read_to_string(usage).unwrap().trim().parse().unwrap();
     std::fs::write(limit, (usage + (16 << 20)).to_string()).unwrap();
     let much = event("x", &"x".repeat(100 << 20));
-    ends_when_filled(&bench, &handler, much, 256 + 16 * (128 + 24)).await;
+    ends_when_filled(&bench, &handler, much, 256 + 16 * (128 + 48)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
