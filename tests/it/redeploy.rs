@@ -1,5 +1,5 @@
-//! New revisions of an app that is in use, good ones and broken ones: no call is refused and no event
-//! lost, and what cannot run never serves.
+//! New revisions of an app that is in use, good ones and broken ones: no call is refused and no
+//! event lost, and what cannot run never serves.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,8 +19,8 @@ use crate::world::{World, eventually};
 
 const SITES: [&str; 2] = ["cloud", "cloud.east"];
 
-/// A component that answers each call with a text and takes each event. What stands beside it in the
-/// module may be more.
+/// A component that answers each call with a text and takes each event. What stands beside it in
+/// the module may be more.
 fn answering(text: &str, beside: &str) -> Vec<u8> {
     let fields = ["id", "source", "subject", "time", "content-type"]
         .map(|name| format!("(field \"{name}\" string)"))
@@ -76,8 +76,8 @@ fn ballast() -> String {
 }
 
 const MANIFEST: &str = "[app]\nname = \"app\"\nversion = \"1\"\n\n[[handler]]\nname = \"h\"\n\
-    component = \"{code}\"\n[[handler.trigger]]\ncall = \"ask\"\n[[handler.trigger]]\nevent = \"go\"\n\
-    [handler.retry]\nmax_deliver = 2\nbackoff_ms = 10\n";
+    component = \"{code}\"\n[[handler.trigger]]\ncall = \"ask\"\n\
+    [[handler.trigger]]\nevent = \"go\"\n[handler.retry]\nmax_deliver = 2\nbackoff_ms = 10\n";
 
 /// What came of calls and events, as long as they were sent.
 #[derive(Default)]

@@ -1,4 +1,5 @@
-//! What a site remembers of apps: their manifests on disk, and for a moment which names nobody knows.
+//! What a site remembers of apps: their manifests on disk, and for a moment which names nobody
+//! knows.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

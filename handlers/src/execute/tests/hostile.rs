@@ -158,8 +158,8 @@ impl Dice {
     }
 }
 
-/// Both compilers take the bytes or refuse them; a panic of either, or of what joins modules before,
-/// is a failure. Tells whether modules were joined.
+/// Both compilers take the bytes or refuse them; a panic of either, or of what joins modules
+/// before, is a failure. Tells whether modules were joined.
 fn compile_both(what: &str, bytes: &[u8]) -> bool {
     let compile = |compiler| {
         let (concurrent, machine, behind) = (false, None, false);

@@ -147,10 +147,14 @@ impl Compilers {
             let why = format!("compiling it takes more than {cpu_s} s of computing");
             return Err(Uncompiled::TooMuch(why));
         }
-        // A program that ends by itself, and not by a panic, is none that compiles.
-        let is_other = status.and_then(|s| s.code()).is_some_and(|code| code != PANICKED);
+        // A program that ends by itself, and not by a panic, is none that compiles; and who kills it
+        // may be short of memory.
+        let is_other = status.is_some_and(|status| match status.code() {
+            Some(code) => code != PANICKED,
+            None => status.signal() == Some(libc::SIGKILL),
+        });
         let status = status.map_or("was lost".to_owned(), |status| status.to_string());
-        let words = words.lines().next().unwrap_or_default();
+        let words = words.lines().find(|line| !line.is_empty()).unwrap_or_default();
         let why = format!("{status}: {words}");
         Err(if is_other { Uncompiled::Node(why) } else { Uncompiled::Broke(why) })
     }
