@@ -147,7 +147,7 @@ impl Compilers {
             let why = format!("compiling it takes more than {cpu_s} s of computing");
             return Err(Uncompiled::TooMuch(why));
         }
-        // A program that ends by itself, and not by a panic, is none that compiles; and who kills it
+        // A program that ends by itself, and not by a panic, is none that compiles; who kills one
         // may be short of memory.
         let is_other = status.is_some_and(|status| match status.code() {
             Some(code) => code != PANICKED,
