@@ -140,11 +140,8 @@ impl Triggers {
         let app = app.name();
         self.metrics.count(&names.invocations, 1);
         let span = self.run_span(app, name, &mut invocation);
-        let about = About {
-            attempt: Some(invocation.attempt),
-            revision: Some(invocation.target.revision),
-            ..About::event(&invocation.input.id(), &invocation.trace)
-        };
+        let (id, trace) = (invocation.input.id(), invocation.trace.clone());
+        let (attempt, revision) = (Some(invocation.attempt), Some(invocation.target.revision));
         let result = self.execute.invoke(invocation).await;
         if let Ok(reply) = &result {
             running.ran(reply.run_us);
@@ -161,6 +158,7 @@ impl Triggers {
                 self.metrics.count(&format!("ended {} {app}/{name}", e.word()), 1);
                 let text = format!("{e}\n{}", e.backtrace());
                 let from = format!("{app}/{name}");
+                let about = About { attempt, revision, ..About::event(&id, &trace) };
                 self.logs.add_about("error", &from, text.trim_end(), about);
             }
         }
