@@ -1,5 +1,6 @@
 //! The command line.
 
+mod apps;
 mod bench;
 mod config;
 mod develop;
@@ -118,6 +119,13 @@ enum Command {
         /// Its name
         app: String,
     },
+    /// List the revisions of an app that are kept
+    History {
+        /// Its name
+        app: String,
+    },
+    /// Register an earlier revision of an app again
+    Rollback(apps::Rollback),
     /// Begin an app in a folder of its own
     New(develop::New),
     /// Build an app: run its build.sh, if it has one
@@ -272,10 +280,12 @@ async fn talk_to_tree(command: Command, global: &Global, out: Output) -> Result<
         Command::Tree { command: None } => talk::tree(site, out).await,
         Command::Tenant(command) => tenant::run(site, command, out).await,
         Command::Top(top) => top::run(site, top, out).await,
-        Command::Ls => talk::list(site, out).await,
-        Command::Deploy { manifest } => talk::deploy(site, &manifest, out).await,
+        Command::Ls => apps::list(site, out).await,
+        Command::Deploy { manifest } => apps::deploy(site, &manifest, out).await,
+        Command::History { app } => apps::history(site, &app, out).await,
+        Command::Rollback(asked) => apps::rollback(site, asked, out).await,
         Command::Config(asked) => config::run(&context, global.at.as_deref(), asked, out).await,
-        Command::Undeploy { app } => talk::undeploy(site, &app, out).await,
+        Command::Undeploy { app } => apps::undeploy(site, &app, out).await,
         Command::Publish(publish) => talk::publish(site, publish, out).await,
         Command::Invoke(invoke) => talk::invoke(site, invoke, out).await,
         Command::Stream(stream) => talk::stream(site, stream, out).await,

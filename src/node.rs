@@ -1,5 +1,6 @@
 //! A node: one process at one site, joining the six components over the site's server.
 
+mod apps;
 pub mod client;
 pub mod code;
 mod config;
@@ -49,7 +50,7 @@ use store::EdgeStore;
 use tokio::task::JoinSet;
 
 use crate::gateway;
-use report::{AppReport, Brief, HandlerReport, LinkReport, Report};
+use report::{Brief, LinkReport, Report};
 pub use stop::{DRAIN_TIMEOUT, stop_signal};
 
 /// The name of a node's configuration within its folder.
@@ -154,6 +155,7 @@ pub struct Node {
     turns: Option<turns::Open>,
     family: Option<Arc<family::Family>>,
     registering: Arc<tokio::sync::Mutex<()>>,
+    deploying: apps::Turns,
     started: Instant,
     serving: AtomicBool,
     heard_parent: AtomicBool,
@@ -211,7 +213,7 @@ pub async fn start(settings: Settings, http: gateway::Place) -> Result<Started> 
             tasks.spawn(node.triggers.clone().climb_events());
         }
         None => {
-            tasks.spawn(control::watch_registry(node.clone()));
+            tasks.spawn(apps::watch_registry(node.clone()));
             tasks.spawn(cron::run(node.clone(), data));
         }
     }
@@ -260,6 +262,7 @@ async fn open(
     let apps = settings.data.join("apps");
     let deploy =
         EdgeDeploy::open(site, &apps, store.clone(), execute.clone(), above, compiling).await?;
+    deploy.log_to(logs.clone());
     let deploy = Arc::new(deploy);
     let registering = Arc::default();
     let keeper = keeper::Keeper { deploy: deploy.clone(), registering: Arc::clone(&registering) };
@@ -314,6 +317,7 @@ async fn open(
         turns: opened,
         family: settings.folder.as_deref().map(family::Family::open).transpose()?.map(Arc::new),
         registering,
+        deploying: apps::Turns::default(),
         started,
         serving: AtomicBool::new(false),
         heard_parent: AtomicBool::new(site.parent().is_none()),
@@ -450,7 +454,7 @@ impl Node {
             http: self.http.clone(),
             devices: self.accelerate.devices(),
             device_time: self.turns.as_ref().map_or(vec![], |open| open.referee.served()),
-            apps: self.deploy.apps().iter().map(|app| self.app_report(app)).collect(),
+            apps: self.deploy.apps().iter().map(|app| apps::report(self, app)).collect(),
             streams: self.streams.list(),
             tables: self.store.tables(),
             dead_letters: self.events.dead_state().await.map_or(0, |dead| dead.count),
@@ -466,25 +470,6 @@ impl Node {
             waiting += self.events.waiting(reader).await.unwrap_or(0);
         }
         waiting
-    }
-
-    fn app_report(&self, app: &handlers::deploy::App) -> AppReport {
-        let state = |handler: &handlers::manifest::Handler| {
-            let placed = app.allows(&handler.name, &self.route.view().here);
-            let words = match (placed, self.deploy.ready(app, handler)) {
-                (false, _) => "not placed here",
-                (true, true) => "ready",
-                (true, false) => "absent",
-            };
-            let (name, kind) = (handler.name.clone(), handler.kind.name().to_owned());
-            HandlerReport { name, kind, state: words.to_owned() }
-        };
-        AppReport {
-            name: app.name().to_owned(),
-            version: app.manifest.app.version.clone(),
-            revision: app.revision,
-            handlers: app.manifest.handlers.iter().map(state).collect(),
-        }
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! What runs is [`EdgeExecute`] as a node has it, over a host that does nothing.
 
+mod fair;
 mod host;
 pub mod soak;
 
@@ -112,7 +113,7 @@ struct Guest {
 pub async fn run(options: &Options, tools: &Path, program: Option<&Path>) -> Result<Report> {
     let folder = TempDir::new().map_err(|e| InvokeError::Node(e.to_string()))?;
     let budget = Duration::from_millis(options.budget_ms);
-    let bench = Bench::start_with(&folder.path().join("code"), tools, program)?;
+    let bench = Arc::new(Bench::start_with(&folder.path().join("code"), tools, program)?);
     let guests = guests(&options.guests);
     let mut lines = vec![];
     for guest in &guests {
@@ -132,6 +133,7 @@ pub async fn run(options: &Options, tools: &Path, program: Option<&Path>) -> Res
     let (forked, rest) = ("the same after a pause, p50", Between::Rest(PAUSE));
     lines.push(lambda(&bench, tools, budget, forked, Some(1), rest, 1_300.0).await?);
     lines.push(runaway(&bench).await?);
+    lines.push(fair::measure(&bench, budget).await?);
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
     Ok(Report { threads, load: load(), lines })
 }
@@ -460,11 +462,16 @@ async fn lambda(
     Ok(Line::at_most(what, goal_us, quantile(times, 0.5)))
 }
 
-/// Guests that never end: how long after its deadline one is gone.
-async fn runaway(bench: &Bench) -> Result<Line> {
+/// A component whose calls never end.
+fn endless() -> Result<Bytes> {
     let endless = COMPONENT.replacen("(if (i32.eq", "(loop $e (br $e))\n      (if (i32.eq", 1);
     let code = wat::parse_str(endless).map_err(|e| InvokeError::Node(e.to_string()))?;
-    let target = bench.install(CodeKind::Component, code.into()).await?;
+    Ok(code.into())
+}
+
+/// Guests that never end: how long after its deadline one is gone.
+async fn runaway(bench: &Bench) -> Result<Line> {
+    let target = bench.install(CodeKind::Component, endless()?).await?;
     let mut late = vec![];
     for _ in 0..RUNAWAYS {
         let started = Instant::now();

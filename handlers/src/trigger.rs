@@ -43,7 +43,7 @@ use self::progress::Progress;
 use crate::EdgeExecute;
 use crate::deploy::{self, App, EdgeDeploy};
 use crate::execute::{self, Input, Invocation, InvokeError};
-use crate::logs::Logs;
+use crate::logs::{About, Logs};
 use crate::manifest::Handler;
 use crate::metrics::Metrics;
 use crate::trace::Tracer;
@@ -140,6 +140,8 @@ impl Triggers {
         let app = app.name();
         self.metrics.count(&names.invocations, 1);
         let span = self.run_span(app, name, &mut invocation);
+        let (id, trace) = (invocation.input.id(), invocation.trace.clone());
+        let (attempt, revision) = (Some(invocation.attempt), Some(invocation.target.revision));
         let result = self.execute.invoke(invocation).await;
         if let Ok(reply) = &result {
             running.ran(reply.run_us);
@@ -155,7 +157,9 @@ impl Triggers {
                 self.metrics.count(&format!("failures {app}/{name}"), 1);
                 self.metrics.count(&format!("ended {} {app}/{name}", e.word()), 1);
                 let text = format!("{e}\n{}", e.backtrace());
-                self.logs.add("error", &format!("{app}/{name}"), text.trim_end());
+                let from = format!("{app}/{name}");
+                let about = About { attempt, revision, ..About::event(&id, &trace) };
+                self.logs.add_about("error", &from, text.trim_end(), about);
             }
         }
         result
@@ -188,7 +192,10 @@ impl Triggers {
             self.queue.end(delivery.at.seq, told.is_ok());
         }
         if let Err(e) = told {
-            self.logs.add("warn", "events", &format!("event {}: {e}", delivery.name));
+            let event = delivery.event.as_ref().ok();
+            let about = event.map(|event| About::event(&event.id, &Trace::of(&event.headers)));
+            let text = format!("event {}: {e}", delivery.name);
+            self.logs.add_about("warn", "events", &text, about);
         }
     }
 
@@ -344,7 +351,8 @@ impl Triggers {
             }
             Err(deploy::Error::Code(e)) => e,
             Err(e) => {
-                self.logs.add("warn", app.name(), &format!("{}: {e}", handler.name));
+                let about = About::event(&event.id, &Trace::of(&event.headers));
+                self.logs.add_about("warn", app.name(), &format!("{}: {e}", handler.name), about);
                 return Outcome::Again(PAUSE);
             }
         };

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use bus::message::{KEY_HEADER, ROUTE_HEADER, SITE_HEADER};
 use bus::{Bus, Event, Headers, Kind, RefusalKind, Subject};
 use clap::{Args, Subcommand};
-use handlers::logs::{LINES_MAX, Line};
+use handlers::logs::{About, LINES_MAX, Line};
 use handlers::stream::{Pace, State, Status};
 use serde_json::{Value, json};
 
@@ -18,7 +18,9 @@ use super::output::{Output, duration_us, plain, table};
 use crate::context::{Context, Site};
 use crate::node::client;
 use crate::node::report::{Brief, Report};
-use crate::upload;
+
+/// How much of an id a line for eyes shows.
+const ID_CHARS_MAX: usize = 48;
 
 #[derive(Args)]
 pub struct Body {
@@ -123,6 +125,9 @@ pub struct Logs {
     /// Only those of an app: of its handlers, its deployment, its dead letters
     #[arg(long)]
     app: Option<String>,
+    /// Only those about one event, call or request, by its id, or about a trace
+    #[arg(long)]
+    id: Option<String>,
 }
 
 fn lines(text: &str) -> Result<usize, String> {
@@ -133,11 +138,16 @@ fn lines(text: &str) -> Result<usize, String> {
 impl Logs {
     /// What comes from now on of an app.
     pub fn following(app: String) -> Self {
-        Self { follow: true, lines: 0, app: Some(app) }
+        Self { follow: true, lines: 0, app: Some(app), id: None }
     }
 
     fn wants(&self, line: &Line) -> bool {
+        let is_about = |id: &String| {
+            let about = line.about.as_ref();
+            about.is_some_and(|about| about.id == *id || about.trace.as_ref() == Some(id))
+        };
         self.app.as_ref().is_none_or(|app| is_of(line, app))
+            && self.id.as_ref().is_none_or(is_about)
     }
 }
 
@@ -196,49 +206,6 @@ fn tree_rows(brief: &Brief, depth: usize, rows: &mut Vec<Vec<String>>) {
     if brief.left_out > 0 {
         rows.push(vec![format!("{}and {} more", "  ".repeat(depth + 1), brief.left_out)]);
     }
-}
-
-/// `edgescale ls`
-pub async fn list(site: &Site, out: Output) -> Result<()> {
-    let report = client::report(&site.connect().await?).await?;
-    out.show(&report.apps, |apps| {
-        let rows = apps.iter().flat_map(|app| {
-            app.handlers.iter().map(|handler| {
-                let revision = app.revision.to_string();
-                let (name, version) = (app.name.clone(), app.version.clone());
-                vec![
-                    name,
-                    version,
-                    revision,
-                    handler.name.clone(),
-                    handler.kind.clone(),
-                    handler.state.clone(),
-                ]
-            })
-        });
-        let rows: Vec<_> = rows.collect();
-        match rows.is_empty() {
-            true => format!("{} knows no app yet; apps come on first demand", report.brief.path),
-            false => table(&["APP", "VERSION", "REVISION", "HANDLER", "KIND", "STATE"], rows),
-        }
-    })
-}
-
-/// `edgescale deploy`
-pub async fn deploy(site: &Site, manifest: &Path, out: Output) -> Result<()> {
-    let bus = site.connect().await?;
-    let answer = upload::deploy(&bus, manifest).await?;
-    out.show(&answer, |answer| {
-        let app = answer["app"].as_str().unwrap_or_default();
-        format!("app {app} is registered, revision {}", answer["revision"])
-    })
-}
-
-/// `edgescale undeploy`
-pub async fn undeploy(site: &Site, app: &str, out: Output) -> Result<()> {
-    let bus = site.connect().await?;
-    let answer = client::control(&bus, "apps.delete", app.to_owned()).await?;
-    out.show(&client::json::<Value>(&answer)?, |_| format!("app {app} is removed"))
 }
 
 /// `edgescale publish`
@@ -431,8 +398,9 @@ pub async fn logs(context: &Context, at: Option<&str>, logs: Logs, out: Output) 
 
 async fn past_lines(site: &Site, logs: &Logs) -> Result<(Bus, Vec<Line>)> {
     let bus = site.connect().await?;
-    // The last lines of an app may be far back.
-    let count = if logs.app.is_some() { LINES_MAX } else { logs.lines };
+    // The last lines of an app, or about an event, may be far back.
+    let picks = logs.app.is_some() || logs.id.is_some();
+    let count = if picks { LINES_MAX } else { logs.lines };
     let answer = client::control(&bus, "logs", count.to_string()).await?;
     let mut lines: Vec<Line> = client::json(&answer)?;
     lines.retain(|line| logs.wants(line));
@@ -469,12 +437,13 @@ fn has_colour() -> bool {
 }
 
 fn line_text(line: &Line, has_colour: bool) -> String {
-    let Line { time, site, level, from, text } = line;
+    let Line { time, site, level, from, text, about } = line;
     let time = time.get(..23).unwrap_or(time);
-    let texts: [&str; 5] = [time, site, level, from, text];
-    let [time, site, level, from, text] = texts.map(plain);
+    let about = about.as_ref().map(about_text).unwrap_or_default();
+    let texts: [&str; 6] = [time, site, level, from, text, &about];
+    let [time, site, level, from, text, about] = texts.map(plain);
     if !has_colour {
-        return format!("{time} {level:5} {site} {from}: {text}");
+        return format!("{time} {level:5} {site} {from}{about}: {text}");
     }
     // SGR of ECMA-48: faint, red, yellow, green, and cyan for who says it.
     let of_level = match level.as_str() {
@@ -485,7 +454,22 @@ fn line_text(line: &Line, has_colour: bool) -> String {
     };
     let paint = |code: &str, text: &str| format!("\x1b[{code}m{text}\x1b[0m");
     let (time, level) = (paint("2", &time), paint(of_level, &format!("{level:5}")));
-    format!("{time} {level} {} {}: {text}", paint("2", &site), paint("36", &from))
+    let about = if about.is_empty() { about } else { paint("2", &about) };
+    format!("{time} {level} {} {}{about}: {text}", paint("2", &site), paint("36", &from))
+}
+
+/// The invocation as one looks for it: its id, and which attempt it was if not the first. Its
+/// revision and its trace are in JSON.
+fn about_text(about: &About) -> String {
+    let id = match about.id.char_indices().nth(ID_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &about.id[..end]),
+        None => about.id.clone(),
+    };
+    match about.attempt {
+        _ if id.is_empty() => id,
+        Some(attempt @ 2..) => format!(" [{id}, attempt {attempt}]"),
+        _ => format!(" [{id}]"),
+    }
 }
 
 /// `edgescale devices`

@@ -246,6 +246,19 @@ pub struct AppReport {
     pub version: String,
     pub revision: u64,
     pub handlers: Vec<HandlerReport>,
+    /// The revision that is to take its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<NextReport>,
+}
+
+/// A revision that does not serve here.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NextReport {
+    pub version: String,
+    pub revision: u64,
+    /// Why it never will; nothing while its code is brought and tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 /// A handler as this node has it.

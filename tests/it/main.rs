@@ -21,6 +21,7 @@ mod leaf;
 mod nested;
 mod order;
 mod proxy;
+mod redeploy;
 mod road;
 mod security;
 mod sites;

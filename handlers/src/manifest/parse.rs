@@ -414,6 +414,9 @@ fn limits(node: &Node<'_>) -> Result<Limits> {
         "ready",
         "own_process",
         "priority",
+        "publishes",
+        "calls",
+        "writes",
     ])?;
     let invocations = |field: Field<'_>| field.number(1..1_000_001, "invocations");
     let reuse = node.field("reuse").map(invocations).transpose()?;
@@ -437,6 +440,9 @@ fn limits(node: &Node<'_>) -> Result<Limits> {
         ready: number(&node, "ready", 0..65, "instances or processes", usual.ready)?,
         own_process: node.field("own_process").map_or(Ok(false), |field| field.truth())?,
         priority: priority(&node)?,
+        publishes: number(&node, "publishes", 0..1_000_001, "events", usual.publishes)?,
+        calls: number(&node, "calls", 0..1_000_001, "calls", usual.calls)?,
+        writes: number(&node, "writes", 0..100_000_001, "rows", usual.writes)?,
     })
 }
 

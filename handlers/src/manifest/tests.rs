@@ -68,6 +68,9 @@ fn what_is_left_out_has_its_usual_value() {
             ready: 0,
             own_process: false,
             priority: 0,
+            publishes: 1_000,
+            calls: 1_000,
+            writes: 100_000,
         }
     );
     let attempts = BTreeMap::new();
