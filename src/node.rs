@@ -51,8 +51,8 @@ use store::EdgeStore;
 use tokio::task::JoinSet;
 
 use crate::gateway;
-use report::{AppReport, Brief, HandlerReport, LinkReport, Report};
 pub use above::BusAbove;
+use report::{AppReport, Brief, HandlerReport, LinkReport, Report};
 pub use stop::{DRAIN_TIMEOUT, stop_signal};
 
 /// The name of a node's configuration within its folder.

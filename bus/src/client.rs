@@ -378,12 +378,7 @@ impl Bus {
     }
 }
 
-fn watch_greeting(
-    client: Client,
-    server: String,
-    site: TierPath,
-    again: Arc<Notify>,
-) -> Greeting {
+fn watch_greeting(client: Client, server: String, site: TierPath, again: Arc<Notify>) -> Greeting {
     let (sender, unfit) = watch::channel(None);
     let task = tokio::spawn(async move {
         loop {

@@ -30,8 +30,7 @@ impl Above for BusAbove {
     async fn app(&self, name: &str) -> Result<Option<Registered>, handlers::deploy::Error> {
         let Some(parent) = self.bus.site().parent() else { return Ok(None) };
         let subject = format!("ctl.{parent}._.apps.get");
-        let answer =
-            self.bus.request(&subject, &Headers::new(), name.to_owned(), TIMEOUT).await;
+        let answer = self.bus.request(&subject, &Headers::new(), name.to_owned(), TIMEOUT).await;
         match answer {
             Ok(response) => serde_json::from_slice(&response.payload)
                 .map(Some)
