@@ -270,11 +270,12 @@ async fn dispatch(command: Command, global: Global) -> Result<ExitCode> {
 async fn talk_to_tree(command: Command, global: &Global, out: Output) -> Result<()> {
     let context = Context::load(&global.dir)?.as_tenant(global.tenant.as_deref());
     let at = global.at.as_deref();
-    let site = &match command {
-        Command::Logs(_) | Command::Dlq(_) | Command::Ls | Command::Devices => context.reach(at)?,
-        Command::Tree { .. } => context.reach(at)?,
-        _ => context.site(at)?.clone(),
-    };
+    // Those that look, and see to dead letters.
+    let goes_below = matches!(
+        command,
+        Command::Logs(_) | Command::Dlq(_) | Command::Ls | Command::Devices | Command::Tree { .. }
+    );
+    let site = &if goes_below { context.reach(at)? } else { context.site(at)?.clone() };
     match command {
         Command::Tree { command: None } => talk::tree(site, out).await,
         Command::Tenant(command) => tenant::run(site, command, out).await,

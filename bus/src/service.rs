@@ -129,3 +129,6 @@ impl Endpoint {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -133,7 +133,8 @@ async fn strangers_get_no_connection_and_secrets_are_the_owners() -> Result<()> 
     let connected = bus::Bus::connect(&site.server, &site.path, &credentials, "stranger").await;
     assert!(connected.is_err(), "an unknown key was let in");
     for site in ["cloud", "cloud.east"] {
-        for file in ["nats.conf", "node.nk", "client.nk", "sys.nk", "listen.key", "authority.key"] {
+        let keys = ["node.nk", "client.nk", "sys.nk", "listen.key", "authority.key"];
+        for file in keys.into_iter().chain(["nats.conf", "nats-context.json"]) {
             let path = world.tree.dir().join(site).join(file);
             let mode = std::fs::metadata(&path)?.permissions().mode() & 0o777;
             assert_eq!(mode, 0o600, "{}", path.display());
