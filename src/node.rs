@@ -35,8 +35,8 @@ use bus::event::{Keeper, Reader};
 use bus::route::policy::ParentView;
 use bus::server::CONFIG_COMMAND;
 use bus::{
-    Bus, Credentials, EdgeRoute, EventLog, Headers, Kind, Places, Refusal, RefusalKind, Registry,
-    Request, Response, Subject, Subscription, TierClass, TierPath,
+    Bus, Credentials, EdgeRoute, EventLog, Kind, Places, Refusal, Registry, Request, Response,
+    Subject, Subscription, TierClass, TierPath,
 };
 use handlers::execute::{Host, WorkerProgram};
 use handlers::logs::Logs;

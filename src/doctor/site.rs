@@ -243,9 +243,6 @@ fn differences(settings: &Settings, site: &TierPath) -> Vec<String> {
     compare("ping_max", settings.ping_max.to_string(), PING_MAX.to_string());
     let domain = format!("{:?}", settings.jetstream.config.domain);
     compare("the JetStream domain", domain, format!("{:?}", site.domain()));
-    if !(settings.leaf.tls_required && settings.leaf.tls_verify) {
-        wrong.push("links of children are taken without a look at their certificates".to_owned());
-    }
     if let Some(parent) = site.parent() {
         let kids = format!("{:?}", bus::tree::kids(&parent));
         compare("the cluster's name", format!("{:?}", settings.cluster.name), kids);
@@ -257,6 +254,9 @@ fn differences(settings: &Settings, site: &TierPath) -> Vec<String> {
         if settings.leaf.remotes.is_empty() {
             wrong.push(format!("there is no link to {parent}"));
         }
+    }
+    if !(settings.leaf.tls_required && settings.leaf.tls_verify) {
+        wrong.push("links of children are taken without a look at their certificates".to_owned());
     }
     wrong
 }
