@@ -1,6 +1,6 @@
 //! What a node says of itself on `tel.` for whoever listens: its numbers, every
-//! [`METRICS_EVERY`], and what becomes of it, its apps, its link and its children. Log lines, devices
-//! and dead letters have their own ways there.
+//! [`METRICS_EVERY`], and what becomes of it, its apps, its link and its children. Log lines,
+//! devices and dead letters have their own ways there.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -405,7 +405,8 @@ async fn an_operator_runs_the_server_himself() -> Result<()> {
     // Wrong limits are refused, and named, while the node runs; with the right ones everything is
     // back.
     drop(server);
-    let wrong = printed.replace("max_payload: 589824", "max_payload: 65536");
+    let with_east = sites.log("cloud", "nats.conf");
+    let wrong = with_east.replace("max_payload: 589824", "max_payload: 65536");
     let (head, links) = wrong.split_once("leafnodes {").context("no links")?;
     let links = links.replace("verify: true", "verify: false");
     let wrong = format!("{head}leafnodes {{\n  compression: off{links}");
