@@ -96,6 +96,12 @@ async fn lines_and_dead_letters_of_sites_below_come_by_the_one_at_hand() -> Resu
     let past = past.as_array().context("a list")?;
     ensure!(!past.is_empty() && past.iter().all(|line| line["site"] == cell), "{past:?}");
 
+    // What it is and has.
+    assert_eq!(sites.json("cloud", &["--at", cell, "tree"], "")?["path"], cell);
+    assert_eq!(sites.json("cloud", &["--at", cell, "ls"], "")?, json!([]));
+    let devices = sites.json("cloud", &["--at", cell, "devices"], "")?;
+    assert!(devices.as_array().is_some_and(|devices| !devices.is_empty()), "{devices}");
+
     // What could not be handled there.
     let bus = sites.bus("cell").await?;
     let subject = Subject::new(Kind::Ev, bus.site(), "app.broken").to_string();

@@ -71,6 +71,8 @@ async fn the_stock_cli_does_it_all() -> Result<()> {
     let ran = eventually("an event of the stock CLI to be heard and handled", ran).await?;
 
     // What serves, and what has come of it.
+    let listed = cli.run(&["micro", "ls"], "")?;
+    assert!(listed.contains("EdgeScale node of cloud.east"), "{listed}");
     let instances: Value = serde_json::from_str(&cli.run(&["micro", "ls", "--json"], "")?)?;
     let is_root = |instance: &&Value| instance["metadata"]["path"] == "cloud";
     let instances = instances.as_array().context("a list")?;
@@ -79,6 +81,8 @@ async fn the_stock_cli_does_it_all() -> Result<()> {
     assert_eq!(root["description"], "EdgeScale node of cloud");
     let (name, id) = (root["name"].as_str(), root["id"].as_str());
     let (name, id) = (name.context("no name")?, id.context("no id")?);
+    let info = cli.run(&["micro", "info", name, id], "")?;
+    assert!(info.contains("byhand_h Endpoint Statistics"), "{info}");
     let info: Value = serde_json::from_str(&cli.run(&["micro", "info", name, id, "--json"], "")?)?;
     assert_eq!(info["info"]["metadata"]["handlers"], "byhand/h,bykv/h", "{info}");
     let endpoint = |of: &Value| -> Result<Value> {
