@@ -1,5 +1,6 @@
 //! A node: one process at one site, joining the six components over the site's server.
 
+mod above;
 mod apps;
 pub mod client;
 pub mod code;
@@ -17,7 +18,9 @@ pub mod link;
 pub mod objects;
 pub mod otlp;
 pub mod report;
+mod service;
 mod stop;
+mod telemetry;
 pub mod tenants;
 pub mod turns;
 
@@ -29,27 +32,27 @@ use std::time::{Duration, Instant};
 use accel::EdgeAccelerate;
 use accel::share::Turns;
 use anyhow::{Context as _, Result};
-use async_trait::async_trait;
 use bus::event::{Keeper, Reader};
 use bus::route::policy::ParentView;
+use bus::server::CONFIG_COMMAND;
 use bus::{
-    Bus, Credentials, EdgeRoute, EventLog, Headers, Kind, Places, Refusal, RefusalKind, Registry,
-    Request, Response, Subject, Subscription, TierClass, TierPath,
+    Bus, Credentials, EdgeRoute, EventLog, Kind, Places, Refusal, Registry, Request, Response,
+    Subject, Subscription, TierClass, TierPath,
 };
-use handlers::deploy::{Above, Offer, Registered};
-use handlers::execute::{Host, Machine, WorkerProgram};
+use handlers::execute::{Host, WorkerProgram};
 use handlers::logs::Logs;
 use handlers::metrics::Metrics;
 use handlers::settings::Secrets;
 use handlers::settings::changes::Changes;
 use handlers::trace::Tracer;
 use handlers::trigger::Triggers;
-use handlers::{Digest, EdgeDeploy, EdgeExecute, EdgeStream};
+use handlers::{EdgeDeploy, EdgeExecute, EdgeStream};
 use serde::{Deserialize, Serialize};
 use store::EdgeStore;
 use tokio::task::JoinSet;
 
 use crate::gateway;
+pub use above::BusAbove;
 use report::{Brief, LinkReport, Report};
 pub use stop::{DRAIN_TIMEOUT, stop_signal};
 
@@ -59,8 +62,6 @@ pub const CONFIG_FILE: &str = "node.toml";
 const QUEUE: &str = "node";
 /// How often blobs that are due are looked for.
 const BLOBS_INTERVAL: Duration = Duration::from_secs(60);
-/// How long a tier above may take to name an app.
-const ABOVE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What a node is told at start.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -164,22 +165,33 @@ pub struct Node {
 /// Runs a node until it is told to stop.
 pub async fn run(settings: Settings) -> Result<()> {
     settings.trace.collector()?;
+    let folder = settings.folder.clone();
     let door = gateway::Bound::bind(&settings.http, &settings.data).await?;
     let (node, subscriptions, mut tasks) = start(settings, door.place.clone()).await?;
     let (close_door, closed) = tokio::sync::oneshot::channel::<()>();
     let until_closed = async { closed.await.unwrap_or_default() };
     let door = tokio::spawn(gateway::serve(node.clone(), door, until_closed));
     tracing::info!(site = %node.bus.site(), http = %node.http.url, "serving");
+    let mut unfit = None;
     tokio::select! {
         () = stop_signal() => {}
+        reason = node.bus.unfit() => unfit = Some(in_folder(bus::Error::Bad(reason), &folder)),
         ended = tasks.join_next() => tracing::error!(?ended, "a part of the node ended"),
     }
     tracing::info!("stopping");
+    telemetry::say_stopping(&node).await;
     drop(close_door);
     let _ = tokio::join!(door, stop::drain(&node, subscriptions));
     tasks.shutdown().await;
     node.store.close().await;
-    Ok(())
+    unfit.map_or(Ok(()), |e| Err(e.into()))
+}
+
+/// The mend as it is typed where the site's folder is not the usual one.
+fn in_folder(error: bus::Error, folder: &Option<PathBuf>) -> bus::Error {
+    let (bus::Error::Bad(text), Some(folder)) = (&error, folder) else { return error };
+    let named = CONFIG_COMMAND.replacen(' ', &format!(" --dir {} ", folder.display()), 1);
+    bus::Error::Bad(text.replace(CONFIG_COMMAND, &named))
 }
 
 /// A started node: it serves as long as the subscriptions and tasks are kept.
@@ -207,6 +219,8 @@ pub async fn start(settings: Settings, http: gateway::Place) -> Result<Started> 
     tasks.spawn(tend(node.clone()));
     tasks.spawn(remove_due_blobs(node.clone()));
     tasks.spawn(devices::tell(node.clone()));
+    tasks.spawn(telemetry::tell_metrics(node.clone()));
+    tasks.spawn(telemetry::tell_life(node.clone()));
     match node.bus.site().parent() {
         Some(parent) => {
             tasks.spawn(gossip::run(node.clone(), parent));
@@ -246,7 +260,8 @@ async fn open(
         .with_context(|| format!("the key {} cannot be read", settings.nkey.display()))?;
     let credentials = Credentials { seed: seed.trim().to_owned() };
     let compiling = code::set_up(&settings.code, &credentials.seed)?;
-    let bus = Bus::connect(&settings.server, site, &credentials, "edgescale-node").await?;
+    let bus = Bus::connect(&settings.server, site, &credentials, "edgescale-node").await;
+    let bus = bus.map_err(|e| in_folder(e, &settings.folder))?;
     let bus = bus.with_replicas(settings.replicas);
     let logs = Arc::new(Logs::start(&bus));
     let places = Places::new(site.clone(), settings.former.clone());
@@ -362,7 +377,7 @@ async fn serve(node: &Arc<Node>) -> Result<Vec<Subscription>> {
         let subject = format!("sync.{parent}._.apps");
         subscriptions.push(node.bus.subscribe(&subject, hear).await?);
     }
-    subscriptions.push(node.announce().await?);
+    subscriptions.push(service::announce(node).await?);
     node.bus.flush().await?;
     Ok(subscriptions)
 }
@@ -376,18 +391,6 @@ fn with<Fut>(
 }
 
 impl Node {
-    /// Puts the node into the lists of the NATS services protocol.
-    async fn announce(&self) -> Result<Subscription> {
-        let devices: Vec<String> = self.accelerate.devices().iter().map(|d| d.id.clone()).collect();
-        let metadata = [
-            ("path".to_owned(), self.bus.site().to_string()),
-            ("tier".to_owned(), format!("{:?}", self.class).to_lowercase()),
-            ("devices".to_owned(), devices.join(",")),
-        ];
-        let version = env!("CARGO_PKG_VERSION");
-        Ok(self.bus.announce("edgescale-node", version, metadata.into()).await?)
-    }
-
     /// True when everything is subscribed and requests are answered.
     pub fn is_serving(&self) -> bool {
         self.serving.load(Ordering::Acquire)
@@ -518,62 +521,6 @@ fn open_accelerate(settings: &Settings, turns: Turns) -> Result<EdgeAccelerate> 
         ..Default::default()
     };
     EdgeAccelerate::start(config).context("no device could be opened, not even the CPU")
-}
-
-/// The tier above, over the bus.
-pub struct BusAbove {
-    bus: Bus,
-}
-
-impl BusAbove {
-    /// The tier above the bus's site.
-    pub fn new(bus: Bus) -> Self {
-        Self { bus }
-    }
-}
-
-#[async_trait]
-impl Above for BusAbove {
-    async fn app(&self, name: &str) -> Result<Option<Registered>, handlers::deploy::Error> {
-        let Some(parent) = self.bus.site().parent() else { return Ok(None) };
-        let subject = format!("ctl.{parent}._.apps.get");
-        let answer =
-            self.bus.request(&subject, &Headers::new(), name.to_owned(), ABOVE_TIMEOUT).await;
-        match answer {
-            Ok(response) => serde_json::from_slice(&response.payload)
-                .map(Some)
-                .map_err(|e| handlers::deploy::Error::Away(format!("app {name}: {e}"))),
-            Err(bus::Error::Refused(refusal)) if refusal.kind == RefusalKind::NotFound => Ok(None),
-            Err(e) => Err(handlers::deploy::Error::Away(format!("app {name}: {e}"))),
-        }
-    }
-
-    async fn compiled(
-        &self,
-        code: &Digest,
-        machine: Machine,
-    ) -> Result<Option<Offer>, handlers::deploy::Error> {
-        let site = self.bus.site();
-        let Some(parent) = site.parent() else { return Ok(None) };
-        let subject = format!("ctl.{parent}._.site.{}.compiled", site.name());
-        let away = |e: &dyn std::fmt::Display| {
-            handlers::deploy::Error::Away(format!("compiled code {code}: {e}"))
-        };
-        let wanted = code::Wanted { code: code.clone(), machine };
-        let wanted = serde_json::to_vec(&wanted).map_err(|e| away(&e))?;
-        match self.bus.request(&subject, &Headers::new(), wanted, ABOVE_TIMEOUT).await {
-            Ok(response) => {
-                serde_json::from_slice(&response.payload).map(Some).map_err(|e| away(&e))
-            }
-            Err(bus::Error::Refused(refusal)) if refusal.kind == RefusalKind::NotFound => Ok(None),
-            Err(e) => Err(away(&e)),
-        }
-    }
-
-    async fn moved_on(&self, revision: u64) {
-        let subject = format!("sync.{}._.apps", self.bus.site());
-        let _ = self.bus.publish(&subject, &Headers::new(), revision.to_string()).await;
-    }
 }
 
 /// An answer in JSON, or why not.

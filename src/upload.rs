@@ -118,9 +118,8 @@ impl StockCli<'_> {
         use std::io::Write;
         use std::process::Stdio;
         let mut child = Command::new(&self.binary)
-            .args(["--server", &self.site.server, "--nkey"])
-            .arg(&self.site.nkey)
-            .args(["--inbox-prefix", &format!("rp.{}._", self.site.path)])
+            .arg("--context")
+            .arg(self.site.nats_context())
             .args(arguments)
             .env("HOME", self.site.nkey.parent().unwrap_or(Path::new(".")))
             .stdin(Stdio::piped())

@@ -14,7 +14,7 @@ use clap::{Args, ValueEnum};
 use handlers::manifest::{Manifest, Source};
 
 use super::output::Output;
-use super::{apps, talk};
+use super::{apps, logs};
 use crate::context::{Context, Site};
 use crate::upload::{folder_of, manifest_of, read_manifest};
 
@@ -209,7 +209,7 @@ pub async fn dev(
             seen = (!saved).then_some(after);
         }
     };
-    let logs = talk::logs(context, at, talk::Logs::following(app), out);
+    let logs = logs::logs(context, at, logs::Logs::following(app), out);
     tokio::select! {
         never = watch => never,
         done = logs => done,

@@ -8,11 +8,11 @@ use anyhow::{Context as _, Result};
 use bus::{Bus, Headers, Kind, Subject};
 use edgescale::node::{self, client};
 use edgescale::tree::DEMO_SITES;
-use edgescale::upload::{self, StockCli};
+use edgescale::upload;
 use serde_json::{Value, json};
 
 use crate::proxy::Proxy;
-use crate::world::{PATIENCE, World, eventually, tools};
+use crate::world::{PATIENCE, World, eventually};
 
 const EDGE: [&str; 2] = ["cloud", "cloud.east"];
 
@@ -243,57 +243,6 @@ async fn a_new_revision_reaches_the_edge_and_a_removed_app_leaves_it() -> Result
     client::control(world.bus("cloud"), "apps.delete", "app").await?;
     let gone = async || Ok(world.report("cloud.east.cell1").await?.apps.is_empty().then_some(()));
     eventually("the app to leave the edge", gone).await
-}
-
-#[tokio::test]
-async fn the_stock_cli_does_it_all() -> Result<()> {
-    let Some(binary) = StockCli::find(&tools()) else {
-        aloud::skipped!("no nats CLI; where Go is, ./tools.sh test installs it");
-        return Ok(());
-    };
-    let world = World::start_with(&EDGE, []).await?;
-    let site = world.context.site(Some("cloud"))?;
-    let cli = StockCli { binary, site };
-    let listed = cli.run(&["micro", "ls"], "")?;
-    assert!(listed.contains("EdgeScale node of cloud.east"), "{listed}");
-
-    let code = component("(i32.const 16)");
-    let digest = ::handlers::Digest::of(&code);
-    let file = world.tree.dir().join("code.wasm");
-    std::fs::write(&file, &code)?;
-    cli.put_code(&digest, &file)?;
-    let text = manifest("byhand", "go").replace("{code}", digest.as_str());
-    let answer = cli.apply(&text)?;
-    assert_eq!(answer["app"], "byhand", "{answer}");
-    let refused = cli.apply(&text.replace("[app]", "[apq]"))?;
-    assert!(
-        refused["error"]["message"].as_str().is_some_and(|m| m.contains("line 1")),
-        "{refused}"
-    );
-
-    // The other way: the bucket, and what became of the entry in `apps-status`.
-    let status = async |app: &str, wanted: &str| -> Result<Value> {
-        let found = async || {
-            let text = cli.run(&["kv", "get", "apps-status", app, "--raw"], "")?;
-            let status: Value = serde_json::from_str(text.trim())?;
-            Ok((status["state"] == wanted).then_some(status))
-        };
-        eventually(&format!("app {app} to be {wanted}"), found).await
-    };
-    let other = text.replace("byhand", "bykv");
-    cli.run(&["kv", "put", "apps", "bykv", &other], "")?;
-    status("bykv", "active").await?;
-    cli.run(&["kv", "put", "apps", "broken", "[app]\nname = 7\n"], "")?;
-    let refused = status("broken", "refused").await?;
-    assert!(refused["error"].as_str().is_some_and(|e| e.contains("line 2")), "{refused}");
-
-    cli.run(&["pub", "ev.byhand.go", "{}"], "")?;
-    let ran = async || {
-        let count = world.count("cloud", "invocations byhand/h").await?;
-        Ok((count >= 1).then_some(()))
-    };
-    eventually("an event of the stock CLI to be handled", ran).await?;
-    Ok(())
 }
 
 /// The real node, run in this process over the site's server.

@@ -1,6 +1,7 @@
 //! The one integration binary: whole trees of real servers and real nodes, and the house rules.
 
 mod answers;
+mod below;
 mod blobs;
 mod bodies;
 mod cli;
@@ -27,6 +28,7 @@ mod security;
 mod sites;
 mod sources;
 mod spill;
+mod stock;
 mod streamed;
 mod tenants;
 mod three;
