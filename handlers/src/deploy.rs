@@ -26,6 +26,7 @@ use self::compiled::Compiled;
 pub use self::compiled::{Offer, Setup as Compiling};
 use self::tend::Codes;
 use crate::execute::{Code, InvokeError, Machine, Target};
+use crate::trigger::Turn;
 use crate::manifest::{self, CodeKind, DeviceClass, Handler, Manifest, Source, Trigger};
 use crate::{Digest, EdgeExecute};
 
@@ -384,7 +385,7 @@ impl EdgeDeploy {
         app: Option<&'a App>,
         handler: Option<&Handler>,
         (name, function): (&'a str, &'a str),
-        wait: impl FnOnce(&App, &Handler) -> Duration,
+        turn: impl FnOnce(&App, &Handler) -> Turn,
     ) -> HandlerView<'a> {
         let Some(app) = app else { return HandlerView::AppUnknown { app: name } };
         let Some((handler, place)) = handler.and_then(|h| Some((h, app.places.get(&h.name)?)))
@@ -392,7 +393,10 @@ impl EdgeDeploy {
             return HandlerView::Missing { app: name, name: function };
         };
         let code = match self.ready(app, handler) {
-            true => CodeView::Ready { wait: wait(app, handler) },
+            true => {
+                let Turn { wait, run } = turn(app, handler);
+                CodeView::Ready { wait, run }
+            }
             false => CodeView::Absent,
         };
         HandlerView::Known { key: &place.key, placement: &place.placement, code }
