@@ -1,6 +1,6 @@
-use super::*;
 use bus::TierClass;
 
+use super::*;
 use crate::node::report::LinkReport;
 
 fn brief(path: &str, heard_ms_ago: u64, children: Vec<Brief>) -> Brief {
