@@ -22,7 +22,8 @@ use crate::subject::{Kind, Subject};
 use crate::{Bus, Error, Headers, Refusal, RefusalKind, Request, Response};
 pub use policy::{CodeView, Decision, HandlerView, Placement, Site, View};
 
-/// What is kept back of the time budget at each hop, for the way back.
+/// What is kept back of the time budget at each hop: who asks says that it is late before its own
+/// asker does, and who is asked before that.
 const HOP_MARGIN: Duration = Duration::from_millis(2);
 
 /// Routes the requests of one node.
@@ -236,9 +237,9 @@ impl EdgeRoute {
         let until = Instant::now() + budget;
         let left = || until.saturating_duration_since(Instant::now());
         hop.way.send(&hop.ahead, budget).await?;
-        let told_ms = self.view().budget(hop.way.to, left()).as_millis();
+        let told = self.view().budget(hop.way.to, left()).saturating_sub(HOP_MARGIN);
         let mut headers = hop.headers.clone();
-        headers.insert(TIMEOUT_HEADER.into(), told_ms.to_string());
+        headers.insert(TIMEOUT_HEADER.into(), told.as_millis().to_string());
         let payload = hop.ahead.payload();
         let answer = self.bus.request(&hop.target, &headers, payload, left()).await?;
         hop.way.fetch(answer, left()).await.map_err(|e| {

@@ -520,8 +520,8 @@ impl<'a> World<'a> {
             Some(way) => {
                 self.calls[call].hops += 1;
                 let site = &self.sites[leg.at];
-                let told = site.view.budget(&self.sites[to].path, left).as_micros() as u64;
-                let until = self.now + way + told;
+                let told = site.view.budget(&self.sites[to].path, left);
+                let until = self.now + way + told.saturating_sub(HOP_MARGIN).as_micros() as u64;
                 self.later(way, Event::Arrive { call, leg: Leg { at: to, until } });
             }
             None if !self.calls[call].from_above && parent != Some(to) => {
