@@ -48,7 +48,7 @@ pub struct Overload {
 }
 
 enum Fate {
-    Answered { at_edge: bool },
+    Answered { here: bool },
     Refused(Duration),
     Late,
     Silent,
@@ -63,7 +63,7 @@ async fn call(bus: Bus, function: &str) -> Fate {
     match answer {
         Ok(answer) if in_time => {
             let site = answer.headers.get(SITE_HEADER);
-            Fate::Answered { at_edge: site.is_some_and(|site| site == bus.site().as_str()) }
+            Fate::Answered { here: site.is_some_and(|site| site == bus.site().as_str()) }
         }
         Ok(_) => Fate::Late,
         Err(Error::Refused(refusal)) => match (refusal.kind, refusal.retry_after_ms) {
@@ -86,9 +86,11 @@ pub(super) async fn measure(
         let (began, is_here) = (Instant::now(), async || {
             let fate = call(site.bus.clone(), function).await;
             // Who is above and may not run it answers nothing.
-            matches!(fate, Fate::Answered { at_edge: true })
+            matches!(fate, Fate::Answered { here: true })
         });
-        while !is_here().await && began.elapsed() < CODE_PATIENCE {}
+        while !is_here().await && began.elapsed() < CODE_PATIENCE {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
     let peak_per_s = peak(stand, function, budget).await?;
     let every = Duration::from_secs_f64(1.0 / (peak_per_s * f64::from(TIMES)));
@@ -108,9 +110,9 @@ pub(super) async fn measure(
     let (mut answered, mut above, mut late, mut silent, mut refusals) = (0, 0, 0, 0, vec![]);
     for fate in calls {
         match fate.await.map_err(|e| Error::local("a caller", e))? {
-            Fate::Answered { at_edge } => {
+            Fate::Answered { here } => {
                 answered += 1;
-                above += u64::from(!at_edge);
+                above += u64::from(!here);
             }
             Fate::Refused(after) => refusals.push(after),
             Fate::Late => late += 1,
