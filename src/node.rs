@@ -49,9 +49,9 @@ use store::EdgeStore;
 use tokio::task::JoinSet;
 
 use crate::gateway;
-use report::{AppReport, Brief, HandlerReport, LinkReport, Report};
 pub use cron::Tick;
 pub use family::{Follow, Invite};
+use report::{AppReport, Brief, HandlerReport, LinkReport, Report};
 pub use stop::{DRAIN_TIMEOUT, stop_signal};
 
 /// The name of a node's configuration within its folder.

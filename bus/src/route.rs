@@ -286,4 +286,3 @@ struct Hop<'a> {
     ahead: Ahead,
     way: Way<'a>,
 }
-

@@ -26,8 +26,8 @@ use self::compiled::Compiled;
 pub use self::compiled::{Offer, Setup as Compiling};
 use self::tend::Codes;
 use crate::execute::{Code, InvokeError, Machine, Target};
-use crate::trigger::Turn;
 use crate::manifest::{self, CodeKind, DeviceClass, Handler, Manifest, Source, Trigger};
+use crate::trigger::Turn;
 use crate::{Digest, EdgeExecute};
 
 /// How many apps a site knows at most.

@@ -374,9 +374,8 @@ async fn over_http_it_is_said_when_to_come_back(world: &World) -> Result<()> {
     let ask = async {
         // Once the others are there.
         tokio::time::sleep(Duration::from_millis(100)).await;
-        let asked = move || {
-            curl(&["-H", &token, "-H", "Es-Timeout-Ms: 50", "--data", "[1]", &url], b"")
-        };
+        let asked =
+            move || curl(&["-H", &token, "-H", "Es-Timeout-Ms: 50", "--data", "[1]", &url], b"");
         tokio::task::spawn_blocking(asked).await?
     };
     let (_, got) = tokio::join!(waiting, ask);

@@ -142,10 +142,9 @@ async fn a_site_that_moves_under_traffic_loses_nothing_and_keeps_the_order() -> 
     seen(&sites.bus("east").await?, "cloud.east.cell", true).await?;
     let registry = bus::Registry::open(&cloud).await?;
     let mut manifest = APP.to_owned();
-    for (name, code) in [
-        ("EVENT", crate::handlers::component("(i32.const 16)")),
-        ("CALL", call_component("")),
-    ] {
+    for (name, code) in
+        [("EVENT", crate::handlers::component("(i32.const 16)")), ("CALL", call_component(""))]
+    {
         let digest = ::handlers::Digest::of(&code);
         registry.put_code(digest.as_str(), code.into()).await?;
         manifest = manifest.replace(name, digest.as_str());

@@ -175,7 +175,13 @@ impl fmt::Display for Overload {
             f,
             "of {} calls {} were answered, {} of them above the edge, {} refused with a time to \
              come back (median after {:.0} µs), {} too late, {} without a word",
-            self.offered, self.answered, self.above, self.refused, self.refusal_p50_us, self.late, self.silent
+            self.offered,
+            self.answered,
+            self.above,
+            self.refused,
+            self.refusal_p50_us,
+            self.late,
+            self.silent
         )
     }
 }

@@ -21,16 +21,8 @@ const BUSY_MIN: f64 = 0.75;
 const EAST: [&str; 3] = ["cloud.east.a", "cloud.east.b", "cloud.east.c"];
 const WEST: [&str; 3] = ["cloud.west.a", "cloud.west.b", "cloud.west.c"];
 /// The sites below which nobody is.
-const LEAVES: [&str; 8] = [
-    EAST[0],
-    EAST[1],
-    EAST[2],
-    WEST[0],
-    WEST[1],
-    WEST[2],
-    "cloud.east.a.cam",
-    "cloud.west.a.cam",
-];
+const LEAVES: [&str; 8] =
+    [EAST[0], EAST[1], EAST[2], WEST[0], WEST[1], WEST[2], "cloud.east.a.cam", "cloud.west.a.cam"];
 
 fn seeds() -> impl Iterator<Item = u64> {
     let first = crate::route::retry::draw() >> 16;
@@ -47,11 +39,20 @@ fn ten_times_the_load_leaves_nobody_idle_and_nobody_without_a_word() {
         ("everywhere", all),
         ("everywhere, heartbeats at once", Case { together: true, ..all }),
         ("at one edge", one),
-        ("at the edges of one region", Case {
-            sources: &EAST,
-            serving: Some(&["cloud.east.a", "cloud.east.b", "cloud.east.c", "cloud.east", "cloud"]),
-            ..all
-        }),
+        (
+            "at the edges of one region",
+            Case {
+                sources: &EAST,
+                serving: Some(&[
+                    "cloud.east.a",
+                    "cloud.east.b",
+                    "cloud.east.c",
+                    "cloud.east",
+                    "cloud",
+                ]),
+                ..all
+            },
+        ),
         ("at one edge, little time", Case { deadline_ms: 200, ..one }),
         ("at one edge, much time", Case { deadline_ms: 3_000, seconds: 10, ..one }),
         ("at one edge, forty handlers", Case { handlers: 40, places_max: 1, times: 5.0, ..one }),
@@ -87,7 +88,10 @@ fn answers_grow_with_the_load_and_come_from_near_while_they_can() {
                 let (more, less) = (now.answered_per_s, before.answered_per_s);
                 assert!(more >= 0.97 * less, "seed {seed}: {more} a second at {times}, not {less}");
                 let (more, less) = (now.near, before.near);
-                assert!(more <= less + 0.03, "seed {seed}: {more} from near at {times}, not {less}");
+                assert!(
+                    more <= less + 0.03,
+                    "seed {seed}: {more} from near at {times}, not {less}"
+                );
             }
             if times <= 0.1 {
                 assert!(now.near >= 0.9, "seed {seed}: {} from near", now.near);

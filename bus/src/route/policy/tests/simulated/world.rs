@@ -126,8 +126,13 @@ impl Dice {
 /// What became of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
-    Answered { at: usize },
-    Busy { at: usize, retry_after_us: u64 },
+    Answered {
+        at: usize,
+    },
+    Busy {
+        at: usize,
+        retry_after_us: u64,
+    },
     Late,
     Away,
     /// Refused for another reason, which there is none for.
@@ -641,11 +646,16 @@ impl Ran<'_> {
     }
 
     /// The sites that served calls of one site which came in within some time.
-    pub fn served(&self, from: &str, (begin, end): (u64, u64)) -> impl Iterator<Item = &'static str> {
+    pub fn served(
+        &self,
+        from: &str,
+        (begin, end): (u64, u64),
+    ) -> impl Iterator<Item = &'static str> {
         let from = number(from);
-        let calls = self.calls.iter().filter(move |call| {
-            call.source == from && (begin..end).contains(&call.begun)
-        });
+        let calls = self
+            .calls
+            .iter()
+            .filter(move |call| call.source == from && (begin..end).contains(&call.begun));
         calls.filter_map(|call| match call.fate {
             Some((Fate::Answered { at }, _)) => Some(TREE[at].0),
             _ => None,
@@ -656,7 +666,8 @@ impl Ran<'_> {
     pub fn busy(&self, site: &str, (begin, end): (u64, u64)) -> f64 {
         let at = number(site);
         let runs = self.runs.iter().filter(|(site, ..)| *site == at);
-        let within = runs.map(|(_, began, ended)| ended.min(&end).saturating_sub(*began.max(&begin)));
+        let within =
+            runs.map(|(_, began, ended)| ended.min(&end).saturating_sub(*began.max(&begin)));
         let places = TREE[at].2.min(self.case.places_max) * self.case.handlers as u64;
         within.sum::<u64>() as f64 / (places * (end - begin)) as f64
     }
