@@ -18,10 +18,10 @@ const VAIN_MAX: f64 = 0.3;
 /// all others believe it full, or all went elsewhere.
 const BUSY_MIN: f64 = 0.75;
 
-const EAST: [&str; 3] = ["cloud.east.a", "cloud.east.b", "cloud.east.c"];
-const WEST: [&str; 3] = ["cloud.west.a", "cloud.west.b", "cloud.west.c"];
+static EAST: [&str; 3] = ["cloud.east.a", "cloud.east.b", "cloud.east.c"];
+static WEST: [&str; 3] = ["cloud.west.a", "cloud.west.b", "cloud.west.c"];
 /// The sites below which nobody is.
-const LEAVES: [&str; 8] =
+static LEAVES: [&str; 8] =
     [EAST[0], EAST[1], EAST[2], WEST[0], WEST[1], WEST[2], "cloud.east.a.cam", "cloud.west.a.cam"];
 
 fn seeds() -> impl Iterator<Item = u64> {
@@ -55,7 +55,7 @@ fn ten_times_the_load_leaves_nobody_idle_and_nobody_without_a_word() {
         ),
         ("at one edge, little time", Case { deadline_ms: 200, ..one }),
         ("at one edge, much time", Case { deadline_ms: 3_000, seconds: 10, ..one }),
-        ("at one edge, forty handlers", Case { handlers: 40, places_max: 1, times: 5.0, ..one }),
+        ("at one edge, forty handlers", Case { handlers: 40, places_max: 1, times: 2.0, ..one }),
     ];
     for seed in seeds() {
         for (what, case) in cases {
@@ -97,8 +97,8 @@ fn answers_grow_with_the_load_and_come_from_near_while_they_can() {
                 assert!(now.near >= 0.9, "seed {seed}: {} from near", now.near);
             }
             if times <= 0.8 {
-                let whole = now.answered_per_s / case.asked_per_s();
-                assert!(whole >= 0.95, "seed {seed}: {whole} of {times} are answered");
+                let answered = now.answered;
+                assert!(answered >= 0.95, "seed {seed}: {answered} of {times} are answered");
             }
             before = Some(now);
         }
