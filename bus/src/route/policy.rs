@@ -27,6 +27,8 @@ pub const STALE_AFTER: Duration = Duration::from_secs(10);
 /// What it costs to bring a handler's code to a site that does not have it. Counts where sites are
 /// compared, and keeps no request from one: the code comes because of requests.
 pub const INSTALL: Duration = Duration::from_secs(1);
+/// A run behind a queue counts so many times: it may take longer than usual, as may those before it.
+const RUNS: u32 = 2;
 /// How many queues of one site are known at most, heard of or found full.
 const WAITS_MAX: usize = 128;
 
@@ -315,7 +317,7 @@ impl Wanted<'_> {
     /// queue only: who has a free place tries, or a handler that was slow would never run again.
     fn is_in_time(&self, way: Duration, wait: Duration) -> bool {
         let run = if wait.is_zero() { Duration::ZERO } else { self.run };
-        way + wait + run < self.left
+        way + wait + RUNS * run < self.left
     }
 }
 
@@ -429,9 +431,10 @@ impl View {
     pub fn full(&self, refused: &Refused<'_>, now: Instant) -> Option<Duration> {
         let site = self.site(refused.by)?;
         let has_room = site.waits.len() < WAITS_MAX || site.waits.contains_key(refused.key);
-        let wait = (refused.left + refused.retry_after).saturating_sub(refused.run);
-        // It ages with the rest of what was heard of the site.
-        let wait = wait + now.saturating_duration_since(site.heard);
+        let wait = (refused.left + refused.retry_after).saturating_sub(RUNS * refused.run);
+        // Nobody comes back for one place: by then others have come. It ages with the rest of what
+        // was heard of the site.
+        let wait = wait + wait / 2 + now.saturating_duration_since(site.heard);
         let known = site.waits.get(refused.key).copied().unwrap_or_default();
         (has_room && known < wait).then_some(wait)
     }
@@ -470,7 +473,7 @@ fn here_or_up(asked: &Asked<'_>, view: &View, wanted: &Wanted<'_>, code: CodeVie
         (CodeView::Ready { wait, .. }, Some(cost)) if wait > cost + SPILL_MARGIN => go_up(false),
         (CodeView::Ready { wait, .. }, _) if fits(wait) => Decision::Run,
         (CodeView::Ready { .. }, Some(_)) => go_up(false),
-        (CodeView::Ready { wait, run }, None) => overloaded(view, wait + run - wanted.left),
+        (CodeView::Ready { wait, run }, None) => overloaded(view, wait + RUNS * run - wanted.left),
     }
 }
 
@@ -495,7 +498,7 @@ fn where_the_device_is(asked: &Asked<'_>, view: &View, wanted: &Wanted<'_>) -> D
             (_, None) => {}
         }
         if let Some(delay) = view.below(wanted).map(|site| site.delay(wanted)).min() {
-            return overloaded(view, (delay + wanted.run).saturating_sub(wanted.left));
+            return overloaded(view, (delay + RUNS * wanted.run).saturating_sub(wanted.left));
         }
     }
     let lacks = wanted.placement.needs.without(view.here.devices).words();

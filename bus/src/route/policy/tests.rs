@@ -77,6 +77,10 @@ fn delay(site: &Site, bytes: usize, now: Instant) -> Duration {
     site.rtt + site.transfer(bytes) + site.wait("a/h", now)
 }
 
+fn queue(wait_ms: u64) -> BTreeMap<String, Duration> {
+    BTreeMap::from([("a/h".to_owned(), ms(wait_ms))])
+}
+
 fn waits(wait_ms: u64) -> CodeView {
     CodeView::Ready { wait: ms(wait_ms), run: Duration::ZERO }
 }
@@ -123,15 +127,15 @@ fn a_queue_is_joined_when_the_answer_comes_in_time() {
     let (near, alone) = (cell(near(), now), cell(ParentView::None, now));
     let anywhere = Placement::default();
     let code = |wait_ms, run_ms| CodeView::Ready { wait: ms(wait_ms), run: ms(run_ms) };
-    check(&alone, &anywhere, code(899, 100), "Run");
-    let handler = HandlerView::Known { key: "a/h", placement: &anywhere, code: code(900, 100) };
+    check(&alone, &anywhere, code(799, 100), "Run");
+    let handler = HandlerView::Known { key: "a/h", placement: &anywhere, code: code(800, 100) };
     let Decision::Refuse(refusal) = decide(&ASKED, &handler, &alone, now) else { panic!("runs") };
     assert_eq!(refusal.retry_after_ms, Some(1));
     // Who is slow and has a free place tries, here and above.
     check(&alone, &anywhere, code(0, 5_000), "Run");
     check(&near, &anywhere, code(100, 5_000), UP);
     let mut full = near;
-    full.above.iter_mut().for_each(|site| drop(site.waits.insert("a/h".into(), ms(850))));
+    full.above.iter_mut().for_each(|site| site.waits = queue(750));
     check(&full, &anywhere, code(950, 100), UP);
     check(&full, &anywhere, code(950, 200), "Overloaded");
 }
@@ -140,7 +144,7 @@ fn a_queue_is_joined_when_the_answer_comes_in_time() {
 fn what_was_heard_of_a_queue_is_worked_off() {
     let now = Instant::now();
     let mut view = cell(near(), now);
-    view.above.iter_mut().for_each(|site| drop(site.waits.insert("a/h".into(), ms(1_200))));
+    view.above.iter_mut().for_each(|site| site.waits = queue(1_200));
     let anywhere = Placement::default();
     let handler = HandlerView::Known { key: "a/h", placement: &anywhere, code: BUSY };
     let after = |late_ms, view: &View| text(decide(&ASKED, &handler, view, now + ms(late_ms)));
@@ -154,7 +158,7 @@ fn what_was_heard_of_a_queue_is_worked_off() {
     assert!(view.full(&refused, late).is_some());
     view.note_full(&refused, late);
     assert_eq!(view.full(&refused, late), None);
-    assert_eq!((after(600, &view).as_str(), after(601, &view).as_str()), ("Overloaded", UP));
+    assert_eq!((after(1_147, &view).as_str(), after(1_148, &view).as_str()), ("Overloaded", UP));
     let stranger = path("cloud.west");
     assert_eq!(view.full(&Refused { by: &stranger, ..refused }, late), None);
     for n in 0..2 * WAITS_MAX {

@@ -3,16 +3,17 @@
 //! `decide`, from views that are made by the very `news`; what happens to a call between two
 //! decisions is as in the node. All random numbers come from a printed seed.
 
+mod figures;
 mod world;
 
+use self::figures::Figures;
 use self::world::*;
-use super::*;
 
 /// How much of what the places of the sites could do must be done, whatever is asked.
 const GOODPUT_MIN: f64 = 0.9;
 /// How many answers may come after their deadline, beside those in time.
-const LATE_MAX: f64 = 0.02;
-/// How many calls may go to another site only to be refused there, beside the answers.
+const LATE_MAX: f64 = 0.06;
+/// How many of the calls may go to another site only to be refused there.
 const VAIN_MAX: f64 = 0.3;
 /// How busy each place that is asked for must be in each half second: nobody stands idle because
 /// all others believe it full, or all went elsewhere.

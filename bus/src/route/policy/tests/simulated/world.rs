@@ -3,24 +3,26 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::super::super::*;
+use super::figures::Ran;
 use crate::route::news::{self, News, Offers};
 use crate::route::{HOP_MARGIN, retry};
 
 pub const SECOND: u64 = 1_000_000;
-const MS: u64 = 1_000;
-/// How long a run takes on average; each takes from half of it to half as much again.
+pub const MS: u64 = 1_000;
+/// How long a run takes on average; each takes up to a quarter of it more or less.
 const RUN_US: u64 = 40 * MS;
 /// What is asked before this is not counted: sites have to hear of each other.
-const WARM: u64 = 2 * SECOND;
+pub const WARM: u64 = 2 * SECOND;
 /// How many may wait for one handler, and what stands for a run that was not measured yet: as in
 /// the crate `handlers`.
 const WAITING_MAX: usize = 1_024;
 const RUN_US_UNKNOWN: u64 = 10 * MS;
+const RUN_WEIGHT: u64 = 20;
 /// How long a heartbeat waits for its answer.
 const PATIENCE: u64 = 2 * SECOND;
 /// What each site is called, what it is, how many of one handler run there at once, and how many
 /// ms its parent is away, there and back.
-static TREE: [(&str, TierClass, u64, u64); 11] = [
+pub static TREE: [(&str, TierClass, u64, u64); 11] = [
     ("cloud", TierClass::Cloud, 8, 0),
     ("cloud.east", TierClass::Region, 4, 20),
     ("cloud.west", TierClass::Region, 4, 24),
@@ -85,7 +87,7 @@ impl Default for Case<'_> {
 }
 
 impl Case<'_> {
-    fn serves(&self, site: &str) -> bool {
+    pub fn serves(&self, site: &str) -> bool {
         self.serving.is_none_or(|serving| serving.contains(&site))
     }
 
@@ -125,7 +127,7 @@ impl Dice {
 
 /// What became of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+pub enum Fate {
     Answered {
         at: usize,
     },
@@ -146,16 +148,24 @@ struct Leg {
     until: u64,
 }
 
-struct Call {
+pub struct Call {
     handler: usize,
-    source: usize,
-    begun: u64,
+    pub source: usize,
+    pub begun: u64,
     from_above: bool,
-    hops: u32,
+    pub hops: u32,
     way: Vec<Leg>,
     waits: bool,
     /// And when.
-    fate: Option<(Fate, u64)>,
+    pub fate: Option<(Fate, u64)>,
+}
+
+/// A place that was taken; to the end of the work, or to its deadline.
+pub struct Run {
+    pub at: usize,
+    pub began: u64,
+    pub ended: u64,
+    pub whole: bool,
 }
 
 #[derive(Default)]
@@ -176,7 +186,7 @@ impl Queue {
     fn ran(&mut self, run_us: u64) {
         self.run_us = match self.run_us {
             0 => run_us,
-            before => (before * 80 + run_us * 20) / 100,
+            before => (before * (100 - RUN_WEIGHT) + run_us * RUN_WEIGHT) / 100,
         };
     }
 }
@@ -227,44 +237,14 @@ struct World<'a> {
     events: BTreeMap<(u64, u64), Event>,
     count: u64,
     calls: Vec<Call>,
-    /// Site, beginning and end of each run that was of use, or not.
-    runs: Vec<(usize, u64, u64)>,
-    /// When a call was refused at a site that it had been passed on to.
-    vain: Vec<u64>,
-}
-
-/// How a case went.
-pub struct Ran<'a> {
-    case: &'a Case<'a>,
-    seed: u64,
-    end: u64,
-    calls: Vec<Call>,
-    runs: Vec<(usize, u64, u64)>,
-    vain: u64,
-}
-
-/// Shares are beside the answers that came in time, unless it says otherwise.
-#[derive(Clone, Copy, Debug)]
-pub struct Figures {
-    pub answered_per_s: f64,
-    /// Beside what the sites that may serve could do.
-    pub goodput: f64,
-    /// Beside all that was asked.
-    pub answered: f64,
-    pub late: f64,
-    pub vain: f64,
-    /// From the site where they were asked for.
-    pub near: f64,
-    /// How busy the places of a site were in the half second in which they were least busy.
-    pub idlest: f64,
-    pub p50_ms: u64,
+    runs: Vec<Run>,
 }
 
 fn us(us: u64) -> Duration {
     Duration::from_micros(us)
 }
 
-fn number(site: &str) -> usize {
+pub fn number(site: &str) -> usize {
     TREE.iter().position(|(path, ..)| *path == site).expect("it is in the tree")
 }
 
@@ -274,9 +254,8 @@ pub fn simulate<'a>(case: &'a Case<'a>, seed: u64) -> Ran<'a> {
         world.now = now;
         world.happen(event);
     }
-    let vain = world.vain.iter().filter(|at| (WARM..world.end).contains(at)).count() as u64;
     let World { end, calls, runs, .. } = world;
-    Ran { case, seed, end, calls, runs, vain }
+    Ran { case, seed, end, calls, runs }
 }
 
 impl<'a> World<'a> {
@@ -311,7 +290,6 @@ impl<'a> World<'a> {
             count: 0,
             calls: vec![],
             runs: vec![],
-            vain: vec![],
         };
         let second = news::INTERVAL.as_micros() as u64;
         for at in 0..TREE.len() {
@@ -444,7 +422,7 @@ impl<'a> World<'a> {
     fn begin(&mut self, call: usize, leg: Leg) {
         self.calls[call].waits = false;
         self.sites[leg.at].queues[self.calls[call].handler].running += 1;
-        let run_us = RUN_US / 2 + self.dice.below(RUN_US);
+        let run_us = RUN_US * 3 / 4 + self.dice.below(RUN_US / 2);
         let left = leg.until.saturating_sub(self.now);
         let (at, began, whole) = (leg.at, self.now, run_us <= left);
         self.later(run_us.min(left), Event::Done { call, at, began, whole });
@@ -452,7 +430,7 @@ impl<'a> World<'a> {
 
     /// A run ended by itself, or with its deadline.
     fn done(&mut self, call: usize, at: usize, began: u64, whole: bool) {
-        self.runs.push((at, began, self.now));
+        self.runs.push(Run { at, began, ended: self.now, whole });
         let queue = &mut self.sites[at].queues[self.calls[call].handler];
         queue.running -= 1;
         if whole {
@@ -497,7 +475,6 @@ impl<'a> World<'a> {
     fn come_back(&mut self, call: usize, fate: Fate) {
         let leg = *self.calls[call].way.last().expect("somebody asked");
         if let Fate::Busy { at, retry_after_us } = fate {
-            self.vain.push(self.now);
             let by = self.sites[at].path.clone();
             let handler = self.calls[call].handler;
             let (now, site) = (self.instant(), &mut self.sites[leg.at]);
@@ -628,103 +605,5 @@ impl<'a> World<'a> {
         view.above = news::take(above, path, (rtt, None), |_| None, now);
         view.parent = ParentView::Near { path: path.parent().expect("it has one"), rtt };
         self.later(news::INTERVAL.as_micros() as u64, Event::Beat { at });
-    }
-}
-
-impl Ran<'_> {
-    /// Every call ended, in an answer or a refusal that there is a reason for.
-    pub fn check_ends(&self) {
-        for call in &self.calls {
-            let seed = self.seed;
-            let (fate, _) = call.fate.unwrap_or_else(|| panic!("seed {seed}: without a word"));
-            let away = fate == Fate::Away && self.case.cuts.is_empty() && call.begun >= WARM;
-            assert!(fate != Fate::Wrong && !away, "seed {seed}: {fate:?} at {}", call.begun);
-        }
-    }
-
-    fn counted(&self) -> impl Iterator<Item = (&Call, Fate, u64)> {
-        let counted = self.calls.iter().filter(|call| call.begun >= WARM);
-        counted.filter_map(|call| call.fate.map(|(fate, ended)| (call, fate, ended)))
-    }
-
-    /// The sites that served calls of one site which came in within some time.
-    pub fn served(
-        &self,
-        from: &str,
-        (begin, end): (u64, u64),
-    ) -> impl Iterator<Item = &'static str> {
-        let from = number(from);
-        let calls = self
-            .calls
-            .iter()
-            .filter(move |call| call.source == from && (begin..end).contains(&call.begun));
-        calls.filter_map(|call| match call.fate {
-            Some((Fate::Answered { at }, _)) => Some(TREE[at].0),
-            _ => None,
-        })
-    }
-
-    /// How busy the places of a site were.
-    pub fn busy(&self, site: &str, (begin, end): (u64, u64)) -> f64 {
-        let at = number(site);
-        let runs = self.runs.iter().filter(|(site, ..)| *site == at);
-        let within =
-            runs.map(|(_, began, ended)| ended.min(&end).saturating_sub(*began.max(&begin)));
-        let places = TREE[at].2.min(self.case.places_max) * self.case.handlers as u64;
-        within.sum::<u64>() as f64 / (places * (end - begin)) as f64
-    }
-
-    pub fn figures(&self) -> Figures {
-        let mut took = vec![];
-        let (mut late, mut near, mut all) = (0u64, 0u64, 0u64);
-        for (call, fate, ended) in self.counted() {
-            all += 1;
-            match fate {
-                Fate::Answered { at } => {
-                    took.push(ended - call.begun);
-                    near += u64::from(at == call.source);
-                }
-                Fate::Late => late += 1,
-                _ => {}
-            }
-        }
-        took.sort_unstable();
-        let answered = took.len().max(1) as f64;
-        let counted = WARM..self.end;
-        let ends = self.calls.iter().filter_map(|call| call.fate);
-        let within = ends
-            .filter(|(fate, ended)| matches!(fate, Fate::Answered { .. }) && counted.contains(ended));
-        let answered_per_s = within.count() as f64 * SECOND as f64 / (self.end - WARM) as f64;
-        let serving = TREE.iter().filter(|(site, ..)| self.case.serves(site));
-        let idlest = serving.flat_map(|(site, ..)| {
-            let halves = (WARM..self.end).step_by(SECOND as usize / 2);
-            halves.map(move |begin| self.busy(site, (begin, begin + SECOND / 2)))
-        });
-        Figures {
-            answered_per_s,
-            goodput: answered_per_s / self.case.capacity_per_s(),
-            answered: answered / all.max(1) as f64,
-            late: late as f64 / answered,
-            vain: self.vain as f64 / answered,
-            near: near as f64 / answered,
-            idlest: idlest.fold(f64::MAX, f64::min),
-            p50_ms: took.get(took.len() / 2).map_or(0, |us| us / MS),
-        }
-    }
-
-    /// A line of the table in bench/results/route-simulated.md.
-    pub fn print(&self, what: &str) {
-        let figures = self.figures();
-        let Figures { answered_per_s, goodput, late, vain, near, idlest, p50_ms, .. } = figures;
-        let asked = self.case.asked_per_s();
-        println!(
-            "| {what} | {asked:.0} | {answered_per_s:.0} | {:.0} % | {:.1} % | {:.1} % | {:.0} % | \
-             {:.0} % | {p50_ms} |",
-            goodput * 100.0,
-            late * 100.0,
-            vain * 100.0,
-            near * 100.0,
-            idlest * 100.0,
-        );
     }
 }
