@@ -62,6 +62,8 @@ pub struct Case<'a> {
     /// Heartbeats of all sites at the same moment.
     pub together: bool,
     pub handlers: usize,
+    /// How many times as far sites are from each other as the tree says.
+    pub far: u64,
     /// Where fewer of a handler run at once than the tree says.
     pub places_max: u64,
     pub cuts: &'a [Cut],
@@ -79,6 +81,7 @@ impl Default for Case<'_> {
             seconds: 6,
             together: false,
             handlers: 1,
+            far: 1,
             places_max: u64::MAX,
             cuts: &[],
             gpu_at: None,
@@ -273,7 +276,7 @@ impl<'a> World<'a> {
                 below: vec![],
             };
             let queues = (0..case.handlers).map(|_| Queue::default()).collect();
-            let (places, rtt_us) = (places.min(case.places_max), rtt_ms * MS);
+            let (places, rtt_us) = (places.min(case.places_max), rtt_ms * MS * case.far);
             let (linked, told) = (true, BTreeMap::new());
             Station { path, parent, places, rtt_us, linked, view, queues, told }
         });
