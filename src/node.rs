@@ -53,6 +53,8 @@ use tokio::task::JoinSet;
 
 use crate::gateway;
 pub use above::BusAbove;
+pub use cron::Tick;
+pub use family::{Follow, Invite};
 use report::{Brief, LinkReport, Report};
 pub use stop::{DRAIN_TIMEOUT, stop_signal};
 

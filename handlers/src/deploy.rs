@@ -32,6 +32,7 @@ use self::tend::Codes;
 use crate::execute::{Code, InvokeError, Machine, Target};
 use crate::logs::Logs;
 use crate::manifest::{self, CodeKind, DeviceClass, Handler, Manifest, Source, Trigger};
+use crate::trigger::Turn;
 use crate::{Digest, EdgeExecute};
 
 /// How many apps a site knows at most.
@@ -398,7 +399,7 @@ impl EdgeDeploy {
         app: Option<&'a App>,
         handler: Option<&Handler>,
         (name, function): (&'a str, &'a str),
-        wait: impl FnOnce(&App, &Handler) -> Duration,
+        turn: impl FnOnce(&App, &Handler) -> Turn,
     ) -> HandlerView<'a> {
         let Some(app) = app else { return HandlerView::AppUnknown { app: name } };
         let Some((handler, place)) = handler.and_then(|h| Some((h, app.places.get(&h.name)?)))
@@ -406,7 +407,10 @@ impl EdgeDeploy {
             return HandlerView::Missing { app: name, name: function };
         };
         let code = match self.ready(app, handler) {
-            true => CodeView::Ready { wait: wait(app, handler) },
+            true => {
+                let Turn { wait, run } = turn(app, handler);
+                CodeView::Ready { wait, run }
+            }
             false => CodeView::Absent,
         };
         HandlerView::Known { key: &place.key, placement: &place.placement, code }

@@ -36,7 +36,7 @@ use self::asked::{Asked, execute_event, refusal_of_invoke};
 pub use self::asked::{HTTP_FUNCTION, Streams, head_of, head_text};
 use self::dead::Failed;
 use self::known::Known;
-pub use self::load::Load;
+pub use self::load::{Load, Turn};
 use self::order::Queue;
 use self::plan::Plan;
 use self::progress::Progress;
@@ -425,7 +425,7 @@ impl Triggers {
         let handler = app.as_ref().and_then(|app| asked.handler(&app.manifest));
         let described = asked.name();
         let view = self.deploy.view(app.as_deref(), handler, (name, &described), |app, handler| {
-            self.wait_at(app, handler)
+            self.turn_at(app, handler)
         });
         let mut here;
         let mut request = request;
@@ -477,6 +477,9 @@ impl Triggers {
         {
             held.set(Course::Open);
         }
+        if let (Err(refusal), HandlerView::Known { key, code, .. }) = (&answer, &view) {
+            self.route.note_refusal(refusal, key, *code, request.deadline());
+        }
         // Afterwards: compiling must not take the cores from who answers this request.
         if let (Decision::Escalate { install: true, .. }, Some(app), Some(handler)) =
             (decision, &app, handler)
@@ -492,16 +495,16 @@ impl Triggers {
             return Decision::Refuse(refusal);
         };
         let wait = request.deadline().saturating_duration_since(Instant::now());
-        let code = CodeView::Ready { wait };
+        let code = CodeView::Ready { wait, run: Duration::ZERO };
         match self.route.decide(request, &HandlerView::Known { key, placement, code }) {
             Decision::Escalate { to, .. } => Decision::Escalate { to, install: false },
             _ => Decision::Refuse(refusal),
         }
     }
 
-    /// How long an invocation of a handler would wait for its turn here.
-    fn wait_at(&self, app: &App, handler: &Handler) -> Duration {
-        app.key(&handler.name).map_or(Duration::ZERO, |key| self.load.wait(key))
+    /// What an invocation of a handler would have before it here.
+    fn turn_at(&self, app: &App, handler: &Handler) -> Turn {
+        app.key(&handler.name).map_or_else(Turn::default, |key| self.load.turn(key))
     }
 
     fn late(&self, why: &str) -> Refusal {

@@ -1,8 +1,7 @@
 //! What a node says of itself and of the subtree below it.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use bus::event::Keeper;
+use bus::route::news::Offers;
 use bus::route::policy::Devices;
 use bus::{TierClass, TierPath};
 use handlers::metrics::Snapshot;
@@ -213,19 +212,6 @@ pub fn rarity(all: Vec<Devices>) -> impl Fn(Devices) -> usize {
 
 fn json_bytes(brief: &Brief) -> usize {
     serde_json::to_vec(brief).map_or(0, |json| json.len())
-}
-
-/// What a site has for requests, as the router weighs it; bounded.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Offers {
-    pub devices: Devices,
-    /// Tables of which it holds every row.
-    pub tables: BTreeSet<String>,
-    /// How long a new request would wait, in ms, by `app/handler`; the longest waits only.
-    pub waits_ms: BTreeMap<String, u64>,
-    /// The handlers, as `app/handler`, whose code it has; nothing where there are too many to say.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub installed: Option<BTreeSet<String>>,
 }
 
 /// The link to the parent.

@@ -188,7 +188,7 @@ pub fn place<'a>(world: &'a World, site: &str) -> Result<&'a gateway::Place> {
     Ok(&world.context.site(Some(site))?.http)
 }
 
-fn bearer(place: &gateway::Place) -> Result<String> {
+pub fn bearer(place: &gateway::Place) -> Result<String> {
     let file = place.token.as_ref().context("the door wants a token")?;
     Ok(format!("Authorization: Bearer {}", std::fs::read_to_string(file)?.trim()))
 }

@@ -19,6 +19,7 @@ mod gateway;
 mod handlers;
 mod large;
 mod leaf;
+mod moving;
 mod nested;
 mod order;
 mod proxy;

@@ -1,3 +1,5 @@
+use bus::TierClass;
+
 use super::*;
 use crate::node::report::LinkReport;
 
