@@ -10,11 +10,13 @@ mod flush;
 mod forget;
 mod ground;
 mod limits;
+mod look;
 mod memtable;
 mod partitions;
 mod read;
 mod recent;
 mod state;
+mod turns;
 mod write;
 
 use std::fs::File;
@@ -44,14 +46,16 @@ pub use ground::Ground;
 pub use memtable::Memtable;
 #[cfg(test)]
 pub use memtable::Remembered;
-pub use read::{End, KeyRange, merge_layers};
+pub use read::{End, KeyRange, PageMax, merge_layers};
 pub use recent::Logged;
 pub use state::{Partition, State, Table};
+pub use turns::Turn;
 pub use write::{CALL_ROWS_MAX, Unit, Work};
 
 use cache::Cache;
 use ground::ground_in;
 use recent::Recent;
+use turns::SCANS_AT_ONCE;
 use write::cut;
 
 /// Calls that may wait for the log at once; more wait for their turn.
@@ -106,6 +110,7 @@ pub struct Engine {
     state: RwLock<State>,
     recent: Mutex<Recent>,
     writes: Semaphore,
+    scans: Arc<Semaphore>,
     flushing: tokio::sync::Mutex<()>,
     cache: Mutex<Cache>,
     /// Set when enough has gathered in memory.
@@ -165,6 +170,7 @@ impl Engine {
             state: RwLock::new(state),
             recent: Mutex::default(),
             writes: Semaphore::new(WRITES_UNDER_WAY_MAX),
+            scans: Arc::new(Semaphore::new(SCANS_AT_ONCE)),
             flushing: Default::default(),
             cache: Mutex::default(),
             flush_due: Notify::new(),
