@@ -110,7 +110,8 @@ pub struct Engine {
     state: RwLock<State>,
     recent: Mutex<Recent>,
     writes: Semaphore,
-    scans: Arc<Semaphore>,
+    /// Turns of scans that take much memory.
+    pub scans: Arc<Semaphore>,
     flushing: tokio::sync::Mutex<()>,
     cache: Mutex<Cache>,
     /// Set when enough has gathered in memory.
@@ -158,7 +159,7 @@ impl Engine {
         let opened_at = state.seq;
         let first = snapshot_entry(&state);
         let acked = watch::Sender::new(state.acked);
-        let wal = Wal::start(disk, &recovered, state.seq, first)?;
+        let wal = Wal::open(disk, &recovered, state.seq, first)?;
         let engine = Engine {
             config,
             id,
@@ -204,7 +205,12 @@ impl Engine {
                 }
             }
             for name in leftovers {
-                self.objects.remove(&name).await?;
+                match self.objects.remove(&name).await {
+                    Err(error) if !self.objects.is_shared() => {
+                        tracing::warn!(name, %error, "a segment that nobody lists stays for now");
+                    }
+                    removed => removed?,
+                }
             }
         }
         Ok(())
