@@ -20,3 +20,14 @@ fn a_handler_reads_its_own_names_of_tables() {
     };
     assert!(granted.say(&conflict.to_string()).contains(r#"table "news/page" is there"#));
 }
+
+#[test]
+fn a_guest_is_never_told_that_a_part_of_the_rows_is_all() {
+    let row = store::row_from_json(&serde_json::json!({"k": 1})).expect("a row");
+    let found =
+        |truncated| store::Scanned { rows: vec![row.clone()], truncated, ..Default::default() };
+    assert_eq!(whole(found(false), 10).expect("all there are").len(), 1);
+    assert_eq!(whole(found(true), 1).expect("as many as it asked for").len(), 1);
+    let error = whole(found(true), 10).unwrap_err().to_string();
+    assert!(error.contains("ask for 1 at most"), "{error}");
+}

@@ -26,8 +26,6 @@ pub struct Look {
     pub end: End,
     /// What is needed at most: so many rows of each layer, so many bytes of the segments.
     pub max: PageMax,
-    /// True if fewer rows were taken than would be needed, because of their bytes.
-    narrowed: bool,
     /// The key nearest to the end which was left out.
     left_out: Option<Arc<[u8]>>,
     /// True if a key may be in more than one layer.
@@ -45,7 +43,6 @@ impl Look {
             segments: Vec::new(),
             end,
             max,
-            narrowed: false,
             left_out: None,
             meets: true,
         }
@@ -190,7 +187,7 @@ impl Look {
             false => slices,
         };
         let slices = kept(merged, |slice| slice.living(&self.schema, now_ms))?;
-        Ok(Page { slices, schema: self.schema, left, narrowed: self.narrowed })
+        Ok(Page { slices, schema: self.schema, left })
     }
 
     /// Cuts off what is not nearer than the key that was left out.
@@ -215,7 +212,6 @@ impl Look {
         while slices.iter().map(bytes).sum::<usize>() > self.max.bytes
             && slices.iter().any(|slice| slice.len() > 1)
         {
-            self.narrowed = true;
             for slice in slices.iter_mut() {
                 let rows = rows_within(slice, bytes_each, self.end);
                 self.cut_to(slice, rows);

@@ -112,8 +112,6 @@ pub struct Page {
     pub slices: Vec<Slice>,
     /// The range that is left.
     pub left: Option<KeyRange>,
-    /// True if it would go further if its rows had fewer bytes.
-    pub narrowed: bool,
 }
 
 /// How far a page goes, roughly.
@@ -154,7 +152,9 @@ enum Layers {
     Gone,
     /// All that is wanted has too many bytes: so many rows already, of which nobody may know the
     /// keys.
-    TooMuch { rows: usize },
+    TooMuch {
+        rows: usize,
+    },
 }
 
 /// What a slice keeps in memory.

@@ -42,7 +42,8 @@ impl Turn {
         }
         let patience = Duration::from_millis(self.patience_ms);
         let turn = tokio::time::timeout(patience, self.turns.clone().acquire_owned()).await;
-        let busy = || Error::Busy(format!("{SCANS_AT_ONCE} scans that take much memory are under way"));
+        let busy =
+            || Error::Busy(format!("{SCANS_AT_ONCE} scans that take much memory are under way"));
         self.held = Some(turn.map_err(|_| busy())?.map_err(|_| busy())?);
         Ok(())
     }

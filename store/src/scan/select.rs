@@ -12,8 +12,8 @@ use arrow::datatypes::{Schema as ArrowSchema, SchemaRef};
 
 use crate::columns::Columns;
 use crate::error::Result;
-use crate::run::{Slice, copied};
 use crate::run::column::{Builder, Values, field};
+use crate::run::{Slice, copied};
 use crate::schema::Schema;
 use crate::segment::arrow_error;
 use crate::spec::{ColumnSpec, Merge};

@@ -154,7 +154,8 @@ async fn a_store_opens_in_a_read_only_folder() {
     left_behind(dir.path()).await;
     let allow = |mode| {
         let files = wal_files(dir.path(), "wal").into_iter().map(|file| (file, mode & 0o666));
-        let folders = ["objects/unfinished", "objects", "wal", ""].map(|f| (dir.path().join(f), mode));
+        let folders =
+            ["objects/unfinished", "objects", "wal", ""].map(|f| (dir.path().join(f), mode));
         for (path, mode) in files.chain(folders).chain([(dir.path().join("lock"), mode & 0o666)]) {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
         }
@@ -194,7 +195,8 @@ async fn a_store_opens_on_a_disk_that_refuses_and_loses_nothing() {
 async fn what_could_not_be_written_takes_no_room() {
     let dir = tempfile::tempdir().unwrap();
     let objects = Objects::folder(dir.path().join("objects")).unwrap();
-    let unfinished = |dir: &Path| std::fs::read_dir(dir.join("objects/unfinished")).unwrap().count();
+    let unfinished =
+        |dir: &Path| std::fs::read_dir(dir.join("objects/unfinished")).unwrap().count();
     objects.create("a", Bytes::from_static(b"a")).await.unwrap();
     // There is a file where its folder is to be.
     objects.create("a/b", Bytes::from_static(b"b")).await.unwrap_err();

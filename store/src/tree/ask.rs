@@ -69,8 +69,7 @@ impl Tree {
         };
         let covered = covered(range, page.rest.as_deref());
         let end = end_of(range);
-        let (ours, left) =
-            self.engine.keyed_page(&range.table, &covered, end, PAGE_MAX).await?;
+        let (ours, left) = self.engine.keyed_page(&range.table, &covered, end, PAGE_MAX).await?;
         self.know_columns(&page.rows).await?;
         let schema = self.schema(&range.table)?;
         let mut rows = self.localize(page.rows)?;
@@ -214,8 +213,7 @@ impl Tree {
             partition: partition_of(&fetch.extent),
             since: if fetch.after.0 == engine.id { fetch.after.1 } else { 0 },
         };
-        let (rows, left) =
-            engine.keyed_page(&fetch.table, &range, End::First, PAGE_MAX).await?;
+        let (rows, left) = engine.keyed_page(&fetch.table, &range, End::First, PAGE_MAX).await?;
         // A child must not have what a crash can still take from its parent.
         let newest = engine.read().seq;
         engine.wal.wait(newest).await?;

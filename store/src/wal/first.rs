@@ -85,11 +85,7 @@ impl First {
         Some(Writer { disk, file, number, has_ended: false, files, spares, waiting })
     }
 
-    fn insist(
-        &mut self,
-        rx: &Receiver<Command>,
-        waiting: &mut VecDeque<Command>,
-    ) -> Option<Begun> {
+    fn insist(&mut self, rx: &Receiver<Command>, waiting: &mut VecDeque<Command>) -> Option<Begun> {
         loop {
             match rx.recv_timeout(self.disk.retry_after()) {
                 Ok(Command::Close) | Err(RecvTimeoutError::Disconnected) => return None,
