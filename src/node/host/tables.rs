@@ -161,8 +161,8 @@ pub(crate) fn delta((column, by): (String, Value)) -> Result<(String, i64), Host
     }
 }
 
-/// The rows of a scan for a guest, which is not told of an answer that ends early: it gets so many as
-/// it asked for, or all there are, or hears that these are too large.
+/// The rows of a scan for a guest, which is not told of an answer that ends early: it gets so many
+/// as it asked for, or all there are, or hears that these are too large.
 pub(crate) fn whole(found: store::Scanned, limit: usize) -> Result<Vec<Row>, HostError> {
     match found.truncated && found.rows.len() < limit {
         true => Err(HostError::Invalid(format!(

@@ -206,7 +206,7 @@ impl Look {
     }
 
     /// Copies the rows that are needed out of the runs that hold them, which can go then, and needs
-    /// fewer where they have too many bytes still: at least one of a layer, so that there is a page.
+    /// fewer where they have too many bytes still: one of a layer at least, so that a page has some.
     pub fn narrow(&mut self, slices: &mut Vec<Slice>) {
         let mut bytes_each = self.max.bytes / 2;
         while slices.iter().map(bytes).sum::<usize>() > self.max.bytes

@@ -323,8 +323,8 @@ pub fn kept(
     gather(&runs, &pieces)
 }
 
-/// The rows of slices that `masks` say (none means all), as one run on its own that has these of the
-/// columns that a reader sees and nothing else; `None` if there are none.
+/// The rows of slices that `masks` say (none means all), as one run on its own that has these of
+/// the columns that a reader sees and nothing else; `None` if there are none.
 pub fn copied(
     slices: &[Slice],
     masks: &[Option<BooleanBuffer>],
