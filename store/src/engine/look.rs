@@ -205,8 +205,9 @@ impl Look {
         }
     }
 
-    /// Copies the rows that are needed out of the runs that hold them, which can go, and needs fewer
-    /// where these have too many bytes still: one of a layer at least, so that a page has one.
+    /// Copies the rows that are needed out of the runs that hold them, which can go, and needs
+    /// fewer where these have too many bytes still: one of a layer at least, so that a page has
+    /// one.
     pub fn narrow(&mut self, slices: &mut Vec<Slice>) {
         let mut bytes_each = self.max.bytes / 2;
         while slices.iter().map(bytes).sum::<usize>() > self.max.bytes
