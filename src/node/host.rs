@@ -26,7 +26,7 @@ use tokio::net::TcpStream;
 
 pub(crate) use self::tables::{
     Table, arrow, ask, decided, delta, json_row, let_go, of_store, put_if, put_private_blob,
-    question_of, row, sql, table_of,
+    question_of, row, sql, table_of, whole,
 };
 
 /// The most rows that one scan of a handler returns.
@@ -240,11 +240,9 @@ impl Host for Doors {
         let (behind, table) = self.table(caller, table)?;
         let limit = scan.limit.unwrap_or(SCAN_ROWS_MAX).min(SCAN_ROWS_MAX) as usize;
         let (prefix, after, reverse) = (row(scan.prefix)?, row(scan.after)?, scan.reverse);
-        let limit = Some(limit);
-        let scan = store::Scan { prefix, after, limit, reverse, ..Default::default() };
+        let scan = store::Scan { prefix, after, limit: Some(limit), reverse, ..Default::default() };
         let work = async { behind.store.scan(&table, scan).await.map_err(|e| table.refused(e)) };
-        let found = behind.in_store(caller, "store scan", &table, work).await?;
-        Ok(found.rows.iter().map(json_row).collect())
+        whole(behind.in_store(caller, "store scan", &table, work).await?, limit)
     }
 
     async fn store_ask(

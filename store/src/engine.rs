@@ -10,11 +10,13 @@ mod flush;
 mod forget;
 mod ground;
 mod limits;
+mod look;
 mod memtable;
 mod partitions;
 mod read;
 mod recent;
 mod state;
+mod turns;
 mod write;
 
 use std::fs::File;
@@ -44,14 +46,16 @@ pub use ground::Ground;
 pub use memtable::Memtable;
 #[cfg(test)]
 pub use memtable::Remembered;
-pub use read::{End, KeyRange, merge_layers};
+pub use read::{End, KeyRange, PageMax, merge_layers};
 pub use recent::Logged;
 pub use state::{Partition, State, Table};
+pub use turns::Turn;
 pub use write::{CALL_ROWS_MAX, Unit, Work};
 
 use cache::Cache;
 use ground::ground_in;
 use recent::Recent;
+use turns::SCANS_AT_ONCE;
 use write::cut;
 
 /// Calls that may wait for the log at once; more wait for their turn.
@@ -106,6 +110,8 @@ pub struct Engine {
     state: RwLock<State>,
     recent: Mutex<Recent>,
     writes: Semaphore,
+    /// Turns of scans that take much memory.
+    pub scans: Arc<Semaphore>,
     flushing: tokio::sync::Mutex<()>,
     cache: Mutex<Cache>,
     /// Set when enough has gathered in memory.
@@ -153,7 +159,7 @@ impl Engine {
         let opened_at = state.seq;
         let first = snapshot_entry(&state);
         let acked = watch::Sender::new(state.acked);
-        let wal = Wal::start(disk, &recovered, state.seq, first)?;
+        let wal = Wal::open(disk, &recovered, state.seq, first)?;
         let engine = Engine {
             config,
             id,
@@ -165,6 +171,7 @@ impl Engine {
             state: RwLock::new(state),
             recent: Mutex::default(),
             writes: Semaphore::new(WRITES_UNDER_WAY_MAX),
+            scans: Arc::new(Semaphore::new(SCANS_AT_ONCE)),
             flushing: Default::default(),
             cache: Mutex::default(),
             flush_due: Notify::new(),
@@ -198,7 +205,12 @@ impl Engine {
                 }
             }
             for name in leftovers {
-                self.objects.remove(&name).await?;
+                match self.objects.remove(&name).await {
+                    Err(error) if !self.objects.is_shared() => {
+                        tracing::warn!(name, %error, "a segment that nobody lists stays for now");
+                    }
+                    removed => removed?,
+                }
             }
         }
         Ok(())

@@ -250,20 +250,52 @@ fn create_file(folder: &FsPath, name: &str, bytes: &[u8]) -> io::Result<Created>
     if target.exists() {
         return Ok(Created::Existed);
     }
-    let side = folder.join(UNFINISHED).join(format!("{:016x}", crate::entropy()));
-    let mut file = File::create_new(&side)?;
+    let (side, file) = begin_unfinished(folder)?;
+    let linked = link_whole(file, &side, folder, &target, bytes);
+    // Whatever went wrong: on a disk that is full it would take the room that somebody makes.
+    let removed = fs::remove_file(&side);
+    match linked {
+        Ok(Some(made)) => {
+            removed?;
+            made.iter().try_for_each(|dir| sync_dir(dir))?;
+            Ok(Created::New)
+        }
+        Ok(None) => removed.map(|()| Created::Existed),
+        Err(e) => Err(e),
+    }
+}
+
+/// A side file of a name that nobody else has, in a folder that is made anew if it is gone.
+fn begin_unfinished(folder: &FsPath) -> io::Result<(PathBuf, File)> {
+    let sides = folder.join(UNFINISHED);
+    let side = sides.join(format!("{:016x}", crate::entropy()));
+    let file = match File::create_new(&side) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(&sides)?;
+            File::create_new(&side)?
+        }
+        file => file?,
+    };
+    Ok((side, file))
+}
+
+/// Writes and syncs a side file and links it to the name that it is to have; returns the folders
+/// whose entries have to be synced, `None` if the name is taken.
+fn link_whole(
+    mut file: File,
+    side: &FsPath,
+    folder: &FsPath,
+    target: &FsPath,
+    bytes: &[u8],
+) -> io::Result<Option<Vec<PathBuf>>> {
     file.write_all(bytes)?;
     file.sync_all()?;
-    let made = make_dirs(folder, &target)?;
-    let linked = fs::hard_link(&side, &target);
-    fs::remove_file(&side)?;
-    match linked {
-        Ok(()) => {}
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(Created::Existed),
-        Err(e) => return Err(e),
+    let made = make_dirs(folder, target)?;
+    match fs::hard_link(side, target) {
+        Ok(()) => Ok(Some(made)),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+        Err(e) => Err(e),
     }
-    made.iter().try_for_each(|dir| sync_dir(dir))?;
-    Ok(Created::New)
 }
 
 fn erase_file(target: &FsPath) -> io::Result<()> {
@@ -338,13 +370,19 @@ fn make_dirs(folder: &FsPath, target: &FsPath) -> io::Result<Vec<PathBuf>> {
     Ok(to_sync)
 }
 
+/// Removes what a crash left of objects, as far as the disk lets it.
 fn discard_unfinished(folder: &FsPath) -> io::Result<()> {
-    let side = folder.join(UNFINISHED);
-    match fs::remove_dir_all(&side) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {}
+    let entries = match fs::read_dir(folder.join(UNFINISHED)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if let Err(error) = fs::remove_file(&path) {
+            tracing::warn!(file = %path.display(), %error, "an unfinished object stays for now");
+        }
     }
-    fs::create_dir(side)
+    Ok(())
 }
 
 fn object_error(name: &str, error: object_store::Error) -> Error {

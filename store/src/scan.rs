@@ -103,7 +103,8 @@ pub struct Scanned {
     pub rows: Vec<Row>,
     /// What they are based on.
     pub coverage: Coverage,
-    /// True if `limit` cut the answer short.
+    /// True if `limit` cut the answer short, or the memory that a scan may have: the scan goes on
+    /// `after` the last row, of which there is one then.
     pub truncated: bool,
 }
 

@@ -1,10 +1,12 @@
 //! The store of one site, through its public interface, on files and on a disk that forgets.
 
+mod bounds;
 mod bucket;
 mod clients;
 mod cold;
 mod evolution;
 mod forget;
+mod full;
 mod interop;
 mod life;
 mod limits;

@@ -5,9 +5,11 @@
 //! everyone. After a failed write or sync, what is on the disk behind the last good sync is
 //! unknown. So the thread cuts the file back to there and writes the same again, until it can.
 //!
-//! Files that are no longer needed are what the next ones are made of ([`spares`]).
+//! Files that are no longer needed are what the next ones are made of ([`spares`]). On a disk that
+//! refuses the first one, the log starts later ([`first`]).
 
 pub mod disk;
+mod first;
 mod format;
 mod spares;
 mod waiting;
@@ -23,6 +25,7 @@ use tokio::sync::watch;
 
 use crate::error::{Error, Result};
 use disk::Disk;
+use first::{First, Unmended};
 use format::End;
 use spares::{Begun, Spares, begin, spare_name};
 use waiting::{Announcer, Waiting};
@@ -54,6 +57,8 @@ pub struct Recovered {
     pub torn_bytes: u64,
     /// Damaged files set aside as `*.rotten` (only with [`OnRot::Salvage`]).
     pub rotten: Vec<String>,
+    /// What the disk did not let recovery cut off.
+    pub unmended: Option<Unmended>,
 }
 
 /// Position of the log: the last durable entry, and why there are no more for now.
@@ -107,37 +112,40 @@ impl Wal {
     }
 
     /// Starts a new file with `snapshot` as its first entry, numbered `first_seq`, and the thread
-    /// that writes it. Returns once the snapshot is durable.
-    pub fn start(
+    /// that writes it. Returns once the snapshot is durable, or the disk has refused it: then what
+    /// was recovered can be read, and the file is begun as soon as the disk takes it.
+    pub fn open(
         disk: Arc<dyn Disk>,
         recovered: &Recovered,
         first_seq: u64,
         snapshot: Arc<[u8]>,
     ) -> Result<Self> {
-        let mut files = VecDeque::from(recovered.files.clone());
         let number = file_numbers(&*disk)?.last().map_or(1, |n| n + 1);
-        let io = |e| Error::io(format!("log file {}", file_name(number)), e);
-        let mut spares = Spares::on(&*disk).map_err(io)?;
-        let begun = begin(&*disk, spares.take(), number, first_seq, &[&snapshot]).map_err(io)?;
-        files.push_back(LogFile { number, first_seq, bytes: begun.bytes });
-        let files = Arc::new(Mutex::new(files));
+        let spares = Spares::on(&*disk).map_err(|e| Error::io("log folder", e))?;
         let spares = Arc::new(Mutex::new(spares));
-        let writer = Writer {
-            disk: disk.clone(),
-            file: begun,
-            number,
-            has_ended: false,
-            files: files.clone(),
-            spares: spares.clone(),
-            waiting: VecDeque::new(),
-        };
+        let files = Arc::new(Mutex::new(VecDeque::from(recovered.files.clone())));
         let (tx, rx) = channel();
+        // Until the snapshot is there, no number after it is given.
         let (durable_tx, durable) = watch::channel(Durable { seq: first_seq, failed: None });
         let waiting = Arc::new(Waiting::new(first_seq));
-        let announcer = Announcer { waiting: waiting.clone(), durable: durable_tx };
+        let told = Announcer { waiting: waiting.clone(), durable: durable_tx };
+        let mut first = First {
+            disk: disk.clone(),
+            files: files.clone(),
+            spares: spares.clone(),
+            number,
+            first_seq,
+            snapshot,
+            unmended: recovered.unmended.clone(),
+        };
+        let begun = first.begin().map_err(|error| told.refuse(&error)).ok();
         let thread = std::thread::Builder::new()
             .name("store-wal".into())
-            .spawn(move || writer.run(&rx, &announcer))
+            .spawn(move || {
+                if let Some(writer) = first.writer(begun, &rx, &told) {
+                    writer.run(&rx, &told);
+                }
+            })
             .map_err(|e| Error::io("log thread", e))?;
         Ok(Wal { tx, durable, waiting, files, spares, disk, thread: Mutex::new(Some(thread)) })
     }
@@ -231,6 +239,23 @@ impl Wal {
     }
 }
 
+#[cfg(test)]
+impl Wal {
+    /// Like [`Wal::open`], where the disk has to take the first file.
+    pub fn start(
+        disk: Arc<dyn Disk>,
+        recovered: &Recovered,
+        first_seq: u64,
+        snapshot: Arc<[u8]>,
+    ) -> Result<Self> {
+        let wal = Wal::open(disk, recovered, first_seq, snapshot)?;
+        match wal.failed() {
+            Some(reason) => Err(Error::ReadOnly(reason.to_string())),
+            None => Ok(wal),
+        }
+    }
+}
+
 impl Drop for Wal {
     fn drop(&mut self) {
         self.close();
@@ -280,10 +305,7 @@ impl Writer {
                     return;
                 }
             }
-            if told.has_failed() {
-                tracing::info!("log is written again");
-                told.fail(None);
-            }
+            told.take_again();
             if matches!(work.then, Some(Command::Close)) {
                 return;
             }
@@ -382,10 +404,7 @@ impl Writer {
     /// Tells everyone that the disk refuses, waits a little, and cuts the file back to what is
     /// known to be synced: behind that, anything may have got to the disk.
     fn pause(&mut self, error: &std::io::Error, rx: &Receiver<Command>, told: &Announcer) -> GoOn {
-        if !told.has_failed() {
-            tracing::error!(%error, "log cannot be written, no writes are taken until it can");
-            told.fail(Some(error.to_string().into()));
-        }
+        told.refuse(error);
         loop {
             match rx.recv_timeout(self.disk.retry_after()) {
                 Ok(Command::Close) | Err(RecvTimeoutError::Disconnected) => return GoOn::Ends,
@@ -431,7 +450,8 @@ fn recover_file(
     match parsed.end {
         // Earlier programs crashed while the file was being begun: nothing was acknowledged in it.
         End::Whole | End::Torn if parsed.sound_bytes == 0 && is_last => {
-            return disk.remove(&name).map_err(|e| Error::io(format!("log file {name}"), e));
+            recovered.mend(disk, Unmended { name, sound_bytes: 0 });
+            return Ok(());
         }
         End::Whole => recovered.entries.extend(parsed.entries),
         // A file is begun only when the one before is whole, so only the last can be torn.
@@ -442,8 +462,7 @@ fn recover_file(
             }
             recovered.entries.extend(parsed.entries);
             recovered.torn_bytes += torn_bytes;
-            disk.truncate(&name, sound_bytes)
-                .map_err(|e| Error::io(format!("log file {name}"), e))?;
+            recovered.mend(disk, Unmended { name, sound_bytes });
         }
         End::Torn | End::Rotten if on_rot == OnRot::Refuse => {
             return Err(rotten(&name, parsed.sound_bytes));

@@ -161,6 +161,19 @@ pub(crate) fn delta((column, by): (String, Value)) -> Result<(String, i64), Host
     }
 }
 
+/// The rows of a scan for a guest, which is not told of an answer that ends early: it gets so many
+/// as it asked for, or all there are, or hears that these are too large.
+pub(crate) fn whole(found: store::Scanned, limit: usize) -> Result<Vec<Row>, HostError> {
+    match found.truncated && found.rows.len() < limit {
+        true => Err(HostError::Invalid(format!(
+            "the rows are larger than what one scan may return; ask for {} at most, and go on \
+             after the last one",
+            found.rows.len()
+        ))),
+        false => Ok(found.rows.iter().map(json_row).collect()),
+    }
+}
+
 pub(crate) fn of_store(error: store::Error) -> HostError {
     of_kind(&error, error.to_string())
 }

@@ -44,10 +44,12 @@ fn the_jobs_of_a_handler_have_the_priority_of_its_manifest() {
     let caller = Caller {
         target: Arc::new(target),
         invocation: "i1".into(),
+        attempt: 1,
         trace: Default::default(),
         deadline: Instant::now(),
         settings: Arc::default(),
         by: None,
+        budget: Default::default(),
     };
     let frame = accel::Frame {
         width: 2,
@@ -62,4 +64,15 @@ fn the_jobs_of_a_handler_have_the_priority_of_its_manifest() {
     let job = job(&caller, &frame, pipeline, "conn");
     assert_eq!((job.priority, job.tenant.as_str()), (7, "cam"));
     assert_eq!((job.deadline, job.history.as_deref()), (Some(caller.deadline), Some("conn")));
+}
+
+#[test]
+fn a_guest_is_never_told_that_a_part_of_the_rows_is_all() {
+    let row = store::row_from_json(&serde_json::json!({"k": 1})).expect("a row");
+    let found =
+        |truncated| store::Scanned { rows: vec![row.clone()], truncated, ..Default::default() };
+    assert_eq!(whole(found(false), 10).expect("all there are").len(), 1);
+    assert_eq!(whole(found(true), 1).expect("as many as it asked for").len(), 1);
+    let error = whole(found(true), 10).unwrap_err().to_string();
+    assert!(error.contains("ask for 1 at most"), "{error}");
 }

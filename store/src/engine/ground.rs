@@ -32,7 +32,10 @@ pub fn ground_in(
         move |e| Error::io(what, e)
     };
     std::fs::create_dir_all(dir).map_err(io("folder"))?;
-    let lock = File::create(dir.join("lock")).map_err(io("lock"))?;
+    // Reads go on where the disk takes no writes.
+    let path = dir.join("lock");
+    let lock = File::create(&path).or_else(|e| File::open(&path).map_err(|_| e));
+    let lock = lock.map_err(io("lock"))?;
     match lock.try_lock() {
         Ok(()) => {}
         Err(std::fs::TryLockError::WouldBlock) => {

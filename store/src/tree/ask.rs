@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::blob::{self, BlobKey};
-use crate::engine::{End, KeepEmpty, KeyRange};
+use crate::engine::{End, KeepEmpty, KeyRange, PageMax, merge_layers};
 use crate::error::{Error, Result};
 use crate::record::{self, Batch, Body, Extent, Source};
 use crate::row::RowState;
@@ -20,6 +20,8 @@ use super::wire::{
 
 /// Rows in a page at most, so that an answer takes bounded time.
 const PAGE_ROWS_MAX: usize = 10_000;
+/// What is read for a page, of which a message takes what it has room for.
+const PAGE_MAX: PageMax = PageMax { rows: PAGE_ROWS_MAX, bytes: 16 * CHUNK_BYTES };
 
 impl Tree {
     /// The specification of a table that is not known here, from the nearest ancestor that has
@@ -66,12 +68,22 @@ impl Tree {
             page => page?,
         };
         let covered = covered(range, page.rest.as_deref());
-        let ours = self.engine.range(&range.table, &covered).await?;
+        let end = end_of(range);
+        let (ours, left) = self.engine.keyed_page(&range.table, &covered, end, PAGE_MAX).await?;
         self.know_columns(&page.rows).await?;
         let schema = self.schema(&range.table)?;
         let mut rows = self.localize(page.rows)?;
+        if let Some(left) = &left {
+            // What is here ends sooner, and so the page does.
+            rows.retain(|(key, _)| match end {
+                End::First => **key < *left.from,
+                End::Last => left.to.as_deref().is_some_and(|to| **key >= *to),
+            });
+        }
         rows.extend(ours);
-        page.rows = to_batch(&schema, &crate::engine::merge_layers(rows));
+        let rest = rest_of(left, end).or(page.rest.take());
+        let (rows, rest) = cut_page(merge_layers(rows), end, rest);
+        (page.rows, page.rest) = (to_batch(&schema, &rows), rest);
         Ok(page)
     }
 
@@ -170,9 +182,10 @@ impl Tree {
 
     async fn local_page(&self, range: &Range) -> Result<Page> {
         let wanted = covered(range, None);
-        let end = if range.reverse { End::Last } else { End::First };
+        let end = end_of(range);
         let rows_max = usize::try_from(range.rows_max).unwrap_or(usize::MAX).min(PAGE_ROWS_MAX);
-        let (rows, left) = self.engine.keyed_page(&range.table, &wanted, end, rows_max).await?;
+        let max = PageMax { rows: rows_max, ..PAGE_MAX };
+        let (rows, left) = self.engine.keyed_page(&range.table, &wanted, end, max).await?;
         let schema = self.schema(&range.table)?;
         let (rows, rest) = cut_page(rows, end, rest_of(left, end));
         Ok(Page {
@@ -200,8 +213,7 @@ impl Tree {
             partition: partition_of(&fetch.extent),
             since: if fetch.after.0 == engine.id { fetch.after.1 } else { 0 },
         };
-        let (rows, left) =
-            engine.keyed_page(&fetch.table, &range, End::First, PAGE_ROWS_MAX).await?;
+        let (rows, left) = engine.keyed_page(&fetch.table, &range, End::First, PAGE_MAX).await?;
         // A child must not have what a crash can still take from its parent.
         let newest = engine.read().seq;
         engine.wal.wait(newest).await?;
@@ -330,6 +342,10 @@ fn partition_of(extent: &Extent) -> Option<Vec<u8>> {
         Extent::Whole => None,
         Extent::Partition(partition) => Some(partition.clone()),
     }
+}
+
+fn end_of(range: &Range) -> End {
+    if range.reverse { End::Last } else { End::First }
 }
 
 /// The part of a requested range that a page speaks for.

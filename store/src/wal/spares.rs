@@ -28,12 +28,10 @@ pub struct Begun {
 }
 
 impl Spares {
-    /// The spares that are on a disk already.
+    /// The spares that are on a disk already. What is too much goes, if the disk lets it.
     pub fn on(disk: &dyn Disk) -> io::Result<Self> {
         let mut names = names(disk)?;
-        for name in names.drain(names.len().min(SPARES_MAX)..) {
-            disk.remove(&name)?;
-        }
+        names.drain(names.len().min(SPARES_MAX)..).for_each(|name| drop(disk.remove(&name)));
         Ok(Spares(names))
     }
 
