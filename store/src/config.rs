@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::objects::Bucket;
-use crate::wal::OnRot;
 
 /// Settings of one store. [`Config::new`] fills in what seldom changes.
 #[derive(Clone)]
@@ -33,8 +32,6 @@ pub struct Config {
     pub cache_bytes: usize,
     /// Bytes that one query in SQL may have in memory, what it reads included.
     pub sql_memory_bytes: usize,
-    /// What to do with a damaged log.
-    pub on_rot: OnRot,
     /// Milliseconds for which a delete is remembered at least. Only a store that has never heard of
     /// another forgets deletes at all; this is the time that others have to make themselves known.
     pub deletes_kept_ms: u64,
@@ -65,7 +62,6 @@ impl Config {
             merge_bytes_max: 256 << 20,
             cache_bytes: 128 << 20,
             sql_memory_bytes: 256 << 20,
-            on_rot: OnRot::Refuse,
             deletes_kept_ms: 24 * 60 * 60 * 1_000,
             request_timeout_ms: 5_000,
             compare_interval_ms: 1_000,
