@@ -40,7 +40,7 @@ pub struct TableStatus {
 }
 
 /// The store as a whole.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Status {
     /// Path of the site.
     pub site: String,
@@ -55,6 +55,7 @@ pub struct Status {
     /// Damaged log files that [`crate::salvage`] has set aside and that are still there.
     pub rotten_files: Vec<String>,
     /// Segments that did not read when that was last tried.
+    #[serde(default)]
     pub damaged_segments: Vec<DamagedSegment>,
     /// Flushes that failed since then.
     pub flush_failures: u64,

@@ -331,10 +331,7 @@ impl Engine {
 
 impl Job {
     /// The segments but for those that are merged, and the rows of these.
-    fn without(
-        &self,
-        merged: Vec<(Arc<Segment>, Arc<Run>)>,
-    ) -> (Vec<Arc<Segment>>, Vec<Arc<Run>>) {
+    fn without(&self, merged: Vec<(Arc<Segment>, Arc<Run>)>) -> (Vec<Arc<Segment>>, Vec<Arc<Run>>) {
         let stays = |segment: &&Arc<Segment>| !merged.iter().any(|(s, _)| Arc::ptr_eq(s, segment));
         let kept = self.segments.iter().filter(stays).cloned().collect();
         (kept, merged.into_iter().map(|(_, run)| run).collect())

@@ -45,12 +45,7 @@ pub fn is_open(dir: &Path) -> bool {
 /// Locks the folder and reads or draws the store's identity.
 ///
 /// A store belongs to one site; one that was moved had another of the `former` paths.
-fn ground_in(
-    dir: &Path,
-    site: &str,
-    former: &[String],
-    bucket: Option<&Bucket>,
-) -> Result<Ground> {
+fn ground_in(dir: &Path, site: &str, former: &[String], bucket: Option<&Bucket>) -> Result<Ground> {
     let io = |what: &str| {
         let what = format!("{what} in {}", dir.display());
         move |e| Error::io(what, e)

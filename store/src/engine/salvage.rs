@@ -60,14 +60,13 @@ pub fn check_log(dir: &Path) -> Result<Vec<String>> {
         return Ok(Vec::new());
     }
     let disk = Folder::open(folder).map_err(|e| Error::io("log folder", e))?;
-    let is_sound = |_| set_aside_names(&disk);
-    match is_open(dir) {
-        true => is_sound(()),
-        // Opened meanwhile, it may have been written to while it was read.
-        false => Wal::check(&disk).or_else(|error| match is_open(dir) {
-            true => is_sound(()),
-            false => Err(error),
-        }),
+    if is_open(dir) {
+        return set_aside_names(&disk);
+    }
+    match Wal::check(&disk) {
+        // Who has opened it meanwhile has written to it while it was read.
+        Err(_) if is_open(dir) => set_aside_names(&disk),
+        checked => checked,
     }
 }
 
