@@ -48,6 +48,8 @@ pub use memtable::Memtable;
 pub use memtable::Remembered;
 pub use read::{End, KeyRange, merge_layers};
 pub use recent::Logged;
+#[cfg(test)]
+pub use salvage::salvage_on;
 pub use salvage::{Salvaged, check_log, salvage};
 pub use state::{Partition, State, Table};
 pub use write::{CALL_ROWS_MAX, Unit, Work};
@@ -70,7 +72,9 @@ const DECODED_AHEAD: usize = 4;
 const LOG_AGAIN_ROWS: usize = 1024;
 
 /// How far a write has got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
     /// Visible at this site; a crash may undo it.

@@ -3,9 +3,12 @@
 mod bucket;
 mod clients;
 mod cold;
+mod damage;
 mod evolution;
 mod forget;
+mod idle;
 mod interop;
+mod levels;
 mod life;
 mod limits;
 mod part;

@@ -243,8 +243,8 @@ impl Engine {
         Ok(())
     }
 
-    /// What has changed, merged with `runs`, as one segment; `older` ones stay. Rows that have lived
-    /// their time are left out: nobody sees them again, whoever still has them.
+    /// What has changed, merged with `runs`, as one segment; `older` ones stay. Rows that have
+    /// lived their time are left out: nobody sees them again, whoever still has them.
     async fn encoded(
         &self,
         job: &Job,
