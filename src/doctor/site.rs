@@ -209,7 +209,7 @@ async fn store(folder: &SiteFolder) -> Check {
     let dir = folder.file("data").join("store");
     let Ok(status) = store_status(folder).await else {
         return match store::check_log(&dir) {
-            Ok(files) if files.is_empty() => ok(name, "its log is sound; no node answers"),
+            Ok(files) if files.is_empty() => ok(name, "no damage is known; no node answers"),
             Ok(files) => lacking(name, Verdict::Optional, set_aside(&files), AFTER_SALVAGE),
             Err(e) => {
                 let mend = "`edgescale store salvage` keeps what is sound of it; other sites may \

@@ -3,7 +3,7 @@
 use super::*;
 use crate::engine::{Salvaged, salvage_on};
 use crate::segment::hex;
-use crate::wal::disk::Disk;
+use crate::wal::disk::{Disk, DiskFile};
 
 /// What becomes of a segment.
 #[derive(Clone, Copy, Debug)]
@@ -16,7 +16,13 @@ enum Harm {
 /// Flushes early, keeps next to nothing decoded, and lets little gather in memory.
 fn small() -> Config {
     let (flush_bytes, memory_bytes) = (100_000, 400_000);
-    Config { flush_bytes, memory_bytes, cache_bytes: 1, segments_max: 3, ..Config::new("", "cloud") }
+    Config {
+        flush_bytes,
+        memory_bytes,
+        cache_bytes: 1,
+        segments_max: 3,
+        ..Config::new("", "cloud")
+    }
 }
 
 fn frames(camera: &str, keys: std::ops::Range<i64>) -> Vec<Row> {
@@ -117,8 +123,7 @@ async fn a_full_partition_makes_room_beside_a_segment_that_does_not_read() {
     full.revision += 1;
     full.limits.partition_bytes_max = Some(crate::LIMIT_BYTES.start().to_owned());
     store.create_table(&full).await.unwrap();
-    let gone: Vec<Row> =
-        (0..100).map(|at| row! {"camera": "front", "at": at}).collect();
+    let gone: Vec<Row> = (100..200).map(|at| row! {"camera": "front", "at": at}).collect();
     store.delete("motion", &gone).await.unwrap();
     store.flush().await.unwrap();
     assert!(rows_of(&store, "front").await.unwrap_err().to_string().contains(&name));
