@@ -48,7 +48,7 @@ impl Scan {
     pub(super) async fn run(self, bus: &Bus, out: Output) -> Result<()> {
         let answer = client::ask(bus, Kind::St, "scan", self.body()?.to_string()).await?;
         let scanned: Scanned = client::json(&answer)?;
-        tell_of_gaps(&scanned.rest["coverage"]);
+        scanned.rest.get("coverage").into_iter().for_each(tell_of_gaps);
         if let (false, Some(next)) = (out.json, scanned.rest.get("next").filter(|n| !n.is_null())) {
             eprintln!("there are more; go on with --after '{next}'");
         }

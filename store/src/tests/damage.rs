@@ -66,6 +66,12 @@ async fn rows_of(store: &EdgeStore, camera: &str) -> Result<usize> {
     Ok(store.scan("motion", asked).await?.rows.len())
 }
 
+fn most_segments(store: &EdgeStore) -> usize {
+    let state = store.inner.engine.read();
+    let partitions = state.tables["motion"].partitions.values();
+    partitions.map(|partition| partition.segments.len()).max().unwrap_or(0)
+}
+
 #[tokio::test]
 async fn a_segment_that_does_not_read_holds_up_no_flush_and_no_write() {
     for kind in [Harm::Flipped, Harm::Cut, Harm::Gone] {
@@ -84,8 +90,7 @@ async fn a_segment_that_does_not_read_holds_up_no_flush_and_no_write() {
         assert_eq!(store.status().flush_failures, 0, "{kind:?}");
         assert!(store.tables().iter().all(|table| table.memory_rows == 0));
         assert_eq!(store.inner.engine.wal.files_after(0).len(), 1, "the log is let go");
-        let segments = store.inner.engine.read().tables["motion"].partitions.values();
-        assert!(segments.map(|p| p.segments.len()).all(|count| count <= 8), "others are merged");
+        assert!(most_segments(&store) <= 8, "others are merged");
         for round in 0..2 {
             let error = rows_of(&store, "front").await.unwrap_err();
             assert!(error.code() == "corrupt" && error.to_string().contains(&name), "{error}");
