@@ -3,7 +3,7 @@
 use super::*;
 use crate::engine::{Salvaged, salvage_on};
 use crate::segment::hex;
-use crate::wal::disk::{Disk, DiskFile};
+use crate::wal::disk::Disk;
 
 /// What becomes of a segment.
 #[derive(Clone, Copy, Debug)]

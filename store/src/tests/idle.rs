@@ -128,6 +128,11 @@ impl Watched {
         }
     }
 
+    /// True if its task still runs: asking for a timer would have ended it.
+    fn is_well(&self) -> bool {
+        crate::lock(&self.store.inner.flusher).as_ref().is_some_and(|task| !task.is_finished())
+    }
+
     /// Requests to the disk and for objects so far.
     fn calls(&self) -> (u64, u64) {
         (self.disk.calls.load(Ordering::Relaxed), self.objects.calls())
@@ -173,6 +178,7 @@ fn idle_partitions_cost_no_disk_call_no_object_call_and_no_timer() {
         assert_eq!(watched.calls(), before, "of the disk, for objects");
         let woken = slept.load(Ordering::Relaxed) - slept_before;
         assert!(woken <= 2, "woken {woken} times, once by this test");
+        assert!(watched.is_well(), "a timer was asked for");
     });
 }
 
