@@ -490,7 +490,7 @@ fn recover_file(
 
 fn rotten(name: &str, at: usize) -> Error {
     let reason = format!(
-        "damaged at byte {at}; `edgescale store salvage` sets the file aside and keeps what is sound"
+        "damaged at byte {at}; `edgescale store salvage` sets the file aside, what is sound stays"
     );
     Error::corrupt(format!("log file {name}"), reason)
 }
