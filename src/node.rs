@@ -479,10 +479,8 @@ impl Node {
 }
 
 async fn open_store(settings: &Settings, bus: &Bus, places: &Places) -> Result<Arc<EdgeStore>> {
-    let mut config = store::Config::new(settings.data.join("store"), settings.site.as_str());
-    config.former = places.former().iter().map(TierPath::to_string).collect();
-    config.objects = objects::bucket(settings)?;
-    let store = EdgeStore::open(config).await.context("the store did not open")?;
+    let opening = EdgeStore::open(objects::store_config(settings)?);
+    let store = opening.await.context("the store did not open")?;
     store.attach(Arc::new(link::BusLink::new(bus.clone(), places.clone())))?;
     Ok(Arc::new(store))
 }

@@ -1,5 +1,7 @@
 //! `edgescale store`: rows and tables.
 
+pub mod salvage;
+mod scan;
 mod sql;
 
 use std::path::PathBuf;
@@ -9,8 +11,7 @@ use bus::PAYLOAD_BYTES_MAX;
 use bus::{Bus, Kind};
 use clap::Subcommand;
 use indicatif::ProgressBar;
-use serde::ser::SerializeMap;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::output::{Output, bytes, table};
@@ -29,6 +30,8 @@ pub enum Store {
         /// Keys as JSON: {"camera":"front","frame":7}
         #[arg(required = true)]
         keys: Vec<String>,
+        #[command(flatten)]
+        read: Read,
     },
     /// Write whole rows: columns that a row leaves out become null
     Put(Write),
@@ -36,6 +39,8 @@ pub enum Store {
     Patch(Write),
     /// Delete rows by key
     Delete(Write),
+    /// Take elements out of set columns: {"camera":"front","tags":["old"]}
+    Discard(Write),
     /// Add to counter columns of a row
     Increment {
         /// APP/TABLE
@@ -78,31 +83,7 @@ pub enum Store {
         follow: bool,
     },
     /// Print rows in key order
-    Scan {
-        /// APP/TABLE
-        table: String,
-        /// Leading key columns that must match, as JSON
-        #[arg(long)]
-        prefix: Option<String>,
-        /// Leading key columns of the first row, as JSON
-        #[arg(long)]
-        from: Option<String>,
-        /// Leading key columns of the end, which is not printed, as JSON
-        #[arg(long)]
-        to: Option<String>,
-        /// Columns to print, with commas between
-        #[arg(long, value_delimiter = ',')]
-        columns: Option<Vec<String>>,
-        /// Condition that rows must meet, such as 'score>=0.5'; may be repeated
-        #[arg(long = "where", value_name = "CONDITION")]
-        conditions: Vec<String>,
-        /// Most rows
-        #[arg(long, default_value_t = 100)]
-        limit: usize,
-        /// Last key first
-        #[arg(long)]
-        reverse: bool,
-    },
+    Scan(scan::Scan),
     /// Answer a question in SQL over the tables of the site
     Sql(sql::Sql),
     /// Write a whole table as a file: *.parquet, *.arrow (Arrow IPC), *.csv, else JSON lines
@@ -121,6 +102,13 @@ pub enum Store {
     },
     /// List the tables of a site
     Tables,
+    /// Mend the log of a site whose node does not start because it is damaged: set the damaged file
+    /// aside and keep what is sound
+    Salvage {
+        /// The node's configuration file; that of the site of --dir, or --at, unless said
+        #[arg(long)]
+        config: Option<PathBuf>,
+    },
     /// Print a blob, or write it to a file
     Blob {
         /// Its key, as a row holds it
@@ -160,6 +148,23 @@ pub struct Write {
     until: Until,
 }
 
+/// How a read may be answered.
+#[derive(clap::Args)]
+pub struct Read {
+    /// Answer from what is at this site, even if it is not complete
+    #[arg(long)]
+    local: bool,
+    /// Wait so many milliseconds for the sites above at most, then answer from what is at this one
+    #[arg(long, value_name = "MS")]
+    deadline_ms: Option<u64>,
+}
+
+impl Read {
+    fn options(&self) -> store::ReadOptions {
+        store::ReadOptions { local_only: self.local, deadline_ms: self.deadline_ms }
+    }
+}
+
 /// When a write is done.
 #[derive(clap::Args)]
 pub struct Until {
@@ -196,17 +201,20 @@ impl Store {
     /// The table as it was typed.
     fn table(&self) -> Option<&str> {
         match self {
-            Self::Put(write) | Self::Patch(write) | Self::Delete(write) => Some(&write.table),
+            Self::Put(write) | Self::Patch(write) | Self::Delete(write) | Self::Discard(write) => {
+                Some(&write.table)
+            }
             Self::Get { table, .. }
             | Self::Increment { table, .. }
             | Self::PutIf { table, .. }
             | Self::Commit { table, .. }
             | Self::Changes { table, .. }
-            | Self::Scan { table, .. }
+            | Self::Scan(scan::Scan { table, .. })
             | Self::Export { table, .. }
             | Self::Import { table, .. } => Some(table),
             Self::Sql(_)
             | Self::Tables
+            | Self::Salvage { .. }
             | Self::Blob { .. }
             | Self::PutBlob { .. }
             | Self::RmBlob { .. } => None,
@@ -228,10 +236,13 @@ fn as_typed(error: anyhow::Error, table: &str) -> anyhow::Error {
 async fn carry_out(site: &Site, command: Store, out: Output) -> Result<()> {
     let bus = site.connect().await?;
     match command {
-        Store::Get { table, keys } => get(&bus, &stored_name(&table)?, &keys, out).await,
+        Store::Get { table, keys, read } => {
+            get(&bus, &stored_name(&table)?, &keys, &read, out).await
+        }
         Store::Put(write) => write_rows(&bus, "put", write, out).await,
         Store::Patch(write) => write_rows(&bus, "patch", write, out).await,
         Store::Delete(write) => write_rows(&bus, "delete", write, out).await,
+        Store::Discard(write) => write_rows(&bus, "discard", write, out).await,
         Store::Increment { table, key, by, until } => {
             let body = json!({"table": stored_name(&table)?, "key": object(&key)?,
                               "by": object(&by)?, "level": until.level});
@@ -249,19 +260,7 @@ async fn carry_out(site: &Site, command: Store, out: Output) -> Result<()> {
         Store::Changes { table, after, limit, follow } => {
             changes(&bus, &stored_name(&table)?, after, limit, follow, out).await
         }
-        Store::Scan { table, prefix, from, to, columns, conditions, limit, reverse } => {
-            let or_empty = |text: Option<&str>| text.map_or(Ok(json!({})), object);
-            let filter = conditions.iter().map(|c| condition(c)).collect::<Result<Vec<_>>>()?;
-            let mut body = json!({"table": stored_name(&table)?, "filter": filter,
-                              "prefix": or_empty(prefix.as_deref())?,
-                              "from": or_empty(from.as_deref())?, "to": or_empty(to.as_deref())?,
-                              "limit": limit, "reverse": reverse});
-            if let Some(columns) = columns {
-                body["columns"] = columns.into();
-            }
-            let answer = client::ask(&bus, Kind::St, "scan", body.to_string()).await?;
-            out.show(&client::json::<Scanned>(&answer)?, rows_text)
-        }
+        Store::Scan(scan) => scan.run(&bus, out).await,
         Store::Sql(query) => sql::run(&bus, query, out).await,
         Store::Export { table, out: file } => {
             let bar = out.bar("{wide_bar} {percent}% {eta}");
@@ -322,6 +321,8 @@ async fn carry_out(site: &Site, command: Store, out: Output) -> Result<()> {
             let answer: Value = client::json(&answer)?;
             out.show(&answer, |answer| format!("{}\n", answer["key"].as_str().unwrap_or_default()))
         }
+        // Done without a site that runs.
+        Store::Salvage { .. } => Ok(()),
         Store::RmBlob { keys } => {
             let mut removed: Vec<RemovedBlob> = vec![];
             for key in keys {
@@ -339,20 +340,32 @@ fn tell(bar: &ProgressBar, done: u64, total: u64) {
     bar.set_position(done);
 }
 
-async fn get(bus: &Bus, table: &str, keys: &[String], out: Output) -> Result<()> {
+async fn get(bus: &Bus, table: &str, keys: &[String], read: &Read, out: Output) -> Result<()> {
+    let options = read.options();
     if let [key] = keys {
-        let body = json!({"table": table, "key": object(key)?});
+        let body = json!({"table": table, "key": object(key)?, "options": options});
         let answer = client::ask(bus, Kind::St, "get", body.to_string()).await?;
         let row: Value = client::json(&answer)?;
+        tell_of_gaps(&row["coverage"]);
         return out.show(&row, |row| row.get("row").unwrap_or(row).to_string());
     }
     let keys = keys.iter().map(|key| object(key)).collect::<Result<Vec<_>>>()?;
-    let body = json!({"table": table, "keys": keys});
+    let body = json!({"table": table, "keys": keys, "options": options});
     let answer = client::ask(bus, Kind::St, "get-many", body.to_string()).await?;
-    out.show(&client::json::<Value>(&answer)?, |answer| {
+    let answer: Value = client::json(&answer)?;
+    tell_of_gaps(&answer);
+    out.show(&answer, |answer| {
         let rows = answer["rows"].as_array().map_or(&[][..], Vec::as_slice);
         rows.iter().map(|row| format!("{row}\n")).collect()
     })
+}
+
+/// Says so where the answer may lack rows.
+fn tell_of_gaps(coverage: &Value) {
+    if coverage["complete"] == false {
+        let source = coverage["source"].as_str().unwrap_or("this site");
+        eprintln!("rows may be lacking: this is what {source} knows");
+    }
 }
 
 async fn write_rows(bus: &Bus, op: &str, write: Write, out: Output) -> Result<()> {
@@ -427,21 +440,6 @@ fn change_line(change: &Value) -> String {
     }
 }
 
-/// `column OP value` as the scan takes it; a value that is no JSON is text.
-fn condition(text: &str) -> Result<Value> {
-    let found = ["<=", ">=", "!=", "==", "=", "<", ">"].iter().filter_map(|op| {
-        let (column, value) = text.split_once(op)?;
-        Some((column.len(), column.trim(), *op, value.trim()))
-    });
-    // The operator that stands first, the longer one where two do.
-    let first = found.min_by_key(|(at, _, op, _)| (*at, 2 - op.len()));
-    let (_, column, op, value) = first.with_context(|| {
-        format!("{text:?} is no condition; write one as in 'score>=0.5' (=, !=, <, <=, >, >=)")
-    })?;
-    let value: Value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
-    Ok(json!({"column": column, "op": op, "value": value}))
-}
-
 /// The store's name of `APP/TABLE`.
 fn stored_name(table: &str) -> Result<String> {
     let (app, name) = table.split_once('/').with_context(|| {
@@ -455,42 +453,6 @@ fn object(text: &str) -> Result<Value> {
         serde_json::from_str(text).with_context(|| format!("{text:?} is no JSON"))?;
     anyhow::ensure!(value.is_object(), "{text:?} is no JSON object");
     Ok(value)
-}
-
-type Columns = serde_json::Map<String, Value>;
-
-/// What a scan answers with; its rows are printed in the order of `columns`.
-#[derive(Deserialize)]
-struct Scanned {
-    columns: Vec<String>,
-    rows: Vec<Columns>,
-    #[serde(flatten)]
-    rest: Columns,
-}
-
-impl Serialize for Scanned {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let row = |row| OrderedRow { row, columns: &self.columns };
-        let rows: Vec<OrderedRow<'_>> = self.rows.iter().map(row).collect();
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("columns", &self.columns)?;
-        map.serialize_entry("rows", &rows)?;
-        for (name, value) in &self.rest {
-            map.serialize_entry(name, value)?;
-        }
-        map.end()
-    }
-}
-
-struct OrderedRow<'a> {
-    row: &'a Columns,
-    columns: &'a [String],
-}
-
-impl Serialize for OrderedRow<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.columns.iter().filter_map(|name| self.row.get_key_value(name)))
-    }
 }
 
 /// What became of a blob that was to be removed.
@@ -510,21 +472,6 @@ impl RemovedBlob {
             }
         }
     }
-}
-
-/// Rows as a table.
-fn rows_text(scanned: &Scanned) -> String {
-    if scanned.rows.is_empty() {
-        return "no rows".into();
-    }
-    let heading: Vec<&str> = scanned.columns.iter().map(String::as_str).collect();
-    let cell = |value: Option<&Value>| match value {
-        Some(Value::String(text)) => text.clone(),
-        Some(value) => value.to_string(),
-        None => String::new(),
-    };
-    let line = |row: &Columns| heading.iter().map(|name| cell(row.get(*name))).collect();
-    table(&heading, scanned.rows.iter().map(line))
 }
 
 #[cfg(test)]

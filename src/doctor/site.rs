@@ -9,10 +9,11 @@ use bus::server::{MAX_PAYLOAD_BYTES, PING_INTERVAL_S, PING_MAX};
 use bus::site::servers::Place;
 use bus::site::{LOOPBACK, RECORD_FILE, SiteFolder};
 use bus::tree::{ACCOUNT, DENIED};
-use bus::{Bus, Credentials, Headers, TierPath};
+use bus::{Bus, Credentials, Headers, Kind, TierPath};
 use serde::Deserialize;
 
 use super::{Check, Verdict, lacking, ok};
+use crate::node::client;
 use crate::{monitor, node};
 
 /// How long a message to oneself may take.
@@ -121,6 +122,7 @@ pub async fn checks(dir: &Path) -> Vec<Check> {
         settings(&folder),
         link(&folder),
         objects(&folder).await,
+        store(&folder).await,
     ]
 }
 
@@ -282,6 +284,65 @@ async fn objects(folder: &SiteFolder) -> Check {
             lacking(name, Verdict::Missing, e.to_string(), mend)
         }
     }
+}
+
+/// What is damaged in the store: as the node says, or where none answers, as the log says.
+async fn store(folder: &SiteFolder) -> Check {
+    let name = "store";
+    let dir = folder.file("data").join("store");
+    let Ok(status) = store_status(folder).await else {
+        return match store::check_log(&dir) {
+            Ok(files) if files.is_empty() => ok(name, "no damage is known; no node answers"),
+            Ok(files) => lacking(name, Verdict::Optional, set_aside(&files), AFTER_SALVAGE),
+            Err(e) => {
+                let mend = "`edgescale store salvage` keeps what is sound of it; other sites may \
+                            have what is lost";
+                lacking(name, Verdict::Missing, e.to_string(), mend)
+            }
+        };
+    };
+    let (mut wrong, mut mends) = (Vec::new(), Vec::new());
+    if !status.damaged_segments.is_empty() {
+        wrong.extend(status.damaged_segments.iter().map(segment));
+        mends.push("put sound copies of these objects in their places; all else goes on meanwhile");
+    }
+    if !status.rotten_files.is_empty() {
+        wrong.push(set_aside(&status.rotten_files));
+        mends.push(AFTER_SALVAGE);
+    }
+    if let Some(reason) = &status.refusing {
+        wrong.push(format!("its disk refuses writes: {reason}"));
+        mends.push("make room on the disk, or mend it; then writes are taken again");
+    }
+    match wrong.is_empty() {
+        true => ok(name, "nothing damaged is known"),
+        false => lacking(name, Verdict::Optional, wrong.join("; "), &mends.join("; ")),
+    }
+}
+
+/// What to do about log files that were set aside.
+const AFTER_SALVAGE: &str = "compare with what other sites have, write again what is lost, and \
+                             remove data/store/wal/*.rotten";
+
+async fn store_status(folder: &SiteFolder) -> Result<store::Status> {
+    #[derive(Deserialize)]
+    struct Answer {
+        status: store::Status,
+    }
+    let credentials = Credentials { seed: folder.key("client.nk")?.seed };
+    let (server, site) = (folder.server_url(), &folder.record.site);
+    let bus = Bus::connect(&server, site, &credentials, "edgescale-doctor").await?;
+    let answer: Answer = client::json(&client::ask(&bus, Kind::St, "status", "").await?)?;
+    Ok(answer.status)
+}
+
+fn set_aside(files: &[String]) -> String {
+    format!("log files were damaged and are set aside, writes in them lost: {}", files.join(", "))
+}
+
+fn segment(damaged: &store::DamagedSegment) -> String {
+    let store::DamagedSegment { table, object, rows, reason } = damaged;
+    format!("{rows} rows of table {table} cannot be read: {object}: {reason}")
 }
 
 fn link(folder: &SiteFolder) -> Check {

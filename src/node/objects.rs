@@ -1,15 +1,24 @@
-//! The bucket with the store's objects: what `[objects]` says, and the keys to it, which stand in
-//! no configuration.
+//! How a node's store is opened, and the bucket with its objects: what `[objects]` says, and the
+//! keys to it, which stand in no configuration.
 
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use bus::TierPath;
 use store::{Bucket, BucketKeys};
 
 use super::Settings;
 
 /// The folder of the keys, beside the secrets of apps; no app has this name.
 const FOLDER: &str = "secrets/@objects";
+
+/// How the store of a node is opened.
+pub fn store_config(settings: &Settings) -> Result<store::Config> {
+    let mut config = store::Config::new(settings.data.join("store"), settings.site.as_str());
+    config.former = settings.former.iter().map(TierPath::to_string).collect();
+    config.objects = bucket(settings)?;
+    Ok(config)
+}
 
 /// The bucket of a node, with its keys: files of the node's data, or the variables that other
 /// programs read as well.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::objects::Bucket;
-use crate::wal::OnRot;
 
 /// Settings of one store. [`Config::new`] fills in what seldom changes.
 #[derive(Clone)]
@@ -35,8 +34,6 @@ pub struct Config {
     pub sql_memory_bytes: usize,
     /// Bytes that one scan may have in memory, of which what it returns is half at most.
     pub scan_memory_bytes: usize,
-    /// What to do with a damaged log.
-    pub on_rot: OnRot,
     /// Milliseconds for which a delete is remembered at least. Only a store that has never heard of
     /// another forgets deletes at all; this is the time that others have to make themselves known.
     pub deletes_kept_ms: u64,
@@ -68,7 +65,6 @@ impl Config {
             cache_bytes: 128 << 20,
             sql_memory_bytes: 256 << 20,
             scan_memory_bytes: 256 << 20,
-            on_rot: OnRot::Refuse,
             deletes_kept_ms: 24 * 60 * 60 * 1_000,
             request_timeout_ms: 5_000,
             compare_interval_ms: 1_000,

@@ -6,6 +6,7 @@
 
 mod cache;
 mod change;
+mod damage;
 mod flush;
 mod forget;
 mod ground;
@@ -15,6 +16,7 @@ mod memtable;
 mod partitions;
 mod read;
 mod recent;
+mod salvage;
 mod state;
 mod turns;
 mod write;
@@ -29,7 +31,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::blob::kept::Blobs;
-use crate::config::{Config, is_root, is_site_path};
+use crate::config::{Config, is_root};
 use crate::error::{Error, Result};
 use crate::hlc;
 use crate::manifest::{self, Found};
@@ -39,7 +41,7 @@ use crate::record::{self, Batch, Body, Entry, Extent, Snapshot, Source};
 use crate::schema::Schema;
 use crate::spec::TableSpec;
 use crate::value::Row;
-use crate::wal::{Recovered, Wal};
+use crate::wal::{OnRot, Recovered, Wal};
 
 pub use change::Change;
 pub use ground::Ground;
@@ -48,12 +50,15 @@ pub use memtable::Memtable;
 pub use memtable::Remembered;
 pub use read::{End, KeyRange, PageMax, merge_layers};
 pub use recent::Logged;
+#[cfg(test)]
+pub use salvage::salvage_on;
+pub use salvage::{Salvaged, check_log, salvage};
 pub use state::{Partition, State, Table};
 pub use turns::Turn;
 pub use write::{CALL_ROWS_MAX, Unit, Work};
 
 use cache::Cache;
-use ground::ground_in;
+use ground::ground_of;
 use recent::Recent;
 use turns::SCANS_AT_ONCE;
 use write::cut;
@@ -71,7 +76,9 @@ const DECODED_AHEAD: usize = 4;
 const LOG_AGAIN_ROWS: usize = 1024;
 
 /// How far a write has got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
     /// Visible at this site; a crash may undo it.
@@ -131,19 +138,7 @@ pub struct Engine {
 impl Engine {
     /// Opens the store in `config.dir`.
     pub async fn open(config: Config) -> Result<Self> {
-        let dir = config.dir.clone();
-        let site = config.site.clone();
-        if !is_site_path(&site) {
-            return Err(Error::BadRequest(format!("site {site:?} is not a path of the tree")));
-        }
-        let (former, bucket) = (config.former.clone(), config.objects.clone());
-        let opening = move || ground_in(&dir, &site, &former, bucket.as_ref());
-        let ground = tokio::task::spawn_blocking(opening).await;
-        let ground = ground.map_err(|e| Error::io("store", std::io::Error::other(e)))??;
-        if let Some(bucket) = &config.objects {
-            ground.objects.prove(&bucket.to_string()).await?;
-            ground::note_place(&config.dir, bucket)?;
-        }
+        let ground = ground_of(&config).await?;
         Engine::open_on(config, ground).await
     }
 
@@ -153,7 +148,7 @@ impl Engine {
         let mut state = State::default();
         let found = manifest::newest(&objects).await?;
         found.iter().try_for_each(|found| state.adopt(&found.manifest))?;
-        let recovered = Wal::recover(&*disk, config.on_rot)?;
+        let recovered = Wal::recover(&*disk, OnRot::Refuse)?;
         replay(&recovered.entries, &mut state)?;
         state.seq = first_number(state.seq, (config.wall_clock)());
         let opened_at = state.seq;

@@ -50,7 +50,7 @@ pub use blob::{BLOB_BYTES_MAX, BlobKeeper, BlobKey, Removed};
 pub use changes::{CHANGES_MAX, Changed, Feed, Position};
 pub use commit::{COMMIT_STEPS_MAX, Commit, Condition, Expect, Version, Write};
 pub use config::{Config, WallClock};
-pub use engine::{Ack, Level};
+pub use engine::{Ack, Level, Salvaged, check_log, salvage};
 pub use error::{Error, Result};
 pub use import::{FileFormat, RowFile};
 pub use link::{Link, LinkError, PAYLOAD_BYTES_MAX};
@@ -65,10 +65,9 @@ pub use sql::{
     SQL_AT_ONCE, SQL_DEADLINE_MS, SQL_DEADLINE_MS_MAX, SQL_OPERATORS_MAX, SQL_ROWS_MAX,
     SQL_TEXT_BYTES_MAX, SQL_TOKENS_MAX, Sql, SqlAnswer, SqlColumn,
 };
-pub use status::{Status, TableStatus};
+pub use status::{DamagedSegment, Status, TableStatus};
 pub use tree::wire::op;
 pub use value::{Row, Value, row_from_json, row_to_json};
-pub use wal::OnRot;
 
 use engine::Engine;
 use record::{Extent, Source};
@@ -182,6 +181,7 @@ impl EdgeStore {
     /// How the store is doing.
     pub fn status(&self) -> Status {
         let engine = &self.inner.engine;
+        let damaged_segments = engine.damaged_segments();
         let state = engine.read();
         Status {
             site: engine.config.site.clone(),
@@ -190,6 +190,7 @@ impl EdgeStore {
             parent_seq: state.acked,
             torn_bytes: engine.recovered.torn_bytes,
             rotten_files: engine.recovered.rotten.clone(),
+            damaged_segments,
             flush_failures: engine.flush_failures(),
             refusing: engine.wal.durable().borrow().failed.as_deref().map(str::to_owned),
             children: state.children_known().cloned().collect(),

@@ -88,6 +88,8 @@ pub struct Segment {
     decoding: tokio::sync::Mutex<()>,
     /// How often a part was decoded alone.
     parts: AtomicU8,
+    /// Why it did not read when that was last tried.
+    fault: RwLock<Option<Arc<str>>>,
 }
 
 /// A few rows of a segment, next to each other.
@@ -112,8 +114,8 @@ impl Segment {
         let (min_key, max_key) = (unhex(&meta.min_key)?, unhex(&meta.max_key)?);
         let run = RwLock::new(run.map(|run| (run, Columns::All)));
         let used = AtomicBool::new(true);
-        let (decoding, parts) = Default::default();
-        Ok(Segment { meta, min_key, max_key, run, used, decoding, parts })
+        let (decoding, parts, fault) = Default::default();
+        Ok(Segment { meta, min_key, max_key, run, used, decoding, parts, fault })
     }
 
     /// True if keys in `[from, to)` may be in the segment; no `to` is no upper end.
@@ -276,6 +278,19 @@ impl Segment {
     /// Lets go of the rows; they are decoded again when they are needed.
     pub fn forget(&self) {
         self.replace(None);
+    }
+
+    /// Why the segment does not read, as far as that is known.
+    pub fn fault(&self) -> Option<Arc<str>> {
+        self.fault.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes why it does not read, or that it does. True if that is news.
+    pub fn note_fault(&self, fault: Option<&str>) -> bool {
+        let mut known = self.fault.write().unwrap_or_else(PoisonError::into_inner);
+        let is_news = known.as_deref() != fault;
+        *known = fault.map(Arc::from);
+        is_news
     }
 
     fn replace(&self, run: Option<(Arc<Run>, Columns)>) {

@@ -40,7 +40,7 @@ pub struct TableStatus {
 }
 
 /// The store as a whole.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Status {
     /// Path of the site.
     pub site: String,
@@ -52,12 +52,28 @@ pub struct Status {
     pub parent_seq: u64,
     /// Bytes of unfinished writes that the last opening cut off the log.
     pub torn_bytes: u64,
-    /// Damaged log files that the last opening set aside.
+    /// Damaged log files that [`crate::salvage`] has set aside and that are still there.
     pub rotten_files: Vec<String>,
+    /// Segments that did not read when that was last tried.
+    #[serde(default)]
+    pub damaged_segments: Vec<DamagedSegment>,
     /// Flushes that failed since then.
     pub flush_failures: u64,
     /// Why the disk refuses writes at the moment, if it does.
     pub refusing: Option<String>,
     /// Children that have sent changes.
     pub children: Vec<String>,
+}
+
+/// A segment that does not read. Reads of what lies in it fail, all else goes on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DamagedSegment {
+    /// Its table.
+    pub table: String,
+    /// Its object.
+    pub object: String,
+    /// Its rows, deleted ones and those of older versions included.
+    pub rows: u64,
+    /// Why it does not read.
+    pub reason: String,
 }

@@ -11,6 +11,7 @@
 pub mod disk;
 mod first;
 mod format;
+mod salvage;
 mod spares;
 mod waiting;
 
@@ -29,6 +30,8 @@ use first::{First, Unmended};
 use format::End;
 use spares::{Begun, Spares, begin, spare_name};
 use waiting::{Announcer, Waiting};
+
+pub use salvage::{keep_only, set_aside_names};
 
 /// Bytes of one group; more waits for the next.
 const GROUP_TARGET_BYTES: usize = 4 << 20;
@@ -55,7 +58,7 @@ pub struct Recovered {
     pub files: Vec<LogFile>,
     /// Bytes of an unfinished write that was cut off; nobody was told they were durable.
     pub torn_bytes: u64,
-    /// Damaged files set aside as `*.rotten` (only with [`OnRot::Salvage`]).
+    /// Damaged files that this salvage, or an earlier one, has set aside as `*.rotten`.
     pub rotten: Vec<String>,
     /// What the disk did not let recovery cut off.
     pub unmended: Option<Unmended>,
@@ -98,6 +101,13 @@ enum Command {
     Close,
 }
 
+impl LogFile {
+    /// Its name.
+    pub fn name(&self) -> String {
+        file_name(self.number)
+    }
+}
+
 impl Wal {
     /// Reads every file on the disk, mending a torn tail. Does not start writing yet, because the
     /// first entry of a new file is a snapshot of what recovery yields.
@@ -108,7 +118,24 @@ impl Wal {
             let is_last = i + 1 == numbers.len();
             recover_file(disk, *number, is_last, on_rot, &mut recovered)?;
         }
+        recovered.rotten = set_aside_names(disk)?;
         Ok(recovered)
+    }
+
+    /// Says what [`Wal::recover`] would refuse, and changes nothing. Returns the damaged files that
+    /// were set aside.
+    pub fn check(disk: &dyn Disk) -> Result<Vec<String>> {
+        let numbers = file_numbers(disk)?;
+        for (i, number) in numbers.iter().enumerate() {
+            let name = file_name(*number);
+            let bytes = disk.read(&name).map_err(|e| Error::io(format!("log file {name}"), e))?;
+            let parsed = format::parse(*number, &bytes.into());
+            let is_last = i + 1 == numbers.len();
+            if parsed.end == End::Rotten || parsed.end == End::Torn && !is_last {
+                return Err(rotten(&name, parsed.sound_bytes));
+            }
+        }
+        set_aside_names(disk)
     }
 
     /// Starts a new file with `snapshot` as its first entry, numbered `first_seq`, and the thread
@@ -446,7 +473,7 @@ fn recover_file(
     }
     let parsed = format::parse(number, &bytes);
     let first_seq = parsed.first_seq;
-    let mut sound_bytes = parsed.sound_bytes as u64;
+    let sound_bytes = parsed.sound_bytes as u64;
     match parsed.end {
         // Earlier programs crashed while the file was being begun: nothing was acknowledged in it.
         End::Whole | End::Torn if parsed.sound_bytes == 0 && is_last => {
@@ -469,46 +496,22 @@ fn recover_file(
         }
         End::Torn | End::Rotten => {
             tracing::error!(file = name, at = parsed.sound_bytes, "log is damaged, set aside");
-            let salvaged = set_aside(disk, number, first_seq, &bytes);
-            recovered.rotten.push(name.clone());
-            match salvaged.map_err(|e| Error::io(format!("log file {name}"), e))? {
-                Some((entries, bytes)) => {
-                    recovered.entries.extend(entries);
-                    sound_bytes = bytes;
-                }
-                None => return Ok(()),
+            if let Some((file, entries)) = salvage::salvage(disk, number, &bytes)? {
+                recovered.entries.extend(entries);
+                recovered.files.push(file);
             }
+            return Ok(());
         }
     }
     recovered.files.push(LogFile { number, first_seq, bytes: sound_bytes });
     Ok(())
 }
 
-/// Copies a damaged file and puts one of its sound entries in its place; returns those and the
-/// bytes of that file, or none if no entry is sound. Until the last step the damaged file is there.
-fn set_aside(
-    disk: &dyn Disk,
-    number: u64,
-    first_seq: u64,
-    bytes: &Bytes,
-) -> std::io::Result<Option<(Vec<Bytes>, u64)>> {
-    let entries = format::salvage(bytes);
-    let name = file_name(number);
-    let mut copy = disk.create(&spare_name(number))?;
-    copy.append(bytes)?;
-    copy.cut(bytes.len() as u64)?;
-    disk.rename(&spare_name(number), &format!("{name}.rotten"))?;
-    if entries.is_empty() {
-        disk.remove(&name)?;
-        return Ok(None);
-    }
-    let slices: Vec<&[u8]> = entries.iter().map(|e| &**e).collect();
-    let begun = begin(disk, None, number, first_seq, &slices)?;
-    Ok(Some((entries, begun.bytes)))
-}
-
 fn rotten(name: &str, at: usize) -> Error {
-    Error::corrupt(format!("log file {name}"), format!("damaged at byte {at}"))
+    let reason = format!(
+        "damaged at byte {at}; `edgescale store salvage` sets the file aside, what is sound stays"
+    );
+    Error::corrupt(format!("log file {name}"), reason)
 }
 
 fn removable(files: &VecDeque<LogFile>, seq: u64) -> Option<LogFile> {

@@ -64,14 +64,31 @@ impl EdgeStore {
         self.change(table, rows.iter().map(Change::Discard).collect(), level).await
     }
 
-    /// Waits until a write has got as far as `level`.
+    /// Waits until a write has got as far as `level`, and says how far it has got. What has got
+    /// further already needs no waiting; a plain write gets to the root by itself, and below it
+    /// nobody is told when.
     pub async fn wait(&self, ack: &Ack, level: Level) -> Result<Ack> {
+        if ack.level >= level {
+            return Ok(*ack);
+        }
         let engine = &self.inner.engine;
+        self.check_level(level)?;
         engine.wal.wait(ack.seq).await?;
         if level == Level::Parent && !engine.is_root() {
             engine.acked(ack.seq).await;
         }
         Ok(Ack { level, ..*ack })
+    }
+
+    fn check_level(&self, level: Level) -> Result<()> {
+        match level {
+            Level::Root if !self.inner.engine.is_root() => Err(Error::BadRequest(
+                "a plain write is acknowledged at memory, local-sync or parent; a commit with a \
+                 condition reaches the root"
+                    .into(),
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Makes the changes of a commit, together or not at all. Without conditions this happens
@@ -99,13 +116,7 @@ impl EdgeStore {
     }
 
     async fn change(&self, table: &str, changes: Vec<Change<'_>>, level: Level) -> Result<Ack> {
-        if level == Level::Root && !self.inner.engine.is_root() {
-            return Err(Error::BadRequest(
-                "a plain write is acknowledged at memory, local-sync or parent; a commit with a \
-                 condition reaches the root"
-                    .into(),
-            ));
-        }
+        self.check_level(level)?;
         let work = Work { table, conditions: &[], changes: &changes, unit: Unit::Call };
         let (ack, _) = match self.inner.engine.change(&work, level).await {
             Err(Error::UnknownTable(_)) => {
@@ -114,9 +125,6 @@ impl EdgeStore {
             }
             changed => changed?,
         };
-        match level {
-            Level::Parent => self.wait(&ack, Level::Parent).await,
-            _ => Ok(ack),
-        }
+        self.wait(&ack, level).await
     }
 }

@@ -8,6 +8,7 @@ mod cli;
 mod climb;
 mod compiled;
 mod cron;
+mod damage;
 mod delivery;
 mod develop;
 mod doors;

@@ -1,3 +1,4 @@
+use super::scan::{Scanned, condition, rows_text};
 use super::*;
 
 #[test]

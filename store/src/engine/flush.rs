@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 
@@ -13,7 +14,7 @@ use crate::manifest::{self, Manifest};
 use crate::record::Body;
 use crate::run::{Run, Slice, kept, merge};
 use crate::schema::Schema;
-use crate::segment::{self, Segment};
+use crate::segment::{self, Segment, SegmentMeta};
 
 use super::forget::without_deletes;
 use super::state::Segments;
@@ -38,6 +39,14 @@ struct Job {
     forgotten: u64,
     /// The partition or its table is near its limit.
     is_pressed: bool,
+}
+
+/// A partition's changes as a segment that is to be written.
+struct Encoded {
+    /// None if no row is left.
+    segment: Option<(SegmentMeta, Bytes, Arc<Run>)>,
+    /// The last entry of the deletes that were left out.
+    forgotten: u64,
 }
 
 /// What a flush has made of a partition's changes.
@@ -181,15 +190,24 @@ impl Engine {
 
     async fn flush_partition(&self, job: Job) -> Result<()> {
         let bytes: Vec<u64> = job.segments.iter().map(|s| s.meta.bytes).collect();
-        let merged = match job.is_pressed {
+        let count = match job.is_pressed {
             true => that_fit(&bytes, self.config.merge_bytes_max),
             false => merged_with(&bytes, self.config.segments_max, self.config.merge_bytes_max),
         };
-        let (kept, merged) = job.segments.split_at(job.segments.len() - merged);
-        let runs = self.runs(&job.schema, &Columns::All, merged).await?.ok_or_else(|| {
-            Error::corrupt(&job.schema.name, "a segment is listed but does not exist")
-        })?;
-        let Written { segment, forgotten } = self.write_segment(&job, kept, runs).await?;
+        let newest = &job.segments[job.segments.len() - count..];
+        let merged = self.readable(&job.schema, newest).await;
+        let (mut kept, runs) = job.without(merged);
+        let merges = !runs.is_empty();
+        let made = match self.encoded(&job, &kept, runs).await {
+            // They read, and yet something is wrong with them.
+            Err(error) if merges => {
+                tracing::error!(table = job.schema.name, %error, "segments cannot be merged");
+                kept = job.segments.to_vec();
+                self.encoded(&job, &kept, Vec::new()).await?
+            }
+            made => made?,
+        };
+        let Written { segment, forgotten } = self.write_segment(made).await?;
         let written = segment.map(Arc::new);
         if let Some(written) = &written {
             crate::lock(&self.cache).keep(written, self.config.cache_bytes);
@@ -225,14 +243,14 @@ impl Engine {
         Ok(())
     }
 
-    /// Writes what has changed, merged with `runs`, as one segment; `older` ones stay. Rows that
-    /// have lived their time are left out: nobody sees them again, whoever still has them.
-    async fn write_segment(
+    /// What has changed, merged with `runs`, as one segment; `older` ones stay. Rows that have
+    /// lived their time are left out: nobody sees them again, whoever still has them.
+    async fn encoded(
         &self,
         job: &Job,
         older: &[Arc<Segment>],
         runs: Vec<Arc<Run>>,
-    ) -> Result<Written> {
+    ) -> Result<Encoded> {
         let name = job.new_name();
         let (schema, frozen) = (job.schema.clone(), job.frozen.clone());
         let (now_ms, forgets_before_ms) = (self.now_ms(), self.forgets_before_ms(&schema));
@@ -249,14 +267,17 @@ impl Engine {
             };
             let run = Slice::joined(&schema, &left)?;
             if run.len() == 0 {
-                return Ok((None, forgotten));
+                return Ok(Encoded { segment: None, forgotten });
             }
             let (meta, bytes) = segment::encode(name, &run)?;
-            Ok((Some((meta, bytes, run)), forgotten))
+            Ok(Encoded { segment: Some((meta, bytes, run)), forgotten })
         });
-        let encoded = encoding.await.map_err(|e| Error::io("segment", std::io::Error::other(e)))?;
-        let (encoded, forgotten) = encoded?;
-        let Some((meta, bytes, run)) = encoded else {
+        encoding.await.map_err(|e| Error::io("segment", std::io::Error::other(e)))?
+    }
+
+    async fn write_segment(&self, made: Encoded) -> Result<Written> {
+        let Encoded { segment, forgotten } = made;
+        let Some((meta, bytes, run)) = segment else {
             return Ok(Written { segment: None, forgotten });
         };
         self.objects.create(&meta.name, bytes).await?;
@@ -309,6 +330,13 @@ impl Engine {
 }
 
 impl Job {
+    /// The segments but for those that are merged, and the rows of these.
+    fn without(&self, merged: Vec<(Arc<Segment>, Arc<Run>)>) -> (Vec<Arc<Segment>>, Vec<Arc<Run>>) {
+        let stays = |segment: &&Arc<Segment>| !merged.iter().any(|(s, _)| Arc::ptr_eq(s, segment));
+        let kept = self.segments.iter().filter(stays).cloned().collect();
+        (kept, merged.into_iter().map(|(_, run)| run).collect())
+    }
+
     /// For a segment. The random part keeps a retry after a crash from meeting its own leftovers.
     fn new_name(&self) -> String {
         let folder = manifest::folder(&self.schema.name, &self.partition);

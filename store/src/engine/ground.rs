@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use crate::config::{Config, is_site_path};
 use crate::error::{Error, Result};
 use crate::objects::{Bucket, Objects};
 use crate::wal::disk::{Disk, Folder};
@@ -18,15 +19,33 @@ pub struct Ground {
     pub lock: Option<File>,
 }
 
+/// What the store of a configuration stands on, if its bucket proves to be fit.
+pub async fn ground_of(config: &Config) -> Result<Ground> {
+    let (dir, site) = (config.dir.clone(), config.site.clone());
+    if !is_site_path(&site) {
+        return Err(Error::BadRequest(format!("site {site:?} is not a path of the tree")));
+    }
+    let (former, bucket) = (config.former.clone(), config.objects.clone());
+    let opening = move || ground_in(&dir, &site, &former, bucket.as_ref());
+    let ground = tokio::task::spawn_blocking(opening).await;
+    let ground = ground.map_err(|e| Error::io("store", std::io::Error::other(e)))??;
+    if let Some(bucket) = &config.objects {
+        ground.objects.prove(&bucket.to_string()).await?;
+        note_place(&config.dir, bucket)?;
+    }
+    Ok(ground)
+}
+
+/// True if some process has the store of a folder open.
+pub fn is_open(dir: &Path) -> bool {
+    let lock = File::open(dir.join("lock"));
+    lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(std::fs::TryLockError::WouldBlock)))
+}
+
 /// Locks the folder and reads or draws the store's identity.
 ///
 /// A store belongs to one site; one that was moved had another of the `former` paths.
-pub fn ground_in(
-    dir: &Path,
-    site: &str,
-    former: &[String],
-    bucket: Option<&Bucket>,
-) -> Result<Ground> {
+fn ground_in(dir: &Path, site: &str, former: &[String], bucket: Option<&Bucket>) -> Result<Ground> {
     let io = |what: &str| {
         let what = format!("{what} in {}", dir.display());
         move |e| Error::io(what, e)
@@ -87,7 +106,7 @@ fn stay_at(dir: &Path, bucket: Option<&Bucket>) -> Result<()> {
 }
 
 /// Notes that the objects are in a bucket, now that it has proved to be fit.
-pub fn note_place(dir: &Path, bucket: &Bucket) -> Result<()> {
+fn note_place(dir: &Path, bucket: &Bucket) -> Result<()> {
     let (file, side) = (dir.join(PLACE), dir.join("objects-at.unfinished"));
     let io = |e| Error::io(file.display().to_string(), e);
     if file.exists() {

@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use arrow::buffer::BooleanBuffer;
 
-use crate::columns::Columns;
 use crate::error::{Error, Result};
 use crate::row::RowState;
 use crate::run::{Run, Slice, kept};
@@ -91,7 +90,7 @@ impl Engine {
 
     /// What a flush of a table that is near its limits leaves of an older segment, now that rows of
     /// it were deleted: the rows that `newest` does not cover and that live. `None` if it stays as
-    /// it is, because that is most of them.
+    /// it is, because that is most of them, or because it does not read.
     pub(super) async fn shrunk(
         &self,
         schema: &Arc<Schema>,
@@ -105,10 +104,8 @@ impl Engine {
         if dead * REWRITE_OF < segment.meta.rows as usize {
             return Ok(None);
         }
-        let runs = self.runs(schema, &Columns::All, std::slice::from_ref(segment)).await?;
-        let run = runs.and_then(|mut runs| runs.pop()).ok_or_else(|| {
-            Error::corrupt(&segment.meta.name, "the segment is listed but does not exist")
-        })?;
+        let mut read = self.readable(schema, std::slice::from_ref(segment)).await;
+        let Some((_, run)) = read.pop() else { return Ok(None) };
         let (schema, newest, now_ms) = (schema.clone(), newest.clone(), self.now_ms());
         let left = tokio::task::spawn_blocking(move || left_of(&schema, run, &newest, now_ms));
         let left = left.await.map_err(|e| Error::io("segment", std::io::Error::other(e)))??;

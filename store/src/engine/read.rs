@@ -310,7 +310,7 @@ impl Engine {
         columns: &Columns,
     ) -> Result<Option<Vec<Slice>>> {
         let found = match range.few(look.end, look.max.rows) {
-            Some(few) => segment.few(&look.schema, columns, &self.objects, &few).await?,
+            Some(few) => self.few_of(&look.schema, columns, segment, &few).await?,
             None => Found::Whole,
         };
         let runs = match found {
@@ -364,8 +364,7 @@ impl Engine {
     ) -> Result<Option<Vec<Arc<Run>>>> {
         let mut runs = Vec::with_capacity(segments.len());
         for segment in segments {
-            let keep = || crate::lock(&self.cache).keep(segment, self.config.cache_bytes);
-            match segment.run(schema, columns, &self.objects, keep).await? {
+            match self.run_of(schema, columns, segment).await? {
                 Some(run) => runs.push(run),
                 None => return Ok(None),
             }

@@ -29,6 +29,7 @@ pub struct Faulty {
     inner: Arc<InMemory>,
     percent: AtomicU64,
     random: Mutex<u64>,
+    calls: AtomicU64,
     read_bytes: AtomicU64,
     reads: AtomicU64,
 }
@@ -36,8 +37,13 @@ pub struct Faulty {
 impl Faulty {
     pub fn new(seed: u64) -> Self {
         let random = Mutex::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        let (percent, read_bytes, reads) = Default::default();
-        Faulty { inner: Arc::default(), percent, random, read_bytes, reads }
+        let (percent, calls, read_bytes, reads) = Default::default();
+        Faulty { inner: Arc::default(), percent, random, calls, read_bytes, reads }
+    }
+
+    /// Something that goes up with every request of any sort.
+    pub fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
     }
 
     /// Reads of objects, or of parts of them, that were made so far.
@@ -69,6 +75,7 @@ impl Faulty {
     }
 
     fn fails(&self) -> bool {
+        self.calls.fetch_add(1, Ordering::Relaxed);
         self.random(100) < self.percent.load(Ordering::Relaxed)
     }
 
