@@ -2,6 +2,7 @@
 
 pub mod due;
 pub mod kept;
+mod sums;
 
 use std::fmt;
 use std::str::FromStr;
@@ -193,7 +194,10 @@ impl EdgeStore {
         Ok(self.inner.engine.blobs.len(key).await?.is_some())
     }
 
-    /// Part of a blob, clipped to its end; it is brought here whole first.
+    /// Part of a blob, clipped to its end; verified. It is brought here whole first, and the first
+    /// range after a start reads all of it once: [decision 141].
+    ///
+    /// [decision 141]: ../docs/decisions/0141-ranges-of-a-blob-are-proved.md
     pub async fn get_blob_range(
         &self,
         key: &BlobKey,
