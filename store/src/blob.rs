@@ -195,9 +195,7 @@ impl EdgeStore {
     }
 
     /// Part of a blob, clipped to its end; verified. It is brought here whole first, and the first
-    /// range after a start reads all of it once: [decision 141].
-    ///
-    /// [decision 141]: ../docs/decisions/0141-ranges-of-a-blob-are-proved.md
+    /// range of a large one after a start reads all of it, once.
     pub async fn get_blob_range(
         &self,
         key: &BlobKey,

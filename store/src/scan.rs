@@ -196,6 +196,19 @@ pub(crate) fn key_at(spec: &TableSpec, batch: &RecordBatch, at: usize) -> Row {
     spec.key.iter().filter_map(value).collect()
 }
 
+/// A key as JSON from which the same key is read again.
+pub(crate) fn key_to_json(key: &Row) -> serde_json::Value {
+    let mut json = row_to_json(key);
+    for (name, value) in key.iter() {
+        if let Value::Float(float) = value
+            && float.is_infinite()
+        {
+            json[name] = float.to_string().into();
+        }
+    }
+    json
+}
+
 fn lower_end(end: Option<Vec<u8>>, other: Vec<u8>) -> Option<Vec<u8>> {
     Some(end.map_or(other.clone(), |end| end.min(other)))
 }
