@@ -19,6 +19,7 @@ pub mod report;
 mod stop;
 pub mod tenants;
 pub mod turns;
+pub mod uploads;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -154,6 +155,7 @@ pub struct Node {
     turns: Option<turns::Open>,
     family: Option<Arc<family::Family>>,
     registering: Arc<tokio::sync::Mutex<()>>,
+    uploads: Arc<uploads::Uploads>,
     started: Instant,
     serving: AtomicBool,
     heard_parent: AtomicBool,
@@ -314,6 +316,7 @@ async fn open(
         turns: opened,
         family: settings.folder.as_deref().map(family::Family::open).transpose()?.map(Arc::new),
         registering,
+        uploads: Arc::default(),
         started,
         serving: AtomicBool::new(false),
         heard_parent: AtomicBool::new(site.parent().is_none()),

@@ -46,7 +46,7 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-pub use blob::{BLOB_BYTES_MAX, BlobKeeper, BlobKey, Removed};
+pub use blob::{BLOB_BYTES_MAX, BlobKeeper, BlobKey, NewBlob, Removed};
 pub use changes::{CHANGES_MAX, Changed, Feed, Position};
 pub use commit::{COMMIT_STEPS_MAX, Commit, Condition, Expect, Version, Write};
 pub use config::{Config, WallClock};

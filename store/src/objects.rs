@@ -7,6 +7,7 @@
 //! of its own takes several times as long as to read it.
 
 mod bucket;
+mod side;
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -25,6 +26,7 @@ use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions}
 use crate::error::{Error, Result};
 
 pub use bucket::{Bucket, BucketKeys};
+pub use side::Side;
 
 /// Objects of a bucket that are read at a time.
 const READS_AT_ONCE: usize = 16;

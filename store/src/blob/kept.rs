@@ -17,7 +17,7 @@ use super::sums::{self, Proved, Sums, Summing};
 use super::{BlobKey, check_size};
 use crate::error::{Error, Result};
 use crate::lock;
-use crate::objects::Objects;
+use crate::objects::{Objects, Side};
 
 /// For how long a bucket may carry out a removal whose answer was lost. Until then the same bytes
 /// are not stored anew: they would go with it.
@@ -95,6 +95,17 @@ impl Blobs {
     /// Stores a blob that this site takes, durably; storing it again changes nothing.
     pub async fn put(&self, key: &BlobKey, bytes: Bytes) -> Result<()> {
         check_size(key, bytes.len() as u64)?;
+        self.take(key, self.objects.create_synced(&object(key, Kept::Own), bytes)).await
+    }
+
+    /// The same of bytes that came as a stream, whose digest is the key's.
+    pub async fn put_side(&self, key: &BlobKey, side: Side, sums: Sums) -> Result<()> {
+        self.take(key, self.objects.create_of(&object(key, Kept::Own), side)).await?;
+        self.proved.keep(key.digest(), sums);
+        Ok(())
+    }
+
+    async fn take(&self, key: &BlobKey, stored: impl Future<Output = Result<()>>) -> Result<()> {
         let held = self.hold(key);
         let _turn = held.slot.turn.lock().await;
         if self.is_in_doubt(key.name()) {
@@ -102,7 +113,7 @@ impl Blobs {
                 "blob {key} was removed and the bucket did not say so"
             )));
         }
-        self.objects.create_synced(&object(key, Kept::Own), bytes).await?;
+        stored.await?;
         held.slot.puts.fetch_add(1, Ordering::Release);
         Ok(())
     }
@@ -309,12 +320,25 @@ impl Fetch<'_> {
     /// Keeps what came, unless the blob was removed since the fetch began.
     pub async fn keep(self, bytes: Bytes) -> Result<()> {
         check_size(self.key, bytes.len() as u64)?;
+        let objects = &self.held.blobs.objects;
+        self.keep_by(objects.create_synced(&object(self.key, Kept::Copy), bytes)).await
+    }
+
+    /// The same of bytes that came as a stream, whose digest is the key's.
+    pub async fn keep_side(self, side: Side, sums: Sums) -> Result<()> {
+        let blobs = self.held.blobs;
+        self.keep_by(blobs.objects.create_of(&object(self.key, Kept::Copy), side)).await?;
+        blobs.proved.keep(self.key.digest(), sums);
+        Ok(())
+    }
+
+    async fn keep_by(&self, kept: impl Future<Output = Result<()>>) -> Result<()> {
         let slot = &self.held.slot;
         let _turn = slot.turn.lock().await;
-        if slot.removals.load(Ordering::Acquire) != self.removals {
-            return Ok(());
+        match slot.removals.load(Ordering::Acquire) == self.removals {
+            true => kept.await,
+            false => Ok(()),
         }
-        self.held.blobs.objects.create_synced(&object(self.key, Kept::Copy), bytes).await
     }
 }
 
