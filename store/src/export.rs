@@ -228,3 +228,6 @@ impl Writer {
 fn values_of<'a>(spec: &TableSpec, batch: &'a RecordBatch) -> Vec<Values<'a>> {
     spec.shown().zip(batch.columns()).map(|(column, array)| Values::of(column, array)).collect()
 }
+
+#[cfg(test)]
+mod tests;

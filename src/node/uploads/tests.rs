@@ -21,11 +21,11 @@ async fn take(
 async fn a_blob_comes_in_parts_and_wrong_ones_end_it() {
     let dir = tempfile::tempdir().unwrap();
     let (store, uploads) = (open(dir.path()).await, Arc::new(Uploads::default()));
-    let take = async |header: &str, part| take(&uploads, &store, header, part).await;
+    let take = async |header: &str, part: &'static [u8]| take(&uploads, &store, header, part).await;
     let key = BlobKey::of("cloud", b"a large frame");
     for _ in 0..2 {
         assert_eq!(take("one 0", b"a la").await.unwrap(), r#"{"bytes":4}"#);
-        assert_eq!(take("two 0 end", b"other").await.unwrap().len(), 86);
+        assert!(take("two 0 end", b"other").await.unwrap().contains("/sha256-"));
         assert_eq!(take("one 4", b"rge ").await.unwrap(), r#"{"bytes":8}"#);
         let answer = take("one 8 end", b"frame").await.unwrap();
         assert_eq!(answer, format!(r#"{{"key":"{key}"}}"#));
