@@ -13,6 +13,7 @@ mod doors;
 mod drain;
 mod fault;
 mod faults;
+mod files;
 mod fuzz;
 mod gateway;
 mod handlers;
