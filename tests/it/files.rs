@@ -10,7 +10,7 @@ use bus::Kind;
 use edgescale::node::client;
 use serde_json::{Value, json};
 
-use crate::world::{World, binary, tools};
+use crate::world::{World, binary, eventually, tools};
 
 const SITES: [&str; 2] = ["cloud", "cloud.east"];
 
@@ -64,7 +64,7 @@ async fn a_table_moves_through_files_with_counters_and_with_what_json_cannot_wri
         let (table, stored) = (format!("hello/copy{number}"), format!("hello_copy{number}"));
         create(&world, &stored).await?;
         let file = path(&format!("visits.{end}"));
-        let said = done(&world, &["store", "export", "hello/visits", &file])?;
+        let said = done(&world, &["--at", "east", "store", "export", "hello/visits", &file])?;
         assert_eq!(said.trim(), format!("4 rows of hello/visits are in {file}"));
         let after = path("after.csv");
         for _ in 0..2 {
@@ -91,10 +91,14 @@ async fn a_large_table_is_exported_page_by_page() -> Result<()> {
     for site in SITES.iter().rev() {
         let bus = world.bus(site);
         assert_eq!(client::import(bus, "works_notes", &given, &|_, _| {}).await?, ROWS as u64);
+        let climbed = async || Ok((client::changes_waiting(bus).await? == 0).then_some(()));
+        if site.contains('.') {
+            eventually("the rows to climb", climbed).await?;
+        }
     }
     for site in SITES {
         let told = Mutex::new(vec![]);
-        let tell = |done, total| told.lock().expect("one thread").push((done, total));
+        let tell = |done: u64, total: u64| told.lock().expect("one thread").push((done, total));
         let found = client::export(world.bus(site), "works_notes", &taken, &tell).await?;
         assert_eq!(found, client::Exported { rows: ROWS as u64, complete: true });
         let told = told.into_inner()?;
