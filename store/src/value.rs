@@ -91,8 +91,8 @@ impl Value {
 
     /// Fits the value to a column kind, converting only where nothing is lost: integers become
     /// floats and times, RFC 3339 text becomes a time, base64 text becomes bytes, and anything
-    /// becomes JSON. The texts `NaN`, `inf` and `-inf`, which JSON has no numbers for, become floats.
-    /// Floats of 32 bits are rounded to that. Null fits every kind.
+    /// becomes JSON. The texts `NaN`, `inf` and `-inf`, for which JSON has no numbers, become
+    /// floats. Floats of 32 bits are rounded to that. Null fits every kind.
     pub fn fit(self, column: &str, kind: ColumnKind) -> Result<Value> {
         match (kind, self) {
             (_, Value::Null) => Ok(Value::Null),

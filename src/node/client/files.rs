@@ -1,5 +1,5 @@
-//! Tables to files and back, and files to blobs: piece by piece, so that neither memory nor the time
-//! of one request bounds them.
+//! Tables to files and back, and files to blobs: piece by piece, so that neither memory nor the
+//! time of one request bounds them.
 
 use std::fs::File;
 use std::io::Read;
@@ -48,9 +48,9 @@ async fn described(bus: &Bus, table: &str) -> Result<TableSpec> {
     Ok(json::<Described>(&answer)?.table)
 }
 
-/// Writes a table as a file, whose name says how, in pages in the order of the key. Each page is the
-/// table at one moment; a row that is changed meanwhile is in the file as it was or as it became,
-/// once.
+/// Writes a table as a file, whose name says how, in pages in the order of the key. Each page is
+/// the table at one moment; a row that is changed meanwhile is in the file as it was or as it
+/// became, once.
 pub async fn export(bus: &Bus, table: &str, file: &Path, told: Progress<'_>) -> Result<Exported> {
     let spec = described(bus, table).await?;
     // For the bar alone: versions count as rows, and what lies above is not counted.

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::sums::{self, Proved, Sums, Summing};
+use super::sums::{self, Proved, Summing, Sums};
 use super::{BlobKey, check_size};
 use crate::error::{Error, Result};
 use crate::lock;

@@ -1,7 +1,7 @@
 //! Checksums of the parts of a blob, so that a range of it is proved without reading all of it.
 //!
-//! They are in memory only, and are made when the blob's digest was proved: for the first range that
-//! is read after a start, or when the bytes come in as a stream.
+//! They are in memory only, and are made when the blob's digest was proved: for the first range
+//! that is read after a start, or when the bytes come in as a stream.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;

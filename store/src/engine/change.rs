@@ -116,9 +116,7 @@ fn write_cells(
             Merge::Max => Cell::Max(known.deleted, fitted()?),
             Merge::Min => Cell::Min(known.deleted, fitted()?),
             Merge::Set => set_cell(column, value, (stamp, true))?,
-            Merge::Counter if way == Way::Restore => {
-                count_to(&fitted()?, *number, stamp, known)
-            }
+            Merge::Counter if way == Way::Restore => count_to(&fitted()?, *number, stamp, known),
             Merge::Counter => {
                 return Err(Error::BadRequest(format!(
                     "column {:?} of table {:?} is a counter: use increment",

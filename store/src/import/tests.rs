@@ -62,13 +62,10 @@ async fn a_table_with_counters_and_sets_is_restored_from_its_export() {
     store.delete("stats", &[row! {"k": 5}]).await.unwrap();
     count(&store, 5, 1).await;
     let before = store.scan("stats", Scan::default()).await.unwrap().rows;
-    assert_eq!(before.iter().map(|row| row["n"].clone()).collect::<Vec<_>>(), [
-        Value::Int(-2),
-        Value::Int(0),
-        Value::Int(i64::MAX),
-        Value::Int(2),
-        Value::Int(1)
-    ]);
+    assert_eq!(
+        before.iter().map(|row| row["n"].clone()).collect::<Vec<_>>(),
+        [Value::Int(-2), Value::Int(0), Value::Int(i64::MAX), Value::Int(2), Value::Int(1)]
+    );
     for (id, name) in (2..).zip(["s.parquet", "s.arrow", "s.csv", "s.jsonl"]) {
         let path = folder.path().join(name);
         store.export("stats", &path, FileFormat::of(&path)).await.unwrap();
@@ -112,7 +109,7 @@ async fn streams_of_rows_keep_what_json_cannot_write_and_fit_a_message() {
     let rows: Vec<Row> = (0..500)
         .map(|k| {
             let mut row = row! {"k": k, "t": "1970-01-01T00:00:01Z", "b": "AAE=",
-                                "j": {"k": k}, "x": "x".repeat(k as usize % 90)};
+            "j": {"k": k}, "x": "x".repeat(k as usize % 90)};
             row.insert("f", Value::Float(strange[k as usize % 5]));
             row.insert("e", Value::Float(strange[k as usize % 4]));
             row.insert("s", Value::List(vec![Value::Float(f64::INFINITY), Value::Int(1)]));
@@ -131,7 +128,10 @@ async fn streams_of_rows_keep_what_json_cannot_write_and_fit_a_message() {
     other.put("t", &rows).await.unwrap();
     assert_eq!(found, other.scan("t", Scan::default()).await.unwrap().rows);
     assert!(matches!(found[0]["f"], Value::Float(f) if f.is_nan()), "{:?}", found[0]);
-    assert_eq!((&found[0]["t"], &found[1]["e"]), (&Value::Time(1_000_000), &Value::Float(f64::INFINITY)));
+    assert_eq!(
+        (&found[0]["t"], &found[1]["e"]),
+        (&Value::Time(1_000_000), &Value::Float(f64::INFINITY))
+    );
     let refused = |row: Row| row_streams(&spec, &[row], 10_000).unwrap_err();
     assert!(matches!(refused(row! {"k": 1, "f": "high"}), Error::WrongType { .. }));
     assert!(matches!(refused(row! {"k": 1, "ghost": 1}), Error::UnknownColumn { .. }));

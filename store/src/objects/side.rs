@@ -103,3 +103,6 @@ impl Drop for SideFile {
 fn side_error(error: io::Error) -> Error {
     Error::io("a new object", error)
 }
+
+#[cfg(test)]
+mod tests;
