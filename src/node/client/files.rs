@@ -60,7 +60,7 @@ pub async fn export(bus: &Bus, table: &str, file: &Path, told: Progress<'_>) -> 
     });
     let mut out = TableFile::begin(file, &spec)?;
     let (columns, mut after) = (out.columns(), json!({}));
-    let (mut limit, mut complete) = (PAGE_ROWS_FIRST, true);
+    let (mut limit, mut most, mut complete) = (PAGE_ROWS_FIRST, PAGE_ROWS_MAX, true);
     loop {
         let body = json!({"table": table, "columns": columns, "after": after, "limit": limit,
                           "format": "arrow", "options": {"deadline_ms": PAGE_DEADLINE_MS}});
@@ -68,7 +68,8 @@ pub async fn export(bus: &Bus, table: &str, file: &Path, told: Progress<'_>) -> 
         let asked = bus::body::ask(bus, bus.site(), &subject, body.to_string(), PATIENCE);
         let answer = match asked.await {
             Err(bus::Error::TimedOut { .. }) if limit > 1 => {
-                limit = limit.div_ceil(8);
+                most = limit.div_ceil(8);
+                limit = most;
                 continue;
             }
             answer => answer?.payload,
@@ -79,7 +80,7 @@ pub async fn export(bus: &Bus, table: &str, file: &Path, told: Progress<'_>) -> 
         told(out.rows(), about.max(out.rows()));
         let Some(next) = page.next else { break };
         ensure!(page.rows > 0, "the site gives no row behind {after}");
-        (after, limit) = (next, rows_next(page.rows, bytes));
+        (after, limit) = (next, rows_next(page.rows, bytes).min(most));
     }
     Ok(Exported { rows: out.finish()?, complete })
 }

@@ -16,6 +16,8 @@ use crate::segment::hex;
 pub const PART_BYTES: u64 = 64 * 1024;
 /// Parts whose checksums are kept, of all blobs together: those of 64 GiB, in 4 MiB.
 const PARTS_MAX: usize = 1 << 20;
+/// What is kept of a blob beside them, in the room of so many.
+const PARTS_BESIDE: usize = 96;
 
 /// The checksums of one blob.
 #[derive(Debug)]
@@ -29,6 +31,10 @@ impl Sums {
     pub fn around(&self, range: &Range<u64>) -> Range<u64> {
         let from = range.start - range.start % PART_BYTES;
         from..range.end.next_multiple_of(PART_BYTES).min(self.len)
+    }
+
+    fn room(&self) -> usize {
+        PARTS_BESIDE + self.parts.len()
     }
 
     /// True if these are the bytes of the whole parts from `from` on.
@@ -99,13 +105,13 @@ impl Proved {
         let mut known = lock(&self.0);
         if known.by_digest.insert(digest.to_owned(), sums.clone()).is_none() {
             known.order.push_back(digest.to_owned());
-            known.parts += sums.parts.len();
+            known.parts += sums.room();
         }
         while known.parts > PARTS_MAX
             && let Some(oldest) = known.order.pop_front()
         {
             let gone = known.by_digest.remove(&oldest);
-            known.parts -= gone.map_or(0, |sums| sums.parts.len());
+            known.parts -= gone.map_or(0, |sums| sums.room());
         }
         sums
     }
