@@ -198,15 +198,8 @@ pub(crate) fn key_at(spec: &TableSpec, batch: &RecordBatch, at: usize) -> Row {
 
 /// A key as JSON from which the same key is read again.
 pub(crate) fn key_to_json(key: &Row) -> serde_json::Value {
-    let mut json = row_to_json(key);
-    for (name, value) in key.iter() {
-        if let Value::Float(float) = value
-            && float.is_infinite()
-        {
-            json[name] = float.to_string().into();
-        }
-    }
-    json
+    let exact = |(name, value): (&str, &Value)| (name.to_owned(), value.to_exact_json());
+    serde_json::Value::Object(key.iter().map(exact).collect())
 }
 
 fn lower_end(end: Option<Vec<u8>>, other: Vec<u8>) -> Option<Vec<u8>> {

@@ -89,6 +89,16 @@ impl Value {
         }
     }
 
+    /// The value as JSON from which the same value is fitted again: floats that JSON has no numbers
+    /// for are texts.
+    pub(crate) fn to_exact_json(&self) -> Json {
+        match self {
+            Value::Float(f) if !f.is_finite() => Json::from(f.to_string()),
+            Value::List(items) => Json::Array(items.iter().map(Value::to_exact_json).collect()),
+            other => other.to_json(),
+        }
+    }
+
     /// Fits the value to a column kind, converting only where nothing is lost: integers become
     /// floats and times, RFC 3339 text becomes a time, base64 text becomes bytes, and anything
     /// becomes JSON. The texts `NaN`, `inf` and `-inf`, for which JSON has no numbers, become

@@ -6,7 +6,8 @@ fn floats() -> TableSpec {
     spec(
         r#"{"name":"floats","key":["x","at"],"columns":[{"name":"x","kind":"float64"},
         {"name":"at","kind":"timestamp-us"},{"name":"y","kind":"float32"},
-        {"name":"j","kind":"json"},{"name":"b","kind":"binary"},{"name":"i","kind":"int32"}]}"#,
+        {"name":"j","kind":"json"},{"name":"b","kind":"binary"},{"name":"i","kind":"int32"},
+        {"name":"s","kind":"float64","merge":"set"}]}"#,
     )
 }
 
@@ -21,6 +22,7 @@ async fn filled() -> EdgeStore {
         row.insert("x", crate::Value::Float(x.parse().unwrap()));
         let y = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.5, -0.0][at as usize];
         row.insert("y", crate::Value::Float(y));
+        row.insert("s", crate::Value::List(vec![crate::Value::Float(y)]));
         rows.push(row);
     }
     store.put("floats", &rows).await.unwrap();
