@@ -1,5 +1,5 @@
-//! Blobs whose bytes come bit by bit: no more of one is in memory than comes at a time, unless the
-//! store's objects lie in a bucket.
+//! Blobs whose bytes come bit by bit: no more of one is in memory than comes at a time, but for the
+//! one that is just going to a bucket.
 
 use bytes::Bytes;
 

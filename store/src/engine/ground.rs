@@ -43,7 +43,7 @@ pub fn ground_in(
     let id = identity(dir, site, former)?;
     stay_at(dir, bucket)?;
     let objects = match bucket {
-        Some(bucket) => bucket.objects(&format!("{id:016x}"))?,
+        Some(bucket) => bucket.objects(&format!("{id:016x}"))?.spooling(dir.to_owned()),
         None => Objects::folder(dir.join("objects"))?,
     };
     let disk = Folder::open(dir.join("wal")).map_err(io("log"))?;

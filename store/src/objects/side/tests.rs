@@ -27,6 +27,11 @@ async fn comes_bit_by_bit(objects: &Objects) {
 #[tokio::test]
 async fn objects_come_bit_by_bit() {
     comes_bit_by_bit(&Objects::shared(Arc::new(InMemory::new()))).await;
+    let spool = tempfile::tempdir().unwrap();
+    let spooling = Objects::shared(Arc::new(InMemory::new())).spooling(spool.path().join("new"));
+    comes_bit_by_bit(&spooling).await;
+    assert!(side_of(&spooling, &["waits"]).await.into_bytes().is_none(), "not in memory");
+    assert_eq!(std::fs::read_dir(spool.path().join("new")).unwrap().count(), 0);
     let dir = tempfile::tempdir().unwrap();
     let objects = Objects::folder(dir.path().to_owned()).unwrap();
     comes_bit_by_bit(&objects).await;
