@@ -38,11 +38,13 @@ pub fn row_streams(spec: &TableSpec, rows: &[Row], bytes_max: usize) -> Result<V
     Ok(streams)
 }
 
-/// All columns that one of the rows has.
+/// All columns that one of the rows has, and those of the key.
 fn stream_of(spec: &TableSpec, rows: &[Row]) -> Result<Bytes> {
     let names: BTreeSet<&str> = rows.iter().flat_map(Row::keys).collect();
     names.iter().try_for_each(|name| spec.column(name).map(|_| ()))?;
-    let named = spec.shown().filter(|column| names.contains(&*column.name));
+    let is_named =
+        |column: &&ColumnSpec| names.contains(&*column.name) || spec.is_key(&column.name);
+    let named = spec.shown().filter(is_named);
     let columns = named.map(|column| {
         // A row may lack what it must have: that is for the site to say.
         let field = field(spec, column).with_nullable(true);
