@@ -25,9 +25,11 @@ const ID_LEN_MAX: usize = 64;
 
 /// The uploads under way at a node.
 pub struct Uploads {
-    held: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Upload>>>>,
+    held: Mutex<Held>,
     places: Arc<Semaphore>,
 }
+
+type Held = HashMap<String, Arc<tokio::sync::Mutex<Upload>>>;
 
 struct Upload {
     /// None once it is whole.
@@ -117,7 +119,7 @@ impl Uploads {
         });
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Upload>> {
+    fn lock(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
