@@ -108,12 +108,13 @@ impl TableFile {
             complete: said_of(&said, "coverage").is_some_and(|found: Coverage| found.complete),
         };
         let schema = segment::file_schema(&self.spec);
-        for batch in &batches {
-            // What the file cannot hold shows here.
+        // What the file cannot hold shows here.
+        let fitted = batches.iter().map(|batch| {
             let batch = RecordBatch::try_new(schema.clone(), batch.columns().to_vec());
-            let batch = batch.map_err(|e| wrong(&e))?;
-            self.write(&batch)?;
-        }
+            batch.map_err(|e| wrong(&e))
+        });
+        let fitted = fitted.collect::<Result<Vec<_>>>()?;
+        fitted.iter().try_for_each(|batch| self.write(batch))?;
         Ok(page)
     }
 
