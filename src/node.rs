@@ -23,6 +23,7 @@ mod stop;
 mod telemetry;
 pub mod tenants;
 pub mod turns;
+pub mod uploads;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -159,6 +160,7 @@ pub struct Node {
     family: Option<Arc<family::Family>>,
     registering: Arc<tokio::sync::Mutex<()>>,
     deploying: apps::Turns,
+    uploads: Arc<uploads::Uploads>,
     started: Instant,
     serving: AtomicBool,
     heard_parent: AtomicBool,
@@ -335,6 +337,7 @@ async fn open(
         family: settings.folder.as_deref().map(family::Family::open).transpose()?.map(Arc::new),
         registering,
         deploying: apps::Turns::default(),
+        uploads: Arc::default(),
         started,
         serving: AtomicBool::new(false),
         heard_parent: AtomicBool::new(site.parent().is_none()),

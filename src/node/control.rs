@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::json;
 use store::BlobKey;
 
+use super::uploads::UPLOAD_HEADER;
 use super::{Answer, Node, apps, code, config, cron, dlq, family, gossip, tenants};
 
 /// For how long an export can be read.
@@ -146,6 +147,9 @@ async fn serve_store(node: &Node, op: &str, from: &str, request: Request) -> Ans
         "export" => return export(node, &payload).await,
         // Of clients here: a site keeps its blobs itself.
         "put-blob" if from.is_empty() => {
+            if let Some(part) = request.headers.get(UPLOAD_HEADER) {
+                return node.uploads.take(&node.store, part, payload).await;
+            }
             let key = node.store.put_blob(payload).await.map_err(|e| refusal_of_store(&e))?;
             return Response::json(&json!({ "key": key }));
         }

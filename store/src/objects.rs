@@ -7,6 +7,7 @@
 //! of its own takes several times as long as to read it.
 
 mod bucket;
+mod side;
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -25,6 +26,7 @@ use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions}
 use crate::error::{Error, Result};
 
 pub use bucket::{Bucket, BucketKeys};
+pub use side::Side;
 
 /// Objects of a bucket that are read at a time.
 const READS_AT_ONCE: usize = 16;
@@ -35,6 +37,8 @@ pub struct Objects {
     store: Arc<dyn ObjectStore>,
     /// Where writes go when the store is a folder.
     folder: Option<PathBuf>,
+    /// Where what comes bit by bit waits when it is none.
+    spool: Option<PathBuf>,
 }
 
 /// Whether a create-if-absent made the object.
@@ -55,12 +59,17 @@ impl Objects {
         let folder = opened.map_err(|e| Error::io(format!("folder {}", folder.display()), e))?;
         let store = LocalFileSystem::new_with_prefix(&folder)
             .map_err(|e| object_error(&folder.display().to_string(), e))?;
-        Ok(Objects { store: Arc::new(store), folder: Some(folder) })
+        Ok(Objects { store: Arc::new(store), folder: Some(folder), spool: None })
     }
 
     /// Objects of a store that others could write to as well.
     pub fn shared(store: Arc<dyn ObjectStore>) -> Self {
-        Objects { store, folder: None }
+        Objects { store, folder: None, spool: None }
+    }
+
+    /// The same, with a folder for what comes bit by bit; else that waits in memory.
+    pub fn spooling(self, spool: PathBuf) -> Self {
+        Objects { spool: Some(spool), ..self }
     }
 
     /// True if no lock keeps others from writing here.

@@ -197,6 +197,12 @@ pub(crate) fn key_at(spec: &TableSpec, batch: &RecordBatch, at: usize) -> Row {
     spec.key.iter().filter_map(value).collect()
 }
 
+/// A key as JSON from which the same key is read again.
+pub(crate) fn key_to_json(key: &Row) -> serde_json::Value {
+    let exact = |(name, value): (&str, &Value)| (name.to_owned(), value.to_exact_json());
+    serde_json::Value::Object(key.iter().map(exact).collect())
+}
+
 fn lower_end(end: Option<Vec<u8>>, other: Vec<u8>) -> Option<Vec<u8>> {
     Some(end.map_or(other.clone(), |end| end.min(other)))
 }

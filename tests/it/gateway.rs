@@ -321,6 +321,13 @@ async fn tables_and_blobs_are_there_over_http() -> Result<()> {
     assert_eq!(asked("works/notes/increment", by)?.json()?["ack"]["level"], "memory");
     let one = asked("works/notes/get", json!({"key": {"id": 2}}))?.json()?;
     assert_eq!(one["row"], json!({"id": 2, "text": "b", "n": 5}));
+    let row = json!({"id": 9, "text": "c", "n": 7});
+    for _ in 0..2 {
+        assert_eq!(asked("works/notes/restore", json!({"rows": [row]}))?.status, 200);
+        let one = asked("works/notes/get", json!({"key": {"id": 9}}))?.json()?;
+        assert_eq!(one["row"], row, "as it was read, counters too");
+    }
+    asked("works/notes/delete", json!({"rows": [{"id": 9}]}))?;
     let sql = asked("sql", json!({"sql": "SELECT sum(n) AS n FROM works.notes"}))?.json()?;
     assert_eq!(sql["rows"], json!([[5]]));
 

@@ -15,6 +15,7 @@ mod doors;
 mod drain;
 mod fault;
 mod faults;
+mod files;
 mod fuzz;
 mod gateway;
 mod handlers;

@@ -91,14 +91,14 @@ pub(crate) async fn arrow(
         ("get" | "get-many" | "scan" | "changes", _) => {
             request.insert("format".into(), "arrow".into());
         }
-        ("put" | "patch" | "delete" | "discard", Some(_)) => {}
-        ("put" | "patch" | "delete" | "discard", None) => {
+        ("put" | "patch" | "delete" | "discard" | "restore", Some(_)) => {}
+        ("put" | "patch" | "delete" | "discard" | "restore", None) => {
             return Err(HostError::Invalid(format!("{operation} takes its rows as Arrow here")));
         }
         _ => {
             return Err(HostError::Invalid(format!(
                 "{operation:?} has no rows as Arrow; there are get, get-many, scan, changes, sql, \
-                 put, patch, delete and discard"
+                 put, patch, delete, discard and restore"
             )));
         }
     }

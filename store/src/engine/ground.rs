@@ -65,7 +65,7 @@ fn ground_in(dir: &Path, site: &str, former: &[String], bucket: Option<&Bucket>)
     let id = identity(dir, site, former)?;
     stay_at(dir, bucket)?;
     let objects = match bucket {
-        Some(bucket) => bucket.objects(&format!("{id:016x}"))?,
+        Some(bucket) => bucket.objects(&format!("{id:016x}"))?.spooling(dir.to_owned()),
         None => Objects::folder(dir.join("objects"))?,
     };
     let disk = Folder::open(dir.join("wal")).map_err(io("log"))?;

@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::error::{Error, Result};
 use crate::link::PAYLOAD_BYTES_MAX;
-use crate::scan::{Coverage, Scan, key_at};
+use crate::scan::{Coverage, Scan, key_at, key_to_json};
 use crate::spec::TableSpec;
 use crate::tree::wire::CHUNK_BYTES;
 use crate::value::row_to_json;
@@ -86,7 +86,7 @@ async fn in_rows(store: &EdgeStore, asked: Asked) -> Result<Json> {
         rows.push(shown);
         last = Some(row);
     }
-    let next = last.filter(|_| truncated).map(|row| row_to_json(&spec.key_part(row)));
+    let next = last.filter(|_| truncated).map(|row| key_to_json(&spec.key_part(row)));
     let columns = columns.unwrap_or_else(|| spec.in_reading_order());
     Ok(json!({"columns": columns, "rows": rows, "coverage": scanned.coverage,
               "truncated": truncated, "next": next}))
@@ -103,7 +103,7 @@ async fn in_arrow(store: &EdgeStore, asked: Asked, room: Room) -> Result<Bytes> 
     arrow::write(&part, room.bytes, |rows| {
         let truncated = truncated || rows < batch.num_rows();
         let last = rows.checked_sub(1).filter(|_| truncated);
-        let next = last.map(|last| row_to_json(&key_at(&spec, &batch, last)));
+        let next = last.map(|last| key_to_json(&key_at(&spec, &batch, last)));
         said(&coverage, truncated, next)
     })
 }

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::blob::sums::{Summing, Sums};
 use crate::blob::{self, BlobKey};
 use crate::engine::{End, KeepEmpty, KeyRange, PageMax, merge_layers};
 use crate::error::{Error, Result};
+use crate::objects::Side;
 use crate::record::{self, Batch, Body, Extent, Source};
 use crate::row::RowState;
 use crate::run::{KeyedRow, Versioned};
@@ -146,29 +148,49 @@ impl Tree {
     /// A blob from wherever it is: kept here once it has come and proved to be right.
     pub async fn fetch_blob(&self, key: &BlobKey) -> Result<Option<Bytes>> {
         let fetch = self.engine.blobs.fetch(key);
-        let mut bytes = BytesMut::new();
+        let mut side = Side::in_memory();
+        if self.fetch_into(key, &mut side).await?.is_none() {
+            return Ok(None);
+        }
+        let bytes = side.into_bytes().unwrap_or_default();
+        fetch.keep(bytes.clone()).await?;
+        Ok(Some(bytes))
+    }
+
+    /// The same for who reads it from here: no more of it is in memory than comes at a time. False
+    /// if there is none.
+    pub async fn bring_blob(&self, key: &BlobKey) -> Result<bool> {
+        let fetch = self.engine.blobs.fetch(key);
+        let mut side = self.engine.objects.side().await?;
+        let Some(sums) = self.fetch_into(key, &mut side).await? else { return Ok(false) };
+        fetch.keep_side(side, sums).await.map(|()| true)
+    }
+
+    async fn fetch_into(&self, key: &BlobKey, side: &mut Side) -> Result<Option<Sums>> {
+        let mut summing = Summing::default();
         loop {
-            let start = bytes.len() as u64;
+            let start = summing.len();
             let end = start + CHUNK_BYTES as u64;
             let request = Blob { key: key.to_string(), start, end };
             let Some((total, part)) = self.ask_for_part(key, &request, AskUp::Yes).await? else {
                 return Ok(None);
             };
-            blob::check_size(key, total)?;
-            bytes.put(part.clone());
-            if bytes.len() as u64 >= total {
-                break;
-            }
-            if part.is_empty() {
+            blob::check_size(key, total.max(start + part.len() as u64))?;
+            summing.add(&part);
+            let is_last = summing.len() >= total;
+            if part.is_empty() && !is_last {
                 return Err(Error::corrupt(key.to_string(), "a part of it is missing"));
             }
+            side.write(part).await?;
+            if is_last {
+                break;
+            }
         }
-        let bytes = bytes.freeze();
-        if !key.matches(&bytes) {
-            return Err(Error::corrupt(key.to_string(), "digest differs on arrival"));
+        let (digest, sums) = summing.finish();
+        match digest == key.digest() {
+            true => Ok(Some(sums)),
+            false => Err(Error::corrupt(key.to_string(), "digest differs on arrival")),
         }
-        fetch.keep(bytes.clone()).await?;
-        Ok(Some(bytes))
     }
 
     fn holds(&self, table: &str, extent: &Extent) -> bool {
