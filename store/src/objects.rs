@@ -253,7 +253,7 @@ fn create_file(folder: &FsPath, name: &str, bytes: &[u8]) -> io::Result<Created>
     let side = folder.join(UNFINISHED).join(format!("{:016x}", crate::entropy()));
     let mut file = File::create_new(&side)?;
     file.write_all(bytes)?;
-    file.sync_all()?;
+    sync_file(&file, &side)?;
     let made = make_dirs(folder, &target)?;
     let linked = fs::hard_link(&side, &target);
     fs::remove_file(&side)?;
@@ -279,8 +279,17 @@ fn erase_file(target: &FsPath) -> io::Result<()> {
     }
 }
 
+fn sync_file(file: &File, _path: &FsPath) -> io::Result<()> {
+    #[cfg(test)]
+    power::file_is_synced(file, _path)?;
+    file.sync_all()
+}
+
 fn sync_dir(dir: &FsPath) -> io::Result<()> {
-    File::open(dir)?.sync_all()
+    let folder = File::open(dir)?;
+    #[cfg(test)]
+    power::folder_is_synced(dir)?;
+    folder.sync_all()
 }
 
 fn read_file(path: &FsPath) -> io::Result<Option<Bytes>> {
@@ -353,5 +362,7 @@ fn object_error(name: &str, error: object_store::Error) -> Error {
 
 #[cfg(test)]
 pub mod faulty;
+#[cfg(test)]
+pub mod power;
 #[cfg(test)]
 mod tests;

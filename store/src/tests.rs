@@ -8,7 +8,11 @@ mod forget;
 mod interop;
 mod life;
 mod limits;
+pub mod orders;
 mod part;
+mod power;
+mod swap;
+mod writers;
 
 use object_store::memory::InMemory;
 use proptest::prelude::*;

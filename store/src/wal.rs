@@ -29,6 +29,13 @@ use format::End;
 use spares::{Begun, Spares, begin, spare_name};
 use waiting::{Announcer, Waiting};
 
+/// What those who wait and the log's thread share.
+mod sync {
+    pub use std::sync::atomic::{AtomicBool, AtomicU64};
+    pub use std::sync::{Mutex, MutexGuard};
+    pub use tokio::sync::watch;
+}
+
 /// Bytes of one group; more waits for the next.
 const GROUP_TARGET_BYTES: usize = 4 << 20;
 /// Quiet time after which an empty group seals the last one, so that later damage to it can be

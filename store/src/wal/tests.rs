@@ -1,6 +1,7 @@
 //! The log on a disk that forgets.
 
 mod forgetful;
+mod orders;
 mod turns;
 
 use std::io;

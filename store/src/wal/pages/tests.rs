@@ -93,7 +93,7 @@ fn no_write_touches_what_only_its_page_has() {
 #[test]
 fn small_groups_share_pages() {
     let mut dice = Dice(5);
-    for (bytes, pages_max) in [(40, 1_000 / 50), (150, 1_000 / 10), (2_000, 1_000)] {
+    for (bytes, pages_max) in [(40, 1_000 / 30), (150, 1_000 / 10), (2_000, 1_000)] {
         let mut file = File::begin(&mut dice);
         let begun = file.run.end();
         for _ in 0..1_000 {
