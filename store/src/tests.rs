@@ -1,5 +1,6 @@
 //! The store of one site, through its public interface, on files and on a disk that forgets.
 
+pub mod bent;
 mod bucket;
 mod clients;
 mod cold;

@@ -493,7 +493,7 @@ fn set_aside(
     first_seq: u64,
     bytes: &Bytes,
 ) -> std::io::Result<Option<(Vec<Bytes>, u64)>> {
-    let entries = format::salvage(number, bytes);
+    let entries = format::salvage(bytes);
     let name = file_name(number);
     let mut copy = disk.create(&spare_name(number))?;
     copy.write(0, bytes)?;

@@ -16,6 +16,7 @@ mod faults;
 mod fuzz;
 mod gateway;
 mod handlers;
+mod killed;
 mod large;
 mod leaf;
 mod nested;

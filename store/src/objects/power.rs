@@ -124,5 +124,7 @@ fn all_of(file: &File) -> Vec<u8> {
 
 fn names(folder: &Path) -> io::Result<Names> {
     let entries = fs::read_dir(folder)?;
-    entries.map(|entry| entry.and_then(|e| Ok((e.file_name().into(), e.metadata()?.ino())))).collect()
+    entries
+        .map(|entry| entry.and_then(|e| Ok((e.file_name().into(), e.metadata()?.ino()))))
+        .collect()
 }

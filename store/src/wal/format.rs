@@ -147,12 +147,13 @@ pub fn parse(number: u64, bytes: &Bytes) -> Parsed {
 }
 
 /// Reads the sound groups on both sides of damage, for a store told to salvage.
-pub fn salvage(number: u64, bytes: &Bytes) -> Vec<Bytes> {
+pub fn salvage(bytes: &Bytes) -> Vec<Bytes> {
+    let field = |at: usize| bytes.get(at..at + 8)?.try_into().map(u64::from_le_bytes).ok();
+    let (salt, number) = (field(8), field(16));
     let mut read = Read::default();
-    if let Some((mut tip, _)) = parse_file_header(number, bytes) {
+    if let Some((mut tip, _)) = number.and_then(|number| parse_file_header(number, bytes)) {
         read.follow(bytes, &mut tip, FILE_HEADER_BYTES);
     }
-    let salt = bytes.get(8..16).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
     let tip = salt.map(|salt| Tip { salt, mark: mark_in(bytes, salt), chain: 0 });
     let mut at = FILE_HEADER_BYTES;
     while let Some(mut tip) = tip.filter(|_| at < bytes.len()) {

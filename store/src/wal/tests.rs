@@ -30,6 +30,15 @@ async fn written(n: u64) -> MemDisk {
     disk
 }
 
+/// A file of these entries, as a log that ended well has left it.
+pub fn file_of(entries: &[Vec<u8>]) -> (String, Vec<u8>) {
+    let (mut bytes, mut tip) = format::file_header(1, 0, 7);
+    for entry in entries {
+        bytes.extend(format::group(&mut tip, [&**entry].into_iter()));
+    }
+    (file_name(1), bytes)
+}
+
 fn only_file(disk: &MemDisk) -> (String, Vec<u8>) {
     let names = log_files(disk);
     assert_eq!(names.len(), 1);
@@ -225,7 +234,7 @@ proptest! {
         let bytes = Bytes::from(bytes);
         let parsed = format::parse(1, &bytes);
         prop_assert!(parsed.sound_bytes <= bytes.len());
-        format::salvage(1, &bytes);
+        format::salvage(&bytes);
     }
 
     #[test]

@@ -218,7 +218,10 @@ impl MemFile {
         }
         for from in spoilt {
             let to = left.len().min(from + SPOILT_BYTES);
-            left[from..to].iter_mut().zip((1u8..=255).cycle()).for_each(|(byte, i)| *byte = i.wrapping_mul(91));
+            left[from..to]
+                .iter_mut()
+                .zip((1u8..=255).cycle())
+                .for_each(|(byte, i)| *byte = i.wrapping_mul(91));
         }
         left
     }
