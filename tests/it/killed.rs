@@ -51,7 +51,12 @@ fn text(k: u64, version: u64) -> String {
 }
 
 /// Writes until it is told to stop, or the node is gone.
-async fn write(bus: Bus, writer: u64, mut ledger: Ledger, mut ends: watch::Receiver<bool>) -> Ledger {
+async fn write(
+    bus: Bus,
+    writer: u64,
+    mut ledger: Ledger,
+    mut ends: watch::Receiver<bool>,
+) -> Ledger {
     loop {
         let k = writer * ROWS + bus::route::retry::draw() % ROWS;
         let adds = usize::from(bus::route::retry::draw() % 4 == 0);

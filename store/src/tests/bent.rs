@@ -70,7 +70,7 @@ fn mutate(dice: &mut Dice, input: &mut Vec<u8>, corpus: &[Vec<u8>]) {
 async fn use_of(machine: &Machine) -> Result<()> {
     let store = machine.open(Config { segments_max: 1, ..Config::new("", "cloud") }).await?;
     for table in store.tables() {
-        store.scan(&table.name, Scan::default()).await?;
+        store.scan(&table.spec.name, Scan::default()).await?;
     }
     store.put("stats", &[row! {"k": 1, "a": 2}]).await?;
     store.flush().await?;
@@ -164,8 +164,7 @@ fn rows_and_entries() {
     let runtime = two_threads();
     let machine = runtime.block_on(some_store());
     let recovered = crate::wal::Wal::recover(&machine.disk, crate::wal::OnRot::Refuse).unwrap();
-    let mut corpus: Vec<Vec<u8>> =
-        recovered.entries.iter().map(|entry| entry.to_vec()).collect();
+    let mut corpus: Vec<Vec<u8>> = recovered.entries.iter().map(|entry| entry.to_vec()).collect();
     let read = |bytes: &Vec<u8>| record::decode::<Entry>("entry", bytes).unwrap();
     let bodies: Vec<Entry> = corpus.iter().map(read).collect();
     for entry in bodies {
