@@ -70,7 +70,7 @@ fn nobody_waits_for_a_log_that_has_ended() {
         Err(Error::Stopped(_)) => {}
         other => panic!("{other:?}"),
     };
-    check(|log| log.advance(1), &[ended], 30);
+    check(|log| log.advance(1), &[ended], 25);
 }
 
 /// Who is told that the log fails, finds that everybody can see it.
