@@ -298,7 +298,7 @@ fn link_whole(
     bytes: &[u8],
 ) -> io::Result<Option<Vec<PathBuf>>> {
     file.write_all(bytes)?;
-    file.sync_all()?;
+    sync_file(&file, side)?;
     let made = make_dirs(folder, target)?;
     match fs::hard_link(side, target) {
         Ok(()) => Ok(Some(made)),
@@ -320,8 +320,17 @@ fn erase_file(target: &FsPath) -> io::Result<()> {
     }
 }
 
+fn sync_file(file: &File, _path: &FsPath) -> io::Result<()> {
+    #[cfg(test)]
+    power::file_is_synced(file, _path)?;
+    file.sync_all()
+}
+
 fn sync_dir(dir: &FsPath) -> io::Result<()> {
-    File::open(dir)?.sync_all()
+    let folder = File::open(dir)?;
+    #[cfg(test)]
+    power::folder_is_synced(dir)?;
+    folder.sync_all()
 }
 
 fn read_file(path: &FsPath) -> io::Result<Option<Bytes>> {
@@ -400,5 +409,7 @@ fn object_error(name: &str, error: object_store::Error) -> Error {
 
 #[cfg(test)]
 pub mod faulty;
+#[cfg(test)]
+pub mod power;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! The store of one site, through its public interface, on files and on a disk that forgets.
 
+pub mod bent;
 mod bounds;
 mod bucket;
 mod clients;
@@ -13,7 +14,11 @@ mod interop;
 mod levels;
 mod life;
 mod limits;
+pub mod orders;
 mod part;
+mod power;
+mod swap;
+mod writers;
 
 use object_store::memory::InMemory;
 use proptest::prelude::*;

@@ -3,7 +3,8 @@
 //! Callers hand over encoded entries in order and wait until the durable position has passed
 //! theirs. The thread takes all that has gathered, writes it as one group, syncs once, and tells
 //! everyone. After a failed write or sync, what is on the disk behind the last good sync is
-//! unknown. So the thread cuts the file back to there and writes the same again, until it can.
+//! unknown. So the thread cuts the file back to there and writes the same again, until it can. Nor
+//! is a sector safe while it is written: so groups go where none of the others is alone ([`pages`]).
 //!
 //! Files that are no longer needed are what the next ones are made of ([`spares`]). On a disk that
 //! refuses the first one, the log starts later ([`first`]).
@@ -11,6 +12,7 @@
 pub mod disk;
 mod first;
 mod format;
+mod pages;
 mod salvage;
 mod spares;
 mod waiting;
@@ -33,11 +35,21 @@ use waiting::{Announcer, Waiting};
 
 pub use salvage::{keep_only, set_aside_names};
 
+/// What those who wait and the log's thread share.
+mod sync {
+    pub use std::sync::atomic::{AtomicBool, AtomicU64};
+    pub use std::sync::{Mutex, MutexGuard};
+    pub use tokio::sync::watch;
+}
+
 /// Bytes of one group; more waits for the next.
 const GROUP_TARGET_BYTES: usize = 4 << 20;
 /// Quiet time after which an empty group seals the last one, so that later damage to it can be
 /// told from an unfinished write.
 const SEAL_AFTER_MS: u64 = 20;
+
+/// How often a file is read at most that is written at the same time.
+const READS_MAX: usize = 4;
 
 /// What to do with a log file whose middle is damaged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,8 +102,11 @@ pub struct LogFile {
     number: u64,
     /// The first entry that it can hold.
     first_seq: u64,
-    /// Bytes that are synced; behind them there may be anything while the file is written.
+    /// Where the last group ends that is synced; behind it there may be anything while the file is
+    /// written.
     bytes: u64,
+    /// Groups that are synced.
+    groups: u64,
 }
 
 enum Command {
@@ -237,21 +252,25 @@ impl Wal {
         files.iter().skip(start).cloned().collect()
     }
 
-    /// Encoded entries of a file that are durable.
+    /// Encoded entries of a file: those that are durable, and perhaps some that are not yet.
     pub fn read_file(&self, file: &LogFile) -> Result<Vec<Bytes>> {
         let name = file_name(file.number);
         let io = |e| Error::io(format!("log {name}"), e);
-        let mut bytes = self.disk.read(&name).map_err(io)?;
-        bytes.truncate(file.bytes as usize);
-        let parsed = format::parse(file.number, &bytes.into());
-        if parsed.sound_bytes as u64 == file.bytes {
-            return Ok(parsed.entries);
+        let mut sound_bytes = 0;
+        for _ in 0..READS_MAX {
+            let bytes = self.disk.read(&name).map_err(io)?;
+            let parsed = format::parse(file.number, &bytes.into());
+            if parsed.groups >= file.groups {
+                return Ok(parsed.entries);
+            }
+            // It may have become another file while it was read.
+            if lock(&self.files).iter().all(|listed| listed.number != file.number) {
+                return Err(io(std::io::ErrorKind::NotFound.into()));
+            }
+            // Or what was on one page when the other was read, moved there and was written over.
+            sound_bytes = parsed.sound_bytes;
         }
-        // It may have become another file while it was read.
-        match lock(&self.files).iter().any(|listed| listed.number == file.number) {
-            true => Err(rotten(&name, parsed.sound_bytes)),
-            false => Err(io(std::io::ErrorKind::NotFound.into())),
-        }
+        Err(rotten(&name, sound_bytes))
     }
 
     /// Writes what is queued, seals the file and ends the thread.
@@ -403,21 +422,22 @@ impl Writer {
         let number = self.number + 1;
         let spare = lock(&self.spares).take();
         let begun = begin(&*self.disk, spare, number, first_seq, &[snapshot])?;
-        lock(&self.files).push_back(LogFile { number, first_seq, bytes: begun.bytes });
+        lock(&self.files).push_back(begun.listed(number, first_seq));
         (self.file, self.number, self.has_ended) = (begun, number, false);
         Ok(())
     }
 
     fn append_group(&mut self, entries: &[Arc<[u8]>]) -> std::io::Result<()> {
-        let Begun { file, tip, bytes } = &mut self.file;
+        let Begun { file, tip, run, groups } = &mut self.file;
         let mut next = *tip;
         let group = format::group(&mut next, entries.iter().map(|e| &**e));
-        file.append(&group)?;
+        let addition = run.add(group);
+        file.write(addition.at, &addition.bytes)?;
         file.sync()?;
-        *tip = next;
-        *bytes += group.len() as u64;
+        (*tip, *run) = (next, addition.run);
+        *groups += 1;
         if let Some(listed) = lock(&self.files).back_mut() {
-            listed.bytes = *bytes;
+            (listed.bytes, listed.groups) = (run.end(), *groups);
         }
         Ok(())
     }
@@ -425,7 +445,7 @@ impl Writer {
     /// Seals the file and gives back the room behind its end, so that nothing follows it.
     fn end_file(&mut self) -> std::io::Result<()> {
         self.append_group(&[])?;
-        self.file.file.cut(self.file.bytes)
+        self.file.file.cut(self.file.run.end())
     }
 
     /// Tells everyone that the disk refuses, waits a little, and cuts the file back to what is
@@ -452,7 +472,7 @@ impl Writer {
         }
         // If the disk is full, they are what there is to give.
         lock(&self.spares).remove_all(&*self.disk)?;
-        self.file.file.cut(self.file.bytes)
+        self.file.file.cut(self.file.run.end())
     }
 }
 
@@ -473,7 +493,7 @@ fn recover_file(
     }
     let parsed = format::parse(number, &bytes);
     let first_seq = parsed.first_seq;
-    let sound_bytes = parsed.sound_bytes as u64;
+    let (sound_bytes, groups) = (parsed.sound_bytes as u64, parsed.groups);
     match parsed.end {
         // Earlier programs crashed while the file was being begun: nothing was acknowledged in it.
         End::Whole | End::Torn if parsed.sound_bytes == 0 && is_last => {
@@ -503,7 +523,7 @@ fn recover_file(
             return Ok(());
         }
     }
-    recovered.files.push(LogFile { number, first_seq, bytes: sound_bytes });
+    recovered.files.push(LogFile { number, first_seq, bytes: sound_bytes, groups });
     Ok(())
 }
 

@@ -19,6 +19,7 @@ mod files;
 mod fuzz;
 mod gateway;
 mod handlers;
+mod killed;
 mod large;
 mod leaf;
 mod moving;

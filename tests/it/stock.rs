@@ -163,7 +163,7 @@ async fn whoever_listens_hears_numbers_and_what_becomes_of_apps_links_and_sites(
 fn found() -> Option<PathBuf> {
     let found = StockCli::find(&tools());
     if found.is_none() {
-        eprintln!("skipped: no nats CLI; where Go is, ./tools.sh test installs it");
+        aloud::skipped!("no nats CLI; where Go is, ./tools.sh test installs it");
     }
     found
 }

@@ -111,7 +111,7 @@ fn kernels_are_kept_for_the_next_film() -> Result<()> {
     };
     let first = run("own")?;
     if first == 0 {
-        eprintln!("skipped: no device that compiles");
+        aloud::skipped!("no device that compiles");
         return Ok(());
     }
     let kept: Vec<_> = std::fs::read_dir(folder.path().join("own/edgescale/kernels"))?

@@ -24,7 +24,7 @@ fn small_disk(test: &str) -> Option<PathBuf> {
         command
     };
     if !within(&mount).output().is_ok_and(|tried| tried.status.success()) {
-        println!("skipped: file systems cannot be mounted here");
+        aloud::skipped!("file systems cannot be mounted here");
         return None;
     }
     let run = within(&format!("{mount} && exec \"$@\""))
@@ -162,7 +162,7 @@ async fn a_store_opens_in_a_read_only_folder() {
     };
     allow(0o555);
     if std::fs::write(dir.path().join("probe"), b"").is_ok() {
-        println!("skipped: this user writes to read-only folders");
+        aloud::skipped!("this user writes to read-only folders");
         return;
     }
     opens_and_recovers(dir.path(), || allow(0o755)).await;

@@ -63,7 +63,7 @@ impl First {
         let (number, first_seq) = (self.number, self.first_seq);
         let spare = lock(&self.spares).take();
         let begun = begin(&*self.disk, spare, number, first_seq, &[&self.snapshot])?;
-        lock(&self.files).push_back(LogFile { number, first_seq, bytes: begun.bytes });
+        lock(&self.files).push_back(begun.listed(number, first_seq));
         Ok(begun)
     }
 

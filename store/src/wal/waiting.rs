@@ -3,16 +3,17 @@
 //! outside of it takes a lock for each.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::sync::watch;
 
 use crate::error::{Error, Result};
 
 use super::Durable;
+// Tests put others there, to go through this file in every order of its steps.
+use super::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, watch};
 
 /// Waiters that the log's thread wakes by itself, which is quicker for the first of them.
 const WAKES_AT_ONCE: usize = 8;

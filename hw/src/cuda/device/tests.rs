@@ -12,7 +12,7 @@ fn device(dir: &std::path::Path) -> Option<ptx::PtxDevice> {
         ..Config::default()
     });
     if found.is_none() {
-        eprintln!("skipped: no NVRTC; install it with ./tools.sh test");
+        aloud::skipped!("no NVRTC; install it with ./tools.sh test");
     }
     found
 }
