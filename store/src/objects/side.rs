@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Semaphore;
 
-use super::{Objects, UNFINISHED, aside, make_dirs, sync_dir};
+use super::{Objects, UNFINISHED, aside, make_dirs, sync_dir, sync_file};
 use crate::error::{Error, Result};
 
 /// What waited for a bucket is in memory while it goes there: one object at a time.
@@ -107,7 +107,7 @@ impl Side {
 
 impl Beside {
     fn link(self, file: &File, name: &str) -> io::Result<()> {
-        file.sync_all()?;
+        sync_file(file, &self.path)?;
         let target = self.folder.join(name);
         make_dirs(&self.folder, &target)?;
         match fs::hard_link(&self.path, &target) {
