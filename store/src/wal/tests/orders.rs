@@ -29,16 +29,30 @@ fn wait(waiting: &Waiting, seq: u64) -> Result<()> {
     until_ready(|context| waiting.poll(seq, context))
 }
 
+/// Whether the log's thread is there as long as anybody waits, or ends: then all are woken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Then {
+    Stays,
+    Ends,
+}
+
 /// Carries out what the log's thread does beside those who wait, in every order.
 fn check(
-    thread: impl Fn(Announcer) + Clone + Send + 'static,
+    thread: impl Fn(&Announcer) + Clone + Send + 'static,
+    then: Then,
     waiters: &[fn(&Waiting)],
     orders_min: u64,
 ) {
     let orders = each_order(|choices: &mut Choices| {
         let (waiting, announcer) = log();
         let thread = thread.clone();
-        let mut parties: Vec<Party> = vec![Box::new(move || thread(announcer))];
+        let party = move || {
+            thread(&announcer);
+            if then == Then::Stays {
+                std::mem::forget(announcer);
+            }
+        };
+        let mut parties: Vec<Party> = vec![Box::new(party)];
         for waiter in waiters {
             let (waiting, waiter) = (waiting.clone(), *waiter);
             parties.push(Box::new(move || waiter(&waiting)));
@@ -53,14 +67,16 @@ fn check(
 #[test]
 fn nobody_misses_his_turn() {
     let told = |waiting: &Waiting| wait(waiting, 1).unwrap();
-    check(|log| log.advance(1), &[told], 30);
     let in_turn = |waiting: &Waiting| wait(waiting, 2).unwrap();
-    let thread = |log: Announcer| {
+    let twice = |log: &Announcer| {
         log.advance(1);
         log.advance(2);
     };
-    check(thread, &[in_turn], 100);
-    check(|log| log.advance(2), &[told, in_turn], 1_000);
+    for then in [Then::Stays, Then::Ends] {
+        check(|log| log.advance(1), then, &[told], 15);
+        check(twice, then, &[in_turn], 60);
+    }
+    check(|log| log.advance(2), Then::Stays, &[told, in_turn], 500);
 }
 
 /// The end of the thread ends all waiting.
@@ -70,7 +86,7 @@ fn nobody_waits_for_a_log_that_has_ended() {
         Err(Error::Stopped(_)) => {}
         other => panic!("{other:?}"),
     };
-    check(|log| log.advance(1), &[ended], 25);
+    check(|log| log.advance(1), Then::Ends, &[ended], 25);
 }
 
 /// Who is told that the log fails, finds that everybody can see it.
