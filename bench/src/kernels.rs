@@ -201,7 +201,7 @@ fn operations(options: &Options, budget: Duration) -> Vec<opencv::OpRow> {
     for size in &options.sizes {
         match opencv::compare(&options.opencv, *size, budget) {
             Ok(more) => rows.extend(more),
-            Err(error) => aloud::skipped!("OpenCV: {error}"),
+            Err(error) => eprintln!("skipped: OpenCV: {error}"),
         }
     }
     rows

@@ -153,7 +153,7 @@ fn films(options: &Options, tools: &Path) -> Result<Vec<PathBuf>> {
     let clips = CLIPS.map(|name| tools.join("clips").join(name));
     let (here, missing): (Vec<_>, Vec<_>) = clips.into_iter().partition(|path| path.exists());
     for path in &missing {
-        aloud::skipped!("no film {}; ./tools.sh demo brings it", path.display());
+        eprintln!("skipped: no film {}; ./tools.sh demo brings it", path.display());
     }
     if here.is_empty() {
         bail!("no films in {}: run ./tools.sh demo, or give --input", tools.display());

@@ -51,7 +51,7 @@ fn main() {
         let measured = open(&folder.join(name)).and_then(|peer| measure(name, peer, rows, budget));
         match measured {
             Ok(more) => lines.extend(more),
-            Err(error) => aloud::skipped!("{name}: {error}"),
+            Err(error) => eprintln!("skipped: {name}: {error}"),
         }
     }
     println!("{}", Value::from(lines));

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ::handlers::execute::InvokeError;
 use ::handlers::manifest::CodeKind;
 
-use super::{Bench, Between, Line, PATIENCE, Result, component, endless, quantile};
+use super::{ASKS_ALL, Bench, Between, Line, PATIENCE, Result, component, endless, quantile};
 
 /// Guests that compute at once, each anew when it has been stopped.
 const SPINNERS: usize = 4;
@@ -19,18 +19,18 @@ pub(super) async fn measure(bench: &Arc<Bench>, budget: Duration) -> Result<Line
     let node = |error: wat::Error| InvokeError::Node(error.to_string());
     let small = bench.install(CodeKind::Component, component(0).map_err(node)?).await?;
     let endless = bench.install(CodeKind::Component, endless()?).await?;
-    bench.invoke(&small, false, PATIENCE).await?;
+    bench.invoke(&small, None, PATIENCE).await?;
     let until = Instant::now() + budget;
     let mut spinners = tokio::task::JoinSet::new();
     for _ in 0..SPINNERS {
         let (bench, endless) = (Arc::clone(bench), Arc::clone(&endless));
         spinners.spawn(async move {
             while Instant::now() < until {
-                let _ = bench.invoke(&endless, true, SPIN_LIMIT).await;
+                let _ = bench.invoke(&endless, ASKS_ALL, SPIN_LIMIT).await;
             }
         });
     }
-    let (times, _) = bench.repeat(&small, false, budget, Between::Nothing).await?;
+    let (times, _) = bench.repeat(&small, None, budget, Between::Nothing).await?;
     while spinners.join_next().await.is_some() {}
     let what = format!("event in a fresh instance beside {SPINNERS} guests that spin, p99");
     Ok(Line::at_most(&what, GOAL_US, quantile(times, 0.99)))

@@ -41,7 +41,7 @@ pub fn stores(folder: &Path, options: &Options) -> Vec<Line> {
 fn lines(mut program: Command, skipped: &str) -> Vec<Line> {
     let lines = program.output().ok().and_then(|out| serde_json::from_slice(&out.stdout).ok());
     if lines.is_none() {
-        aloud::skipped!("{skipped}");
+        eprintln!("skipped: {skipped}");
     }
     lines.unwrap_or_default()
 }

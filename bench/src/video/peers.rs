@@ -23,7 +23,7 @@ pub fn has_ffmpeg() -> bool {
     let output = Command::new("ffmpeg").args(["-hide_banner", "-encoders"]).output();
     let is_here = output.is_ok_and(|out| String::from_utf8_lossy(&out.stdout).contains("libx264"));
     if !is_here {
-        aloud::skipped!("x264 and FFmpeg's filters; install ffmpeg with ./tools.sh");
+        eprintln!("skipped: x264 and FFmpeg's filters; install ffmpeg with ./tools.sh");
     }
     is_here
 }
@@ -139,7 +139,7 @@ pub fn turbo(
             .and_then(|cpu| film.coded(&path, each_ms(cpu, film.frames.len() as u64)).ok())
             .map(|coded| (format!("libjpeg-turbo from {from}, quality {quality}"), coded));
         if coded.is_none() {
-            aloud::skipped!("libjpeg-turbo from {from}, which ./tools.sh bench brings");
+            eprintln!("skipped: libjpeg-turbo from {from}, which ./tools.sh bench brings");
         }
         coded
     };
@@ -167,7 +167,7 @@ pub fn opencv(film: &Path, frames: u64, to: &Path, tools: &Path) -> Option<Durat
     let seconds = said.and_then(|said| String::from_utf8_lossy(&said).trim().parse().ok());
     let cpu = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     if cpu.is_none() {
-        aloud::skipped!("a pipeline of OpenCV, whose package ./tools.sh bench brings");
+        eprintln!("skipped: a pipeline of OpenCV, whose package ./tools.sh bench brings");
     }
     cpu
 }
