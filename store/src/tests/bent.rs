@@ -1,5 +1,5 @@
-//! What a store reads from its disk, bent behind checksums that are made right again: else damage is
-//! found by them, and what reads behind is never reached.
+//! What a store reads from its disk, bent behind checksums that are made right again: else they find
+//! all damage, and what reads behind is never reached.
 //!
 //! `EDGESCALE_FUZZ_SECONDS` says for how long (a part of a second unless said), and
 //! `EDGESCALE_FUZZ_SEED` from which seed, as it does elsewhere.
