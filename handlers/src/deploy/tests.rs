@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use std::time::Duration;
+
 use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
 

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use bus::{Bus, Headers, Kind, PAYLOAD_BYTES_MAX, Subject};
 use bytes::Bytes;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use store::{BLOB_BYTES_MAX, TableFile, TableSpec};
 
 use super::{RANGE_BYTES, ask, json, report};
