@@ -1,7 +1,5 @@
 use std::time::Duration;
 
-use std::time::Duration;
-
 use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
 
