@@ -295,7 +295,8 @@ const CALM: u32 = 10;
 /// Many calls at once, each answered or refused with a reason; how many at the edge and above it.
 async fn storm(edge: &Bus) -> (usize, usize) {
     let time = STORM_TIME.as_millis().to_string();
-    let calls = (0..STORM).map(|_| call(edge, "busy.work", &[(TIMEOUT_HEADER, &time)]));
+    let headers = [(TIMEOUT_HEADER, time.as_str())];
+    let calls = (0..STORM).map(|_| call(edge, "busy.work", &headers));
     let (mut here, mut above, mut refused) = (0, 0, 0);
     for answer in futures::future::join_all(calls).await {
         match answer {

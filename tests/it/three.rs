@@ -3,6 +3,7 @@
 //! A publisher above and one below the link number their events and repeat each until it is
 //! acknowledged; callers give each call a key and a deadline. docs/guarantees.md has the counts.
 
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -300,7 +301,8 @@ async fn siblings_are_apart(cloud: &Bus, pair: [&Bus; 2]) -> Result<()> {
             ensure!(stored.is_err(), "{subject} was stored for {}: {stored:?}", from.site());
         }
 
-        let (sender, mut heard) = tokio::sync::mpsc::channel::<String>(1_000);
+        let (sender, heard) = tokio::sync::mpsc::channel::<String>(1_000);
+        let heard = RefCell::new((heard, vec![]));
         let hear = move |message: bus::Request| {
             let sender = sender.clone();
             async move {
@@ -316,17 +318,18 @@ async fn siblings_are_apart(cloud: &Bus, pair: [&Bus; 2]) -> Result<()> {
         to.flush().await?;
         // What must arrive is sent last: once it is there, so would the others be.
         let last = format!("ev.{}._.count.last", from.site());
-        let mut subjects: Vec<String> = vec![];
         eventually(&format!("{last} at {}", from.site()), async || {
             cloud.publish(&last, &Headers::new(), "for you").await?;
             cloud.flush().await?;
             tokio::time::sleep(EVERY).await;
+            let (heard, subjects) = &mut *heard.borrow_mut();
             while let Ok(subject) = heard.try_recv() {
                 subjects.push(subject);
             }
             Ok(subjects.contains(&last).then_some(()))
         })
         .await?;
+        let (_, subjects) = heard.into_inner();
         let leaked: Vec<_> = subjects.iter().filter(|subject| subject.contains("secret")).collect();
         ensure!(leaked.is_empty(), "{} heard {leaked:?}", from.site());
     }
