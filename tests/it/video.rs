@@ -115,7 +115,10 @@ fn kernels_are_kept_for_the_next_film() -> Result<()> {
         return Ok(());
     }
     let kept: Vec<_> = std::fs::read_dir(folder.path().join("own/edgescale/kernels"))?
-        .map(|file| Ok((file?.path(), file?.metadata()?.modified()?)))
+        .map(|file| {
+            let file = file?;
+            Ok((file.path(), file.metadata()?.modified()?))
+        })
         .collect::<Result<_>>()?;
     run("own")?;
     let is_code = |path: &Path| path.extension() != Some("groups".as_ref());
