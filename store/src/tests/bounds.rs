@@ -80,8 +80,9 @@ async fn a_scan_ends_where_its_memory_does_and_goes_on_from_there() {
         assert!(found.iter().all(|scanned| bytes_of(scanned) < 3 * MEMORY), "seed {seed}");
         cut += usize::from(found.len() > 1);
         let dir = tempfile::tempdir().unwrap();
-        let exported = store.export("stats", &dir.path().join("all"), crate::FileFormat::JsonLines);
-        assert_eq!(exported.await.unwrap(), wanted.len() as u64, "seed {seed}");
+        let path = dir.path().join("all");
+        let exported = store.export("stats", &path, crate::FileFormat::JsonLines).await;
+        assert_eq!(exported.unwrap(), wanted.len() as u64, "seed {seed}");
 
         for (op, value) in [("<", 2), (">=", 100)] {
             let filter = serde_json::json!([{"column": "a", "op": op, "value": value}]);
