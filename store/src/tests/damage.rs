@@ -225,7 +225,7 @@ async fn what_is_set_aside_twice_is_there_twice() {
         let middle = damaged.len() / 2;
         damaged[middle] ^= 1;
         let mut file = machine.disk.create("damaged").unwrap();
-        file.append(&damaged).unwrap();
+        file.write(0, &damaged).unwrap();
         file.sync().unwrap();
         machine.disk.rename("damaged", &name).unwrap();
         files.extend(machine.salvage().await.unwrap());
