@@ -103,7 +103,7 @@ impl Ran<'_> {
         });
         let time = |cut_only: bool| {
             let runs = self.runs.iter().filter(|run| !(cut_only && run.whole));
-            runs.map(|run| (run.ended - run.began) as f64).sum::<f64>()
+            runs.map(|run| run.ended - run.began).sum::<u64>() as f64
         };
         Figures {
             answered_per_s,

@@ -12,7 +12,7 @@ pub const MS: u64 = 1_000;
 /// How long a run takes on average; each takes up to a quarter of it more or less.
 const RUN_US: u64 = 40 * MS;
 /// What is asked before this is not counted: sites have to hear of each other.
-pub const WARM: u64 = 2 * SECOND;
+pub const WARM: u64 = 3 * SECOND;
 /// How many may wait for one handler, and what stands for a run that was not measured yet: as in
 /// the crate `handlers`.
 const WAITING_MAX: usize = 1_024;
@@ -48,6 +48,21 @@ pub struct Cut {
     pub s: (u64, u64),
 }
 
+/// What keeps many from doing what is right for one alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// What was heard of a queue is worked off.
+    Ageing,
+    /// A request that would be late behind a queue does not join it.
+    Runs,
+    /// Who was refused does not come back at once.
+    Notes,
+    /// The way is not for others to spend.
+    Budget,
+    /// What came from above does not climb.
+    Down,
+}
+
 /// What is asked of the tree.
 #[derive(Clone, Copy)]
 pub struct Case<'a> {
@@ -67,6 +82,8 @@ pub struct Case<'a> {
     /// Where fewer of a handler run at once than the tree says.
     pub places_max: u64,
     pub cuts: &'a [Cut],
+    /// A rule that is not kept.
+    pub without: Option<Rule>,
     /// The only site with a GPU, which the handlers then need.
     pub gpu_at: Option<&'static str>,
 }
@@ -78,7 +95,8 @@ impl Default for Case<'_> {
             serving: None,
             times: 10.0,
             deadline_ms: 500,
-            seconds: 6,
+            seconds: 7,
+            without: None,
             together: false,
             handlers: 1,
             far: 1,
@@ -357,6 +375,7 @@ impl<'a> World<'a> {
         let queue = &queues[self.calls[call].handler];
         let (wait, run) = queue.turn(*places);
         let is_free = queue.running < *places;
+        let run = if self.keeps(Rule::Runs) { run } else { Duration::ZERO };
         let decision = self.decide(call, leg, CodeView::Ready { wait, run });
         match decision {
             Decision::Run => self.enter(call, leg),
@@ -367,7 +386,7 @@ impl<'a> World<'a> {
                 self.pass_on(call, number(to.as_str()), 0);
             }
             Decision::Send { to } => {
-                self.calls[call].from_above = true;
+                self.calls[call].from_above = self.keeps(Rule::Down);
                 self.pass_on(call, number(to.as_str()), 0);
             }
             Decision::Refuse(refusal) => self.refuse(call, leg.at, &refusal),
@@ -387,7 +406,17 @@ impl<'a> World<'a> {
         };
         let (key, placement) = (self.keys[handler].as_str(), &self.placement);
         let handler = HandlerView::Known { key, placement, code };
-        decide(&asked, &handler, &self.sites[leg.at].view, self.instant())
+        let (view, now) = (&self.sites[leg.at].view, self.instant());
+        if self.keeps(Rule::Ageing) {
+            return decide(&asked, &handler, view, now);
+        }
+        let mut view = view.clone();
+        view.above.iter_mut().for_each(|site| site.heard = now);
+        decide(&asked, &handler, &view, now)
+    }
+
+    fn keeps(&self, rule: Rule) -> bool {
+        self.case.without != Some(rule)
     }
 
     fn refuse(&mut self, call: usize, at: usize, refusal: &Refusal) {
@@ -396,7 +425,7 @@ impl<'a> World<'a> {
             (RefusalKind::DeadlineExceeded, None) => Fate::Late,
             (RefusalKind::Unavailable, None) => Fate::Away,
             // Nobody has heard of the device yet.
-            (RefusalKind::NoHandler, None) if self.now < WARM => Fate::Away,
+            (RefusalKind::NoHandler, None) if self.calls[call].begun < WARM => Fate::Away,
             _ => Fate::Wrong,
         };
         self.answer(call, fate);
@@ -489,7 +518,9 @@ impl<'a> World<'a> {
                 run,
                 retry_after: us(retry_after_us),
             };
-            site.view.note_full(&refused, now);
+            if self.case.without != Some(Rule::Notes) {
+                site.view.note_full(&refused, now);
+            }
         }
         self.answer(call, fate);
     }
@@ -507,7 +538,10 @@ impl<'a> World<'a> {
             Some(way) => {
                 self.calls[call].hops += 1;
                 let site = &self.sites[leg.at];
-                let told = site.view.budget(&self.sites[to].path, left);
+                let told = match self.keeps(Rule::Budget) {
+                    true => site.view.budget(&self.sites[to].path, left),
+                    false => left,
+                };
                 let until = self.now + way + told.saturating_sub(HOP_MARGIN).as_micros() as u64;
                 self.later(way, Event::Arrive { call, leg: Leg { at: to, until } });
             }
