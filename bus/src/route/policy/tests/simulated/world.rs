@@ -86,6 +86,8 @@ pub struct Case<'a> {
     pub without: Option<Rule>,
     /// The only site with a GPU, which the handlers then need.
     pub gpu_at: Option<&'static str>,
+    /// When it is lost, which others hear later.
+    pub gpu_lost_s: u64,
 }
 
 impl Default for Case<'_> {
@@ -103,6 +105,7 @@ impl Default for Case<'_> {
             places_max: u64::MAX,
             cuts: &[],
             gpu_at: None,
+            gpu_lost_s: u64::MAX,
         }
     }
 }
@@ -576,7 +579,8 @@ impl<'a> World<'a> {
             (key.clone(), wait)
         });
         let waits = waits.filter(|(_, wait)| !wait.is_zero()).collect();
-        let has_gpu = self.case.gpu_at == Some(path.as_str());
+        let is_lost = self.now / SECOND >= self.case.gpu_lost_s;
+        let has_gpu = self.case.gpu_at == Some(path.as_str()) && !is_lost;
         let devices = if has_gpu { Devices::CPU.with(Devices::GPU) } else { Devices::CPU };
         Offers { devices, waits_ms: Offers::longest(waits), ..Offers::default() }
     }
