@@ -3,11 +3,13 @@
 //! `decide`, from views that are made by the very `news`; what happens to a call between two
 //! decisions is as in the node. All random numbers come from a printed seed.
 
+mod case;
 mod figures;
 mod world;
 
+use self::case::{Case, Cut, Rule, SERVING};
 use self::figures::Figures;
-use self::world::*;
+use self::world::{SECOND, simulate};
 
 /// How much of what the places of the sites could do must be done, whatever is asked.
 const GOODPUT_MIN: f64 = 0.9;

@@ -1,5 +1,6 @@
 //! What is counted in a simulated tree.
 
+use super::case::{Case, TREE, number};
 use super::world::*;
 
 /// How a case went.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::super::super::*;
+use super::case::{Case, Rule, TREE, number};
 use super::figures::Ran;
 use crate::route::news::{self, News, Offers};
 use crate::route::{HOP_MARGIN, retry};
@@ -10,7 +11,7 @@ use crate::route::{HOP_MARGIN, retry};
 pub const SECOND: u64 = 1_000_000;
 pub const MS: u64 = 1_000;
 /// How long a run takes on average; each takes up to a quarter of it more or less.
-const RUN_US: u64 = 40 * MS;
+pub const RUN_US: u64 = 40 * MS;
 /// What is asked before this is not counted: sites have to hear of each other.
 pub const WARM: u64 = 3 * SECOND;
 /// How many may wait for one handler, and what stands for a run that was not measured yet: as in
@@ -20,112 +21,6 @@ const RUN_US_UNKNOWN: u64 = 10 * MS;
 const RUN_WEIGHT: u64 = 20;
 /// How long a heartbeat waits for its answer.
 const PATIENCE: u64 = 2 * SECOND;
-/// What each site is called, what it is, how many of one handler run there at once, and how many
-/// ms its parent is away, there and back.
-pub static TREE: [(&str, TierClass, u64, u64); 11] = [
-    ("cloud", TierClass::Cloud, 8, 0),
-    ("cloud.east", TierClass::Region, 4, 20),
-    ("cloud.west", TierClass::Region, 4, 24),
-    ("cloud.east.a", TierClass::Edge, 2, 5),
-    ("cloud.east.b", TierClass::Edge, 2, 6),
-    ("cloud.east.c", TierClass::Edge, 2, 7),
-    ("cloud.west.a", TierClass::Edge, 2, 5),
-    ("cloud.west.b", TierClass::Edge, 2, 6),
-    ("cloud.west.c", TierClass::Edge, 2, 7),
-    ("cloud.east.a.cam", TierClass::Device, 1, 2),
-    ("cloud.west.a.cam", TierClass::Device, 1, 2),
-];
-/// All but the devices.
-pub static SERVING: [&str; 9] = [
-    TREE[0].0, TREE[1].0, TREE[2].0, TREE[3].0, TREE[4].0, TREE[5].0, TREE[6].0, TREE[7].0,
-    TREE[8].0,
-];
-
-/// A link to the parent that is broken from one second to another.
-#[derive(Clone, Copy)]
-pub struct Cut {
-    pub below: &'static str,
-    pub s: (u64, u64),
-}
-
-/// What keeps many from doing what is right for one alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rule {
-    /// What was heard of a queue is worked off.
-    Ageing,
-    /// A request that would be late behind a queue does not join it.
-    Runs,
-    /// Who was refused does not come back at once.
-    Notes,
-    /// The way is not for others to spend.
-    Budget,
-    /// What came from above does not climb.
-    Down,
-}
-
-/// What is asked of the tree.
-#[derive(Clone, Copy)]
-pub struct Case<'a> {
-    /// Where calls come in, as many at each.
-    pub sources: &'a [&'static str],
-    /// The sites that may serve them, where not all may or are on the way.
-    pub serving: Option<&'a [&'static str]>,
-    /// How many times as much is asked as those can do.
-    pub times: f64,
-    pub deadline_ms: u64,
-    pub seconds: u64,
-    /// Heartbeats of all sites at the same moment.
-    pub together: bool,
-    pub handlers: usize,
-    /// How many times as far sites are from each other as the tree says.
-    pub far: u64,
-    /// Where fewer of a handler run at once than the tree says.
-    pub places_max: u64,
-    pub cuts: &'a [Cut],
-    /// A rule that is not kept.
-    pub without: Option<Rule>,
-    /// The only site with a GPU, which the handlers then need.
-    pub gpu_at: Option<&'static str>,
-    /// When it is lost, which others hear later.
-    pub gpu_lost_s: u64,
-}
-
-impl Default for Case<'_> {
-    fn default() -> Self {
-        Self {
-            sources: &[],
-            serving: None,
-            times: 10.0,
-            deadline_ms: 500,
-            seconds: 7,
-            without: None,
-            together: false,
-            handlers: 1,
-            far: 1,
-            places_max: u64::MAX,
-            cuts: &[],
-            gpu_at: None,
-            gpu_lost_s: u64::MAX,
-        }
-    }
-}
-
-impl Case<'_> {
-    pub fn serves(&self, site: &str) -> bool {
-        self.serving.is_none_or(|serving| serving.contains(&site))
-    }
-
-    /// What the sites that may serve can do in a second.
-    pub fn capacity_per_s(&self) -> f64 {
-        let serving = TREE.iter().filter(|(site, ..)| self.serves(site));
-        let places: u64 = serving.map(|(_, _, places, _)| *places.min(&self.places_max)).sum();
-        (places * self.handlers as u64 * SECOND) as f64 / RUN_US as f64
-    }
-
-    pub fn asked_per_s(&self) -> f64 {
-        self.capacity_per_s() * self.times
-    }
-}
 
 /// A random number generator (SplitMix64; Steele, Lea, Flood 2014).
 struct Dice(u64);
@@ -266,10 +161,6 @@ struct World<'a> {
 
 fn us(us: u64) -> Duration {
     Duration::from_micros(us)
-}
-
-pub fn number(site: &str) -> usize {
-    TREE.iter().position(|(path, ..)| *path == site).expect("it is in the tree")
 }
 
 pub fn simulate<'a>(case: &'a Case<'a>, seed: u64) -> Ran<'a> {
