@@ -69,6 +69,7 @@ pub struct Page {
     pub next: Option<Json>,
     /// False if the site could not ask all who may have rows.
     pub complete: bool,
+    batches: Vec<RecordBatch>,
 }
 
 impl TableFile {
@@ -95,27 +96,32 @@ impl TableFile {
         self.rows
     }
 
-    /// Adds the rows of an answer.
-    pub fn add(&mut self, answer: Bytes) -> Result<Page> {
+    /// Reads an answer.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if it is none, or has rows that the file cannot hold.
+    pub fn page(&self, answer: Bytes) -> Result<Page> {
         let wrong = |e: &dyn std::fmt::Display| {
             Error::corrupt(format!("answer to a scan of table {:?}", self.spec.name), e.to_string())
         };
         let decoded = guarded(ArrowError::IpcError, || decode(answer));
         let (said, batches) = decoded.map_err(|e| wrong(&e))?;
-        let page = Page {
-            rows: batches.iter().map(RecordBatch::num_rows).sum(),
-            next: said_of(&said, "next").filter(|_| said_of(&said, "truncated") != Some(false)),
-            complete: said_of(&said, "coverage").is_some_and(|found: Coverage| found.complete),
-        };
         let schema = segment::file_schema(&self.spec);
-        // What the file cannot hold shows here.
         let fitted = batches.iter().map(|batch| {
             let batch = RecordBatch::try_new(schema.clone(), batch.columns().to_vec());
             batch.map_err(|e| wrong(&e))
         });
-        let fitted = fitted.collect::<Result<Vec<_>>>()?;
-        fitted.iter().try_for_each(|batch| self.write(batch))?;
-        Ok(page)
+        Ok(Page {
+            rows: batches.iter().map(RecordBatch::num_rows).sum(),
+            next: said_of(&said, "next").filter(|_| said_of(&said, "truncated") != Some(false)),
+            complete: said_of(&said, "coverage").is_some_and(|found: Coverage| found.complete),
+            batches: fitted.collect::<Result<_>>()?,
+        })
+    }
+
+    /// Adds the rows of an answer.
+    pub fn add(&mut self, page: &Page) -> Result<()> {
+        page.batches.iter().try_for_each(|batch| self.write(batch))
     }
 
     fn write(&mut self, batch: &RecordBatch) -> Result<()> {

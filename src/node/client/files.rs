@@ -4,27 +4,28 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use bus::{Bus, Headers, Kind, PAYLOAD_BYTES_MAX, Subject};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
-use store::{BLOB_BYTES_MAX, TableFile, TableSpec};
+use store::{BLOB_BYTES_MAX, Page, TableFile, TableSpec};
 
 use super::{RANGE_BYTES, ask, json, report};
 use crate::node::uploads::UPLOAD_HEADER;
 
 /// Rows of the first page of an export; those of the others are as many as have about
 /// [`PAGE_BYTES`].
-const PAGE_ROWS_FIRST: usize = 1_000;
+const PAGE_ROWS_FIRST: usize = 100;
 const PAGE_ROWS_MAX: usize = 100_000;
 const PAGE_BYTES: usize = 4 << 20;
 /// How long a page may take, and a part of a blob: with the last one all of it is synced.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long the site may wait for its parent, whose rows are those of the table.
-const PAGE_DEADLINE_MS: u64 = 50_000;
+/// How long the site may wait for its parent, whose rows are those of the table. What is there by
+/// then is its own; so fewer rows are asked for, unless it cannot be the number of rows.
+const PAGE_DEADLINE: Duration = Duration::from_secs(20);
 
 /// Is told how far something is, and where it ends.
 pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Sync);
@@ -62,20 +63,27 @@ pub async fn export(bus: &Bus, table: &str, file: &Path, told: Progress<'_>) -> 
     let (columns, mut after) = (out.columns(), json!({}));
     let (mut limit, mut most, mut complete) = (PAGE_ROWS_FIRST, PAGE_ROWS_MAX, true);
     loop {
+        let options = json!({"deadline_ms": PAGE_DEADLINE.as_millis() as u64});
         let body = json!({"table": table, "columns": columns, "after": after, "limit": limit,
-                          "format": "arrow", "options": {"deadline_ms": PAGE_DEADLINE_MS}});
+                          "format": "arrow", "options": options});
         let subject = Subject::checked(Kind::St, bus.site(), "scan")?.to_string();
+        let began = Instant::now();
         let asked = bus::body::ask(bus, bus.site(), &subject, body.to_string(), PATIENCE);
-        let answer = match asked.await {
-            Err(bus::Error::TimedOut { .. }) if limit > 1 => {
-                most = limit.div_ceil(8);
-                limit = most;
-                continue;
+        let (page, bytes) = match asked.await {
+            Err(bus::Error::TimedOut { .. }) if limit > 1 => (None, 0),
+            answer => {
+                let answer = answer?.payload;
+                let bytes = answer.len();
+                (Some(out.page(answer)?), bytes)
             }
-            answer => answer?.payload,
         };
-        let bytes = answer.len();
-        let page = out.add(answer)?;
+        let is_late = |page: &Page| !page.complete && began.elapsed() >= PAGE_DEADLINE && limit > 1;
+        let Some(page) = page.filter(|page| !is_late(page)) else {
+            most = limit.div_ceil(8);
+            limit = most;
+            continue;
+        };
+        out.add(&page)?;
         complete &= page.complete;
         told(out.rows(), about.max(out.rows()));
         let Some(next) = page.next else { break };

@@ -51,7 +51,8 @@ async fn pages_of_a_scan_make_the_same_file_as_an_export() {
             loop {
                 let fields = asked(&out.columns(), &after, limit);
                 let answer = store.request_up_to(1 << 20, "scan", fields, None).await.unwrap();
-                let page = out.add(answer).unwrap();
+                let page = out.page(answer).unwrap();
+                out.add(&page).unwrap();
                 pages += 1;
                 assert!(page.complete && page.rows <= limit);
                 assert_eq!(out.rows().min(30), (pages * limit as u64).min(30), "{name} {limit}");
@@ -87,13 +88,15 @@ async fn an_answer_that_is_none_is_refused_and_no_file_is_left() {
             bent[at] ^= 1 << dice.below(8);
         }
         bent.truncate(bent.len() - dice.below(3) as usize * 40);
-        let _ = out.add(bent.into());
+        if let Ok(page) = out.page(bent.into()) {
+            let _ = out.add(&page);
+        }
     }
     let fields = asked(&["x".into(), "at".into()], &serde_json::json!({}), 10);
     let narrow = store.request_up_to(1 << 20, "scan", fields, None).await.unwrap();
-    let error = out.add(narrow).unwrap_err().to_string();
+    let error = out.page(narrow).unwrap_err().to_string();
     assert!(error.contains("answer to a scan of table \"floats\""), "{error}");
-    assert!(out.add(Bytes::new()).is_err());
+    assert!(out.page(Bytes::new()).is_err());
     drop(out);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
