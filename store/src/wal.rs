@@ -476,6 +476,28 @@ impl Writer {
     }
 }
 
+impl Announcer {
+    /// The disk refuses.
+    fn refuse(&self, error: &std::io::Error) {
+        if !self.has_failed() {
+            tracing::error!(%error, "log cannot be written, no writes are taken until it can");
+            self.fail(Some(error.to_string().into()));
+        }
+    }
+
+    /// The disk does not refuse, whether it did or not.
+    fn take_again(&self) {
+        if self.has_failed() {
+            tracing::info!("log is written again");
+            self.fail(None);
+        }
+    }
+
+    fn has_failed(&self) -> bool {
+        self.durable.borrow().failed.is_some()
+    }
+}
+
 fn recover_file(
     disk: &dyn Disk,
     number: u64,

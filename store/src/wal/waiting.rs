@@ -2,7 +2,6 @@
 //! be told. A group of hundreds is woken by one task of the runtime, because waking from a thread
 //! outside of it takes a lock for each.
 
-use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -150,26 +149,6 @@ impl Announcer {
             self.waiting.fail(None);
             watched();
         }
-    }
-
-    /// The disk refuses.
-    pub fn refuse(&self, error: &io::Error) {
-        if !self.has_failed() {
-            tracing::error!(%error, "log cannot be written, no writes are taken until it can");
-            self.fail(Some(error.to_string().into()));
-        }
-    }
-
-    /// The disk does not refuse, whether it did or not.
-    pub fn take_again(&self) {
-        if self.has_failed() {
-            tracing::info!("log is written again");
-            self.fail(None);
-        }
-    }
-
-    fn has_failed(&self) -> bool {
-        self.durable.borrow().failed.is_some()
     }
 }
 

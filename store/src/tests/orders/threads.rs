@@ -243,9 +243,5 @@ pub mod watch {
             step();
             self.0.send_modify(modify);
         }
-
-        pub fn borrow(&self) -> tokio::sync::watch::Ref<'_, T> {
-            self.0.borrow()
-        }
     }
 }
