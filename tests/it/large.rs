@@ -156,7 +156,7 @@ fn manifest() -> String {
     ] {
         text += &format!(
             "[[handler]]\nname = \"{name}\"\ncomponent = \"{{{name}}}\"\n{placement}\n\
-             limits = {{ memory_mb = 512, timeout_ms = 60000 }}\n\
+             limits = {{ memory_mb = 512, timeout_ms = 60000, publishes = 1024 }}\n\
              [[handler.trigger]]\n{trigger}\n[handler.retry]\nmax_deliver = 1\n"
         );
     }
