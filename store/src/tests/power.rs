@@ -19,6 +19,19 @@ fn picture(i: i64) -> Vec<u8> {
     format!("picture {i}").repeat(50).into_bytes()
 }
 
+/// Whole, or bit by bit.
+async fn put_picture(store: &EdgeStore, i: i64) -> Result<BlobKey> {
+    let bytes = picture(i);
+    if i % 2 == 0 {
+        return store.put_blob(bytes.into()).await;
+    }
+    let mut blob = store.begin_blob().await?;
+    for part in bytes.chunks(200) {
+        blob.write(part.to_vec().into()).await?;
+    }
+    blob.finish().await
+}
+
 async fn open(disk: &MemDisk, folder: &Path) -> Result<EdgeStore> {
     let objects = Objects::folder(folder.to_owned())?;
     let config = Config { segments_max: 2, ..Config::new("", "cloud") };
@@ -35,7 +48,7 @@ async fn live(store: &EdgeStore, medium: &Medium) -> Known {
             store.put("motion", &[row]).await.unwrap();
         }
         known.rows = i + 1;
-        if let Ok(key) = store.put_blob(picture(i).into()).await {
+        if let Ok(key) = put_picture(store, i).await {
             known.blobs.push(key);
         }
         // Nothing that is not there any more is read: it fails, or it does not.
