@@ -204,11 +204,11 @@ async fn what_could_not_be_written_takes_no_room() {
 
     let Some(dir) = small_disk("what_could_not_be_written_takes_no_room") else { return };
     let objects = Objects::folder(dir.join("objects")).unwrap();
-    let bytes = |part: u64| Bytes::from(vec![1; (DISK_BYTES / part) as usize]);
+    let bytes = |part: u64| Bytes::from(vec![1; (2 * DISK_BYTES / part) as usize]);
     for attempt in 0..5 {
         objects.create(&format!("large{attempt}"), bytes(1)).await.unwrap_err();
         assert_eq!(unfinished(&dir), 0, "attempt {attempt}");
     }
-    objects.create("small", bytes(2)).await.unwrap();
-    assert_eq!(objects.read("small").await.unwrap(), Some(bytes(2)));
+    objects.create("small", bytes(3)).await.unwrap();
+    assert_eq!(objects.read("small").await.unwrap(), Some(bytes(3)));
 }
