@@ -11,7 +11,7 @@ OPTIMISED := $(TARGET)/release/edgescale
 VIDEO ?= $(EDGESCALE_TOOLS)/clips/bigbuckbunny.mp4
 
 .NOTPARALLEL:
-.PHONY: help demo test up steps bench build release handlers tools fmt lint doc clean
+.PHONY: help demo test up steps fuzz bench build release handlers tools fmt lint doc clean
 
 help: ## This list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -23,9 +23,13 @@ demo: tools build handlers ## One video through the whole tree; VIDEO=path, JSON
 up: tools build handlers ## The same tree, kept running for you
 	@exec "$(EDGESCALE)" up
 
-steps: ## A million random steps of one store, with crashes, against a model; SEED=n for the same again
+steps: ## A million random steps of one store, with crashes, against a model; SEED=n for the same steps again
 	STORE_STEPS=1000000 STORE_SEED=$(or $(SEED),$(shell date +%s)) cargo test --workspace --lib \
 		nothing_acknowledged_is_lost -- --nocapture
+
+fuzz: tools ## Bend what comes from outside, each target for SECONDS (600), all side by side; SEED=n
+	EDGESCALE_FUZZ_SECONDS=$(or $(SECONDS),600) $(if $(SEED),EDGESCALE_FUZZ_SEED=$(SEED)) \
+		cargo test --test it fuzz:: -- --nocapture
 
 bench: tools release ## Every kernel on every device of this machine
 	@exec "$(OPTIMISED)" bench kernels $(if $(JSON),--json)

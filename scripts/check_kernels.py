@@ -86,8 +86,12 @@ def gray_filters(c):
     square = lambda n: np.ones((n, n), np.uint8)
     c.same("gray | gaussian size=3", cv2.GaussianBlur(g, (3, 3), 0))
     c.same("gray | gaussian size=5", cv2.GaussianBlur(g, (5, 5), 0))
-    c.same("gray | gaussian size=9 sigma=1.7", cv2.GaussianBlur(g, (9, 9), 1.7), 1)
+    c.same("gray | gaussian size=9 sigma=1.7", cv2.GaussianBlur(g, (9, 9), 1.7))
+    c.same("gray | gaussian size=63", cv2.GaussianBlur(g, (63, 63), 0))
+    for sigma in (0.4, 1.25, 3, 10, 20, 42):
+        c.same(f"gray | gaussian sigma={sigma}", cv2.GaussianBlur(g, (0, 0), sigma))
     c.same("gray | box size=5", cv2.blur(g, (5, 5)))
+    c.same("gray | box size=255", cv2.blur(g, (255, 255)))
     c.same("gray | median size=3", cv2.medianBlur(g, 3))
     c.same("gray | median size=5", cv2.medianBlur(g, 5))
     c.same("gray | sobel", np.clip(np.abs(gx) + np.abs(gy), 0, 255))

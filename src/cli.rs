@@ -1,9 +1,11 @@
 //! The command line.
 
+mod apps;
 mod bench;
 mod config;
 mod develop;
 mod dlq;
+mod logs;
 pub mod output;
 mod store;
 pub mod talk;
@@ -72,7 +74,7 @@ pub struct Global {
     #[arg(long, global = true, value_name = "TENANT")]
     tenant: Option<String>,
     /// Site to talk to, of those that run from --dir: a whole path or its last token; unless said,
-    /// the topmost
+    /// the topmost. `logs`, `dlq`, `tree`, `ls` and `devices` take the path of any site below, too
     #[arg(long, global = true, value_name = "SITE")]
     at: Option<String>,
 }
@@ -118,6 +120,13 @@ enum Command {
         /// Its name
         app: String,
     },
+    /// List the revisions of an app that are kept
+    History {
+        /// Its name
+        app: String,
+    },
+    /// Register an earlier revision of an app again
+    Rollback(apps::Rollback),
     /// Begin an app in a folder of its own
     New(develop::New),
     /// Build an app: run its build.sh, if it has one
@@ -150,7 +159,8 @@ enum Command {
     #[command(subcommand)]
     Store(store::Store),
     /// Show the log lines of nodes and handlers: of the site of --at, or of all that run from --dir
-    Logs(talk::Logs),
+    /// and those below
+    Logs(logs::Logs),
     /// Look at dead letters (events that could not be handled), have them tried again, drop them
     #[command(subcommand)]
     Dlq(dlq::Dlq),
@@ -270,20 +280,28 @@ async fn dispatch(command: Command, global: Global) -> Result<ExitCode> {
 
 async fn talk_to_tree(command: Command, global: &Global, out: Output) -> Result<()> {
     let context = Context::load(&global.dir)?.as_tenant(global.tenant.as_deref());
-    let site = context.site(global.at.as_deref())?;
+    let at = global.at.as_deref();
+    // Those that look, and see to dead letters.
+    let goes_below = matches!(
+        command,
+        Command::Logs(_) | Command::Dlq(_) | Command::Ls | Command::Devices | Command::Tree { .. }
+    );
+    let site = &if goes_below { context.reach(at)? } else { context.site(at)?.clone() };
     match command {
         Command::Tree { command: None } => talk::tree(site, out).await,
         Command::Tenant(command) => tenant::run(site, command, out).await,
         Command::Top(top) => top::run(site, top, out).await,
-        Command::Ls => talk::list(site, out).await,
-        Command::Deploy { manifest } => talk::deploy(site, &manifest, out).await,
-        Command::Config(asked) => config::run(&context, global.at.as_deref(), asked, out).await,
-        Command::Undeploy { app } => talk::undeploy(site, &app, out).await,
+        Command::Ls => apps::list(site, out).await,
+        Command::Deploy { manifest } => apps::deploy(site, &manifest, out).await,
+        Command::History { app } => apps::history(site, &app, out).await,
+        Command::Rollback(asked) => apps::rollback(site, asked, out).await,
+        Command::Config(asked) => config::run(&context, at, asked, out).await,
+        Command::Undeploy { app } => apps::undeploy(site, &app, out).await,
         Command::Publish(publish) => talk::publish(site, publish, out).await,
         Command::Invoke(invoke) => talk::invoke(site, invoke, out).await,
         Command::Stream(stream) => talk::stream(site, stream, out).await,
         Command::Store(command) => store::run(site, command, out).await,
-        Command::Logs(logs) => talk::logs(&context, global.at.as_deref(), logs, out).await,
+        Command::Logs(asked) => logs::logs(&context, at, asked, out).await,
         Command::Dlq(command) => dlq::run(site, command, out).await,
         Command::Devices => talk::devices(site, out).await,
         _ => Ok(()),

@@ -8,7 +8,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use bus::{Bus, Credentials, TierClass, TierPath};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
+/// The name of a context of the stock `nats` client, beside the key that it names.
+pub const NATS_CONTEXT: &str = "nats-context.json";
 /// The file's name within a tree's folder.
 pub const FILE: &str = "context.json";
 
@@ -40,6 +43,9 @@ pub struct Site {
     pub nkey: PathBuf,
     /// The node's log.
     pub log: PathBuf,
+    /// The site that is connected to, where this one is below it and on another machine.
+    #[serde(skip)]
+    pub via: Option<TierPath>,
 }
 
 impl Context {
@@ -90,6 +96,25 @@ impl Context {
         }
     }
 
+    /// The site named; of those below, on other machines, by its whole path.
+    pub fn reach(&self, name: Option<&str>) -> Result<Site> {
+        let found = self.site(name);
+        let below = || self.below(&name?.parse().ok()?);
+        found.cloned().or_else(|e| below().ok_or(e))
+    }
+
+    /// A site below one of these, asked by way of the nearest.
+    pub fn below(&self, path: &TierPath) -> Option<Site> {
+        let near = self.nearest(path)?;
+        Some(Site { path: path.clone(), via: Some(near.path.clone()), ..near.clone() })
+    }
+
+    /// The nearest of these to a site of the tree: itself, or one above it.
+    pub fn nearest(&self, path: &TierPath) -> Option<&Site> {
+        let above = self.sites.iter().filter(|site| site.path.contains(path));
+        above.max_by_key(|site| site.path.depth())
+    }
+
     fn names(&self) -> String {
         let names: Vec<&str> = self.sites.iter().map(|site| site.path.as_str()).collect();
         names.join(", ")
@@ -102,10 +127,29 @@ impl Site {
         let seed = std::fs::read_to_string(&self.nkey)
             .with_context(|| format!("the key {} cannot be read", self.nkey.display()))?;
         let credentials = Credentials { seed: seed.trim().to_owned() };
-        let bus = Bus::connect(&self.server, &self.path, &credentials, "edgescale-cli").await;
-        bus.with_context(|| {
-            format!("site {} is not reachable; is `edgescale up` or `run` running?", self.path)
-        })
+        let near = self.via.as_ref().unwrap_or(&self.path);
+        let bus = Bus::connect(&self.server, near, &credentials, "edgescale-cli").await;
+        let bus = bus.with_context(|| {
+            format!("site {near} is not reachable; is `edgescale up` or `run` running?")
+        })?;
+        Ok(bus.speaking_to(self.path.clone()))
+    }
+
+    /// Where the stock `nats` client finds how to connect to this site: a context of its.
+    pub fn nats_context(&self) -> PathBuf {
+        self.nkey.with_file_name(NATS_CONTEXT)
+    }
+
+    /// Writes that file.
+    pub fn save_nats_context(&self) -> Result<()> {
+        let context = json!({
+            "description": format!("EdgeScale site {}", self.path),
+            "url": self.server,
+            "nkey": self.nkey,
+            "inbox_prefix": format!("rp.{}._", self.path),
+        });
+        let text = serde_json::to_string_pretty(&context)?;
+        Ok(bus::pki::write_secret(&self.nats_context(), &text)?)
     }
 
     /// Connects, trying again until `patience` is over.

@@ -1,5 +1,7 @@
 //! A node: one process at one site, joining the six components over the site's server.
 
+mod above;
+mod apps;
 pub mod client;
 pub mod code;
 mod config;
@@ -16,9 +18,12 @@ pub mod link;
 pub mod objects;
 pub mod otlp;
 pub mod report;
+mod service;
 mod stop;
+mod telemetry;
 pub mod tenants;
 pub mod turns;
+pub mod uploads;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,28 +33,30 @@ use std::time::{Duration, Instant};
 use accel::EdgeAccelerate;
 use accel::share::Turns;
 use anyhow::{Context as _, Result};
-use async_trait::async_trait;
 use bus::event::{Keeper, Reader};
 use bus::route::policy::ParentView;
+use bus::server::CONFIG_COMMAND;
 use bus::{
-    Bus, Credentials, EdgeRoute, EventLog, Headers, Kind, Places, Refusal, RefusalKind, Registry,
-    Request, Response, Subject, Subscription, TierClass, TierPath,
+    Bus, Credentials, EdgeRoute, EventLog, Kind, Places, Refusal, Registry, Request, Response,
+    Subject, Subscription, TierClass, TierPath,
 };
-use handlers::deploy::{Above, Offer, Registered};
-use handlers::execute::{Host, Machine, WorkerProgram};
+use handlers::execute::{Host, WorkerProgram};
 use handlers::logs::Logs;
 use handlers::metrics::Metrics;
 use handlers::settings::Secrets;
 use handlers::settings::changes::Changes;
 use handlers::trace::Tracer;
 use handlers::trigger::Triggers;
-use handlers::{Digest, EdgeDeploy, EdgeExecute, EdgeStream};
+use handlers::{EdgeDeploy, EdgeExecute, EdgeStream};
 use serde::{Deserialize, Serialize};
 use store::EdgeStore;
 use tokio::task::JoinSet;
 
 use crate::gateway;
-use report::{AppReport, Brief, HandlerReport, LinkReport, Report};
+pub use above::BusAbove;
+pub use cron::Tick;
+pub use family::{Follow, Invite};
+use report::{Brief, LinkReport, Report};
 pub use stop::{DRAIN_TIMEOUT, stop_signal};
 
 /// The name of a node's configuration within its folder.
@@ -58,8 +65,6 @@ pub const CONFIG_FILE: &str = "node.toml";
 const QUEUE: &str = "node";
 /// How often blobs that are due are looked for.
 const BLOBS_INTERVAL: Duration = Duration::from_secs(60);
-/// How long a tier above may take to name an app.
-const ABOVE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What a node is told at start.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -154,6 +159,8 @@ pub struct Node {
     turns: Option<turns::Open>,
     family: Option<Arc<family::Family>>,
     registering: Arc<tokio::sync::Mutex<()>>,
+    deploying: apps::Turns,
+    uploads: Arc<uploads::Uploads>,
     started: Instant,
     serving: AtomicBool,
     heard_parent: AtomicBool,
@@ -162,22 +169,33 @@ pub struct Node {
 /// Runs a node until it is told to stop.
 pub async fn run(settings: Settings) -> Result<()> {
     settings.trace.collector()?;
+    let folder = settings.folder.clone();
     let door = gateway::Bound::bind(&settings.http, &settings.data).await?;
     let (node, subscriptions, mut tasks) = start(settings, door.place.clone()).await?;
     let (close_door, closed) = tokio::sync::oneshot::channel::<()>();
     let until_closed = async { closed.await.unwrap_or_default() };
     let door = tokio::spawn(gateway::serve(node.clone(), door, until_closed));
     tracing::info!(site = %node.bus.site(), http = %node.http.url, "serving");
+    let mut unfit = None;
     tokio::select! {
         () = stop_signal() => {}
+        reason = node.bus.unfit() => unfit = Some(in_folder(bus::Error::Bad(reason), &folder)),
         ended = tasks.join_next() => tracing::error!(?ended, "a part of the node ended"),
     }
     tracing::info!("stopping");
+    telemetry::say_stopping(&node).await;
     drop(close_door);
     let _ = tokio::join!(door, stop::drain(&node, subscriptions));
     tasks.shutdown().await;
     node.store.close().await;
-    Ok(())
+    unfit.map_or(Ok(()), |e| Err(e.into()))
+}
+
+/// The mend as it is typed where the site's folder is not the usual one.
+fn in_folder(error: bus::Error, folder: &Option<PathBuf>) -> bus::Error {
+    let (bus::Error::Bad(text), Some(folder)) = (&error, folder) else { return error };
+    let named = CONFIG_COMMAND.replacen(' ', &format!(" --dir {} ", folder.display()), 1);
+    bus::Error::Bad(text.replace(CONFIG_COMMAND, &named))
 }
 
 /// A started node: it serves as long as the subscriptions and tasks are kept.
@@ -205,13 +223,15 @@ pub async fn start(settings: Settings, http: gateway::Place) -> Result<Started> 
     tasks.spawn(tend(node.clone()));
     tasks.spawn(remove_due_blobs(node.clone()));
     tasks.spawn(devices::tell(node.clone()));
+    tasks.spawn(telemetry::tell_metrics(node.clone()));
+    tasks.spawn(telemetry::tell_life(node.clone()));
     match node.bus.site().parent() {
         Some(parent) => {
             tasks.spawn(gossip::run(node.clone(), parent));
             tasks.spawn(node.triggers.clone().climb_events());
         }
         None => {
-            tasks.spawn(control::watch_registry(node.clone()));
+            tasks.spawn(apps::watch_registry(node.clone()));
             tasks.spawn(cron::run(node.clone(), data));
         }
     }
@@ -244,7 +264,8 @@ async fn open(
         .with_context(|| format!("the key {} cannot be read", settings.nkey.display()))?;
     let credentials = Credentials { seed: seed.trim().to_owned() };
     let compiling = code::set_up(&settings.code, &credentials.seed)?;
-    let bus = Bus::connect(&settings.server, site, &credentials, "edgescale-node").await?;
+    let bus = Bus::connect(&settings.server, site, &credentials, "edgescale-node").await;
+    let bus = bus.map_err(|e| in_folder(e, &settings.folder))?;
     let bus = bus.with_replicas(settings.replicas);
     let logs = Arc::new(Logs::start(&bus));
     let places = Places::new(site.clone(), settings.former.clone());
@@ -260,6 +281,7 @@ async fn open(
     let apps = settings.data.join("apps");
     let deploy =
         EdgeDeploy::open(site, &apps, store.clone(), execute.clone(), above, compiling).await?;
+    deploy.log_to(logs.clone());
     let deploy = Arc::new(deploy);
     let registering = Arc::default();
     let keeper = keeper::Keeper { deploy: deploy.clone(), registering: Arc::clone(&registering) };
@@ -314,6 +336,8 @@ async fn open(
         turns: opened,
         family: settings.folder.as_deref().map(family::Family::open).transpose()?.map(Arc::new),
         registering,
+        deploying: apps::Turns::default(),
+        uploads: Arc::default(),
         started,
         serving: AtomicBool::new(false),
         heard_parent: AtomicBool::new(site.parent().is_none()),
@@ -358,7 +382,7 @@ async fn serve(node: &Arc<Node>) -> Result<Vec<Subscription>> {
         let subject = format!("sync.{parent}._.apps");
         subscriptions.push(node.bus.subscribe(&subject, hear).await?);
     }
-    subscriptions.push(node.announce().await?);
+    subscriptions.push(service::announce(node).await?);
     node.bus.flush().await?;
     Ok(subscriptions)
 }
@@ -372,18 +396,6 @@ fn with<Fut>(
 }
 
 impl Node {
-    /// Puts the node into the lists of the NATS services protocol.
-    async fn announce(&self) -> Result<Subscription> {
-        let devices: Vec<String> = self.accelerate.devices().iter().map(|d| d.id.clone()).collect();
-        let metadata = [
-            ("path".to_owned(), self.bus.site().to_string()),
-            ("tier".to_owned(), format!("{:?}", self.class).to_lowercase()),
-            ("devices".to_owned(), devices.join(",")),
-        ];
-        let version = env!("CARGO_PKG_VERSION");
-        Ok(self.bus.announce("edgescale-node", version, metadata.into()).await?)
-    }
-
     /// True when everything is subscribed and requests are answered.
     pub fn is_serving(&self) -> bool {
         self.serving.load(Ordering::Acquire)
@@ -450,7 +462,7 @@ impl Node {
             http: self.http.clone(),
             devices: self.accelerate.devices(),
             device_time: self.turns.as_ref().map_or(vec![], |open| open.referee.served()),
-            apps: self.deploy.apps().iter().map(|app| self.app_report(app)).collect(),
+            apps: self.deploy.apps().iter().map(|app| apps::report(self, app)).collect(),
             streams: self.streams.list(),
             tables: self.store.tables(),
             dead_letters: self.events.dead_state().await.map_or(0, |dead| dead.count),
@@ -466,25 +478,6 @@ impl Node {
             waiting += self.events.waiting(reader).await.unwrap_or(0);
         }
         waiting
-    }
-
-    fn app_report(&self, app: &handlers::deploy::App) -> AppReport {
-        let state = |handler: &handlers::manifest::Handler| {
-            let placed = app.allows(&handler.name, &self.route.view().here);
-            let words = match (placed, self.deploy.ready(app, handler)) {
-                (false, _) => "not placed here",
-                (true, true) => "ready",
-                (true, false) => "absent",
-            };
-            let (name, kind) = (handler.name.clone(), handler.kind.name().to_owned());
-            HandlerReport { name, kind, state: words.to_owned() }
-        };
-        AppReport {
-            name: app.name().to_owned(),
-            version: app.manifest.app.version.clone(),
-            revision: app.revision,
-            handlers: app.manifest.handlers.iter().map(state).collect(),
-        }
     }
 }
 
@@ -527,65 +520,10 @@ fn open_accelerate(settings: &Settings, turns: Turns) -> Result<EdgeAccelerate> 
         encoders: encoder_worker(),
         xrt: xrt_setup(),
         turns,
+        prefer: settings.devices.prefer,
         ..Default::default()
     };
     EdgeAccelerate::start(config).context("no device could be opened, not even the CPU")
-}
-
-/// The tier above, over the bus.
-pub struct BusAbove {
-    bus: Bus,
-}
-
-impl BusAbove {
-    /// The tier above the bus's site.
-    pub fn new(bus: Bus) -> Self {
-        Self { bus }
-    }
-}
-
-#[async_trait]
-impl Above for BusAbove {
-    async fn app(&self, name: &str) -> Result<Option<Registered>, handlers::deploy::Error> {
-        let Some(parent) = self.bus.site().parent() else { return Ok(None) };
-        let subject = format!("ctl.{parent}._.apps.get");
-        let answer =
-            self.bus.request(&subject, &Headers::new(), name.to_owned(), ABOVE_TIMEOUT).await;
-        match answer {
-            Ok(response) => serde_json::from_slice(&response.payload)
-                .map(Some)
-                .map_err(|e| handlers::deploy::Error::Away(format!("app {name}: {e}"))),
-            Err(bus::Error::Refused(refusal)) if refusal.kind == RefusalKind::NotFound => Ok(None),
-            Err(e) => Err(handlers::deploy::Error::Away(format!("app {name}: {e}"))),
-        }
-    }
-
-    async fn compiled(
-        &self,
-        code: &Digest,
-        machine: Machine,
-    ) -> Result<Option<Offer>, handlers::deploy::Error> {
-        let site = self.bus.site();
-        let Some(parent) = site.parent() else { return Ok(None) };
-        let subject = format!("ctl.{parent}._.site.{}.compiled", site.name());
-        let away = |e: &dyn std::fmt::Display| {
-            handlers::deploy::Error::Away(format!("compiled code {code}: {e}"))
-        };
-        let wanted = code::Wanted { code: code.clone(), machine };
-        let wanted = serde_json::to_vec(&wanted).map_err(|e| away(&e))?;
-        match self.bus.request(&subject, &Headers::new(), wanted, ABOVE_TIMEOUT).await {
-            Ok(response) => {
-                serde_json::from_slice(&response.payload).map(Some).map_err(|e| away(&e))
-            }
-            Err(bus::Error::Refused(refusal)) if refusal.kind == RefusalKind::NotFound => Ok(None),
-            Err(e) => Err(away(&e)),
-        }
-    }
-
-    async fn moved_on(&self, revision: u64) {
-        let subject = format!("sync.{}._.apps", self.bus.site());
-        let _ = self.bus.publish(&subject, &Headers::new(), revision.to_string()).await;
-    }
 }
 
 /// An answer in JSON, or why not.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use bus::server::{self, Server};
 use bus::site::servers::Place;
-use bus::site::{Record, SiteFolder};
+use bus::site::{CLIENT_FILE, Record, SiteFolder};
 use bus::tree::ACCOUNT;
 
 use crate::context::{Context, FILE, Site};
@@ -72,7 +72,9 @@ impl RunningSite {
             mqtt: door("", record.ports.mqtt),
             nkey: folder.file("client.nk"),
             log: folder.file("node.log"),
+            via: None,
         };
+        site.save_nats_context()?;
         let file = folder.file(node::CONFIG_FILE);
         let own = own_parts(&file)?;
         let settings = node::Settings {
@@ -172,6 +174,8 @@ impl RunningSite {
             code: own.code,
         };
         settings.save(&file)?;
+        let nkey = folder.tenant_file(name, CLIENT_FILE);
+        Site { nkey, ..self.site.clone() }.save_nats_context()?;
         let mut command = Command::new(&self.programs.node);
         command.arg("node").arg("--config").arg(&file);
         Ok(server::spawn_logged(&mut command, &folder.tenant_file(name, "node.log"))?)

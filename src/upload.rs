@@ -14,8 +14,8 @@ use serde_json::Value;
 
 use crate::context::Site;
 
-/// How long the root may take to check a manifest.
-const TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the root may take to check a manifest, and to compile and try its code.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(180);
 
 /// A manifest ready to be sent, and the code it names.
 pub struct Package {
@@ -118,9 +118,8 @@ impl StockCli<'_> {
         use std::io::Write;
         use std::process::Stdio;
         let mut child = Command::new(&self.binary)
-            .args(["--server", &self.site.server, "--nkey"])
-            .arg(&self.site.nkey)
-            .args(["--inbox-prefix", &format!("rp.{}._", self.site.path)])
+            .arg("--context")
+            .arg(self.site.nats_context())
             .args(arguments)
             .env("HOME", self.site.nkey.parent().unwrap_or(Path::new(".")))
             .stdin(Stdio::piped())
@@ -152,7 +151,7 @@ impl StockCli<'_> {
     pub fn apply(&self, manifest: &str) -> Result<Value> {
         let subject = format!("ctl.{}._.apps.apply", self.site.path);
         let answer =
-            self.run(&["req", &subject, "--raw", "--timeout", "30s", "--no-templates"], manifest)?;
+            self.run(&["req", &subject, "--raw", "--timeout", "180s", "--no-templates"], manifest)?;
         serde_json::from_str(answer.trim()).with_context(|| format!("no JSON: {answer:?}"))
     }
 }

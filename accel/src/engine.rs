@@ -30,7 +30,7 @@ use crate::plans::Plans;
 use crate::queue::Rank;
 use crate::schedule::batch::{BATCH_LEN_MAX, Batch, Waiting};
 use crate::schedule::circuits::Worths;
-use crate::schedule::{Costs, Decision, DeviceView, JobView, Prefer, schedule};
+use crate::schedule::{Costs, Decision, DeviceView, JobView, Prefer, fallback, schedule};
 use crate::share::{Seat, Turns};
 use crate::status::{DeviceChange, DeviceStatus};
 use crate::worker::Scratch;
@@ -68,7 +68,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            prefer: Prefer::Accelerator,
+            prefer: Prefer::default(),
             opencl: true,
             xrt: None,
             probe: None,
@@ -121,6 +121,8 @@ struct State {
     costs: Costs,
     worths: Worths,
     histories: Histories,
+    /// Of the job that came last.
+    last: Option<Arc<Plan>>,
     changes: broadcast::Sender<DeviceChange>,
     /// Somebody has, or will soon have, a job.
     awake: bool,
@@ -201,6 +203,7 @@ impl EdgeAccelerate {
             costs: Costs::default(),
             worths: Worths::default(),
             histories: Histories::default(),
+            last: None,
             changes: broadcast::channel(CHANGES_MAX).0,
             awake: false,
             stopping: false,
@@ -240,11 +243,15 @@ impl EdgeAccelerate {
 
     /// The devices, in order of discovery.
     pub fn devices(&self) -> Vec<DeviceStatus> {
+        let plan = self.shared.state().last.clone();
+        let (signature, order) = self.shared.fallback(plan.as_deref());
         let state = self.shared.state();
         let now = Instant::now();
         let devices = self.shared.devices.iter().zip(&state.units).enumerate();
         let status = |(index, (device, unit)): (usize, (&Arc<dyn Device>, &Unit))| DeviceStatus {
             encoder: self.shared.make(index).map_or(ENCODERS[0], Make::name).to_string(),
+            order: order.iter().position(|device| *device == index).map(|place| place + 1),
+            cost_us: signature.and_then(|signature| state.costs.cost_us(signature, index)),
             ..unit.status(device.info(), state.awake, now)
         };
         devices.map(status).collect()
@@ -385,6 +392,7 @@ impl Shared {
             return Err(Error::Stopped);
         }
         self.wake_all(&mut state);
+        state.last = Some(plan.clone());
         let (mut excluded, not_for) = (excluded.to_vec(), excluded.to_vec());
         let given = excluded.len();
         self.fit_circuits(&mut state, plan, &mut excluded);
@@ -439,11 +447,31 @@ impl Shared {
         }
     }
 
+    /// The kind of a job, and the devices in the order in which it would go to them. Without one, of
+    /// any whose kernels and encoder are ours.
+    fn fallback(&self, plan: Option<&Plan>) -> (Option<u64>, Vec<usize>) {
+        let others = || (0..self.devices.len()).filter(|index| self.make(*index).is_some());
+        let excluded = plan.map_or_else(|| others().collect(), |plan| self.unfit(plan).0);
+        let signature = plan.map(|plan| plan.signature);
+        let view = JobView {
+            signature: signature.unwrap_or_default(),
+            excluded: &excluded,
+            ..JobView::default()
+        };
+        let state = self.state();
+        let prefer = plan.map_or(self.prefer, |plan| self.prefer(plan));
+        let views = self.views(&state, 0, Instant::now());
+        (signature, fallback(&views, &state.costs, &view, prefer))
+    }
+
+    fn views(&self, state: &State, priority: u8, now: Instant) -> Vec<DeviceView> {
+        let devices = self.devices.iter().zip(&state.units);
+        devices.map(|(device, unit)| unit.view(device.info(), priority, now)).collect()
+    }
+
     fn choose(&self, state: &State, job: &Job, plan: &Plan, excluded: &[usize]) -> Decision {
         let now = Instant::now();
-        let devices = self.devices.iter().zip(&state.units);
-        let views: Vec<DeviceView> =
-            devices.map(|(device, unit)| unit.view(device.info(), now)).collect();
+        let views = self.views(state, job.priority, now);
         let (resident_on, is_bound, bytes) =
             history_key(job, plan).map_or((None, false, 0), |key| state.histories.residence(key));
         let slack = job.deadline.map(|at| at.saturating_duration_since(now).as_micros() as u64);

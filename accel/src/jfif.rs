@@ -147,7 +147,7 @@ fn code_block(
     let level = |at: usize| i32::from(i16::from_le_bytes([levels[2 * at], levels[2 * at + 1]]));
     let dc = level(0);
     let (size, value) = magnitude(dc - dc_before);
-    bits.put_with(tables.dc[size as usize], value, size);
+    bits.put_with(tables.dc[size as usize], value);
     let (mut left, mut last) = (levels_set(levels) & !1, 0);
     while left != 0 {
         let at = left.trailing_zeros();
@@ -155,19 +155,42 @@ fn code_block(
         let mut run = at - last - 1;
         last = at;
         while run > 15 {
-            bits.put_with(tables.ac[RUN_OF_16], 0, 0);
+            bits.put_with(tables.ac[RUN_OF_16], 0);
             run -= 16;
         }
         let (size, value) = magnitude(level((at & 63) as usize));
-        bits.put_with(tables.ac[usize::from((run << 4 | size) as u8)], value, size);
+        bits.put_with(tables.ac[usize::from((run << 4 | size) as u8)], value);
     }
     if last != 63 {
-        bits.put_with(tables.ac[END_OF_BLOCK], 0, 0);
+        bits.put_with(tables.ac[END_OF_BLOCK], 0);
     }
     dc
 }
 
 /// A bit for each level that is not zero: most are.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn levels_set(levels: &[u8; 128]) -> u64 {
+    use std::arch::x86_64::{
+        _mm_cmpeq_epi8, _mm_movemask_epi8, _mm_packs_epi16, _mm_set_epi64x, _mm_setzero_si128,
+    };
+    let (halves, _) = levels.as_chunks::<8>();
+    let mut zeros = 0;
+    for at in 0..4 {
+        let [a, b, c, d] = [0, 1, 2, 3].map(|half| i64::from_le_bytes(halves[4 * at + half]));
+        // SAFETY: all processors of this kind have SSE2.
+        let mask = unsafe {
+            // What is too large for a byte becomes the largest one, never zero.
+            let sixteen = _mm_packs_epi16(_mm_set_epi64x(b, a), _mm_set_epi64x(d, c));
+            _mm_movemask_epi8(_mm_cmpeq_epi8(sixteen, _mm_setzero_si128()))
+        };
+        zeros |= u64::from(mask as u16) << (16 * at);
+    }
+    !zeros
+}
+
+/// A bit for each level that is not zero: most are.
+#[cfg(not(target_arch = "x86_64"))]
 #[inline(always)]
 fn levels_set(levels: &[u8; 128]) -> u64 {
     let mut set = [0u8; 64];
@@ -194,7 +217,8 @@ fn magnitude(value: i32) -> (u32, u32) {
     (size, bits & ((1 << size) - 1))
 }
 
-/// A Huffman code and its length in bits.
+/// A Huffman code with room behind it for the bits of its value, and the length of both in bits: at
+/// most 16 and 11.
 #[derive(Clone, Copy, Default)]
 struct Code {
     bits: u32,
@@ -222,14 +246,15 @@ struct TableSpec {
     symbols: &'static [u8],
 }
 
-/// The code of each symbol (T.81 annex C).
+/// The code of each symbol (T.81 annex C), whose low half is the size of its value.
 fn codes(spec: &TableSpec) -> [Code; 256] {
     let mut table = [Code::default(); 256];
     let mut symbols = spec.symbols.iter();
     let mut next = 0;
     for (len, count) in (1..).zip(spec.lengths) {
         for symbol in symbols.by_ref().take(usize::from(count)) {
-            table[usize::from(*symbol)] = Code { bits: next, len };
+            let room = u32::from(*symbol & 15);
+            table[usize::from(*symbol)] = Code { bits: next << room, len: len + room };
             next += 1;
         }
         next <<= 1;
@@ -262,12 +287,11 @@ impl<'a> BitWriter<'a> {
         }
     }
 
-    /// Writes a code of at most 16 bits and the `len` low bits of `value`, at most 16.
+    /// Writes a code with its value in the room behind it.
     #[inline(always)]
-    fn put_with(&mut self, code: Code, value: u32, len: u32) {
-        let both = u64::from(code.bits) << len | u64::from(value);
-        self.bits = self.bits << (code.len + len) | both;
-        self.held += code.len + len;
+    fn put_with(&mut self, code: Code, value: u32) {
+        self.bits = self.bits << code.len | u64::from(code.bits | value);
+        self.held += code.len;
         if self.held > 32 {
             self.held -= 32;
             self.write_word((self.bits >> self.held) as u32);

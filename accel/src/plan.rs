@@ -8,9 +8,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use hw::{BufferId, COMMANDS_PENDING_MAX, Command};
-use kernels::boxes::{LIST_BYTES, Pen};
+use kernels::boxes::LIST_BYTES;
 use kernels::stem::{Given, Picture, Reduce, Stage, Takes, Values};
-use kernels::{Nv12, Plane, boxes, component_table, convert, jpeg, score};
+use kernels::{Nv12, Plane, component_table, convert, jpeg, score};
 
 use self::chains::chained;
 use crate::encoders::By;
@@ -230,7 +230,6 @@ fn what(given: &Given) -> String {
 fn wanted(takes: Takes) -> String {
     match takes {
         Takes::Mask | Takes::GRAY => "a gray frame (use the op \"gray\" first)".to_string(),
-        Takes::NV12 => "an nv12 frame".to_string(),
         Takes::Boxes => "boxes".to_string(),
         Takes::LABELS => "labels (use the op \"components\" first)".to_string(),
         Takes::Picture(formats) => {
@@ -282,7 +281,6 @@ impl<'a> Planner<'a> {
                 self.boxes(given[0].picture()?, values.number("min_count") as u32)?
             }
             (None, "component_boxes") => self.component_boxes(given[0].picture()?, &values)?,
-            (None, "draw_boxes") => self.draw(&given, &values)?,
             (None, "jpeg") => self.jpeg(given[0].picture()?, values.number("quality") as u8)?,
             (None, "encode") => self.encode(given[0].picture()?, &values)?,
             (None, name) => unreachable!("{name} has no plan"),
@@ -321,21 +319,6 @@ impl<'a> Planner<'a> {
             frame_width: self.plan.shape.width,
             frame_height: self.plan.shape.height,
         }
-    }
-
-    fn draw(&mut self, given: &[Given], values: &Values<'_>) -> StepResult<Given> {
-        let (from, Given::Boxes { slot: rects }) = (given[0].picture()?, given[1]) else {
-            return Err("give boxes".to_string());
-        };
-        let colour = values.numbers("colour");
-        let pen = Pen {
-            thickness: values.number("thickness") as u32,
-            colour: std::array::from_fn(|i| colour[i] as u8),
-        };
-        let to = self.writable(0, from)?;
-        let rects = self.rects(rects)?;
-        self.run(boxes::command(rects, to.buffer, nv12(to), pen));
-        Ok(Given::Picture(to))
     }
 
     fn jpeg(&mut self, from: Picture, quality: u8) -> StepResult<Given> {

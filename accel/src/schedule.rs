@@ -3,7 +3,8 @@
 //! Costs are learned: the time of each (pipeline and shape, device) as a moving average. A job goes
 //! to the device where it is predicted to finish first, waiting and moving its history included
 //! (earliest finish time, as HEFT and StarPU have it); [`Prefer`] may narrow the choice first. A
-//! device whose cost is not known counts as free, once, while the job's deadline allows a trial.
+//! device whose cost is not known counts as free, once, while the job's deadline allows a trial, and
+//! once more where that run was so slow that kernels may have been compiled for it.
 //! A job that is known to come too late is refused at once, so that those behind it are in time.
 //! Which of the jobs that wait for a device go to it together is for [`batch`] to say, which
 //! circuit a card has for [`circuits`], and what a device takes from others for [`steal`].
@@ -25,6 +26,9 @@ const WEIGHT: f64 = 0.25;
 /// A trial of an unknown device is allowed when the deadline is this many times the known cost
 /// away.
 const TRIAL_SLACK: u64 = 8;
+/// A run that takes this many times what others took has done something else as well, such as
+/// compile a kernel.
+const ODD_TIMES: u64 = 8;
 /// After so many runs a cost is good enough to refuse a job by.
 const SETTLED_RUNS: u32 = 4;
 /// What an unknown job is taken to need where nothing at all is known.
@@ -34,11 +38,11 @@ const UNKNOWN_US: u64 = 20_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Prefer {
-    /// Accelerators while there is a healthy one with room, the CPU otherwise.
-    #[default]
-    Accelerator,
     /// The earliest predicted finish, whatever the device.
+    #[default]
     Fastest,
+    /// Accelerators while there is a healthy one with room, the CPU otherwise: it is left to others.
+    Accelerator,
 }
 
 /// What the scheduler knows about a device now.
@@ -119,6 +123,24 @@ pub fn schedule(
     }
 }
 
+/// The devices in the order in which a job would go to them if each failed on it.
+pub fn fallback(
+    devices: &[DeviceView],
+    costs: &Costs,
+    job: &JobView<'_>,
+    prefer: Prefer,
+) -> Vec<usize> {
+    let mut excluded = job.excluded.to_vec();
+    loop {
+        let mut again = *job;
+        again.excluded = &excluded;
+        match schedule(devices, costs, &again, prefer) {
+            Decision::Run { device, .. } => excluded.push(device),
+            _ => return excluded.split_off(job.excluded.len()),
+        }
+    }
+}
+
 /// By how much a job is known to miss its deadline because of what waits before it. Where nothing
 /// waits it may try, and so it may where its cost is a guess.
 fn late_us(
@@ -155,12 +177,13 @@ fn candidates(
         let first = fit.iter().copied().min_by_key(|device| devices[*device].quarantined_us);
         return first.into_iter().collect();
     }
-    let preferred: Vec<usize> = match prefer {
-        Prefer::Fastest => Vec::new(),
-        Prefer::Accelerator => {
-            healthy.iter().copied().filter(|d| is_usable(&devices[*d], job)).collect()
-        }
+    let is_preferred = |device: &DeviceView| match prefer {
+        // When it will have compiled its kernels is not known.
+        Prefer::Fastest => !device.is_warming,
+        Prefer::Accelerator => is_usable(device, job),
     };
+    let preferred = healthy.iter().copied().filter(|device| is_preferred(&devices[*device]));
+    let preferred: Vec<usize> = preferred.collect();
     if preferred.is_empty() { healthy } else { preferred }
 }
 
@@ -171,13 +194,16 @@ fn is_usable(device: &DeviceView, job: &JobView<'_>) -> bool {
 
 /// The time the job is taken to need on a device; nothing where it is unknown and may be tried.
 fn predicted_us(costs: &Costs, job: &JobView<'_>, device: usize, known: Option<u64>) -> u64 {
-    if let Some(cost) = costs.cost_us(job.signature, device) {
-        return cost;
-    }
     let Some(known) = known else { return UNKNOWN_US };
-    let may_try = job.slack_us.is_none_or(|slack| slack >= known * TRIAL_SLACK);
+    let guess = match costs.cost_us(job.signature, device) {
+        Some(cost) if costs.is_tried(job.signature, device) || cost <= known * ODD_TIMES => {
+            return cost;
+        }
+        first => first.unwrap_or(known * TRIAL_SLACK),
+    };
+    let may_try = job.slack_us.is_none_or(|slack| slack >= guess);
     // With a deadline near, what is unknown must not look better than what is known.
-    if may_try { 0 } else { known * TRIAL_SLACK }
+    if may_try { 0 } else { guess }
 }
 
 /// Learned costs of jobs on devices.
@@ -195,16 +221,24 @@ struct Cost {
     used: u64,
 }
 
-/// A moving average.
+/// A moving average. One odd value changes nothing: a device whose only fault is that it has compiled
+/// a kernel would not be chosen again, so that nobody would see how fast it is now.
 #[derive(Debug, Clone, Copy, Default)]
 struct Mean {
     value: f64,
     count: u32,
+    was_odd: bool,
 }
 
 impl Mean {
     fn learn(&mut self, measured: f64) {
         self.count = self.count.saturating_add(1);
+        let is_odd = self.count > 2 && measured > self.value * ODD_TIMES as f64;
+        let was_odd = std::mem::replace(&mut self.was_odd, is_odd);
+        // A second one in a row is no exception.
+        if is_odd && !was_odd {
+            return;
+        }
         self.value = match self.count {
             1 => measured,
             // The first run may have compiled kernels.
@@ -218,6 +252,11 @@ impl Costs {
     /// The predicted cost of a job kind on a device, where it was measured.
     pub fn cost_us(&self, signature: u64, device: usize) -> Option<u64> {
         self.known.get(&(signature, device)).map(|cost| cost.mean_us.value as u64)
+    }
+
+    /// Whether it was measured more than once.
+    fn is_tried(&self, signature: u64, device: usize) -> bool {
+        self.known.get(&(signature, device)).is_some_and(|cost| cost.mean_us.count > 1)
     }
 
     /// Whether the cost is more than a first impression.

@@ -12,6 +12,13 @@ pub struct DeviceStatus {
     /// Whose encoder codes H.264 there: `edgescale`, or that of others whose device it is.
     #[serde(default)]
     pub encoder: String,
+    /// In which place a job like the last one would go to it, from 1: to the next when this one
+    /// fails. None where it is not for such jobs.
+    #[serde(default)]
+    pub order: Option<usize>,
+    /// What such a job takes there, where one has run.
+    #[serde(default)]
+    pub cost_us: Option<u64>,
     /// It computes on the host's own processor, whatever the interface.
     #[serde(default)]
     pub on_cpu: bool,

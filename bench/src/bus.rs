@@ -111,7 +111,8 @@ pub struct Report {
     /// Processes that wanted to run, on average over the minute before the end.
     pub load: f64,
     pub lines: Vec<Line>,
-    pub overload: Overload,
+    /// Of a handler that may run at the edge only, and of one that may run anywhere.
+    pub overloads: Vec<Overload>,
 }
 
 /// Answers bare requests from a tree's edge, at each of its sites from the edge up, and serves
@@ -141,9 +142,12 @@ pub async fn run(options: &Options, stand: &Stand) -> Result<Report, Error> {
     lines.push(events(stand, options.events, "tick", 0).await?);
     lines.push(events(stand, options.events, "climb", stand.sites.len() - 1).await?);
     lines.push(decide::measure(budget));
-    let overload = overload::measure(stand, budget).await?;
+    let mut overloads = vec![];
+    for function in overload::FUNCTIONS {
+        overloads.push(overload::measure(stand, function, budget).await?);
+    }
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-    Ok(Report { threads, load: crate::machine::load(), lines, overload })
+    Ok(Report { threads, load: crate::machine::load(), lines, overloads })
 }
 
 /// Registers the app of this bench.
@@ -346,7 +350,8 @@ pub fn table(report: &Report) -> String {
         table.add_row([what, per_s, number(line.p50_us), number(line.p99_us), cpu, p50, rate]);
     }
     let (threads, load) = (report.threads, report.load);
-    format!("{threads} threads, load {load:.1}\n\n{table}\n\n{}", report.overload)
+    let overloads: Vec<String> = report.overloads.iter().map(Overload::to_string).collect();
+    format!("{threads} threads, load {load:.1}\n\n{table}\n\n{}", overloads.join("\n\n"))
 }
 
 #[cfg(test)]

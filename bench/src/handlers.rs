@@ -3,6 +3,7 @@
 //!
 //! What runs is [`EdgeExecute`] as a node has it, over a host that does nothing.
 
+mod fair;
 mod host;
 pub mod soak;
 
@@ -32,7 +33,9 @@ const FUNCTION: &[u8] = b"def handler(event, context):\n    return event\n";
 const BODY: &[u8] = b"{\"id\":12345678,\"text\":\"a short event, as they are\",\"more\":[1,2]}";
 /// How long one invocation may take.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// So much later another instance is ready, on any machine.
+/// So much later another instance is ready where nothing else is at work.
+const MAKING: Duration = Duration::from_millis(3);
+/// So much later one is on any machine.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Cold starts of one component.
@@ -61,7 +64,7 @@ pub struct Options {
     /// Handlers that are loaded, each with code of its own
     #[arg(long, default_value_t = 1_000)]
     pub handlers: usize,
-    /// Folder with js.wasm and py.wasm, as handlers/guests/build.sh makes them
+    /// Folder with js.wasm, py.wasm and rust-topics.wasm, as handlers/guests/build.sh makes them
     #[arg(long, default_value = "target/guests")]
     pub guests: PathBuf,
 }
@@ -89,11 +92,17 @@ pub struct Report {
 
 type Result<T> = std::result::Result<T, InvokeError>;
 
+/// The name of a call; none for an event.
+type Asks = Option<&'static str>;
+
+/// What is called where any name does.
+const ASKS_ALL: Asks = Some("ok");
+
 /// A guest: what made it, and its component, or why there is none.
 struct Guest {
     name: &'static str,
     code: std::result::Result<Bytes, String>,
-    calls: bool,
+    asks: Asks,
     fresh_goal_us: f64,
     cold_goal_us: f64,
 }
@@ -104,14 +113,14 @@ struct Guest {
 pub async fn run(options: &Options, tools: &Path, program: Option<&Path>) -> Result<Report> {
     let folder = TempDir::new().map_err(|e| InvokeError::Node(e.to_string()))?;
     let budget = Duration::from_millis(options.budget_ms);
-    let bench = Bench::start_with(&folder.path().join("code"), tools, program)?;
+    let bench = Arc::new(Bench::start_with(&folder.path().join("code"), tools, program)?);
     let guests = guests(&options.guests);
     let mut lines = vec![];
     for guest in &guests {
         lines.extend(fresh(&bench, guest, budget).await?);
     }
     lines.push(in_a_worker(&bench, &guests[0], budget).await?);
-    lines.extend(made_ahead(&bench, &guests[2], budget).await?);
+    lines.extend(made_ahead(&bench, &guests[3], budget).await?);
     for guest in &guests {
         lines.push(cold_start(&folder.path().join("code"), tools, guest).await?);
     }
@@ -124,29 +133,31 @@ pub async fn run(options: &Options, tools: &Path, program: Option<&Path>) -> Res
     let (forked, rest) = ("the same after a pause, p50", Between::Rest(PAUSE));
     lines.push(lambda(&bench, tools, budget, forked, Some(1), rest, 1_300.0).await?);
     lines.push(runaway(&bench).await?);
+    lines.push(fair::measure(&bench, budget).await?);
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
     Ok(Report { threads, load: load(), lines })
 }
 
-fn guests(folder: &Path) -> [Guest; 3] {
+fn guests(folder: &Path) -> [Guest; 4] {
     let built = |file: &str| {
         let path = folder.join(file);
         std::fs::read(&path).map(Bytes::from).map_err(|e| {
             let folder = folder.display();
-            format!("{}: {e}; run handlers/guests/build.sh {folder} js py", path.display())
+            format!("{}: {e}; run handlers/guests/build.sh {folder} js py rust", path.display())
         })
     };
-    let guest = |name, code, calls, fresh_goal_us, cold_goal_us| Guest {
+    let guest = |name, code, asks, fresh_goal_us, cold_goal_us| Guest {
         name,
         code,
-        calls,
+        asks,
         fresh_goal_us,
         cold_goal_us,
     };
     [
-        guest("by hand", component(0).map_err(|e| e.to_string()), false, 20.0, 300.0),
-        guest("JavaScript", built("js.wasm"), false, 130.0, 1_000.0),
-        guest("Python", built("py.wasm"), true, 1_100.0, 5_000.0),
+        guest("by hand", component(0).map_err(|e| e.to_string()), None, 20.0, 300.0),
+        guest("Rust", built("rust-topics.wasm"), Some("echo"), 20.0, 300.0),
+        guest("JavaScript", built("js.wasm"), None, 130.0, 1_000.0),
+        guest("Python", built("py.wasm"), ASKS_ALL, 1_100.0, 5_000.0),
     ]
 }
 
@@ -190,9 +201,9 @@ impl Bench {
         Ok(target(digest, kind))
     }
 
-    async fn invoke(&self, target: &Arc<Target>, calls: bool, limit: Duration) -> Result<()> {
+    async fn invoke(&self, target: &Arc<Target>, asks: Asks, limit: Duration) -> Result<()> {
         let deadline = Instant::now() + limit;
-        let input = if calls { call("ok") } else { event() };
+        let input = asks.map_or_else(event, call);
         let (target, trace) = (Arc::clone(target), Default::default());
         let (by, outlet) = (None, None);
         let invocation = Invocation { target, input, deadline, attempt: 1, trace, by, outlet };
@@ -203,17 +214,17 @@ impl Bench {
     async fn repeat(
         &self,
         target: &Arc<Target>,
-        calls: bool,
+        asks: Asks,
         budget: Duration,
         between: Between,
     ) -> Result<(Vec<Duration>, Duration)> {
-        self.invoke(target, calls, PATIENCE).await?;
+        self.invoke(target, asks, PATIENCE).await?;
         let process = [std::process::id()];
         let (began, cpu_before, mut times) = (Instant::now(), cpu(&process), vec![]);
         while began.elapsed() < budget {
             between.pass().await;
             let started = Instant::now();
-            self.invoke(target, calls, PATIENCE).await?;
+            self.invoke(target, asks, PATIENCE).await?;
             times.push(started.elapsed());
         }
         Ok((times, cpu(&process).saturating_sub(cpu_before)))
@@ -276,12 +287,12 @@ async fn fresh(bench: &Bench, guest: &Guest, budget: Duration) -> Result<Vec<Lin
         Err(why) => return Ok(vec![Line::without(&what, &us_text(guest.fresh_goal_us), why)]),
     };
     let target = bench.install(CodeKind::Component, code).await?;
-    let (times, cpu) = bench.repeat(&target, guest.calls, budget, Between::Nothing).await?;
+    let (times, cpu) = bench.repeat(&target, guest.asks, budget, Between::Nothing).await?;
     let per_core = times.len() as f64 / cpu.as_secs_f64();
     let mut lines = vec![Line::at_most(&what, guest.fresh_goal_us, quantile(times, 0.5))];
-    if guest.name == "by hand" {
+    if ["by hand", "Rust"].contains(&guest.name) {
         lines.push(Line {
-            what: "the same, a second of one core".to_owned(),
+            what: format!("the same, {}, a second of one core", guest.name),
             goal: "70,000".to_owned(),
             measured: format!("{per_core:.0}"),
             reached: Some(per_core / 70_000.0),
@@ -301,7 +312,7 @@ async fn in_a_worker(bench: &Bench, guest: &Guest, budget: Duration) -> Result<L
     let mut target = bench.install(CodeKind::Component, code).await?;
     let handler = Arc::make_mut(&mut target);
     (handler.handler, handler.limits.own_process) = ("apart".to_owned(), true);
-    match bench.repeat(&target, guest.calls, budget, Between::Nothing).await {
+    match bench.repeat(&target, guest.asks, budget, Between::Nothing).await {
         Ok((times, _)) => Ok(Line::at_most(&what, goal_us, quantile(times, 0.5))),
         Err(why) => Ok(Line::without(&what, &us_text(goal_us), &why.to_string())),
     }
@@ -311,7 +322,7 @@ async fn in_a_worker(bench: &Bench, guest: &Guest, budget: Duration) -> Result<L
 /// one that makes its own.
 async fn made_ahead(bench: &Bench, guest: &Guest, budget: Duration) -> Result<Vec<Line>> {
     let mut lines = vec![];
-    let (others, rest) = (Between::Others(PAUSE), Between::Rest(PAUSE));
+    let (others, rest) = (Between::Others(MAKING), Between::Rest(PAUSE));
     for (what, between, ready, goal_us) in [
         ("event, instance made ahead", others, 2, 400.0),
         ("event after a pause, instance made then", rest, 0, guest.fresh_goal_us),
@@ -329,7 +340,7 @@ async fn made_ahead(bench: &Bench, guest: &Guest, budget: Duration) -> Result<Ve
         let handler = Arc::make_mut(&mut target);
         (handler.handler, handler.limits.ready) = (format!("ready{ready}"), ready);
         bench.execute.keep_ready(vec![Arc::clone(&target)]);
-        let (times, _) = bench.repeat(&target, guest.calls, budget, between).await?;
+        let (times, _) = bench.repeat(&target, guest.asks, budget, between).await?;
         lines.push(Line::at_most(&what, goal_us, quantile(times, 0.5)));
     }
     bench.execute.keep_ready(vec![]);
@@ -350,10 +361,10 @@ async fn cold_start(cache: &Path, tools: &Path, guest: &Guest) -> Result<Line> {
         // The engine's own first instance is not what is measured.
         let other = component(1).map_err(|e| InvokeError::Node(e.to_string()))?;
         let other = bench.install(CodeKind::Component, other).await?;
-        bench.invoke(&other, false, PATIENCE).await?;
+        bench.invoke(&other, None, PATIENCE).await?;
         let started = Instant::now();
         bench.execute.reinstall(&target.digest, CodeKind::Component).await?;
-        bench.invoke(&target, guest.calls, PATIENCE).await?;
+        bench.invoke(&target, guest.asks, PATIENCE).await?;
         times.push(started.elapsed());
     }
     Ok(Line::at_most(&what, guest.cold_goal_us, quantile(times, 0.5)))
@@ -447,19 +458,24 @@ async fn lambda(
     process.limits.reuse = reuse;
     // A handler of its own has processes of its own.
     process.handler = format!("h{}", reuse.unwrap_or_default());
-    let (times, _) = bench.repeat(&target, true, budget, between).await?;
+    let (times, _) = bench.repeat(&target, ASKS_ALL, budget, between).await?;
     Ok(Line::at_most(what, goal_us, quantile(times, 0.5)))
+}
+
+/// A component whose calls never end.
+fn endless() -> Result<Bytes> {
+    let endless = COMPONENT.replacen("(if (i32.eq", "(loop $e (br $e))\n      (if (i32.eq", 1);
+    let code = wat::parse_str(endless).map_err(|e| InvokeError::Node(e.to_string()))?;
+    Ok(code.into())
 }
 
 /// Guests that never end: how long after its deadline one is gone.
 async fn runaway(bench: &Bench) -> Result<Line> {
-    let endless = COMPONENT.replacen("(if (i32.eq", "(loop $e (br $e))\n      (if (i32.eq", 1);
-    let code = wat::parse_str(endless).map_err(|e| InvokeError::Node(e.to_string()))?;
-    let target = bench.install(CodeKind::Component, code.into()).await?;
+    let target = bench.install(CodeKind::Component, endless()?).await?;
     let mut late = vec![];
     for _ in 0..RUNAWAYS {
         let started = Instant::now();
-        match bench.invoke(&target, true, RUNAWAY_LIMIT).await {
+        match bench.invoke(&target, ASKS_ALL, RUNAWAY_LIMIT).await {
             Err(InvokeError::Timeout { .. }) => late.push(started.elapsed() - RUNAWAY_LIMIT),
             other => return Err(InvokeError::Node(format!("a runaway guest: {other:?}"))),
         }

@@ -4,11 +4,12 @@
 //! first: no durable store is faster than that with one client. Others run in processes of their
 //! own: SQLite through Python's standard library, with `synchronous=FULL` in WAL mode; DuckDB with
 //! one thread, so that its rows a second are those of one core; RocksDB, redb and fjall with one
-//! client.
+//! client. DataFusion, by which the store answers SQL, is asked by itself as well.
 
 mod loads;
 pub mod open;
 mod peers;
+mod plain;
 mod ycsb;
 
 use std::fs::File;
@@ -66,6 +67,9 @@ pub enum Error {
     /// The folder cannot be used.
     #[error("folder {0}: {1}")]
     Folder(PathBuf, std::io::Error),
+    /// Another store, or a part of one, refused.
+    #[error("{0}: {1}")]
+    Peer(&'static str, String),
     /// The store refused.
     #[error(transparent)]
     Store(#[from] ::store::Error),
@@ -210,6 +214,7 @@ async fn asked(
     store.export("t", &file, ::store::FileFormat::Parquet).await?;
     others.extend(peers::duckdb(&file, &home.join(SEGMENTS), QUESTION, options));
     let budget = Duration::from_millis(options.budget_ms);
+    others.extend(plain::ask(store, budget).await?);
     let beside = |[wall, core]: [Line; 2], other: &str| {
         let of_core = format!("{other}{OF_CORE}");
         [wall.beside(found(others, &[other])), core.beside(found(others, &[of_core.as_str()]))]

@@ -1,6 +1,5 @@
 //! The connection of a process to its site's server: publish, request, serve.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::mem;
 use std::sync::Arc;
@@ -9,11 +8,10 @@ use std::time::{Duration, Instant};
 
 use async_nats::client::{PublishErrorKind, RequestErrorKind};
 use async_nats::connection::State;
-use async_nats::service::ServiceExt;
 use async_nats::{Client, ConnectOptions, HeaderMap, Message};
 use bytes::Bytes;
 use futures::StreamExt;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
@@ -30,6 +28,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const ELECTION_PATIENCE: Duration = Duration::from_secs(30);
 /// The pause before they are asked again.
 const ELECTION_PAUSE: Duration = Duration::from_millis(200);
+/// How long after a reconnection the server's new greeting is there to be read.
+const GREETING_PAUSE: Duration = Duration::from_millis(200);
 /// What an overloaded subscription tells its callers to wait, in ms.
 const RETRY_AFTER_MS: u64 = 100;
 
@@ -52,13 +52,28 @@ pub struct Bus {
     /// What nobody without this connection's key can know.
     secret: String,
     rates: Arc<Rates>,
+    greeting: Arc<Greeting>,
+}
+
+/// Looks at what the server says of itself, each time that the connection was made again.
+struct Greeting {
+    /// Why the server does not fit any more.
+    unfit: watch::Receiver<Option<String>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Greeting {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 impl Bus {
     /// Connects to a site's server, or to one of several with commas between; later losses heal by
     /// themselves, for ever.
     ///
-    /// A server that is too old, or whose limits differ from the tree's, is refused.
+    /// A server that is too old, or whose limits differ from the tree's, is refused; one that comes
+    /// back so later is told by [`Self::unfit`].
     pub async fn connect(
         server: &str,
         site: &TierPath,
@@ -69,6 +84,8 @@ impl Bus {
         let addresses = crate::server::addresses(server)?;
         let replicas = addresses.len();
         let counted = connects.clone();
+        let again = Arc::new(Notify::new());
+        let connected = again.clone();
         let options = ConnectOptions::with_nkey(credentials.seed.clone())
             .name(name)
             .custom_inbox_prefix(format!("rp.{site}._"))
@@ -77,6 +94,7 @@ impl Bus {
             .event_callback(move |event| {
                 if matches!(event, async_nats::Event::Connected) {
                     counted.fetch_add(1, Ordering::Relaxed);
+                    connected.notify_one();
                 }
                 async move { debug!(%event, "bus connection") }
             });
@@ -86,6 +104,7 @@ impl Bus {
             .map_err(|_| unreachable("no greeting within 10 s".into()))?
             .map_err(|e| unreachable(e.to_string()))?;
         crate::server::check_greeting(&client.server_info(), server, site)?;
+        let greeting = watch_greeting(client.clone(), server.to_owned(), site.clone(), again);
         let secret = crate::pki::fingerprint(format!("names\n{}", credentials.seed).as_bytes());
         Ok(Self {
             client,
@@ -95,12 +114,30 @@ impl Bus {
             replicas,
             secret,
             rates: Arc::default(),
+            greeting: Arc::new(greeting),
         })
     }
 
     /// The site this connection belongs to.
     pub fn site(&self) -> &TierPath {
         &self.site
+    }
+
+    /// The same connection, as it speaks to a site below: what is asked of [`Self::site`] is asked
+    /// of that one.
+    pub fn speaking_to(mut self, site: TierPath) -> Self {
+        self.site = site;
+        self
+    }
+
+    /// Returns, with the reason, when the server was started again in a way that does not fit the
+    /// tree; never while it fits.
+    pub async fn unfit(&self) -> String {
+        let mut unfit = self.greeting.unfit.clone();
+        match unfit.wait_for(Option::is_some).await.map(|reason| reason.clone()) {
+            Ok(Some(reason)) => reason,
+            _ => std::future::pending().await,
+        }
     }
 
     /// How often the connection was made: more than once means that it was lost in between.
@@ -336,31 +373,22 @@ impl Bus {
         Ok(Subscription::of(task))
     }
 
-    /// Answers the NATS services protocol (`nats micro ls|info|stats`) until the handle is dropped.
-    pub async fn announce(
-        &self,
-        name: &str,
-        version: &str,
-        metadata: HashMap<String, String>,
-    ) -> Result<Subscription, Error> {
-        let service = self
-            .client
-            .service_builder()
-            .description(format!("EdgeScale node of {}", self.site))
-            .metadata(metadata)
-            .start(name, version)
-            .await
-            .map_err(|e| self.unreachable(e))?;
-        let task = tokio::spawn(async move {
-            std::future::pending::<()>().await;
-            drop(service);
-        });
-        Ok(Subscription::of(task))
-    }
-
     pub(crate) fn unreachable(&self, reason: impl ToString) -> Error {
         Error::Unreachable { server: self.server.clone(), reason: reason.to_string() }
     }
+}
+
+fn watch_greeting(client: Client, server: String, site: TierPath, again: Arc<Notify>) -> Greeting {
+    let (sender, unfit) = watch::channel(None);
+    let task = tokio::spawn(async move {
+        loop {
+            again.notified().await;
+            tokio::time::sleep(GREETING_PAUSE).await;
+            let checked = crate::server::check_greeting(&client.server_info(), &server, &site);
+            sender.send_replace(checked.err().map(|e| e.to_string()));
+        }
+    });
+    Greeting { unfit, task }
 }
 
 /// How long something is tried again.

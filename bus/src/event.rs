@@ -312,7 +312,7 @@ pub async fn publish_acked(
 }
 
 /// Reads what a log answers to a publication.
-fn read_ack(subject: &str, reply: &crate::Response) -> Result<u64, Error> {
+pub fn read_ack(subject: &str, reply: &crate::Response) -> Result<u64, Error> {
     let ack: PublishAck = serde_json::from_slice(&reply.payload)
         .map_err(|e| Error::Bad(format!("{subject}: not an acknowledgement: {e}")))?;
     match ack.error {

@@ -18,6 +18,7 @@ mod rates;
 pub mod registry;
 pub mod route;
 pub mod server;
+pub mod service;
 pub mod site;
 pub mod streams;
 pub mod subject;

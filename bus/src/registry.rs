@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use tokio::io::AsyncReadExt;
 
-use crate::event::replicas;
+use crate::event::{replicas, rfc3339};
 use crate::{Bus, Error};
 
 /// The largest code object, in bytes.
@@ -29,6 +29,18 @@ pub struct Entry {
     /// The manifest's text; `None` when the entry was deleted.
     pub manifest: Option<String>,
     pub revision: u64,
+    /// When it was written, RFC 3339.
+    pub time: String,
+}
+
+impl Entry {
+    fn of(entry: kv::Entry) -> Self {
+        let live = entry.operation == kv::Operation::Put;
+        let text = || String::from_utf8_lossy(&entry.value).into_owned();
+        let manifest = live.then(text);
+        let time = rfc3339(entry.created);
+        Self { app: entry.key, manifest, revision: entry.revision, time }
+    }
 }
 
 impl Registry {
@@ -95,13 +107,18 @@ impl Registry {
     pub async fn watch(&self) -> Result<impl futures::Stream<Item = Result<Entry, Error>>, Error> {
         let watch = self.apps.watch_with_history(">").await;
         let watch = watch.map_err(|e| Error::local("bucket apps", e))?;
-        Ok(watch.map(|entry| {
-            let entry = entry.map_err(|e| Error::local("bucket apps", e))?;
-            let live = entry.operation == kv::Operation::Put;
-            let text = || String::from_utf8_lossy(&entry.value).into_owned();
-            let manifest = live.then(text);
-            Ok(Entry { app: entry.key, manifest, revision: entry.revision })
-        }))
+        Ok(watch.map(|entry| Ok(Entry::of(entry.map_err(|e| Error::local("bucket apps", e))?))))
+    }
+
+    /// The last entries of an app, the oldest first; none where there never was one.
+    pub async fn history(&self, app: &str) -> Result<Vec<Entry>, Error> {
+        let fail = |e: &dyn std::fmt::Display| Error::local(format!("history of {app}"), e);
+        let mut entries = self.apps.history(app).await.map_err(|e| fail(&e))?;
+        let mut all = vec![];
+        while let Some(entry) = entries.next().await {
+            all.push(Entry::of(entry.map_err(|e| fail(&e))?));
+        }
+        Ok(all)
     }
 
     /// The bytes of a code object; `None` when there is none of that name.

@@ -3,6 +3,7 @@
 //! What decides is [`policy::decide`], which is pure; this file only gathers what it sees and
 //! carries out what it says.
 
+pub mod news;
 pub mod once;
 pub mod policy;
 pub mod retry;
@@ -21,7 +22,8 @@ use crate::subject::{Kind, Subject};
 use crate::{Bus, Error, Headers, Refusal, RefusalKind, Request, Response};
 pub use policy::{CodeView, Decision, HandlerView, Placement, Site, View};
 
-/// What is kept back of the time budget at each hop, for the way back.
+/// What is kept back of the time budget at each hop: who asks says that it is late before its own
+/// asker does, and who is asked before that.
 const HOP_MARGIN: Duration = Duration::from_millis(2);
 
 /// Routes the requests of one node.
@@ -105,6 +107,31 @@ impl EdgeRoute {
         policy::decide(&asked, handler, &self.view(), now)
     }
 
+    /// Notes that another site was too busy for a request, so that others do not follow it there
+    /// before its queue has room again.
+    pub fn note_refusal(&self, refusal: &Refusal, key: &str, code: CodeView, deadline: Instant) {
+        let now = Instant::now();
+        let (Some(retry_after_ms), Some(by)) = (refusal.retry_after_ms, &refusal.at) else {
+            return;
+        };
+        let Ok(by) = by.parse() else { return };
+        let run = match code {
+            CodeView::Ready { run, .. } => run,
+            CodeView::Absent => Duration::ZERO,
+        };
+        let refused = policy::Refused {
+            by: &by,
+            key,
+            left: deadline.saturating_duration_since(now),
+            run,
+            retry_after: Duration::from_millis(retry_after_ms),
+        };
+        // Most often as much is known.
+        if self.view().full(&refused, now).is_some() {
+            self.change(|view| view.note_full(&refused, now));
+        }
+    }
+
     /// Passes a request on to a site above and brings back its answer. Where nobody answers there,
     /// the parent is asked, who may know why.
     pub async fn escalate(&self, request: &Request, to: &TierPath) -> Result<Response, Refusal> {
@@ -150,7 +177,7 @@ impl EdgeRoute {
     ) -> Result<Option<Response>, Refusal> {
         let hop = self.hop(request, to)?;
         let left = request.deadline().saturating_duration_since(Instant::now());
-        let answer = hop.attempt(left.saturating_sub(HOP_MARGIN)).await;
+        let answer = self.attempt(&hop, left.saturating_sub(HOP_MARGIN)).await;
         hop.way.forget(&hop.ahead).await;
         match answer {
             Ok(response) => Ok(Some(self.sign(response))),
@@ -192,7 +219,7 @@ impl EdgeRoute {
                 Some(_) => retry::share(left, attempt),
                 None => left,
             };
-            match hop.attempt(budget).await {
+            match self.attempt(hop, budget).await {
                 Ok(response) => return Ok(self.sign(response)),
                 Err(e) if retry::worth(&e, request.key().is_some(), attempt) => {
                     debug!(target = %hop.target, attempt, error = %e, "trying again");
@@ -203,6 +230,23 @@ impl EdgeRoute {
             }
         }
         Err(self.late())
+    }
+
+    /// Asks once: what is too large for a message goes ahead, and is fetched afterwards.
+    async fn attempt(&self, hop: &Hop<'_>, budget: Duration) -> Result<Response, Error> {
+        let until = Instant::now() + budget;
+        let left = || until.saturating_duration_since(Instant::now());
+        hop.way.send(&hop.ahead, budget).await?;
+        let told = self.view().budget(hop.way.to, left()).saturating_sub(HOP_MARGIN);
+        let mut headers = hop.headers.clone();
+        headers.insert(TIMEOUT_HEADER.into(), told.as_millis().to_string());
+        let payload = hop.ahead.payload();
+        let answer = self.bus.request(&hop.target, &headers, payload, left()).await?;
+        hop.way.fetch(answer, left()).await.map_err(|e| {
+            // The request was carried out: it must not look as if it had never arrived.
+            let text = format!("the answer of {} was lost: {e}", hop.way.to);
+            Refusal::new(RefusalKind::Unavailable, text).into()
+        })
     }
 
     /// Notes this site on the way the answer went.
@@ -241,20 +285,4 @@ struct Hop<'a> {
     headers: Headers,
     ahead: Ahead,
     way: Way<'a>,
-}
-
-impl Hop<'_> {
-    /// Asks once: what is too large for a message goes ahead, and is fetched afterwards.
-    async fn attempt(&self, budget: Duration) -> Result<Response, Error> {
-        let until = Instant::now() + budget;
-        let left = || until.saturating_duration_since(Instant::now());
-        self.way.send(&self.ahead, budget).await?;
-        let payload = self.ahead.payload();
-        let answer = self.way.bus.request(&self.target, &self.headers, payload, left()).await?;
-        self.way.fetch(answer, left()).await.map_err(|e| {
-            // The request was carried out: it must not look as if it had never arrived.
-            let text = format!("the answer of {} was lost: {e}", self.way.to);
-            Refusal::new(RefusalKind::Unavailable, text).into()
-        })
-    }
 }

@@ -24,6 +24,8 @@ pub const PING_INTERVAL_S: u32 = 5;
 pub const PING_MAX: u32 = 2;
 /// The oldest nats-server that is accepted; older ones lose requests on leaf links.
 pub const VERSION_MIN: (u32, u32) = (2, 12);
+/// Prints what a server's configuration needs; the site's path follows it.
+pub const CONFIG_COMMAND: &str = "edgescale tree config";
 /// Where free ports are looked for.
 const PORT_FIRST: u16 = 20_000;
 const PORT_LAST: u16 = 32_000;
@@ -120,7 +122,7 @@ pub(crate) fn check_greeting(
 ) -> Result<(), Error> {
     check_version(&info.version)?;
     let refuse = |why: String| {
-        let mend = format!("`edgescale tree config {site}` prints what its configuration needs");
+        let mend = format!("`{CONFIG_COMMAND} {site}` prints what its configuration needs");
         Err(Error::Bad(format!("the server at {server} {why}; {mend}")))
     };
     if info.max_payload != MAX_PAYLOAD_BYTES {

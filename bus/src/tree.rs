@@ -284,7 +284,7 @@ fn tls(files: &TlsFiles) -> String {
 /// The short forms are told from whole subjects by their length, because the order in which a
 /// server tries its mappings is not defined: a whole subject has four tokens or more, and five
 /// where its name starts with an app.
-fn mappings(path: &TierPath) -> Vec<(String, String)> {
+pub fn mappings(path: &TierPath) -> Vec<(String, String)> {
     let mut list = vec![];
     for (kind, longest) in [("ev", 3), ("call", 3), ("ctl", 2), ("st", 2), ("sm", 2)] {
         let mut source = format!("{kind}.*");

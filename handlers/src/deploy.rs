@@ -6,13 +6,15 @@
 
 mod compiled;
 pub mod conformance;
+mod memory;
+mod next;
 mod tend;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use bus::route::policy::Devices;
@@ -24,18 +26,18 @@ use tokio::sync::OnceCell;
 
 use self::compiled::Compiled;
 pub use self::compiled::{Offer, Setup as Compiling};
+pub use self::next::{Next, Unproven};
+use self::next::{Swap, Taken};
 use self::tend::Codes;
 use crate::execute::{Code, InvokeError, Machine, Target};
+use crate::logs::Logs;
 use crate::manifest::{self, CodeKind, DeviceClass, Handler, Manifest, Source, Trigger};
+use crate::trigger::Turn;
 use crate::{Digest, EdgeExecute};
 
 /// How many apps a site knows at most.
 pub const APPS_MAX: usize = 4_096;
-/// How long "no such app" is remembered, so that nonsense does not climb the tree each time.
-const UNKNOWN_FOR: Duration = Duration::from_secs(1);
-/// How many unknown names are remembered.
-const UNKNOWN_MAX: usize = 1_024;
-/// How often the tier above is asked for one app while the registry keeps changing meanwhile.
+/// How often the tier above is asked for one app while the registry changes meanwhile.
 const LOOKUPS_MAX: usize = 8;
 
 /// Where a site asks for what it does not know: its parent.
@@ -243,6 +245,8 @@ pub fn table_name(app: &str, table: &str) -> String {
 #[derive(Default)]
 struct Known {
     apps: BTreeMap<String, Arc<App>>,
+    /// Revisions that are to take the place of one in `apps`.
+    next: BTreeMap<String, Next>,
     /// How often it was compared with the tier above. A lookup that a comparison overtook may
     /// bring what is true no more.
     round: u64,
@@ -262,6 +266,8 @@ pub struct EdgeDeploy {
     codes: Codes,
     revision: AtomicU64,
     catching_up: tokio::sync::Mutex<()>,
+    /// Where it is told what became of new revisions.
+    logs: OnceLock<Arc<Logs>>,
 }
 
 impl EdgeDeploy {
@@ -289,13 +295,19 @@ impl EdgeDeploy {
             codes: Codes::default(),
             revision: AtomicU64::new(0),
             catching_up: tokio::sync::Mutex::new(()),
+            logs: OnceLock::new(),
         };
         for registered in deploy.remembered()? {
-            deploy.take(&registered, None).await?;
+            deploy.take(&registered, None, Swap::Now).await?;
             deploy.revision.fetch_max(registered.revision, Ordering::AcqRel);
         }
         deploy.forget_earlier();
         Ok(deploy)
+    }
+
+    /// Has it say in a log what becomes of new revisions.
+    pub fn log_to(&self, logs: Arc<Logs>) {
+        let _ = self.logs.set(logs);
     }
 
     /// The registry's revision as far as this site knows it.
@@ -314,7 +326,7 @@ impl EdgeDeploy {
     }
 
     /// An app, asked for above when it is not known here; `None` when nobody knows it.
-    pub async fn app(&self, name: &str) -> Result<Option<Arc<App>>, Error> {
+    pub async fn app(self: &Arc<Self>, name: &str) -> Result<Option<Arc<App>>, Error> {
         if let Some(app) = self.known(name) {
             return Ok(Some(app));
         }
@@ -324,7 +336,7 @@ impl EdgeDeploy {
         for _ in 0..LOOKUPS_MAX {
             let round = self.read_known().round;
             match self.above.app(name).await? {
-                Some(registered) => match self.take(&registered, Some(round)).await? {
+                Some(registered) => match self.take_in(&registered, Some(round)).await? {
                     Some(app) => return Ok(Some(app)),
                     None => continue,
                 },
@@ -336,9 +348,11 @@ impl EdgeDeploy {
         Err(Error::Away(format!("app {name}: the registry changes faster than it is asked")))
     }
 
-    /// Registers an app at the root, its code already in the store. Replaces an older revision.
+    /// Registers an app at the root, its code already in the store and proved. Replaces an older
+    /// revision.
     pub async fn register(&self, registered: &Registered) -> Result<Arc<App>, Error> {
-        let taken = self.take(registered, None).await?;
+        let taken = self.take(registered, None, Swap::Now).await?;
+        let taken = taken.map(|taken| taken.app);
         for target in taken.iter().flat_map(|app| app.targets()) {
             self.compiled.make_for_others(&target.digest, target.kind);
         }
@@ -353,8 +367,9 @@ impl EdgeDeploy {
         Ok(())
     }
 
-    /// Brings what this site knows up to a revision that its parent has.
-    pub async fn catch_up(&self, revision: u64) {
+    /// Brings what this site knows up to a revision that its parent has. Where an app serves here,
+    /// its new revision does once its code is here.
+    pub async fn catch_up(self: &Arc<Self>, revision: u64) {
         let _one_at_a_time = self.catching_up.lock().await;
         if revision <= self.revision() {
             return;
@@ -363,7 +378,7 @@ impl EdgeDeploy {
         for app in self.apps() {
             match self.above.app(app.name()).await {
                 Ok(Some(now)) if now.revision > app.revision => {
-                    if let Err(e) = self.take(&now, None).await {
+                    if let Err(e) = self.take_in(&now, None).await {
                         tracing::warn!(app = app.name(), error = %e, "new revision refused");
                     }
                 }
@@ -384,7 +399,7 @@ impl EdgeDeploy {
         app: Option<&'a App>,
         handler: Option<&Handler>,
         (name, function): (&'a str, &'a str),
-        wait: impl FnOnce(&App, &Handler) -> Duration,
+        turn: impl FnOnce(&App, &Handler) -> Turn,
     ) -> HandlerView<'a> {
         let Some(app) = app else { return HandlerView::AppUnknown { app: name } };
         let Some((handler, place)) = handler.and_then(|h| Some((h, app.places.get(&h.name)?)))
@@ -392,7 +407,10 @@ impl EdgeDeploy {
             return HandlerView::Missing { app: name, name: function };
         };
         let code = match self.ready(app, handler) {
-            true => CodeView::Ready { wait: wait(app, handler) },
+            true => {
+                let Turn { wait, run } = turn(app, handler);
+                CodeView::Ready { wait, run }
+            }
             false => CodeView::Absent,
         };
         HandlerView::Known { key: &place.key, placement: &place.placement, code }
@@ -447,13 +465,27 @@ impl EdgeDeploy {
         self.lock_installs().entry(digest.clone()).or_default().clone()
     }
 
+    /// Takes a revision in; where it has to wait for its code, that is brought.
+    async fn take_in(
+        self: &Arc<Self>,
+        registered: &Registered,
+        as_of: Option<u64>,
+    ) -> Result<Option<Arc<App>>, Error> {
+        let taken = self.take(registered, as_of, Swap::WithCode).await?;
+        Ok(taken.map(|Taken { app, next }| {
+            next.into_iter().for_each(|next| self.bring(next));
+            app
+        }))
+    }
+
     /// Checks a manifest and makes it the one that counts, unless a newer one does already; its
     /// tables are made first. `None` when what is known was compared since the given round.
     async fn take(
         &self,
         registered: &Registered,
         as_of: Option<u64>,
-    ) -> Result<Option<Arc<App>>, Error> {
+        swap: Swap,
+    ) -> Result<Option<Taken>, Error> {
         let app = Arc::new(App::new(registered)?);
         for table in &app.manifest.tables {
             let spec = TableSpec { revision: app.revision, ..table_spec(app.name(), table) };
@@ -464,18 +496,32 @@ impl EdgeDeploy {
         if as_of.is_some_and(|round| round != known.round) {
             return Ok(None);
         }
-        match known.apps.get(app.name()) {
-            Some(newer) if newer.revision >= app.revision => return Ok(Some(newer.clone())),
+        match known.apps.get(app.name()).cloned() {
+            Some(newer) if newer.revision >= app.revision => return Ok(Some(newer.into())),
+            Some(now) if swap == Swap::WithCode && self.lacks_code(&now, &app) => {
+                let next = self.await_code(&mut known, &app).then_some(app);
+                return Ok(Some(Taken { app: now, next }));
+            }
             None if known.apps.len() >= APPS_MAX => {
                 return Err(Error::Bad(format!("a site knows at most {APPS_MAX} apps")));
             }
             _ => {}
         }
-        self.remember(registered)?;
-        self.codes.note(&app);
+        self.serve(&mut known, &app)?;
+        Ok(Some(app.into()))
+    }
+
+    /// From now on it is this revision that serves.
+    fn serve(&self, known: &mut Known, app: &Arc<App>) -> Result<(), Error> {
+        self.remember(&app.registered())?;
+        self.codes.note(app);
         known.apps.insert(app.name().to_owned(), app.clone());
+        let is_newer = |next: &Next| next.app.revision > app.revision;
+        if !known.next.get(app.name()).is_some_and(is_newer) {
+            known.next.remove(app.name());
+        }
         self.codes.changed.notify_one();
-        Ok(Some(app))
+        Ok(())
     }
 
     async fn move_on(&self, revision: u64) {
@@ -487,47 +533,12 @@ impl EdgeDeploy {
     fn drop_app(&self, name: &str) -> Result<(), Error> {
         let mut known = self.write_known();
         known.apps.remove(name);
+        known.next.remove(name);
         self.codes.changed.notify_one();
         let file = self.file(name);
         match std::fs::remove_file(&file) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(disk(&file, e)),
             _ => Ok(()),
-        }
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.dir.join(format!("{name}.json"))
-    }
-
-    fn remember(&self, registered: &Registered) -> Result<(), Error> {
-        let file = self.file(&registered.name);
-        let fresh = file.with_extension("new");
-        let text = serde_json::to_vec(registered).map_err(|e| disk(&file, e))?;
-        std::fs::write(&fresh, text).map_err(|e| disk(&fresh, e))?;
-        std::fs::rename(&fresh, &file).map_err(|e| disk(&file, e))
-    }
-
-    fn remembered(&self) -> Result<Vec<Registered>, Error> {
-        let entries = std::fs::read_dir(&self.dir).map_err(|e| disk(&self.dir, e))?;
-        let files = entries.flatten().map(|entry| entry.path());
-        let files = files.filter(|path| path.extension().is_some_and(|ext| ext == "json"));
-        let read = |path: PathBuf| {
-            let text = std::fs::read(&path).map_err(|e| disk(&path, e))?;
-            serde_json::from_slice(&text).map_err(|e| disk(&path, e))
-        };
-        files.map(read).collect()
-    }
-
-    fn lately_unknown(&self, name: &str) -> bool {
-        let mut unknown = self.unknown.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        unknown.retain(|_, at| at.elapsed() < UNKNOWN_FOR);
-        unknown.contains_key(name)
-    }
-
-    fn note_unknown(&self, name: &str) {
-        let mut unknown = self.unknown.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if unknown.len() < UNKNOWN_MAX {
-            unknown.insert(name.to_owned(), Instant::now());
         }
     }
 

@@ -6,6 +6,7 @@
 //! Knows no subjects, tables or tiers: it is given an [`Invocation`] and answers it.
 
 mod bound;
+mod budget;
 mod cache;
 mod config;
 pub mod conformance;
@@ -38,6 +39,7 @@ use tokio::runtime::{Handle, Runtime};
 use tokio::task::JoinError;
 
 use self::bound::Inputs;
+pub use self::budget::{Ask, Budget};
 pub use self::config::Config;
 pub use self::error::InvokeError;
 use self::gate::Gate;
@@ -228,9 +230,11 @@ impl EdgeExecute {
         let idle = Duration::from_millis(config.idle_ms);
         let wasm = wasm::Wasm::new(config.instances_max, idle, Arc::clone(&host), threads.clone());
         let wasm = Arc::new(wasm);
-        let installer = wasm::Installer::start(&config, Arc::clone(&cache), Arc::clone(&wasm))?;
         let processes =
             process::Processes::start(&config, Arc::clone(&cache), Arc::clone(&host), threads)?;
+        let compilers = workers::Compilers::new(&config, processes.spawner());
+        let code = Arc::clone(&cache);
+        let installer = wasm::Installer::start(&config, code, Arc::clone(&wasm), compilers)?;
         let (code, spawner) = (Arc::clone(&cache), processes.spawner());
         let workers =
             workers::Workers::start(&config, code, Arc::clone(&host), spawner, runtime.handle());
@@ -291,7 +295,6 @@ impl EdgeExecute {
         let (digest, key) = (code.digest.clone(), key.clone());
         self.on_guest_threads(async move {
             let (concurrent, compiled) = installer.compile_for(&code, machine).await?;
-            let compiled = Bytes::from(compiled);
             let label = Label::of(digest, machine, concurrent, &compiled, &key);
             Ok((label.map_err(InvokeError::Node)?, compiled))
         })
@@ -320,6 +323,23 @@ impl EdgeExecute {
             let exports = installer.install_compiled(&digest, concurrent, &compiled).await?;
             let took_ms = started.elapsed().as_millis() as u64;
             Ok(Installed { digest, exports, compiled: false, took_ms })
+        })
+        .await
+    }
+
+    /// Tries whether a handler's code, which is installed, comes up: a process is started and ended
+    /// again. Components were tried when they were installed.
+    pub async fn try_start(&self, target: &Arc<Target>) -> Result<(), InvokeError> {
+        if target.kind == CodeKind::Component {
+            return Ok(());
+        }
+        let (shared, target) = (Arc::clone(&self.shared), Arc::clone(target));
+        self.on_guest_threads(async move {
+            let time = Time::of(Instant::now(), ready::START);
+            let caller = shared.nobody(&target, time)?;
+            let settings = Arc::clone(&caller.settings);
+            let tried = shared.processes.try_start(caller, time).await;
+            tried.map_err(|error| error.without(&settings))
         })
         .await
     }
@@ -551,11 +571,8 @@ impl Time {
 
 fn check_code(code: &Code) -> Result<(), InvokeError> {
     if code.bytes.len() > CODE_BYTES_MAX {
-        let found = code.bytes.len();
-        return Err(bad_code(
-            &code.digest,
-            format!("{found} bytes are over the limit of {CODE_BYTES_MAX}"),
-        ));
+        let problem = format!("{} bytes are over the limit of {CODE_BYTES_MAX}", code.bytes.len());
+        return Err(bad_code(&code.digest, problem));
     }
     let actual = Digest::of(&code.bytes);
     if actual != code.digest {

@@ -3,11 +3,14 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
+use bus::trace::Trace;
 use bus::{Bus, Headers};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::mpsc;
+
+use crate::execute::Caller;
 
 /// How many lines a node remembers.
 pub const LINES_MAX: usize = 2_000;
@@ -26,6 +29,41 @@ pub struct Line {
     /// `app/handler`, or the component of the node.
     pub from: String,
     pub text: String,
+    /// What it is about, if that is one invocation or one process of a handler.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<About>,
+}
+
+/// An invocation, as lines name it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    /// Of the event, call, request or frame; empty outside of one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub id: String,
+    /// 1 for the first delivery.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    /// The app's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
+    /// The trace's id: 32 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
+}
+
+impl About {
+    /// What a handler's line is about.
+    pub fn of(caller: &Caller) -> Self {
+        let about = Self::event(&caller.invocation, &caller.trace);
+        let attempt = Some(caller.attempt).filter(|_| !caller.invocation.is_empty());
+        Self { attempt, revision: Some(caller.target.revision), ..about }
+    }
+
+    /// What a line is about that is about an event and no handler.
+    pub fn event(id: &str, trace: &Trace) -> Self {
+        let trace = trace.parent.map(|parent| format!("{:032x}", parent.trace));
+        Self { id: id.to_owned(), trace, ..Self::default() }
+    }
 }
 
 /// The log of one node.
@@ -53,6 +91,11 @@ impl Logs {
 
     /// Adds a line.
     pub fn add(&self, level: &str, from: &str, text: &str) {
+        self.add_about(level, from, text, None::<About>);
+    }
+
+    /// Adds a line about an invocation.
+    pub fn add_about(&self, level: &str, from: &str, text: &str, about: impl Into<Option<About>>) {
         let end = text.char_indices().map(|(at, _)| at).take_while(|at| *at <= LINE_BYTES_MAX);
         let text = match text.len() > LINE_BYTES_MAX {
             true => &text[..end.last().unwrap_or(0)],
@@ -65,6 +108,7 @@ impl Logs {
             level: level.to_owned(),
             from: from.to_owned(),
             text: text.to_owned(),
+            about: about.into(),
         };
         let _ = self.out.try_send(line.clone());
         let mut lines = self.lines.lock().unwrap_or_else(|poisoned| poisoned.into_inner());

@@ -272,14 +272,48 @@ pub struct Limits {
     /// Whether the component runs in processes that are its own, not in the node's.
     #[serde(default)]
     pub own_process: bool,
+    /// Its jobs go before those of lower priority that wait for a device.
+    #[serde(default)]
+    pub priority: u8,
+    /// Events that one invocation may publish; a large one counts as several.
+    #[serde(default = "thousand")]
+    pub publishes: u32,
+    /// Functions that it may call.
+    #[serde(default = "thousand")]
+    pub calls: u32,
+    /// Rows that it may write or remove; a blob counts as several.
+    #[serde(default = "hundred_thousand")]
+    pub writes: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         let (memory_mb, timeout_ms, concurrency) = (128, 5_000, 16);
         let (cpu_ms, reuse, at_once, ready, own_process) = (None, None, 1, 0, false);
-        Self { memory_mb, timeout_ms, cpu_ms, concurrency, reuse, at_once, ready, own_process }
+        let (publishes, calls, writes) = (thousand(), thousand(), hundred_thousand());
+        Self {
+            memory_mb,
+            timeout_ms,
+            cpu_ms,
+            concurrency,
+            reuse,
+            at_once,
+            ready,
+            own_process,
+            priority: 0,
+            publishes,
+            calls,
+            writes,
+        }
     }
+}
+
+fn thousand() -> u32 {
+    1_000
+}
+
+fn hundred_thousand() -> u32 {
+    100_000
 }
 
 fn one() -> u32 {

@@ -36,14 +36,14 @@ use self::asked::{Asked, execute_event, refusal_of_invoke};
 pub use self::asked::{HTTP_FUNCTION, Streams, head_of, head_text};
 use self::dead::Failed;
 use self::known::Known;
-pub use self::load::Load;
+pub use self::load::{Load, Turn};
 use self::order::Queue;
 use self::plan::Plan;
 use self::progress::Progress;
 use crate::EdgeExecute;
 use crate::deploy::{self, App, EdgeDeploy};
 use crate::execute::{self, Input, Invocation, InvokeError};
-use crate::logs::Logs;
+use crate::logs::{About, Logs};
 use crate::manifest::Handler;
 use crate::metrics::Metrics;
 use crate::trace::Tracer;
@@ -140,6 +140,8 @@ impl Triggers {
         let app = app.name();
         self.metrics.count(&names.invocations, 1);
         let span = self.run_span(app, name, &mut invocation);
+        let (id, trace) = (invocation.input.id(), invocation.trace.clone());
+        let (attempt, revision) = (Some(invocation.attempt), Some(invocation.target.revision));
         let result = self.execute.invoke(invocation).await;
         if let Ok(reply) = &result {
             running.ran(reply.run_us);
@@ -155,7 +157,9 @@ impl Triggers {
                 self.metrics.count(&format!("failures {app}/{name}"), 1);
                 self.metrics.count(&format!("ended {} {app}/{name}", e.word()), 1);
                 let text = format!("{e}\n{}", e.backtrace());
-                self.logs.add("error", &format!("{app}/{name}"), text.trim_end());
+                let from = format!("{app}/{name}");
+                let about = About { attempt, revision, ..About::event(&id, &trace) };
+                self.logs.add_about("error", &from, text.trim_end(), about);
             }
         }
         result
@@ -188,7 +192,10 @@ impl Triggers {
             self.queue.end(delivery.at.seq, told.is_ok());
         }
         if let Err(e) = told {
-            self.logs.add("warn", "events", &format!("event {}: {e}", delivery.name));
+            let event = delivery.event.as_ref().ok();
+            let about = event.map(|event| About::event(&event.id, &Trace::of(&event.headers)));
+            let text = format!("event {}: {e}", delivery.name);
+            self.logs.add_about("warn", "events", &text, about);
         }
     }
 
@@ -344,7 +351,8 @@ impl Triggers {
             }
             Err(deploy::Error::Code(e)) => e,
             Err(e) => {
-                self.logs.add("warn", app.name(), &format!("{}: {e}", handler.name));
+                let about = About::event(&event.id, &Trace::of(&event.headers));
+                self.logs.add_about("warn", app.name(), &format!("{}: {e}", handler.name), about);
                 return Outcome::Again(PAUSE);
             }
         };
@@ -417,7 +425,7 @@ impl Triggers {
         let handler = app.as_ref().and_then(|app| asked.handler(&app.manifest));
         let described = asked.name();
         let view = self.deploy.view(app.as_deref(), handler, (name, &described), |app, handler| {
-            self.wait_at(app, handler)
+            self.turn_at(app, handler)
         });
         let mut here;
         let mut request = request;
@@ -469,6 +477,9 @@ impl Triggers {
         {
             held.set(Course::Open);
         }
+        if let (Err(refusal), HandlerView::Known { key, code, .. }) = (&answer, &view) {
+            self.route.note_refusal(refusal, key, *code, request.deadline());
+        }
         // Afterwards: compiling must not take the cores from who answers this request.
         if let (Decision::Escalate { install: true, .. }, Some(app), Some(handler)) =
             (decision, &app, handler)
@@ -484,16 +495,16 @@ impl Triggers {
             return Decision::Refuse(refusal);
         };
         let wait = request.deadline().saturating_duration_since(Instant::now());
-        let code = CodeView::Ready { wait };
+        let code = CodeView::Ready { wait, run: Duration::ZERO };
         match self.route.decide(request, &HandlerView::Known { key, placement, code }) {
             Decision::Escalate { to, .. } => Decision::Escalate { to, install: false },
             _ => Decision::Refuse(refusal),
         }
     }
 
-    /// How long an invocation of a handler would wait for its turn here.
-    fn wait_at(&self, app: &App, handler: &Handler) -> Duration {
-        app.key(&handler.name).map_or(Duration::ZERO, |key| self.load.wait(key))
+    /// What an invocation of a handler would have before it here.
+    fn turn_at(&self, app: &App, handler: &Handler) -> Turn {
+        app.key(&handler.name).map_or_else(Turn::default, |key| self.load.turn(key))
     }
 
     fn late(&self, why: &str) -> Refusal {

@@ -1,12 +1,22 @@
 //! Work for a device as plain data: kernels, their arguments, and commands over buffers.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::chain::Chain;
 
 /// A buffer on one device (or, in a plan, a buffer still to be allocated).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BufferId(pub u64);
+
+impl BufferId {
+    /// Higher than all that this gave in this process: a device that is opened anew has no buffer
+    /// of the name of one that was lost.
+    pub(crate) fn fresh() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
 
 /// One step of device work; a device runs its commands in the order given.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -29,15 +29,13 @@ pub struct CpuDevice {
 
 #[derive(Default)]
 struct State {
-    next_id: u64,
     buffers: HashMap<BufferId, Memory>,
     times_ns: Vec<u64>,
 }
 
 impl State {
     fn add(&mut self, memory: Memory) -> BufferId {
-        let id = BufferId(self.next_id);
-        self.next_id += 1;
+        let id = BufferId::fresh();
         self.buffers.insert(id, memory);
         id
     }

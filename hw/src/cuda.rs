@@ -65,7 +65,7 @@ pub fn open(info: &DeviceInfo, config: &Config) -> Result<CudaDevice> {
 }
 
 fn open_nth(ordinal: usize, config: &Config) -> Result<CudaDevice> {
-    let (driver, info) = Vendor::open(ordinal)?;
+    let (driver, info) = Vendor::open(ordinal, compile::version())?;
     let sizes = config.group_size.map_or_else(|| GROUP_SIZES.to_vec(), |size| vec![size]);
     Ok(CudaForms::new(info, driver, sizes, config))
 }

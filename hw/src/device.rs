@@ -223,8 +223,8 @@ pub enum Error {
     /// The device is gone with all its buffers; only others can help.
     #[error("device {device} is lost: {detail}")]
     Lost { device: String, detail: String },
-    /// Free something, or go to another device.
-    #[error("device {device}: no memory for {bytes} bytes")]
+    /// Free something, or go to another device. No bytes where a driver wanted some for itself.
+    #[error("device {device}: no memory{}", wanted(.bytes))]
     OutOfMemory { device: String, bytes: usize },
     /// The command makes no sense on any device.
     #[error("device {device}: launch of {kernel}: {detail}")]
@@ -248,6 +248,10 @@ impl Error {
     pub fn is_callers(&self) -> bool {
         matches!(self, Error::BadLaunch { .. } | Error::BadBuffer { .. })
     }
+}
+
+fn wanted(bytes: &usize) -> String {
+    if *bytes == 0 { String::new() } else { format!(" for {bytes} bytes") }
 }
 
 /// The end of an access, when it lies inside a buffer of `size` bytes.

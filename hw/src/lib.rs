@@ -6,6 +6,7 @@
 //! `kernels` crate.
 
 mod around;
+mod cache;
 pub mod chain;
 pub mod command;
 pub mod conformance;

@@ -4,7 +4,6 @@
 //! Kernels run with one of few group sizes and a padded grid, because drivers that specialise on
 //! the group size would compile anew for every frame geometry.
 
-mod cache;
 mod errors;
 
 use std::collections::HashMap;
@@ -23,9 +22,9 @@ use opencl3::platform::{Platform, get_platforms};
 use opencl3::program::Program;
 use opencl3::types::{CL_BLOCKING, CL_NON_BLOCKING, cl_device_id};
 
-use self::cache::Cache;
-use self::errors::{failed, no_memory};
+use self::errors::{check_version, failed, no_memory};
 use crate::Config;
+use crate::cache::Cache;
 use crate::chain::{Chain, Ready};
 use crate::command::{Arg, BufferId, Command, Grid, Kernel, Launch};
 use crate::device::{
@@ -124,6 +123,7 @@ impl OpenClDevice {
         let named = format!("{}{number}", Kind::OpenCl.as_str());
         let failed = |error: ClError| failed(&named, "open", error);
         let device = ClDevice::new(id);
+        check_version(&named, &device.version().map_err(failed)?)?;
         let context = Context::from_device(&device).map_err(failed)?;
         let queue = open_queue(&context, id).map_err(failed)?;
         let info = describe(platform, &device, named.clone()).map_err(failed)?;
@@ -131,7 +131,7 @@ impl OpenClDevice {
         let sizes = if info.on_cpu { &GROUP_SIZES_CPU[..] } else { &GROUP_SIZES[..] };
         let fit = sizes.iter().copied().filter(|size| *size <= most);
         let sizes = config.group_size.map_or_else(|| fit.collect(), |size| vec![size]);
-        let cache = Cache::new(config.cache_dir.clone(), &info);
+        let cache = Cache::new(config.cache_dir.clone(), &info, "clbin");
         let tuner = Tuner::new(sizes, Kept::open(config.cache_dir.clone(), &info));
         let state = State {
             kernels: HashMap::new(),

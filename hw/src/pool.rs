@@ -15,7 +15,6 @@ pub(crate) struct Pool<M> {
     /// Freed memory, with its size: at most `free_bytes_max` of it.
     free: Vec<(usize, M)>,
     free_bytes_max: usize,
-    next_id: u64,
 }
 
 /// Memory of a buffer.
@@ -29,7 +28,7 @@ pub(crate) struct Held<M> {
 
 impl<M> Pool<M> {
     pub fn new(free_bytes_max: usize) -> Self {
-        Self { held: HashMap::new(), free: Vec::new(), free_bytes_max, next_id: 0 }
+        Self { held: HashMap::new(), free: Vec::new(), free_bytes_max }
     }
 
     /// A buffer of memory that was freed, or of what `make` gives of the size it is told. Where
@@ -52,8 +51,7 @@ impl<M> Pool<M> {
                 made => made?,
             },
         };
-        let id = BufferId(self.next_id);
-        self.next_id += 1;
+        let id = BufferId::fresh();
         self.held.insert(id, Held { memory, bytes, capacity });
         Ok(id)
     }
@@ -76,7 +74,7 @@ impl<M> Pool<M> {
     pub fn clear(&mut self) -> BufferId {
         self.held.clear();
         self.give_back();
-        BufferId(self.next_id)
+        BufferId::fresh()
     }
 
     /// What somebody has.

@@ -1,18 +1,19 @@
 //! Looking for devices without touching their drivers in this process.
 //!
 //! A vendor's driver may take a hundred megabytes, hang, or end the process that loads it. A child
-//! looks for devices and says what it found; here a driver is loaded at a device's first use.
+//! looks for devices and says what it found; here a driver is loaded at a device's first use, and
+//! again when it has lost the device.
 
 use std::io::Read as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::command::{BufferId, Command as Work, Kernel};
-use crate::device::{Device, DeviceInfo, Error, Read, Result, Write};
+use crate::device::{Device, DeviceInfo, Error, Kind, Read, Result, Write};
 
 /// How long the child may look.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(20);
@@ -40,7 +41,8 @@ impl Probe {
     /// The accelerators that a child finds. A child that fails or takes too long finds none, with
     /// a warning: its driver would have done the same to this process.
     pub(crate) fn look(&self) -> Vec<DeviceInfo> {
-        match self.ask() {
+        // Why a device is not used is a line of this process's own errors.
+        match self.ask_with(Stdio::inherit()) {
             Ok(text) => parse(&text),
             Err(reason) => {
                 tracing::warn!(%reason, "looking for devices failed; only the CPU is used");
@@ -51,8 +53,12 @@ impl Probe {
 
     /// What the child says, or why it says nothing in time.
     pub fn ask(&self) -> std::result::Result<String, String> {
+        self.ask_with(Stdio::null())
+    }
+
+    fn ask_with(&self, errors: Stdio) -> std::result::Result<String, String> {
         let mut command = Command::new(&self.program);
-        command.args(&self.arguments).stdin(Stdio::null()).stderr(Stdio::null());
+        command.args(&self.arguments).stdin(Stdio::null()).stderr(errors);
         let mut child = command.stdout(Stdio::piped()).spawn().map_err(|e| e.to_string())?;
         let stdout = child.stdout.take().ok_or("the child has no output")?;
         let (sender, answer) = mpsc::channel();
@@ -88,34 +94,77 @@ fn parse(text: &str) -> Vec<DeviceInfo> {
     found.filter(|info| info.kind.is_accelerator()).collect()
 }
 
-/// Opens a device at its first use.
-pub(crate) type Open = Box<dyn Fn() -> Result<Arc<dyn Device>> + Send + Sync>;
+/// Opens a device.
+pub type Open = Box<dyn Fn() -> Result<Arc<dyn Device>> + Send + Sync>;
 
-/// A device that was found but not opened. One that does not open is tried again at each use.
+/// A device that was found but not opened. One that does not open is tried again at each use. One
+/// that was lost is opened anew at the next: what a driver has given up is of no use any more. But
+/// for cards, which begin a worker anew themselves, with the circuit that they had.
 pub struct Sleeping {
     info: DeviceInfo,
     open: Open,
-    opened: Mutex<Option<Arc<dyn Device>>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    opened: Option<Arc<dyn Device>>,
+    /// Buffers with lower numbers were lost, if they are not freed.
+    lost_below: Option<BufferId>,
 }
 
 impl Sleeping {
-    pub(crate) fn new(info: DeviceInfo, open: Open) -> Self {
-        Self { info, open, opened: Mutex::new(None) }
+    pub fn new(info: DeviceInfo, open: Open) -> Self {
+        Self { info, open, state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn device(&self) -> Result<Arc<dyn Device>> {
-        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(device) = &*opened {
+        let mut state = self.state();
+        if let Some(device) = &state.opened {
             return Ok(device.clone());
         }
         let device = (self.open)()?;
-        *opened = Some(device.clone());
+        state.opened = Some(device.clone());
         Ok(device)
     }
 
     fn if_open(&self) -> Option<Arc<dyn Device>> {
-        self.opened.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.state().opened.clone()
     }
+
+    fn ask<T>(&self, verb: impl FnOnce(&dyn Device) -> Result<T>) -> Result<T> {
+        let device = self.device()?;
+        let answer = verb(&*device);
+        if matches!(answer, Err(Error::Lost { .. })) && self.info.kind != Kind::Xrt {
+            let mut state = self.state();
+            // Another call may have lost it, and a third opened it anew.
+            if state.opened.take_if(|opened| Arc::ptr_eq(opened, &device)).is_some() {
+                state.lost_below = Some(BufferId::fresh());
+            }
+        }
+        answer
+    }
+
+    /// Refuses buffers that were lost: that is not the caller's fault, as an unknown one would be.
+    fn known(&self, buffers: impl IntoIterator<Item = BufferId>) -> Result<()> {
+        let Some(below) = self.state().lost_below else { return Ok(()) };
+        match buffers.into_iter().find(|buffer| *buffer < below) {
+            None => Ok(()),
+            Some(buffer) => Err(Error::Lost {
+                device: self.info.id.clone(),
+                detail: format!("buffer {} went with the device", buffer.0),
+            }),
+        }
+    }
+}
+
+/// The buffers that commands name.
+fn named(commands: &[Work]) -> impl Iterator<Item = BufferId> {
+    commands.iter().flat_map(Work::touches).map(|(buffer, _)| buffer)
 }
 
 impl Device for Sleeping {
@@ -124,39 +173,47 @@ impl Device for Sleeping {
     }
 
     fn alloc(&self, bytes: usize) -> Result<BufferId> {
-        self.device()?.alloc(bytes)
+        self.ask(|device| device.alloc(bytes))
     }
 
     fn lend(&self, data: &Bytes) -> Result<Option<BufferId>> {
-        self.device()?.lend(data)
+        self.ask(|device| device.lend(data))
     }
 
     fn share(&self, buffer: BufferId) -> Result<Option<Bytes>> {
-        self.device()?.share(buffer)
+        self.known([buffer])?;
+        self.ask(|device| device.share(buffer))
     }
 
     fn free(&self, buffer: BufferId) -> Result<()> {
-        self.device()?.free(buffer)
+        match self.known([buffer]) {
+            Ok(()) => self.ask(|device| device.free(buffer)),
+            // It is gone already.
+            Err(_) => Ok(()),
+        }
     }
 
     fn write(&self, buffer: BufferId, offset: usize, data: &[u8]) -> Result<()> {
-        self.device()?.write(buffer, offset, data)
+        self.known([buffer])?;
+        self.ask(|device| device.write(buffer, offset, data))
     }
 
     fn read(&self, buffer: BufferId, offset: usize, data: &mut [u8]) -> Result<()> {
-        self.device()?.read(buffer, offset, data)
+        self.known([buffer])?;
+        self.ask(|device| device.read(buffer, offset, data))
     }
 
     fn prepare(&self, kernels: &[&'static Kernel]) -> Result<()> {
-        self.device()?.prepare(kernels)
+        self.ask(|device| device.prepare(kernels))
     }
 
     fn run(&self, commands: &[Work]) -> Result<()> {
-        self.device()?.run(commands)
+        self.known(named(commands))?;
+        self.ask(|device| device.run(commands))
     }
 
     fn finish(&self) -> Result<Vec<u64>> {
-        self.device()?.finish()
+        self.ask(|device| device.finish())
     }
 
     fn submit(
@@ -165,7 +222,9 @@ impl Device for Sleeping {
         commands: &[Work],
         reads: &mut [Read<'_>],
     ) -> Result<Vec<u64>> {
-        self.device()?.submit(writes, commands, reads)
+        let moved = writes.iter().map(|write| write.to).chain(reads.iter().map(|read| read.from));
+        self.known(moved.chain(named(commands)))?;
+        self.ask(|device| device.submit(writes, commands, reads))
     }
 
     fn circuit(&self) -> usize {
@@ -173,7 +232,7 @@ impl Device for Sleeping {
     }
 
     fn load(&self, circuit: usize) -> Result<()> {
-        self.device()?.load(circuit)
+        self.ask(|device| device.load(circuit))
     }
 
     fn refusals(&self) -> Vec<Error> {

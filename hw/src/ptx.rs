@@ -62,7 +62,7 @@ pub fn device(config: &Config) -> Option<PtxDevice> {
         circuits: Vec::new(),
     };
     // Freed memory is not kept, so that what was in it is unknown to who gets it next.
-    let config = Config { pool_bytes_max: 0, cache_dir: None, ..config.clone() };
+    let config = Config { pool_bytes_max: 0, ..config.clone() };
     let sizes = config.group_size.map_or_else(|| cuda::GROUP_SIZES.to_vec(), |size| vec![size]);
     Some(CudaForms::new(info, Interpreter::new(id, STEPS_MAX), sizes, &config))
 }
@@ -73,7 +73,7 @@ pub fn device_for_tests(crate_folder: &str, group_size: usize) -> Option<PtxDevi
     let (nvrtc_dir, group_size) = (Some(nvrtc_for_tests(crate_folder)), Some(group_size));
     let found = device(&Config { nvrtc_dir, group_size, ..Config::default() });
     if found.is_none() {
-        eprintln!("skipped: no NVRTC; install it with ./tools.sh test");
+        aloud::skipped!("no NVRTC; install it with ./tools.sh test");
     }
     found
 }

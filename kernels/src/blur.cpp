@@ -1,11 +1,11 @@
 // The forms of blur.cl for FPGA cards: a sample for every `taps` clocks.
 #include "numbers.hpp"
 
-static const unsigned TAPS_MAX = 63;
+static const unsigned TAPS_MAX = 255;
 static const unsigned CHANNELS_MAX = 4;
 // The pass down goes over strips of this many samples, so that few need to be kept.
 static const unsigned STRIP = 1024;
-static const unsigned LINES = 64;
+static const unsigned LINES = 256;
 
 static void across(const unsigned *weights, Words &in, Numbers &out, unsigned width,
                    unsigned height, unsigned channels, unsigned taps, unsigned step)
@@ -50,7 +50,7 @@ static void down(const unsigned *weights, Words &in, Numbers &out, unsigned samp
     }
     unsigned whole = total * total > 1 ? total * total : 1, come = 0;
     for (unsigned y = 0; y < height; y += step) {
-        // All rows that row y wants, of which at most 63 are kept.
+        // All rows that row y wants, of which at most 255 are kept.
         unsigned wanted = y + taps / 2 < height ? y + taps / 2 + 1 : height;
         for (; come < wanted; come++) {
             for (unsigned g = 0; g < words(2 * samples); g++) {

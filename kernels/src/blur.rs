@@ -10,8 +10,8 @@
 //!
 //! A pyramid keeps every other place of both.
 //!
-//! A gaussian has `T = 256`, with weights rounded so that the error is carried outwards. For three
-//! and five taps and a sigma of 0 these are OpenCV's, and so are the results. A factor that all
+//! A gaussian has `T = 256`, with weights rounded so that the error is carried inwards. These are
+//! OpenCV's for bytes, and so are the results, to the bit, of any size and sigma. A factor that all
 //! weights have in common changes no result and is left out: small sums need narrow lanes.
 
 mod both;
@@ -29,7 +29,10 @@ use crate::stem::{
 };
 
 /// Most weights of a blur.
-pub const TAPS_MAX: usize = 63;
+pub const TAPS_MAX: usize = 255;
+
+/// The widest bell, in thousandths: six of them and one are the most weights.
+const SIGMA_MAX: i64 = 42_000;
 
 pub static STEM: Stem = Stem {
     entries: &[
@@ -42,11 +45,15 @@ pub static STEM: Stem = Stem {
             about: "A blur with gaussian weights",
             inputs: &[Takes::PLANES],
             settings: &[
-                SIZE,
+                Setting {
+                    name: "size",
+                    about: "Samples of a side, odd; 0 for three sigmas to each side, or 5",
+                    kind: SettingKind::Number { default: 0, least: 0, most: TAPS_MAX as i64 },
+                },
                 Setting {
                     name: "sigma",
                     about: "Width of the bell in samples; 0 for one that suits the size",
-                    kind: SettingKind::Decimal { default: 0, least: 0, most: 20_000 },
+                    kind: SettingKind::Decimal { default: 0, least: 0, most: SIGMA_MAX },
                 },
             ],
             plan: Some(gaussian_op),
@@ -142,7 +149,10 @@ pub fn commands(
 }
 
 fn weights_of(data: &[u8], taps: usize) -> [u32; TAPS_MAX] {
-    std::array::from_fn(|i| if i < taps { long(data, i) & 0xFFFF } else { 0 })
+    let mut weights = [0; TAPS_MAX];
+    let given = weights.iter_mut().take(taps).enumerate();
+    given.for_each(|(i, weight)| *weight = long(data, i) & 0xFFFF);
+    weights
 }
 
 /// Bytes of the plane with a stride, and the number of weights.
@@ -320,7 +330,7 @@ fn down_sample(dice: &mut Dice, width: u32, height: u32) -> Sample {
 }
 
 fn parts(dice: &mut Dice, width: u32, height: u32) -> (Vec<u16>, Part, Part, u32) {
-    let taps = dice.pick(&[5, 3, 1, 7, 15, 31]);
+    let taps = dice.pick(&[5, 3, 1, 7, 15, 31, 63, 255]);
     let weights = match dice.below(3) {
         0 => reduced(&gaussian(taps, 0.0)),
         1 => gaussian(taps, 0.0),
@@ -388,12 +398,26 @@ pub(crate) fn odd(values: &Values<'_>) -> Result<usize, String> {
     }
 }
 
+/// As many weights as OpenCV has for a bell of so many thousandths over bytes; five for none.
+fn suited(sigma: i64) -> usize {
+    match sigma {
+        0 => 5,
+        // Half a sample more, so that it is rounded.
+        _ => ((6 * sigma + 1000 + 500) as usize / 1000) | 1,
+    }
+}
+
 fn gaussian_op(
     stage: &mut dyn Stage,
     given: &[Given],
     values: &Values<'_>,
 ) -> Result<Given, String> {
-    let weights = gaussian(odd(values)?, values.number("sigma") as f64 / 1000.0);
+    let sigma = values.number("sigma");
+    let size = match values.number("size") {
+        0 => suited(sigma),
+        _ => odd(values)?,
+    };
+    let weights = gaussian(size, sigma as f64 / 1000.0);
     picture(stage, given[0].picture()?, &weights).map(Given::Picture)
 }
 

@@ -1,7 +1,7 @@
-// One work-item per luma row, then one per chroma row.
+// One work-item per row of the plane.
 #define RECTS_MAX 256u
 
-// The parts of luma row y on the outline of a clipped rectangle: [x, y) and [z, w).
+// The parts of row y of the frame on the outline of a clipped rectangle: [x, y) and [z, w).
 typedef struct {
     uint x, y, z, w;
 } Spans;
@@ -20,29 +20,25 @@ FN Spans spans(uint left, uint top, uint right, uint bottom, uint y, uint thickn
     return found;
 }
 
-FN void fill_luma(GLOBAL uchar *row, uint from, uint to, uchar luma)
-{
-    for (uint x = from; x < to; x++)
-        row[x] = luma;
-}
-
-FN void fill_chroma(GLOBAL uchar *row, uint from, uint to, uchar cb, uchar cr)
+// The pixels that samples [from, to) of the frame are in.
+FN void fill(GLOBAL uchar *row, uint from, uint to, uint bytes, uint halvings, uint colour)
 {
     if (from >= to)
         return;
-    for (uint x = from / 2; x < (to + 1) / 2; x++) {
-        row[2 * x] = cb;
-        row[2 * x + 1] = cr;
-    }
+    uint end = ((to + (1u << halvings) - 1) >> halvings) * bytes;
+    for (uint at = (from >> halvings) * bytes; at < end; at += bytes)
+        for (uint i = 0; i < bytes; i++)
+            row[at + i] = (uchar)(colour >> (8 * i));
 }
 
-KERNEL void boxes(GLOBAL const uint *restrict rects, GLOBAL uchar *restrict frame, uint width,
-                  uint height, uint stride, uint chroma_offset, uint chroma_stride,
-                  uint thickness, uint luma, uint cb, uint cr)
+KERNEL void boxes(GLOBAL const uint *restrict rects, GLOBAL uchar *restrict plane, uint width,
+                  uint height, uint offset, uint stride, uint bytes, uint halvings,
+                  uint thickness, uint colour)
 {
-    uint item = ITEM;
-    if (item >= height + (height + 1) / 2)
+    uint item = ITEM, odd = (1u << halvings) - 1;
+    if (item >= (height + odd) >> halvings)
         return;
+    GLOBAL uchar *row = plane + offset + (size_t)item * stride;
     uint count = MIN(rects[0], RECTS_MAX);
     for (uint i = 0; i < count; i++) {
         uint left = rects[1 + 4 * i], top = rects[2 + 4 * i];
@@ -51,19 +47,10 @@ KERNEL void boxes(GLOBAL const uint *restrict rects, GLOBAL uchar *restrict fram
             continue;
         uint right = left + MIN(wide, width - left);
         uint bottom = top + MIN(high, height - top);
-        if (item < height) {
-            Spans span = spans(left, top, right, bottom, item, thickness);
-            GLOBAL uchar *row = frame + (size_t)item * stride;
-            fill_luma(row, span.x, span.y, luma);
-            fill_luma(row, span.z, span.w, luma);
-            continue;
-        }
-        uint y = item - height;
-        GLOBAL uchar *row = frame + chroma_offset + (size_t)y * chroma_stride;
-        for (uint lower = 0; lower < 2; lower++) {
-            Spans span = spans(left, top, right, bottom, 2 * y + lower, thickness);
-            fill_chroma(row, span.x, span.y, cb, cr);
-            fill_chroma(row, span.z, span.w, cb, cr);
+        for (uint lower = 0; lower <= odd; lower++) {
+            Spans span = spans(left, top, right, bottom, (item << halvings) + lower, thickness);
+            fill(row, span.x, span.y, bytes, halvings, colour);
+            fill(row, span.z, span.w, bytes, halvings, colour);
         }
     }
 }

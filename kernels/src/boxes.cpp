@@ -6,41 +6,40 @@ typedef unsigned char uchar;
 
 static const unsigned RECTS_MAX = 256;
 
-static void fill(ap_uint<8> *to, unsigned from, unsigned count, uchar even, uchar odd)
+static void fill(ap_uint<8> *to, unsigned from, unsigned count, unsigned bytes, unsigned colour)
 {
+    unsigned phase = 0;
     for (unsigned i = 0; i < count; i++) {
 #pragma HLS PIPELINE II = 1
-        to[from + i] = i & 1 ? odd : even;
+        to[from + i] = (uchar)(colour >> (8 * phase));
+        phase = phase + 1 == bytes ? 0 : phase + 1;
     }
 }
 
-// Bytes [from, to) of a luma row, or the pairs of chroma that they touch.
-static void span(ap_uint<8> *frame, unsigned row, unsigned from, unsigned to, bool is_chroma,
-                 uchar even, uchar odd)
+// The pixels that samples [from, to) of the frame are in, of the row at a place.
+static void span(ap_uint<8> *plane, unsigned row, unsigned from, unsigned to, unsigned bytes,
+                 unsigned halvings, unsigned colour)
 {
     if (from >= to)
         return;
-    if (is_chroma)
-        fill(frame, row + from / 2 * 2, ((to + 1) / 2 - from / 2) * 2, even, odd);
-    else
-        fill(frame, row + from, to - from, even, even);
+    unsigned first = from >> halvings, end = (to + (1u << halvings) - 1) >> halvings;
+    fill(plane, row + first * bytes, (end - first) * bytes, bytes, colour);
 }
 
-extern "C" void boxes(const unsigned *rects, ap_uint<8> *frame, unsigned width, unsigned height,
-                      unsigned stride, unsigned chroma_offset, unsigned chroma_stride,
-                      unsigned thickness, unsigned y, unsigned cb, unsigned cr)
+extern "C" void boxes(const unsigned *rects, ap_uint<8> *plane, unsigned width, unsigned height,
+                      unsigned offset, unsigned stride, unsigned bytes, unsigned halvings,
+                      unsigned thickness, unsigned colour)
 {
 #pragma HLS INTERFACE m_axi port = rects bundle = gmem0 offset = slave
-#pragma HLS INTERFACE m_axi port = frame bundle = gmem1 offset = slave
+#pragma HLS INTERFACE m_axi port = plane bundle = gmem1 offset = slave
 #pragma HLS INTERFACE s_axilite port = width
 #pragma HLS INTERFACE s_axilite port = height
+#pragma HLS INTERFACE s_axilite port = offset
 #pragma HLS INTERFACE s_axilite port = stride
-#pragma HLS INTERFACE s_axilite port = chroma_offset
-#pragma HLS INTERFACE s_axilite port = chroma_stride
+#pragma HLS INTERFACE s_axilite port = bytes
+#pragma HLS INTERFACE s_axilite port = halvings
 #pragma HLS INTERFACE s_axilite port = thickness
-#pragma HLS INTERFACE s_axilite port = y
-#pragma HLS INTERFACE s_axilite port = cb
-#pragma HLS INTERFACE s_axilite port = cr
+#pragma HLS INTERFACE s_axilite port = colour
 #pragma HLS INTERFACE s_axilite port = return
     unsigned count = rects[0] < RECTS_MAX ? rects[0] : RECTS_MAX;
     for (unsigned i = 0; i < count; i++) {
@@ -54,11 +53,9 @@ extern "C" void boxes(const unsigned *rects, ap_uint<8> *frame, unsigned width, 
         for (unsigned row = top; row < bottom; row++) {
             bool is_edge = row - top < thickness || bottom - 1 - row < thickness;
             unsigned first = is_edge ? right : left + side, second = is_edge ? right : right - side;
-            unsigned pairs = chroma_offset + row / 2 * chroma_stride;
-            span(frame, row * stride, left, first, false, y, y);
-            span(frame, row * stride, second, right, false, y, y);
-            span(frame, pairs, left, first, true, cb, cr);
-            span(frame, pairs, second, right, true, cb, cr);
+            unsigned at = offset + (row >> halvings) * stride;
+            span(plane, at, left, first, bytes, halvings, colour);
+            span(plane, at, second, right, bytes, halvings, colour);
         }
     }
 }

@@ -1,16 +1,22 @@
-//! Rectangle outlines drawn into an NV12 frame.
+//! Rectangle outlines drawn into a frame, plane by plane.
 //!
 //! Each rectangle is first clipped to the frame; then the samples less than `thickness` from one
-//! of its edges, on the inside, take the colour. A chroma pair covers 2 x 2 luma samples and takes
-//! the colour when any of them, inside the frame, does. All rectangles have one colour, so their
-//! order does not matter.
+//! of its edges, on the inside, take the colour. A sample of halved chroma covers 2 x 2 of the
+//! frame and takes the colour when any of them, inside the frame, does. All rectangles have one
+//! colour, so their order does not matter.
 
-use hw::{Arg, BufferId, Command, CpuArgs, Grid, Kernel, Launch, Param};
+use hw::{BufferId, Command, CpuArgs, Grid, Kernel};
 
 use crate::dice::Dice;
 use crate::native::sizes;
-use crate::plane::Nv12;
-use crate::stem::{Entry, Op, Sample, Setting, SettingKind, Stem, Takes};
+use crate::plane::Part;
+use crate::rearrange;
+use crate::regions::{parts, slot_of};
+use crate::shape::Shape;
+use crate::stem::{
+    Entry, Given, Op, Sample, Setting, SettingKind, Stage, Stem, Takes, Values, launch, params,
+    portable,
+};
 
 /// Most rectangles in one list; more are not drawn.
 pub const RECTS_MAX: usize = 256;
@@ -37,8 +43,8 @@ pub static STEM: Stem = Stem {
         },
         Op {
             name: "draw_boxes",
-            about: "NV12 with the outlines of rectangles",
-            inputs: &[Takes::NV12, Takes::Boxes],
+            about: "A picture with the outlines of rectangles",
+            inputs: &[Takes::PLANES, Takes::Boxes],
             settings: &[
                 Setting {
                     name: "thickness",
@@ -47,42 +53,30 @@ pub static STEM: Stem = Stem {
                 },
                 Setting {
                     name: "colour",
-                    about: "Y, Cb and Cr",
+                    about: rearrange::COLOUR.about,
                     kind: SettingKind::Numbers {
                         default: &[255, 0, 148],
                         least: 0,
                         most: 255,
-                        counts: &[3],
+                        counts: &[3, 4],
                     },
                 },
             ],
-            plan: None,
+            plan: Some(draw_boxes),
         },
     ],
 };
 
-/// `rects`: see [`encode_list`]; `frame`: NV12; `y`, `cb`, `cr`: the colour.
-pub static KERNEL: Kernel = Kernel {
-    stem: "boxes",
-    params: &[
-        Param::In("rects"),
-        Param::InOut("frame"),
-        Param::U32("width"),
-        Param::U32("height"),
-        Param::U32("stride"),
-        Param::U32("chroma_offset"),
-        Param::U32("chroma_stride"),
-        Param::U32("thickness"),
-        Param::U32("y"),
-        Param::U32("cb"),
-        Param::U32("cr"),
-    ],
-    opencl: include_str!("boxes.cl"),
-    cuda: include_str!("boxes.cl"),
-    cpu: native,
+/// `rects`: see [`encode_list`]; `plane`: one of a frame of these sides, halved so often; `colour`:
+/// the bytes of a pixel, the first one lowest.
+pub static KERNEL: Kernel = portable(
+    "boxes",
+    params!(In rects, InOut plane; width, height, offset, stride, bytes, halvings, thickness,
+        colour),
+    include_str!("boxes.cl"),
+    native,
     bytes_needed,
-    joined: None,
-};
+);
 
 /// A rectangle in samples of the frame: left, top, width, height.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -93,23 +87,39 @@ pub struct Rect {
     pub height: u32,
 }
 
-/// How outlines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pen {
-    /// Samples from the edge inwards.
-    pub thickness: u32,
-    /// Y, Cb and Cr.
-    pub colour: [u8; 3],
+/// Draws outlines of so many samples into one plane of a frame of these sides.
+fn command(
+    [rects, plane]: [BufferId; 2],
+    sides: [u32; 2],
+    (part, halvings): (Part, u32),
+    thickness: u32,
+    colour: u32,
+) -> Command {
+    let [width, height] = sides;
+    let Part { offset, stride, bytes, .. } = part;
+    let scalars = [width, height, offset, stride, bytes, halvings, thickness, colour];
+    launch(&KERNEL, &[rects, plane], &scalars, Grid::Items(part.height as usize))
 }
 
-/// Draws the rectangles of the list in `rects` into `frame`.
-pub fn command(rects: BufferId, frame: BufferId, shape: Nv12, pen: Pen) -> Command {
-    let mut args = vec![Arg::Buffer(rects), Arg::Buffer(frame)];
-    args.extend(shape.args());
-    args.push(Arg::U32(pen.thickness));
-    args.extend(pen.colour.map(|c| Arg::U32(u32::from(c))));
-    let rows = shape.height + shape.height.div_ceil(2);
-    Command::Launch(Launch { kernel: &KERNEL, args, grid: Grid::Items(rows as usize) })
+fn draw_boxes(
+    stage: &mut dyn Stage,
+    given: &[Given],
+    values: &Values<'_>,
+) -> Result<Given, String> {
+    let picture = stage.writable(0, given[0].picture()?)?;
+    let rects = stage.rects(slot_of(&given[1])?)?;
+    let (thickness, colour) = (values.number("thickness") as u32, values.numbers("colour"));
+    let Shape { width, height, format, .. } = picture.shape;
+    for (number, (part, halvings)) in parts(picture).enumerate() {
+        let value = |byte: u32| {
+            let component = format.component(number, byte as usize);
+            colour.get(component).copied().unwrap_or(255) as u32
+        };
+        let colour = (0..part.bytes).map(|byte| value(byte) << (8 * byte)).sum();
+        let buffers = [rects, picture.buffer];
+        stage.run(command(buffers, [width, height], (part, halvings), thickness, colour));
+    }
+    Ok(Given::Picture(picture))
 }
 
 /// The first [`RECTS_MAX`] rectangles as the kernel reads them: their number, then x, y, width and
@@ -157,25 +167,25 @@ fn clip(rect: &Rect, width: usize, height: usize) -> Option<Edges> {
     Some(Edges { left, top, right, bottom })
 }
 
-pub fn reference(args: &mut CpuArgs<'_>) {
-    let [width, height, stride, chroma_offset, chroma_stride, thickness, y, cb, cr] = sizes(args);
+/// A side of a plane.
+fn halved(side: usize, halvings: usize) -> usize {
+    side.div_ceil(1 << halvings)
+}
+
+fn reference(args: &mut CpuArgs<'_>) {
+    let [width, height, offset, stride, bytes, halvings, thickness, colour] = sizes(args);
     let rects = decode_list(args.inputs[0]);
     let edges: Vec<Edges> = rects.iter().filter_map(|r| clip(r, width, height)).collect();
     let in_outline = |x: usize, y: usize| {
         x < width && y < height && edges.iter().any(|e| is_edge(e, x, y, thickness))
     };
-    let frame = &mut *args.outputs[0];
-    for row in 0..height {
-        for x in (0..width).filter(|x| in_outline(*x, row)) {
-            frame[row * stride + x] = y as u8;
-        }
-    }
-    for row in 0..height.div_ceil(2) {
-        for x in 0..width.div_ceil(2) {
-            let cell = [(0, 0), (1, 0), (0, 1), (1, 1)];
-            if cell.iter().any(|(dx, dy)| in_outline(2 * x + dx, 2 * row + dy)) {
-                let at = chroma_offset + row * chroma_stride + 2 * x;
-                frame[at..at + 2].copy_from_slice(&[cb as u8, cr as u8]);
+    let cell = || (0..1 << halvings).flat_map(|y| (0..1 << halvings).map(move |x| (x, y)));
+    let colour = &(colour as u32).to_le_bytes()[..bytes];
+    for y in 0..halved(height, halvings) {
+        for x in 0..halved(width, halvings) {
+            if cell().any(|(dx, dy)| in_outline((x << halvings) + dx, (y << halvings) + dy)) {
+                let at = offset + y * stride + x * bytes;
+                args.outputs[0][at..at + bytes].copy_from_slice(colour);
             }
         }
     }
@@ -202,16 +212,20 @@ fn spans(e: &Edges, y: usize, thickness: usize) -> [(usize, usize); 2] {
 }
 
 fn native(args: &mut CpuArgs<'_>) {
-    let [width, height, stride, chroma_offset, chroma_stride, thickness, y, cb, cr] = sizes(args);
-    let frame = &mut *args.outputs[0];
+    let [width, height, offset, stride, bytes, halvings, thickness, colour] = sizes(args);
+    let colour = &(colour as u32).to_le_bytes()[..bytes];
+    let plane = &mut args.outputs[0][offset..];
     for rect in decode_list(args.inputs[0]) {
         let Some(edges) = clip(&rect, width, height) else { continue };
         for row in edges.top..edges.bottom {
             for (from, to) in spans(&edges, row, thickness) {
-                frame[row * stride..][from..to].fill(y as u8);
-                let pairs = &mut frame[chroma_offset + row / 2 * chroma_stride..];
-                for pair in pairs[from / 2 * 2..to.div_ceil(2) * 2].chunks_exact_mut(2) {
-                    pair.copy_from_slice(&[cb as u8, cr as u8]);
+                let (from, to) = (from >> halvings, halved(to, halvings));
+                let row = &mut plane[(row >> halvings) * stride..];
+                match (&mut row[from * bytes..to * bytes], colour) {
+                    (span, [value]) => span.fill(*value),
+                    (span, _) => {
+                        span.chunks_exact_mut(bytes).for_each(|pixel| pixel.copy_from_slice(colour))
+                    }
                 }
             }
         }
@@ -219,19 +233,31 @@ fn native(args: &mut CpuArgs<'_>) {
 }
 
 fn bytes_needed(scalars: &[u32]) -> Option<Vec<usize>> {
-    Some(vec![LIST_BYTES, Nv12::of(scalars)?.bytes()?])
+    let &[width, height, offset, stride, bytes, halvings, ..] = scalars else { return None };
+    (halvings <= 1 && (1..=4).contains(&bytes)).then_some(())?;
+    let side = |side: u32| halved(side as usize, halvings as usize) as u32;
+    let part = Part { offset, stride, width: side(width), height: side(height), bytes };
+    Some(vec![LIST_BYTES, part.end()?])
 }
 
-/// Eight boxes of a ninth of the sides.
+/// Eight boxes of a ninth of the sides, in a plane of any kind.
 fn sample(dice: &mut Dice, width: u32, height: u32) -> Sample {
     let (w, h) = (width.div_ceil(9), height.div_ceil(9));
     let rects: Vec<Rect> =
         (0..8).map(|i| Rect { x: i * w + dice.below(9), y: i * h, width: w, height: h }).collect();
-    let shape = Nv12::tight(width, height);
-    let pen = Pen { thickness: 3 + dice.below(5), colour: [255, 0, 148] };
-    let command = command(BufferId(0), BufferId(1), shape, pen);
-    let frame = dice.bytes(shape.bytes().unwrap_or(0), width);
-    Sample { command, inputs: vec![encode_list(&rects), frame] }
+    let (bytes, halvings) = (dice.pick(&[1, 2, 3, 4]), dice.below(2));
+    let (half_width, half_height) = (width.div_ceil(1 << halvings), height.div_ceil(1 << halvings));
+    let part = Part {
+        offset: dice.below(70),
+        stride: half_width * bytes + dice.below(9),
+        width: half_width,
+        height: half_height,
+        bytes,
+    };
+    let (thickness, buffers) = (3 + dice.below(5), [0, 1].map(BufferId));
+    let command = command(buffers, [width, height], (part, halvings), thickness, 0x80_94_00_ff);
+    let plane = dice.bytes((part.offset + part.stride * part.height) as usize, width);
+    Sample { command, inputs: vec![encode_list(&rects), plane] }
 }
 
 #[cfg(test)]

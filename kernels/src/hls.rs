@@ -52,7 +52,7 @@ pub static SOURCES: &[(&str, &[&str])] = &[
     ("resize.cpp", &["resize_down", "resize_across"]),
     ("scene.cpp", &["scene", "scene_shift"]),
     ("score.cpp", &["score"]),
-    ("stamp.cpp", &["stamp", "overlay"]),
+    ("stamp.cpp", &["stamp", "overlay", "overlay_alpha"]),
     ("temporal.cpp", &["temporal"]),
     ("threshold.cpp", &["threshold"]),
     ("warp.cpp", &["warp"]),
@@ -89,7 +89,7 @@ pub fn rehearsed(names: Names, lacks: &[&str]) -> Option<Setup> {
     match emulated(&folder.with_extension("so"), lacks) {
         Ok(image) => rehearsal::setup(&image, names),
         Err(Uncompiled::NoCompiler) => {
-            eprintln!("skipped: no g++; install it with ./tools.sh test");
+            aloud::skipped!("no g++; install it with ./tools.sh test");
             None
         }
         Err(error) => panic!("{error}"),

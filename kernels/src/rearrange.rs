@@ -87,8 +87,8 @@ pub(crate) use pointwise::POINTWISE;
 /// A colour in the components of the picture's own format.
 pub(crate) const COLOUR: Setting = Setting {
     name: "colour",
-    about: "In the picture's own components: Y Cb Cr, or R G B, or gray first",
-    kind: SettingKind::Numbers { default: &[16, 128, 128], least: 0, most: 255, counts: &[3] },
+    about: "In the picture's own components: Y Cb Cr, R G B (and opacity), or gray first",
+    kind: SettingKind::Numbers { default: &[16, 128, 128], least: 0, most: 255, counts: &[3, 4] },
 };
 
 const fn side(name: &'static str, about: &'static str) -> Setting {

@@ -220,13 +220,13 @@ fn cover_command(buffers: [BufferId; 3], part: Part, halvings: u32) -> hw::Comma
 }
 
 /// The planes of a picture, and by how often their sides are halved.
-fn parts(picture: Picture) -> impl Iterator<Item = (Part, u32)> {
+pub(crate) fn parts(picture: Picture) -> impl Iterator<Item = (Part, u32)> {
     let is_halved = picture.shape.format.is_halved();
     let planes = picture.shape.planes().into_iter().enumerate();
     planes.map(move |(number, part)| (part, u32::from(is_halved && number > 0)))
 }
 
-fn slot_of(given: &Given) -> Result<usize, String> {
+pub(crate) fn slot_of(given: &Given) -> Result<usize, String> {
     match given {
         Given::Boxes { slot } => Ok(*slot),
         _ => Err("give boxes".to_string()),

@@ -39,3 +39,24 @@ KERNEL void overlay(GLOBAL const uchar *restrict src, GLOBAL uchar *restrict dst
     COLUMNS(x, width)
         to[x] = overlay_of(from[x], to[x], opacity);
 }
+
+// One group per row.
+KERNEL void overlay_alpha(GLOBAL const uchar *restrict src, GLOBAL const uchar *restrict alpha,
+                          GLOBAL uchar *restrict dst, uint src_offset, uint src_stride,
+                          uint alpha_stride, uint dst_offset, uint dst_stride, uint width,
+                          uint height, uint bytes, uint halvings, uint opacity)
+{
+    uint y = ROW;
+    if (y >= height)
+        return;
+    GLOBAL const uchar *from = src + src_offset + (size_t)y * src_stride;
+    GLOBAL const uchar *alphas = alpha + (size_t)(y << halvings) * alpha_stride + 3;
+    GLOBAL uchar *to = dst + dst_offset + (size_t)y * dst_stride;
+    COLUMNS(x, width) {
+        uint seen = (alphas[4 * (x << halvings)] * opacity + 127) / 255;
+        for (uint i = 0; i < bytes; i++) {
+            uint at = x * bytes + i;
+            to[at] = overlay_of(i == 3 ? (uchar)255 : from[at], to[at], seen);
+        }
+    }
+}

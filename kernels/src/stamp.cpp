@@ -79,6 +79,42 @@ static void spread(Words &in, Numbers &out, unsigned pixels, unsigned rows, unsi
     }
 }
 
+// Opacities of the pixels of an RGBA picture, each as often as a pixel of the plane has bytes.
+static void opacities_of(Words &in, Numbers &out, unsigned pixels, unsigned rows, unsigned bytes,
+                         unsigned halvings, unsigned opacity)
+{
+    for (unsigned y = 0; y < rows; y++) {
+        Word from = 0;
+        unsigned come = 0, pixel = 0, phase = 0;
+        for (unsigned i = 0; i < pixels * bytes; i++) {
+#pragma HLS PIPELINE II = 1
+            unsigned at = 4 * (pixel << halvings) + 3;
+            if (phase == 0 && at / NPC == come) {
+                from = in.read();
+                come++;
+            }
+            out.write((lane(from, at % NPC) * opacity + 127) / 255);
+            phase = phase + 1 == bytes ? 0 : phase + 1;
+            pixel += phase == 0;
+        }
+    }
+}
+
+// Values as they are, but for the opacity in pixels of 4 bytes: all of it.
+static void opaque(Words &in, Words &out, unsigned count, unsigned bytes)
+{
+    for (unsigned i = 0; i < count; i++) {
+#pragma HLS PIPELINE II = 1
+        Word to = in.read();
+        for (unsigned l = 3; l < NPC; l += 4) {
+#pragma HLS UNROLL
+            if (bytes == 4)
+                set_lane(to, l, 255);
+        }
+        out.write(to);
+    }
+}
+
 static void stamp_rows(const Word *mask, Word *dst, unsigned mask_at, unsigned mask_stride,
                        unsigned first, unsigned stride, unsigned step, unsigned pixels,
                        unsigned rows, unsigned halvings, unsigned value)
@@ -161,4 +197,41 @@ extern "C" void overlay(const Word *src, Word *dst, unsigned src_offset, unsigne
     read_rows(src, values, src_offset, width, height, src_stride);
     repeat(opacities, opacity, words(width) * height);
     blend(values, opacities, dst, dst_offset, width, height, dst_stride);
+}
+
+extern "C" void overlay_alpha(const Word *src, const Word *alpha, Word *dst, unsigned src_offset,
+                              unsigned src_stride, unsigned alpha_stride, unsigned dst_offset,
+                              unsigned dst_stride, unsigned width, unsigned height,
+                              unsigned bytes, unsigned halvings, unsigned opacity)
+{
+#pragma HLS INTERFACE m_axi port = src bundle = gmem0 offset = slave
+#pragma HLS INTERFACE m_axi port = alpha bundle = gmem1 offset = slave
+#pragma HLS INTERFACE m_axi port = dst bundle = gmem2 offset = slave
+#pragma HLS INTERFACE s_axilite port = src_offset
+#pragma HLS INTERFACE s_axilite port = src_stride
+#pragma HLS INTERFACE s_axilite port = alpha_stride
+#pragma HLS INTERFACE s_axilite port = dst_offset
+#pragma HLS INTERFACE s_axilite port = dst_stride
+#pragma HLS INTERFACE s_axilite port = width
+#pragma HLS INTERFACE s_axilite port = height
+#pragma HLS INTERFACE s_axilite port = bytes
+#pragma HLS INTERFACE s_axilite port = halvings
+#pragma HLS INTERFACE s_axilite port = opacity
+#pragma HLS INTERFACE s_axilite port = return
+#pragma HLS DATAFLOW
+    Words in("in"), values("values"), pixels("pixels"), opacities("opacities");
+    Numbers wide("wide");
+#pragma HLS STREAM variable = in depth = 64
+#pragma HLS STREAM variable = values depth = 64
+#pragma HLS STREAM variable = pixels depth = 64
+#pragma HLS STREAM variable = wide depth = 64
+#pragma HLS STREAM variable = opacities depth = 64
+    unsigned row = width * bytes;
+    read_rows(src, in, src_offset, row, height, src_stride);
+    opaque(in, values, words(row) * height, bytes);
+    read_rows(alpha, pixels, 0, 4 * ((width - 1) << halvings) + 4, height,
+              alpha_stride << halvings);
+    opacities_of(pixels, wide, width, height, bytes, halvings, opacity);
+    pack_rows(wide, opacities, row, height);
+    blend(values, opacities, dst, dst_offset, row, height, dst_stride);
 }

@@ -2,15 +2,19 @@
 //!
 //! A sample under opacity `a` (0 to 255) becomes `(value a + sample (255 - a) + 127) / 255`.
 
+mod alpha;
 mod font;
 
 use hw::{BufferId, CpuArgs, Grid, Kernel};
 
+pub use self::alpha::OVERLAY_ALPHA;
+use crate::convert;
 use crate::dice::Dice;
 use crate::native::{signed, sizes};
 use crate::plane::Part;
 use crate::pointwise::{Area, Assign, Operand, Pointwise, Track, Work};
 use crate::rearrange::COLOUR;
+use crate::shape::{PixelFormat, Shape};
 use crate::stem::{
     Entry, Given, Op, Picture, Sample, Setting, SettingKind, Stage, Stem, Takes, Values, launch,
     params, portable,
@@ -20,6 +24,7 @@ pub static STEM: Stem = Stem {
     entries: &[
         Entry { kernel: &STAMP, reference: stamp, sample: stamp_sample },
         Entry { kernel: &OVERLAY, reference: overlay_reference, sample: overlay_sample },
+        Entry { kernel: &OVERLAY_ALPHA, reference: alpha::reference, sample: alpha::sample },
     ],
     ops: &[
         Op {
@@ -45,7 +50,7 @@ pub static STEM: Stem = Stem {
         },
         Op {
             name: "overlay",
-            about: "A second picture of the same format laid over the first",
+            about: "A second picture over the first: of its format, or RGBA with its own opacity",
             inputs: &[Takes::PLANES, Takes::PLANES],
             settings: &[
                 place("x", "Columns from the left; even where chroma is halved"),
@@ -235,14 +240,17 @@ fn text(stage: &mut dyn Stage, given: &[Given], values: &Values<'_>) -> Result<G
 
 fn overlay(stage: &mut dyn Stage, given: &[Given], values: &Values<'_>) -> Result<Given, String> {
     let (first, second) = (given[0].picture()?, given[1].picture()?);
-    if first.shape.format != second.shape.format {
-        let [a, b] = [first, second].map(|p| p.shape.format.as_str());
-        return Err(format!("{a} and {b}: give two of one format"));
+    let Shape { format, range, .. } = first.shape;
+    let has_alpha = second.shape.format == PixelFormat::Rgba;
+    if format != second.shape.format && !has_alpha {
+        let [a, b] = [format, second.shape.format].map(PixelFormat::as_str);
+        return Err(format!("{a} and {b}: give two of one format, or the second as rgba"));
     }
+    let colours = convert::picture(stage, second, format, false, range)?;
     let picture = stage.writable(0, first)?;
     let [x, y] = ["x", "y"].map(|name| values.number(name) as u32);
     let opacity = (values.number("opacity") * 255 + 500) as u32 / 1000;
-    let pairs = second.shape.planes().into_iter().zip(picture.shape.planes());
+    let pairs = colours.shape.planes().into_iter().zip(picture.shape.planes());
     for (number, (from, to)) in pairs.enumerate() {
         let smaller = if is_halved(picture, number) { 2 } else { 1 };
         if (x | y) % smaller != 0 {
@@ -254,6 +262,13 @@ fn overlay(stage: &mut dyn Stage, given: &[Given], values: &Values<'_>) -> Resul
         }
         let (width, height) = (from.width.min(to.width - x), from.height.min(to.height - y));
         let offset = to.offset + y * to.stride + x * to.bytes;
+        if has_alpha {
+            let buffers = [colours.buffer, second.buffer, picture.buffer];
+            let parts = [from, Part { offset, width, height, ..to }];
+            let alpha_width = second.shape.width;
+            stage.run(alpha::command(buffers, alpha_width, parts, smaller - 1, opacity));
+            continue;
+        }
         let scalars =
             [from.offset, from.stride, offset, to.stride, width * to.bytes, height, opacity];
         let rows = Grid::Rows(height as usize);

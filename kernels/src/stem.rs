@@ -54,7 +54,6 @@ pub enum Takes {
 
 impl Takes {
     pub const GRAY: Takes = Takes::Picture(&[PixelFormat::Gray8]);
-    pub const NV12: Takes = Takes::Picture(&[PixelFormat::Nv12]);
     /// Labels of components: a number for each sample.
     pub const LABELS: Takes = Takes::Picture(&[PixelFormat::Gray32]);
     pub const ANY: Takes = Takes::Picture(&PixelFormat::PICTURES);

@@ -33,7 +33,7 @@ static DEVICES: LazyLock<Vec<Arc<dyn Device>>> = LazyLock::new(|| {
         devices.extend(found.into_iter().map(|device| Arc::new(device) as Arc<dyn Device>));
     }
     if devices.len() == before {
-        eprintln!("skipped: no OpenCL device");
+        aloud::skipped!("no OpenCL device");
     }
     devices.extend(crate::hls::tests::device().map(|card| Arc::new(card) as Arc<dyn Device>));
     devices

@@ -64,7 +64,7 @@ fn check_sample(entry: &Entry, dice: &mut Dice, width: u32, height: u32) {
 #[test]
 fn cuda_forms_compile_to_ptx_and_machine_code() {
     if !cuda::is_available(Some(&hw::ptx::nvrtc_for_tests(env!("CARGO_MANIFEST_DIR")))) {
-        eprintln!("skipped: no NVRTC; install it with ./tools.sh test");
+        aloud::skipped!("no NVRTC; install it with ./tools.sh test");
         return;
     }
     let mut done = HashSet::new();

@@ -14,7 +14,7 @@ const LIBRARIES: &str = "/usr/aarch64-linux-gnu";
 #[test]
 fn all_forms_give_the_same_bits_on_aarch64() {
     if cfg!(target_arch = "aarch64") {
-        eprintln!("skipped: the tests of this crate ran on such a machine");
+        aloud::skipped!("the tests of this crate ran on such a machine");
         return;
     }
     let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -61,9 +61,9 @@ fn can_run(tools: &Path) -> bool {
     ];
     let missing = files.iter().find(|file| !file.exists());
     if !has_emulator {
-        eprintln!("skipped: no qemu-aarch64; run ./tools.sh test");
+        aloud::skipped!("no qemu-aarch64; run ./tools.sh test");
     } else if let Some(file) = missing {
-        eprintln!("skipped: {} is not there; run ./tools.sh test", file.display());
+        aloud::skipped!("{} is not there; run ./tools.sh test", file.display());
     }
     has_emulator && missing.is_none()
 }

@@ -14,7 +14,7 @@ use clap::{Args, ValueEnum};
 use handlers::manifest::{Manifest, Source};
 
 use super::output::Output;
-use super::talk;
+use super::{apps, logs};
 use crate::context::{Context, Site};
 use crate::upload::{folder_of, manifest_of, read_manifest};
 
@@ -209,7 +209,7 @@ pub async fn dev(
             seen = (!saved).then_some(after);
         }
     };
-    let logs = talk::logs(context, at, talk::Logs::following(app), out);
+    let logs = logs::logs(context, at, logs::Logs::following(app), out);
     tokio::select! {
         never = watch => never,
         done = logs => done,
@@ -219,7 +219,7 @@ pub async fn dev(
 async fn build_and_deploy(manifest: &Path, tools: &Path, root: &Site, out: Output) -> Result<()> {
     let (project, tools) = (manifest.to_owned(), tools.to_owned());
     tokio::task::spawn_blocking(move || build(&project, &tools, out)).await??;
-    talk::deploy(root, manifest, out).await
+    apps::deploy(root, manifest, out).await
 }
 
 /// Says on standard error that a project's code was built before its source was last changed.

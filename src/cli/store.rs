@@ -6,8 +6,7 @@ mod sql;
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, anyhow, ensure};
-use bus::PAYLOAD_BYTES_MAX;
+use anyhow::{Context as _, Result, anyhow};
 use bus::{Bus, Kind};
 use clap::Subcommand;
 use indicatif::ProgressBar;
@@ -16,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::output::{Output, bytes, table};
 use crate::context::Site;
-use crate::node::client;
+use crate::node::client::{self, Exported};
 
 /// How long one question for changes waits at the site.
 const FOLLOW_WAIT_MS: u64 = 3_000;
@@ -123,7 +122,7 @@ pub enum Store {
         #[arg(long)]
         length: Option<u64>,
     },
-    /// Store a file of at most 512 KiB as a blob and print its key
+    /// Store a file of at most 256 MiB as a blob and print its key
     PutBlob {
         /// The file
         file: PathBuf,
@@ -263,12 +262,16 @@ async fn carry_out(site: &Site, command: Store, out: Output) -> Result<()> {
         Store::Scan(scan) => scan.run(&bus, out).await,
         Store::Sql(query) => sql::run(&bus, query, out).await,
         Store::Export { table, out: file } => {
-            let bar = out.bar("{wide_bar} {percent}% {eta}");
+            let bar = out.bar("{wide_bar} {pos} rows {eta}");
             let told = |done, total| tell(&bar, done, total);
-            let rows = client::export(&bus, &stored_name(&table)?, &file, &told).await?;
+            let found = client::export(&bus, &stored_name(&table)?, &file, &told).await?;
             bar.finish_and_clear();
-            let answer = json!({"table": table, "rows": rows, "file": file});
-            out.show(&answer, |_| format!("{rows} rows of {table} are in {}", file.display()))
+            let Exported { rows, complete } = found;
+            let answer = json!({"table": table, "rows": rows, "complete": complete, "file": file});
+            let lacks = if complete { "" } else { "; the site could not ask for those above it" };
+            out.show(&answer, |_| {
+                format!("{rows} rows of {table} are in {}{lacks}", file.display())
+            })
         }
         Store::Import { table, file } => {
             let bar = out.bar("{wide_bar} {percent}% {eta}");
@@ -308,18 +311,11 @@ async fn carry_out(site: &Site, command: Store, out: Output) -> Result<()> {
             }
         }
         Store::PutBlob { file } => {
-            let bytes =
-                std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
-            ensure!(
-                bytes.len() <= PAYLOAD_BYTES_MAX,
-                "{} has {} bytes; what has more than {PAYLOAD_BYTES_MAX} goes over HTTP: \
-                 curl --data-binary @{0} DOOR/store/blobs",
-                file.display(),
-                bytes.len()
-            );
-            let answer = client::ask(&bus, Kind::St, "put-blob", bytes).await?;
-            let answer: Value = client::json(&answer)?;
-            out.show(&answer, |answer| format!("{}\n", answer["key"].as_str().unwrap_or_default()))
+            let bar = out.bar("{wide_bar} {percent}% {eta}");
+            let told = |done, total| tell(&bar, done, total);
+            let key = client::put_blob(&bus, &file, &told).await?;
+            bar.finish_and_clear();
+            out.show(&json!({ "key": key }), |_| format!("{key}\n"))
         }
         // Done without a site that runs.
         Store::Salvage { .. } => Ok(()),

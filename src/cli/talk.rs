@@ -1,24 +1,20 @@
 //! The commands that talk to a running tree.
 
-use std::fmt::Write as _;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use bus::message::{KEY_HEADER, ROUTE_HEADER, SITE_HEADER};
 use bus::{Bus, Event, Headers, Kind, RefusalKind, Subject};
 use clap::{Args, Subcommand};
-use handlers::logs::{LINES_MAX, Line};
 use handlers::stream::{Pace, State, Status};
 use serde_json::{Value, json};
 
-use super::output::{Output, duration_us, plain, table};
-use crate::context::{Context, Site};
+use super::output::{Output, duration_us, table};
+use crate::context::Site;
 use crate::node::client;
 use crate::node::report::{Brief, Report};
-use crate::upload;
 
 #[derive(Args)]
 pub struct Body {
@@ -112,35 +108,6 @@ pub enum Stream {
     },
 }
 
-#[derive(Args)]
-pub struct Logs {
-    /// Follow: print lines as they come, until Ctrl-C
-    #[arg(short, long)]
-    follow: bool,
-    /// How many past lines of each site; it keeps the last 2000
-    #[arg(short = 'n', long, default_value_t = 50, value_parser = lines)]
-    lines: usize,
-    /// Only those of an app: of its handlers, its deployment, its dead letters
-    #[arg(long)]
-    app: Option<String>,
-}
-
-fn lines(text: &str) -> Result<usize, String> {
-    let count = text.parse().ok().filter(|count| *count <= LINES_MAX);
-    count.ok_or_else(|| format!("a number up to {LINES_MAX}"))
-}
-
-impl Logs {
-    /// What comes from now on of an app.
-    pub fn following(app: String) -> Self {
-        Self { follow: true, lines: 0, app: Some(app) }
-    }
-
-    fn wants(&self, line: &Line) -> bool {
-        self.app.as_ref().is_none_or(|app| is_of(line, app))
-    }
-}
-
 /// `edgescale tree`
 pub async fn tree(site: &Site, out: Output) -> Result<()> {
     let bus = site.connect().await?;
@@ -196,49 +163,6 @@ fn tree_rows(brief: &Brief, depth: usize, rows: &mut Vec<Vec<String>>) {
     if brief.left_out > 0 {
         rows.push(vec![format!("{}and {} more", "  ".repeat(depth + 1), brief.left_out)]);
     }
-}
-
-/// `edgescale ls`
-pub async fn list(site: &Site, out: Output) -> Result<()> {
-    let report = client::report(&site.connect().await?).await?;
-    out.show(&report.apps, |apps| {
-        let rows = apps.iter().flat_map(|app| {
-            app.handlers.iter().map(|handler| {
-                let revision = app.revision.to_string();
-                let (name, version) = (app.name.clone(), app.version.clone());
-                vec![
-                    name,
-                    version,
-                    revision,
-                    handler.name.clone(),
-                    handler.kind.clone(),
-                    handler.state.clone(),
-                ]
-            })
-        });
-        let rows: Vec<_> = rows.collect();
-        match rows.is_empty() {
-            true => format!("{} knows no app yet; apps come on first demand", report.brief.path),
-            false => table(&["APP", "VERSION", "REVISION", "HANDLER", "KIND", "STATE"], rows),
-        }
-    })
-}
-
-/// `edgescale deploy`
-pub async fn deploy(site: &Site, manifest: &Path, out: Output) -> Result<()> {
-    let bus = site.connect().await?;
-    let answer = upload::deploy(&bus, manifest).await?;
-    out.show(&answer, |answer| {
-        let app = answer["app"].as_str().unwrap_or_default();
-        format!("app {app} is registered, revision {}", answer["revision"])
-    })
-}
-
-/// `edgescale undeploy`
-pub async fn undeploy(site: &Site, app: &str, out: Output) -> Result<()> {
-    let bus = site.connect().await?;
-    let answer = client::control(&bus, "apps.delete", app.to_owned()).await?;
-    out.show(&client::json::<Value>(&answer)?, |_| format!("app {app} is removed"))
 }
 
 /// `edgescale publish`
@@ -379,115 +303,6 @@ fn stream_text(list: &[Status]) -> String {
     table(&heading, list.iter().map(row))
 }
 
-/// `edgescale logs`
-pub async fn logs(context: &Context, at: Option<&str>, logs: Logs, out: Output) -> Result<()> {
-    let sites: Vec<&Site> = match at {
-        Some(_) => vec![context.site(at)?],
-        None => context.sites.iter().collect(),
-    };
-    let mut buses = vec![];
-    let mut lines: Vec<Line> = vec![];
-    for site in &sites {
-        match past_lines(site, &logs).await {
-            Ok((bus, past)) => {
-                lines.extend(past);
-                buses.push(bus);
-            }
-            // One that is away does not hide what the others say.
-            Err(e) if sites.len() > 1 => eprintln!("edgescale: {}: {e:#}", site.path),
-            Err(e) => return Err(e),
-        }
-    }
-    lines.sort_by(|a, b| a.time.cmp(&b.time));
-    if !logs.follow {
-        if lines.is_empty() && !out.json {
-            let sites: Vec<String> = sites.iter().map(|site| site.path.to_string()).collect();
-            eprintln!("there are no such lines yet at {}", sites.join(", "));
-            return Ok(());
-        }
-        return out.show(&lines, |lines| {
-            lines.iter().fold(String::new(), |mut text, line| {
-                let _ = writeln!(text, "{}", line_text(line, has_colour()));
-                text
-            })
-        });
-    }
-    lines.iter().for_each(|line| print_line(line, out));
-    let (mut following, logs) = (vec![], Arc::new(logs));
-    for bus in &buses {
-        let logs = Arc::clone(&logs);
-        let hear = move |message: bus::Request| {
-            let line = serde_json::from_slice::<Line>(&message.payload);
-            if let Some(line) = line.ok().filter(|line| logs.wants(line)) {
-                print_line(&line, out);
-            }
-            std::future::ready(())
-        };
-        following.push(bus.subscribe(&format!("tel.{}._.log", bus.site()), hear).await?);
-    }
-    crate::node::stop_signal().await;
-    Ok(())
-}
-
-async fn past_lines(site: &Site, logs: &Logs) -> Result<(Bus, Vec<Line>)> {
-    let bus = site.connect().await?;
-    // The last lines of an app may be far back.
-    let count = if logs.app.is_some() { LINES_MAX } else { logs.lines };
-    let answer = client::control(&bus, "logs", count.to_string()).await?;
-    let mut lines: Vec<Line> = client::json(&answer)?;
-    lines.retain(|line| logs.wants(line));
-    Ok((bus, lines.split_off(lines.len().saturating_sub(logs.lines))))
-}
-
-/// Whether a line is about an app: from it or one of its handlers, of how it is deployed, or of an
-/// event of its that could not be handled.
-fn is_of(line: &Line, app: &str) -> bool {
-    let begins = |text: &str, ends: &[char]| {
-        let rest = text.strip_prefix(app);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(ends))
-    };
-    let after = |words: [&str; 2]| words.iter().find_map(|word| line.text.strip_prefix(word));
-    match line.from.as_str() {
-        "deploy" => begins(after(["app ", "entry "]).unwrap_or(&line.text), &['/', ' ', ':']),
-        "events" => after(["dead letter ", "event "]).is_some_and(|event| begins(event, &['.'])),
-        from => begins(from, &['/']),
-    }
-}
-
-fn print_line(line: &Line, out: Output) {
-    match out.json {
-        true => println!("{}", serde_json::to_string(line).unwrap_or_default()),
-        false => println!("{}", line_text(line, has_colour())),
-    }
-}
-
-/// Whether standard output is for eyes that want colour (no-color.org).
-fn has_colour() -> bool {
-    use std::io::IsTerminal;
-    let is_unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    std::io::stdout().is_terminal() && !is_unwanted
-}
-
-fn line_text(line: &Line, has_colour: bool) -> String {
-    let Line { time, site, level, from, text } = line;
-    let time = time.get(..23).unwrap_or(time);
-    let texts: [&str; 5] = [time, site, level, from, text];
-    let [time, site, level, from, text] = texts.map(plain);
-    if !has_colour {
-        return format!("{time} {level:5} {site} {from}: {text}");
-    }
-    // SGR of ECMA-48: faint, red, yellow, green, and cyan for who says it.
-    let of_level = match level.as_str() {
-        "error" => "31",
-        "warn" => "33",
-        "info" => "32",
-        _ => "2",
-    };
-    let paint = |code: &str, text: &str| format!("\x1b[{code}m{text}\x1b[0m");
-    let (time, level) = (paint("2", &time), paint(of_level, &format!("{level:5}")));
-    format!("{time} {level} {} {}: {text}", paint("2", &site), paint("36", &from))
-}
-
 /// `edgescale devices`
 pub async fn devices(site: &Site, out: Output) -> Result<()> {
     let report: Report = client::report(&site.connect().await?).await?;
@@ -503,15 +318,29 @@ pub async fn devices(site: &Site, out: Output) -> Result<()> {
                 None => device.name.clone(),
             };
             let (id, kind) = (device.id.clone(), device.kind.clone());
-            vec![id, kind, name, device.encoder.clone(), state, jobs, busy]
+            let order = device.order.map_or_else(String::new, |place| place.to_string());
+            let cost = device.cost_us.map_or_else(String::new, duration_us);
+            vec![order, id, kind, name, device.encoder.clone(), state, jobs, cost, busy]
         };
-        let head = ["DEVICE", "KIND", "NAME", "ENCODE.H264", "STATE", "JOBS", "TIME BY TENANT"];
+        let head = [
+            "ORDER",
+            "DEVICE",
+            "KIND",
+            "NAME",
+            "ENCODE.H264",
+            "STATE",
+            "JOBS",
+            "LAST JOB",
+            "TIME BY TENANT",
+        ];
         let last = |device: &accel::DeviceStatus| {
             let error = device.last_error.as_ref()?;
             Some(format!("\n{} failed {} jobs, last: {error}", device.id, device.jobs_failed))
         };
         let errors: String = devices.iter().filter_map(last).collect();
-        format!("{}{errors}", table(&head, devices.iter().map(row)))
+        let mut ordered: Vec<&accel::DeviceStatus> = devices.iter().collect();
+        ordered.sort_by_key(|device| device.order.unwrap_or(usize::MAX));
+        format!("{}{errors}", table(&head, ordered.into_iter().map(row)))
     })
 }
 
@@ -523,6 +352,3 @@ fn jobs_text(jobs: u64, batches: u64) -> String {
         _ => format!("{jobs} ({:.1} at once)", jobs as f64 / batches as f64),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,12 +1,13 @@
 //! The commands that make a tree of sites and change it.
 
 use std::io::{IsTerminal, Read};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use bus::site::join::{self, Token};
 use bus::site::servers::{self, Peer, SERVERS};
-use bus::site::{FORMER_MAX, LOOPBACK, Ports, Record, SiteFolder};
+use bus::site::{FORMER_MAX, LOOPBACK, Ports, RECORD_FILE, Record, SiteFolder};
 use bus::{TierClass, TierPath};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -16,7 +17,7 @@ use super::output::{Output, table};
 use crate::context::{Context, Site};
 use crate::node::client;
 use crate::site::{Programs, run};
-use crate::tree::now_s;
+use crate::tree::{now_s, site_dir};
 
 #[derive(Subcommand)]
 pub enum Tree {
@@ -45,6 +46,8 @@ pub enum Tree {
     /// Print the configuration of each server of the site in --dir, without its secrets, and where
     /// it belongs
     Config {
+        /// The site's path, of a tree that `up` keeps in --dir; elsewhere it is checked
+        site: Option<TierPath>,
         /// Print the secrets as well
         #[arg(long)]
         secrets: bool,
@@ -193,7 +196,9 @@ pub async fn tree(command: Tree, global: &Global, out: Output) -> Result<()> {
         Tree::Join(asked) => join_tree(&asked, global, out).await,
         Tree::Move { token } => move_site(token.as_deref(), global, out).await,
         Tree::Servers { count, ports } => servers(count, ports.is_some(), global, out).await,
-        Tree::Config { secrets } => config(&SiteFolder::open(&global.dir)?, secrets, out),
+        Tree::Config { site, secrets } => {
+            config(&folder_of(&global.dir, site.as_ref())?, secrets, out)
+        }
         Tree::Invite(asked) => invite(&site(global)?, &asked, out).await,
         Tree::Ls => list(&site(global)?, out).await,
         Tree::Rm { name } => remove(&site(global)?, &name, out).await,
@@ -354,6 +359,19 @@ fn read_token(given: Option<&str>) -> Result<String> {
     let mut text = String::new();
     std::io::stdin().take(64 * 1024).read_to_string(&mut text)?;
     Ok(text)
+}
+
+/// The folder of a site that is named, be it kept with others by `up`; else the folder as it is.
+fn folder_of(dir: &Path, site: Option<&TierPath>) -> Result<SiteFolder> {
+    let Some(site) = site else { return Ok(SiteFolder::open(dir)?) };
+    let of_up = site_dir(dir, site);
+    let is_of_up = of_up.join(RECORD_FILE).exists();
+    let folder = SiteFolder::open(if is_of_up { &of_up } else { dir })?;
+    if folder.record.site != *site {
+        let (dir, other) = (dir.display(), &folder.record.site);
+        bail!("{dir} holds {other}, not {site}; name the folder of {site} with --dir");
+    }
+    Ok(folder)
 }
 
 /// Seeds are left out unless asked for: this is read over shoulders and pasted into tickets.

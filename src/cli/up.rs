@@ -83,9 +83,10 @@ fn how_to(context: &Context) -> Result<String> {
     let root = context.site(None)?;
     let depth = |site: &&Site| std::cmp::Reverse(site.path.depth());
     let leaf = context.sites.iter().min_by_key(depth).context("the tree has no sites")?;
-    let (at, server, key) = (leaf.path.name(), &root.server, root.nkey.display());
+    let at = leaf.path.name();
     let names: Vec<&str> = context.sites.iter().map(|site| site.path.as_str()).collect();
-    let prefix = format!("rp.{}._", root.path);
+    let context = root.nats_context();
+    let nats = format!("nats --context {}", context.display());
     let (http, token) = (&leaf.http.url, leaf.http.token.as_deref().unwrap_or(Path::new("")));
     let token = token.display();
     Ok(format!(
@@ -107,8 +108,8 @@ fn how_to(context: &Context) -> Result<String> {
   NATS over WebSocket    {}
 
   the same by the stock client, here at {}:
-    nats --server {server} --nkey {key} --inbox-prefix {prefix} micro ls
-    nats --server {server} --nkey {key} --inbox-prefix {prefix} req call.doorcam.summary '{{}}'
+    {nats} micro ls
+    {nats} req call.doorcam.summary '{{}}'
 ",
         names.join(", "),
         leaf.path,

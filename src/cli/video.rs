@@ -1,25 +1,23 @@
 //! `edgescale video`: the operations there are, and one pipeline over one video, without a tree.
 
+mod film;
 mod short;
 mod write;
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use accel::{EdgeAccelerate, Frame, Job, Pipeline};
+use accel::{EdgeAccelerate, Job, Pipeline};
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use kernels::stem::{SettingKind, Takes};
 use serde::Serialize;
-use tokio::sync::mpsc;
 
 use super::output::{Output, duration_us, table};
+use film::Film;
 use write::Target;
 
-/// Decoded frames that wait for the pipeline.
-const FRAMES_WAITING_MAX: usize = 4;
 /// Between two looks of the progress bar.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -110,7 +108,6 @@ fn ops(wanted: Option<&str>, out: Output) -> Result<()> {
 fn takes(takes: &Takes) -> String {
     match *takes {
         Takes::Mask | Takes::GRAY => "gray".to_string(),
-        Takes::NV12 => "nv12".to_string(),
         Takes::Boxes => "boxes".to_string(),
         Takes::LABELS => "labels".to_string(),
         Takes::Picture(_) => "picture".to_string(),
@@ -170,16 +167,15 @@ async fn transform(run: Run, out: Output) -> Result<()> {
     let engine = EdgeAccelerate::start(accel::Config {
         opencl: !run.cpu && defaults.opencl,
         xrt: crate::node::xrt_setup().filter(|_| !run.cpu),
+        cache_dir: cache_dir(),
         encoders: crate::node::encoder_worker().filter(|_| !run.cpu),
-        prefer: accel::Prefer::Fastest,
         ..defaults
     })?;
-    let (sender, mut frames) = mpsc::channel(FRAMES_WAITING_MAX);
-    let (input, limit) = (run.input.clone(), run.frames.unwrap_or(u64::MAX));
-    let decoder = std::thread::spawn(move || decode(&input, limit, &sender));
+    let mut film = Film::open(&run.input)?;
     let bar = progress(run.frames, out);
     let (begun, mut totals, mut made) = (Instant::now(), Totals::default(), None);
-    while let Some(frame) = frames.recv().await {
+    while totals.frames < run.frames.unwrap_or(u64::MAX) {
+        let Some(frame) = film.next().await? else { break };
         let pipeline = match &made {
             Some(pipeline) => pipeline,
             None => made.insert(target.fit(pipeline.clone(), &frame)?),
@@ -192,24 +188,18 @@ async fn transform(run: Run, out: Output) -> Result<()> {
         bar.inc(1);
     }
     bar.finish_and_clear();
-    decoder.join().map_err(|_| anyhow::anyhow!("the decoder panicked"))??;
+    drop(film);
     target.finish()?;
     let seconds = begun.elapsed().as_secs_f64();
     let bytes = std::fs::metadata(&run.output).map_or(0, |file| file.len());
     out.show(&totals.report(seconds, run.output, bytes), text)
 }
 
-/// Decodes into the channel until the input ends, the limit is reached, or nobody listens.
-fn decode(input: &str, limit: u64, frames: &mpsc::Sender<Frame>) -> accel::Result<()> {
-    let mut left = limit;
-    let decoded = accel::video::decode(input, |frame| {
-        left -= 1;
-        match frames.blocking_send(frame) {
-            Ok(()) if left > 0 => ControlFlow::Continue(()),
-            _ => ControlFlow::Break(()),
-        }
-    });
-    decoded.map(drop)
+/// Where compiled kernels are kept for the next film: in the user's folder for what can be made anew.
+fn cache_dir() -> Option<PathBuf> {
+    let named = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let caches = named("XDG_CACHE_HOME").or_else(|| Some(named("HOME")?.join(".cache")))?;
+    Some(caches.join("edgescale/kernels"))
 }
 
 fn progress(frames: Option<u64>, out: Output) -> ProgressBar {

@@ -1,5 +1,6 @@
 //! The site of a folder: whether its server is what the tree needs, whoever runs it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -7,8 +8,8 @@ use anyhow::{Result, bail};
 use bus::server::{MAX_PAYLOAD_BYTES, PING_INTERVAL_S, PING_MAX};
 use bus::site::servers::Place;
 use bus::site::{LOOPBACK, RECORD_FILE, SiteFolder};
-use bus::tree::DENIED;
-use bus::{Bus, Credentials, Headers, Kind};
+use bus::tree::{ACCOUNT, DENIED};
+use bus::{Bus, Credentials, Headers, Kind, TierPath};
 use serde::Deserialize;
 
 use super::{Check, Verdict, lacking, ok};
@@ -42,7 +43,41 @@ struct Cluster {
 #[derive(Default, Deserialize)]
 struct Leaf {
     #[serde(default)]
+    tls_required: bool,
+    #[serde(default)]
+    tls_verify: bool,
+    #[serde(default)]
     remotes: Vec<Remote>,
+}
+
+/// What it says of an account.
+#[derive(Deserialize)]
+struct Account {
+    account_detail: Mapped,
+}
+
+#[derive(Deserialize)]
+struct Mapped {
+    #[serde(default)]
+    mappings: BTreeMap<String, Vec<Target>>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    subject: String,
+}
+
+/// What it says of its links that are up.
+#[derive(Default, Deserialize)]
+struct Links {
+    #[serde(default)]
+    leafs: Vec<Link>,
+}
+
+#[derive(Deserialize)]
+struct Link {
+    #[serde(default)]
+    compression: String,
 }
 
 #[derive(Deserialize)]
@@ -127,9 +162,18 @@ fn settings(folder: &SiteFolder) -> Check {
     let name = "server's settings";
     let mut wrong = vec![];
     for place in folder.places().iter().filter(|place| place.here) {
-        let read = monitor::get(&format!("{LOOPBACK}:{}", place.ports.monitor), "/varz");
-        match read.and_then(|text| Ok(serde_json::from_str::<Settings>(&text)?)) {
-            Ok(settings) => wrong.extend(differences(&settings, folder, place)),
+        match read_all(folder, place) {
+            Ok((settings, mappings, links)) => {
+                let of = match folder.replicas() {
+                    1 => String::new(),
+                    _ => format!("server {}: ", place.number),
+                };
+                let site = &folder.record.site;
+                let mut found = differences(&settings, site);
+                found.extend(unmapped(&mappings, site));
+                found.extend(uncompressed(&links));
+                wrong.extend(found.into_iter().map(|wrong| format!("{of}{wrong}")));
+            }
             Err(e) => {
                 let found =
                     format!("server {} not seen, its monitor is silent: {e:#}", place.number);
@@ -146,16 +190,52 @@ fn settings(folder: &SiteFolder) -> Check {
     lacking(name, Verdict::Missing, wrong.join("; "), mend)
 }
 
-fn differences(settings: &Settings, folder: &SiteFolder, place: &Place) -> Vec<String> {
-    let site = &folder.record.site;
-    let of = match folder.replicas() {
-        1 => String::new(),
-        _ => format!("server {}: ", place.number),
+/// What a server says of its settings, of the mappings of each account, and of its links.
+fn read_all(folder: &SiteFolder, place: &Place) -> Result<(Settings, Mappings, Links)> {
+    let address = format!("{LOOPBACK}:{}", place.ports.monitor);
+    let settings = serde_json::from_str(&monitor::get(&address, "/varz")?)?;
+    let mut mappings = Mappings::default();
+    for account in std::iter::once(ACCOUNT).chain(folder.tenants().names()) {
+        let said = monitor::get(&address, &format!("/accountz?acc={account}"))?;
+        // A server that does not know the account has no answer of this kind.
+        let mapped = serde_json::from_str(&said).map(|said: Account| said.account_detail.mappings);
+        mappings.insert(account.to_owned(), mapped.unwrap_or_default());
+    }
+    Ok((settings, mappings, serde_json::from_str(&monitor::get(&address, "/leafz")?)?))
+}
+
+/// Of each account, which subjects stand for which others.
+type Mappings = BTreeMap<String, BTreeMap<String, Vec<Target>>>;
+
+/// The short subjects that do not lead where they should, in each account.
+fn unmapped(mappings: &Mappings, site: &TierPath) -> Vec<String> {
+    let wanted = bus::tree::mappings(site);
+    let lacks = |(account, found): (&String, &BTreeMap<String, Vec<Target>>)| {
+        let is_there = |(from, to): &&(String, String)| {
+            let targets = found.get(from).map(Vec::as_slice).unwrap_or_default();
+            matches!(targets, [only] if only.subject == *to)
+        };
+        let missing = wanted.iter().filter(|wanted| !is_there(wanted));
+        let missing: Vec<&str> = missing.map(|(from, _)| from.as_str()).collect();
+        let missing = missing.join(", ");
+        (!missing.is_empty()).then(|| format!("account {account:?} does not map {missing}"))
     };
+    mappings.iter().filter_map(lacks).collect()
+}
+
+/// Links that carry all their bytes as they are.
+fn uncompressed(links: &Links) -> Option<String> {
+    let is_plain = |link: &&Link| ["", "off", "not supported"].contains(&link.compression.as_str());
+    let plain = links.leafs.iter().filter(is_plain).count();
+    let all = links.leafs.len();
+    (plain > 0).then(|| format!("{plain} of {all} links are not compressed"))
+}
+
+fn differences(settings: &Settings, site: &TierPath) -> Vec<String> {
     let mut wrong = vec![];
     let mut compare = |name: &str, found: String, needed: String| {
         if found != needed {
-            wrong.push(format!("{of}{name} is {found}, needed is {needed}"));
+            wrong.push(format!("{name} is {found}, needed is {needed}"));
         }
     };
     let bytes = settings.max_payload.to_string();
@@ -176,6 +256,9 @@ fn differences(settings: &Settings, folder: &SiteFolder, place: &Place) -> Vec<S
         if settings.leaf.remotes.is_empty() {
             wrong.push(format!("there is no link to {parent}"));
         }
+    }
+    if !(settings.leaf.tls_required && settings.leaf.tls_verify) {
+        wrong.push("links of children are taken without a look at their certificates".to_owned());
     }
     wrong
 }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use axum::body::Body;
+use axum::body::{Body, BodyDataStream};
 use axum::http::{HeaderMap, StatusCode, header};
 use bus::Refusal;
 use bytes::{Bytes, BytesMut};
@@ -48,6 +48,19 @@ impl Door {
         limits.take(body).await
     }
 
+    /// A body as it comes; each part has all the time of a whole one.
+    pub(super) fn part_by_part(
+        &self,
+        headers: &HeaderMap,
+        body: Incoming,
+        bytes_max: usize,
+    ) -> Result<PartByPart, Problem> {
+        let limits = self.limits(bytes_max);
+        limits.check(headers)?;
+        let stream = Body::new(body).into_data_stream();
+        Ok(PartByPart { stream, left: bytes_max, limits })
+    }
+
     /// Takes a body for a handler, or leaves it to the handler to read while it comes.
     pub(super) async fn take_or_hand_on(
         &self,
@@ -86,14 +99,14 @@ impl Limits {
     }
 
     async fn take(&self, body: Incoming) -> Result<Held, Problem> {
-        match tokio::time::timeout(self.patience, self.read(body)).await {
-            Ok(held) => held,
-            Err(_) => {
-                let text =
-                    format!("the body did not arrive within {} ms", self.patience.as_millis());
-                Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "request-timeout", text))
-            }
-        }
+        self.in_time(self.read(body)).await?
+    }
+
+    async fn in_time<T>(&self, arrives: impl Future<Output = T>) -> Result<T, Problem> {
+        tokio::time::timeout(self.patience, arrives).await.map_err(|_| {
+            let text = format!("the body did not arrive within {} ms", self.patience.as_millis());
+            Problem::new(StatusCode::REQUEST_TIMEOUT, "request-timeout", text)
+        })
     }
 
     async fn read(&self, body: Incoming) -> Result<Held, Problem> {
@@ -101,7 +114,7 @@ impl Limits {
         let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
         let mut memory = Vec::new();
         while let Some(part) = stream.next().await {
-            let part = part.map_err(|e| Problem::bad(format!("the body broke off: {e}")))?;
+            let part = part.map_err(|e| broke_off(&e))?;
             if first.len() + rest.len() + part.len() > self.bytes_max {
                 return Err(too_large(self.bytes_max));
             }
@@ -126,6 +139,24 @@ impl Limits {
             let text = format!("bodies of {} MiB are being taken in", MEMORY_KIB_MAX >> 10);
             Problem::overloaded(text, Duration::from_secs(1))
         })
+    }
+}
+
+/// A body that is read as it comes.
+pub(super) struct PartByPart {
+    stream: BodyDataStream,
+    left: usize,
+    limits: Limits,
+}
+
+impl PartByPart {
+    /// The next bytes; none at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+        let Some(part) = self.limits.in_time(self.stream.next()).await? else { return Ok(None) };
+        let part = part.map_err(|e| broke_off(&e))?;
+        let left = self.left.checked_sub(part.len());
+        self.left = left.ok_or_else(|| too_large(self.limits.bytes_max))?;
+        Ok(Some(part))
     }
 }
 
@@ -191,7 +222,7 @@ struct Flowing {
 impl Flowing {
     fn pass(&mut self, frame: Result<Frame<Bytes>, hyper::Error>) -> Result<Frame<Bytes>, Broken> {
         let frame = frame.map_err(|error| {
-            let problem = Problem::bad(format!("the body broke off: {error}"));
+            let problem = broke_off(&error);
             self.ended.note(End { problem: Some(problem), _held: None });
             Broken::Lost(error.to_string())
         })?;
@@ -224,6 +255,10 @@ impl hyper::body::Body for Flowing {
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
+}
+
+fn broke_off(error: &dyn std::fmt::Display) -> Problem {
+    Problem::bad(format!("the body broke off: {error}"))
 }
 
 fn too_large(bytes_max: usize) -> Problem {

@@ -182,6 +182,7 @@ fn count_series(name: &str) -> Series {
         Some(("calls", refused)) if refused.starts_with("refused ") => {
             ("edgescale_calls_refused_total", one("code", refused.trim_start_matches("refused ")))
         }
+        Some(("limited", what)) => ("edgescale_handler_limited_total", one("what", what)),
         Some(("logs", "cut short")) => ("edgescale_logs_cut_short_total", vec![]),
         Some(("outside", why)) => {
             ("edgescale_outside_refused_total", one("reason", why.trim_start_matches("refused, ")))

@@ -15,7 +15,7 @@ use handlers::deploy::table_name;
 use handlers::manifest::http::decode;
 use hyper::body::Incoming;
 use serde_json::{Map, Value, json};
-use store::{BlobKey, EdgeStore};
+use store::{BLOB_BYTES_MAX, BlobKey, EdgeStore};
 
 use super::{Answer, Door, Problem, timeout_ms};
 use crate::node::control::refusal_of_store;
@@ -112,8 +112,12 @@ impl Door {
 
     async fn put_blob(&self, request: Request<Incoming>) -> Answer {
         let (head, body) = request.into_parts();
-        let held = self.take_body(&head.headers, body, self.settings.body_bytes_max).await?;
-        let key = self.node.store.put_blob(held.bytes.clone()).await.map_err(|e| problem(&e))?;
+        let mut parts = self.part_by_part(&head.headers, body, BLOB_BYTES_MAX as usize)?;
+        let mut blob = self.node.store.begin_blob().await.map_err(|e| problem(&e))?;
+        while let Some(part) = parts.next().await? {
+            blob.write(part).await.map_err(|e| problem(&e))?;
+        }
+        let key = blob.finish().await.map_err(|e| problem(&e))?;
         let mut response = answer(JSON, json!({"key": key}).to_string())?;
         *response.status_mut() = StatusCode::CREATED;
         if let Ok(place) = HeaderValue::from_str(&format!("/store/blobs/{key}")) {

@@ -1,8 +1,9 @@
 //! The questions that the command line and the tests ask a node.
 
+mod files;
+
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -15,22 +16,21 @@ use serde_json::{Value, json};
 use super::report::{Brief, Report};
 use crate::context::Site;
 
+pub use files::{Exported, Progress, export, import, put_blob};
+
 /// How long a node may take to answer.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a part of a blob may take: for the first one the site fetches and proves all of it.
+const BLOB_TIMEOUT: Duration = Duration::from_secs(60);
 /// Rows that are asked for at once.
 const PAGE_ROWS: usize = 1_000;
-/// Bytes of a blob that are asked for at once.
+/// Bytes of a blob, or of rows, that one message has.
 const RANGE_BYTES: usize = 256 * 1024;
 
 #[derive(Deserialize)]
 struct Page {
     rows: Vec<Value>,
     next: Option<Value>,
-}
-
-#[derive(Deserialize)]
-struct Described {
-    table: store::TableSpec,
 }
 
 /// Asks a control question of the bus's own site.
@@ -45,8 +45,18 @@ pub async fn ask(
     name: &str,
     body: impl Into<bytes::Bytes>,
 ) -> Result<Response> {
+    ask_within(TIMEOUT, bus, kind, name, body).await
+}
+
+async fn ask_within(
+    timeout: Duration,
+    bus: &Bus,
+    kind: Kind,
+    name: &str,
+    body: impl Into<bytes::Bytes>,
+) -> Result<Response> {
     let subject = Subject::checked(kind, bus.site(), name)?.to_string();
-    Ok(bus.request(&subject, &Headers::new(), body, TIMEOUT).await?)
+    Ok(bus.request(&subject, &Headers::new(), body, timeout).await?)
 }
 
 /// Reads an answer in JSON.
@@ -104,91 +114,25 @@ pub async fn rows(bus: &Bus, table: &str) -> Result<Vec<Value>> {
     }
 }
 
-/// Is told how far something is, and where it ends.
-pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Sync);
-
 /// The bytes of a blob, wherever it lies; fetched range by range.
 pub async fn blob(bus: &Bus, key: &str) -> Result<Bytes> {
-    blob_with(bus, key, &|_| {}).await
+    blob_range(bus, key, 0..u64::MAX).await
 }
 
 /// Those of the bytes of a blob that lie in `range`, clipped to its end.
 pub async fn blob_range(bus: &Bus, key: &str, range: Range<u64>) -> Result<Bytes> {
-    blob_within(bus, key, range, &|_| {}).await
-}
-
-async fn blob_with(bus: &Bus, key: &str, fetched: &(dyn Fn(u64) + Sync)) -> Result<Bytes> {
-    blob_within(bus, key, 0..u64::MAX, fetched).await
-}
-
-async fn blob_within(
-    bus: &Bus,
-    key: &str,
-    range: Range<u64>,
-    fetched: &(dyn Fn(u64) + Sync),
-) -> Result<Bytes> {
     let mut bytes = BytesMut::new();
     loop {
         let offset = range.start + bytes.len() as u64;
         let length = range.end.saturating_sub(offset).min(RANGE_BYTES as u64);
         let body = json!({"key": key, "offset": offset, "length": length});
-        let part = ask(bus, Kind::St, "read-blob", body.to_string()).await?.payload;
+        let part = ask_within(BLOB_TIMEOUT, bus, Kind::St, "read-blob", body.to_string());
+        let part = part.await?.payload;
         bytes.extend_from_slice(&part);
-        fetched(bytes.len() as u64);
         if part.len() < RANGE_BYTES {
             return Ok(bytes.freeze());
         }
     }
-}
-
-/// Writes a table as a file, whose name says how; returns the number of its rows.
-pub async fn export(bus: &Bus, table: &str, file: &Path, told: Progress<'_>) -> Result<u64> {
-    let body = json!({"table": table, "format": store::FileFormat::of(file)});
-    let answer: Value = json(&ask(bus, Kind::St, "export", body.to_string()).await?)?;
-    let key = answer["blob"].as_str().context("the export has no blob")?;
-    let total = answer["bytes"].as_u64().unwrap_or(0);
-    let bytes = blob_with(bus, key, &|fetched| told(fetched, total)).await;
-    // It has served its turn, whatever came of it; the site would remove it in time.
-    let _ = ask(bus, Kind::St, "rm-blob", json!({ "key": key }).to_string()).await;
-    std::fs::write(file, bytes?).with_context(|| format!("cannot write {}", file.display()))?;
-    Ok(answer["rows"].as_u64().unwrap_or(0))
-}
-
-/// Writes the rows of a file into a table; returns their number. Rows before a broken place are
-/// written, and writing them again changes nothing.
-pub async fn import(bus: &Bus, table: &str, file: &Path, told: Progress<'_>) -> Result<u64> {
-    let mut written = 0;
-    let broken = |written| format!("{written} rows were written; mend the file and import again");
-    let answer = ask(bus, Kind::St, "table", json!({"table": table}).to_string()).await?;
-    let Described { table: spec } = json(&answer)?;
-    let mut rows = store::RowFile::open(file, &spec)?;
-    while let Some(batch) = rows.next() {
-        let (done, total) = rows.progress();
-        let batch: Vec<Value> = match batch {
-            Ok(rows) => rows.iter().map(store::row_to_json).collect(),
-            Err(error) => return Err(error).with_context(|| broken(written)),
-        };
-        let mut rest = &batch[..];
-        while !rest.is_empty() {
-            let (now, later) = rest.split_at(fitting(rest));
-            let body = json!({"table": table, "rows": now}).to_string();
-            ask(bus, Kind::St, "put", body).await.with_context(|| broken(written))?;
-            written += now.len() as u64;
-            rest = later;
-        }
-        told(done, total);
-    }
-    Ok(written)
-}
-
-/// How many rows from the front fit one message; at least one.
-fn fitting(rows: &[Value]) -> usize {
-    let mut bytes = 0;
-    let fits = |row: &&Value| {
-        bytes += row.to_string().len() + 1;
-        bytes <= RANGE_BYTES
-    };
-    rows.iter().take_while(fits).count().max(1)
 }
 
 /// How many changes of the site's store its parent does not have yet.

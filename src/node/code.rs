@@ -39,7 +39,7 @@ fn is_true(it: &bool) -> bool {
 
 /// A question for compiled code, as a child asks it.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Wanted {
+pub struct Wanted {
     pub code: Digest,
     pub machine: Machine,
 }

@@ -4,23 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::body::{BODY_BYTES_MAX, FETCHES_HEADER};
-use bus::message::SITE_HEADER;
-use bus::registry::{Entry, MANIFEST_BYTES_MAX};
 use bus::trace::Trace;
-use bus::{
-    PAYLOAD_BYTES_MAX, Refusal, RefusalKind, Registry, Request, Response, Subject, TierPath,
-};
-use futures::StreamExt;
-use handlers::deploy::{self, Registered};
+use bus::{PAYLOAD_BYTES_MAX, Refusal, RefusalKind, Request, Response, Subject, TierPath};
 use handlers::logs::{LINES_MAX, Line};
-use handlers::manifest::{Handler, Source};
 use handlers::trace::Role;
-use handlers::{Digest, Manifest};
 use serde::Deserialize;
 use serde_json::json;
 use store::BlobKey;
 
-use super::{Answer, Node, code, config, cron, dlq, family, gossip, tenants};
+use super::uploads::UPLOAD_HEADER;
+use super::{Answer, Node, apps, code, config, cron, dlq, family, gossip, tenants};
 
 /// For how long an export can be read.
 const EXPORT_KEPT: Duration = Duration::from_secs(60 * 60);
@@ -80,9 +73,11 @@ pub async fn control(node: Arc<Node>, request: Request) -> Answer {
     let subject = subject(&request)?;
     let tokens: Vec<&str> = subject.name.split('.').collect();
     match tokens[..] {
-        ["apps", "apply"] => apply(&node, &request).await,
-        ["apps", "delete"] => delete(&node, &request).await,
-        ["apps", "get"] => get_app(&node, &request).await,
+        ["apps", "apply"] => apps::apply(&node, text(&request)?).await,
+        ["apps", "delete"] => apps::delete(&node, text(&request)?).await,
+        ["apps", "get"] => apps::get(&node, text(&request)?).await,
+        ["apps", "history"] => apps::history(&node, text(&request)?).await,
+        ["apps", "rollback"] => apps::roll_back(&node, text(&request)?).await,
         ["config", "get"] => config::get(&node, text(&request)?).await,
         ["config", "set"] => config::set(&node, text(&request)?).await,
         ["apps", "list"] | ["status"] => Response::json(&node.report().await),
@@ -109,10 +104,10 @@ pub async fn control(node: Arc<Node>, request: Request) -> Answer {
         ["site", _, "compiled"] => code::compiled(&node, &request).await,
         ["site", child, "tenant"] => tenants::link(&node, child, &request).await,
         _ => Err(Refusal::bad(format!(
-            "no control request {:?}; there are apps.apply, apps.delete, apps.get, apps.list, \
-             config.get, config.set, status, tree, tree.invite, tree.remove, tree.children, \
-             tree.follow, devices, logs, dlq.ls, dlq.show, dlq.redrive, dlq.drop, tenant.add, \
-             tenant.wait, tenant.rm, tenant.rotate, tenant.ls",
+            "no control request {:?}; there are apps.apply, apps.delete, apps.get, apps.history, \
+             apps.list, apps.rollback, config.get, config.set, status, tree, tree.invite, \
+             tree.remove, tree.children, tree.follow, devices, logs, dlq.ls, dlq.show, \
+             dlq.redrive, dlq.drop, tenant.add, tenant.wait, tenant.rm, tenant.rotate, tenant.ls",
             subject.name
         ))),
     }
@@ -152,6 +147,9 @@ async fn serve_store(node: &Node, op: &str, from: &str, request: Request) -> Ans
         "export" => return export(node, &payload).await,
         // Of clients here: a site keeps its blobs itself.
         "put-blob" if from.is_empty() => {
+            if let Some(part) = request.headers.get(UPLOAD_HEADER) {
+                return node.uploads.take(&node.store, part, payload).await;
+            }
             let key = node.store.put_blob(payload).await.map_err(|e| refusal_of_store(&e))?;
             return Response::json(&json!({ "key": key }));
         }
@@ -271,172 +269,4 @@ fn refusal_of_stream(error: handlers::stream::Error) -> Refusal {
         Error::Decoder { .. } => RefusalKind::Unavailable,
     };
     Refusal::new(kind, error.to_string())
-}
-
-async fn get_app(node: &Node, request: &Request) -> Answer {
-    let name = text(request)?;
-    match node.deploy.app(name).await.map_err(|e| e.refusal())? {
-        Some(app) => Response::json(&app.registered()),
-        None => Err(Refusal::new(RefusalKind::NotFound, format!("no app {name:?} is registered"))),
-    }
-}
-
-fn registry(node: &Node) -> Result<&Registry, Refusal> {
-    node.registry.as_ref().ok_or_else(|| {
-        let root = node.bus.site().root();
-        Refusal::bad(format!("apps are registered at the root: send this to ctl.{root}._.apps.…"))
-    })
-}
-
-async fn apply(node: &Node, request: &Request) -> Answer {
-    let registry = registry(node)?;
-    let text = text(request)?;
-    let _one_at_a_time = node.registering.lock().await;
-    let manifest = check(node, registry, text).await?;
-    let name = &manifest.app.name;
-    let away = |e: bus::Error| Refusal::new(RefusalKind::Unavailable, e.to_string());
-    let revision = registry.put_app(name, text).await.map_err(away)?;
-    let app = register(node, registry, name, revision, text).await?;
-    let handlers: Vec<&str> = app.manifest.handlers.iter().map(|h| h.name.as_str()).collect();
-    let answer = json!({"app": name, "version": app.manifest.app.version, "revision": revision,
-                        "handlers": handlers});
-    Ok(Response::json(&answer)?.with(SITE_HEADER, node.bus.site().as_str()))
-}
-
-async fn delete(node: &Node, request: &Request) -> Answer {
-    let registry = registry(node)?;
-    let name = text(request)?;
-    let _one_at_a_time = node.registering.lock().await;
-    let Some(app) = node.deploy.known(name) else {
-        return Err(Refusal::new(RefusalKind::NotFound, format!("no app {name:?} is registered")));
-    };
-    let away = |e: bus::Error| Refusal::new(RefusalKind::Unavailable, e.to_string());
-    registry.delete_app(name).await.map_err(away)?;
-    let revision = node.deploy.revision().max(app.revision) + 1;
-    node.deploy.forget(name, revision).await.map_err(|e| e.refusal())?;
-    node.logs.add("info", "deploy", &format!("app {name} removed"));
-    Response::json(&json!({"app": name, "removed": true}))
-}
-
-/// Everything that can be wrong with a manifest is found here, before anything is changed.
-async fn check(node: &Node, registry: &Registry, text: &str) -> Result<Manifest, Refusal> {
-    if text.len() > MANIFEST_BYTES_MAX {
-        let bytes = text.len();
-        return Err(Refusal::bad(format!(
-            "manifest of {bytes} bytes; the largest is {MANIFEST_BYTES_MAX}"
-        )));
-    }
-    let manifest = Manifest::parse(text).map_err(|e| Refusal::bad(format!("manifest: {e}")))?;
-    manifest.check_uploaded().map_err(|e| Refusal::bad(format!("manifest: {e}")))?;
-    for table in &manifest.tables {
-        let newest = deploy::table_spec(&manifest.app.name, table);
-        let spec = store::TableSpec { revision: u64::MAX, ..newest };
-        let fits = node.store.check_table(&spec);
-        fits.map_err(|e| Refusal::bad(format!("manifest: table {:?}: {e}", table.name)))?;
-    }
-    let table = |app: &str, table: &str| {
-        let app = node.deploy.known(app)?;
-        Some(app.manifest.tables.iter().find(|own| own.name == table).cloned())
-    };
-    manifest.check_bindings(table).map_err(|e| Refusal::bad(format!("manifest: {e}")))?;
-    for (at, handler) in manifest.handlers.iter().enumerate() {
-        take_code(node, registry, at, handler).await?;
-    }
-    Ok(manifest)
-}
-
-/// Brings a handler's code from the bucket into the store, once.
-async fn take_code(
-    node: &Node,
-    registry: &Registry,
-    at: usize,
-    handler: &Handler,
-) -> Result<(), Refusal> {
-    let Source::Digest(digest) = &handler.source else { return Ok(()) };
-    let key = deploy::code_key(node.bus.site(), digest);
-    let (line, kind) = (handler.source_line, handler.kind.name());
-    let place = format!("manifest: line {line}: handler[{at}].{kind}");
-    let away = |e: &dyn std::fmt::Display| Refusal::new(RefusalKind::Unavailable, e.to_string());
-    if node.store.has_blob(&key).await.map_err(|e| away(&e))? {
-        return Ok(());
-    }
-    let Some(bytes) = registry.code(digest.as_str()).await.map_err(|e| away(&e))? else {
-        return Err(Refusal::bad(format!(
-            "{place}: the bucket `code` has no object {digest}; upload it first: \
-             nats obj put code FILE --name {digest}"
-        )));
-    };
-    let found = Digest::of(&bytes);
-    if found != *digest {
-        return Err(Refusal::bad(format!(
-            "{place}: the object named {digest} holds {found}; upload it under its own name"
-        )));
-    }
-    node.store.put_blob(bytes).await.map_err(|e| away(&e))?;
-    Ok(())
-}
-
-async fn register(
-    node: &Node,
-    registry: &Registry,
-    name: &str,
-    revision: u64,
-    text: &str,
-) -> Result<Arc<deploy::App>, Refusal> {
-    let registered = Registered { name: name.to_owned(), revision, manifest: text.to_owned() };
-    let app = node.deploy.register(&registered).await.map_err(|e| e.refusal())?;
-    let status = json!({"app": name, "revision": revision, "state": "active"});
-    let _ = registry.put_status(name, status.to_string()).await;
-    let version = &app.manifest.app.version;
-    node.logs.add("info", "deploy", &format!("app {name} {version}, revision {revision}"));
-    Ok(app)
-}
-
-/// Follows the bucket `apps`, so that `nats kv put apps NAME …` works too; what became of an
-/// entry is written to `apps-status`.
-pub async fn watch_registry(node: Arc<Node>) {
-    let Some(registry) = node.registry.clone() else { return };
-    loop {
-        match registry.watch().await {
-            Ok(entries) => {
-                tokio::pin!(entries);
-                while let Some(Ok(entry)) = entries.next().await {
-                    take_entry(&node, &registry, entry).await;
-                }
-            }
-            Err(e) => node.logs.add("warn", "deploy", &format!("the registry is away: {e}")),
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-}
-
-async fn take_entry(node: &Node, registry: &Registry, entry: Entry) {
-    let _one_at_a_time = node.registering.lock().await;
-    let known = node.deploy.known(&entry.app).map_or(0, |app| app.revision);
-    if entry.revision <= known || entry.revision <= node.deploy.revision() {
-        return;
-    }
-    let Some(text) = &entry.manifest else {
-        let _ = node.deploy.forget(&entry.app, entry.revision).await;
-        return;
-    };
-    let checked = check(node, registry, text).await.and_then(|manifest| {
-        match manifest.app.name == entry.app {
-            true => Ok(()),
-            false => Err(Refusal::bad(format!(
-                "the entry is named {:?}, the app in it {:?}",
-                entry.app, manifest.app.name
-            ))),
-        }
-    });
-    let outcome = match checked {
-        Ok(()) => register(node, registry, &entry.app, entry.revision, text).await.map(|_| ()),
-        Err(e) => Err(e),
-    };
-    if let Err(refusal) = outcome {
-        node.logs.add("error", "deploy", &format!("entry {}: {refusal}", entry.app));
-        let status = json!({"app": entry.app, "revision": entry.revision, "state": "refused",
-                            "error": refusal.message});
-        let _ = registry.put_status(&entry.app, status.to_string()).await;
-    }
 }

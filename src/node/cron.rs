@@ -37,7 +37,7 @@ struct Last {
 /// What a site is handed.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Tick {
+pub struct Tick {
     /// The event's name: the app and the schedule's topic.
     name: String,
     id: String,

@@ -17,9 +17,10 @@ const LIST_BYTES_MAX: usize = 128 << 10;
 /// How much of a body is shown, in bytes.
 pub const SHOWN_BYTES_MAX: u64 = 64 << 10;
 
+/// What is asked of them; each verb reads its own part.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Asked {
+pub struct Asked {
     after: u64,
     limit: Option<usize>,
     seq: Vec<u64>,

@@ -5,18 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bus::path::DEPTH_MAX;
-use bus::route::policy::{Devices, ParentView, Site};
-use bus::{Headers, Refusal, RefusalKind, Request, Response, Subject, TierClass, TierPath};
-use serde::{Deserialize, Serialize};
+use accel::DeviceStatus;
+use bus::route::news::{self, INSTALLED_MAX, INTERVAL, News, Offers, TABLES_MAX, Welcome};
+use bus::route::policy::{Devices, Site};
+use bus::{Headers, Refusal, RefusalKind, Request, Response, Subject, TierPath};
 use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinSet;
 
 use super::Node;
-use super::report::{Brief, Offers, rarity};
+use super::report::{Brief, rarity};
 
-/// How often a node speaks to its parent.
-const INTERVAL: Duration = Duration::from_secs(1);
 /// How often, until it was heard for the first time.
 const INTERVAL_FIRST: Duration = Duration::from_millis(50);
 /// How long the parent may take to answer.
@@ -33,14 +31,8 @@ const BRIEF_BYTES_MAX: usize = 128 << 10;
 const APPS_MAX: usize = 64;
 /// How many sites below are kept in the router's view: those with the rarest devices first.
 const BELOW_MAX: usize = 256;
-/// How many tables and how many queues a site speaks of.
-const TABLES_MAX: usize = 64;
-const QUEUES_MAX: usize = 32;
-/// How many handlers it names whose code it has; of one with more that is not known.
-const INSTALLED_MAX: usize = 64;
-/// A rise of the round-trip time counts for this share, a fall for all: one late heartbeat does
-/// not make the parent far.
-const RISE_SHARE: u32 = 4;
+/// A device that is set aside for longer is not offered: as often as that, a site tells what it has.
+const SET_ASIDE_MS_MAX: u64 = INTERVAL.as_millis() as u64;
 
 /// The children that were heard lately.
 #[derive(Default)]
@@ -50,90 +42,29 @@ pub struct Children {
     news: Notify,
 }
 
-/// The parent's answer to a heartbeat.
-#[derive(Default, Serialize, Deserialize)]
-struct Welcome {
-    /// The revision of the registry that the parent has.
-    revision: u64,
-    /// The parent and the sites above it, nearest first.
-    #[serde(default)]
-    above: Vec<News>,
-    /// Where the parent's further servers take children's links, as far as its node knows.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    others: Option<Vec<String>>,
-}
-
-/// What one site knows of another.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct News {
-    path: TierPath,
-    class: TierClass,
-    offers: Offers,
-    /// The way there and back from who tells this.
-    rtt_us: u64,
-    /// How fast a body comes there from who tells this, as far as that was measured.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    bytes_per_s: Option<u64>,
-    /// How old this is.
-    age_ms: u64,
-}
-
-impl News {
-    fn of(site: &Site, now: Instant) -> Self {
-        let waits = site.waits.iter().map(|(key, wait)| (key.clone(), wait.as_millis() as u64));
-        Self {
-            path: site.path.clone(),
-            class: site.class,
-            offers: Offers {
-                devices: site.devices,
-                tables: site.tables.clone(),
-                waits_ms: waits.collect(),
-                installed: site.installed.clone(),
-            },
-            rtt_us: site.rtt.as_micros() as u64,
-            bytes_per_s: site.bytes_per_s,
-            age_ms: now.saturating_duration_since(site.heard).as_millis() as u64,
-        }
-    }
-
-    /// As this site sees it, `rtt` away from who told; bodies come to them at `link`.
-    fn site(self, rtt: Duration, link: Option<u64>, now: Instant) -> Site {
-        let Self { path, class, offers, rtt_us, bytes_per_s, age_ms } = self;
-        let heard = now.checked_sub(Duration::from_millis(age_ms)).unwrap_or(now);
-        let bytes_per_s = link.into_iter().chain(bytes_per_s).min();
-        let rtt = rtt + Duration::from_micros(rtt_us);
-        Site { bytes_per_s, ..known(path, class, offers, rtt, heard) }
-    }
-}
-
-fn known(path: TierPath, class: TierClass, offers: Offers, rtt: Duration, heard: Instant) -> Site {
-    let Offers { devices, tables, waits_ms, installed } = offers;
-    let waits = waits_ms.into_iter().take(QUEUES_MAX);
-    let waits = waits.map(|(key, ms)| (key, Duration::from_millis(ms))).collect();
-    let tables = tables.into_iter().take(TABLES_MAX).collect();
-    let installed = installed.filter(|all| all.len() <= INSTALLED_MAX);
-    Site { path, class, devices, tables, waits, installed, rtt, bytes_per_s: None, heard }
-}
-
 /// What this site has for requests.
 pub fn offers(node: &Node) -> Offers {
-    let classes = node.accelerate.devices().into_iter().map(|device| match device.kind.as_str() {
+    let devices = offered(&node.accelerate.devices());
+    let whole = node.store.tables().into_iter().filter(|table| table.complete);
+    let tables = whole.map(|table| table.spec.name).take(TABLES_MAX).collect();
+    let waits_ms = Offers::longest(node.triggers.load.waits());
+    // Looked at each second, which is seldom enough.
+    let installed = node.route.view().here.installed.clone();
+    Offers { devices, tables, waits_ms, installed }
+}
+
+/// The classes of devices that work, or will in a moment: requests for one that is set aside for
+/// longer would run on another, or fail.
+fn offered(devices: &[DeviceStatus]) -> Devices {
+    let works = |device: &&DeviceStatus| device.quarantined_ms <= SET_ASIDE_MS_MAX;
+    let class = |device: &DeviceStatus| match device.kind.as_str() {
         _ if device.on_cpu => Devices::CPU,
         // It has kernels run on the CPU, whatever codes.
         "encoder" => Devices::CPU,
         "xrt" => Devices::FPGA,
         _ => Devices::GPU,
-    });
-    let devices = classes.fold(Devices::default(), Devices::with);
-    let whole = node.store.tables().into_iter().filter(|table| table.complete);
-    let tables = whole.map(|table| table.spec.name).take(TABLES_MAX).collect();
-    let mut waits: Vec<(String, Duration)> = node.triggers.load.waits();
-    waits.sort_by_key(|(_, wait)| std::cmp::Reverse(*wait));
-    waits.truncate(QUEUES_MAX);
-    let waits_ms = waits.into_iter().map(|(key, wait)| (key, wait.as_millis() as u64)).collect();
-    // Looked at each second, which is seldom enough.
-    let installed = node.route.view().here.installed.clone();
-    Offers { devices, tables, waits_ms, installed }
+    };
+    devices.iter().filter(works).map(class).fold(Devices::default(), Devices::with)
 }
 
 /// The handlers whose code is here, when they are not too many.
@@ -151,7 +82,7 @@ fn installed(node: &Node) -> Option<BTreeSet<String>> {
 
 fn here(node: &Node, now: Instant) -> Site {
     let site = node.bus.site().clone();
-    known(site, node.class, offers(node), Duration::ZERO, now)
+    offers(node).site(site, node.class, Duration::ZERO, now)
 }
 
 /// Keeps the router's view of this site and of those below up to date, until the node stops.
@@ -211,8 +142,7 @@ fn collect(brief: &Brief, (rtt, heard): (Duration, Instant), found: &mut Vec<Sit
     let rtt = rtt + Duration::from_micros(link.rtt_us);
     let age = Duration::from_millis(brief.heard_ms_ago);
     let Some(heard) = heard.checked_sub(age) else { return };
-    let (path, offers) = (brief.path.clone(), brief.offers.clone());
-    found.push(known(path, brief.class, offers, rtt, heard));
+    found.push(brief.offers.clone().site(brief.path.clone(), brief.class, rtt, heard));
     brief.children.iter().for_each(|child| collect(child, (rtt, heard), found));
 }
 
@@ -274,35 +204,19 @@ pub async fn welcome(node: &Node, request: &Request) -> Result<Response, Refusal
     }
     node.children.note(brief).await?;
     let (now, view) = (Instant::now(), node.route.view());
-    let above = std::iter::once(here(node, now)).chain(view.above.iter().cloned());
-    let above = above.take(DEPTH_MAX - 1).map(|site| News::of(&site, now)).collect();
+    let above = news::tell(&here(node, now), &view.above, now);
     let others = node.family.as_ref().map(|family| family.folder().leaf_addresses().1);
     Response::json(&Welcome { revision: node.deploy.revision(), above, others })
 }
 
-/// The round-trip time after one more measurement.
-fn smooth(before: &ParentView, measured: Duration) -> Duration {
-    match before {
-        ParentView::Near { rtt, .. } if measured > *rtt => *rtt + (measured - *rtt) / RISE_SHARE,
-        _ => measured,
-    }
-}
-
 /// Takes what the parent told; what is not above this site is left out.
-fn note_welcome(node: &Node, welcome: Vec<News>, measured: Duration) {
-    let (now, view) = (Instant::now(), node.route.view());
-    let rtt = smooth(&view.parent, measured);
-    let told = welcome.into_iter().zip(node.bus.site().ancestors());
-    let told = told.take_while(|(news, ancestor)| news.path == *ancestor);
-    let link = node.bus.site().parent().and_then(|parent| node.route.bytes_per_s(&parent));
-    let above = told.map(|(news, _)| {
-        let own = node.route.bytes_per_s(&news.path);
-        let site = news.site(rtt, link, now);
-        // What went there straight tells more than what is known of the links on the way.
-        Site { bytes_per_s: own.or(site.bytes_per_s), ..site }
-    });
-    let above = above.collect();
-    node.route.note_parent(Some((rtt, above)));
+fn note_welcome(node: &Node, told: Vec<News>, measured: Duration) {
+    let (here, route) = (node.bus.site(), &node.route);
+    let rtt = news::smooth(&route.view().parent, measured);
+    let link = here.parent().and_then(|parent| route.bytes_per_s(&parent));
+    let own = |path: &TierPath| route.bytes_per_s(path);
+    let above = news::take(told, here, (rtt, link), own, Instant::now());
+    route.note_parent(Some((rtt, above)));
 }
 
 /// Takes what the parent told of its servers. Whoever runs the site starts it again with them.

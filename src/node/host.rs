@@ -12,7 +12,10 @@ use async_trait::async_trait;
 use bus::{Kind, RefusalKind, Request, Subject, TierPath};
 use bytes::Bytes;
 use handlers::deploy::{self, App};
-use handlers::execute::{Caller, Host, HostError, LOG_FULL, Level, Publication, Row, Scan, Target};
+use handlers::execute::{
+    Ask, Caller, Host, HostError, LOG_FULL, Level, Publication, Row, Scan, Target,
+};
+use handlers::logs::About;
 use handlers::outbound::{self, Refusal, System};
 use handlers::settings::{Secrets, Settings};
 use handlers::trace::{Open, Role};
@@ -23,7 +26,7 @@ use tokio::net::TcpStream;
 
 pub(crate) use self::tables::{
     Table, arrow, ask, decided, delta, json_row, let_go, of_store, put_if, put_private_blob,
-    question_of, row, sql, table_of,
+    question_of, row, sql, table_of, whole,
 };
 
 /// The most rows that one scan of a handler returns.
@@ -59,6 +62,15 @@ impl Doors {
         let name = &caller.target.app;
         let app = behind.triggers.deploy.known(name);
         Ok((behind, app.ok_or_else(|| HostError::NotFound(format!("app {name:?}")))?))
+    }
+
+    /// Within what one invocation may ask for.
+    fn take(&self, caller: &Caller, ask: Ask) -> Result<(), HostError> {
+        caller.take(ask).inspect_err(|_| {
+            if let Ok(behind) = self.behind() {
+                behind.triggers.metrics.count(&format!("limited {}", ask.limit()), 1);
+            }
+        })
     }
 
     /// A table that the handler may touch.
@@ -113,6 +125,15 @@ impl Behind {
     }
 }
 
+/// How many rows an operation of the bus's clients writes; none where it only reads.
+fn rows_written(operation: &str, request: &Row) -> Option<usize> {
+    let len = |name: &str| request.get(name).and_then(Value::as_array).map(Vec::len);
+    match operation {
+        "get" | "get-many" | "scan" | "changes" | "table" | "status" => None,
+        _ => Some(len("rows").or(len("do")).or(len("keys")).unwrap_or(1)),
+    }
+}
+
 /// The store's name of a table that an app's grants name.
 fn granted_table(app: &App, table: &str) -> String {
     let (owner, name) = table.split_once('/').unwrap_or((app.name(), table));
@@ -156,6 +177,7 @@ impl Host for Doors {
         rows: Vec<Row>,
     ) -> Result<(), HostError> {
         let (behind, table) = self.table(caller, table)?;
+        self.take(caller, Ask::Rows(rows.len()))?;
         let work = async {
             let rows = rows.into_iter().map(row).collect::<Result<Vec<_>, _>>()?;
             behind.store.put(&table, &rows).await.map_err(|e| table.refused(e))
@@ -173,6 +195,7 @@ impl Host for Doors {
         new: Row,
     ) -> Result<bool, HostError> {
         let (behind, table) = self.table(caller, table)?;
+        self.take(caller, Ask::Rows(1))?;
         let commit = put_if(key, expected, new)?;
         let work = async { decided(&table, behind.store.commit(&table, &commit).await) };
         behind.in_store(caller, "store commit", &table, work).await
@@ -185,6 +208,7 @@ impl Host for Doors {
         keys: Vec<Row>,
     ) -> Result<(), HostError> {
         let (behind, table) = self.table(caller, table)?;
+        self.take(caller, Ask::Rows(keys.len()))?;
         let keys = keys.into_iter().map(row).collect::<Result<Vec<_>, _>>()?;
         let work = async { behind.store.delete(&table, &keys).await.map_err(|e| table.refused(e)) };
         behind.in_store(caller, "store delete", &table, work).await.map(|_| ())
@@ -198,6 +222,7 @@ impl Host for Doors {
         deltas: Row,
     ) -> Result<(), HostError> {
         let (behind, table) = self.table(caller, table)?;
+        self.take(caller, Ask::Rows(1))?;
         let work = async {
             let deltas = deltas.into_iter().map(delta).collect::<Result<Vec<_>, _>>()?;
             behind.store.increment(&table, &row(key)?, &deltas).await.map_err(|e| table.refused(e))
@@ -215,11 +240,9 @@ impl Host for Doors {
         let (behind, table) = self.table(caller, table)?;
         let limit = scan.limit.unwrap_or(SCAN_ROWS_MAX).min(SCAN_ROWS_MAX) as usize;
         let (prefix, after, reverse) = (row(scan.prefix)?, row(scan.after)?, scan.reverse);
-        let limit = Some(limit);
-        let scan = store::Scan { prefix, after, limit, reverse, ..Default::default() };
+        let scan = store::Scan { prefix, after, limit: Some(limit), reverse, ..Default::default() };
         let work = async { behind.store.scan(&table, scan).await.map_err(|e| table.refused(e)) };
-        let found = behind.in_store(caller, "store scan", &table, work).await?;
-        Ok(found.rows.iter().map(json_row).collect())
+        whole(behind.in_store(caller, "store scan", &table, work).await?, limit)
     }
 
     async fn store_ask(
@@ -229,6 +252,9 @@ impl Host for Doors {
         request: Row,
     ) -> Result<Value, HostError> {
         let (behind, table) = self.table(caller, table_of(&request)?)?;
+        if let Some(rows) = rows_written(operation, &request) {
+            self.take(caller, Ask::Rows(rows))?;
+        }
         let work = ask(&behind.store, operation, request, &table);
         behind.in_store(caller, "store ask", &table, work).await
     }
@@ -245,6 +271,11 @@ impl Host for Doors {
             return self.question(caller, question).await?.stream().map_err(of_store);
         }
         let (behind, table) = self.table(caller, table_of(&request)?)?;
+        if let Some(rows) = &rows
+            && operation != "get-many"
+        {
+            self.take(caller, Ask::Blob(rows.len()))?;
+        }
         let work = arrow(&behind.store, operation, request, rows, &table);
         behind.in_store(caller, "store ask", &table, work).await
     }
@@ -255,6 +286,7 @@ impl Host for Doors {
 
     async fn put_blob(&self, caller: &Caller, content: Bytes) -> Result<String, HostError> {
         let behind = self.behind()?;
+        self.take(caller, Ask::Blob(content.len()))?;
         let work = async { behind.store.put_blob(content).await.map_err(of_store) };
         let key = behind.in_store(caller, "blob put", "", work).await?;
         Ok(key.to_string())
@@ -262,6 +294,7 @@ impl Host for Doors {
 
     async fn put_private_blob(&self, caller: &Caller, content: Bytes) -> Result<String, HostError> {
         let behind = self.behind()?;
+        self.take(caller, Ask::Blob(content.len()))?;
         let work = put_private_blob(&behind.store, caller, content);
         behind.in_store(caller, "blob put", "", work).await
     }
@@ -295,6 +328,7 @@ impl Host for Doors {
     async fn publish(&self, caller: &Caller, event: Publication) -> Result<(), HostError> {
         let (behind, app) = self.app(caller)?;
         let name = full_name(&app, &event.subject)?;
+        self.take(caller, Ask::Publish(event.body.len()))?;
         let mut sent = bus::Event::new(&name, behind.site.as_str(), event.body)
             .map_err(|e| HostError::Invalid(e.to_string()))?;
         sent.id = event.id;
@@ -319,6 +353,7 @@ impl Host for Doors {
     async fn call(&self, caller: &Caller, name: &str, body: Bytes) -> Result<Bytes, HostError> {
         let (behind, app) = self.app(caller)?;
         let name = full_name(&app, name)?;
+        self.take(caller, Ask::Call)?;
         let subject = Subject::checked(Kind::Call, &behind.site, &name)
             .map_err(|e| HostError::Invalid(e.to_string()))?;
         let mut request = Request::new(subject.to_string(), body);
@@ -353,14 +388,7 @@ impl Host for Doors {
             let text = "no device is granted; write devices = [\"cpu\", \"gpu\"] under [grants]";
             return Err(HostError::Denied(text.into()));
         }
-        let job = accel::Job {
-            pipeline,
-            input: frame.clone(),
-            history: Some(history.to_owned()),
-            deadline: Some(caller.deadline),
-            priority: 0,
-            tenant: caller.target.app.clone(),
-        };
+        let job = job(caller, frame, pipeline, history);
         let mut span = behind.span(caller, Role::Internal, || "accelerate".into());
         let output = behind.accelerate.run(job).await.map_err(of_accel);
         if let Ok(output) = &output {
@@ -391,7 +419,7 @@ impl Host for Doors {
     fn log(&self, caller: &Caller, level: Level, message: &str) {
         let Ok(behind) = self.behind() else { return };
         let from = format!("{}/{}", caller.target.app, caller.target.handler);
-        behind.triggers.logs.add(level.name(), &from, message);
+        behind.triggers.logs.add_about(level.name(), &from, message, About::of(caller));
     }
 
     fn log_full(&self, caller: &Caller) {
@@ -403,7 +431,7 @@ impl Host for Doors {
 
     fn settings(&self, target: &Target) -> Result<Arc<Settings>, HostError> {
         let behind = self.behind()?;
-        let Some(app) = behind.triggers.deploy.known(&target.app) else {
+        let Some(app) = behind.triggers.deploy.of(target) else {
             return Ok(Arc::default());
         };
         let Some(handler) = app.manifest.handler(&target.handler) else {
@@ -430,6 +458,23 @@ impl Host for Doors {
         if let Ok(behind) = self.behind() {
             behind.triggers.metrics.count(&format!("outside refused, {}", refusal.kind()), 1);
         }
+    }
+}
+
+/// What a handler asks of the accelerators, as far as its manifest and its time go.
+fn job(
+    caller: &Caller,
+    frame: &accel::Frame,
+    pipeline: accel::Pipeline,
+    history: &str,
+) -> accel::Job {
+    accel::Job {
+        pipeline,
+        input: frame.clone(),
+        history: Some(history.to_owned()),
+        deadline: Some(caller.deadline),
+        priority: caller.target.limits.priority,
+        tenant: caller.target.app.clone(),
     }
 }
 

@@ -1,8 +1,7 @@
 //! What a node says of itself and of the subtree below it.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use bus::event::Keeper;
+use bus::route::news::Offers;
 use bus::route::policy::Devices;
 use bus::{TierClass, TierPath};
 use handlers::metrics::Snapshot;
@@ -215,19 +214,6 @@ fn json_bytes(brief: &Brief) -> usize {
     serde_json::to_vec(brief).map_or(0, |json| json.len())
 }
 
-/// What a site has for requests, as the router weighs it; bounded.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Offers {
-    pub devices: Devices,
-    /// Tables of which it holds every row.
-    pub tables: BTreeSet<String>,
-    /// How long a new request would wait, in ms, by `app/handler`; the longest waits only.
-    pub waits_ms: BTreeMap<String, u64>,
-    /// The handlers, as `app/handler`, whose code it has; nothing where there are too many to say.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub installed: Option<BTreeSet<String>>,
-}
-
 /// The link to the parent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LinkReport {
@@ -246,6 +232,19 @@ pub struct AppReport {
     pub version: String,
     pub revision: u64,
     pub handlers: Vec<HandlerReport>,
+    /// The revision that is to take its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<NextReport>,
+}
+
+/// A revision that does not serve here.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NextReport {
+    pub version: String,
+    pub revision: u64,
+    /// Why it never will; nothing while its code is brought and tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 /// A handler as this node has it.

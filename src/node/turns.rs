@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use accel::Prefer;
 use accel::share::{Door, Member, Referee, SHARE_MAX, Turns};
 use bus::tree::ACCOUNT;
 use serde::{Deserialize, Serialize};
@@ -22,11 +23,15 @@ pub struct Settings {
     pub tenant: String,
     /// Where turns are given; without it, the node uses devices as if it were alone.
     pub socket: Option<PathBuf>,
+    /// `fastest`: a job goes where it is expected to be done first. `accelerator`: the CPU has jobs
+    /// only while no accelerator works or has room, so that it is left to handlers.
+    pub prefer: Prefer,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { share: 1, tenant: ACCOUNT.to_owned(), socket: None }
+        let (tenant, prefer) = (ACCOUNT.to_owned(), Prefer::default());
+        Self { share: 1, tenant, socket: None, prefer }
     }
 }
 
@@ -66,3 +71,6 @@ pub fn open(settings: &Settings) -> (Turns, Option<Open>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,8 @@
 
 pub mod due;
 pub mod kept;
+mod new;
+pub mod sums;
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,9 +17,11 @@ use crate::EdgeStore;
 use crate::config::{is_site_path, is_token};
 use crate::error::{Error, Result};
 use crate::segment::hex;
+use crate::tree::Tree;
 use kept::Kept;
 
 pub use kept::BlobKeeper;
+pub use new::NewBlob;
 
 /// Bytes of one blob.
 pub const BLOB_BYTES_MAX: u64 = 256 << 20;
@@ -169,22 +173,34 @@ impl EdgeStore {
         if let Some(bytes) = self.inner.engine.blobs.load(key).await? {
             return Ok(Some(bytes));
         }
-        match self.inner.tree.get() {
-            Some(tree) if key.site() != self.site() => tree.fetch_blob(key).await,
-            None if key.site() != self.site() => Err(Error::Unreachable {
-                what: format!("blob {key}"),
-                reason: "this site is not in the tree".into(),
-            }),
-            _ => Ok(None),
+        match self.way_to(key)? {
+            Some(tree) => tree.fetch_blob(key).await,
+            None => Ok(None),
         }
     }
 
     /// How many bytes the blob has, which is brought here first. `None` if the site that took it
     /// does not have it.
     pub async fn blob_len(&self, key: &BlobKey) -> Result<Option<u64>> {
-        match self.inner.engine.blobs.len(key).await? {
-            Some(len) => Ok(Some(len)),
-            None => Ok(self.get_blob(key).await?.map(|bytes| bytes.len() as u64)),
+        let blobs = &self.inner.engine.blobs;
+        if let Some(len) = blobs.len(key).await? {
+            return Ok(Some(len));
+        }
+        match self.way_to(key)? {
+            Some(tree) if tree.bring_blob(key).await? => blobs.len(key).await,
+            _ => Ok(None),
+        }
+    }
+
+    /// Where to ask for a blob that is not here; nobody, if it was to be here.
+    fn way_to(&self, key: &BlobKey) -> Result<Option<&Arc<Tree>>> {
+        match self.inner.tree.get() {
+            _ if key.site() == self.site() => Ok(None),
+            Some(tree) => Ok(Some(tree)),
+            None => Err(Error::Unreachable {
+                what: format!("blob {key}"),
+                reason: "this site is not in the tree".into(),
+            }),
         }
     }
 
@@ -193,7 +209,8 @@ impl EdgeStore {
         Ok(self.inner.engine.blobs.len(key).await?.is_some())
     }
 
-    /// Part of a blob, clipped to its end; it is brought here whole first.
+    /// Part of a blob, clipped to its end; verified. It is brought here whole first, and the first
+    /// range of a large one after a start reads all of it, once.
     pub async fn get_blob_range(
         &self,
         key: &BlobKey,

@@ -32,6 +32,8 @@ pub struct Config {
     pub cache_bytes: usize,
     /// Bytes that one query in SQL may have in memory, what it reads included.
     pub sql_memory_bytes: usize,
+    /// Bytes that one scan may have in memory, of which what it returns is half at most.
+    pub scan_memory_bytes: usize,
     /// Milliseconds for which a delete is remembered at least. Only a store that has never heard of
     /// another forgets deletes at all; this is the time that others have to make themselves known.
     pub deletes_kept_ms: u64,
@@ -62,6 +64,7 @@ impl Config {
             merge_bytes_max: 256 << 20,
             cache_bytes: 128 << 20,
             sql_memory_bytes: 256 << 20,
+            scan_memory_bytes: 256 << 20,
             deletes_kept_ms: 24 * 60 * 60 * 1_000,
             request_timeout_ms: 5_000,
             compare_interval_ms: 1_000,

@@ -197,7 +197,7 @@ pub fn text(value: &Value) -> Option<String> {
         Value::Float(float) => Some(format!("{float:?}")),
         Value::Time(us) => Some(time_text(*us)),
         Value::Bytes(_) => value.to_json().as_str().map(str::to_owned),
-        Value::Bool(_) | Value::Int(_) | Value::List(_) => Some(value.to_json().to_string()),
+        Value::Bool(_) | Value::Int(_) | Value::List(_) => Some(value.to_exact_json().to_string()),
     }
 }
 

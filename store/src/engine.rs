@@ -11,12 +11,14 @@ mod flush;
 mod forget;
 mod ground;
 mod limits;
+mod look;
 mod memtable;
 mod partitions;
 mod read;
 mod recent;
 mod salvage;
 mod state;
+mod turns;
 mod write;
 
 use std::fs::File;
@@ -46,17 +48,19 @@ pub use ground::Ground;
 pub use memtable::Memtable;
 #[cfg(test)]
 pub use memtable::Remembered;
-pub use read::{End, KeyRange, merge_layers};
+pub use read::{End, KeyRange, PageMax, merge_layers};
 pub use recent::Logged;
 #[cfg(test)]
 pub use salvage::salvage_on;
 pub use salvage::{Salvaged, check_log, salvage};
 pub use state::{Partition, State, Table};
+pub use turns::Turn;
 pub use write::{CALL_ROWS_MAX, Unit, Work};
 
 use cache::Cache;
 use ground::ground_of;
 use recent::Recent;
+use turns::SCANS_AT_ONCE;
 use write::cut;
 
 /// Calls that may wait for the log at once; more wait for their turn.
@@ -113,6 +117,8 @@ pub struct Engine {
     state: RwLock<State>,
     recent: Mutex<Recent>,
     writes: Semaphore,
+    /// Turns of scans that take much memory.
+    pub scans: Arc<Semaphore>,
     flushing: tokio::sync::Mutex<()>,
     cache: Mutex<Cache>,
     /// Set when enough has gathered in memory.
@@ -148,7 +154,7 @@ impl Engine {
         let opened_at = state.seq;
         let first = snapshot_entry(&state);
         let acked = watch::Sender::new(state.acked);
-        let wal = Wal::start(disk, &recovered, state.seq, first)?;
+        let wal = Wal::open(disk, &recovered, state.seq, first)?;
         let engine = Engine {
             config,
             id,
@@ -160,6 +166,7 @@ impl Engine {
             state: RwLock::new(state),
             recent: Mutex::default(),
             writes: Semaphore::new(WRITES_UNDER_WAY_MAX),
+            scans: Arc::new(Semaphore::new(SCANS_AT_ONCE)),
             flushing: Default::default(),
             cache: Mutex::default(),
             flush_due: Notify::new(),
@@ -193,7 +200,12 @@ impl Engine {
                 }
             }
             for name in leftovers {
-                self.objects.remove(&name).await?;
+                match self.objects.remove(&name).await {
+                    Err(error) if !self.objects.is_shared() => {
+                        tracing::warn!(name, %error, "a segment that nobody lists stays for now");
+                    }
+                    removed => removed?,
+                }
             }
         }
         Ok(())

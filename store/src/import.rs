@@ -1,5 +1,7 @@
 //! Rows of files: Parquet and Arrow IPC as anybody writes them, CSV, and JSON lines.
 
+mod stream;
+
 use std::fs::File;
 use std::io::{BufRead, BufReader, Lines, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -23,6 +25,8 @@ use crate::ipc::check_lengths;
 use crate::run::column::{Values, is_json};
 use crate::spec::{ColumnKind, ColumnSpec, Merge, TableSpec};
 use crate::value::{Names, Row, Value, row_from_json};
+
+pub use stream::{RowStream, row_streams};
 
 /// Rows that are handed on at a time.
 const BATCH_ROWS: usize = 1_000;

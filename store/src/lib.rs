@@ -46,13 +46,14 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-pub use blob::{BLOB_BYTES_MAX, BlobKeeper, BlobKey, Removed};
+pub use blob::{BLOB_BYTES_MAX, BlobKeeper, BlobKey, NewBlob, Removed};
 pub use changes::{CHANGES_MAX, Changed, Feed, Position};
 pub use commit::{COMMIT_STEPS_MAX, Commit, Condition, Expect, Version, Write};
 pub use config::{Config, WallClock};
 pub use engine::{Ack, Level, Salvaged, check_log, salvage};
 pub use error::{Error, Result};
-pub use import::{FileFormat, RowFile};
+pub use export::{Page, TableFile};
+pub use import::{FileFormat, RowFile, RowStream, row_streams};
 pub use link::{Link, LinkError, PAYLOAD_BYTES_MAX};
 pub use objects::{Bucket, BucketKeys};
 pub use read::{Found, GET_KEYS_MAX, ReadOptions, SCAN_ROWS_MAX};
@@ -216,15 +217,16 @@ impl EdgeStore {
     }
 
     /// An operation on the rows of a table as clients ask for it in JSON, from within the site:
-    /// `get`, `get-many`, `scan`, `put`, `patch`, `delete`, `discard`, `increment`, `commit` or
-    /// `changes`. What it is given and answers is as with [`EdgeStore::serve`].
+    /// `get`, `get-many`, `scan`, `put`, `patch`, `delete`, `discard`, `restore`, `increment`,
+    /// `commit` or `changes`. What it is given and answers is as with [`EdgeStore::serve`].
     pub async fn ask(&self, op: &str, request: serde_json::Value) -> Result<serde_json::Value> {
         serve::ask(self, op, request).await
     }
 
     /// The same and `sql`, for who takes bytes: JSON, or an Arrow IPC stream where the request's
     /// `format` is `arrow` (`get`, `get-many`, `scan`, `changes`, `sql`). The rows of `put`,
-    /// `patch`, `delete` and `discard` and the keys of `get-many` may come as such a stream. The
+    /// `patch`, `delete`, `discard` and `restore` and the keys of `get-many` may come as such a
+    /// stream. The
     /// answer fits a message.
     pub async fn request(
         &self,

@@ -7,6 +7,7 @@
 //! of its own takes several times as long as to read it.
 
 mod bucket;
+mod side;
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -25,6 +26,7 @@ use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions}
 use crate::error::{Error, Result};
 
 pub use bucket::{Bucket, BucketKeys};
+pub use side::Side;
 
 /// Objects of a bucket that are read at a time.
 const READS_AT_ONCE: usize = 16;
@@ -35,6 +37,8 @@ pub struct Objects {
     store: Arc<dyn ObjectStore>,
     /// Where writes go when the store is a folder.
     folder: Option<PathBuf>,
+    /// Where what comes bit by bit waits when it is none.
+    spool: Option<PathBuf>,
 }
 
 /// Whether a create-if-absent made the object.
@@ -55,12 +59,17 @@ impl Objects {
         let folder = opened.map_err(|e| Error::io(format!("folder {}", folder.display()), e))?;
         let store = LocalFileSystem::new_with_prefix(&folder)
             .map_err(|e| object_error(&folder.display().to_string(), e))?;
-        Ok(Objects { store: Arc::new(store), folder: Some(folder) })
+        Ok(Objects { store: Arc::new(store), folder: Some(folder), spool: None })
     }
 
     /// Objects of a store that others could write to as well.
     pub fn shared(store: Arc<dyn ObjectStore>) -> Self {
-        Objects { store, folder: None }
+        Objects { store, folder: None, spool: None }
+    }
+
+    /// The same, with a folder for what comes bit by bit; else that waits in memory.
+    pub fn spooling(self, spool: PathBuf) -> Self {
+        Objects { spool: Some(spool), ..self }
     }
 
     /// True if no lock keeps others from writing here.
@@ -250,20 +259,52 @@ fn create_file(folder: &FsPath, name: &str, bytes: &[u8]) -> io::Result<Created>
     if target.exists() {
         return Ok(Created::Existed);
     }
-    let side = folder.join(UNFINISHED).join(format!("{:016x}", crate::entropy()));
-    let mut file = File::create_new(&side)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    let made = make_dirs(folder, &target)?;
-    let linked = fs::hard_link(&side, &target);
-    fs::remove_file(&side)?;
+    let (side, file) = begin_unfinished(folder)?;
+    let linked = link_whole(file, &side, folder, &target, bytes);
+    // Whatever went wrong: on a disk that is full it would take the room that somebody makes.
+    let removed = fs::remove_file(&side);
     match linked {
-        Ok(()) => {}
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(Created::Existed),
-        Err(e) => return Err(e),
+        Ok(Some(made)) => {
+            removed?;
+            made.iter().try_for_each(|dir| sync_dir(dir))?;
+            Ok(Created::New)
+        }
+        Ok(None) => removed.map(|()| Created::Existed),
+        Err(e) => Err(e),
     }
-    made.iter().try_for_each(|dir| sync_dir(dir))?;
-    Ok(Created::New)
+}
+
+/// A side file of a name that nobody else has, in a folder that is made anew if it is gone.
+fn begin_unfinished(folder: &FsPath) -> io::Result<(PathBuf, File)> {
+    let sides = folder.join(UNFINISHED);
+    let side = sides.join(format!("{:016x}", crate::entropy()));
+    let file = match File::create_new(&side) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(&sides)?;
+            File::create_new(&side)?
+        }
+        file => file?,
+    };
+    Ok((side, file))
+}
+
+/// Writes and syncs a side file and links it to the name that it is to have; returns the folders
+/// whose entries have to be synced, `None` if the name is taken.
+fn link_whole(
+    mut file: File,
+    side: &FsPath,
+    folder: &FsPath,
+    target: &FsPath,
+    bytes: &[u8],
+) -> io::Result<Option<Vec<PathBuf>>> {
+    file.write_all(bytes)?;
+    sync_file(&file, side)?;
+    let made = make_dirs(folder, target)?;
+    match fs::hard_link(side, target) {
+        Ok(()) => Ok(Some(made)),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+        Err(e) => Err(e),
+    }
 }
 
 fn erase_file(target: &FsPath) -> io::Result<()> {
@@ -279,8 +320,17 @@ fn erase_file(target: &FsPath) -> io::Result<()> {
     }
 }
 
+fn sync_file(file: &File, _path: &FsPath) -> io::Result<()> {
+    #[cfg(test)]
+    power::file_is_synced(file, _path)?;
+    file.sync_all()
+}
+
 fn sync_dir(dir: &FsPath) -> io::Result<()> {
-    File::open(dir)?.sync_all()
+    let folder = File::open(dir)?;
+    #[cfg(test)]
+    power::folder_is_synced(dir)?;
+    folder.sync_all()
 }
 
 fn read_file(path: &FsPath) -> io::Result<Option<Bytes>> {
@@ -338,13 +388,19 @@ fn make_dirs(folder: &FsPath, target: &FsPath) -> io::Result<Vec<PathBuf>> {
     Ok(to_sync)
 }
 
+/// Removes what a crash left of objects, as far as the disk lets it.
 fn discard_unfinished(folder: &FsPath) -> io::Result<()> {
-    let side = folder.join(UNFINISHED);
-    match fs::remove_dir_all(&side) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {}
+    let entries = match fs::read_dir(folder.join(UNFINISHED)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if let Err(error) = fs::remove_file(&path) {
+            tracing::warn!(file = %path.display(), %error, "an unfinished object stays for now");
+        }
     }
-    fs::create_dir(side)
+    Ok(())
 }
 
 fn object_error(name: &str, error: object_store::Error) -> Error {
@@ -353,5 +409,7 @@ fn object_error(name: &str, error: object_store::Error) -> Error {
 
 #[cfg(test)]
 pub mod faulty;
+#[cfg(test)]
+pub mod power;
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::EdgeStore;
 use crate::columns::Columns;
 use crate::commit::Version;
-use crate::engine::{End, Engine, KeyRange, extent_of};
+use crate::engine::{End, Engine, KeyRange, PageMax, Turn, extent_of};
 use crate::error::{Error, Result};
 use crate::record::Extent;
 use crate::run::{Run, Slice, visible_row};
@@ -27,6 +27,11 @@ pub const SCAN_ROWS_MAX: usize = 1_000_000;
 pub const GET_KEYS_MAX: usize = 10_000;
 /// Rows of a multi-get that are read at a time.
 const GETS_AT_ONCE: usize = 16;
+/// Rows of a page at most: a run has fewer.
+const PAGE_ROWS_MAX: usize = u32::MAX as usize;
+/// How much more than its answer a scan without conditions reads at a time: some of what is read
+/// may be deleted, and what a reader does not see of a row counts as well.
+const SPARE_PARTS: usize = 4;
 
 /// How a read may be answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,8 +96,8 @@ impl EdgeStore {
             range,
             columns: Columns::All,
             end: End::First,
-            rows_max: usize::MAX,
-            enough: &|_, _| Ok(true),
+            max: PageMax::NONE,
+            take: Take::All(&|_, _| Ok(true)),
         };
         let (rows, coverage) = self.read(read, options).await?;
         let found = rows.slices.iter().find_map(|slice| {
@@ -142,12 +147,23 @@ impl EdgeStore {
     pub async fn scan_with(
         &self,
         table: &str,
+        scan: Scan,
+        options: ReadOptions,
+    ) -> Result<Scanned> {
+        self.scan_within(usize::MAX, table, scan, options).await
+    }
+
+    /// The same, of no more than about so many bytes.
+    pub(crate) async fn scan_within(
+        &self,
+        bytes_max: usize,
+        table: &str,
         mut scan: Scan,
         options: ReadOptions,
     ) -> Result<Scanned> {
-        let (found, coverage) = self.read_for(table, &mut scan, options).await?;
+        let (found, coverage) = self.read_for(bytes_max, table, &mut scan, options).await?;
         let (rows, truncated) = scan.rows(&found.schema, &found.slices)?;
-        Ok(Scanned { rows, coverage, truncated })
+        Ok(Scanned { rows, coverage, truncated: truncated || found.is_cut })
     }
 
     /// Rows in key order as an Arrow batch.
@@ -157,21 +173,34 @@ impl EdgeStore {
         Ok((batch, coverage))
     }
 
-    /// Like [`EdgeStore::scan_arrow`], read as `options` say, with whether the limit cut in.
+    /// Like [`EdgeStore::scan_arrow`], read as `options` say, with whether the answer was cut short
+    /// as [`Scanned::truncated`] says.
     pub async fn scan_arrow_with(
         &self,
+        table: &str,
+        scan: Scan,
+        options: ReadOptions,
+    ) -> Result<(RecordBatch, Coverage, bool)> {
+        self.scan_arrow_within(usize::MAX, table, scan, options).await
+    }
+
+    /// The same, of no more than about so many bytes.
+    pub(crate) async fn scan_arrow_within(
+        &self,
+        bytes_max: usize,
         table: &str,
         mut scan: Scan,
         options: ReadOptions,
     ) -> Result<(RecordBatch, Coverage, bool)> {
-        let (found, coverage) = self.read_for(table, &mut scan, options).await?;
+        let (found, coverage) = self.read_for(bytes_max, table, &mut scan, options).await?;
         let (batch, truncated) = scan.batch(&found.schema, &found.slices)?;
-        Ok((batch, coverage, truncated))
+        Ok((batch, coverage, truncated || found.is_cut))
     }
 
     /// The rows that a scan has to choose from; checks the scan.
     async fn read_for(
         &self,
+        bytes_max: usize,
         table: &str,
         scan: &mut Scan,
         options: ReadOptions,
@@ -184,10 +213,15 @@ impl EdgeStore {
         let (range, extent) = scan.range(&schema)?;
         let columns = scan.columns_read(&schema)?;
         let scan = &*scan;
-        let enough = |schema: &Schema, slices: &[Slice]| scan.is_exceeded(schema, slices);
         let end = if scan.reverse { End::Last } else { End::First };
-        let rows_max = scan.page_rows();
-        let read = Reading { table, extent, range, columns, end, rows_max, enough: &enough };
+        let memory = self.inner.engine.config.scan_memory_bytes;
+        let bytes = match scan.filter.is_empty() {
+            true => memory.min(bytes_max.saturating_mul(SPARE_PARTS)),
+            false => memory,
+        };
+        let max = PageMax { rows: scan.page_rows(), bytes };
+        let take = Take::Asked { scan, bytes_max: bytes_max.min(memory / 2) };
+        let read = Reading { table, extent, range, columns, end, max, take };
         self.read(read, options).await
     }
 
@@ -202,7 +236,7 @@ impl EdgeStore {
         {
             tree.wish(read.table, &read.extent);
             let timeout_ms = options.deadline_ms.unwrap_or(engine.config.request_timeout_ms);
-            let asking = read_above(tree, &read);
+            let asking = read_above(engine, tree, &read);
             match tokio::time::timeout(Duration::from_millis(timeout_ms), asking).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) if !error.retryable() => return Err(error),
@@ -245,7 +279,8 @@ impl EdgeStore {
             None => usize::MAX,
         };
         let Part { extent, range } = part.clone();
-        let read = Reading { table, extent, range, columns, end, rows_max, enough: &enough };
+        let (max, take) = (PageMax { rows: rows_max, bytes: bytes_max }, Take::All(&enough));
+        let read = Reading { table, extent, range, columns, end, max, take };
         let (rows, coverage) = self.read(read, options).await?;
         Ok((rows.slices, coverage))
     }
@@ -272,10 +307,14 @@ pub(crate) fn weight(slices: &[Slice]) -> usize {
     runs.iter().map(|run| run.weight()).sum()
 }
 
-/// Rows in key order, deleted ones included.
+/// Rows in key order, deleted ones and others that were not asked for included.
 struct Rows {
     schema: Arc<Schema>,
     slices: Vec<Slice>,
+    /// True if more was asked for than there is memory for.
+    is_cut: bool,
+    /// Held as long as they are in memory.
+    _turn: Turn,
 }
 
 /// What a read is about.
@@ -285,24 +324,103 @@ struct Reading<'a> {
     range: KeyRange,
     columns: Columns,
     end: End,
-    /// Rows to read at a time.
-    rows_max: usize,
-    /// True if the rows so far satisfy the caller.
-    enough: &'a (dyn Fn(&Schema, &[Slice]) -> Result<bool> + Sync),
+    /// How much to read at first, and how much may be in memory.
+    max: PageMax,
+    take: Take<'a>,
+}
+
+/// What is kept of the rows that are read.
+enum Take<'a> {
+    /// All, until they satisfy the caller.
+    All(&'a (dyn Fn(&Schema, &[Slice]) -> Result<bool> + Sync)),
+    /// Those that a scan asks for, up to its limit and about so many bytes.
+    Asked { scan: &'a Scan, bytes_max: usize },
+}
+
+/// What has been kept so far.
+#[derive(Default)]
+struct Kept {
+    slices: Vec<Slice>,
+    rows: usize,
+    bytes: usize,
+    is_cut: bool,
+}
+
+/// How a read goes on after a page.
+#[derive(PartialEq, Eq)]
+enum GoOn {
+    /// With the next page.
+    Further,
+    /// From the beginning: the table is another than before.
+    Anew,
+    /// That was all.
+    Ends,
+}
+
+impl Kept {
+    /// Adds a page. What is asked of it is copied, so that it can go, unless it is the last one.
+    fn add(
+        &mut self,
+        read: &Reading<'_>,
+        schema: &Arc<Schema>,
+        page: Vec<Slice>,
+        has_more: bool,
+    ) -> Result<GoOn> {
+        let (scan, bytes_max) = match &read.take {
+            Take::Asked { scan, bytes_max } => (scan, *bytes_max),
+            Take::All(enough) => {
+                self.slices = join(schema, std::mem::take(&mut self.slices), page, read.end)?;
+                let is_all = !has_more || enough(schema, &self.slices)?;
+                return Ok(if is_all { GoOn::Ends } else { GoOn::Further });
+            }
+        };
+        if self.slices.first().is_some_and(|slice| !slice.run.schema.is(schema)) {
+            *self = Kept::default();
+            return Ok(GoOn::Anew);
+        }
+        self.rows += scan.count(schema, &page)?;
+        let is_all = !has_more || scan.limit.is_some_and(|limit| self.rows > limit);
+        let more: Vec<Slice> = match is_all {
+            true => page,
+            false => scan.picked(schema, &page, &read.columns)?.into_iter().collect(),
+        };
+        if !is_all {
+            self.bytes += more.iter().map(|s| s.run.bytes_between(s.from, s.to)).sum::<usize>();
+            self.is_cut = self.bytes > bytes_max;
+        }
+        match read.end {
+            End::First => self.slices.extend(more),
+            End::Last => drop(self.slices.splice(..0, more)),
+        }
+        Ok(if is_all || self.is_cut { GoOn::Ends } else { GoOn::Further })
+    }
+
+    fn rows(self, schema: Arc<Schema>, turn: Turn) -> Rows {
+        Rows { schema, slices: self.slices, is_cut: self.is_cut, _turn: turn }
+    }
 }
 
 /// Rows from here.
 async fn read_here(engine: &Engine, read: &Reading<'_>) -> Result<Rows> {
-    let (mut range, mut rows_max) = (read.range.clone(), read.rows_max);
-    let mut slices: Vec<Slice> = Vec::new();
+    let (mut turn, mut kept) = (engine.turn_to_scan(), Kept::default());
+    let (mut range, mut rows_max) = (read.range.clone(), read.max.rows);
     loop {
-        let page = engine.page(read.table, &range, &read.columns, read.end, rows_max).await?;
-        slices = join(&page.schema, slices, page.slices, read.end)?;
-        match page.left {
-            Some(left) if !(read.enough)(&page.schema, &slices)? => range = left,
-            _ => return Ok(Rows { schema: page.schema, slices }),
+        let bytes = read.max.bytes.saturating_sub(kept.bytes);
+        let max = PageMax { rows: rows_max, bytes };
+        let own = matches!(read.take, Take::Asked { .. }).then_some(&mut turn);
+        let page = engine.page(read.table, &range, &read.columns, read.end, max, own).await?;
+        let rows = page.slices.iter().map(Slice::len).sum();
+        match (kept.add(read, &page.schema, page.slices, page.left.is_some())?, page.left) {
+            (GoOn::Further, Some(left)) => range = left,
+            (GoOn::Anew, _) => {
+                (range, rows_max) = (read.range.clone(), read.max.rows);
+                continue;
+            }
+            _ => return Ok(kept.rows(page.schema, turn)),
         }
-        rows_max = rows_max.saturating_mul(4);
+        let read_rows = if rows_max == usize::MAX { rows } else { rows_max };
+        rows_max = read_rows.max(1).saturating_mul(4).min(PAGE_ROWS_MAX);
+        turn.take_for(kept.bytes).await?;
     }
 }
 
@@ -322,30 +440,37 @@ fn join(
 }
 
 /// Rows from the nearest ancestor that holds them, with what is here merged in.
-async fn read_above(tree: &Arc<Tree>, read: &Reading<'_>) -> Result<(Rows, Coverage)> {
-    let mut request = Range {
+async fn read_above(
+    engine: &Engine,
+    tree: &Arc<Tree>,
+    read: &Reading<'_>,
+) -> Result<(Rows, Coverage)> {
+    let first = Range {
         table: read.table.into(),
         extent: read.extent.clone(),
         from: read.range.from.clone(),
         to: read.range.to.clone(),
         reverse: read.end == End::Last,
-        rows_max: read.rows_max as u64,
+        rows_max: read.max.rows as u64,
     };
-    let mut slices: Vec<Slice> = Vec::new();
+    let (mut turn, mut kept) = (engine.turn_to_scan(), Kept::default());
+    let mut request = first.clone();
     loop {
         let page = tree.page(&request).await?;
         let more = tree.localize(page.rows)?;
         let schema = tree.schema(read.table)?;
         let run = Run::of_rows(&schema, more.iter().map(|(key, row)| (&**key, &**row)))?;
-        slices = join(&schema, slices, vec![Slice::whole(Arc::new(run))], read.end)?;
+        let slices = vec![Slice::whole(Arc::new(run))];
         request.rows_max = request.rows_max.saturating_mul(4);
         let coverage = Coverage { complete: true, source: page.site, age_ms: page.age_ms };
-        match page.rest {
-            Some(rest) if !(read.enough)(&schema, &slices)? => match read.end {
+        match (kept.add(read, &schema, slices, page.rest.is_some())?, page.rest) {
+            (GoOn::Further, Some(rest)) => match read.end {
                 End::Last => request.to = Some(rest),
                 End::First => request.from = rest,
             },
-            _ => return Ok((Rows { schema, slices }, coverage)),
+            (GoOn::Anew, _) => request = first.clone(),
+            _ => return Ok((kept.rows(schema, turn), coverage)),
         }
+        turn.take_for(kept.bytes).await?;
     }
 }

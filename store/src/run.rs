@@ -32,10 +32,10 @@ use crate::value::{Row, Value};
 use column::{data_type, value_at};
 use index::{Hit, Index};
 use pack::Packed;
-use pick::Picked;
+use pick::{Picked, Piece};
 
 pub use build::RunBuilder;
-pub use merge::{Slice, kept, merge};
+pub use merge::{Slice, copied, kept, merge};
 
 /// A row state and the last entry of this store's history that changed it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -424,6 +424,62 @@ impl Run {
         let fixed = 8 + 8 + 8;
         let index = self.index.get().map_or(0, Index::weight);
         self.shown_bytes() + self.states_bytes() + self.keys_bytes() + self.len() * fixed + index
+    }
+
+    /// Bytes of the rows in `[from, to)`, as far as their columns are made, roughly.
+    pub fn bytes_between(&self, from: usize, to: usize) -> usize {
+        let columns = self.columns.iter().filter_map(|column| column.get());
+        let columns = columns.map(|column| column::bytes_between(column, from, to));
+        let keys = self.keys.get().filter(|keys| keys.len() == self.rows);
+        let others = [keys, self.states.get()].into_iter().flatten();
+        let others = others.map(|array| column::bytes_between(array, from, to));
+        let stamps = [&self.hlc, &self.origin, &self.seq];
+        let stamps = stamps.iter().filter(|stamps| stamps.get().is_some()).count();
+        columns.chain(others).sum::<usize>() + (to - from) * stamps * size_of::<u64>()
+    }
+
+    /// The rows in `[from, to)` on their own, with those of their columns that are made.
+    fn part(self: &Arc<Run>, from: usize, to: usize) -> Run {
+        let piece = Piece { run: 0, from: from as u32, to: to as u32 };
+        let picked = Picked::new(vec![self.clone()], vec![piece]);
+        let is_lazy = self.source.is_some();
+        let column = |number: u16| {
+            let is_made = is_lazy || self.columns[number as usize].get().is_some();
+            is_made.then(|| picked.array(|run| run.column(number)))
+        };
+        let has_keys = is_lazy || self.keys.get().is_some_and(|keys| keys.len() == self.rows);
+        let stamps = [&self.hlc, &self.origin, &self.seq];
+        let has_stamps = is_lazy || stamps.iter().all(|stamps| stamps.get().is_some());
+        let has_states = is_lazy || self.dead.get().is_some() && self.states.get().is_some();
+        let parts = Parts {
+            rows: picked.rows(),
+            keys: match has_keys {
+                true => picked.hidden(Run::keys),
+                false => BinaryArray::from_vec(Vec::new()),
+            },
+            columns: (0..self.columns.len() as u16).map(column).collect(),
+            stamps: has_stamps.then(|| {
+                [picked.hidden(Run::hlc), picked.hidden(Run::origin), picked.hidden(Run::seqs)]
+            }),
+            states: has_states.then(|| (picked.hidden(Run::dead), picked.hidden(Run::states))),
+            newest_hlc: self.newest_hlc,
+        };
+        Run::of_parts(&self.schema, parts)
+    }
+
+    /// The same rows with these of the columns that a reader sees and nothing else, on their own.
+    fn seen_alone(&self, columns: &Columns) -> Run {
+        let is_wanted = |n: u16| columns.has(n) && self.schema.shown.contains(&n);
+        let column = |n: u16| is_wanted(n).then(|| self.column(n).clone());
+        let parts = Parts {
+            rows: self.rows,
+            keys: BinaryArray::from_vec(Vec::new()),
+            columns: (0..self.columns.len() as u16).map(column).collect(),
+            stamps: None,
+            states: None,
+            newest_hlc: self.newest_hlc,
+        };
+        Run::of_parts(&self.schema, parts)
     }
 
     /// Bytes that the index will take, roughly, if it is not made yet.

@@ -103,7 +103,8 @@ pub struct Scanned {
     pub rows: Vec<Row>,
     /// What they are based on.
     pub coverage: Coverage,
-    /// True if `limit` cut the answer short.
+    /// True if `limit` cut the answer short, or the memory that a scan may have: the scan goes on
+    /// `after` the last row, of which there is one then.
     pub truncated: bool,
 }
 
@@ -194,6 +195,12 @@ pub(crate) fn key_at(spec: &TableSpec, batch: &RecordBatch, at: usize) -> Row {
         Some((name.clone(), value_at(column, array, at)))
     };
     spec.key.iter().filter_map(value).collect()
+}
+
+/// A key as JSON from which the same key is read again.
+pub(crate) fn key_to_json(key: &Row) -> serde_json::Value {
+    let exact = |(name, value): (&str, &Value)| (name.to_owned(), value.to_exact_json());
+    serde_json::Value::Object(key.iter().map(exact).collect())
 }
 
 fn lower_end(end: Option<Vec<u8>>, other: Vec<u8>) -> Option<Vec<u8>> {

@@ -30,7 +30,7 @@ const CLIENT_ROWS: usize = 1_000;
 /// Rows that a client may ask for at once.
 const CLIENT_ROWS_MAX: usize = 10_000;
 /// What [`ask`] does: reading and changing rows, and no more.
-const OF_ROWS: [&str; 10] = [
+const OF_ROWS: [&str; 11] = [
     "get",
     "get-many",
     "scan",
@@ -38,6 +38,7 @@ const OF_ROWS: [&str; 10] = [
     "patch",
     "delete",
     "discard",
+    "restore",
     "increment",
     "commit",
     "changes",
@@ -94,7 +95,7 @@ pub async fn serve(
             };
             Ok(seal(tree.answer(op, from, &payload).await))
         }
-        "sql" | "scan" | "get-many" | "put" | "patch" | "delete" | "discard"
+        "sql" | "scan" | "get-many" | "put" | "patch" | "delete" | "discard" | "restore"
             if arrow::is_stream(&payload) =>
         {
             request(store, op, Map::new(), Some(payload), room).await
@@ -154,13 +155,13 @@ pub async fn request(
     };
     match (op, rows) {
         ("get-many", keys) => many::answer(store, fields, keys, room).await,
-        ("put" | "patch" | "delete" | "discard", Some(rows)) => {
+        ("put" | "patch" | "delete" | "discard" | "restore", Some(rows)) => {
             let Place { table, level } = from_json(op, "", &Json::Object(fields))?;
             let ack = write(store, op, &table, &rows, level).await?;
             Ok(json!({"ack": ack}).to_string().into())
         }
         (_, Some(_)) => Err(Error::BadRequest(format!(
-            "{op} takes no rows as Arrow; put, patch, delete, discard and get-many do"
+            "{op} takes no rows as Arrow; put, patch, delete, discard, restore and get-many do"
         ))),
         ("sql", None) => sql(store, fields, room).await,
         ("scan", None) => scan::answer(store, fields, room).await,
@@ -301,6 +302,7 @@ async fn write(
         "put" => store.put_at(table, rows, level).await,
         "patch" => store.patch_at(table, rows, level).await,
         "delete" => store.delete_at(table, rows, level).await,
+        "restore" => store.restore_at(table, rows, level).await,
         _ => store.discard_at(table, rows, level).await,
     }
 }
@@ -310,7 +312,7 @@ async fn client(store: &EdgeStore, op: &str, payload: &[u8]) -> Result<Json> {
         "get" => one::in_rows(store, parse(op, payload)?).await,
         "get-many" => many::rows(store, parse(op, payload)?).await,
         "scan" => scan::rows(store, parse(op, payload)?).await,
-        "put" | "patch" | "delete" | "discard" => {
+        "put" | "patch" | "delete" | "discard" | "restore" => {
             let Rows { table, rows, level } = parse(op, payload)?;
             let rows = rows_of(op, "rows", &rows)?;
             Ok(json!({"ack": write(store, op, &table, &rows, level).await?}))

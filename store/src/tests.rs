@@ -1,17 +1,24 @@
 //! The store of one site, through its public interface, on files and on a disk that forgets.
 
+pub mod bent;
+mod bounds;
 mod bucket;
 mod clients;
 mod cold;
 mod damage;
 mod evolution;
 mod forget;
+mod full;
 mod idle;
 mod interop;
 mod levels;
 mod life;
 mod limits;
+pub mod orders;
 mod part;
+mod power;
+mod swap;
+mod writers;
 
 use object_store::memory::InMemory;
 use proptest::prelude::*;

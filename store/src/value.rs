@@ -89,9 +89,20 @@ impl Value {
         }
     }
 
+    /// The value as JSON from which the same value is fitted again: floats that JSON has no numbers
+    /// for are texts.
+    pub(crate) fn to_exact_json(&self) -> Json {
+        match self {
+            Value::Float(f) if !f.is_finite() => Json::from(f.to_string()),
+            Value::List(items) => Json::Array(items.iter().map(Value::to_exact_json).collect()),
+            other => other.to_json(),
+        }
+    }
+
     /// Fits the value to a column kind, converting only where nothing is lost: integers become
     /// floats and times, RFC 3339 text becomes a time, base64 text becomes bytes, and anything
-    /// becomes JSON. Floats of 32 bits are rounded to that. Null fits every kind.
+    /// becomes JSON. The texts `NaN`, `inf` and `-inf`, for which JSON has no numbers, become
+    /// floats. Floats of 32 bits are rounded to that. Null fits every kind.
     pub fn fit(self, column: &str, kind: ColumnKind) -> Result<Value> {
         match (kind, self) {
             (_, Value::Null) => Ok(Value::Null),
@@ -108,6 +119,12 @@ impl Value {
             },
             (ColumnKind::Float32, Value::Int(i)) => single(column, i as f64),
             (ColumnKind::Float32, Value::Float(f)) => single(column, f),
+            (ColumnKind::Float64 | ColumnKind::Float32, Value::Text(s)) => match &*s {
+                "NaN" => Ok(Value::Float(f64::NAN)),
+                "inf" => Ok(Value::Float(f64::INFINITY)),
+                "-inf" => Ok(Value::Float(f64::NEG_INFINITY)),
+                _ => Err(wrong_type(column, kind.in_words(), "text")),
+            },
             (ColumnKind::TimestampUs, Value::Int(us)) => Ok(Value::Time(us)),
             (ColumnKind::TimestampUs, Value::Text(s)) => parse_time(&s)
                 .map(Value::Time)

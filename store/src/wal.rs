@@ -3,12 +3,16 @@
 //! Callers hand over encoded entries in order and wait until the durable position has passed
 //! theirs. The thread takes all that has gathered, writes it as one group, syncs once, and tells
 //! everyone. After a failed write or sync, what is on the disk behind the last good sync is
-//! unknown. So the thread cuts the file back to there and writes the same again, until it can.
+//! unknown. So the thread cuts the file back to there and writes the same again, until it can. Nor
+//! is a sector safe while it is written: so groups go where none of the others is alone ([`pages`]).
 //!
-//! Files that are no longer needed are what the next ones are made of ([`spares`]).
+//! Files that are no longer needed are what the next ones are made of ([`spares`]). On a disk that
+//! refuses the first one, the log starts later ([`first`]).
 
 pub mod disk;
+mod first;
 mod format;
+mod pages;
 mod salvage;
 mod spares;
 mod waiting;
@@ -24,17 +28,28 @@ use tokio::sync::watch;
 
 use crate::error::{Error, Result};
 use disk::Disk;
+use first::{First, Unmended};
 use format::End;
 use spares::{Begun, Spares, begin, spare_name};
 use waiting::{Announcer, Waiting};
 
 pub use salvage::{keep_only, set_aside_names};
 
+/// What those who wait and the log's thread share.
+mod sync {
+    pub use std::sync::atomic::{AtomicBool, AtomicU64};
+    pub use std::sync::{Mutex, MutexGuard};
+    pub use tokio::sync::watch;
+}
+
 /// Bytes of one group; more waits for the next.
 const GROUP_TARGET_BYTES: usize = 4 << 20;
 /// Quiet time after which an empty group seals the last one, so that later damage to it can be
 /// told from an unfinished write.
 const SEAL_AFTER_MS: u64 = 20;
+
+/// How often a file is read at most that is written at the same time.
+const READS_MAX: usize = 4;
 
 /// What to do with a log file whose middle is damaged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,6 +72,8 @@ pub struct Recovered {
     pub torn_bytes: u64,
     /// Damaged files that this salvage, or an earlier one, has set aside as `*.rotten`.
     pub rotten: Vec<String>,
+    /// What the disk did not let recovery cut off.
+    pub unmended: Option<Unmended>,
 }
 
 /// Position of the log: the last durable entry, and why there are no more for now.
@@ -85,8 +102,11 @@ pub struct LogFile {
     number: u64,
     /// The first entry that it can hold.
     first_seq: u64,
-    /// Bytes that are synced; behind them there may be anything while the file is written.
+    /// Where the last group ends that is synced; behind it there may be anything while the file is
+    /// written.
     bytes: u64,
+    /// Groups that are synced.
+    groups: u64,
 }
 
 enum Command {
@@ -134,37 +154,40 @@ impl Wal {
     }
 
     /// Starts a new file with `snapshot` as its first entry, numbered `first_seq`, and the thread
-    /// that writes it. Returns once the snapshot is durable.
-    pub fn start(
+    /// that writes it. Returns once the snapshot is durable, or the disk has refused it: then what
+    /// was recovered can be read, and the file is begun as soon as the disk takes it.
+    pub fn open(
         disk: Arc<dyn Disk>,
         recovered: &Recovered,
         first_seq: u64,
         snapshot: Arc<[u8]>,
     ) -> Result<Self> {
-        let mut files = VecDeque::from(recovered.files.clone());
         let number = file_numbers(&*disk)?.last().map_or(1, |n| n + 1);
-        let io = |e| Error::io(format!("log file {}", file_name(number)), e);
-        let mut spares = Spares::on(&*disk).map_err(io)?;
-        let begun = begin(&*disk, spares.take(), number, first_seq, &[&snapshot]).map_err(io)?;
-        files.push_back(LogFile { number, first_seq, bytes: begun.bytes });
-        let files = Arc::new(Mutex::new(files));
+        let spares = Spares::on(&*disk).map_err(|e| Error::io("log folder", e))?;
         let spares = Arc::new(Mutex::new(spares));
-        let writer = Writer {
-            disk: disk.clone(),
-            file: begun,
-            number,
-            has_ended: false,
-            files: files.clone(),
-            spares: spares.clone(),
-            waiting: VecDeque::new(),
-        };
+        let files = Arc::new(Mutex::new(VecDeque::from(recovered.files.clone())));
         let (tx, rx) = channel();
+        // Until the snapshot is there, no number after it is given.
         let (durable_tx, durable) = watch::channel(Durable { seq: first_seq, failed: None });
         let waiting = Arc::new(Waiting::new(first_seq));
-        let announcer = Announcer { waiting: waiting.clone(), durable: durable_tx };
+        let told = Announcer { waiting: waiting.clone(), durable: durable_tx };
+        let mut first = First {
+            disk: disk.clone(),
+            files: files.clone(),
+            spares: spares.clone(),
+            number,
+            first_seq,
+            snapshot,
+            unmended: recovered.unmended.clone(),
+        };
+        let begun = first.begin().map_err(|error| told.refuse(&error)).ok();
         let thread = std::thread::Builder::new()
             .name("store-wal".into())
-            .spawn(move || writer.run(&rx, &announcer))
+            .spawn(move || {
+                if let Some(writer) = first.writer(begun, &rx, &told) {
+                    writer.run(&rx, &told);
+                }
+            })
             .map_err(|e| Error::io("log thread", e))?;
         Ok(Wal { tx, durable, waiting, files, spares, disk, thread: Mutex::new(Some(thread)) })
     }
@@ -229,21 +252,25 @@ impl Wal {
         files.iter().skip(start).cloned().collect()
     }
 
-    /// Encoded entries of a file that are durable.
+    /// Encoded entries of a file: those that are durable, and perhaps some that are not yet.
     pub fn read_file(&self, file: &LogFile) -> Result<Vec<Bytes>> {
         let name = file_name(file.number);
         let io = |e| Error::io(format!("log {name}"), e);
-        let mut bytes = self.disk.read(&name).map_err(io)?;
-        bytes.truncate(file.bytes as usize);
-        let parsed = format::parse(file.number, &bytes.into());
-        if parsed.sound_bytes as u64 == file.bytes {
-            return Ok(parsed.entries);
+        let mut sound_bytes = 0;
+        for _ in 0..READS_MAX {
+            let bytes = self.disk.read(&name).map_err(io)?;
+            let parsed = format::parse(file.number, &bytes.into());
+            if parsed.groups >= file.groups {
+                return Ok(parsed.entries);
+            }
+            // It may have become another file while it was read.
+            if lock(&self.files).iter().all(|listed| listed.number != file.number) {
+                return Err(io(std::io::ErrorKind::NotFound.into()));
+            }
+            // Or what was on one page when the other was read, moved there and was written over.
+            sound_bytes = parsed.sound_bytes;
         }
-        // It may have become another file while it was read.
-        match lock(&self.files).iter().any(|listed| listed.number == file.number) {
-            true => Err(rotten(&name, parsed.sound_bytes)),
-            false => Err(io(std::io::ErrorKind::NotFound.into())),
-        }
+        Err(rotten(&name, sound_bytes))
     }
 
     /// Writes what is queued, seals the file and ends the thread.
@@ -254,6 +281,23 @@ impl Wal {
             && thread.join().is_err()
         {
             tracing::error!("log thread panicked");
+        }
+    }
+}
+
+#[cfg(test)]
+impl Wal {
+    /// Like [`Wal::open`], where the disk has to take the first file.
+    pub fn start(
+        disk: Arc<dyn Disk>,
+        recovered: &Recovered,
+        first_seq: u64,
+        snapshot: Arc<[u8]>,
+    ) -> Result<Self> {
+        let wal = Wal::open(disk, recovered, first_seq, snapshot)?;
+        match wal.failed() {
+            Some(reason) => Err(Error::ReadOnly(reason.to_string())),
+            None => Ok(wal),
         }
     }
 }
@@ -307,10 +351,7 @@ impl Writer {
                     return;
                 }
             }
-            if told.has_failed() {
-                tracing::info!("log is written again");
-                told.fail(None);
-            }
+            told.take_again();
             if matches!(work.then, Some(Command::Close)) {
                 return;
             }
@@ -381,21 +422,22 @@ impl Writer {
         let number = self.number + 1;
         let spare = lock(&self.spares).take();
         let begun = begin(&*self.disk, spare, number, first_seq, &[snapshot])?;
-        lock(&self.files).push_back(LogFile { number, first_seq, bytes: begun.bytes });
+        lock(&self.files).push_back(begun.listed(number, first_seq));
         (self.file, self.number, self.has_ended) = (begun, number, false);
         Ok(())
     }
 
     fn append_group(&mut self, entries: &[Arc<[u8]>]) -> std::io::Result<()> {
-        let Begun { file, tip, bytes } = &mut self.file;
+        let Begun { file, tip, run, groups } = &mut self.file;
         let mut next = *tip;
         let group = format::group(&mut next, entries.iter().map(|e| &**e));
-        file.append(&group)?;
+        let addition = run.add(group);
+        file.write(addition.at, &addition.bytes)?;
         file.sync()?;
-        *tip = next;
-        *bytes += group.len() as u64;
+        (*tip, *run) = (next, addition.run);
+        *groups += 1;
         if let Some(listed) = lock(&self.files).back_mut() {
-            listed.bytes = *bytes;
+            (listed.bytes, listed.groups) = (run.end(), *groups);
         }
         Ok(())
     }
@@ -403,16 +445,13 @@ impl Writer {
     /// Seals the file and gives back the room behind its end, so that nothing follows it.
     fn end_file(&mut self) -> std::io::Result<()> {
         self.append_group(&[])?;
-        self.file.file.cut(self.file.bytes)
+        self.file.file.cut(self.file.run.end())
     }
 
     /// Tells everyone that the disk refuses, waits a little, and cuts the file back to what is
     /// known to be synced: behind that, anything may have got to the disk.
     fn pause(&mut self, error: &std::io::Error, rx: &Receiver<Command>, told: &Announcer) -> GoOn {
-        if !told.has_failed() {
-            tracing::error!(%error, "log cannot be written, no writes are taken until it can");
-            told.fail(Some(error.to_string().into()));
-        }
+        told.refuse(error);
         loop {
             match rx.recv_timeout(self.disk.retry_after()) {
                 Ok(Command::Close) | Err(RecvTimeoutError::Disconnected) => return GoOn::Ends,
@@ -433,7 +472,7 @@ impl Writer {
         }
         // If the disk is full, they are what there is to give.
         lock(&self.spares).remove_all(&*self.disk)?;
-        self.file.file.cut(self.file.bytes)
+        self.file.file.cut(self.file.run.end())
     }
 }
 
@@ -454,11 +493,12 @@ fn recover_file(
     }
     let parsed = format::parse(number, &bytes);
     let first_seq = parsed.first_seq;
-    let sound_bytes = parsed.sound_bytes as u64;
+    let (sound_bytes, groups) = (parsed.sound_bytes as u64, parsed.groups);
     match parsed.end {
         // Earlier programs crashed while the file was being begun: nothing was acknowledged in it.
         End::Whole | End::Torn if parsed.sound_bytes == 0 && is_last => {
-            return disk.remove(&name).map_err(|e| Error::io(format!("log file {name}"), e));
+            recovered.mend(disk, Unmended { name, sound_bytes: 0 });
+            return Ok(());
         }
         End::Whole => recovered.entries.extend(parsed.entries),
         // A file is begun only when the one before is whole, so only the last can be torn.
@@ -469,8 +509,7 @@ fn recover_file(
             }
             recovered.entries.extend(parsed.entries);
             recovered.torn_bytes += torn_bytes;
-            disk.truncate(&name, sound_bytes)
-                .map_err(|e| Error::io(format!("log file {name}"), e))?;
+            recovered.mend(disk, Unmended { name, sound_bytes });
         }
         End::Torn | End::Rotten if on_rot == OnRot::Refuse => {
             return Err(rotten(&name, parsed.sound_bytes));
@@ -484,7 +523,7 @@ fn recover_file(
             return Ok(());
         }
     }
-    recovered.files.push(LogFile { number, first_seq, bytes: sound_bytes });
+    recovered.files.push(LogFile { number, first_seq, bytes: sound_bytes, groups });
     Ok(())
 }
 

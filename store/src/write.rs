@@ -18,6 +18,18 @@ impl EdgeStore {
         self.change(table, rows.iter().map(Change::Put).collect(), level).await
     }
 
+    /// Writes whole rows as a reader saw them, so that rows that nobody has are the same
+    /// afterwards: like a put, which counters have no part in, but these become what the rows say,
+    /// as far as it is known here what they are. Written again, the same rows change nothing more.
+    pub async fn restore(&self, table: &str, rows: &[Row]) -> Result<Ack> {
+        self.restore_at(table, rows, Level::LocalSync).await
+    }
+
+    /// Like [`EdgeStore::restore`], returning when the rows have got as far as `level`.
+    pub async fn restore_at(&self, table: &str, rows: &[Row], level: Level) -> Result<Ack> {
+        self.change(table, rows.iter().map(Change::Restore).collect(), level).await
+    }
+
     /// Writes the named columns of each row and leaves the others as they are.
     pub async fn patch(&self, table: &str, rows: &[Row]) -> Result<Ack> {
         self.patch_at(table, rows, Level::LocalSync).await

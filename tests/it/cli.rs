@@ -343,5 +343,31 @@ fn settings_are_changed_while_an_app_runs() -> Result<()> {
     let refused = up.complaint(&["config", "nobody"])?;
     assert!(refused.contains("no app \"nobody\""), "{refused}");
     up.json(&["config", "greeter", "greet", "--unset", "greeting"])?;
-    check("cell2", "hello")
+    check("cell2", "hello")?;
+
+    // The manifest changes the setting, and is taken back.
+    let other = GREETER_MANIFEST.replace("hello", "servus");
+    std::fs::write(app.join("app.toml"), other)?;
+    let second = up.json(&["deploy", &manifest])?;
+    let until = |expected: &str| -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let said = up.json(&["--at", "cell2", "invoke", "greeter.greet", "{}"])?;
+            if said["body"] == serde_json::json!([expected, expected]) {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "never {expected:?}: {said}");
+        }
+    };
+    until("servus")?;
+    let back = up.json(&["rollback", "greeter"])?;
+    ensure!(back["to"] == deployed["revision"] && back["from"] == second["revision"], "{back}");
+    until("hello")?;
+    let history = up.json(&["history", "greeter"])?;
+    let revisions = history.as_array().map(|all| all.iter().map(|one| one["revision"].clone()));
+    let wanted = [&back, &second, &deployed].map(|one| one["revision"].clone());
+    ensure!(revisions.is_some_and(|all| all.eq(wanted)), "{history}");
+    let refused = up.complaint(&["rollback", "greeter", "--to", "9999"])?;
+    ensure!(refused.contains("no revision 9999 to go back to; kept are ["), "{refused}");
+    Ok(())
 }

@@ -51,7 +51,7 @@ async fn run(world: &World, name: &str, code: Vec<u8>, targets: &[Machine]) -> R
 #[tokio::test]
 async fn an_edge_takes_what_the_root_compiled_if_it_trusts_it() -> Result<()> {
     let Some(here) = Machine::here() else {
-        eprintln!("skipped: nothing is compiled for this machine by others");
+        aloud::skipped!("nothing is compiled for this machine by others");
         return Ok(());
     };
     let mut world = World::start_with(&DEMO_SITES, []).await?;
@@ -79,7 +79,7 @@ async fn an_edge_takes_what_the_root_compiled_if_it_trusts_it() -> Result<()> {
 #[tokio::test]
 async fn an_edge_that_compiles_nothing_waits_for_what_is_compiled_above() -> Result<()> {
     let Some(here) = Machine::here() else {
-        eprintln!("skipped: nothing is compiled for this machine by others");
+        aloud::skipped!("nothing is compiled for this machine by others");
         return Ok(());
     };
     let mut world = World::start_with(&DEMO_SITES, []).await?;

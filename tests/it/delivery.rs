@@ -1,7 +1,7 @@
 //! What becomes of calls and events that fail, are repeated, wait, or are too many.
 
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use bus::event::TO_HEADER;
@@ -13,6 +13,7 @@ use bus::{
 use edgescale::node::client;
 use serde_json::{Value, json};
 
+use crate::gateway::{bearer, curl, has_curl, place};
 use crate::handlers::{component, dead_letter, publish};
 use crate::world::{PATIENCE, World, binary, eventually};
 
@@ -167,13 +168,15 @@ async fn calls_and_events_find_their_place() -> Result<()> {
     let edge = world.bus(EDGE);
     let place = |words: &str| format!("placement = {{ {words} }}");
     let limit = "limits = { timeout_ms = 20000 }";
+    let top = place("min_tier = \"cloud\"");
     let handlers = [
         handler("any", "echo", "call = \"any\"", limit),
         handler("region", "echo", "call = \"region\"", &place("prefer = \"region\"")),
         handler("edge", "echo", "call = \"edge\"", &place("max_tier = \"edge\"")),
-        handler("top", "echo", "call = \"top\"", &place("min_tier = \"cloud\"")),
+        handler("top", "echo", "call = \"top\"", &top),
         handler("fpga", "echo", "call = \"fpga\"", &place("needs = [\"fpga\"]")),
         handler("endless", "endless", "call = \"endless\"", limit),
+        handler("deep", "endless", "call = \"deep\"", &format!("{limit}\n{top}")),
         handler("told", "event", "event = \"told\"", ""),
         handler("low", "event", "event = \"low\"", &place("max_tier = \"edge\"")),
     ];
@@ -220,6 +223,14 @@ async fn calls_and_events_find_their_place() -> Result<()> {
     // A deadline is kept by who runs the handler, and told.
     let refused = refusal(call(edge, "app.endless", &[(TIMEOUT_HEADER, "300")]).await)?;
     assert_eq!(refused.kind, RefusalKind::DeadlineExceeded, "{refused}");
+    assert_eq!(refused.at.as_deref(), Some(EDGE));
+    // So it is two tiers above, and sooner than who asks there gives up.
+    let above = async || {
+        let refused = refusal(call(edge, "app.deep", &[(TIMEOUT_HEADER, "500")]).await)?;
+        assert_eq!(refused.kind, RefusalKind::DeadlineExceeded, "{refused}");
+        Ok((refused.at.as_deref() == Some("cloud")).then_some(()))
+    };
+    eventually("a deadline that is exceeded at cloud", above).await?;
 
     // Events down the tree: to a site by name; what nobody is named for is put aside.
     let cloud = world.bus("cloud");
@@ -275,10 +286,17 @@ async fn calls_go_straight_to_who_serves_them(world: &World) -> Result<()> {
     Ok(())
 }
 
+/// How many calls come at once, and the time that each has.
+const STORM: usize = 400;
+const STORM_TIME: Duration = Duration::from_millis(1_500);
+/// Calls one after the other before that.
+const CALM: u32 = 10;
+
 /// Many calls at once, each answered or refused with a reason; how many at the edge and above it.
 async fn storm(edge: &Bus) -> (usize, usize) {
-    let sent = 400;
-    let calls = (0..sent).map(|_| call(edge, "busy.work", &[(TIMEOUT_HEADER, "1500")]));
+    let time = STORM_TIME.as_millis().to_string();
+    let headers = [(TIMEOUT_HEADER, time.as_str())];
+    let calls = (0..STORM).map(|_| call(edge, "busy.work", &headers));
     let (mut here, mut above, mut refused) = (0, 0, 0);
     for answer in futures::future::join_all(calls).await {
         match answer {
@@ -293,8 +311,8 @@ async fn storm(edge: &Bus) -> (usize, usize) {
             Err(other) => panic!("lost without a word: {other}"),
         }
     }
-    println!("{sent} at once: {here} at the edge, {above} above, {refused} refused");
-    assert_eq!(here + above + refused, sent);
+    println!("{STORM} at once: {here} at the edge, {above} above, {refused} refused");
+    assert_eq!(here + above + refused, STORM);
     (here, above)
 }
 
@@ -304,8 +322,14 @@ async fn an_overload_spills_upwards_and_loses_nothing_silently() -> Result<()> {
     let work = "(local.set $left (i32.const 6000000)) (loop $l (br_if $l (local.tee $left \
                 (i32.sub (local.get $left) (i32.const 1)))))";
     let limit = "limits = { timeout_ms = 20000, concurrency = 1 }";
-    let manifest = app("busy", &[handler("work", "work", "call = \"work\"", limit)]);
-    world.apply(&manifest, &[("work", call_component(work))]).await?;
+    let near = format!("{limit}\nplacement = {{ max_tier = \"edge\" }}");
+    let handlers = [
+        handler("work", "work", "call = \"work\"", limit),
+        handler("slow", "slow", "call = \"slow\"", &near),
+    ];
+    let slow = work.replace("6000000", "200000000");
+    let code = [("work", call_component(work)), ("slow", call_component(&slow))];
+    world.apply(&app("busy", &handlers), &code).await?;
     // The code is brought to every tier, and the first runs are measured.
     for site in TREE {
         let here = async || {
@@ -315,10 +339,18 @@ async fn an_overload_spills_upwards_and_loses_nothing_silently() -> Result<()> {
         eventually(&format!("the code at {site}"), here).await?;
     }
     let edge = world.bus(EDGE);
+    // What one site does when nobody else is at work, as far as this machine lets it.
+    let calm = Instant::now();
+    for _ in 0..CALM {
+        call(edge, "busy.work", &[]).await?;
+    }
+    let each = calm.elapsed() / CALM;
+    let floor = (STORM_TIME.as_secs_f64() / each.as_secs_f64()).min(STORM as f64) / 4.0;
     // Until the edge has heard that the code is above, above is a second further away.
     let spilled = async || {
         let (here, above) = storm(edge).await;
         assert!(here > 0);
+        assert!((here + above) as f64 >= floor, "{} in time, {each:?} for each", here + above);
         Ok((above > 0).then_some(()))
     };
     eventually("calls that the edge leaves to a site above", spilled).await?;
@@ -326,6 +358,36 @@ async fn an_overload_spills_upwards_and_loses_nothing_silently() -> Result<()> {
     tokio::time::sleep(Duration::from_millis(10)).await;
     let after = async || Ok(call(edge, "busy.work", &[]).await.ok());
     eventually("an answer after the storm", after).await?;
+    over_http_it_is_said_when_to_come_back(&world).await
+}
+
+/// A handler whose queue is long, and a client that has little time.
+async fn over_http_it_is_said_when_to_come_back(world: &World) -> Result<()> {
+    if !has_curl() {
+        return Ok(());
+    }
+    let edge = world.bus(EDGE);
+    call(edge, "busy.slow", &[]).await?;
+    let waiting = (0..20).map(|_| call(edge, "busy.slow", &[(TIMEOUT_HEADER, "3000")]));
+    let waiting = futures::future::join_all(waiting);
+    let door = place(world, EDGE)?;
+    let (token, url) = (bearer(door)?, format!("{}/call/busy/slow", door.url));
+    let ask = async {
+        // Once the others are there.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let asked =
+            move || curl(&["-H", &token, "-H", "Es-Timeout-Ms: 50", "--data", "[1]", &url], b"");
+        tokio::task::spawn_blocking(asked).await?
+    };
+    let (_, got) = tokio::join!(waiting, ask);
+    let got = got?;
+    let text = String::from_utf8_lossy(&got.body);
+    assert_eq!(got.status, 429, "{text}");
+    let problem: Value = serde_json::from_slice(&got.body)?;
+    assert_eq!((&problem["kind"], &problem["at"]), (&json!("overloaded"), &json!(EDGE)), "{text}");
+    let ms = problem["retry_after_ms"].as_u64().context("no time to come back")?;
+    assert!(ms > 0, "{text}");
+    assert_eq!(got.header("retry-after"), ms.div_ceil(1_000).max(1).to_string(), "{text}");
     Ok(())
 }
 

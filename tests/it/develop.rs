@@ -29,7 +29,7 @@ pub fn succeeds(folder: &Path, arguments: &[&str]) -> Result<String> {
 fn is_there(program: &str, arguments: &[&str]) -> bool {
     let there = Command::new(program).args(arguments).output().is_ok_and(|o| o.status.success());
     if !there {
-        eprintln!("skipped: no {program} on this machine");
+        aloud::skipped!("no {program} on this machine");
     }
     there
 }
@@ -107,7 +107,7 @@ fn who_tests_code_that_is_older_than_its_source_is_told() -> Result<()> {
 #[test]
 fn a_python_project_builds_and_its_test_can_fail() -> Result<()> {
     if !tools().join("py/awslambdaric").exists() {
-        eprintln!("skipped: no awslambdaric; run ./tools.sh test");
+        aloud::skipped!("no awslambdaric; run ./tools.sh test");
         return Ok(());
     }
     begins("python")?;
@@ -141,7 +141,7 @@ fn a_rust_project_builds_and_passes() -> Result<()> {
     let target = ["--print", "target-libdir", "--target", "wasm32-wasip2"];
     let libraries = Command::new(rustc).args(target).output()?.stdout;
     if !Path::new(String::from_utf8_lossy(&libraries).trim()).is_dir() {
-        eprintln!("skipped: no wasm32-wasip2; run rustup target add, or ./tools.sh test");
+        aloud::skipped!("no wasm32-wasip2; run rustup target add, or ./tools.sh test");
         return Ok(());
     }
     begins("rust")
@@ -150,7 +150,7 @@ fn a_rust_project_builds_and_passes() -> Result<()> {
 #[test]
 fn a_java_project_builds_and_passes() -> Result<()> {
     if !tools().join("java").is_dir() {
-        eprintln!("skipped: no Java runtime client; run ./tools.sh test where mvn is");
+        aloud::skipped!("no Java runtime client; run ./tools.sh test where mvn is");
         return Ok(());
     }
     if is_there("javac", &["-version"]) { begins("java") } else { Ok(()) }
@@ -166,7 +166,7 @@ fn a_c_project_builds_and_says_what_is_missing() -> Result<()> {
     let said = String::from_utf8_lossy(&said.stderr).into_owned();
     assert!(said.contains("pip install --target") && said.contains("ziglang"), "{said}");
     if !tools().join("zig/ziglang/zig").exists() {
-        eprintln!("skipped: no ziglang; run ./tools.sh test");
+        aloud::skipped!("no ziglang; run ./tools.sh test");
         return Ok(());
     }
     begins("c")
@@ -175,7 +175,7 @@ fn a_c_project_builds_and_says_what_is_missing() -> Result<()> {
 #[test]
 fn a_c_function_that_breaks_down_is_named() -> Result<()> {
     if !tools().join("zig/ziglang/zig").exists() {
-        eprintln!("skipped: no ziglang; run ./tools.sh test");
+        aloud::skipped!("no ziglang; run ./tools.sh test");
         return Ok(());
     }
     let dir = tempfile::tempdir()?;
@@ -200,7 +200,7 @@ fn a_c_function_that_breaks_down_is_named() -> Result<()> {
 #[test]
 fn c_reaches_every_import_and_every_entrance() -> Result<()> {
     if !tools().join("zig/ziglang/zig").exists() {
-        eprintln!("skipped: no ziglang; run ./tools.sh test");
+        aloud::skipped!("no ziglang; run ./tools.sh test");
         return Ok(());
     }
     let dir = tempfile::tempdir()?;
@@ -286,7 +286,7 @@ async fn is_served_at_every_save(language: &str, file: &str) -> Result<()> {
 #[tokio::test]
 async fn c_is_built_and_served_at_every_save() -> Result<()> {
     if !tools().join("zig/ziglang/zig").exists() {
-        eprintln!("skipped: no ziglang; run ./tools.sh test");
+        aloud::skipped!("no ziglang; run ./tools.sh test");
         return Ok(());
     }
     is_served_at_every_save("c", "app.c").await
@@ -295,7 +295,7 @@ async fn c_is_built_and_served_at_every_save() -> Result<()> {
 #[tokio::test]
 async fn python_is_served_at_every_save() -> Result<()> {
     if !tools().join("py/awslambdaric").exists() {
-        eprintln!("skipped: no awslambdaric; run ./tools.sh test");
+        aloud::skipped!("no awslambdaric; run ./tools.sh test");
         return Ok(());
     }
     is_served_at_every_save("python", "app.py").await
@@ -304,7 +304,7 @@ async fn python_is_served_at_every_save() -> Result<()> {
 #[tokio::test]
 async fn what_is_saved_while_a_build_runs_is_built_next() -> Result<()> {
     if !tools().join("py/awslambdaric").exists() {
-        eprintln!("skipped: no awslambdaric; run ./tools.sh test");
+        aloud::skipped!("no awslambdaric; run ./tools.sh test");
         return Ok(());
     }
     let source = |word: &str| format!("def greet(event, context):\n    return '{word}'\n");
@@ -335,7 +335,7 @@ async fn what_is_saved_while_a_build_runs_is_built_next() -> Result<()> {
 #[test]
 fn every_example_passes_its_own_tests() -> Result<()> {
     if !tools().join("py/awslambdaric").exists() || !tools().join("bin/node").exists() {
-        eprintln!("skipped: no awslambdaric or no node; run ./tools.sh test");
+        aloud::skipped!("no awslambdaric or no node; run ./tools.sh test");
         return Ok(());
     }
     let examples = std::path::absolute(root().join("examples"))?;

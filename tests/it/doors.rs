@@ -16,7 +16,7 @@ fn say(output: &Output) -> String {
 #[tokio::test]
 async fn an_mqtt_message_at_an_edge_starts_a_handler() -> Result<()> {
     if Command::new("mosquitto_pub").arg("--help").output().is_err() {
-        eprintln!("skipped: no mosquitto_pub; run ./tools.sh test");
+        aloud::skipped!("no mosquitto_pub; run ./tools.sh test");
         return Ok(());
     }
     let world = World::start_with(&EDGE, []).await?;
@@ -87,7 +87,7 @@ main().catch((error) => {
 async fn a_browser_publishes_and_asks_over_a_websocket() -> Result<()> {
     let core = tools().join("natsjs/node_modules/@nats-io/nats-core/lib/mod.js");
     if !core.exists() {
-        eprintln!("skipped: no {}; run ./tools.sh test", core.display());
+        aloud::skipped!("no {}; run ./tools.sh test", core.display());
         return Ok(());
     }
     let world = World::start_with(&EDGE, []).await?;

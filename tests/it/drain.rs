@@ -16,7 +16,7 @@ const MANIFEST: &str = "[app]\nname = \"slow\"\n[[handler]]\nname = \"nap\"\n\
 #[tokio::test]
 async fn a_node_that_stops_ends_what_it_has_begun_and_takes_no_more() -> Result<()> {
     if !tools().join("py/awslambdaric").exists() {
-        eprintln!("skipped: no awslambdaric; run ./tools.sh test");
+        aloud::skipped!("no awslambdaric; run ./tools.sh test");
         return Ok(());
     }
     let mut world = World::start_with(&["cloud"], []).await?;

@@ -62,8 +62,8 @@ async fn a_cut_link_is_named_at_once_and_heals_by_itself() -> Result<()> {
     Ok(())
 }
 
-/// The product's bound is 15 s; how long it took is printed, because a machine under load may be
-/// late with anything. What must hold is the order: noticed while the hole lasts, healed after it.
+/// The product's bound is 15 s; how long it took is printed, and is three times that at most, because
+/// a machine under load may be late with anything.
 #[tokio::test]
 async fn a_black_hole_is_noticed_while_it_lasts() -> Result<()> {
     let proxy = Proxy::new();
@@ -72,7 +72,9 @@ async fn a_black_hole_is_noticed_while_it_lasts() -> Result<()> {
     let began = Instant::now();
     proxy.black_hole();
     link_is(&world, "cloud.east", false).await?;
-    println!("the hole was noticed after {:.1?}; the bound is 15 s", began.elapsed());
+    let noticed = began.elapsed();
+    println!("the hole was noticed after {noticed:.1?}; the bound is 15 s");
+    assert!(noticed <= Duration::from_secs(3 * 15), "noticed after {noticed:.1?}");
     let text = unknown_app(&world).await;
     assert!(text.contains("parent cloud does not answer"), "{text}");
     assert!(world.report("cloud.east.cell1").await?.brief.link.is_some_and(|link| link.up));

@@ -36,6 +36,12 @@ const BEFORE: u64 = 100;
 const EVERY: Duration = Duration::from_millis(15);
 /// How long the publisher waits for an acknowledgement before it repeats the event.
 const REPEAT_AFTER: Duration = Duration::from_secs(2);
+/// Bounds in docs/guarantees.md: from the end of a fault to the last event, and, where a link failed,
+/// to the first that comes over it again.
+const LINK_LATE: Duration = Duration::from_secs(5);
+const LATE: Duration = Duration::from_secs(15);
+/// A machine that does other work as well may take so many times as long with anything.
+const PATIENT: u32 = 3;
 /// How many events of a node may be run again when it dies: those in hand.
 const IN_HAND_MAX: u64 = 64;
 
@@ -125,6 +131,14 @@ async fn count(world: &World, site: &str, handler: &str, healed: Instant) -> Res
     Ok(Count { lost, twice: seen.values().sum::<u64>() - seen.len() as u64, late })
 }
 
+/// How long it takes until an event comes to the root that was not there when the fault ended.
+async fn begins(world: &World, healed: Instant) -> Result<Duration> {
+    let log = log_of(world, CLOUD)?;
+    let before = seen(&log, "far")?.len() as u64;
+    grows_to(EVENTS.min(before + 1), || Ok(seen(&log, "far")?.len() as u64)).await?;
+    Ok(healed.elapsed())
+}
+
 pub fn signal(pid: u32, signal: &str) -> Result<()> {
     let status = Command::new("kill").arg(signal).arg(pid.to_string()).status()?;
     ensure!(status.success(), "kill {signal} {pid}: {status}");
@@ -147,6 +161,13 @@ enum Fault {
 }
 
 impl Fault {
+    fn bound(self) -> Duration {
+        match self {
+            Self::Link(_) => LINK_LATE,
+            _ => LATE,
+        }
+    }
+
     async fn happen(self, world: &mut World, link: &Proxy, lasting: Duration) -> Result<()> {
         match self {
             Self::Link(fault) => {
@@ -181,7 +202,7 @@ impl Fault {
     }
 }
 
-/// Runs one case; returns how many events came twice at the edge and at the root.
+/// Runs one case.
 async fn check(case: &str, fault: Fault, lasting: Duration, twice_max: u64) -> Result<()> {
     let link = Proxy::new();
     let mut world = World::start_with(&TREE, [(EDGE, link.via())]).await?;
@@ -196,6 +217,8 @@ async fn check(case: &str, fault: Fault, lasting: Duration, twice_max: u64) -> R
     eventually("the first events to be acknowledged", enough).await?;
     fault.happen(&mut world, &link, lasting).await?;
     let healed = Instant::now();
+    let bound = PATIENT * fault.bound();
+    let begun = begins(&world, healed).await?;
     publisher.await??;
     let published = healed.elapsed();
     other.await??;
@@ -203,7 +226,12 @@ async fn check(case: &str, fault: Fault, lasting: Duration, twice_max: u64) -> R
     ensure!(by.lost == 0 && by.twice == 0, "{case}, on another branch: {by}");
     let near = count(&world, EDGE, "near", healed).await?;
     let far = count(&world, CLOUD, "far", healed).await?;
-    println!("{case}, {lasting:?}: published after {published:.1?}; near {near}, far {far}");
+    println!(
+        "{case}, {lasting:?}: catching up began after {begun:.1?}, published after {published:.1?}; \
+         near {near}, far {far}"
+    );
+    let latest = begun.max(near.late).max(far.late);
+    ensure!(latest <= bound, "{case}: {latest:.1?} late, {bound:?} at most");
     ensure!(near.lost == 0 && far.lost == 0, "{case}: near {near}, far {far}");
     let wanted: Vec<String> = (0..EVENTS).map(|n| format!("n={n}")).collect();
     for name in ["count.go", "count.by"] {

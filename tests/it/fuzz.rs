@@ -8,21 +8,28 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use ::handlers::Manifest;
+use ::handlers::deploy::Offer;
 use ::handlers::execute::http::{HttpHead, HttpRequest};
 use ::handlers::manifest::Trigger;
 use ::handlers::manifest::http::{Route, decode};
+use ::handlers::stream::Open;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use bus::body::{BODY_HEADER, Bodies};
+use bus::route::news::{self, Welcome};
 use bus::site::join::{JoinAnswer, JoinRequest, Token};
 use bus::site::tenants::{LinkRequest, Tenants};
 use bus::site::{Record, roster::Roster};
 use bus::trace::{Parent, Trace};
-use bus::{Event, Headers, Refusal, Response, Subject, TierPath};
+use bus::{Event, Headers, Refusal, Request, Response, Subject, TierPath};
 use bytes::Bytes;
 use edgescale::gateway::Network;
 use edgescale::gateway::events::read_structured;
+use edgescale::node::code::Wanted;
+use edgescale::node::dlq::Asked;
 use edgescale::node::report::{Brief, Report};
 use edgescale::node::tenants::About;
+use edgescale::node::{Follow, Invite, Tick};
 use futures::stream::BoxStream;
 use serde::{Serialize, de::DeserializeOwned};
 use store::LinkError;
@@ -281,6 +288,19 @@ fn control_messages() {
         "{\"id\":\"1\",\"method\":\"GET\",\"path\":\"/a\",\"headers\":[[\"a\",\"b\"]]}",
         "{\"status\":200,\"headers\":[[\"x-a\",\"b\"]]}",
         "es-join-eyJzaXRlIjoiY2xvdWQuYSJ9",
+        "{\"revision\":7,\"above\":[{\"path\":\"cloud\",\"class\":\"cloud\",\"offers\":{\"devices\":3,\
+         \"tables\":[\"t\"],\"waits_ms\":{\"a/h\":5},\"installed\":[\"a/h\"]},\"rtt_us\":9,\
+         \"bytes_per_s\":1000,\"age_ms\":3}],\"others\":[\"127.0.0.1:7422\"]}",
+        "{\"name\":\"east\",\"class\":\"region\",\"valid_s\":3600}",
+        "{\"site\":\"cloud.west.cell\"}",
+        "{\"after\":1,\"limit\":7,\"seq\":[1,2],\"all\":true,\"upto\":9}",
+        "{\"name\":\"a._cron.h.0\",\"id\":\"1\",\"scheduled\":\"2026-01-01T00:00:00Z\",\
+         \"schedule\":\"* * * * *\"}",
+        "{\"code\":\"sha256-e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\",\
+         \"machine\":\"aarch64\"}",
+        "{\"stream\":\"front\",\"source\":\"rtsp://camera/1\",\"pace\":\"fast\"}",
+        "{\"stream\":\"EV\",\"seq\":5,\"duplicate\":true}",
+        "{\"error\":{\"code\":400,\"description\":\"no\"}}",
         "10.1.0.0/16",
         "2001:db8::/32",
         trace.as_str(),
@@ -295,6 +315,15 @@ fn control_messages() {
         json::<LinkRequest>(bytes);
         json::<JoinAnswer>(bytes);
         json::<HttpRequest>(bytes);
+        json::<Invite>(bytes);
+        json::<Follow>(bytes);
+        json::<Tick>(bytes);
+        json::<Wanted>(bytes);
+        json::<Offer>(bytes);
+        json::<Open>(bytes);
+        let _ = serde_json::from_slice::<Asked>(bytes);
+        let _ = bus::event::read_ack("ev.cloud._.a.b", &Response::new(bytes.to_vec()));
+        welcome(bytes, &child);
         let text = String::from_utf8_lossy(bytes);
         let _ = Token::decode(&text);
         if let Ok(network) = text.parse::<Network>() {
@@ -316,6 +345,55 @@ fn control_messages() {
         let refusal = Refusal::of(&response).expect("a refusal");
         let again = Refusal::of(&refusal.response()).expect("a refusal");
         assert_eq!((again.kind, again.message), (refusal.kind, refusal.message));
+    });
+}
+
+/// Whatever a parent says of itself and of those above it makes a view that can be told on.
+fn welcome(bytes: &[u8], child: &TierPath) {
+    json::<Welcome>(bytes);
+    let Ok(Welcome { above, .. }) = serde_json::from_slice(bytes) else { return };
+    let (now, rtt) = (Instant::now(), Duration::from_millis(1));
+    let above = news::take(above, child, (rtt, Some(1)), |_| None, now);
+    let Some((parent, further)) = above.split_first() else { return };
+    assert!(above.iter().all(|site| site.path.contains(child)));
+    let told = news::tell(parent, further, now);
+    assert_eq!(news::take(told, child, (rtt, None), |_| None, now).len(), above.len());
+}
+
+/// References of bodies, and requests for their parts.
+#[test]
+fn bodies() {
+    let corpus = [
+        "put|a 0|{\"id\":\"a\",\"bytes\":3,\"sha256\":\
+         \"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\"}|abc",
+        "get|a 0||",
+        "whole|a 1|{\"id\":\"a\",\"bytes\":3,\"sha256\":\
+         \"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\"}|",
+        "put|b 255|{\"id\":\"b\",\"bytes\":67108864,\"sha256\":\"\"}|x",
+        "drop|a 18446744073709551615||",
+    ];
+    let fresh = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        (runtime.expect("a runtime"), std::sync::Arc::new(Bodies::default()), 0)
+    };
+    let held = std::cell::RefCell::new(fresh());
+    fuzz(&corpus, |bytes| {
+        // Nobody's clock runs here that would have bodies forgotten.
+        if held.borrow().2 >= 1_000 {
+            held.replace(fresh());
+        }
+        held.borrow_mut().2 += 1;
+        let (runtime, bodies, _) = &*held.borrow();
+        let _inside = runtime.enter();
+        let text = String::from_utf8_lossy(bytes);
+        let mut fields = text.splitn(4, '|');
+        let mut field = || fields.next().unwrap_or_default().to_owned();
+        let (verb, part, reference) = (field(), field(), field());
+        let mut request = Request::new("call.cloud._.@body.put", field());
+        request.headers.insert("Es-Part".into(), part);
+        request.headers.insert(BODY_HEADER.into(), reference);
+        let _ = bodies.whole(request.clone());
+        let _ = bodies.serve(&verb, request);
     });
 }
 

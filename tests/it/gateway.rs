@@ -79,7 +79,7 @@ fn parse(bytes: &[u8]) -> Result<Got> {
 pub fn has_curl() -> bool {
     let found = Command::new("curl").arg("--version").output().is_ok();
     if !found {
-        eprintln!("skipped: no curl; run ./tools.sh test");
+        aloud::skipped!("no curl; run ./tools.sh test");
     }
     found
 }
@@ -170,7 +170,7 @@ def handler(event, context):
 fn has_python() -> bool {
     let found = tools().join("py/awslambdaric").exists();
     if !found {
-        eprintln!("skipped: no Lambda runtime client; run ./tools.sh test");
+        aloud::skipped!("no Lambda runtime client; run ./tools.sh test");
     }
     found
 }
@@ -188,7 +188,7 @@ pub fn place<'a>(world: &'a World, site: &str) -> Result<&'a gateway::Place> {
     Ok(&world.context.site(Some(site))?.http)
 }
 
-fn bearer(place: &gateway::Place) -> Result<String> {
+pub fn bearer(place: &gateway::Place) -> Result<String> {
     let file = place.token.as_ref().context("the door wants a token")?;
     Ok(format!("Authorization: Bearer {}", std::fs::read_to_string(file)?.trim()))
 }
@@ -321,6 +321,13 @@ async fn tables_and_blobs_are_there_over_http() -> Result<()> {
     assert_eq!(asked("works/notes/increment", by)?.json()?["ack"]["level"], "memory");
     let one = asked("works/notes/get", json!({"key": {"id": 2}}))?.json()?;
     assert_eq!(one["row"], json!({"id": 2, "text": "b", "n": 5}));
+    let row = json!({"id": 9, "text": "c", "n": 7});
+    for _ in 0..2 {
+        assert_eq!(asked("works/notes/restore", json!({"rows": [row]}))?.status, 200);
+        let one = asked("works/notes/get", json!({"key": {"id": 9}}))?.json()?;
+        assert_eq!(one["row"], row, "as it was read, counters too");
+    }
+    asked("works/notes/delete", json!({"rows": [{"id": 9}]}))?;
     let sql = asked("sql", json!({"sql": "SELECT sum(n) AS n FROM works.notes"}))?.json()?;
     assert_eq!(sql["rows"], json!([[5]]));
 

@@ -2,17 +2,17 @@
 
 use std::time::Instant;
 
-use ::handlers::execute::{Caller, conformance};
+use ::handlers::execute::{Caller, Host, HostError, Publication, conformance};
 use ::handlers::logs::Line;
 use anyhow::{Context as _, Result};
 use bus::{Bus, Headers, Kind, Subject};
 use edgescale::node::{self, client};
 use edgescale::tree::DEMO_SITES;
-use edgescale::upload::{self, StockCli};
+use edgescale::upload;
 use serde_json::{Value, json};
 
 use crate::proxy::Proxy;
-use crate::world::{PATIENCE, World, eventually, tools};
+use crate::world::{PATIENCE, World, eventually};
 
 const EDGE: [&str; 2] = ["cloud", "cloud.east"];
 
@@ -96,6 +96,7 @@ async fn handlers_that_trap_or_loop_become_dead_letters_and_hurt_nobody() -> Res
     }
     let letter = dead_letter(&world, "cloud.east", "traps.go after 2 attempts").await?;
     assert!(letter.text.contains("unreachable"), "{}", letter.text);
+    check_attempts(edge, letter).await?;
     let letter = dead_letter(&world, "cloud.east", "loops.go after 2 attempts").await?;
     assert!(letter.text.contains("stopped at its time limit of 200 ms"), "{}", letter.text);
     let letter = dead_letter(&world, "cloud.east", "hogs.go after 1 attempts").await?;
@@ -113,6 +114,19 @@ async fn handlers_that_trap_or_loop_become_dead_letters_and_hurt_nobody() -> Res
         assert_eq!(counts[&format!("ended {ended}/h")], count, "{counts:?}");
     }
     assert_eq!(counts.get("failures works/h"), None);
+    Ok(())
+}
+
+/// The lines about a dead letter's event name it, and each the attempt that it is about.
+async fn check_attempts(bus: &Bus, letter: Line) -> Result<()> {
+    let dead = letter.about.context("it is about an event")?;
+    assert_eq!(dead.attempt, Some(2));
+    let lines: Vec<Line> = client::json(&client::control(bus, "logs", "").await?)?;
+    let of_handler = lines.iter().filter(|line| line.from == "traps/h");
+    let about = of_handler.filter_map(|line| line.about.clone());
+    let about: Vec<_> = about.filter(|about| about.id == dead.id).collect();
+    assert_eq!(about.iter().map(|about| about.attempt).collect::<Vec<_>>(), [Some(1), Some(2)]);
+    assert!(about.iter().all(|about| about.revision.is_some()), "{about:?}");
     Ok(())
 }
 
@@ -231,57 +245,6 @@ async fn a_new_revision_reaches_the_edge_and_a_removed_app_leaves_it() -> Result
     eventually("the app to leave the edge", gone).await
 }
 
-#[tokio::test]
-async fn the_stock_cli_does_it_all() -> Result<()> {
-    let Some(binary) = StockCli::find(&tools()) else {
-        eprintln!("skipped: no nats CLI; where Go is, ./tools.sh test installs it");
-        return Ok(());
-    };
-    let world = World::start_with(&EDGE, []).await?;
-    let site = world.context.site(Some("cloud"))?;
-    let cli = StockCli { binary, site };
-    let listed = cli.run(&["micro", "ls"], "")?;
-    assert!(listed.contains("EdgeScale node of cloud.east"), "{listed}");
-
-    let code = component("(i32.const 16)");
-    let digest = ::handlers::Digest::of(&code);
-    let file = world.tree.dir().join("code.wasm");
-    std::fs::write(&file, &code)?;
-    cli.put_code(&digest, &file)?;
-    let text = manifest("byhand", "go").replace("{code}", digest.as_str());
-    let answer = cli.apply(&text)?;
-    assert_eq!(answer["app"], "byhand", "{answer}");
-    let refused = cli.apply(&text.replace("[app]", "[apq]"))?;
-    assert!(
-        refused["error"]["message"].as_str().is_some_and(|m| m.contains("line 1")),
-        "{refused}"
-    );
-
-    // The other way: the bucket, and what became of the entry in `apps-status`.
-    let status = async |app: &str, wanted: &str| -> Result<Value> {
-        let found = async || {
-            let text = cli.run(&["kv", "get", "apps-status", app, "--raw"], "")?;
-            let status: Value = serde_json::from_str(text.trim())?;
-            Ok((status["state"] == wanted).then_some(status))
-        };
-        eventually(&format!("app {app} to be {wanted}"), found).await
-    };
-    let other = text.replace("byhand", "bykv");
-    cli.run(&["kv", "put", "apps", "bykv", &other], "")?;
-    status("bykv", "active").await?;
-    cli.run(&["kv", "put", "apps", "broken", "[app]\nname = 7\n"], "")?;
-    let refused = status("broken", "refused").await?;
-    assert!(refused["error"].as_str().is_some_and(|e| e.contains("line 2")), "{refused}");
-
-    cli.run(&["pub", "ev.byhand.go", "{}"], "")?;
-    let ran = async || {
-        let count = world.count("cloud", "invocations byhand/h").await?;
-        Ok((count >= 1).then_some(()))
-    };
-    eventually("an event of the stock CLI to be handled", ran).await?;
-    Ok(())
-}
-
 /// The real node, run in this process over the site's server.
 #[tokio::test]
 async fn what_handlers_see_of_a_node_is_a_host() -> Result<()> {
@@ -294,12 +257,43 @@ async fn what_handlers_see_of_a_node_is_a_host() -> Result<()> {
     let target = app.target("h").context("the handler is there")?.clone();
     let deadline = Instant::now() + PATIENCE;
     let settings = node.host.settings(&target)?;
-    let (invocation, trace) = ("i".into(), Default::default());
-    let caller = Caller { target, invocation, trace, deadline, settings, by: None };
+    let (invocation, attempt) = ("i".into(), 1);
+    let (trace, by, budget) = Default::default();
+    let caller = Caller { target, invocation, attempt, trace, deadline, settings, by, budget };
     conformance::check(&*node.host, &caller).await;
+    check_bounds(&*node.host, &caller).await;
+    let counts = node.metrics.snapshot().counts;
+    assert_eq!(
+        ["publishes", "calls", "writes"].map(|what| counts[&format!("limited {what}")]),
+        [1; 3]
+    );
     tasks.shutdown().await;
     node.store.close().await;
     Ok(())
+}
+
+/// What one invocation may ask of its node has an end.
+async fn check_bounds(host: &dyn Host, caller: &Caller) {
+    let mut target = caller.target.as_ref().clone();
+    (target.limits.publishes, target.limits.calls, target.limits.writes) = (1, 1, 1);
+    let target = std::sync::Arc::new(target);
+    let caller = Caller { target, budget: Default::default(), ..caller.clone() };
+    let event = || Publication {
+        id: bus::event::unique_id(),
+        subject: "bounded".into(),
+        content_type: String::new(),
+        body: "{}".into(),
+        metadata: vec![],
+    };
+    host.publish(&caller, event()).await.expect("the first is published");
+    let second = host.publish(&caller, event()).await;
+    assert!(matches!(second, Err(HostError::TooMuch(_))), "{second:?}");
+    let _ = host.call(&caller, "nobody", "".into()).await;
+    let second = host.call(&caller, "nobody", "".into()).await;
+    assert!(matches!(second, Err(HostError::TooMuch(_))), "{second:?}");
+    host.put_blob(&caller, "one".into()).await.expect("the first is stored");
+    let second = host.put_blob(&caller, "two".into()).await;
+    assert!(matches!(second, Err(HostError::TooMuch(_))), "{second:?}");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The one integration binary: whole trees of real servers and real nodes, and the house rules.
 
 mod answers;
+mod below;
 mod blobs;
 mod bodies;
 mod cli;
@@ -14,19 +15,24 @@ mod doors;
 mod drain;
 mod fault;
 mod faults;
+mod files;
 mod fuzz;
 mod gateway;
 mod handlers;
+mod killed;
 mod large;
 mod leaf;
+mod moving;
 mod nested;
 mod order;
 mod proxy;
+mod redeploy;
 mod road;
 mod security;
 mod sites;
 mod sources;
 mod spill;
+mod stock;
 mod streamed;
 mod tenants;
 mod three;

@@ -25,7 +25,7 @@ const CYCLE: &str = "round/again -> round/again: the handler would wait for itse
 fn has_python() -> bool {
     let found = tools().join("py/awslambdaric").exists();
     if !found {
-        eprintln!("skipped: no awslambdaric; run ./tools.sh test");
+        aloud::skipped!("no awslambdaric; run ./tools.sh test");
     }
     found
 }

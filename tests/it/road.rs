@@ -136,7 +136,7 @@ async fn a_frame_of_another_size_starts_the_comparison_anew() -> Result<()> {
     let Some(_) = doorcam() else { return Ok(()) };
     let (Some(small), Some(large)) = (transport_stream("320x240"), transport_stream("402x318"))
     else {
-        eprintln!("skipped: no ffmpeg with libx264 to make a stream whose size changes");
+        aloud::skipped!("no ffmpeg with libx264 to make a stream whose size changes");
         return Ok(());
     };
     let world = World::start_with(&["cloud", "cloud.east", "cloud.east.cell1"], []).await?;

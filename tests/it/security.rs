@@ -133,7 +133,8 @@ async fn strangers_get_no_connection_and_secrets_are_the_owners() -> Result<()> 
     let connected = bus::Bus::connect(&site.server, &site.path, &credentials, "stranger").await;
     assert!(connected.is_err(), "an unknown key was let in");
     for site in ["cloud", "cloud.east"] {
-        for file in ["nats.conf", "node.nk", "client.nk", "sys.nk", "listen.key", "authority.key"] {
+        let keys = ["node.nk", "client.nk", "sys.nk", "listen.key", "authority.key"];
+        for file in keys.into_iter().chain(["nats.conf", "nats-context.json"]) {
             let path = world.tree.dir().join(site).join(file);
             let mode = std::fs::metadata(&path)?.permissions().mode() & 0o777;
             assert_eq!(mode, 0o600, "{}", path.display());
@@ -342,7 +343,10 @@ async fn a_stranger_with_a_sites_keys_can_do_only_what_the_site_may() -> Result<
     for name in ["..", "x", "a.b.c.d.e.f.g", "doorcam.\u{7f}", &long, "ü.ß"] {
         leaf.publish(&format!("call.cloud.east._.{name}"), "{}").await?;
     }
-    for headers in ["NATS/1.0\r\n:\r\n\r\n", "NATS/9.9 999\r\nA\r\n\r\n", "\r\n\r\n", "NATS/1.0"] {
+    let large = format!("NATS/1.0\r\nA: {}\r\n\r\n", "a".repeat(500_000));
+    let odd =
+        ["NATS/1.0\r\n:\r\n\r\n", "NATS/9.9 999\r\nA\r\n\r\n", "\r\n\r\n", "NATS/1.0", &large];
+    for headers in odd {
         let (length, total) = (headers.len(), headers.len() + 2);
         let line =
             format!("HMSG call.cloud.east._.doorcam.x {length} {total}\r\n{headers}{{}}\r\n");
@@ -351,20 +355,7 @@ async fn a_stranger_with_a_sites_keys_can_do_only_what_the_site_may() -> Result<
             leaf = Leaf::connect(&cell, &parent).await?;
         }
     }
-    // A subject of 100 KB, a header of 600 KB, and a length that lies, end the link and no more.
-    let huge = "a".repeat(100_000);
-    let lies = [
-        format!("LMSG tel.cloud.east.cell1._.{huge} 2\r\n{{}}\r\n"),
-        "LMSG tel.cloud.east.cell1._.x 99999999\r\n".to_owned(),
-        "LMSG tel.cloud.east.cell1._.x -1\r\n".to_owned(),
-        "HMSG tel.cloud.east.cell1._.x 99 2\r\n{}\r\n".to_owned(),
-        "INFO {\"max_payload\":99999999}\r\nGIBBERISH\r\n".to_owned(),
-    ];
-    for lie in lies {
-        let mut leaf = Leaf::connect(&cell, &parent).await?;
-        let _ = leaf.send(lie.as_bytes()).await;
-        let _ = tokio::time::timeout(SHORT, leaf.pong()).await;
-    }
+    lies_end_the_link_and_no_more(&cell, &parent, &east.join("nats.log")).await?;
 
     // Nothing has changed, and the site itself is let in again.
     let after = client::report(world.bus("cloud.east")).await?;
@@ -374,6 +365,41 @@ async fn a_stranger_with_a_sites_keys_can_do_only_what_the_site_may() -> Result<
     drop(listening);
     world.tree.restart_server("cloud.east.cell1")?;
     world.tree.restart_node("cloud.east.cell1").await
+}
+
+/// A subject of 100 KB, one with spaces, a header of 600 KB, and a length that lies: each is in the
+/// server's log.
+async fn lies_end_the_link_and_no_more(cell: &Path, parent: &str, log: &Path) -> Result<()> {
+    let (huge, own) = ("a".repeat(100_000), "tel.cloud.east.cell1._");
+    let header = format!("NATS/1.0\r\nA: {}\r\n\r\n", "a".repeat(600_000));
+    let (length, whole) = (header.len(), header.len() + 2);
+    let lies = [
+        (format!("LMSG {own}.{huge} 2\r\n{{}}\r\n"), "maximum control line exceeded".to_owned()),
+        // What stands behind a space is where the answer is to go.
+        (
+            "LMSG ctl.cloud.east._.apps apply 2\r\n{}\r\n".to_owned(),
+            "Violation on \"ctl.cloud.east._.apps\"".to_owned(),
+        ),
+        (format!("LMSG {own}.a b c d 2\r\n{{}}\r\n"), "Missing Reply Indicator: 'b'".to_owned()),
+        (
+            format!("HMSG {own}.x {length} {whole}\r\n{header}{{}}\r\n"),
+            format!("maximum payload exceeded: {whole} vs"),
+        ),
+        (format!("LMSG {own}.x 99999999\r\n"), "maximum payload exceeded: 99999999".to_owned()),
+        (format!("LMSG {own}.x -1\r\n"), format!("Missing Size: '[{own}.x -1]'")),
+        (format!("HMSG {own}.x 99 2\r\n{{}}\r\n"), "Header Size larger".to_owned()),
+        ("INFO {\"max_payload\":99999999}\r\nGIBBERISH\r\n".to_owned(), "parser ERROR".to_owned()),
+    ];
+    for (lie, told) in lies {
+        let mut leaf = Leaf::connect(cell, parent).await?;
+        let _ = leaf.send(lie.as_bytes()).await;
+        let _ = tokio::time::timeout(SHORT, leaf.pong()).await;
+        eventually(&format!("{told:?} in the log"), async || {
+            Ok(std::fs::read_to_string(log)?.contains(&told).then_some(()))
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 /// A child may answer what its parent asks it, and so sees where answers go. From some of these

@@ -73,7 +73,7 @@ fn port() -> Result<u16> {
 fn streams_of_every_kind_have_the_frames_of_the_film() -> Result<()> {
     let film = tools().join("clips/bikes.mp4");
     if !film.exists() || Command::new("ffmpeg").arg("-version").output().is_err() {
-        eprintln!("skipped: no ffmpeg, or no {}", film.display());
+        aloud::skipped!("no ffmpeg, or no {}", film.display());
         return Ok(());
     }
     let expected = likenesses(&film.display().to_string())?;

@@ -107,7 +107,7 @@ impl Reader {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_reads_while_the_handler_runs_and_stops_it_by_leaving() -> Result<()> {
     if !has_curl() || !tools().join("bin/node").exists() {
-        eprintln!("skipped: no curl or no node; run ./tools.sh test");
+        aloud::skipped!("no curl or no node; run ./tools.sh test");
         return Ok(());
     }
     let world = World::start_with(&["cloud", "cloud.east"], []).await?;
@@ -170,7 +170,7 @@ memory_mb = 256
 /// A stock component of `wasi:http`, or nothing where it cannot be built.
 fn component() -> Result<Option<Vec<u8>>> {
     if !tools().join("componentize/bin/componentize-py").exists() {
-        eprintln!("skipped: no componentize-py; run ./tools.sh test");
+        aloud::skipped!("no componentize-py; run ./tools.sh test");
         return Ok(None);
     }
     let out = root().join("target/guests");

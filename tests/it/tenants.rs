@@ -219,7 +219,7 @@ const HEARD: &str = "[app]\nname = \"hello\"\nversion = \"1\"\n[[handler]]\nname
 #[tokio::test]
 async fn an_mqtt_client_starts_its_own_tenants_handler() -> Result<()> {
     if Command::new("mosquitto_pub").arg("--help").output().is_err() {
-        eprintln!("skipped: no mosquitto_pub; run ./tools.sh test");
+        aloud::skipped!("no mosquitto_pub; run ./tools.sh test");
         return Ok(());
     }
     let mut world = World::start_with(&SITES, []).await?;

@@ -3,6 +3,7 @@
 //! A publisher above and one below the link number their events and repeat each until it is
 //! acknowledged; callers give each call a key and a deadline. docs/guarantees.md has the counts.
 
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -264,6 +265,7 @@ async fn an_edge_of_three_servers_goes_on_when_one_is_killed_and_moves() -> Resu
     sites.join("cloud", "west")?;
     sites.start("west")?;
     seen(&cloud, "cloud.west", true).await?;
+    siblings_are_apart(&cloud, [&sites.bus("east").await?, &sites.bus("west").await?]).await?;
     let before = sites.report("east").await?.brief.servers;
     let invited = sites.json("west", &["tree", "invite", "east"], "")?;
     let token = invited["token"].as_str().context("no token")?.to_owned();
@@ -279,6 +281,58 @@ async fn an_edge_of_three_servers_goes_on_when_one_is_killed_and_moves() -> Resu
     let subject = Subject::new(Kind::Ev, east.site(), "count.far").to_string();
     bus::event::publish_acked(&east, &subject, &event, client::TIMEOUT).await?;
     handled(&sites, "cloud", "far", far + 1).await?;
+    Ok(())
+}
+
+/// Servers that are routed to each other share a cluster's name with those of their siblings: what
+/// one site says stays out of the other's reach all the same, both ways.
+async fn siblings_are_apart(cloud: &Bus, pair: [&Bus; 2]) -> Result<()> {
+    for (from, to) in [(pair[0], pair[1]), (pair[1], pair[0])] {
+        let other = to.site().as_str();
+        for name in ["call.{}._.count.top", "ctl.{}._.status", "st.{}._.status"] {
+            let subject = name.replace("{}", other);
+            let answer = from.request(&subject, &Headers::new(), "[1]", REPEAT_AFTER).await;
+            ensure!(answer.is_err(), "{subject} was answered to {}: {answer:?}", from.site());
+        }
+        let event = Event::new("count.near", other, "n=0")?;
+        for subject in [format!("ev.{other}._.count.near"), format!("sync.{other}._.ev.count.near")]
+        {
+            let stored = bus::event::publish_acked(from, &subject, &event, REPEAT_AFTER).await;
+            ensure!(stored.is_err(), "{subject} was stored for {}: {stored:?}", from.site());
+        }
+
+        let (sender, heard) = tokio::sync::mpsc::channel::<String>(1_000);
+        let heard = RefCell::new((heard, vec![]));
+        let hear = move |message: bus::Request| {
+            let sender = sender.clone();
+            async move {
+                let _ = sender.try_send(message.subject);
+            }
+        };
+        let _listening = from.subscribe(">", hear).await?;
+        from.flush().await?;
+        for kind in ["ev", "tel", "call", "st", "sync"] {
+            let subject = format!("{kind}.{other}._.count.secret");
+            to.publish(&subject, &Headers::new(), "secret").await?;
+        }
+        to.flush().await?;
+        // What must arrive is sent last: once it is there, so would the others be.
+        let last = format!("ev.{}._.count.last", from.site());
+        eventually(&format!("{last} at {}", from.site()), async || {
+            cloud.publish(&last, &Headers::new(), "for you").await?;
+            cloud.flush().await?;
+            tokio::time::sleep(EVERY).await;
+            let (heard, subjects) = &mut *heard.borrow_mut();
+            while let Ok(subject) = heard.try_recv() {
+                subjects.push(subject);
+            }
+            Ok(subjects.contains(&last).then_some(()))
+        })
+        .await?;
+        let (_, subjects) = heard.into_inner();
+        let leaked: Vec<_> = subjects.iter().filter(|subject| subject.contains("secret")).collect();
+        ensure!(leaked.is_empty(), "{} heard {leaked:?}", from.site());
+    }
     Ok(())
 }
 

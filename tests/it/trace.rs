@@ -174,7 +174,7 @@ fn can_run() -> bool {
     let python = tools().join("py/awslambdaric").exists();
     let curl = Command::new("curl").arg("--version").output().is_ok();
     if !python || !curl {
-        eprintln!("skipped: no curl, or no Lambda runtime client; run ./tools.sh test");
+        aloud::skipped!("no curl, or no Lambda runtime client; run ./tools.sh test");
     }
     python && curl
 }
@@ -268,14 +268,17 @@ async fn check_beginnings(world: &World, collector: &Collector) -> Result<()> {
     Ok(())
 }
 
+/// Frames come from streams alone, so who wants to see them in a trace opens one within it.
 #[tokio::test]
-async fn frames_belong_to_the_trace_that_opened_their_stream() -> Result<()> {
+async fn one_trace_shows_door_hops_handlers_tables_and_devices_of_three_tiers() -> Result<()> {
     let (true, Some(clip), Some(_)) = (can_run(), clip(), doorcam()) else { return Ok(()) };
     let collector = Collector::default();
     let world = start(&collector).await?;
+    world.apply(LEDGER, &[("note", NOTE.into())]).await?;
     world.deploy_doorcam().await?;
     let trace = "00000000000000000000000000000f00";
     let parent = format!("00-{trace}-00f067aa0ba902b7-01");
+    assert_eq!(call(&world, "note", &[&format!("traceparent: {parent}")])?, "200");
     let headers = Headers::from([("traceparent".to_owned(), parent)]);
     let open = json!({"stream": "front", "source": clip, "pace": "fast"}).to_string();
     let edge = world.bus(EDGE);
@@ -284,10 +287,15 @@ async fn frames_belong_to_the_trace_that_opened_their_stream() -> Result<()> {
     let opened: ::handlers::stream::Status = serde_json::from_slice(&opened.payload)?;
     wait_for_end(edge, "doorcam", &opened.id).await?;
 
+    let door = format!("00f067aa0ba902b7 > {EDGE} POST /call");
+    let east = format!("{door} > {EDGE} hop cloud.east > cloud.east call ledger.note");
+    let cloud = format!("{east} > cloud.east hop cloud > cloud call ledger.note");
     let run = format!("00f067aa0ba902b7 > {EDGE} run doorcam/motion");
     let publish = format!("{run} > {EDGE} publish doorcam.motion");
     let summary = format!("{publish} > {EDGE} hop cloud.east > cloud.east run doorcam/summary");
     for wanted in [
+        door,
+        format!("{cloud} > cloud run ledger/note > cloud store put"),
         format!("{run} > {EDGE} accelerate"),
         format!("{run} > {EDGE} blob put"),
         format!("{run} > {EDGE} store put"),

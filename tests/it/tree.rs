@@ -402,26 +402,46 @@ async fn an_operator_runs_the_server_himself() -> Result<()> {
     sites.start("east")?;
     seen(&cloud, "cloud.east", true).await?;
 
-    // Wrong limits are refused, and named; with the right ones everything is back.
+    // Wrong limits are refused, and named, while the node runs; with the right ones everything is
+    // back.
     drop(server);
-    let wrong = printed.replace("max_payload: 589824", "max_payload: 65536");
+    let with_east = sites.log("cloud", "nats.conf");
+    let wrong = with_east.replace("max_payload: 589824", "max_payload: 65536");
+    let (head, links) = wrong.split_once("leafnodes {").context("no links")?;
+    let links = links.replace("verify: true", "verify: false");
+    let wrong = format!("{head}leafnodes {{\n  compression: off{links}");
     std::fs::write(&own, format!("{listen}{wrong}"))?;
     let server = Server::start(&binary, &own, &log, ports[0])?;
-    let found = settings_of(&sites, "cloud")?;
-    assert!(found.contains("max_payload is 65536, needed is 589824"), "{found}");
-    sites.stop("cloud")?;
-    sites.start("cloud")?;
-    eventually("the node to say what it lacks", async || {
-        let log = sites.log("cloud", "node.log");
-        Ok(log.contains("has max_payload 65536, where every site").then_some(()))
+    let found = eventually("the link that is not compressed", async || {
+        let found = settings_of(&sites, "cloud")?;
+        ensure!(found.contains("1 of 1 links are not compressed"), "{found}");
+        Ok(Some(found))
     })
     .await?;
+    assert!(found.contains("max_payload is 65536, needed is 589824"), "{found}");
+    assert!(found.contains("without a look at their certificates"), "{found}");
+    let said = eventually("the node to say what it lacks", async || {
+        let log = sites.log("cloud", "node.log");
+        let line = log.lines().find(|line| line.contains("has max_payload 65536, where every"));
+        Ok(line.map(str::to_owned))
+    })
+    .await?;
+    // As it is printed there, anywhere on the machine.
+    let output = Command::new(crate::world::binary()).args(mend(&said)?).output()?;
+    let config = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(config.contains("max_payload: 589824"), "{said}: {config}");
     drop(server);
     std::fs::write(&own, &right)?;
     let _server = Server::start(&binary, &own, &log, ports[0])?;
     let cloud = sites.bus("cloud").await?;
     sites.report("cloud").await?;
     seen(&cloud, "cloud.east", true).await
+}
+
+/// The command that a refusal names, without the program.
+fn mend(reason: &str) -> Result<Vec<&str>> {
+    let command = reason.split('`').find_map(|part| part.strip_prefix("edgescale "));
+    Ok(command.context("no command is named")?.split(' ').collect())
 }
 
 /// While what it runs ends again and again, it spends its time waiting to start it once more.
@@ -449,7 +469,9 @@ async fn a_server_that_does_not_fit_is_refused_with_the_mend() -> Result<()> {
     let (file, log) = (folder.file("own.conf"), folder.file("own.log"));
     let text = std::fs::read_to_string(folder.file("nats.conf"))?;
     let text = text.replace("max_payload: 589824", "max_payload: 8388608");
-    std::fs::write(&file, text.replace("ping_interval: \"5s\"", "ping_interval: \"2m\""))?;
+    let text = text.replace("ping_interval: \"5s\"", "ping_interval: \"2m\"");
+    let text: Vec<&str> = text.lines().filter(|line| !line.contains("\"up.*.>\"")).collect();
+    std::fs::write(&file, text.join("\n"))?;
     let binary = bus::server::find(None, &tools())?;
     let server = Server::start(&binary, &file, &log, folder.record.ports.client)?;
     let refused = async |url: &str| {
@@ -459,7 +481,11 @@ async fn a_server_that_does_not_fit_is_refused_with_the_mend() -> Result<()> {
     };
     let reason = refused(&folder.server_url()).await?;
     assert!(reason.contains("has max_payload 8388608, where every site"), "{reason}");
-    assert!(reason.contains("`edgescale tree config cloud` prints"), "{reason}");
+    // The mend that is named is a command.
+    let config = sites.json("cloud", &mend(&reason)?, "")?.to_string();
+    assert!(config.contains("max_payload: 589824"), "{config}");
+    let complaint = sites.complaint("cloud", &["tree", "config", "cloud.east"], "")?;
+    assert!(complaint.contains("holds cloud, not cloud.east"), "{complaint}");
     let output = sites.output("cloud", &["doctor"], "")?;
     assert_eq!(output.status.code(), Some(2));
     let checks: Vec<Value> = serde_json::from_slice(&output.stdout)?;
@@ -467,6 +493,7 @@ async fn a_server_that_does_not_fit_is_refused_with_the_mend() -> Result<()> {
     let found = settings.context("no such check")?["found"].to_string();
     assert!(found.contains("max_payload is 8388608, needed is 589824"), "{found}");
     assert!(found.contains("ping_interval is 120 s, needed is 5 s"), "{found}");
+    assert!(found.contains("does not map up.*.>"), "{found}");
     drop(server);
 
     // An old server, by what it says at its door.

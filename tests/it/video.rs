@@ -1,8 +1,8 @@
 //! `edgescale video` as a user runs it: no tree, no server.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use accel::video::child;
 use anyhow::{Result, ensure};
@@ -10,8 +10,15 @@ use serde_json::Value;
 
 use crate::world::{binary, root, tools};
 
+/// Kernels are kept beside the program, not with the user's own.
+fn caches() -> PathBuf {
+    binary().with_file_name("caches-of-tests")
+}
+
 fn video(arguments: &[&str]) -> Result<Output> {
-    Ok(Command::new(binary()).arg("video").args(arguments).output()?)
+    let mut command = Command::new(binary());
+    command.arg("video").args(arguments).env("XDG_CACHE_HOME", caches());
+    Ok(command.output()?)
 }
 
 fn json(arguments: &[&str]) -> Result<Value> {
@@ -88,6 +95,78 @@ fn pipelines_run_from_the_shell() -> Result<()> {
     Ok(())
 }
 
+/// A second film finds the kernels that the first one had compiled.
+#[test]
+fn kernels_are_kept_for_the_next_film() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    clip(folder.path().join("in.y4m").as_path(), 64, 48, 5)?;
+    let run = |caches: &str| -> Result<usize> {
+        let mut command = Command::new(binary());
+        command.args(["video", "run", "gray | half", &path("in.y4m"), &path("out.raw")]);
+        let done = command.env("XDG_CACHE_HOME", path(caches)).output()?;
+        ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        let kernels = folder.path().join(caches).join("edgescale/kernels");
+        Ok(std::fs::read_dir(kernels).map_or(0, Iterator::count))
+    };
+    let first = run("own")?;
+    if first == 0 {
+        aloud::skipped!("no device that compiles");
+        return Ok(());
+    }
+    let kept: Vec<_> = std::fs::read_dir(folder.path().join("own/edgescale/kernels"))?
+        .map(|file| {
+            let file = file?;
+            Ok((file.path(), file.metadata()?.modified()?))
+        })
+        .collect::<Result<_>>()?;
+    run("own")?;
+    let is_code = |path: &Path| path.extension() != Some("groups".as_ref());
+    for (path, written) in kept.iter().filter(|(path, _)| is_code(path)) {
+        assert_eq!(std::fs::metadata(path)?.modified()?, *written, "{}", path.display());
+    }
+    Ok(())
+}
+
+/// The process that decodes, of a run.
+fn decoder_of(run: u32) -> Option<u32> {
+    let is_its = |pid: &u32| {
+        let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}"));
+        let status = read("status").unwrap_or_default();
+        let is_child = status.lines().any(|line| line == format!("PPid:\t{run}"));
+        is_child && read("cmdline").unwrap_or_default().contains("media-decode")
+    };
+    let all = std::fs::read_dir("/proc").ok()?.flatten();
+    all.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(is_its)
+}
+
+/// A run whose decoder dies says so, as when a damaged film had ended it.
+#[test]
+fn a_run_outlives_its_decoder() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    // A film that never begins: a pipe that nobody opens.
+    ensure!(Command::new("mkfifo").arg(path("in.y4m")).status()?.success());
+    let run = Command::new(binary())
+        .args(["video", "run", "--cpu", "gray", &path("in.y4m"), &path("out.raw")])
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let begun = Instant::now();
+    let decoder = loop {
+        if let Some(decoder) = decoder_of(run.id()) {
+            break decoder;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "no process of its own decodes");
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    ensure!(Command::new("kill").args(["-KILL", &decoder.to_string()]).status()?.success());
+    let ended = run.wait_with_output()?;
+    let complaint = String::from_utf8_lossy(&ended.stderr);
+    assert!(!ended.status.success() && ended.status.code().is_some(), "{complaint}");
+    assert!(complaint.contains("the decoder ended"), "{complaint}");
+    Ok(())
+}
+
 /// x264 as FFmpeg has it, in a process of its own; an encoder that is not there is told.
 #[test]
 fn encoders_of_others_code_where_they_are_asked_for() -> Result<()> {
@@ -106,7 +185,7 @@ fn encoders_of_others_code_where_they_are_asked_for() -> Result<()> {
     let theirs = run("encoder=x264 gop=10", "theirs.mp4")?;
     let complaint = String::from_utf8_lossy(&theirs.stderr);
     if complaint.contains(mend) {
-        eprintln!("skipped: FFmpeg has no x264");
+        aloud::skipped!("FFmpeg has no x264");
         return Ok(());
     }
     ensure!(theirs.status.success(), "{complaint}");
@@ -123,7 +202,7 @@ fn encoders_of_others_code_where_they_are_asked_for() -> Result<()> {
         let entries = "stream=codec_name,profile,width,height,has_b_frames:packet=flags";
         let probe = ["-v", "error", "-show_entries", entries, "-of", "json", &path(name)];
         let Ok(probed) = Command::new("ffprobe").args(probe).output() else {
-            eprintln!("skipped: no ffprobe");
+            aloud::skipped!("no ffprobe");
             return Ok(());
         };
         assert_eq!(String::from_utf8_lossy(&probed.stderr), "", "{name}");
@@ -191,7 +270,7 @@ fn operations_agree_with_opencv_where_it_defines_them() -> Result<()> {
     let packages = tools().join("opencv");
     let python = tools().join("bin/python3");
     if !packages.join("cv2").exists() || !python.exists() {
-        eprintln!("skipped: no OpenCV; install it with ./tools.sh test");
+        aloud::skipped!("no OpenCV; install it with ./tools.sh test");
         return Ok(());
     }
     let folder = tempfile::tempdir()?;
@@ -212,7 +291,7 @@ fn cuts_of_a_film_are_those_that_ffmpeg_finds() -> Result<()> {
     let film = tools().join("clips/bikes.mp4").display().to_string();
     let filter = ["-v", "info", "-i", &film, "-vf", "scdet=threshold=10", "-f", "null", "-"];
     let Ok(theirs) = Command::new("ffmpeg").args(filter).output() else {
-        eprintln!("skipped: no ffmpeg");
+        aloud::skipped!("no ffmpeg");
         return Ok(());
     };
     let told = String::from_utf8(theirs.stderr)?;

@@ -155,6 +155,6 @@ fn present(file: &Path, what: &str) -> Option<PathBuf> {
     if file.is_file() {
         return Some(file.to_owned());
     }
-    eprintln!("skipped: {} is not there: {what}", file.display());
+    aloud::skipped!("{} is not there: {what}", file.display());
     None
 }

@@ -62,7 +62,7 @@ fn here() -> Vec<Make> {
     let works = |make: &Make| match coding::try_out(*make) {
         Ok(()) => true,
         Err(reason) => {
-            eprintln!("skipped: {} ({reason})", make.name());
+            aloud::skipped!("{} ({reason})", make.name());
             false
         }
     };

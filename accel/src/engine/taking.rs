@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use super::jobs::history_key;
 use super::{Shared, State, Work};
-use crate::schedule::DeviceView;
 use crate::schedule::steal::{Behind, LOOK_MAX, steal};
 
 impl Shared {
@@ -32,9 +31,7 @@ impl Shared {
         if behind.is_empty() {
             return false;
         }
-        let devices = self.devices.iter().zip(&state.units);
-        let views: Vec<DeviceView> =
-            devices.map(|(device, unit)| unit.view(device.info(), now)).collect();
+        let views = self.views(state, 0, now);
         let Some(taken) = steal(index, &views, &behind, self.prefer) else { return false };
         let Behind { device, here_us, .. } = behind[taken];
         let (works, _) = state.units[device].withdraw(&[places[taken]]);

@@ -95,15 +95,25 @@ impl Unit {
         if self.is_hung { QUARANTINE_MAX } else { left.unwrap_or_default() }
     }
 
-    pub fn view(&self, info: &hw::DeviceInfo, now: Instant) -> DeviceView {
+    /// The device as a job of this priority finds it: what waits with less goes after it.
+    pub fn view(&self, info: &hw::DeviceInfo, priority: u8, now: Instant) -> DeviceView {
+        let queued_us = match priority {
+            0 => self.queued_us,
+            _ => {
+                let waiting = self.queue.waiting();
+                let before = waiting.filter(|work| work.job.priority >= priority);
+                before.map(|work| work.cost_us).sum()
+            }
+        };
+        // What takes longer than it was predicted to is taken to need as long again.
         let running_us = self.running.map_or(0, |(since, cost_us)| {
-            cost_us.saturating_sub(now.saturating_duration_since(since).as_micros() as u64)
+            cost_us.abs_diff(now.saturating_duration_since(since).as_micros() as u64)
         });
         DeviceView {
             is_accelerator: info.kind.is_accelerator(),
             quarantined_us: self.quarantined(now).as_micros() as u64,
             is_warming: self.is_cold,
-            backlog_us: self.queued_us + running_us,
+            backlog_us: queued_us + running_us,
             room: self.queue.room(),
         }
     }
@@ -120,6 +130,8 @@ impl Unit {
             id: info.id.clone(),
             kind: info.kind.as_str().to_string(),
             encoder: String::new(),
+            order: None,
+            cost_us: None,
             on_cpu: info.on_cpu,
             name: info.name.clone(),
             driver: info.driver.clone(),

@@ -228,7 +228,7 @@ fn a_real_clip_survives_as_well() {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/clips");
     let path = path.join("carphone_pristine.mp4");
     if !path.exists() {
-        eprintln!("skipped: no clip at {}; install it with ./tools.sh test", path.display());
+        aloud::skipped!("no clip at {}; install it with ./tools.sh test", path.display());
         return;
     }
     let mut frames = Vec::new();
@@ -348,7 +348,7 @@ fn ffprobe_calls_it_constrained_baseline() {
         .arg(&path)
         .output();
     let Ok(probe) = probe else {
-        eprintln!("skipped: no ffprobe");
+        aloud::skipped!("no ffprobe");
         return;
     };
     let said = String::from_utf8_lossy(&probe.stdout);

@@ -24,7 +24,12 @@ fn codes_are_prefix_free_and_complete() {
         let total: usize = spec.lengths.iter().map(|n| usize::from(*n)).sum();
         assert_eq!(total, spec.symbols.len());
         let table = codes(spec);
-        let used: Vec<Code> = spec.symbols.iter().map(|s| table[usize::from(*s)]).collect();
+        let without_room = |symbol: &u8| {
+            let (Code { bits, len }, room) = (table[usize::from(*symbol)], symbol & 15);
+            assert!(bits.trailing_zeros() >= u32::from(room));
+            Code { bits: bits >> room, len: len - u32::from(room) }
+        };
+        let used: Vec<Code> = spec.symbols.iter().map(without_room).collect();
         for (i, a) in used.iter().enumerate() {
             assert!((1..=16).contains(&a.len));
             for b in &used[i + 1..] {
@@ -38,7 +43,7 @@ fn codes_are_prefix_free_and_complete() {
 fn known_codes() {
     let bits = |code: Code| (code.bits, code.len);
     assert_eq!(bits(TABLES.luma.dc[0]), (0b00, 2));
-    assert_eq!(bits(TABLES.luma.dc[11]), (0b1_1111_1110, 9));
+    assert_eq!(bits(TABLES.luma.dc[11]), (0b1_1111_1110 << 11, 9 + 11));
     assert_eq!(bits(TABLES.luma.ac[END_OF_BLOCK]), (0b1010, 4));
     assert_eq!(bits(TABLES.luma.ac[RUN_OF_16]), (0b111_1111_1001, 11));
     assert_eq!(bits(TABLES.chroma.ac[END_OF_BLOCK]), (0b00, 2));
@@ -49,7 +54,8 @@ fn written(codes: &[(Code, u32, u32)]) -> Vec<u8> {
     let mut bits = BitWriter::new(&mut bytes);
     bits.reserve(64);
     for (code, value, len) in codes {
-        bits.put_with(*code, *value, *len);
+        let Code { bits: code, len: code_len } = *code;
+        bits.put_with(Code { bits: code << len, len: code_len + len }, *value);
     }
     bits.close();
     bits.finish();

@@ -41,8 +41,8 @@ fn every_op_has_a_text_form_with_defaults() {
 fn parameters_are_read_within_their_limits() {
     for (name, settings, expected) in [
         ("gaussian", r#"{ "sigma": 1.25 }"#, Ok("1.25")),
-        ("gaussian", r#"{ "sigma": 21 }"#, Err("sigma 21: give 0 to 20")),
-        ("gaussian", r#"{ "size": 65 }"#, Err("size 65: give 1 to 63")),
+        ("gaussian", r#"{ "sigma": 43 }"#, Err("sigma 43: give 0 to 42")),
+        ("gaussian", r#"{ "size": 257 }"#, Err("size 257: give 0 to 255")),
         ("rotate", r#"{ "degrees": 90 }"#, Ok("90")),
         ("rotate", r#"{ "degrees": 91 }"#, Err("degrees 91: give one of 90, 180, 270")),
         (

@@ -129,10 +129,11 @@ fn inputs_of_the_wrong_kind_are_named_with_the_mend() {
              give a gray frame (use the op \"gray\" first)",
         ),
         (
-            format!(
-                r#"{gray}, {{ "op": "draw_boxes", "input": ["gray", "gray"], "output": "x" }}"#
-            ),
-            "step 2 (draw_boxes): \"gray\" is a gray frame: give an nv12 frame",
+            r#"{ "op": "convert", "to": "yuyv", "input": ["frame"], "output": "packed" },
+               { "op": "flip", "input": ["packed"], "output": "x" }"#
+                .to_string(),
+            "step 2 (flip): \"packed\" is a frame of yuyv: give a frame of gray8, nv12, nv21, \
+             i420, rgb24, bgr24, rgba (use the op \"convert\" first)",
         ),
         (
             format!(

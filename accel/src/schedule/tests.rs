@@ -81,6 +81,27 @@ fn unknown_devices_are_tried_while_there_is_time() {
     check(&[CPU, GPU], &costs, JobView { slack_us: Some(7999), ..JOB }, prefer, 0);
     costs.learn(1, 1, 3000);
     check(&[CPU, GPU], &costs, JOB, prefer, 0);
+    let warming = [CPU, DeviceView { is_warming: true, ..GPU }];
+    check(&warming, &self::costs(&[100]), JOB, prefer, 0);
+}
+
+/// A first run may have compiled kernels, and so may any other: neither keeps jobs from a device that
+/// is fast.
+#[test]
+fn a_run_that_compiled_does_not_count_against_a_device() {
+    let mut costs = costs(&[1000, 400_000]);
+    let prefer = Prefer::Fastest;
+    check(&[CPU, GPU], &costs, JOB, prefer, 1);
+    check(&[CPU, GPU], &costs, JobView { slack_us: Some(399_999), ..JOB }, prefer, 0);
+    let mut slow = costs.clone();
+    slow.learn(1, 1, 300_000);
+    check(&[CPU, GPU], &slow, JOB, prefer, 0);
+    (0..2).for_each(|_| costs.learn(1, 1, 300));
+    costs.learn(1, 1, 250_000);
+    assert_eq!(costs.cost_us(1, 1), Some(300));
+    check(&[CPU, GPU], &costs, JOB, prefer, 1);
+    (0..2).for_each(|_| costs.learn(1, 1, 250_000));
+    check(&[CPU, GPU], &costs, JOB, prefer, 0);
 }
 
 #[test]
@@ -96,6 +117,18 @@ fn the_least_quarantined_is_the_last_resort() {
     );
     assert_eq!(none, Decision::NoDevice);
     assert_eq!(schedule(&[], &Costs::default(), &JOB, Prefer::Fastest), Decision::NoDevice);
+}
+
+#[test]
+fn who_comes_next_is_known_beforehand() {
+    let costs = costs(&[300, 100, 200]);
+    let mut devices = [CPU, DeviceView { quarantined_us: 9, ..GPU }, GPU];
+    let order = |devices: &[DeviceView], job| fallback(devices, &costs, &job, Prefer::Fastest);
+    assert_eq!(order(&devices, JOB), [2, 0, 1], "who is set aside is the last");
+    devices[1].quarantined_us = 0;
+    assert_eq!(order(&devices, JOB), [1, 2, 0]);
+    assert_eq!(order(&devices, JobView { excluded: &[2], ..JOB }), [1, 0]);
+    assert_eq!(fallback(&devices, &costs, &JOB, Prefer::Accelerator), [1, 2, 0]);
 }
 
 #[test]

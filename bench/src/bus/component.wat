@@ -1,5 +1,5 @@
-;; Answers a call with the call's own body; a call of `work` burns some milliseconds first. Takes an
-;; event and does nothing with it.
+;; Answers a call with the call's own body; a call of `work` or `wander` burns some milliseconds
+;; first. Takes an event and does nothing with it.
 (component
   (import "edgescale:app/inputs@0.1.0" (instance $inputs
     (type $e (record (field "id" string) (field "source" string) (field "subject" string)
@@ -22,7 +22,7 @@
       (i32.sub (global.get $top) (local.get 3)))
     (func (export "call") (param i32 i32 i32 i32 i32 i32 i32 i32) (result i32)
       (local $left i32)
-      ;; The name is `work` when it begins with a `w`.
+      ;; The name is one of these when it begins with a `w`.
       (if (i32.eq (i32.load8_u (local.get 2)) (i32.const 119))
         (then
           (local.set $left (i32.const 20000000))

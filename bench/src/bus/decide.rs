@@ -27,7 +27,7 @@ pub(super) fn measure(budget: Duration) -> Line {
         keyed: false,
         user_at: None,
     };
-    let code = CodeView::Ready { wait: Duration::from_millis(3) };
+    let code = CodeView::Ready { wait: Duration::from_millis(3), run: Duration::from_millis(1) };
     let handler = HandlerView::Known { key: "app/handler-16", placement: &placement, code };
     let mut times = vec![];
     // Once at least, however long a busy machine took to get here.

@@ -13,7 +13,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
-use super::{Bench, COMPONENT, FUNCTION, Guest, PATIENCE, Result, component, guests};
+use super::{
+    ASKS_ALL, Asks, Bench, COMPONENT, FUNCTION, Guest, PATIENCE, Result, component, guests,
+};
 use crate::machine::{Held, held};
 
 /// Invocations that are under way at once.
@@ -33,7 +35,7 @@ pub struct Options {
     /// For how long, in seconds
     #[arg(long, default_value_t = 600)]
     pub seconds: u64,
-    /// Folder with js.wasm and py.wasm, as handlers/guests/build.sh makes them
+    /// Folder with js.wasm, py.wasm and rust-topics.wasm, as handlers/guests/build.sh makes them
     #[arg(long, default_value = "target/guests")]
     pub guests: std::path::PathBuf,
 }
@@ -68,7 +70,7 @@ enum Ends {
 struct Part {
     name: &'static str,
     target: Arc<Target>,
-    calls: bool,
+    asks: Asks,
     ends: Ends,
 }
 
@@ -118,11 +120,11 @@ pub async fn run(options: &Options, tools: &Path) -> Result<Report> {
 /// Everything that can run here, and words for what cannot.
 async fn parts(bench: &Bench, options: &Options, tools: &Path) -> Result<(Vec<Part>, Vec<String>)> {
     let (mut parts, mut missing) = (vec![], vec![]);
-    for Guest { name, code, calls, .. } in guests(&options.guests) {
+    for Guest { name, code, asks, .. } in guests(&options.guests) {
         match code {
             Ok(code) => {
                 let target = bench.install(CodeKind::Component, code).await?;
-                parts.push(Part { name, target, calls, ends: Ends::Well });
+                parts.push(Part { name, target, asks, ends: Ends::Well });
             }
             Err(why) => missing.push(format!("not {name}: {why}")),
         }
@@ -134,7 +136,7 @@ async fn parts(bench: &Bench, options: &Options, tools: &Path) -> Result<(Vec<Pa
         let text = COMPONENT.replacen("(if (i32.eq", &format!("{body}\n      (if (i32.eq"), 1);
         let code = wat::parse_str(text).map_err(|e| InvokeError::Node(e.to_string()))?;
         let target = bench.install(CodeKind::Component, code.into()).await?;
-        parts.push(Part { name, target, calls: true, ends });
+        parts.push(Part { name, target, asks: ASKS_ALL, ends });
     }
     if !tools.join("py/awslambdaric").exists() {
         missing.push("no Lambda functions: no awslambdaric; run ./tools.sh".to_owned());
@@ -148,7 +150,7 @@ async fn parts(bench: &Bench, options: &Options, tools: &Path) -> Result<(Vec<Pa
         let mut target = bench.install(CodeKind::Python, Bytes::from_static(code)).await?;
         let process = Arc::make_mut(&mut target);
         (process.limits.reuse, process.handler) = (reuse, name.to_owned());
-        parts.push(Part { name, target, calls: true, ends });
+        parts.push(Part { name, target, asks: ASKS_ALL, ends });
     }
     Ok((parts, missing))
 }
@@ -159,7 +161,7 @@ impl Part {
             Ends::OutOfTime => SHORT,
             _ => PATIENCE,
         };
-        bench.invoke(&self.target, self.calls, limit).await
+        bench.invoke(&self.target, self.asks, limit).await
     }
 }
 
@@ -194,7 +196,7 @@ async fn come_and_go(bench: &Bench, number: usize) -> Result<()> {
     let code = component(number + 1).map_err(|e| InvokeError::Node(e.to_string()))?;
     let digest = Digest::of(&code);
     let target = bench.install(CodeKind::Component, code).await?;
-    bench.invoke(&target, false, PATIENCE).await?;
+    bench.invoke(&target, None, PATIENCE).await?;
     bench.execute.uninstall(&digest)
 }
 

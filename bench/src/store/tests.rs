@@ -40,7 +40,7 @@ fn every_measurement_gives_a_line() {
     let report = measured(&options);
     let ours = report.lines.iter().filter(|line| !line.what.starts_with("SQLite"));
     println!("{}", table(&report));
-    assert_eq!(ours.count(), 29, "{report:#?}");
+    assert_eq!(ours.count(), 31, "{report:#?}");
     assert!(report.lines.iter().all(|line| line.per_s > 0.0), "{report:#?}");
     assert!(report.cached_bytes_per_row > 32.0, "{report:#?}");
     assert!(table(&report).contains("durable put, 64 at once"));

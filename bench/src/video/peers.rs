@@ -1,5 +1,5 @@
-//! What others do with the same pictures: FFmpeg's program, and libjpeg-turbo inside OpenCV's
-//! Python package.
+//! What others do with the same pictures: FFmpeg's program, and libjpeg-turbo, alone and inside
+//! OpenCV's Python package.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -10,8 +10,9 @@ use anyhow::{Context as _, Result, bail};
 use super::pictures::Film;
 use super::{Coded, each_ms, median};
 
-/// OpenCV's JPEG encoder on the pictures.
-const TURBO: &str = include_str!("turbo.py");
+/// JPEG encoders on the pictures: OpenCV's, and the library that it has inside.
+const TURBO_RGB: &str = include_str!("turbo.py");
+const TURBO_PLANES: &str = include_str!("planes.py");
 /// A pipeline of OpenCV and x264.
 const CHAIN: &str = include_str!("chain.py");
 /// Scales of FFmpeg's MJPEG that are tried for one that looks like ours.
@@ -117,23 +118,32 @@ fn python(tools: &Path, program: &str) -> Command {
     python
 }
 
-/// libjpeg-turbo, as OpenCV's package brings it: from RGB, which it must convert. None where the
-/// package is missing.
-pub fn turbo(film: &Film, rounds: usize, quality: u32, tools: &Path) -> Option<(String, Coded)> {
-    let path = film.beside("turbo.mjpeg");
-    let mut python = python(tools, TURBO);
-    python.arg(&film.raw).arg(&path);
-    python.args([film.width(), film.height(), quality, rounds as u32].map(|n| n.to_string()));
-    let output = python.output().ok().filter(|out| out.status.success());
-    let seconds: Option<Vec<f64>> = output.and_then(|out| serde_json::from_slice(&out.stdout).ok());
-    let cpu = seconds.and_then(median).and_then(|s| Duration::try_from_secs_f64(s).ok());
-    let coded = cpu
-        .and_then(|cpu| film.coded(&path, each_ms(cpu, film.frames.len() as u64)).ok())
-        .map(|coded| (format!("libjpeg-turbo from RGB, quality {quality}"), coded));
-    if coded.is_none() {
-        eprintln!("skipped: libjpeg-turbo, in OpenCV's package, which ./tools.sh bench brings");
-    }
-    coded
+/// libjpeg-turbo: from planes, as ours, by its own library, and from RGB, which it must convert, as
+/// OpenCV's package brings it. What is missing is left out.
+pub fn turbo(
+    film: &Film,
+    rounds: usize,
+    quality: u32,
+    tools: &Path,
+) -> impl Iterator<Item = (String, Coded)> {
+    let coded = move |(from, program): (&str, &str)| {
+        let path = film.beside("turbo.mjpeg");
+        let mut python = python(tools, program);
+        python.arg(&film.raw).arg(&path);
+        python.args([film.width(), film.height(), quality, rounds as u32].map(|n| n.to_string()));
+        let output = python.output().ok().filter(|out| out.status.success());
+        let seconds: Option<Vec<f64>> =
+            output.and_then(|out| serde_json::from_slice(&out.stdout).ok());
+        let cpu = seconds.and_then(median).and_then(|s| Duration::try_from_secs_f64(s).ok());
+        let coded = cpu
+            .and_then(|cpu| film.coded(&path, each_ms(cpu, film.frames.len() as u64)).ok())
+            .map(|coded| (format!("libjpeg-turbo from {from}, quality {quality}"), coded));
+        if coded.is_none() {
+            eprintln!("skipped: libjpeg-turbo from {from}, which ./tools.sh bench brings");
+        }
+        coded
+    };
+    [("planes", TURBO_PLANES), ("RGB", TURBO_RGB)].into_iter().filter_map(coded)
 }
 
 /// From a film to a stream by a chain of filters: what moved, a line of text, x264.

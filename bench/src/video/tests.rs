@@ -95,7 +95,7 @@ async fn a_short_film_is_measured_whole() {
     let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools");
     let film = tools.join("clips/carphone_pristine.mp4");
     if !film.exists() {
-        eprintln!("skipped: no clip at {}; install it with ./tools.sh test", film.display());
+        aloud::skipped!("no clip at {}; install it with ./tools.sh test", film.display());
         return;
     }
     let options = Options { inputs: vec![film], frames: 6, rounds: 1 };

@@ -7,6 +7,9 @@
 //! cannot go round in circles, whatever the sites believe of each other.
 //!
 //! How far a site is, is the time there and back and that of the body there, where it was measured.
+//! A queue that was heard of is worked off while nothing new is heard of it, and one in which a
+//! request would be late is not joined
+//! ([decision 0145](../../../docs/decisions/0145-queues-are-judged-by-when-a-request-is-done.md)).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -24,6 +27,10 @@ pub const STALE_AFTER: Duration = Duration::from_secs(10);
 /// What it costs to bring a handler's code to a site that does not have it. Counts where sites are
 /// compared, and keeps no request from one: the code comes because of requests.
 pub const INSTALL: Duration = Duration::from_secs(1);
+/// A run behind a queue counts so many times: it may take longer than usual, as may those before it.
+const RUNS: u32 = 2;
+/// How many queues of one site are known at most, heard of or found full.
+const WAITS_MAX: usize = 128;
 
 /// Classes of devices, as a set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -143,16 +150,27 @@ impl Site {
         Duration::from_micros(self.bytes_per_s.map_or(0, us))
     }
 
+    /// How long a new request would wait by now: what was heard of is worked off since.
+    fn wait(&self, key: &str, now: Instant) -> Duration {
+        let heard = self.waits.get(key).copied().unwrap_or_default();
+        heard.saturating_sub(now.saturating_duration_since(self.heard))
+    }
+
     /// How long an answer from there takes to begin, where the code is there.
-    fn delay(&self, key: &str, bytes: usize) -> Duration {
-        let wait = self.waits.get(key).copied().unwrap_or_default();
-        self.rtt + self.transfer(bytes) + wait
+    fn delay(&self, wanted: &Wanted<'_>) -> Duration {
+        self.rtt + self.transfer(wanted.bytes) + self.wait(wanted.key, wanted.now)
     }
 
     /// How soon it would begin, for comparing sites.
-    fn cost(&self, key: &str, bytes: usize) -> Duration {
-        let lacks_code = self.installed.as_ref().is_some_and(|all| !all.contains(key));
-        self.delay(key, bytes) + if lacks_code { INSTALL } else { Duration::ZERO }
+    fn cost(&self, wanted: &Wanted<'_>) -> Duration {
+        let lacks_code = self.installed.as_ref().is_some_and(|all| !all.contains(wanted.key));
+        self.delay(wanted) + if lacks_code { INSTALL } else { Duration::ZERO }
+    }
+
+    /// True when it is not known that an answer from there would be late.
+    fn is_in_time(&self, wanted: &Wanted<'_>) -> bool {
+        let way = self.rtt + self.transfer(wanted.bytes);
+        wanted.is_in_time(way, self.wait(wanted.key, wanted.now))
     }
 }
 
@@ -188,8 +206,9 @@ pub enum HandlerView<'a> {
 pub enum CodeView {
     /// It is not here yet.
     Absent,
-    /// It can run; a new request would wait this long.
-    Ready { wait: Duration },
+    /// It can run; a new request would wait this long, and then take this long, as far as that is
+    /// known.
+    Ready { wait: Duration, run: Duration },
 }
 
 /// The parent as last heard.
@@ -248,7 +267,14 @@ pub fn decide(asked: &Asked<'_>, handler: &HandlerView<'_>, view: &View, now: In
             let text = format!("app {app:?} has no function {name:?}");
             return refuse(view, RefusalKind::NotFound, text);
         }
-        HandlerView::Known { key, placement, code } => (Wanted { key, placement, now }, code),
+        HandlerView::Known { key, placement, code } => {
+            let run = match code {
+                CodeView::Ready { run, .. } => run,
+                CodeView::Absent => Duration::ZERO,
+            };
+            let (bytes, left) = (asked.bytes, asked.time_left);
+            (Wanted { key, placement, bytes, left, run, now }, code)
+        }
     };
     let placement = wanted.placement;
     if let Some(site) = view.towards_user(asked, &wanted) {
@@ -271,16 +297,27 @@ pub fn decide(asked: &Asked<'_>, handler: &HandlerView<'_>, view: &View, now: In
     }
 }
 
-/// The handler that a place is sought for.
+/// The handler that a place is sought for, and what its request brings.
 struct Wanted<'a> {
     key: &'a str,
     placement: &'a Placement,
+    bytes: usize,
+    left: Duration,
+    /// How long it runs.
+    run: Duration,
     now: Instant,
 }
 
 impl Wanted<'_> {
     fn is_fresh(&self, site: &Site) -> bool {
         self.now.saturating_duration_since(site.heard) < STALE_AFTER
+    }
+
+    /// True when it is not known that the answer would be late. How long it runs counts behind a
+    /// queue only: who has a free place tries, or a handler that was slow would never run again.
+    fn is_in_time(&self, way: Duration, wait: Duration) -> bool {
+        let run = if wait.is_zero() { Duration::ZERO } else { self.run };
+        way + wait + RUNS * run < self.left
     }
 }
 
@@ -320,15 +357,13 @@ impl View {
         wanted: &Wanted<'_>,
         good: fn(Fit) -> bool,
     ) -> Option<Duration> {
-        self.above(asked, wanted, good).map(|site| site.delay(wanted.key, asked.bytes)).min()
+        self.above(asked, wanted, good).map(|site| site.delay(wanted)).min()
     }
 
     /// How soon one further up would begin with a request that it can answer in time.
     fn cost_above(&self, asked: &Asked<'_>, wanted: &Wanted<'_>) -> Option<Duration> {
-        let (key, bytes) = (wanted.key, asked.bytes);
-        let in_time = |site: &&Site| site.delay(key, bytes) < asked.time_left;
-        let above = self.above(asked, wanted, may_run).filter(in_time);
-        above.map(|site| site.cost(key, bytes)).min()
+        let above = self.above(asked, wanted, may_run).filter(|site| site.is_in_time(wanted));
+        above.map(|site| site.cost(wanted)).min()
     }
 
     /// The nearest site above of which it is not known that it would only pass the request on; the
@@ -371,36 +406,74 @@ impl View {
                 && site.path.contains(user_at)
                 && wanted.is_fresh(site)
                 && may_run(wanted.placement.fit(site))
-                && site.delay(wanted.key, asked.bytes) < asked.time_left
+                && site.is_in_time(wanted)
         };
         self.below.iter().filter(on_the_way).max_by_key(|site| site.path.depth())
     }
 
-    /// The site below that would begin soonest.
-    fn below(&self, asked: &Asked<'_>, wanted: &Wanted<'_>) -> Option<&Site> {
-        let able = |site: &&Site| {
-            wanted.is_fresh(site)
-                && may_run(wanted.placement.fit(site))
-                && site.delay(wanted.key, asked.bytes) < asked.time_left
-        };
-        let cost = |site: &&Site| site.cost(wanted.key, asked.bytes);
-        self.below.iter().filter(able).min_by_key(cost)
+    /// The sites below that may run it.
+    fn below<'a>(&'a self, wanted: &'a Wanted<'_>) -> impl Iterator<Item = &'a Site> {
+        let able = |site: &&Site| wanted.is_fresh(site) && may_run(wanted.placement.fit(site));
+        self.below.iter().filter(able)
     }
+
+    fn site(&self, path: &TierPath) -> Option<&Site> {
+        self.above.iter().chain(&self.below).find(|site| site.path == *path)
+    }
+
+    /// What another site is told of the time left: the way there and back is not its own to spend.
+    pub fn budget(&self, to: &TierPath, left: Duration) -> Duration {
+        left.saturating_sub(self.site(to).map_or(Duration::ZERO, |site| site.rtt))
+    }
+
+    /// What is to be noted of a site's queue when it has refused a request that had `left`, and
+    /// named the time after which to come back; nothing when as much is known of it.
+    pub fn full(&self, refused: &Refused<'_>, now: Instant) -> Option<Duration> {
+        let site = self.site(refused.by)?;
+        let has_room = site.waits.len() < WAITS_MAX || site.waits.contains_key(refused.key);
+        let wait = (refused.left + refused.retry_after).saturating_sub(RUNS * refused.run);
+        // Nobody comes back for one place: by then others have come. It ages with the rest of what
+        // was heard of the site.
+        let wait = wait + wait / 2 + now.saturating_duration_since(site.heard);
+        let known = site.waits.get(refused.key).copied().unwrap_or_default();
+        (has_room && known < wait).then_some(wait)
+    }
+
+    /// Notes it, until the site is heard of again.
+    pub fn note_full(&mut self, refused: &Refused<'_>, now: Instant) {
+        let Some(wait) = self.full(refused, now) else { return };
+        let mut sites = self.above.iter_mut().chain(&mut self.below);
+        if let Some(site) = sites.find(|site| site.path == *refused.by) {
+            site.waits.insert(refused.key.to_owned(), wait);
+        }
+    }
+}
+
+/// A request that another site was too busy for.
+#[derive(Clone, Copy, Debug)]
+pub struct Refused<'a> {
+    pub by: &'a TierPath,
+    pub key: &'a str,
+    /// The time that it had left there.
+    pub left: Duration,
+    /// How long it runs, as far as that is known.
+    pub run: Duration,
+    pub retry_after: Duration,
 }
 
 /// Runs here, unless a tier further up is sooner done or the code is not here yet.
 fn here_or_up(asked: &Asked<'_>, view: &View, wanted: &Wanted<'_>, code: CodeView) -> Decision {
-    let left = asked.time_left;
     let above = view.cost_above(asked, wanted);
     let to = || view.first_above(asked, wanted, is_above);
     let go_up = |install| Decision::Escalate { to: to(), install };
+    let fits = |wait| wanted.is_in_time(Duration::ZERO, wait);
     match (code, above) {
         (CodeView::Absent, Some(_)) => go_up(true),
         (CodeView::Absent, None) => Decision::InstallThenRun,
-        (CodeView::Ready { wait }, Some(cost)) if wait > cost + SPILL_MARGIN => go_up(false),
-        (CodeView::Ready { wait }, _) if wait < left => Decision::Run,
+        (CodeView::Ready { wait, .. }, Some(cost)) if wait > cost + SPILL_MARGIN => go_up(false),
+        (CodeView::Ready { wait, .. }, _) if fits(wait) => Decision::Run,
         (CodeView::Ready { .. }, Some(_)) => go_up(false),
-        (CodeView::Ready { wait }, None) => overloaded(view, wait - left),
+        (CodeView::Ready { wait, run }, None) => overloaded(view, wait + RUNS * run - wanted.left),
     }
 }
 
@@ -408,9 +481,11 @@ fn here_or_up(asked: &Asked<'_>, view: &View, wanted: &Wanted<'_>, code: CodeVie
 fn where_the_device_is(asked: &Asked<'_>, view: &View, wanted: &Wanted<'_>) -> Decision {
     if !asked.from_above {
         let above = view.cost_above(asked, wanted);
-        let below = view.below(asked, wanted);
+        let in_time = view.below(wanted).filter(|site| site.is_in_time(wanted));
+        // The one that would begin soonest.
+        let below = in_time.min_by_key(|site| site.cost(wanted));
         match (above, below) {
-            (Some(above), Some(below)) if below.cost(wanted.key, asked.bytes) >= above => {
+            (Some(above), Some(below)) if below.cost(wanted) >= above => {
                 let to = view.first_above(asked, wanted, is_above);
                 return Decision::Escalate { to, install: false };
             }
@@ -421,6 +496,9 @@ fn where_the_device_is(asked: &Asked<'_>, view: &View, wanted: &Wanted<'_>) -> D
                 return up(asked, view, Some(wanted), delay);
             }
             (_, None) => {}
+        }
+        if let Some(delay) = view.below(wanted).map(|site| site.delay(wanted)).min() {
+            return overloaded(view, (delay + RUNS * wanted.run).saturating_sub(wanted.left));
         }
     }
     let lacks = wanted.placement.needs.without(view.here.devices).words();

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::{App, EdgeDeploy};
 use crate::Digest;
+use crate::execute::Target;
 
 /// How often it looks again while something is left to do.
 const LOOK: Duration = Duration::from_secs(10);
@@ -29,6 +30,13 @@ impl Codes {
         for target in app.targets() {
             users.entry(target.digest.clone()).or_default().push(Arc::downgrade(app));
         }
+    }
+
+    /// The app of a target, at its revision, if anybody has it.
+    pub(super) fn app_of(&self, target: &Target) -> Option<Arc<App>> {
+        let users = self.users();
+        let mut apps = users.get(&target.digest)?.iter().filter_map(Weak::upgrade);
+        apps.find(|app| app.name() == target.app && app.revision == target.revision)
     }
 
     fn users(&self) -> MutexGuard<'_, HashMap<Digest, Vec<Weak<App>>>> {

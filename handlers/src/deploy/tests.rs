@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
 
@@ -216,10 +218,15 @@ fn with_code(revision: u64, code: &Digest, limits: &str) -> Registered {
     Registered { name: "app".into(), revision, manifest }
 }
 
-/// Installs a component that is like no other of another number.
-async fn installed(parts: &Parts, number: u32) -> Digest {
+/// A component that is like no other of another number.
+fn numbered(number: u32) -> Vec<u8> {
     let body = format!("(i32.store (i32.const 32) (i32.const {number})) (i32.const 16)");
-    let bytes = event_component(&body);
+    event_component(&body)
+}
+
+/// Installs one.
+async fn installed(parts: &Parts, number: u32) -> Digest {
+    let bytes = numbered(number);
     let digest = Digest::of(&bytes);
     let code = Code { digest: digest.clone(), kind: CodeKind::Component, bytes: bytes.into() };
     parts.execute.install(code).await.unwrap();
@@ -283,4 +290,83 @@ async fn what_a_handler_wants_ready_is_made_where_it_is_placed() {
     deploy.forget("app", 3).await.unwrap();
     until("none is", || parts.execute.waiting() == 0).await;
     tending.abort();
+}
+
+/// Code that lies in the code folder, not compiled.
+fn lies_there(parts: &Parts, bytes: &[u8]) -> Digest {
+    let digest = Digest::of(bytes);
+    std::fs::write(parts.dir.path().join("code/source").join(digest.as_str()), bytes).unwrap();
+    digest
+}
+
+/// Has a site hear of a revision.
+async fn hears(bench: &mut Bench, registered: Registered) {
+    let caught_up = bench.catch_up(registered.revision);
+    bench.question().await.send(Some(registered)).unwrap();
+    caught_up.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revision_serves_once_its_code_is_here_and_not_before() {
+    let parts = Parts::open().await;
+    let mut bench = Bench::new(&parts, "apps").await;
+    let first = installed(&parts, 1).await;
+    bench.deploy.register(&with_code(1, &first, "")).await.unwrap();
+    let second = Digest::of(b"not here yet");
+    hears(&mut bench, with_code(2, &second, "")).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(bench.revision(), Some(1), "the new code is on its way");
+    let next = bench.deploy.next("app").unwrap();
+    assert_eq!((next.app.revision, next.refused), (2, None));
+    let told = bench.deploy.newest("app").await.unwrap();
+    assert_eq!(told.map(|told| told.revision), Some(2), "sites below try it themselves");
+    // The next one overtakes it.
+    let third = lies_there(&parts, &numbered(3));
+    hears(&mut bench, with_code(3, &third, "")).await;
+    until("the third revision serves", || bench.revision() == Some(3)).await;
+    assert!(parts.execute.is_installed(&third));
+    assert!(bench.deploy.next("app").is_none());
+    assert_eq!(Bench::new(&parts, "apps").await.revision(), Some(3), "on disk as well");
+    // A target finds its own revision as long as somebody has that.
+    let old = Arc::new(App::new(&with_code(1, &first, "")).unwrap());
+    let target = old.target("h").unwrap().clone();
+    assert_eq!(bench.deploy.of(&target).map(|app| app.revision), Some(3));
+    bench.deploy.codes.note(&old);
+    assert_eq!(bench.deploy.of(&target).map(|app| app.revision), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn code_that_cannot_run_leaves_the_earlier_revision_be() {
+    let parts = Parts::open().await;
+    let mut bench = Bench::new(&parts, "apps").await;
+    let good = installed(&parts, 1).await;
+    bench.deploy.register(&with_code(1, &good, "")).await.unwrap();
+    let traps = event_component("(i32.const 16)) (start $s) (func $s unreachable");
+    for (revision, bytes) in [(2, b"no component".to_vec()), (3, traps)] {
+        let bad = lies_there(&parts, &bytes);
+        hears(&mut bench, with_code(revision, &bad, "")).await;
+        let refused = || bench.deploy.next("app").and_then(|next| next.refused);
+        until("it is refused", || refused().is_some()).await;
+        assert!(refused().unwrap().contains(bad.as_str()), "{:?}", refused());
+        assert_eq!(bench.revision(), Some(1));
+        let unproven = bench.deploy.prove(&with_code(0, &bad, "")).await.unwrap_err();
+        assert_eq!(unproven.handler, "h");
+        assert_eq!(unproven.error.refusal().kind, RefusalKind::HandlerFailed);
+    }
+    hears(&mut bench, with_code(4, &good, "")).await;
+    assert_eq!(bench.revision(), Some(4), "what is here already serves at once");
+    assert!(bench.deploy.next("app").is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn proved_code_stays_until_it_is_registered_or_given_up() {
+    let parts = Parts::open().await;
+    let (deploy, _questions) = parts.deploy("apps").await;
+    let code = lies_there(&parts, &numbered(1));
+    let proven = deploy.prove(&with_code(0, &code, "")).await.unwrap();
+    assert!(parts.execute.is_installed(&code) && deploy.known("app").is_none());
+    assert!(deploy.forget_code(), "it is kept");
+    drop(proven);
+    assert!(!deploy.forget_code());
+    assert!(!parts.execute.is_installed(&code));
 }

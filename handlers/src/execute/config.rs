@@ -7,6 +7,9 @@ use super::WorkerProgram;
 /// Below it, optimising takes a fraction of a second.
 const BASELINE_BYTES_MIN: usize = 1 << 20;
 
+/// No component of any known language needs a third of it.
+const COMPILE_MEMORY_MB_MAX: u32 = 3 << 10;
+
 /// How EdgeExecute is set up.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -22,6 +25,11 @@ pub struct Config {
     /// Whether components are compiled here, by a program that has a compiler; where not, they
     /// come compiled from another node.
     pub compile: bool,
+    /// Memory that compiling one component may take, in a process of its own ([`Self::worker`]).
+    pub compile_memory_mb: u32,
+    /// Computing time, over all cores, that compiling one component may take there; five times as
+    /// much where an earlier form of it serves meanwhile.
+    pub compile_cpu_s: u32,
     /// Invocations of one handler that may wait for a place.
     pub queue_len_max: usize,
     /// Interpreter for `python` handlers, looked up in `PATH` unless absolute.
@@ -38,7 +46,8 @@ pub struct Config {
     pub idle_ms: u64,
     /// Processes that may live at once, warm ones included; and as many workers.
     pub processes_max: usize,
-    /// What runs components in processes of their own; without it they are refused.
+    /// What runs components in processes of their own, without which they are refused, and compiles
+    /// there, which is done in this process without it.
     pub worker: Option<WorkerProgram>,
 }
 
@@ -58,6 +67,8 @@ impl Config {
             instances_max: 128,
             baseline_bytes_min: BASELINE_BYTES_MIN,
             compile: true,
+            compile_memory_mb: half_of_memory_mb().min(COMPILE_MEMORY_MB_MAX),
+            compile_cpu_s: 60,
             queue_len_max: 1024,
             python: program("python3"),
             python_packages: tools.join("py"),
@@ -69,4 +80,13 @@ impl Config {
             worker: None,
         }
     }
+}
+
+/// Half of the machine's memory; much where the machine does not say.
+fn half_of_memory_mb() -> u32 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kib =
+        total.and_then(|total| total.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+    kib.map_or(u32::MAX, |kib| u32::try_from(kib >> 11).unwrap_or(u32::MAX))
 }

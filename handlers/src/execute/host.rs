@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::net::TcpStream;
 
-use super::{Input, Invocation, Target, Time};
+use super::{Budget, Input, Invocation, Target, Time};
 use crate::outbound::Refusal;
 use crate::settings::Settings;
 
@@ -29,6 +29,8 @@ pub struct Caller {
     pub target: Arc<Target>,
     /// Id of the event, request or frame being handled; empty outside of an invocation.
     pub invocation: String,
+    /// 1 for the first delivery.
+    pub attempt: u32,
     /// The trace of the invocation.
     pub trace: Trace,
     /// When the invocation will be stopped; a host need not work beyond it.
@@ -37,36 +39,48 @@ pub struct Caller {
     pub settings: Arc<Settings>,
     /// The handler that called it and waits for it, where that runs on this node.
     pub by: Option<Arc<Caller>>,
+    /// What the invocation has asked of its node so far.
+    pub budget: Arc<Budget>,
 }
 
 impl Caller {
     /// The handler of an invocation, while it runs.
     pub(super) fn of(invocation: &Invocation, time: Time, settings: Arc<Settings>) -> Self {
-        let id = match &invocation.input {
-            Input::Event(event) => event.id.clone(),
-            Input::Call(request) => request.id.clone(),
-            Input::Http(request) => request.id.clone(),
-            Input::Frame(connection, frame) => format!("{}.{}", connection.id, frame.index),
-        };
         Self {
             target: Arc::clone(&invocation.target),
-            invocation: id,
+            invocation: invocation.input.id(),
+            attempt: invocation.attempt,
             trace: invocation.trace.clone(),
             deadline: time.deadline,
             settings,
             by: invocation.by.clone(),
+            budget: Arc::default(),
         }
     }
 
     /// The same handler outside of an invocation.
     pub(super) fn between(&self) -> Self {
-        Self { invocation: String::new(), trace: Trace::default(), by: None, ..self.clone() }
+        let (invocation, attempt, trace) = (String::new(), 1, Trace::default());
+        let (by, budget) = (None, Arc::default());
+        Self { invocation, attempt, trace, by, budget, ..self.clone() }
     }
 
     /// Id of the `n`-th event an invocation publishes: handling the same input again publishes
     /// the same ids, so that whoever counts by id does not count twice.
     pub(super) fn publication_id(&self, n: u64) -> String {
         format!("{}.{}.{n}", self.invocation, self.target.handler)
+    }
+}
+
+impl Input {
+    /// Of the event, request or frame.
+    pub fn id(&self) -> String {
+        match self {
+            Self::Event(event) => event.id.clone(),
+            Self::Call(request) => request.id.clone(),
+            Self::Http(request) => request.id.clone(),
+            Self::Frame(connection, frame) => format!("{}.{}", connection.id, frame.index),
+        }
     }
 }
 
@@ -146,6 +160,9 @@ pub enum HostError {
     /// Not now; later perhaps.
     #[error("unavailable: {0}")]
     Unavailable(String),
+    /// The invocation has asked for more than it may.
+    #[error("too much: {0}")]
+    TooMuch(String),
     /// Anything else.
     #[error("failed: {0}")]
     Failed(String),

@@ -182,6 +182,11 @@ impl Processes {
         Ok(true)
     }
 
+    /// Starts a process, waits until it has come up, and ends it.
+    pub(super) async fn try_start(&self, caller: Caller, time: Time) -> Result<(), InvokeError> {
+        self.spawn(&caller, time).await?.come_up(time).await
+    }
+
     /// Whether all that wait for a handler have come up.
     pub(super) fn are_up(&self, target: &Target) -> bool {
         let warm = lock(&self.warm);

@@ -18,7 +18,7 @@ pub(super) const LOOK_MIN: Duration = Duration::from_millis(10);
 /// Longest wait before one that could not be made is tried again.
 const PAUSE_MAX: Duration = Duration::from_secs(300);
 /// Time that one has to come up.
-const START: Duration = Duration::from_secs(30);
+pub(super) const START: Duration = Duration::from_secs(30);
 
 /// The handlers that want some.
 #[derive(Default)]
@@ -114,16 +114,18 @@ impl Shared {
     }
 
     /// Whom something is started for before there is an invocation.
-    fn nobody(&self, target: &Arc<Target>, time: Time) -> Result<Caller, InvokeError> {
+    pub(super) fn nobody(&self, target: &Arc<Target>, time: Time) -> Result<Caller, InvokeError> {
         let settings = self.host.settings(target);
         let settings = settings.map_err(|error| InvokeError::Node(error.to_string()))?;
         Ok(Caller {
             target: Arc::clone(target),
             invocation: String::new(),
+            attempt: 1,
             trace: Default::default(),
             deadline: time.deadline,
             settings,
             by: None,
+            budget: Arc::default(),
         })
     }
 

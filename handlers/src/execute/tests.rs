@@ -158,7 +158,7 @@ fn tools() -> PathBuf {
 fn has_tool(path: &str) -> bool {
     let found = tools().join(path).exists();
     if !found {
-        eprintln!("skipped: no {path} in {}; run ./tools.sh test", tools().display());
+        aloud::skipped!("no {path} in {}; run ./tools.sh test", tools().display());
     }
     found
 }

@@ -38,11 +38,13 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::Store;
 
-pub(super) use self::compile::Installer;
+pub(super) use self::compile::{Installer, compile_here};
 pub use self::compiler::IS_HERE as HAS_COMPILER;
 use self::crowd::{Asked, Beginning, Crowds, Visit};
 pub(super) use self::form::Form;
 use self::guest::Guest;
+#[cfg(test)]
+pub(super) use self::join::{joined, tests::SHARED};
 use self::kept::{Kept, Waiting};
 use self::module::Module;
 use self::next::Used;
@@ -288,9 +290,11 @@ fn trial_caller(digest: &Digest, deadline: Instant) -> Caller {
     Caller {
         target: Arc::new(target),
         invocation: String::new(),
+        attempt: 1,
         trace: Default::default(),
         deadline,
         settings: Arc::default(),
         by: None,
+        budget: Arc::default(),
     }
 }

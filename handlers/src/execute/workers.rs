@@ -7,6 +7,7 @@
 //! it and is started again, the later the oftener it dies; one with nothing to do is ended.
 
 mod answer;
+mod compile;
 mod link;
 mod remote;
 mod serve;
@@ -21,8 +22,12 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+#[cfg(test)]
+pub(super) use self::compile::BROKE;
+pub(super) use self::compile::{Compilers, Uncompiled};
 use self::link::Link;
 pub use self::serve::serve_worker;
+pub(super) use self::wire::Compile;
 use self::wire::Start;
 use super::cache::Cache;
 use super::process::Spawner;
@@ -43,7 +48,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// Memory of a worker beside that of its instances, and beside the memory of each: stacks, tables.
 const PROCESS_MB: u32 = 256;
-const INSTANCE_MB: u32 = 24;
+const INSTANCE_MB: u32 = 48;
 
 /// What is executed as a worker: a program that calls [`serve_worker`].
 #[derive(Clone, Debug)]

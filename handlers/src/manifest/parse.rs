@@ -38,6 +38,8 @@ const RETRIED: [FailureKind; 6] = [
 const GATEWAY_PATHS: [&str; 6] = ["call", "events", "healthz", "metrics", "readyz", "store"];
 /// Most tokens of a subject pattern.
 const TOKENS_MAX: usize = 8;
+/// Highest priority of a handler's jobs.
+const PRIORITY_MAX: u8 = 9;
 /// Most settings of a handler.
 const SETTINGS_MAX: usize = 64;
 
@@ -411,6 +413,10 @@ fn limits(node: &Node<'_>) -> Result<Limits> {
         "at_once",
         "ready",
         "own_process",
+        "priority",
+        "publishes",
+        "calls",
+        "writes",
     ])?;
     let invocations = |field: Field<'_>| field.number(1..1_000_001, "invocations");
     let reuse = node.field("reuse").map(invocations).transpose()?;
@@ -433,7 +439,16 @@ fn limits(node: &Node<'_>) -> Result<Limits> {
         at_once,
         ready: number(&node, "ready", 0..65, "instances or processes", usual.ready)?,
         own_process: node.field("own_process").map_or(Ok(false), |field| field.truth())?,
+        priority: priority(&node)?,
+        publishes: number(&node, "publishes", 0..1_000_001, "events", usual.publishes)?,
+        calls: number(&node, "calls", 0..1_000_001, "calls", usual.calls)?,
+        writes: number(&node, "writes", 0..100_000_001, "rows", usual.writes)?,
     })
+}
+
+fn priority(node: &Node<'_>) -> Result<u8> {
+    let steps = number(node, "priority", 0..u32::from(PRIORITY_MAX) + 1, "steps", 0)?;
+    Ok(u8::try_from(steps).unwrap_or(PRIORITY_MAX))
 }
 
 /// What goes with processes that are a component's own.

@@ -66,7 +66,11 @@ fn what_is_left_out_has_its_usual_value() {
             reuse: None,
             at_once: 1,
             ready: 0,
-            own_process: false
+            own_process: false,
+            priority: 0,
+            publishes: 1_000,
+            calls: 1_000,
+            writes: 100_000,
         }
     );
     let attempts = BTreeMap::new();
@@ -118,6 +122,10 @@ fn every_mistake_has_a_line_a_field_and_a_mend() {
         (
             "[handler.limits]\nmemory_mb = 0",
             "line 10: handler[0].limits.memory_mb: 0 is out of range; use 1 to 1024 MiB",
+        ),
+        (
+            "[handler.limits]\npriority = 10",
+            "line 10: handler[0].limits.priority: 10 is out of range; use 0 to 9 steps",
         ),
         (
             "[handler.limits]\nat_once = 4",

@@ -2,8 +2,10 @@
 
 use bus::event::Delivery;
 use bus::event::dead::DeadLetter;
+use bus::trace::Trace;
 
 use super::{Outcome, PAUSE, Triggers};
+use crate::logs::About;
 
 /// Why an event is put aside.
 pub(super) struct Failed<'a> {
@@ -35,7 +37,11 @@ impl Triggers {
             Ok(()) => {
                 self.metrics.count("dead letters", 1);
                 let text = format!("dead letter {name} after {attempts} attempts: {reason}");
-                self.logs.add("error", "events", &text);
+                let about = delivery.event.as_ref().ok().map(|event| About {
+                    attempt: Some(attempts).filter(|attempts| *attempts > 0),
+                    ..About::event(&event.id, &Trace::of(&event.headers))
+                });
+                self.logs.add_about("error", "events", &text, about);
                 Outcome::Done
             }
             Err(_) => Outcome::Again(PAUSE),

@@ -25,6 +25,15 @@ struct Course {
     run_us: u64,
 }
 
+/// What a new invocation of a handler has before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Turn {
+    /// Until it begins.
+    pub wait: Duration,
+    /// From then on; zero until measured.
+    pub run: Duration,
+}
+
 /// An invocation under way; it ends when this is dropped.
 pub(super) struct Running<'a> {
     load: &'a Load,
@@ -45,7 +54,15 @@ impl Load {
 
     /// How long a new invocation of a handler would wait for its turn.
     pub fn wait(&self, key: &str) -> Duration {
-        self.lock().get(key).map_or(Duration::ZERO, Course::wait)
+        self.turn(key).wait
+    }
+
+    /// How long it would wait, and then take.
+    pub fn turn(&self, key: &str) -> Turn {
+        self.lock().get(key).map_or_else(Turn::default, |course| Turn {
+            wait: course.wait(),
+            run: Duration::from_micros(course.run_us),
+        })
     }
 
     /// The handlers whose invocations would wait, and how long.

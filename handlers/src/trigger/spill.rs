@@ -34,7 +34,7 @@ impl Triggers {
         let names = (app.name(), handler.name.as_str());
         let view = self
             .deploy
-            .view(Some(app), Some(handler), names, |app, handler| self.wait_at(app, handler));
+            .view(Some(app), Some(handler), names, |app, handler| self.turn_at(app, handler));
         // One whose code is not here yet is brought here, or it would never be.
         let HandlerView::Known { code: CodeView::Ready { .. }, .. } = view else { return false };
         let patience = Duration::from_millis(handler.limits.timeout_ms.into()) + TURN_PATIENCE;

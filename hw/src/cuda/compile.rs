@@ -56,6 +56,14 @@ pub fn is_available(folder: Option<&Path>) -> bool {
     unsafe { sys::is_culib_present() }
 }
 
+/// Of NVRTC, as major and minor; zeros where it does not say. Only where [`is_available`] said yes.
+pub(super) fn version() -> (i32, i32) {
+    let (mut major, mut minor) = (0, 0);
+    // SAFETY: both numbers outlive the call.
+    let asked = unsafe { sys::nvrtcVersion(&mut major, &mut minor) };
+    asked.result().map_or((0, 0), |()| (major, minor))
+}
+
 /// Compiles a source, preamble included; the error is the compiler's complaint.
 /// Only where [`is_available`] said yes.
 pub fn compile(source: &str, group_size: usize, target: Target) -> Result<Vec<u8>, String> {

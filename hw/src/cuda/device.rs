@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::compile::compile;
+use super::compile::{Target, compile, version};
 use super::driver::{Driver, Shape, Value};
 use super::whole;
 use crate::Config;
+use crate::cache::Cache;
 use crate::chain::{Chain, Ready};
 use crate::command::{Arg, BufferId, Command, Grid, Kernel, Launch, Param};
 use crate::device::{
@@ -23,6 +24,7 @@ const COMPILED_MAX: usize = 128;
 pub struct CudaForms<D: Driver> {
     info: DeviceInfo,
     driver: D,
+    cache: Cache,
     state: Mutex<State<D>>,
     /// By text and size of blocks: a text holds several kernels, and compiling takes all of them.
     compiled: Mutex<HashMap<(&'static str, usize), Vec<u8>>>,
@@ -54,9 +56,10 @@ impl<D: Driver> CudaForms<D> {
     pub(crate) fn new(info: DeviceInfo, driver: D, sizes: Vec<usize>, config: &Config) -> Self {
         let buffers = Pool::new(config.pool_bytes_max);
         let (kernels, written) = (HashMap::new(), Ready::new());
+        let cache = Cache::new(config.cache_dir.clone(), &info, "cubin");
         let tuner = Tuner::new(sizes, Kept::open(config.cache_dir.clone(), &info));
         let state = State { kernels, written, tuner, pending: Vec::new(), buffers };
-        Self { info, driver, state: Mutex::new(state), compiled: Mutex::default() }
+        Self { info, driver, cache, state: Mutex::new(state), compiled: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State<D>> {
@@ -89,19 +92,16 @@ impl<D: Driver> CudaForms<D> {
     fn load(&self, kernel: &'static Kernel, size: usize) -> Result<D::Function> {
         let key = (kernel.cuda, size);
         let known = self.compiled().get(&key).cloned();
-        let code = match known {
-            Some(code) => code,
-            None => {
-                let code = self.compile(kernel.stem, kernel.cuda, size)?;
-                let mut compiled = self.compiled();
-                if compiled.len() >= COMPILED_MAX {
-                    compiled.clear();
-                }
-                compiled.insert(key, code.clone());
-                code
-            }
-        };
-        self.driver.load(kernel.stem, code)
+        if let Some(code) = known {
+            return self.driver.load(kernel.stem, code);
+        }
+        let (function, code) = self.make(kernel.stem, kernel.cuda, size)?;
+        let mut compiled = self.compiled();
+        if compiled.len() >= COMPILED_MAX {
+            compiled.clear();
+        }
+        compiled.insert(key, code);
+        Ok(function)
     }
 
     fn compiled(&self) -> MutexGuard<'_, HashMap<(&'static str, usize), Vec<u8>>> {
@@ -116,16 +116,30 @@ impl<D: Driver> CudaForms<D> {
 
     /// The function of this name with blocks of this size.
     fn build(&self, name: &str, text: &str, size: usize) -> Result<D::Function> {
-        self.driver.load(name, self.compile(name, text, size)?)
+        self.make(name, text, size).map(|(function, _)| function)
     }
 
-    /// A text with blocks of this size, for the first target that it compiles for.
-    fn compile(&self, name: &str, text: &str, size: usize) -> Result<Vec<u8>> {
+    /// The same with the code of its whole text, for the first target that it compiles for: what is
+    /// kept on disk where that fits.
+    fn make(&self, name: &str, text: &str, size: usize) -> Result<(D::Function, Vec<u8>)> {
         let source = whole(text);
         let mut log = "no target".to_string();
         for target in self.driver.targets() {
+            let options = options(size, target);
+            if let Some(code) = self.cache.load(&source, &options) {
+                match self.driver.load(name, code.clone()) {
+                    Ok(function) => return Ok((function, code)),
+                    Err(error) => {
+                        tracing::warn!(%error, kernel = name, "kept kernel binary is refused");
+                    }
+                }
+            }
             match compile(&source, size, target) {
-                Ok(code) => return Ok(code),
+                Ok(code) => {
+                    let function = self.driver.load(name, code.clone())?;
+                    self.cache.store(&source, &options, &code);
+                    return Ok((function, code));
+                }
                 Err(complaint) => log = complaint,
             }
         }
@@ -339,3 +353,11 @@ impl<D: Driver> Device for CudaForms<D> {
         self.state().written.refusals()
     }
 }
+
+/// What code depends on beside its source: another compiler may make other code of it.
+fn options(size: usize, target: Target) -> String {
+    format!("NVRTC {:?} {target:?} GROUP={size}", version())
+}
+
+#[cfg(test)]
+mod tests;

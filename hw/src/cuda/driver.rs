@@ -95,29 +95,33 @@ impl Vendor {
         }
         match CudaContext::device_count() {
             Ok(count) => count.max(0) as usize,
+            Err(DriverError(CUresult::CUDA_ERROR_NO_DEVICE)) => 0,
             Err(error) => {
-                tracing::debug!(error = ?error.0, "no CUDA device");
+                let error = failed(Kind::Cuda.as_str(), "look for devices", error);
+                tracing::warn!(%error, "no CUDA device is used");
                 0
             }
         }
     }
 
-    pub fn open(ordinal: usize) -> Result<(Self, DeviceInfo)> {
+    /// Opens a device for code of a compiler of this version.
+    pub fn open(ordinal: usize, compiler: (i32, i32)) -> Result<(Self, DeviceInfo)> {
         let id = format!("{}{ordinal}", Kind::Cuda.as_str());
         let failed = |error: DriverError| failed(&id, "open", error);
-        let context = CudaContext::new(ordinal).map_err(failed)?;
-        let stream = context.new_stream().map_err(failed)?;
-        let (major, minor) = context.compute_capability().map_err(failed)?;
-        let units = context.attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT).map_err(failed)?;
         let mut driver = 0;
         // SAFETY: the number outlives the call.
         let version = unsafe { sys::cuDriverGetVersion(&mut driver) };
         version.result().map_err(failed)?;
+        check_version(&id, driver, compiler)?;
+        let context = CudaContext::new(ordinal).map_err(failed)?;
+        let stream = context.new_stream().map_err(failed)?;
+        let (major, minor) = context.compute_capability().map_err(failed)?;
+        let units = context.attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT).map_err(failed)?;
         let info = DeviceInfo {
             id: id.clone(),
             kind: Kind::Cuda,
             name: context.name().map_err(failed)?,
-            driver: format!("CUDA {}.{}", driver / 1000, driver % 1000 / 10),
+            driver: format!("CUDA {}", version_text(driver)),
             memory_bytes: context.total_mem().map_err(failed)? as u64,
             compute_units: units.max(1) as u32,
             on_cpu: false,
@@ -144,11 +148,9 @@ impl Driver for Vendor {
     fn alloc(&self, bytes: usize) -> Result<CudaSlice<u8>> {
         // SAFETY: content is unspecified until written, as the trait says.
         let memory = unsafe { self.stream.alloc::<u8>(bytes) };
-        memory.map_err(|error| match error.0 {
-            CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
-                Error::OutOfMemory { device: self.id.clone(), bytes }
-            }
-            _ => failed(&self.id, "allocate", error),
+        memory.map_err(|error| match failed(&self.id, "allocate", error) {
+            Error::OutOfMemory { device, .. } => Error::OutOfMemory { device, bytes },
+            other => other,
         })
     }
 
@@ -214,13 +216,29 @@ impl Driver for Vendor {
     }
 }
 
+/// Refuses a driver that loads no code of this compiler: one of the major version before.
+fn check_version(device: &str, driver: i32, (major, minor): (i32, i32)) -> Result<()> {
+    if driver / 1000 >= major {
+        return Ok(());
+    }
+    let (device, text) = (device.to_string(), version_text(driver));
+    let detail = format!("CUDA {text} loads no code of NVRTC {major}.{minor}: update the driver");
+    Err(Error::Driver { device, detail })
+}
+
+/// As drivers number themselves: 13010 is 13.1.
+fn version_text(driver: i32) -> String {
+    format!("{}.{}", driver / 1000, driver % 1000 / 10)
+}
+
 /// A failed call, sorted by what the caller can do. This is the one place that knows the codes.
 fn failed(device: &str, doing: &str, error: DriverError) -> Error {
     let device = device.to_string();
     // The error would ask the driver for its own name.
     let detail = format!("{doing}: {:?}", error.0);
     match error.0 {
-        // After these the context is of no use any more.
+        // After these the context is of no use any more: `Sleeping` has another one made. Where
+        // the driver wants a new process for that, the device stays lost.
         CUresult::CUDA_ERROR_ILLEGAL_ADDRESS
         | CUresult::CUDA_ERROR_LAUNCH_FAILED
         | CUresult::CUDA_ERROR_LAUNCH_TIMEOUT
@@ -232,6 +250,14 @@ fn failed(device: &str, doing: &str, error: DriverError) -> Error {
         | CUresult::CUDA_ERROR_DEINITIALIZED
         | CUresult::CUDA_ERROR_DEVICE_UNAVAILABLE
         | CUresult::CUDA_ERROR_NO_DEVICE => Error::Lost { device, detail },
+        CUresult::CUDA_ERROR_OUT_OF_MEMORY => Error::OutOfMemory { device, bytes: 0 },
+        // The driver is older than the code or the device, or no driver at all.
+        CUresult::CUDA_ERROR_STUB_LIBRARY
+        | CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU
+        | CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION
+        | CUresult::CUDA_ERROR_JIT_COMPILER_NOT_FOUND
+        | CUresult::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH
+        | CUresult::CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE => Error::Driver { device, detail },
         _ => Error::Failed { device, detail },
     }
 }

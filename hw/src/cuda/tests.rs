@@ -5,7 +5,7 @@ use crate::conformance;
 fn conforms() {
     let found = discover(&Config::default());
     if found.is_empty() {
-        eprintln!("skipped: no CUDA device");
+        aloud::skipped!("no CUDA device");
     }
     found.iter().for_each(|device| conformance::check(device));
 }

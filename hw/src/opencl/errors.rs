@@ -1,8 +1,8 @@
 //! The codes of OpenCL, sorted by what the caller can do. Nothing else knows them.
 
-use opencl3::error_codes::ClError;
+use opencl3::error_codes::{ClError, DLOPEN_FUNCTION_NOT_AVAILABLE};
 
-use crate::device::{DeviceInfo, Error};
+use crate::device::{DeviceInfo, Error, Result};
 
 /// A failed call, sorted by what the caller can do.
 pub(super) fn failed(device: &str, doing: &str, error: ClError) -> Error {
@@ -12,27 +12,53 @@ pub(super) fn failed(device: &str, doing: &str, error: ClError) -> Error {
         CL_DEVICE_NOT_AVAILABLE
         | CL_INVALID_DEVICE
         | CL_INVALID_CONTEXT
-        | CL_INVALID_COMMAND_QUEUE => Error::Lost { device, detail },
+        | CL_INVALID_COMMAND_QUEUE
+        | NVIDIA_ILLEGAL_ACCESS => Error::Lost { device, detail },
+        // Many drivers give memory only when a kernel wants it.
+        CL_MEM_OBJECT_ALLOCATION_FAILURE | CL_OUT_OF_RESOURCES | CL_OUT_OF_HOST_MEMORY => {
+            Error::OutOfMemory { device, bytes: 0 }
+        }
+        CL_COMPILER_NOT_AVAILABLE | CL_LINKER_NOT_AVAILABLE | DLOPEN_FUNCTION_NOT_AVAILABLE => {
+            Error::Driver { device, detail }
+        }
         _ => Error::Failed { device, detail },
     }
 }
 
 pub(super) fn no_memory(info: &DeviceInfo, bytes: usize, error: ClError) -> Error {
-    match error.0 {
-        CL_MEM_OBJECT_ALLOCATION_FAILURE
-        | CL_OUT_OF_RESOURCES
-        | CL_OUT_OF_HOST_MEMORY
-        | CL_INVALID_BUFFER_SIZE => Error::OutOfMemory { device: info.id.clone(), bytes },
-        _ => failed(&info.id, "allocate", error),
+    let code = error.0;
+    match failed(&info.id, "allocate", error) {
+        Error::OutOfMemory { device, .. } => Error::OutOfMemory { device, bytes },
+        Error::Failed { device, .. } if code == CL_INVALID_BUFFER_SIZE => {
+            Error::OutOfMemory { device, bytes }
+        }
+        other => other,
+    }
+}
+
+/// Refuses a device by the version that it tells, such as `OpenCL 3.0 PoCL`: queues are made as of
+/// 2.0.
+pub(super) fn check_version(device: &str, version: &str) -> Result<()> {
+    let major = version.strip_prefix("OpenCL ").and_then(|rest| rest.split_once('.'));
+    match major.and_then(|(major, _)| major.parse::<u32>().ok()) {
+        Some(2..) => Ok(()),
+        _ => Err(Error::Driver {
+            device: device.to_string(),
+            detail: format!("\"{version}\", and OpenCL 2.0 is the least that is used"),
+        }),
     }
 }
 
 // The codes of the OpenCL 3.0 specification, appendix "Error codes".
 pub(super) const CL_DEVICE_NOT_AVAILABLE: i32 = -2;
+const CL_COMPILER_NOT_AVAILABLE: i32 = -3;
 const CL_MEM_OBJECT_ALLOCATION_FAILURE: i32 = -4;
 const CL_OUT_OF_RESOURCES: i32 = -5;
 const CL_OUT_OF_HOST_MEMORY: i32 = -6;
+const CL_LINKER_NOT_AVAILABLE: i32 = -16;
 const CL_INVALID_DEVICE: i32 = -33;
 const CL_INVALID_CONTEXT: i32 = -34;
 const CL_INVALID_COMMAND_QUEUE: i32 = -36;
 const CL_INVALID_BUFFER_SIZE: i32 = -61;
+/// What NVIDIA's driver says of a kernel that left its buffers; the context is of no use after it.
+const NVIDIA_ILLEGAL_ACCESS: i32 = -9999;

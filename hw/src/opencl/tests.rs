@@ -5,7 +5,7 @@ use crate::conformance::{self, SCALE_ADD};
 fn devices(config: &Config) -> Vec<OpenClDevice> {
     let found = discover(config);
     if found.is_empty() {
-        eprintln!("skipped: no OpenCL device");
+        aloud::skipped!("no OpenCL device");
     }
     found
 }
@@ -71,7 +71,7 @@ fn a_device_that_is_full_says_so_and_lives_on() {
     let pocl = found.iter().find(|device| is_pocl(device));
     assert!(pocl.is_none_or(|device| device.info().on_cpu), "no GPU: {:?}", pocl.map(|d| d.info()));
     if pocl.is_none() {
-        eprintln!("skipped: only PoCL can be told how much memory it has");
+        aloud::skipped!("only PoCL can be told how much memory it has");
         return;
     }
     let child = std::process::Command::new(std::env::current_exe().unwrap())
@@ -145,9 +145,36 @@ fn groups_of_each_size_are_tried_and_what_suits_is_kept() {
 
 #[test]
 fn codes_are_sorted_by_what_to_do() {
-    let lost = failed("opencl0", "launch", ClError(errors::CL_DEVICE_NOT_AVAILABLE));
-    assert!(matches!(lost, Error::Lost { .. }), "{lost}");
-    let failed = failed("opencl0", "launch", ClError(-54));
+    let sorted = |code| failed("opencl0", "launch", ClError(code));
+    for code in [errors::CL_DEVICE_NOT_AVAILABLE, -33, -34, -36, -9999] {
+        assert!(matches!(sorted(code), Error::Lost { .. }), "{code}");
+    }
+    for code in [-4, -5, -6] {
+        let full = sorted(code);
+        assert_eq!(full.to_string(), "device opencl0: no memory", "{code}");
+        assert!(!full.is_callers(), "another device may take it");
+    }
+    for code in [-3, -16, -2001] {
+        assert!(matches!(sorted(code), Error::Driver { .. }), "{code}");
+    }
+    let failed = sorted(-54);
     assert!(matches!(failed, Error::Failed { .. }), "{failed}");
     assert!(!failed.is_callers(), "another device may take it");
+    let info = crate::cpu::CpuDevice::new(&Config::default()).info().clone();
+    for code in [-4, -61] {
+        let full = no_memory(&info, 7, ClError(code));
+        assert_eq!(full, Error::OutOfMemory { device: "cpu0".to_string(), bytes: 7 }, "{code}");
+    }
+    assert!(matches!(no_memory(&info, 7, ClError(-34)), Error::Lost { .. }));
+}
+
+#[test]
+fn drivers_that_are_too_old_are_refused_by_their_version() {
+    for version in ["OpenCL 2.0 x", "OpenCL 3.0 PoCL HSTR", "OpenCL 10.1"] {
+        assert_eq!(check_version("opencl0", version), Ok(()), "{version}");
+    }
+    for version in ["OpenCL 1.2 CUDA", "OpenCL", "", "3.0"] {
+        let refused = check_version("opencl0", version);
+        assert!(matches!(refused, Err(Error::Driver { .. })), "{version}");
+    }
 }

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::*;
 use crate::cpu::CpuDevice;
 use crate::device::{Error, Kind};
-use crate::{Config, conformance};
+use crate::{Config, Fault, FaultyDevice, conformance};
 
 fn shell(script: &str) -> Probe {
     let arguments = ["-c", script].map(str::to_owned).into();
@@ -43,10 +43,41 @@ fn a_device_that_does_not_open_is_tried_again_and_opened_once() {
 }
 
 #[test]
+fn a_lost_device_is_opened_anew_and_its_buffers_are_lost() {
+    let tries = Arc::new(AtomicUsize::new(0));
+    let (config, count) = (Config::default(), tries.clone());
+    let info = DeviceInfo { kind: Kind::OpenCl, ..CpuDevice::new(&config).info().clone() };
+    let open = move || {
+        let fault = match count.fetch_add(1, Ordering::Relaxed) {
+            0 => Fault::LostFrom(0),
+            _ => Fault::LostFrom(u64::MAX),
+        };
+        let device = FaultyDevice::new(Arc::new(CpuDevice::new(&config)), "opencl0", fault);
+        Ok(Arc::new(device) as Arc<dyn Device>)
+    };
+    let device = Sleeping::new(info, Box::new(open));
+    let is_lost = |error: Error| assert!(matches!(error, Error::Lost { .. }), "{error}");
+    let [old, other] = [device.alloc(4).unwrap(), device.alloc(4).unwrap()];
+    is_lost(device.run(&[]).unwrap_err());
+    device.free(other).unwrap();
+    is_lost(device.read(old, 0, &mut [0; 4]).unwrap_err());
+    assert_eq!(tries.load(Ordering::Relaxed), 1, "what is gone opens nothing");
+    let new = device.alloc(4).unwrap();
+    assert_eq!(tries.load(Ordering::Relaxed), 2);
+    device.write(new, 0, &[7; 4]).unwrap();
+    is_lost(device.write(old, 0, &[9; 4]).unwrap_err());
+    is_lost(device.run(&[Work::Copy { from: old, to: new, bytes: 4 }]).unwrap_err());
+    let mut got = [0; 4];
+    device.submit(&[], &[], &mut [Read { from: new, data: &mut got }]).unwrap();
+    assert_eq!((got, tries.load(Ordering::Relaxed)), ([7; 4], 2), "that is not its fault");
+    conformance::check(&device);
+}
+
+#[test]
 fn what_a_child_finds_is_what_is_found_here() {
     let direct = crate::discover(&Config::default());
     if direct.len() == 1 {
-        eprintln!("skipped: no OpenCL device");
+        aloud::skipped!("no OpenCL device");
     }
     let probe = Some(told(&Config::default()));
     let asleep = crate::discover(&Config { probe, ..Config::default() });

@@ -46,7 +46,7 @@ pub fn setup(image: &Xclbin, names: Names) -> Option<Setup> {
     match prepared {
         Ok(Some(prepared)) => Some(with(prepared, names.worker)),
         Ok(None) => {
-            eprintln!("skipped: no XRT (libxrt1); install it with ./tools.sh test");
+            aloud::skipped!("no XRT (libxrt1); install it with ./tools.sh test");
             None
         }
         Err(error) => panic!("no folder for the emulation: {error}"),

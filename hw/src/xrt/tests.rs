@@ -40,7 +40,7 @@ static EMULATED: LazyLock<Option<Setup>> = LazyLock::new(|| {
     match emulation::compile(&[source.into()], &library) {
         Ok(()) => {}
         Err(Uncompiled::NoCompiler) => {
-            eprintln!("skipped: no g++; install it with ./tools.sh test");
+            aloud::skipped!("no g++; install it with ./tools.sh test");
             return None;
         }
         Err(error) => panic!("{error}"),

@@ -3,13 +3,28 @@ use crate::testing::check_pair;
 
 #[test]
 fn weights_are_symmetric_and_sum_up() {
-    for taps in (1..=63).step_by(2) {
-        for sigma in [0.0, 0.5, 1.0, 2.7, 20.0] {
+    for taps in (1..=TAPS_MAX).step_by(2) {
+        for sigma in [0.0, 0.5, 1.0, 2.7, 20.0, 42.0] {
             let weights = gaussian(taps, sigma);
             assert_eq!(weights.iter().sum::<u16>(), 256, "{taps} taps, sigma {sigma}");
             let reversed: Vec<u16> = weights.iter().rev().copied().collect();
             assert_eq!(weights, reversed, "{taps} taps, sigma {sigma}");
         }
+    }
+}
+
+/// The bell that was asked for, and not the middle of it.
+#[test]
+fn the_size_follows_the_sigma() {
+    let sizes = [0, 200, 500, 1_000, 1_500, 3_000, 10_000, SIGMA_MAX].map(suited);
+    assert_eq!(sizes, [5, 3, 5, 7, 11, 19, 61, 253]);
+    for sigma in (100..=SIGMA_MAX).step_by(700) {
+        let weights = gaussian(suited(sigma), sigma as f64 / 1000.0);
+        let middle = (weights.len() / 2) as f64;
+        let square = |(i, weight): (usize, &u16)| (i as f64 - middle).powi(2) * f64::from(*weight);
+        let got = (weights.iter().enumerate().map(square).sum::<f64>() / 256.0).sqrt();
+        let wanted = sigma as f64 / 1000.0;
+        assert!(sigma < 700 || (got / wanted - 1.0).abs() < 0.02, "{wanted}: {got}");
     }
 }
 

@@ -1,39 +1,41 @@
 use super::*;
 use crate::testing::{cases, check, noise};
 
+/// Planes of every kind of picture: whole and halved ones, of one byte to four.
 #[test]
 fn all_forms_give_the_same_bits() {
     let sides = (1..120u32, 1..90u32, 0..7u32, 0..7u32);
-    let pen = (0..12u32, proptest::array::uniform3(proptest::num::u8::ANY));
+    let kind = (1..5u32, 0..2u32, 0..12u32, proptest::num::u32::ANY);
     let rect = (0..130u32, 0..100u32, 0..140u32, 0..110u32);
     let rects = proptest::collection::vec(rect, 0..6);
-    cases((sides, pen, rects, proptest::num::u64::ANY), |case| {
-        let ((width, height, gap, chroma_gap), (thickness, colour), rects, seed) = case;
-        let tight = Nv12::tight(width, height);
-        let shape = Nv12 {
-            stride: width + gap,
-            chroma_offset: (width + gap) * height + chroma_gap,
-            chroma_stride: tight.chroma_stride + chroma_gap,
-            ..tight
-        };
+    cases((sides, kind, rects, proptest::num::u64::ANY), |case| {
+        let ((width, height, offset, gap), (bytes, halvings, thickness, colour), rects, seed) =
+            case;
+        let side = |side: u32| side.div_ceil(1 << halvings);
+        let stride = side(width) * bytes + gap;
+        let part = Part { offset, stride, width: side(width), height: side(height), bytes };
         let rects: Vec<Rect> =
             rects.iter().map(|&(x, y, width, height)| Rect { x, y, width, height }).collect();
-        let inputs = [encode_list(&rects), noise(seed, shape.bytes().unwrap())];
-        check(|b| command(b[0], b[1], shape, Pen { thickness, colour }), &inputs);
+        let inputs = [encode_list(&rects), noise(seed, part.end().unwrap())];
+        let plane = (part, halvings);
+        check(|b| command([b[0], b[1]], [width, height], plane, thickness, colour), &inputs);
     });
 }
 
 #[test]
 fn extreme_lists_stay_inside_the_frame() {
-    let shape = Nv12::tight(37, 21);
-    let pen = Pen { thickness: u32::MAX, colour: [1, 2, 3] };
-    let frame = noise(3, shape.bytes().unwrap());
-    let huge = Rect { x: 36, y: 20, width: u32::MAX, height: u32::MAX };
-    let outside = Rect { x: u32::MAX, y: u32::MAX, ..huge };
-    let mut many = encode_list(&[huge, outside]);
-    check(|b| command(b[0], b[1], shape, pen), &[many.clone(), frame.clone()]);
-    many[..4].copy_from_slice(&u32::MAX.to_le_bytes());
-    check(|b| command(b[0], b[1], shape, pen), &[many, frame]);
+    for halvings in [0, 1] {
+        let part = Part::tight(0, 37u32.div_ceil(1 << halvings), 21u32.div_ceil(1 << halvings), 2);
+        let draw =
+            |b: &[BufferId]| command([b[0], b[1]], [37, 21], (part, halvings), u32::MAX, 0x0203);
+        let frame = noise(3, part.end().unwrap());
+        let huge = Rect { x: 36, y: 20, width: u32::MAX, height: u32::MAX };
+        let outside = Rect { x: u32::MAX, y: u32::MAX, ..huge };
+        let mut many = encode_list(&[huge, outside]);
+        check(draw, &[many.clone(), frame.clone()]);
+        many[..4].copy_from_slice(&u32::MAX.to_le_bytes());
+        check(draw, &[many, frame]);
+    }
 }
 
 #[test]
@@ -46,21 +48,28 @@ fn a_list_is_cut_at_its_limit() {
 
 #[test]
 fn an_outline_has_the_thickness_asked_for() {
-    let shape = Nv12::tight(8, 8);
-    let mut frame = vec![0; shape.bytes().unwrap()];
     let rects = encode_list(&[Rect { x: 2, y: 1, width: 5, height: 6 }]);
-    native(&mut CpuArgs {
-        inputs: vec![&rects],
-        outputs: vec![&mut frame],
-        scalars: vec![8, 8, 8, 64, 8, 1, 9, 5, 6],
-        threads: 1,
-    });
-    let row = |y: usize| frame[8 * y..8 * y + 8].to_vec();
+    let draw = |bytes: u32, halvings: u32, colour: u32| {
+        let side = 8 >> halvings;
+        let mut plane = vec![0; (side * side * bytes) as usize];
+        native(&mut CpuArgs {
+            inputs: vec![&rects],
+            outputs: vec![&mut plane],
+            scalars: vec![8, 8, 0, side * bytes, bytes, halvings, 1, colour],
+            threads: 1,
+        });
+        plane
+    };
+    let luma = draw(1, 0, 9);
+    let row = |y: usize| luma[8 * y..8 * y + 8].to_vec();
     assert_eq!(row(0), [0; 8]);
     assert_eq!(row(1), [0, 0, 9, 9, 9, 9, 9, 0]);
     assert_eq!(row(2), [0, 0, 9, 0, 0, 0, 9, 0]);
     assert_eq!(row(6), [0, 0, 9, 9, 9, 9, 9, 0]);
     assert_eq!(row(7), [0; 8]);
-    assert_eq!(frame[64..72], [0, 0, 5, 6, 5, 6, 5, 6]);
-    assert_eq!(frame[72..80], [0, 0, 5, 6, 0, 0, 5, 6]);
+    let chroma = draw(2, 1, 0x0605);
+    assert_eq!(chroma[..8], [0, 0, 5, 6, 5, 6, 5, 6]);
+    assert_eq!(chroma[8..16], [0, 0, 5, 6, 0, 0, 5, 6]);
+    let rgb = draw(3, 0, 0x030201);
+    assert_eq!(rgb[24 + 6..24 + 12], [1, 2, 3, 1, 2, 3]);
 }

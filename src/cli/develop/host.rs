@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 
 use crate::node::host::{
     Table, arrow, ask, decided, delta, json_row, let_go, of_store, put_if, put_private_blob,
-    question_of, row, sql, table_of,
+    question_of, row, sql, table_of, whole,
 };
 
 pub struct LocalHost {
@@ -96,7 +96,7 @@ impl Host for LocalHost {
         let scan = store::Scan { prefix, after, limit, reverse, ..Default::default() };
         let table = self.table(table)?;
         let found = self.store.scan(&table, scan).await.map_err(|e| table.refused(e))?;
-        Ok(found.rows.iter().map(json_row).collect())
+        whole(found, limit.unwrap_or(store::SCAN_ROWS_MAX))
     }
 
     async fn store_ask(

@@ -91,14 +91,14 @@ pub(crate) async fn arrow(
         ("get" | "get-many" | "scan" | "changes", _) => {
             request.insert("format".into(), "arrow".into());
         }
-        ("put" | "patch" | "delete" | "discard", Some(_)) => {}
-        ("put" | "patch" | "delete" | "discard", None) => {
+        ("put" | "patch" | "delete" | "discard" | "restore", Some(_)) => {}
+        ("put" | "patch" | "delete" | "discard" | "restore", None) => {
             return Err(HostError::Invalid(format!("{operation} takes its rows as Arrow here")));
         }
         _ => {
             return Err(HostError::Invalid(format!(
                 "{operation:?} has no rows as Arrow; there are get, get-many, scan, changes, sql, \
-                 put, patch, delete and discard"
+                 put, patch, delete, discard and restore"
             )));
         }
     }
@@ -158,6 +158,19 @@ pub(crate) fn delta((column, by): (String, Value)) -> Result<(String, i64), Host
     match by.as_i64() {
         Some(by) => Ok((column, by)),
         None => Err(HostError::Invalid(format!("column {column:?} grows by an integer, not {by}"))),
+    }
+}
+
+/// The rows of a scan for a guest, which is not told of an answer that ends early: it gets so many
+/// as it asked for, or all there are, or hears that these are too large.
+pub(crate) fn whole(found: store::Scanned, limit: usize) -> Result<Vec<Row>, HostError> {
+    match found.truncated && found.rows.len() < limit {
+        true => Err(HostError::Invalid(format!(
+            "the rows are larger than what one scan may return; ask for {} at most, and go on \
+             after the last one",
+            found.rows.len()
+        ))),
+        false => Ok(found.rows.iter().map(json_row).collect()),
     }
 }
 

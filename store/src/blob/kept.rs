@@ -13,16 +13,19 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::sums::{self, Proved, Summing, Sums};
 use super::{BlobKey, check_size};
 use crate::error::{Error, Result};
 use crate::lock;
-use crate::objects::Objects;
+use crate::objects::{Objects, Side};
 
 /// For how long a bucket may carry out a removal whose answer was lost. Until then the same bytes
 /// are not stored anew: they would go with it.
 const DOUBT: Duration = Duration::from_secs(60);
 /// Removals in doubt at once; beyond it nothing more is removed from the bucket.
 const DOUBTS_MAX: usize = 1_024;
+/// Bytes of a blob that are read at a time to prove it.
+const PROOF_BYTES: u64 = 1 << 20;
 
 /// Knows which blobs the program itself needs.
 #[async_trait]
@@ -59,12 +62,15 @@ pub struct Blobs {
     doubts: Mutex<HashMap<String, Instant>>,
     keeper: OnceLock<Arc<dyn BlobKeeper>>,
     doubt: Duration,
+    proved: Proved,
 }
 
 /// What has happened to some content since somebody began to do something with it.
 #[derive(Default)]
 struct Slot {
     turn: tokio::sync::Mutex<()>,
+    /// Held by who reads all of it to prove it.
+    proof: tokio::sync::Mutex<()>,
     puts: AtomicU64,
     removals: AtomicU64,
 }
@@ -77,7 +83,8 @@ impl Blobs {
     /// Blobs in a bucket that is in doubt for that long about a removal without an answer.
     pub fn doubting(objects: Objects, doubt: Duration) -> Self {
         let (slots, doubts) = (Mutex::default(), Mutex::default());
-        Blobs { objects, slots, doubts, keeper: OnceLock::new(), doubt }
+        let (keeper, proved) = (OnceLock::new(), Proved::default());
+        Blobs { objects, slots, doubts, keeper, doubt, proved }
     }
 
     /// Asks `keeper` from now on before anything is removed; false if there is one already.
@@ -88,6 +95,17 @@ impl Blobs {
     /// Stores a blob that this site takes, durably; storing it again changes nothing.
     pub async fn put(&self, key: &BlobKey, bytes: Bytes) -> Result<()> {
         check_size(key, bytes.len() as u64)?;
+        self.take(key, self.objects.create_synced(&object(key, Kept::Own), bytes)).await
+    }
+
+    /// The same of bytes that came as a stream, whose digest is the key's.
+    pub async fn put_side(&self, key: &BlobKey, side: Side, sums: Sums) -> Result<()> {
+        self.take(key, self.objects.create_of(&object(key, Kept::Own), side)).await?;
+        self.proved.keep(key.digest(), sums);
+        Ok(())
+    }
+
+    async fn take(&self, key: &BlobKey, stored: impl Future<Output = Result<()>>) -> Result<()> {
         let held = self.hold(key);
         let _turn = held.slot.turn.lock().await;
         if self.is_in_doubt(key.name()) {
@@ -95,7 +113,7 @@ impl Blobs {
                 "blob {key} was removed and the bucket did not say so"
             )));
         }
-        self.objects.create_synced(&object(key, Kept::Own), bytes).await?;
+        stored.await?;
         held.slot.puts.fetch_add(1, Ordering::Release);
         Ok(())
     }
@@ -125,13 +143,62 @@ impl Blobs {
         Ok(self.find(key).await?.map(|(_, len)| len))
     }
 
-    /// Part of a blob that is here, clipped to its end; not verified, since the digest is of all.
+    /// Part of a blob that is here, clipped to its end. Bytes that are not what the key says are
+    /// reported, not returned: of a large blob the checksums of its parts are compared, which are
+    /// known once its digest was proved.
     pub async fn load_range(&self, key: &BlobKey, start: u64, end: u64) -> Result<Bytes> {
         let Some((kept, len)) = self.find(key).await? else { return Ok(Bytes::new()) };
-        let (start, end) = (start.min(len), end.min(len));
-        match start < end {
-            true => self.objects.read_range(&object(key, kept), start, end).await,
-            false => Ok(Bytes::new()),
+        let range = start.min(len)..end.min(len);
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        if len <= sums::PART_BYTES {
+            let whole = self.load(key).await?.unwrap_or_default();
+            let at = |place: u64| whole.len().min(place as usize);
+            return Ok(whole.slice(at(range.start)..at(range.end)));
+        }
+        let name = object(key, kept);
+        let sums = self.sums(key, &name, len).await?;
+        let parts = sums.around(&range);
+        let read = self.objects.read_range(&name, parts.start, parts.end).await?;
+        let wanted = (range.start - parts.start) as usize..(range.end - parts.start) as usize;
+        if read.len() < wanted.end || !sums.are_of(parts.start, &read) {
+            let reason = format!("bytes {} to {} are not what was stored", parts.start, parts.end);
+            return Err(Error::corrupt(key.to_string(), reason));
+        }
+        Ok(read.slice(wanted))
+    }
+
+    /// The checksums of a blob's parts. All of it is read if they are not known, once at a time.
+    async fn sums(&self, key: &BlobKey, name: &str, len: u64) -> Result<Arc<Sums>> {
+        let is_whole = |sums: Arc<Sums>| match sums.len == len {
+            true => Ok(sums),
+            false => {
+                let reason = format!("it has {len} bytes, and had {}", sums.len);
+                Err(Error::corrupt(key.to_string(), reason))
+            }
+        };
+        if let Some(sums) = self.proved.get(key.digest()) {
+            return is_whole(sums);
+        }
+        let held = self.hold(key);
+        let _one_at_a_time = held.slot.proof.lock().await;
+        if let Some(sums) = self.proved.get(key.digest()) {
+            return is_whole(sums);
+        }
+        let mut summing = Summing::default();
+        while summing.len() < len {
+            let end = len.min(summing.len() + PROOF_BYTES);
+            let read = self.objects.read_range(name, summing.len(), end).await?;
+            if read.is_empty() {
+                break;
+            }
+            summing.add(&read);
+        }
+        let (digest, sums) = summing.finish();
+        match digest == key.digest() {
+            true => Ok(self.proved.keep(&digest, sums)),
+            false => Err(Error::corrupt(key.to_string(), "digest differs")),
         }
     }
 
@@ -253,12 +320,25 @@ impl Fetch<'_> {
     /// Keeps what came, unless the blob was removed since the fetch began.
     pub async fn keep(self, bytes: Bytes) -> Result<()> {
         check_size(self.key, bytes.len() as u64)?;
+        let objects = &self.held.blobs.objects;
+        self.keep_by(objects.create_synced(&object(self.key, Kept::Copy), bytes)).await
+    }
+
+    /// The same of bytes that came as a stream, whose digest is the key's.
+    pub async fn keep_side(self, side: Side, sums: Sums) -> Result<()> {
+        let blobs = self.held.blobs;
+        self.keep_by(blobs.objects.create_of(&object(self.key, Kept::Copy), side)).await?;
+        blobs.proved.keep(self.key.digest(), sums);
+        Ok(())
+    }
+
+    async fn keep_by(&self, kept: impl Future<Output = Result<()>>) -> Result<()> {
         let slot = &self.held.slot;
         let _turn = slot.turn.lock().await;
-        if slot.removals.load(Ordering::Acquire) != self.removals {
-            return Ok(());
+        match slot.removals.load(Ordering::Acquire) == self.removals {
+            true => kept.await,
+            false => Ok(()),
         }
-        self.held.blobs.objects.create_synced(&object(self.key, Kept::Copy), bytes).await
     }
 }
 

@@ -113,8 +113,53 @@ async fn damage_is_reported_not_returned() {
     assert_eq!(blobs.load_range(&key, 9, 99).await.unwrap(), "");
     std::fs::write(dir.path().join(object(&key, Kept::Own)), b"fraud").unwrap();
     assert!(matches!(blobs.load(&key).await, Err(Error::Corrupt { .. })));
+    assert!(matches!(blobs.load_range(&key, 1, 2).await, Err(Error::Corrupt { .. })));
     let absent = BlobKey::of("cloud", b"other");
     assert_eq!(blobs.load(&absent).await.unwrap(), None);
+}
+
+/// Ranges of large blobs as well: before one was read, afterwards, and after a restart.
+#[tokio::test]
+async fn ranges_of_a_damaged_blob_are_reported_not_returned() {
+    const LEN: usize = 3 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    let bytes: Bytes = (0..LEN).map(|i| (i * 31 / 7) as u8).collect();
+    let key = BlobKey::of("cloud", &bytes);
+    let path = dir.path().join(object(&key, Kept::Own));
+    let flip = |at: usize| {
+        let mut stored = std::fs::read(&path).unwrap();
+        stored[at] ^= 1;
+        std::fs::write(&path, stored).unwrap();
+    };
+    let is_damaged = |read: Result<Bytes>| {
+        let error = read.unwrap_err();
+        assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+        assert!(error.to_string().contains(&key.to_string()), "{error}");
+    };
+    let blobs = in_folder(dir.path());
+    blobs.put(&key, bytes.clone()).await.unwrap();
+    flip(LEN - 1);
+    is_damaged(blobs.load_range(&key, 0, 10).await);
+    flip(LEN - 1);
+    let ends = [0, 1, 65_535, 65_536, 65_537, 1_000_000, LEN - 1, LEN, LEN + 99];
+    for (start, end) in ends.iter().flat_map(|start| ends.map(|end| (*start, end))) {
+        let wanted = bytes.slice(start.min(LEN)..end.clamp(start.min(LEN), LEN));
+        let read = blobs.load_range(&key, start as u64, end as u64).await.unwrap();
+        assert!(read == wanted, "{start}..{end}");
+    }
+    // What is proved already is looked at again.
+    flip(70_000);
+    is_damaged(blobs.load_range(&key, 69_999, 70_002).await);
+    is_damaged(blobs.load_range(&key, 131_000, 131_001).await);
+    assert_eq!(blobs.load_range(&key, 0, 65_536).await.unwrap(), bytes.slice(..65_536));
+    is_damaged(in_folder(dir.path()).load_range(&key, 0, 10).await);
+    flip(70_000);
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    file.set_len(LEN as u64 - 1).unwrap();
+    is_damaged(blobs.load_range(&key, 0, 10).await);
+    is_damaged(in_folder(dir.path()).load_range(&key, 0, 10).await);
+    file.set_len(1).unwrap();
+    is_damaged(in_folder(dir.path()).load_range(&key, 0, 1).await);
 }
 
 async fn alone(dir: &std::path::Path) -> EdgeStore {

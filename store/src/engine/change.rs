@@ -10,6 +10,8 @@ use crate::value::{Row, Value};
 pub enum Change<'a> {
     /// Replace all plain columns, contribute to the merged ones.
     Put(&'a Row),
+    /// Like a put, of a row as a reader saw it: counters become what it says, as far as known here.
+    Restore(&'a Row),
     /// Replace or contribute to the named columns only.
     Patch(&'a Row),
     /// Remove elements from set columns.
@@ -24,20 +26,20 @@ impl Change<'_> {
     /// The row or key that the change is about.
     pub fn row(&self) -> &Row {
         match self {
-            Change::Put(row) | Change::Patch(row) | Change::Discard(row) => row,
+            Change::Put(row) | Change::Restore(row) => row,
+            Change::Patch(row) | Change::Discard(row) => row,
             Change::Delete(key) | Change::Increment(key, _) => key,
         }
     }
 
     /// True if building the change needs to know the row's present state.
     pub fn needs_known(&self, spec: &Schema) -> bool {
-        let extremes = |row: &Row| {
-            spec.columns
-                .iter()
-                .any(|c| matches!(c.merge, Merge::Max | Merge::Min) && row.contains_key(&c.name))
+        let has = |row: &Row, merges: &[Merge]| {
+            spec.columns.iter().any(|c| merges.contains(&c.merge) && row.contains_key(&c.name))
         };
         match self {
-            Change::Put(row) | Change::Patch(row) => extremes(row),
+            Change::Put(row) | Change::Patch(row) => has(row, &[Merge::Max, Merge::Min]),
+            Change::Restore(row) => has(row, &[Merge::Max, Merge::Min, Merge::Counter]),
             Change::Discard(_) => false,
             Change::Delete(_) => spec.merges_by(Merge::Counter),
             Change::Increment(..) => true,
@@ -50,10 +52,13 @@ impl Change<'_> {
         let mut built = RowState { written: stamp, ..RowState::default() };
         match self {
             Change::Put(row) => {
-                built.cells = write_cells(spec, row, stamp, known, Absent::IsNull)?;
+                built.cells = write_cells(spec, row, stamp, known, Way::Put)?;
+            }
+            Change::Restore(row) => {
+                built.cells = write_cells(spec, row, stamp, known, Way::Restore)?;
             }
             Change::Patch(row) => {
-                built.cells = write_cells(spec, row, stamp, known, Absent::Stays)?;
+                built.cells = write_cells(spec, row, stamp, known, Way::Patch)?;
             }
             Change::Discard(row) => {
                 built.cells = discard_cells(spec, row, stamp)?;
@@ -72,10 +77,12 @@ impl Change<'_> {
     }
 }
 
+/// What becomes of columns that a row leaves out, and of its counters.
 #[derive(Clone, Copy, PartialEq)]
-enum Absent {
-    IsNull,
-    Stays,
+enum Way {
+    Put,
+    Patch,
+    Restore,
 }
 
 fn write_cells(
@@ -83,16 +90,16 @@ fn write_cells(
     row: &Row,
     stamp: Stamp,
     known: &RowState,
-    absent: Absent,
+    way: Way,
 ) -> Result<Vec<(u16, Cell)>> {
     let mut given = spec.placed(row)?.into_iter().peekable();
     let mut cells = Vec::with_capacity(spec.values.len());
     for number in &spec.values {
         while given.next_if(|(n, _)| n < number).is_some() {}
-        let value = match (given.next_if(|(n, _)| n == number), absent) {
+        let value = match (given.next_if(|(n, _)| n == number), way) {
             (Some((_, value)), _) => value,
-            (None, Absent::IsNull) => &Value::Null,
-            (None, Absent::Stays) => continue,
+            (None, Way::Patch) => continue,
+            (None, _) => &Value::Null,
         };
         let column = spec.column_at(*number);
         if value.is_null() && !column.nullable {
@@ -109,6 +116,7 @@ fn write_cells(
             Merge::Max => Cell::Max(known.deleted, fitted()?),
             Merge::Min => Cell::Min(known.deleted, fitted()?),
             Merge::Set => set_cell(column, value, (stamp, true))?,
+            Merge::Counter if way == Way::Restore => count_to(&fitted()?, *number, stamp, known),
             Merge::Counter => {
                 return Err(Error::BadRequest(format!(
                     "column {:?} of table {:?} is a counter: use increment",
@@ -162,18 +170,33 @@ fn count_cells(
         if cells.iter().any(|(n, _)| *n == number) {
             return Err(Error::BadRequest(format!("counter {name:?} is named twice")));
         }
-        let so_far = match known.cell(number) {
-            Some(Cell::Counter { totals, .. }) => totals.get(&stamp.origin).map_or(0, |t| t.1),
-            _ => 0,
-        };
-        let total = so_far
+        let total = own_total(number, stamp, known)
             .checked_add(*delta)
             .ok_or_else(|| Error::BadRequest(format!("counter {name:?} would exceed 64 bits")))?;
-        let totals = Totals::from([(stamp.origin, (stamp.hlc, total))]);
-        cells.push((number, Cell::Counter { totals, covered: Totals::new() }));
+        cells.push((number, counted(total, stamp)));
     }
     cells.sort_by_key(|(number, _)| *number);
     Ok(cells)
+}
+
+/// A counter that reads as `wanted` with what is known of it. Sums wrap, as they do when read.
+fn count_to(wanted: &Value, number: u16, stamp: Stamp, known: &RowState) -> Cell {
+    let int = |value: &Value| if let Value::Int(i) = value { *i } else { 0 };
+    let lacking = int(wanted).wrapping_sub(int(&known.value(number, Merge::Counter)));
+    counted(own_total(number, stamp, known).wrapping_add(lacking), stamp)
+}
+
+/// What this store has counted so far.
+fn own_total(number: u16, stamp: Stamp, known: &RowState) -> i64 {
+    match known.cell(number) {
+        Some(Cell::Counter { totals, .. }) => totals.get(&stamp.origin).map_or(0, |t| t.1),
+        _ => 0,
+    }
+}
+
+fn counted(total: i64, stamp: Stamp) -> Cell {
+    let totals = Totals::from([(stamp.origin, (stamp.hlc, total))]);
+    Cell::Counter { totals, covered: Totals::new() }
 }
 
 fn cover_counters(known: &RowState) -> Vec<(u16, Cell)> {

@@ -51,7 +51,10 @@ fn ground_in(dir: &Path, site: &str, former: &[String], bucket: Option<&Bucket>)
         move |e| Error::io(what, e)
     };
     std::fs::create_dir_all(dir).map_err(io("folder"))?;
-    let lock = File::create(dir.join("lock")).map_err(io("lock"))?;
+    // Reads go on where the disk takes no writes.
+    let path = dir.join("lock");
+    let lock = File::create(&path).or_else(|e| File::open(&path).map_err(|_| e));
+    let lock = lock.map_err(io("lock"))?;
     match lock.try_lock() {
         Ok(()) => {}
         Err(std::fs::TryLockError::WouldBlock) => {
@@ -62,7 +65,7 @@ fn ground_in(dir: &Path, site: &str, former: &[String], bucket: Option<&Bucket>)
     let id = identity(dir, site, former)?;
     stay_at(dir, bucket)?;
     let objects = match bucket {
-        Some(bucket) => bucket.objects(&format!("{id:016x}"))?,
+        Some(bucket) => bucket.objects(&format!("{id:016x}"))?.spooling(dir.to_owned()),
         None => Objects::folder(dir.join("objects"))?,
     };
     let disk = Folder::open(dir.join("wal")).map_err(io("log"))?;

@@ -8,13 +8,15 @@ use crate::error::{Error, Result};
 use crate::hash::Hashed;
 use crate::key::{is_less, is_same};
 use crate::row::RowState;
-use crate::run::{KeyedRow, Run, Slice, Versioned, kept, merge, visible_row};
+use crate::run::{KeyedRow, Run, Slice, Versioned, visible_row};
 use crate::schema::Schema;
 use crate::segment::{Few, Found, Segment};
 use crate::value::Row;
 
-use super::memtable::{Memtable, Remembered};
+use super::look::Look;
+use super::memtable::Remembered;
 use super::state::{Partition, Segments, Table, merge_versions};
+use super::turns::Turn;
 use super::{Engine, Work};
 
 /// Times a read starts over because segments were merged under it.
@@ -42,13 +44,13 @@ impl KeyRange {
     }
 
     /// True if no key of a segment is outside.
-    fn covers(&self, segment: &Segment) -> bool {
+    pub(super) fn covers(&self, segment: &Segment) -> bool {
         !is_less(segment.min_key(), &self.from)
             && self.to.as_deref().is_none_or(|to| is_less(segment.max_key(), to))
     }
 
     /// The rows of a segment in the range; `run` has some of its rows, or all.
-    fn of_segment(&self, segment: &Segment, run: Arc<Run>) -> Slice {
+    pub(super) fn of_segment(&self, segment: &Segment, run: Arc<Run>) -> Slice {
         match self.covers(segment) {
             true => Slice::whole(run),
             false => Slice::range(run, &self.from, self.to.as_deref()),
@@ -112,30 +114,26 @@ pub struct Page {
     pub left: Option<KeyRange>,
 }
 
+/// How far a page goes, roughly.
+#[derive(Clone, Copy, Debug)]
+pub struct PageMax {
+    /// Rows.
+    pub rows: usize,
+    /// Bytes in memory, beside what memory has of changes anyway, a segment that is decoded, and
+    /// the cache of segments.
+    pub bytes: usize,
+}
+
+impl PageMax {
+    /// To the end of the range.
+    pub const NONE: PageMax = PageMax { rows: usize::MAX, bytes: usize::MAX };
+}
+
 impl Page {
     /// The rows with their states.
     pub fn keyed_rows(&self) -> Result<Vec<KeyedRow>> {
         self.slices.iter().flat_map(Slice::keyed_rows).collect()
     }
-}
-
-/// One consistent look at the layers of a range.
-struct Look {
-    schema: Arc<Schema>,
-    columns: Columns,
-    /// Changes being flushed; nothing changes them any more.
-    frozen: Vec<Arc<Memtable>>,
-    /// What is in memory.
-    memory: Vec<Slice>,
-    /// Segments of the range, with their rows in it where they are in memory.
-    segments: Vec<(Arc<Segment>, Option<Slice>)>,
-    end: End,
-    /// Rows of each layer that are needed at most.
-    rows_max: usize,
-    /// The key nearest to the end which was left out.
-    left_out: Option<Arc<[u8]>>,
-    /// True if a key may be in more than one layer.
-    meets: bool,
 }
 
 /// An end of a key range.
@@ -145,6 +143,36 @@ pub enum End {
     First,
     /// The largest key.
     Last,
+}
+
+/// What the segments of a look have.
+enum Layers {
+    Read(Vec<Slice>),
+    /// One has been merged away.
+    Gone,
+    /// All that is wanted has too many bytes: so many rows already, of which nobody may know the
+    /// keys.
+    TooMuch {
+        rows: usize,
+    },
+}
+
+/// What a slice keeps in memory.
+enum Held {
+    /// All of its run.
+    Run,
+    /// Its rows.
+    Rows,
+}
+
+impl Held {
+    fn bytes(&self, slice: &Slice) -> usize {
+        let run = slice.run.weight();
+        match self {
+            Held::Run => run,
+            Held::Rows => run / slice.run.len().max(1) * slice.len(),
+        }
+    }
 }
 
 /// A row in one of the layers.
@@ -186,7 +214,7 @@ impl Engine {
 
     /// The rows of a range in key order, deleted ones included.
     pub async fn range(&self, table: &str, range: &KeyRange) -> Result<Vec<KeyedRow>> {
-        Ok(self.keyed_page(table, range, End::First, usize::MAX).await?.0)
+        Ok(self.keyed_page(table, range, End::First, PageMax::NONE).await?.0)
     }
 
     /// The rows at one end of a range with their states, and the range that is left, if any.
@@ -195,76 +223,111 @@ impl Engine {
         table: &str,
         range: &KeyRange,
         end: End,
-        rows_max: usize,
+        max: PageMax,
     ) -> Result<(Vec<KeyedRow>, Option<KeyRange>)> {
-        let page = self.page(table, range, &Columns::All, end, rows_max).await?;
+        let page = self.page(table, range, &Columns::All, end, max, None).await?;
         let mut rows = page.keyed_rows()?;
         rows.retain(|(_, row)| row.seq > range.since);
         Ok((rows, page.left))
     }
 
-    /// The rows at one end of a range, about `rows_max`; only these of their columns are sure.
+    /// The rows at one end of a range, about `max`; only these of their columns are sure. Whoever
+    /// has a `turn` takes it before much is in memory.
     pub async fn page(
         &self,
         table: &str,
         range: &KeyRange,
         columns: &Columns,
         end: End,
-        rows_max: usize,
+        max: PageMax,
+        mut turn: Option<&mut Turn>,
     ) -> Result<Page> {
+        let mut max = PageMax { rows: max.rows.max(1), ..max };
         for _ in 0..RESTARTS_MAX {
-            let mut look = self.look(table, range, columns, end, rows_max.max(1))?;
+            let mut look = self.look(table, range, columns, end, max)?;
             look.meets = look.merges();
             let columns = match look.meets {
                 true => columns.clone(),
                 false if look.is_all_of(range) => columns.unmerged().unkeyed(),
                 false => columns.unmerged(),
             };
-            if let Some(slices) = self.slices(&mut look, range, &columns).await? {
-                return look.page(range, slices, self.now_ms());
+            match self.slices(&mut look, range, &columns, turn.as_deref_mut()).await? {
+                Layers::Read(slices) => return look.page(range, slices, self.now_ms()),
+                Layers::Gone => {}
+                Layers::TooMuch { rows } => max.rows = rows.max(1),
             }
         }
         Err(Error::Busy(format!("table {table:?}")))
     }
 
-    /// What segments have of the range, from its end on and no further than needed; `None` if one
-    /// has been merged away.
+    /// What segments have of the range, from its end on and no further than needed.
     async fn slices(
         &self,
         look: &mut Look,
         range: &KeyRange,
         columns: &Columns,
-    ) -> Result<Option<Vec<Slice>>> {
+        mut turn: Option<&mut Turn>,
+    ) -> Result<Layers> {
         let mut slices = Vec::with_capacity(look.segments.len() + look.memory.len() + 1);
+        let mut bytes = 0;
         for (segment, slice) in look.nearest_first() {
             if look.is_beyond(&segment) {
                 continue;
             }
-            if let Some(slice) = slice {
-                slices.push(slice);
-                continue;
+            let (added, held) = match slice {
+                // The rest of it is the cache's.
+                Some(slice) => (vec![slice], Held::Rows),
+                None => match self.decoded(look, &segment, range, columns).await? {
+                    Some(decoded) => (decoded, Held::Run),
+                    None => return Ok(Layers::Gone),
+                },
+            };
+            if look.max.bytes < usize::MAX {
+                bytes += added.iter().map(|slice| held.bytes(slice)).sum::<usize>();
             }
-            let found = match range.few(look.end, look.rows_max) {
-                Some(few) => self.few_of(&look.schema, columns, &segment, &few).await?,
-                None => Found::Whole,
-            };
-            let runs = match found {
-                Found::Few(run) => Some(vec![run]),
-                Found::Nothing => Some(Vec::new()),
-                Found::Whole => {
-                    let one = std::slice::from_ref(&segment);
-                    self.runs(&look.schema, columns, one).await?
+            slices.extend(added);
+            if let Some(turn) = &mut turn {
+                turn.take_for(bytes).await?;
+            }
+            if bytes > look.max.bytes {
+                if look.max.rows == usize::MAX {
+                    return Ok(Layers::TooMuch { rows: slices.iter().map(Slice::len).sum() });
                 }
-                Found::Gone => None,
-            };
-            let Some(runs) = runs else { return Ok(None) };
-            for run in runs {
-                let mut slice = range.of_segment(&segment, run);
-                look.cut(&mut slice);
-                slices.push(slice);
+                look.narrow(&mut slices);
+                bytes = slices.iter().map(|slice| Held::Run.bytes(slice)).sum();
             }
         }
-        Ok(Some(slices))
+        Ok(Layers::Read(slices))
+    }
+
+    /// What a segment that is not in memory has of the range, up to what is needed at most; `None`
+    /// if it has been merged away.
+    async fn decoded(
+        &self,
+        look: &mut Look,
+        segment: &Arc<Segment>,
+        range: &KeyRange,
+        columns: &Columns,
+    ) -> Result<Option<Vec<Slice>>> {
+        let found = match range.few(look.end, look.max.rows) {
+            Some(few) => self.few_of(&look.schema, columns, segment, &few).await?,
+            None => Found::Whole,
+        };
+        let runs = match found {
+            Found::Few(run) => Some(vec![run]),
+            Found::Nothing => Some(Vec::new()),
+            Found::Whole => {
+                let one = std::slice::from_ref(segment);
+                self.runs(&look.schema, columns, one).await?
+            }
+            Found::Gone => None,
+        };
+        let slice = |run| {
+            let mut slice = range.of_segment(segment, run);
+            look.cut(&mut slice);
+            slice
+        };
+        Ok(runs.map(|runs| runs.into_iter().map(slice).collect()))
     }
 
     /// What segments know of the rows that a piece of work must know.
@@ -315,21 +378,11 @@ impl Engine {
         range: &KeyRange,
         columns: &Columns,
         end: End,
-        rows_max: usize,
+        max: PageMax,
     ) -> Result<Look> {
         let state = self.read();
         let table = state.table(table)?;
-        let mut look = Look {
-            schema: table.schema.clone(),
-            columns: columns.clone(),
-            frozen: Vec::new(),
-            memory: Vec::new(),
-            segments: Vec::new(),
-            end,
-            rows_max,
-            left_out: None,
-            meets: true,
-        };
+        let mut look = Look::new(&table.schema, columns, end, max);
         if range.to.as_deref().is_some_and(|to| *to <= *range.from) {
             return Ok(look);
         }
@@ -401,155 +454,6 @@ fn shown(schema: &Schema, key: &[u8], hits: &[Hit<'_>]) -> Result<Option<Row>> {
 
 fn covers(row: Remembered<'_>, mut older: impl Iterator<Item = u64>) -> bool {
     older.all(|hlc| row.written().hlc > hlc)
-}
-
-impl Look {
-    /// True if a key may be in more than one layer.
-    fn merges(&self) -> bool {
-        if !self.memory.is_empty() || !self.frozen.is_empty() {
-            return true;
-        }
-        let mut segments: Vec<&Segment> = self.segments.iter().map(|(s, _)| &**s).collect();
-        segments.sort_by(|a, b| a.min_key().cmp(b.min_key()));
-        !segments.is_sorted_by(|a, b| a.precedes(b))
-    }
-
-    /// True if everything in the segments is wanted, whatever its key.
-    fn is_all_of(&self, range: &KeyRange) -> bool {
-        self.rows_max == usize::MAX
-            && !self.schema.has_ttl()
-            && self.segments.iter().all(|(segment, _)| range.covers(segment))
-    }
-
-    fn add_segments(&mut self, partition: &Partition, range: &KeyRange, columns: &Columns) {
-        // Segments with nothing new are read as well: a new change may be part of an old row.
-        let overlaps = |s: &&Arc<Segment>| s.overlaps(&range.from, range.to.as_deref());
-        for segment in partition.segments.iter().filter(overlaps) {
-            let slice = segment.in_memory(&self.schema, columns).map(|run| {
-                let mut slice = range.of_segment(segment, run);
-                self.cut(&mut slice);
-                slice
-            });
-            self.segments.push((segment.clone(), slice));
-        }
-    }
-
-    fn add_changes(&mut self, partition: &Partition, range: &KeyRange) -> Result<()> {
-        self.frozen.extend(partition.frozen.clone());
-        self.add_memory(&partition.active, range)
-    }
-
-    fn add_memory(&mut self, table: &Memtable, range: &KeyRange) -> Result<()> {
-        let one_more = self.rows_max.saturating_add(1);
-        let (mut from, mut to) = (range.from.clone(), range.to.clone());
-        match (&self.left_out, self.end) {
-            (None, _) => {}
-            (Some(left_out), End::First) => to = Some(left_out.to_vec()),
-            (Some(left_out), End::Last) => from = [&left_out[..], &[0]].concat(),
-        }
-        if self.rows_max == usize::MAX {
-            let slices = table.slices(&self.schema, &self.columns, &from, to.as_deref())?;
-            self.memory.extend(slices.into_iter().filter(|slice| slice.len() > 0));
-            return Ok(());
-        }
-        let mut places = table.range(&from, to.as_deref(), self.end, one_more);
-        if places.len() > self.rows_max {
-            let left_out = match self.end {
-                End::First => places.pop(),
-                End::Last => Some(places.remove(0)),
-            };
-            left_out.into_iter().for_each(|at| self.leave_out(table.row(at).key().into()));
-        }
-        if !places.is_empty() {
-            let run = table.run(&self.schema, &self.columns, &places)?;
-            self.memory.push(Slice::whole(Arc::new(run)));
-        }
-        Ok(())
-    }
-
-    /// Cuts off what is beyond the rows that are needed at most.
-    fn cut(&mut self, slice: &mut Slice) {
-        if slice.len() <= self.rows_max {
-            return;
-        }
-        let left_out = match self.end {
-            End::First => slice.from + self.rows_max,
-            End::Last => slice.to - self.rows_max - 1,
-        };
-        self.leave_out(slice.run.key(left_out).into());
-        match self.end {
-            End::First => slice.to = left_out,
-            End::Last => slice.from = left_out + 1,
-        }
-    }
-
-    fn leave_out(&mut self, key: Arc<[u8]>) {
-        let nearer = self.left_out.as_ref().is_none_or(|left_out| match self.end {
-            End::First => key < *left_out,
-            End::Last => key > *left_out,
-        });
-        if nearer {
-            self.left_out = Some(key);
-        }
-    }
-
-    /// The segments, those nearest to the end of the range first: with a few rows of them it may be
-    /// known that nobody needs the others, which then are not read. If all are wanted and no two
-    /// meet, they are in order.
-    fn nearest_first(&mut self) -> Vec<(Arc<Segment>, Option<Slice>)> {
-        let mut segments = std::mem::take(&mut self.segments);
-        match self.end {
-            _ if self.rows_max == usize::MAX && self.meets => {}
-            _ if self.rows_max == usize::MAX => {
-                segments.sort_by(|a, b| a.0.min_key().cmp(b.0.min_key()));
-            }
-            End::First => segments.sort_by(|a, b| a.0.min_key().cmp(b.0.min_key())),
-            End::Last => segments.sort_by(|a, b| b.0.max_key().cmp(a.0.max_key())),
-        }
-        segments
-    }
-
-    /// True if all rows of a segment lie beyond those that are needed at most.
-    fn is_beyond(&self, segment: &Segment) -> bool {
-        self.left_out.as_ref().is_some_and(|left_out| match self.end {
-            End::First => *segment.min_key() >= **left_out,
-            End::Last => *segment.max_key() <= **left_out,
-        })
-    }
-
-    /// The merged rows as far as every layer goes, and the range beyond; `slices` are those of the
-    /// segments.
-    fn page(mut self, range: &KeyRange, mut slices: Vec<Slice>, now_ms: u64) -> Result<Page> {
-        for frozen in std::mem::take(&mut self.frozen) {
-            self.add_memory(&frozen, range)?;
-        }
-        slices.append(&mut self.memory);
-        let left = self.left_out.map(|left_out| {
-            for slice in &mut slices {
-                let at = slice.lower_bound(&left_out);
-                match self.end {
-                    End::First => slice.to = at,
-                    End::Last if at < slice.to && *slice.run.key(at) == *left_out => {
-                        slice.from = at + 1;
-                    }
-                    End::Last => slice.from = at,
-                }
-            }
-            let mut left = range.clone();
-            match self.end {
-                End::First => left.from = left_out.to_vec(),
-                End::Last => left.to = Some([&left_out[..], &[0]].concat()),
-            }
-            left
-        });
-        let merged = match self.meets || self.rows_max < usize::MAX {
-            true => merge(&self.schema, slices)?,
-            // They are in order, and may lack their keys.
-            false => slices,
-        };
-        let slices = kept(merged, |slice| slice.living(&self.schema, now_ms))?;
-        Ok(Page { slices, schema: self.schema, left })
-    }
 }
 
 /// Sorts rows of several layers by key and merges those of one key.

@@ -3,8 +3,8 @@ use arrow::datatypes::Schema;
 use proptest::prelude::*;
 
 use super::*;
-use crate::tests::{memory, motion, row};
-use crate::{Scan, row_to_json};
+use crate::tests::{Machine, memory, motion, row, spec, stats};
+use crate::{Config, EdgeStore, Scan, row_to_json};
 
 fn read(path: &Path) -> Result<Vec<Row>> {
     let batches = RowFile::open(path, &motion())?.collect::<Result<Vec<_>>>()?;
@@ -38,6 +38,107 @@ async fn what_was_exported_can_be_imported() {
         assert!(done == total && total > 0, "{name}: {done} of {total}");
         assert_eq!(other.scan("motion", Scan::default()).await.unwrap().rows, before, "{name}");
     }
+}
+
+/// The same rows in another store, and again: what was counted is counted once.
+#[tokio::test]
+async fn a_table_with_counters_and_sets_is_restored_from_its_export() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = memory().await;
+    store.create_table(&stats()).await.unwrap();
+    let rows = [
+        row! {"k": 1, "hi": 3, "lo": -2, "tags": ["a", "b"], "a": 1, "b": "x"},
+        row! {"k": 2, "tags": ["gone", "kept"]},
+        row! {"k": 3, "a": 9},
+    ];
+    store.put("stats", &rows).await.unwrap();
+    store.discard("stats", &[row! {"k": 2, "tags": ["gone"]}]).await.unwrap();
+    let count = async |store: &EdgeStore, k: i64, n: i64| {
+        store.increment("stats", &row! {"k": k}, &[("n".into(), n)]).await.unwrap();
+    };
+    for (k, n) in [(1, 5), (1, -7), (3, i64::MAX), (4, 2), (5, 8)] {
+        count(&store, k, n).await;
+    }
+    store.delete("stats", &[row! {"k": 5}]).await.unwrap();
+    count(&store, 5, 1).await;
+    let before = store.scan("stats", Scan::default()).await.unwrap().rows;
+    assert_eq!(
+        before.iter().map(|row| row["n"].clone()).collect::<Vec<_>>(),
+        [Value::Int(-2), Value::Int(0), Value::Int(i64::MAX), Value::Int(2), Value::Int(1)]
+    );
+    for (id, name) in (2..).zip(["s.parquet", "s.arrow", "s.csv", "s.jsonl"]) {
+        let path = folder.path().join(name);
+        store.export("stats", &path, FileFormat::of(&path)).await.unwrap();
+        let other = Machine::new(id).open(Config::new("", "cloud")).await.unwrap();
+        other.create_table(&stats()).await.unwrap();
+        let import = async || {
+            for batch in RowFile::open(&path, &stats()).unwrap() {
+                for stream in row_streams(&stats(), &batch.unwrap(), 2_000).unwrap() {
+                    other.serve("restore", "", stream.bytes).await.unwrap();
+                }
+            }
+        };
+        for _ in 0..2 {
+            import().await;
+            assert_eq!(other.scan("stats", Scan::default()).await.unwrap().rows, before, "{name}");
+            other.flush().await.unwrap();
+        }
+        // What has been counted since, here or before a delete, gives way to the file.
+        count(&other, 1, 100).await;
+        other.delete("stats", &[row! {"k": 3}]).await.unwrap();
+        import().await;
+        assert_eq!(other.scan("stats", Scan::default()).await.unwrap().rows, before, "{name}");
+    }
+    let error = store.put("stats", &[row! {"k": 1, "n": 1}]).await.unwrap_err().to_string();
+    assert!(error.contains("use increment"), "a put has no part in counters: {error}");
+    let error = store.restore("stats", &[row! {"k": 1, "n": "x"}]).await.unwrap_err();
+    assert!(matches!(error, Error::WrongType { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn streams_of_rows_keep_what_json_cannot_write_and_fit_a_message() {
+    let spec = spec(
+        r#"{"name":"t","key":["k"],"columns":[{"name":"k","kind":"int64"},
+        {"name":"f","kind":"float64"},{"name":"e","kind":"float32"},
+        {"name":"s","kind":"float64","merge":"set"},{"name":"t","kind":"timestamp-us"},
+        {"name":"b","kind":"binary"},{"name":"j","kind":"json"},{"name":"x","kind":"utf8"}]}"#,
+    );
+    let store = memory().await;
+    store.create_table(&spec).await.unwrap();
+    let strange = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0, 1e300];
+    let rows: Vec<Row> = (0..500)
+        .map(|k| {
+            let mut row = row! {"k": k, "t": "1970-01-01T00:00:01Z", "b": "AAE=",
+            "j": {"k": k}, "x": "x".repeat(k as usize % 90)};
+            row.insert("f", Value::Float(strange[k as usize % 5]));
+            row.insert("e", Value::Float(strange[k as usize % 4]));
+            row.insert("s", Value::List(vec![Value::Float(f64::INFINITY), Value::Int(1)]));
+            row
+        })
+        .collect();
+    let streams = row_streams(&spec, &rows, 10_000).unwrap();
+    assert!(streams.len() > 3 && streams.iter().all(|stream| stream.bytes.len() <= 10_000));
+    assert_eq!(streams.iter().map(|stream| stream.rows).sum::<usize>(), 500);
+    for stream in streams {
+        store.serve("put", "", stream.bytes).await.unwrap();
+    }
+    let found = store.scan("t", Scan::default()).await.unwrap().rows;
+    let other = memory().await;
+    other.create_table(&spec).await.unwrap();
+    other.put("t", &rows).await.unwrap();
+    assert_eq!(found, other.scan("t", Scan::default()).await.unwrap().rows);
+    assert!(matches!(found[0]["f"], Value::Float(f) if f.is_nan()), "{:?}", found[0]);
+    assert_eq!(
+        (&found[0]["t"], &found[1]["e"]),
+        (&Value::Time(1_000_000), &Value::Float(f64::INFINITY))
+    );
+    let refused = |row: Row| row_streams(&spec, &[row], 10_000).unwrap_err();
+    assert!(matches!(refused(row! {"k": 1, "f": "high"}), Error::WrongType { .. }));
+    assert!(matches!(refused(row! {"k": 1, "ghost": 1}), Error::UnknownColumn { .. }));
+    let keyless = row_streams(&spec, &[row! {"x": "y"}], 10_000).unwrap().remove(0);
+    assert!(store.serve("put", "", keyless.bytes).await.is_err());
+    let whole = row_streams(&spec, &rows[..1], 1).unwrap();
+    assert_eq!(whole.len(), 1, "a row is never cut");
 }
 
 #[test]

@@ -186,6 +186,18 @@ impl<'a> Values<'a> {
     }
 }
 
+/// Bytes of the values in `[from, to)`, roughly.
+pub fn bytes_between(array: &dyn Array, from: usize, to: usize) -> usize {
+    match array.as_list_opt::<i32>() {
+        Some(lists) => {
+            let ends = lists.value_offsets();
+            let items = bytes_between(lists.values(), ends[from] as usize, ends[to] as usize);
+            size_of::<i32>() * (to - from) + items
+        }
+        None => array.slice(from, to - from).to_data().get_slice_memory_size().unwrap_or(0),
+    }
+}
+
 /// One value of a column whose type has been checked.
 pub fn value_at(column: &ColumnSpec, array: &ArrayRef, i: usize) -> Value {
     Values::of(column, array).at(i)

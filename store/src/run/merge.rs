@@ -8,6 +8,7 @@ use std::sync::Arc;
 use arrow::array::Array;
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 
+use crate::columns::Columns;
 use crate::error::Result;
 use crate::key::is_less;
 use crate::row::Stamp;
@@ -73,6 +74,14 @@ impl Slice {
     /// The rows with their keys.
     pub fn keyed_rows(&self) -> impl Iterator<Item = Result<KeyedRow>> + '_ {
         (self.from..self.to).map(|i| self.run.keyed(i))
+    }
+
+    /// The same rows on their own: the rest of the run can go.
+    pub fn alone(self) -> Slice {
+        match self.len() == self.run.len() {
+            true => self,
+            false => Slice::whole(Arc::new(self.run.part(self.from, self.to))),
+        }
     }
 
     /// All slices as one run.
@@ -309,8 +318,31 @@ pub fn kept(
     if masks.iter().all(Option::is_none) {
         return Ok(slices);
     }
+    let pieces = left(&slices, &masks);
+    let runs: Vec<Arc<Run>> = slices.into_iter().map(|slice| slice.run).collect();
+    gather(&runs, &pieces)
+}
+
+/// The rows of slices that `masks` say (none means all), as one run on its own that has these of
+/// the columns that a reader sees and nothing else; `None` if there are none.
+pub fn copied(
+    slices: &[Slice],
+    masks: &[Option<BooleanBuffer>],
+    columns: &Columns,
+) -> Result<Option<Arc<Run>>> {
+    let pieces = left(slices, masks);
+    if pieces.iter().all(|piece| piece.len() == 0) {
+        return Ok(None);
+    }
+    let runs = slices.iter().map(|slice| slice.run.clone()).collect();
+    let picked = Run::of_picked(Picked::new(runs, pieces))?;
+    Ok(Some(Arc::new(picked.seen_alone(columns))))
+}
+
+/// What masks leave of slices.
+fn left(slices: &[Slice], masks: &[Option<BooleanBuffer>]) -> Vec<Piece> {
     let mut pieces = Vec::new();
-    for ((at, slice), mask) in slices.iter().enumerate().zip(&masks) {
+    for ((at, slice), mask) in slices.iter().enumerate().zip(masks) {
         let mut add = |from, to| pieces.push(piece(at, from, to));
         match mask {
             None => add(slice.from, slice.to),
@@ -319,8 +351,7 @@ pub fn kept(
             }
         }
     }
-    let runs: Vec<Arc<Run>> = slices.into_iter().map(|slice| slice.run).collect();
-    gather(&runs, &pieces)
+    pieces
 }
 
 /// The row among several of one key that says everything the others do.

@@ -10,9 +10,10 @@ use arrow::compute::kernels::cmp;
 use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
 use arrow::datatypes::{Schema as ArrowSchema, SchemaRef};
 
+use crate::columns::Columns;
 use crate::error::Result;
-use crate::run::Slice;
 use crate::run::column::{Builder, Values, field};
+use crate::run::{Slice, copied};
 use crate::schema::Schema;
 use crate::segment::arrow_error;
 use crate::spec::{ColumnSpec, Merge};
@@ -24,11 +25,29 @@ impl Scan {
     /// True if there are more rows in `slices` than the scan returns at most.
     pub fn is_exceeded(&self, schema: &Schema, slices: &[Slice]) -> Result<bool> {
         let Some(limit) = self.limit else { return Ok(false) };
+        Ok(self.count(schema, slices)? > limit)
+    }
+
+    /// How many rows of slices the scan asks for, whatever its limit.
+    pub fn count(&self, schema: &Schema, slices: &[Slice]) -> Result<usize> {
         let mut rows = 0;
         for slice in slices {
             rows += self.admitted(schema, slice)?.map_or(slice.len(), |mask| mask.count_set_bits());
         }
-        Ok(rows > limit)
+        Ok(rows)
+    }
+
+    /// The rows of slices that the scan asks for, whatever its limit, with these of their columns
+    /// alone, and on their own: what the slices are of can go.
+    pub fn picked(
+        &self,
+        schema: &Schema,
+        slices: &[Slice],
+        columns: &Columns,
+    ) -> Result<Option<Slice>> {
+        let masks = slices.iter().map(|slice| self.admitted(schema, slice));
+        let masks = masks.collect::<Result<Vec<_>>>()?;
+        Ok(copied(slices, &masks, columns)?.map(Slice::whole))
     }
 
     /// The rows that the scan asks for, and whether the limit cut in.

@@ -2,21 +2,22 @@
 
 use std::collections::HashMap;
 
-use ::arrow::array::RecordBatch;
-use ::arrow::compute::concat_batches;
 use bytes::Bytes;
 use serde_json::{Map, Value as Json, json};
 
 use crate::error::{Error, Result};
 use crate::link::PAYLOAD_BYTES_MAX;
-use crate::scan::{Coverage, Scan, key_at};
+use crate::scan::{Coverage, Scan, key_at, key_to_json};
 use crate::spec::TableSpec;
 use crate::tree::wire::CHUNK_BYTES;
 use crate::value::row_to_json;
 use crate::{EdgeStore, ReadOptions};
 
 use super::asked::{Format, from_json};
-use super::{CLIENT_ROWS, CLIENT_ROWS_MAX, Room, arrow};
+use super::{Room, arrow};
+
+/// Bytes of the rows in memory that are read for an answer in JSON. Few rows take less room there.
+const ROWS_BYTES: usize = 2 * CHUNK_BYTES;
 
 /// `{"table":…, "options":…, "format":…}` and the fields of [`Scan`].
 struct Asked {
@@ -69,7 +70,7 @@ async fn asked(store: &EdgeStore, mut fields: Map<String, Json>, room: Room) -> 
 /// the request named its own.
 async fn in_rows(store: &EdgeStore, asked: Asked) -> Result<Json> {
     let Asked { spec, options, columns, scan } = asked;
-    let scanned = store.scan_with(&spec.name, scan, options).await?;
+    let scanned = store.scan_within(ROWS_BYTES, &spec.name, scan, options).await?;
     let (mut rows, mut bytes) = (Vec::new(), 0);
     let (mut truncated, mut last) = (scanned.truncated, None);
     for row in &scanned.rows {
@@ -85,7 +86,7 @@ async fn in_rows(store: &EdgeStore, asked: Asked) -> Result<Json> {
         rows.push(shown);
         last = Some(row);
     }
-    let next = last.filter(|_| truncated).map(|row| row_to_json(&spec.key_part(row)));
+    let next = last.filter(|_| truncated).map(|row| key_to_json(&spec.key_part(row)));
     let columns = columns.unwrap_or_else(|| spec.in_reading_order());
     Ok(json!({"columns": columns, "rows": rows, "coverage": scanned.coverage,
               "truncated": truncated, "next": next}))
@@ -94,55 +95,17 @@ async fn in_rows(store: &EdgeStore, asked: Asked) -> Result<Json> {
 /// `coverage`, `truncated` and `next` are in the schema's metadata, as JSON.
 async fn in_arrow(store: &EdgeStore, asked: Asked, room: Room) -> Result<Bytes> {
     let Asked { spec, options, columns, scan } = asked;
-    let (batch, coverage, truncated) = read(store, &spec, scan, options, room).await?;
+    let reading = store.scan_arrow_within(room.bytes, &spec.name, scan, options);
+    let (batch, coverage, truncated) = reading.await?;
     let shown: Vec<usize> =
         (0..columns.as_ref().map_or(batch.num_columns(), |columns| columns.len())).collect();
     let part = batch.project(&shown).map_err(|e| Error::io("scan", std::io::Error::other(e)))?;
     arrow::write(&part, room.bytes, |rows| {
         let truncated = truncated || rows < batch.num_rows();
         let last = rows.checked_sub(1).filter(|_| truncated);
-        let next = last.map(|last| row_to_json(&key_at(&spec, &batch, last)));
+        let next = last.map(|last| key_to_json(&key_at(&spec, &batch, last)));
         said(&coverage, truncated, next)
     })
-}
-
-/// The rows, no more at a time than a message may ask for: what is read at once takes memory, and
-/// rows may be large. With conditions the whole range is read in any case.
-async fn read(
-    store: &EdgeStore,
-    spec: &TableSpec,
-    mut scan: Scan,
-    options: ReadOptions,
-    room: Room,
-) -> Result<(RecordBatch, Coverage, bool)> {
-    let limit = scan.limit.unwrap_or(CLIENT_ROWS);
-    let step = if scan.filter.is_empty() { CLIENT_ROWS_MAX } else { usize::MAX };
-    let (mut parts, mut rows, mut bytes) = (Vec::<RecordBatch>::new(), 0, 0);
-    let mut lacking = None;
-    loop {
-        scan.limit = Some(step.min(limit - rows));
-        let (batch, coverage, truncated) =
-            store.scan_arrow_with(&spec.name, scan.clone(), options).await?;
-        if let Some(last) = batch.num_rows().checked_sub(1) {
-            scan.after = key_at(spec, &batch, last);
-        }
-        if !coverage.complete {
-            lacking.get_or_insert(coverage.clone());
-        }
-        let has_more = truncated && batch.num_rows() > 0;
-        rows += batch.num_rows();
-        bytes += arrow::bytes_of(&batch)?;
-        parts.push(batch);
-        if has_more && rows < limit && bytes <= room.bytes {
-            continue;
-        }
-        let batch = match parts.len() {
-            1 => parts.remove(0),
-            _ => concat_batches(&parts[0].schema(), &parts)
-                .map_err(|e| Error::io("scan", std::io::Error::other(e)))?,
-        };
-        return Ok((batch, lacking.unwrap_or(coverage), truncated));
-    }
 }
 
 fn said(coverage: &Coverage, truncated: bool, next: Option<Json>) -> HashMap<String, String> {

@@ -30,7 +30,7 @@ impl Weed {
         let ours = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools");
         let program = tools.unwrap_or_else(ours).join("bin/weed");
         if !program.exists() {
-            println!("skipped: no SeaweedFS (./tools.sh test)");
+            aloud::skipped!("no SeaweedFS (./tools.sh test)");
             return None;
         }
         let listeners: Vec<_> = (0..8).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();

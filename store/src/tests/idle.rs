@@ -67,8 +67,8 @@ impl CountedFile {
 }
 
 impl DiskFile for CountedFile {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file().append(bytes)
+    fn write(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file().write(at, bytes)
     }
 
     fn sync(&mut self) -> io::Result<()> {

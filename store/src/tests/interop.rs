@@ -100,7 +100,7 @@ fn found(spec: &TableSpec, files: &[PathBuf]) -> BTreeMap<(String, String), Vec<
     let mut found: BTreeMap<_, Vec<String>> = BTreeMap::new();
     for line in String::from_utf8(output.stdout).unwrap().lines() {
         match line.split('\t').collect::<Vec<_>>()[..] {
-            ["none", reader] => println!("skipped: no {reader} (./tools.sh test)"),
+            ["none", reader] => aloud::skipped!("no {reader} (./tools.sh test)"),
             [reader, file, row] => {
                 found.entry((reader.into(), file.into())).or_default().push(row.into());
             }
@@ -113,7 +113,7 @@ fn found(spec: &TableSpec, files: &[PathBuf]) -> BTreeMap<(String, String), Vec<
 #[tokio::test]
 async fn others_find_in_our_files_what_we_say() {
     if !tools().join("check/pyarrow").exists() {
-        println!("skipped: no pyarrow (./tools.sh test)");
+        aloud::skipped!("no pyarrow (./tools.sh test)");
         return;
     }
     let seed = crate::entropy() >> 32;

@@ -1,4 +1,4 @@
-//! One store's life from a seed: random operations, a disk that refuses, forgets and tears, objects
+//! One store's life: random operations from a seed, a disk that refuses, forgets and tears, objects
 //! whose writes fail before or after their effect, and power losses, beside a model.
 //!
 //! Each operation ends in one of three ways. Done: the model does it too, and it must survive
@@ -9,6 +9,10 @@
 //! whatever is merged, lost and read back. Somebody follows its changes with pauses, and must end
 //! up with the same rows. It is also so small that it is full at times, and its segments are
 //! rewritten.
+//!
+//! A seed gives the same operations in the same order again, with crashes and faults among them. Not
+//! the same run: how much of the log is synced when the power goes is up to the threads of the
+//! machine, and with it what a crash leaves, and what each operation meets.
 
 use std::collections::BTreeMap;
 
@@ -28,6 +32,8 @@ type Shown = Option<(Option<i64>, i64)>;
 struct Life {
     seed: u64,
     random: u64,
+    /// For what takes as many numbers as there happens to be of something.
+    other: Dice,
     machine: Machine,
     faulty: Arc<Faulty>,
     store: EdgeStore,
@@ -77,6 +83,7 @@ impl Life {
         Life {
             seed,
             random,
+            other: Dice(random ^ 0x5555),
             machine,
             faulty,
             store,
@@ -201,7 +208,7 @@ impl Life {
     /// Takes all changes since the last time over into the copy, which then must be right.
     async fn follow(&mut self) {
         loop {
-            let limit = 1 + self.random(20) as usize;
+            let limit = 1 + self.other.below(20) as usize;
             let asked = self.store.changes("plain", self.position, limit, Duration::ZERO).await;
             let Ok(feed) = asked else { return };
             if feed.anew {
@@ -318,7 +325,7 @@ impl Life {
     /// Power loss: of what is not synced, any sectors are lost and any are torn.
     async fn crash(&mut self) {
         let disk = self.machine.disk.clone();
-        let disk = disk.crash_by(|n| self.random(n));
+        let disk = disk.crash_by(|n| self.other.below(n));
         disk.trouble(Trouble::None);
         self.machine.disk = disk;
         let percent = self.faulty.percent();
@@ -356,7 +363,7 @@ fn nothing_acknowledged_is_lost_in_a_long_life() {
     let seeds = number("STORE_SEED").map_or(vec![1, 2, crate::entropy() >> 32], |seed| vec![seed]);
     let steps = number("STORE_STEPS").unwrap_or(STEPS);
     let begin = |seed| {
-        println!("seed {seed}, {steps} steps");
+        println!("seed {seed}, {steps} steps (STORE_SEED={seed}: the same operations again)");
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(live(seed, steps));

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::blob::sums::{Summing, Sums};
 use crate::blob::{self, BlobKey};
-use crate::engine::{End, KeepEmpty, KeyRange};
+use crate::engine::{End, KeepEmpty, KeyRange, PageMax, merge_layers};
 use crate::error::{Error, Result};
+use crate::objects::Side;
 use crate::record::{self, Batch, Body, Extent, Source};
 use crate::row::RowState;
 use crate::run::{KeyedRow, Versioned};
@@ -20,6 +22,8 @@ use super::wire::{
 
 /// Rows in a page at most, so that an answer takes bounded time.
 const PAGE_ROWS_MAX: usize = 10_000;
+/// What is read for a page, of which a message takes what it has room for.
+const PAGE_MAX: PageMax = PageMax { rows: PAGE_ROWS_MAX, bytes: 16 * CHUNK_BYTES };
 
 impl Tree {
     /// The specification of a table that is not known here, from the nearest ancestor that has
@@ -66,12 +70,22 @@ impl Tree {
             page => page?,
         };
         let covered = covered(range, page.rest.as_deref());
-        let ours = self.engine.range(&range.table, &covered).await?;
+        let end = end_of(range);
+        let (ours, left) = self.engine.keyed_page(&range.table, &covered, end, PAGE_MAX).await?;
         self.know_columns(&page.rows).await?;
         let schema = self.schema(&range.table)?;
         let mut rows = self.localize(page.rows)?;
+        if let Some(left) = &left {
+            // What is here ends sooner, and so the page does.
+            rows.retain(|(key, _)| match end {
+                End::First => **key < *left.from,
+                End::Last => left.to.as_deref().is_some_and(|to| **key >= *to),
+            });
+        }
         rows.extend(ours);
-        page.rows = to_batch(&schema, &crate::engine::merge_layers(rows));
+        let rest = rest_of(left, end).or(page.rest.take());
+        let (rows, rest) = cut_page(merge_layers(rows), end, rest);
+        (page.rows, page.rest) = (to_batch(&schema, &rows), rest);
         Ok(page)
     }
 
@@ -134,29 +148,49 @@ impl Tree {
     /// A blob from wherever it is: kept here once it has come and proved to be right.
     pub async fn fetch_blob(&self, key: &BlobKey) -> Result<Option<Bytes>> {
         let fetch = self.engine.blobs.fetch(key);
-        let mut bytes = BytesMut::new();
+        let mut side = Side::in_memory();
+        if self.fetch_into(key, &mut side).await?.is_none() {
+            return Ok(None);
+        }
+        let bytes = side.into_bytes().unwrap_or_default();
+        fetch.keep(bytes.clone()).await?;
+        Ok(Some(bytes))
+    }
+
+    /// The same for who reads it from here: no more of it is in memory than comes at a time. False
+    /// if there is none.
+    pub async fn bring_blob(&self, key: &BlobKey) -> Result<bool> {
+        let fetch = self.engine.blobs.fetch(key);
+        let mut side = self.engine.objects.side().await?;
+        let Some(sums) = self.fetch_into(key, &mut side).await? else { return Ok(false) };
+        fetch.keep_side(side, sums).await.map(|()| true)
+    }
+
+    async fn fetch_into(&self, key: &BlobKey, side: &mut Side) -> Result<Option<Sums>> {
+        let mut summing = Summing::default();
         loop {
-            let start = bytes.len() as u64;
+            let start = summing.len();
             let end = start + CHUNK_BYTES as u64;
             let request = Blob { key: key.to_string(), start, end };
             let Some((total, part)) = self.ask_for_part(key, &request, AskUp::Yes).await? else {
                 return Ok(None);
             };
-            blob::check_size(key, total)?;
-            bytes.put(part.clone());
-            if bytes.len() as u64 >= total {
-                break;
-            }
-            if part.is_empty() {
+            blob::check_size(key, total.max(start + part.len() as u64))?;
+            summing.add(&part);
+            let is_last = summing.len() >= total;
+            if part.is_empty() && !is_last {
                 return Err(Error::corrupt(key.to_string(), "a part of it is missing"));
             }
+            side.write(part).await?;
+            if is_last {
+                break;
+            }
         }
-        let bytes = bytes.freeze();
-        if !key.matches(&bytes) {
-            return Err(Error::corrupt(key.to_string(), "digest differs on arrival"));
+        let (digest, sums) = summing.finish();
+        match digest == key.digest() {
+            true => Ok(Some(sums)),
+            false => Err(Error::corrupt(key.to_string(), "digest differs on arrival")),
         }
-        fetch.keep(bytes.clone()).await?;
-        Ok(Some(bytes))
     }
 
     fn holds(&self, table: &str, extent: &Extent) -> bool {
@@ -170,9 +204,10 @@ impl Tree {
 
     async fn local_page(&self, range: &Range) -> Result<Page> {
         let wanted = covered(range, None);
-        let end = if range.reverse { End::Last } else { End::First };
+        let end = end_of(range);
         let rows_max = usize::try_from(range.rows_max).unwrap_or(usize::MAX).min(PAGE_ROWS_MAX);
-        let (rows, left) = self.engine.keyed_page(&range.table, &wanted, end, rows_max).await?;
+        let max = PageMax { rows: rows_max, ..PAGE_MAX };
+        let (rows, left) = self.engine.keyed_page(&range.table, &wanted, end, max).await?;
         let schema = self.schema(&range.table)?;
         let (rows, rest) = cut_page(rows, end, rest_of(left, end));
         Ok(Page {
@@ -200,8 +235,7 @@ impl Tree {
             partition: partition_of(&fetch.extent),
             since: if fetch.after.0 == engine.id { fetch.after.1 } else { 0 },
         };
-        let (rows, left) =
-            engine.keyed_page(&fetch.table, &range, End::First, PAGE_ROWS_MAX).await?;
+        let (rows, left) = engine.keyed_page(&fetch.table, &range, End::First, PAGE_MAX).await?;
         // A child must not have what a crash can still take from its parent.
         let newest = engine.read().seq;
         engine.wal.wait(newest).await?;
@@ -330,6 +364,10 @@ fn partition_of(extent: &Extent) -> Option<Vec<u8>> {
         Extent::Whole => None,
         Extent::Partition(partition) => Some(partition.clone()),
     }
+}
+
+fn end_of(range: &Range) -> End {
+    if range.reverse { End::Last } else { End::First }
 }
 
 /// The part of a requested range that a page speaks for.

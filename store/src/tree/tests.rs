@@ -2,6 +2,7 @@
 
 mod linear;
 mod net;
+mod pages;
 mod simulation;
 
 use std::time::Duration;

@@ -10,13 +10,10 @@ use std::time::Duration;
 const AHEAD_BYTES_MIN: u64 = 64 << 10;
 const AHEAD_BYTES_MAX: u64 = 4 << 20;
 
-/// Bytes of a page of the file system's cache, or a divisor.
-const PAGE_BYTES: u64 = 4096;
-
 /// Time between attempts to write to a disk that refuses.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 
-/// A folder of append-only files.
+/// A folder of files that are written from their start to their end.
 pub trait Disk: Send + Sync + 'static {
     /// Names of all files.
     fn list(&self) -> io::Result<Vec<String>>;
@@ -40,14 +37,15 @@ pub trait Disk: Send + Sync + 'static {
     }
 }
 
-/// A file open for appending. Whoever reads it may find zeros behind its end, and behind them what
+/// A file open for writing. Whoever reads it may find zeros behind its end, and behind them what
 /// a file that is written over held before.
 pub trait DiskFile: Send {
-    /// Adds bytes to the end. They may or may not survive a crash.
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
-    /// Makes everything appended survive a crash.
+    /// Writes bytes there, which make the file longer where they go beyond its end. They may or may
+    /// not survive a crash.
+    fn write(&mut self, at: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Makes everything written survive a crash.
     fn sync(&mut self) -> io::Result<()>;
-    /// Cuts the file to `len` bytes, durably; the next ones are added there.
+    /// Cuts the file to `len` bytes, durably.
     fn cut(&mut self, len: u64) -> io::Result<()>;
 }
 
@@ -81,13 +79,13 @@ impl Disk for Folder {
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
         let path = self.path.join(name);
         let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
-        Ok(Box::new(WrittenAhead { file, end: 0, len: 0, page: Vec::new() }))
+        Ok(Box::new(WrittenAhead { file, len: 0 }))
     }
 
     fn reuse(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
         let file = OpenOptions::new().write(true).open(self.path.join(name))?;
         let len = file.metadata()?.len();
-        Ok(Box::new(WrittenAhead { file, end: 0, len, page: Vec::new() }))
+        Ok(Box::new(WrittenAhead { file, len }))
     }
 
     fn truncate(&self, name: &str, len: u64) -> io::Result<()> {
@@ -107,38 +105,22 @@ impl Disk for Folder {
 }
 
 /// A file that is written before it is needed: syncing bytes that replace others takes the disk
-/// half the time of syncing a file that grows. It is written in whole pages, because the system has
-/// to read what it is given a part of.
+/// half the time of syncing a file that grows.
 struct WrittenAhead {
     file: File,
-    /// Where the next bytes go.
-    end: u64,
     /// Bytes of the file.
     len: u64,
-    /// What is before `end` in its page, if that is known.
-    page: Vec<u8>,
 }
 
 impl DiskFile for WrittenAhead {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let mut pages = std::mem::take(&mut self.page);
-        let start = self.end - pages.len() as u64;
-        pages.extend(bytes);
-        let end = self.end + bytes.len() as u64;
-        let written = end.next_multiple_of(PAGE_BYTES);
-        pages.resize((written - start) as usize, 0);
-        if written > self.len {
-            let grown = written + self.len.clamp(AHEAD_BYTES_MIN, AHEAD_BYTES_MAX);
-            self.file.write_all_at(&vec![0; (grown - written) as usize], written)?;
+    fn write(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        let end = at + bytes.len() as u64;
+        if end > self.len {
+            let grown = end + self.len.clamp(AHEAD_BYTES_MIN, AHEAD_BYTES_MAX);
+            self.file.write_all_at(&vec![0; (grown - end) as usize], end)?;
             self.len = grown;
         }
-        self.file.write_all_at(&pages, start)?;
-        self.end = end;
-        let used = (end - start) as usize;
-        pages.truncate(used);
-        pages.drain(..used - used.min((end % PAGE_BYTES) as usize));
-        self.page = pages;
-        Ok(())
+        self.file.write_all_at(bytes, at)
     }
 
     fn sync(&mut self) -> io::Result<()> {
@@ -147,8 +129,7 @@ impl DiskFile for WrittenAhead {
 
     fn cut(&mut self, len: u64) -> io::Result<()> {
         self.file.set_len(len)?;
-        (self.end, self.len) = (len, len);
-        self.page.clear();
+        self.len = len;
         self.file.sync_all()
     }
 }

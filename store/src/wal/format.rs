@@ -1,11 +1,13 @@
 //! Bytes of a log file. Pure: bytes in, entries or a verdict out.
 //!
 //! ```text
-//! file   = "ESWAL003" | salt u64 | number u64 | first u64 | crc u32    36 bytes, little endian
+//! file   = "ESWAL004" | salt u64 | number u64 | first u64 | crc u32    36 bytes, little endian
 //! group* = mark u32 | len u32 | chain u32 | crc u32 | payload[len]
 //! payload = ( len u32 | entry[len] )*
 //! ```
-//! Zeros may follow, and behind them what the file held before, when it was another file.
+//! Each group follows the one before, or begins on a page (4096 bytes) behind it; pages may be there
+//! twice, the one with the first groups of the other (see [`super::pages`]). Zeros may lie between,
+//! and behind the last one what the file held before, when it was another file.
 //! `first` is the number of the first entry that the file can hold.
 //! A group is what one write and one sync make durable, whole or not at all. `mark` is CRC32C of
 //! the salt, `chain` is the `crc` of the group before (of the file header for the first), `crc` is
@@ -13,7 +15,10 @@
 //! from being taken for one: groups of another file, and stored bytes that look like a group. Those
 //! are told by the mark, which nobody who stores bytes can know, so that looking for groups takes
 //! time in proportion to the bytes, whatever they are.
-//! In files of `ESWAL002`, which are read as well, each mark is "ESGR".
+//! Files of `ESWAL003`, which are read as well, have no gaps between groups and nothing twice, and so
+//! do those of `ESWAL002`, in which each mark is "ESGR".
+
+use std::collections::HashSet;
 
 use bytes::Bytes;
 
@@ -21,13 +26,17 @@ use bytes::Bytes;
 pub const FILE_HEADER_BYTES: usize = 36;
 /// Bytes of a group header.
 pub const GROUP_HEADER_BYTES: usize = 16;
+/// Bytes of a page: what a disk writes together at most.
+pub const PAGE_BYTES: usize = 4096;
 /// Bytes of a group's payload; a larger length is damage.
 pub const GROUP_BYTES_MAX: usize = 1 << 30;
 
-const FILE_MAGIC: &[u8; 8] = b"ESWAL003";
-/// How earlier programs began a file, and each group in it.
-const EARLIER_MAGIC: &[u8; 8] = b"ESWAL002";
-const EARLIER_MARK: [u8; 4] = *b"ESGR";
+const FILE_MAGIC: &[u8; 8] = b"ESWAL004";
+/// How earlier programs began a file.
+const EARLIER_MAGIC: &[u8; 8] = b"ESWAL003";
+/// How those before them did, and each group in it.
+const OLDEST_MAGIC: &[u8; 8] = b"ESWAL002";
+const OLDEST_MARK: [u8; 4] = *b"ESGR";
 
 /// Where in a file the next group goes and what it chains to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,9 +53,11 @@ pub struct Parsed {
     pub first_seq: u64,
     /// Encoded entries in order, which are parts of the file's bytes.
     pub entries: Vec<Bytes>,
-    /// Bytes from the start that are sound.
+    /// Groups in which they are.
+    pub groups: u64,
+    /// Where the last of these ends; what is missing before is there twice.
     pub sound_bytes: usize,
-    /// Bytes behind them of a write that was begun.
+    /// Bytes behind of a write that was begun.
     pub begun_bytes: usize,
     /// What follows the sound bytes.
     pub end: End,
@@ -78,7 +89,8 @@ pub fn file_header(number: u64, first_seq: u64, salt: u64) -> (Vec<u8>, Tip) {
 /// Frames entries as one group behind `tip`, which moves on.
 pub fn group<'a>(tip: &mut Tip, entries: impl Iterator<Item = &'a [u8]> + Clone) -> Vec<u8> {
     let payload_bytes = entries.clone().map(|entry| 4 + entry.len()).sum::<usize>();
-    let mut bytes = Vec::with_capacity(GROUP_HEADER_BYTES + payload_bytes);
+    let bytes_max = (GROUP_HEADER_BYTES + payload_bytes).next_multiple_of(PAGE_BYTES);
+    let mut bytes = Vec::with_capacity(bytes_max);
     bytes.resize(GROUP_HEADER_BYTES, 0);
     for entry in entries {
         bytes.extend((entry.len() as u32).to_le_bytes());
@@ -108,44 +120,105 @@ pub fn parse(number: u64, bytes: &Bytes) -> Parsed {
             (true, false) => End::Torn,
             (true, true) => End::Rotten,
         };
-        return Parsed { first_seq: 0, entries: Vec::new(), sound_bytes: 0, begun_bytes: 0, end };
+        let (entries, groups) = (Vec::new(), 0);
+        return Parsed { first_seq: 0, entries, groups, sound_bytes: 0, begun_bytes: 0, end };
     };
-    let mut entries = Vec::new();
-    let mut at = FILE_HEADER_BYTES;
-    while let Some(group) = group_at(bytes, at, tip)
-        && group.chain == tip.chain
-        && push_entries(bytes, group.payload, &mut entries)
-    {
-        tip.chain = group.crc;
-        at += GROUP_HEADER_BYTES + group.payload.len();
-    }
-    let end = match is_used(at) {
+    let mut read = Read::default();
+    let at = read.follow(bytes, &mut tip, FILE_HEADER_BYTES);
+    let end = read.end.max(at);
+    let is_new = |group: &Group<'_>| !read.names.contains(&group.name());
+    let mut later = (end..bytes.len()).filter_map(|later| group_at(bytes, later, tip));
+    let how = match is_used(end) {
         false => End::Whole,
-        true if (at..bytes.len()).any(|later| group_at(bytes, later, tip).is_some()) => End::Rotten,
+        true if later.any(|group| is_new(&group)) => End::Rotten,
         true => End::Torn,
     };
-    Parsed { first_seq, entries, sound_bytes: at, begun_bytes: begun_bytes(bytes, at, tip), end }
+    let is_begun = |place: &usize| group_at(bytes, *place, tip).is_none_or(|group| is_new(&group));
+    let begun = places(at).filter(|place| (end..bytes.len()).contains(place)).filter(is_begun);
+    let begun_bytes = begun.map(|place| begun_bytes(bytes, place, tip)).find(|bytes| *bytes > 0);
+    Parsed {
+        first_seq,
+        groups: read.names.len() as u64,
+        entries: read.entries,
+        sound_bytes: end,
+        begun_bytes: begun_bytes.unwrap_or(0),
+        end: how,
+    }
 }
 
 /// Reads the sound groups on both sides of damage, for a store told to salvage.
 pub fn salvage(bytes: &Bytes) -> Vec<Bytes> {
-    let salt = bytes.get(8..16).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
-    let mut entries = Vec::new();
-    let mut at = FILE_HEADER_BYTES;
+    let field = |at: usize| bytes.get(at..at + 8)?.try_into().map(u64::from_le_bytes).ok();
+    let (salt, number) = (field(8), field(16));
+    let mut read = Read::default();
+    if let Some((mut tip, _)) = number.and_then(|number| parse_file_header(number, bytes)) {
+        read.follow(bytes, &mut tip, FILE_HEADER_BYTES);
+    }
     let tip = salt.map(|salt| Tip { salt, mark: mark_in(bytes, salt), chain: 0 });
-    while let Some(tip) = tip.filter(|_| at < bytes.len()) {
-        match group_at(bytes, at, tip).filter(|g| push_entries(bytes, g.payload, &mut entries)) {
-            Some(group) => at += GROUP_HEADER_BYTES + group.payload.len(),
-            None => at += 1,
+    let mut at = FILE_HEADER_BYTES;
+    while let Some(mut tip) = tip.filter(|_| at < bytes.len()) {
+        let Some(group) = group_at(bytes, at, tip) else {
+            at += 1;
+            continue;
+        };
+        tip.chain = group.chain;
+        read.follow(bytes, &mut tip, at);
+        let is_read = read.names.contains(&group.name());
+        at += if is_read { GROUP_HEADER_BYTES + group.payload.len() } else { 1 };
+    }
+    read.entries
+}
+
+/// What was read of a file.
+#[derive(Default)]
+struct Read {
+    entries: Vec<Bytes>,
+    /// The groups, each once.
+    names: HashSet<u64>,
+    /// Where the last of them ends.
+    end: usize,
+}
+
+impl Read {
+    /// Reads the groups that follow one another behind `tip`, as far as they are not known; returns
+    /// where the last one ends.
+    fn follow(&mut self, bytes: &Bytes, tip: &mut Tip, mut at: usize) -> usize {
+        loop {
+            let sound = places(at).find_map(|place| {
+                let group = group_at(bytes, place, *tip)?;
+                let is_next = group.chain == tip.chain && !self.names.contains(&group.name());
+                let is_cut = is_next && push_entries(bytes, group.payload, &mut self.entries);
+                is_cut.then_some((place, group))
+            });
+            let Some((place, group)) = sound else { return at };
+            self.names.insert(group.name());
+            tip.chain = group.crc;
+            at = place + GROUP_HEADER_BYTES + group.payload.len();
+            self.end = self.end.max(at);
         }
     }
-    entries
+}
+
+/// Where the group can be that follows one which ends at that byte: right behind it, on the other of
+/// two pages, or at the start of a later page. (One of three, where one is lost that is there twice.)
+fn places(at: usize) -> impl Iterator<Item = usize> {
+    let next = at.next_multiple_of(PAGE_BYTES);
+    let near = [Some(at), Some(at + PAGE_BYTES), at.checked_sub(PAGE_BYTES)];
+    let later = (0..3).map(move |page| next + page * PAGE_BYTES);
+    near.into_iter().flatten().chain(later)
 }
 
 struct Group<'a> {
     chain: u32,
     crc: u32,
     payload: &'a [u8],
+}
+
+impl Group<'_> {
+    /// Of two groups of a file only one that is there twice has the same.
+    fn name(&self) -> u64 {
+        u64::from(self.chain) << 32 | u64::from(self.crc)
+    }
 }
 
 /// The group there, if it is sound; what it chains to is not looked at.
@@ -195,7 +268,7 @@ fn parse_file_header(number: u64, bytes: &[u8]) -> Option<(Tip, u64)> {
     let header = bytes.get(..FILE_HEADER_BYTES)?;
     let (body, crc) = header.split_at(FILE_HEADER_BYTES - 4);
     let crc = u32::from_le_bytes(crc.try_into().ok()?);
-    let is_known = body.starts_with(FILE_MAGIC) || body.starts_with(EARLIER_MAGIC);
+    let is_known = [FILE_MAGIC, EARLIER_MAGIC, OLDEST_MAGIC].iter().any(|m| body.starts_with(*m));
     let field = |at: usize| body[at..at + 8].try_into().map(u64::from_le_bytes).ok();
     let (salt, found, first_seq) = (field(8)?, field(16)?, field(24)?);
     let is_sound = is_known && crc32c::crc32c(body) == crc && found == number;
@@ -204,7 +277,7 @@ fn parse_file_header(number: u64, bytes: &[u8]) -> Option<(Tip, u64)> {
 
 /// What groups of a file begin with, by how the file begins.
 fn mark_in(bytes: &[u8], salt: u64) -> [u8; 4] {
-    if bytes.starts_with(EARLIER_MAGIC) { EARLIER_MARK } else { mark(salt) }
+    if bytes.starts_with(OLDEST_MAGIC) { OLDEST_MARK } else { mark(salt) }
 }
 
 fn mark(salt: u64) -> [u8; 4] {

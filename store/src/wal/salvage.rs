@@ -72,7 +72,7 @@ fn set_aside(disk: &dyn Disk, number: u64, bytes: &Bytes) -> Result<()> {
     }
     let copying = || -> io::Result<()> {
         let mut copy = disk.create(&spare_name(number))?;
-        copy.append(bytes)?;
+        copy.write(0, bytes)?;
         copy.cut(bytes.len() as u64)?;
         disk.rename(&spare_name(number), &format!("{free}{ROTTEN}"))
     };
@@ -93,7 +93,7 @@ fn replace(
     }
     let slices: Vec<&[u8]> = entries.iter().map(|entry| &**entry).collect();
     let begun = begin(disk, None, number, first_seq, &slices).map_err(io)?;
-    Ok(Some(LogFile { number, first_seq, bytes: begun.bytes }))
+    Ok(Some(begun.listed(number, first_seq)))
 }
 
 /// The same bytes with a sound header, where one flipped bit is all that keeps it from being one:

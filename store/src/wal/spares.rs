@@ -7,8 +7,9 @@
 use std::io;
 
 use super::disk::{Disk, DiskFile};
-use super::file_name;
 use super::format::{self, Tip};
+use super::pages::{Run, padded};
+use super::{LogFile, file_name};
 
 /// Files that are kept; there are seldom more than one that is written and one that is flushed.
 const SPARES_MAX: usize = 2;
@@ -23,17 +24,24 @@ pub struct Spares(Vec<String>);
 pub struct Begun {
     pub file: Box<dyn DiskFile>,
     pub tip: Tip,
-    /// Bytes that are synced.
-    pub bytes: u64,
+    /// The last groups that are synced; behind them there may be anything.
+    pub run: Run,
+    /// Groups that are synced.
+    pub groups: u64,
+}
+
+impl Begun {
+    /// The file as those find it who read the log.
+    pub fn listed(&self, number: u64, first_seq: u64) -> LogFile {
+        LogFile { number, first_seq, bytes: self.run.end(), groups: self.groups }
+    }
 }
 
 impl Spares {
-    /// The spares that are on a disk already.
+    /// The spares that are on a disk already. What is too much goes, if the disk lets it.
     pub fn on(disk: &dyn Disk) -> io::Result<Self> {
         let mut names = names(disk)?;
-        for name in names.drain(names.len().min(SPARES_MAX)..) {
-            disk.remove(&name)?;
-        }
+        names.drain(names.len().min(SPARES_MAX)..).for_each(|name| drop(disk.remove(&name)));
         Ok(Spares(names))
     }
 
@@ -86,10 +94,11 @@ pub fn begin(
         Some(name) => (name.clone(), disk.reuse(&name)?),
         None => (spare_name(number), disk.create(&spare_name(number))?),
     };
-    file.append(&bytes)?;
+    let run = Run::behind(bytes.len() as u64);
+    file.write(0, &padded(bytes))?;
     file.sync()?;
     disk.rename(&name, &file_name(number))?;
-    Ok(Begun { file, tip, bytes: bytes.len() as u64 })
+    Ok(Begun { file, tip, run, groups: 1 })
 }
 
 /// What the log file of that number is called before and after it is one.

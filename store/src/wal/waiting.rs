@@ -2,16 +2,18 @@
 //! be told. A group of hundreds is woken by one task of the runtime, because waking from a thread
 //! outside of it takes a lock for each.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::sync::watch;
 
 use crate::error::{Error, Result};
 
 use super::Durable;
+// Tests put others there, to go through this file in every order of its steps.
+use super::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, watch};
 
 /// Waiters that the log's thread wakes by itself, which is quicker for the first of them.
 const WAKES_AT_ONCE: usize = 8;
@@ -150,8 +152,23 @@ impl Announcer {
         }
     }
 
-    /// True while the disk refuses.
-    pub fn has_failed(&self) -> bool {
+    /// The disk refuses.
+    pub fn refuse(&self, error: &io::Error) {
+        if !self.has_failed() {
+            tracing::error!(%error, "log cannot be written, no writes are taken until it can");
+            self.fail(Some(error.to_string().into()));
+        }
+    }
+
+    /// The disk does not refuse, whether it did or not.
+    pub fn take_again(&self) {
+        if self.has_failed() {
+            tracing::info!("log is written again");
+            self.fail(None);
+        }
+    }
+
+    fn has_failed(&self) -> bool {
         self.durable.borrow().failed.is_some()
     }
 }

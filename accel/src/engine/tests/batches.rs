@@ -138,6 +138,53 @@ fn jobs_that_wait_are_one_submission_and_each_has_its_answer() {
     assert!(status.busy_us > 0);
 }
 
+/// Jobs that go one by one, the fourth of them with a priority.
+#[test]
+fn an_urgent_job_is_done_before_those_that_came_first() {
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let done = order.clone();
+    let judge = move |writes: &[Write<'_>]| {
+        done.lock().unwrap().extend(writes.iter().map(|write| write.data.to_vec()));
+        Ok(())
+    };
+    let device = Shut::new("cpu0", Box::new(judge));
+    let engine = Arc::new(engine(vec![device.clone()]));
+    let (mut jobs, _) = jobs(5);
+    jobs[3].priority = 1;
+    let frames = jobs.iter().map(|job| job.input.data.to_vec());
+    let frames: Vec<Vec<u8>> = frames.collect();
+    block_on(async {
+        for sent in together(&engine, &device, jobs).await {
+            sent.await.unwrap().unwrap();
+        }
+    });
+    let order = order.lock().unwrap();
+    let order = order.iter().map(|data| frames.iter().position(|frame| frame == data).unwrap());
+    let order: Vec<usize> = order.collect();
+    assert_eq!(order[0], 3, "{order:?}");
+}
+
+/// Five jobs of a second each wait, and three seconds are left: only what goes before them is in
+/// time.
+#[test]
+fn what_waits_with_less_priority_makes_no_job_late() {
+    let device = Shut::new("cpu0", Box::new(|_| Ok(())));
+    let engine = Arc::new(engine(vec![device.clone()]));
+    let (jobs, _) = jobs(5);
+    let plan = engine.shared.planned(&jobs[0]).unwrap();
+    (0..5).for_each(|_| engine.shared.state().costs.learn(plan.signature, 0, 1_000_000));
+    let send = |job: &Job| engine.shared.submit(job, &plan, Instant::now(), &[]);
+    let waiting: Vec<_> = jobs.iter().map(|job| send(job).unwrap().unwrap()).collect();
+    let deadline = Some(Instant::now() + Duration::from_secs(3));
+    let usual = Job { deadline, ..Job::new(gray(), frame(9)) };
+    assert!(matches!(send(&usual), Err(Error::Overloaded { .. })));
+    let urgent = send(&Job { priority: 1, ..usual }).unwrap().unwrap();
+    device.open();
+    for answer in waiting.into_iter().chain([urgent]) {
+        assert!(block_on(answer).unwrap().is_ok());
+    }
+}
+
 #[test]
 fn a_job_that_fails_in_company_fails_alone() {
     let bad = frame(3).data;
@@ -171,8 +218,7 @@ fn a_device_that_is_lost_sends_all_of_them_elsewhere() {
         Err(hw::Error::Lost { device: "cpu1".to_string(), detail: "gone".to_string() })
     };
     let device = Shut::new("cpu1", Box::new(lost));
-    let engine = EdgeAccelerate::start_with(vec![device.clone(), cpu()], Prefer::Fastest);
-    let engine = Arc::new(engine.unwrap());
+    let engine = Arc::new(engine(vec![device.clone(), cpu()]));
     teach(&engine, &Job::new(gray(), frame(0)));
     let (jobs, expected) = jobs(5);
     block_on(async {

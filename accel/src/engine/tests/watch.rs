@@ -205,7 +205,7 @@ static SPIN: Kernel = Kernel {
 #[test]
 fn a_kernel_that_hangs_on_opencl_is_given_up() {
     let Some(opencl) = hw::opencl::discover(&hw::Config::default()).into_iter().next() else {
-        eprintln!("skipped: no OpenCL device");
+        aloud::skipped!("no OpenCL device");
         return;
     };
     let has_hung = std::sync::atomic::AtomicBool::new(false);

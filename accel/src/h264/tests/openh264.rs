@@ -71,7 +71,7 @@ impl Decoder {
         static SAID: Once = Once::new();
         // SAFETY: its initialisers are those of a usual library of C++.
         let library = unsafe { Library::new(LIBRARY) }.ok().or_else(|| {
-            SAID.call_once(|| eprintln!("skipped: no {LIBRARY}; ./tools.sh test installs it"));
+            SAID.call_once(|| aloud::skipped!("no {LIBRARY}; ./tools.sh test installs it"));
             None
         })?;
         let mut handle: Handle = std::ptr::null_mut();

@@ -16,7 +16,7 @@ use crate::{Frame, Pipeline, PixelFormat, Range, Shape, Step, Value};
 static DEVICES: LazyLock<Vec<Arc<dyn Device>>> = LazyLock::new(|| {
     let mut devices = hw::discover(&Config::default());
     if devices.len() == 1 {
-        eprintln!("skipped: no OpenCL device");
+        aloud::skipped!("no OpenCL device");
     }
     let interpreter = hw::ptx::device_for_tests(env!("CARGO_MANIFEST_DIR"), hw::cuda::GROUP_SIZE);
     devices.extend(interpreter.map(|device| Arc::new(device) as Arc<dyn Device>));

@@ -29,7 +29,7 @@ fn files_open_in_ffprobe() {
         .args(["-v", "error", "-count_frames", "-show_entries", fields, "-of", "csv=p=0"])
         .arg(&path)
         .output();
-    let Ok(probed) = probed else { return eprintln!("skipped: no ffprobe") };
+    let Ok(probed) = probed else { return aloud::skipped!("no ffprobe") };
     assert_eq!(String::from_utf8_lossy(&probed.stderr), "");
     let line = String::from_utf8_lossy(&probed.stdout).trim().to_string();
     assert!(line.starts_with("mjpeg,64,48,") && line.ends_with(",4"), "{line}");

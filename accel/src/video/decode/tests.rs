@@ -32,7 +32,7 @@ fn clip() -> Option<std::path::PathBuf> {
         std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/clips/bigbuckbunny.mp4");
     let path = std::env::var_os("EDGESCALE_CLIP").map_or(near, std::path::PathBuf::from);
     if !path.exists() {
-        eprintln!("skipped: no clip at {} (set EDGESCALE_CLIP)", path.display());
+        aloud::skipped!("no clip at {} (set EDGESCALE_CLIP)", path.display());
         return None;
     }
     Some(path)

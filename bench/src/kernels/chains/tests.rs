@@ -20,7 +20,7 @@ fn devices_that_compile_are_compared() {
     let devices = hw::discover(&hw::Config::default());
     let rows = compare(&devices, &[(64, 48)], Duration::ZERO).unwrap();
     if rows.is_empty() {
-        eprintln!("skipped: no OpenCL or CUDA device");
+        aloud::skipped!("no OpenCL or CUDA device");
     }
     for row in &rows {
         assert!(row.commands[0] > row.commands[1] && row.ratio > 0.0, "{row:?}");

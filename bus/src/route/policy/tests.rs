@@ -69,9 +69,21 @@ fn check(view: &View, placement: &Placement, code: CodeView, want: &str) {
     );
 }
 
-const NOW: CodeView = CodeView::Ready { wait: Duration::ZERO };
-const BUSY: CodeView = CodeView::Ready { wait: Duration::from_secs(2) };
+const NOW: CodeView = CodeView::Ready { wait: Duration::ZERO, run: Duration::ZERO };
+const BUSY: CodeView = CodeView::Ready { wait: Duration::from_secs(2), run: Duration::ZERO };
 const UP: &str = "Escalate cloud.east";
+
+fn delay(site: &Site, bytes: usize, now: Instant) -> Duration {
+    site.rtt + site.transfer(bytes) + site.wait("a/h", now)
+}
+
+fn queue(wait_ms: u64) -> BTreeMap<String, Duration> {
+    BTreeMap::from([("a/h".to_owned(), ms(wait_ms))])
+}
+
+fn waits(wait_ms: u64) -> CodeView {
+    CodeView::Ready { wait: ms(wait_ms), run: Duration::ZERO }
+}
 
 #[test]
 fn tiers_and_load() {
@@ -95,18 +107,72 @@ fn tiers_and_load() {
     check(&near, &device, NOW, "NoHandler");
     check(&cell(ParentView::None, now), &region, NOW, "NoHandler");
     // A little sooner elsewhere is no reason to go.
-    check(&near, &anywhere, CodeView::Ready { wait: ms(25) }, "Run");
-    check(&near, &anywhere, CodeView::Ready { wait: ms(26) }, UP);
+    check(&near, &anywhere, waits(25), "Run");
+    check(&near, &anywhere, waits(26), UP);
     // The queues above count too.
     let mut full = near.clone();
     for site in &mut full.above {
         site.waits.insert("a/h".into(), ms(1500));
     }
-    check(&full, &anywhere, CodeView::Ready { wait: ms(900) }, "Run");
+    check(&full, &anywhere, waits(900), "Run");
     check(&full, &anywhere, BUSY, "Overloaded");
     check(&full, &region, NOW, "Overloaded");
     full.above[1].waits.clear();
     check(&full, &anywhere, BUSY, UP);
+}
+
+#[test]
+fn a_queue_is_joined_when_the_answer_comes_in_time() {
+    let now = Instant::now();
+    let (near, alone) = (cell(near(), now), cell(ParentView::None, now));
+    let anywhere = Placement::default();
+    let code = |wait_ms, run_ms| CodeView::Ready { wait: ms(wait_ms), run: ms(run_ms) };
+    check(&alone, &anywhere, code(799, 100), "Run");
+    let handler = HandlerView::Known { key: "a/h", placement: &anywhere, code: code(800, 100) };
+    let Decision::Refuse(refusal) = decide(&ASKED, &handler, &alone, now) else { panic!("runs") };
+    assert_eq!(refusal.retry_after_ms, Some(1));
+    // Who is slow and has a free place tries, here and above.
+    check(&alone, &anywhere, code(0, 5_000), "Run");
+    check(&near, &anywhere, code(100, 5_000), UP);
+    let mut full = near;
+    full.above.iter_mut().for_each(|site| site.waits = queue(750));
+    check(&full, &anywhere, code(950, 100), UP);
+    check(&full, &anywhere, code(950, 200), "Overloaded");
+}
+
+#[test]
+fn what_was_heard_of_a_queue_is_worked_off() {
+    let now = Instant::now();
+    let mut view = cell(near(), now);
+    view.above.iter_mut().for_each(|site| site.waits = queue(1_200));
+    let anywhere = Placement::default();
+    let handler = HandlerView::Known { key: "a/h", placement: &anywhere, code: BUSY };
+    let after = |late_ms, view: &View| text(decide(&ASKED, &handler, view, now + ms(late_ms)));
+    assert_eq!((after(200, &view).as_str(), after(206, &view).as_str()), ("Overloaded", UP));
+    // Who was refused knows better, until it hears more.
+    let (by, late) = (path("cloud.east"), now + ms(500));
+    let (left, run, retry_after) = (ms(995), ms(0), ms(100));
+    let refused = Refused { by: &by, key: "a/h", left, run, retry_after };
+    view.above.truncate(1);
+    assert_eq!(after(500, &view), UP);
+    assert!(view.full(&refused, late).is_some());
+    view.note_full(&refused, late);
+    assert_eq!(view.full(&refused, late), None);
+    assert_eq!((after(1_147, &view).as_str(), after(1_148, &view).as_str()), ("Overloaded", UP));
+    let stranger = path("cloud.west");
+    assert_eq!(view.full(&Refused { by: &stranger, ..refused }, late), None);
+    for n in 0..2 * WAITS_MAX {
+        view.note_full(&Refused { key: &format!("a/h{n}"), ..refused }, late);
+    }
+    assert_eq!(view.above[0].waits.len(), WAITS_MAX);
+}
+
+#[test]
+fn the_way_is_not_for_others_to_spend() {
+    let view = cell(near(), Instant::now());
+    let told = |to: &str, left_ms| view.budget(&path(to), ms(left_ms));
+    assert_eq!((told("cloud", 100), told("cloud.east.cell1.cam", 100)), (ms(70), ms(98)));
+    assert_eq!((told("cloud", 20), told("elsewhere", 20)), (ms(0), ms(20)));
 }
 
 #[test]
@@ -161,7 +227,7 @@ fn a_body_takes_its_time() {
         let decision = decide(&Asked { bytes, ..ASKED }, &handler, view, now);
         assert_eq!(text(decision), want, "{placement:?} {code:?} {bytes}");
     };
-    let waiting = CodeView::Ready { wait: ms(500) };
+    let waiting = waits(500);
     // While nothing was measured, nothing is known.
     check(&view, &region, NOW, 2_000_000, UP);
     view.above[0].bytes_per_s = Some(1_000_000);
@@ -193,7 +259,7 @@ fn who_lacks_the_code_is_further_away_and_not_out_of_reach() {
     let mut view = cell(near(), now);
     let any = Placement::default();
     let region = Placement { min_tier: Some(TierClass::Region), ..Placement::default() };
-    let waiting = CodeView::Ready { wait: ms(800) };
+    let waiting = waits(800);
     check(&view, &any, waiting, UP);
     for site in &mut view.above {
         site.installed = Some(BTreeSet::from(["a/other".to_owned()]));
@@ -282,7 +348,13 @@ fn a_device_is_gone_to_where_it_is() {
     assert_eq!(text(decide(&ASKED, &handler, &old, now + STALE_AFTER)), "Unavailable");
     let asked = Asked { from_above: true, ..ASKED };
     assert_eq!(text(decide(&asked, &handler, &near, now)), "NoHandler");
+    // One that is busy is within reach.
+    let mut busy = with(View { parent: ParentView::None, above: vec![], ..near }, false);
+    busy.below[0].waits.insert("a/h".into(), ms(1_500));
+    check(&busy, &gpu, NOW, "Overloaded");
 }
+
+mod simulated;
 
 #[test]
 fn the_unknown_is_named() {
@@ -439,7 +511,7 @@ proptest! {
             let drawn = &tree.sites[at];
             let view = tree.view(at, lies, now);
             let code = match drawn.ready {
-                true => CodeView::Ready { wait: ms(drawn.wait_ms) },
+                true => waits(drawn.wait_ms),
                 false => CodeView::Absent,
             };
             let handler = HandlerView::Known { key: "a/h", placement: &placement, code };
@@ -460,7 +532,7 @@ proptest! {
                     prop_assert!(!install || placement.allows(&view.here));
                     // Late for certain: every site above that may run it is.
                     let able = view.above.iter().filter(|site| placement.allows(site));
-                    let soonest = able.map(|site| site.delay("a/h", bytes)).min();
+                    let soonest = able.map(|site| delay(site, bytes, now)).min();
                     prop_assert!(soonest.is_none_or(|delay| delay < asked.time_left));
                     let took = ms(drawn.rtt_ms / 2) + link.transfer(bytes);
                     asked.time_left = asked.time_left.saturating_sub(took);
@@ -479,7 +551,7 @@ proptest! {
                     prop_assert!(to_user || !view.here.devices.covers(placement.needs));
                     let site = view.below.iter().find(|site| site.path == to).unwrap();
                     prop_assert!(placement.allows(site));
-                    prop_assert!(site.delay("a/h", bytes) < asked.time_left);
+                    prop_assert!(delay(site, bytes, now) < asked.time_left);
                     prop_assert!(view.here.path.contains(&to) && view.here.path != to);
                     asked.from_above = true;
                     at = (0..tree.sites.len()).find(|at| tree.path(*at) == to).unwrap();
@@ -522,7 +594,7 @@ proptest! {
         let asked = Asked { time_left: ms(left_ms), bytes, ..ASKED };
         let wait = ms(tree.sites[at].wait_ms);
         let decided_of = |asked: &Asked<'_>, view: &View, wait| {
-            let code = CodeView::Ready { wait };
+            let code = CodeView::Ready { wait, run: Duration::ZERO };
             let handler = HandlerView::Known { key: "a/h", placement: &placement, code };
             decide(asked, &handler, view, now)
         };
@@ -553,7 +625,7 @@ proptest! {
         if by_path && goes_up(&decided_of(&larger, &view, wait)) {
             prop_assert!(goes_up(&before), "larger: {before:?}");
         }
-        let soonest = view.above.iter().map(|site| site.delay("a/h", bytes)).min();
+        let soonest = view.above.iter().map(|site| delay(site, bytes, now)).min();
         if placement.fit(&view.here) == Fit::Here && wait < asked.time_left
             && soonest.is_none_or(|above| wait <= above)
         {

@@ -48,10 +48,12 @@ fn invocation(target: &Arc<Target>, by: &[&Arc<Target>], within: Duration) -> In
         Some(Arc::new(Caller {
             target: Arc::clone(target),
             invocation: "i".into(),
+            attempt: 1,
             trace: Default::default(),
             deadline,
             settings: Default::default(),
             by,
+            budget: Default::default(),
         }))
     };
     Invocation {
@@ -100,18 +102,49 @@ async fn handlers_of_an_app_share_its_places() {
 }
 
 #[tokio::test]
-async fn revisions_have_gates_of_their_own() {
+async fn revisions_share_the_places_of_the_newest() {
     let gates = Gates::new(0);
-    let _old = enter(&gates, &target(1, 1)).await.unwrap();
-    enter(&gates, &target(1, 2)).await.unwrap();
+    let mut old = vec![];
+    for _ in 0..2 {
+        old.push(enter(&gates, &target(2, 1)).await.unwrap());
+    }
+    assert!(enter(&gates, &target(2, 2)).await.is_err(), "no more run while there are two");
+    let third = enter(&gates, &target(3, 3)).await.unwrap();
+    assert!(enter(&gates, &target(2, 1)).await.is_err(), "nor by the older one");
+    // Of three places one is left, and all three are taken.
+    assert!(enter(&gates, &target(1, 4)).await.is_err());
+    old.clear();
+    assert!(
+        enter(&gates, &target(1, 4)).await.is_err(),
+        "two were given up with the last revision"
+    );
+    drop(third);
+    let only = enter(&gates, &target(1, 4)).await.unwrap();
+    assert!(enter(&gates, &target(1, 4)).await.is_err());
+    let _another = enter(&gates, &target(2, 5)).await.unwrap();
+    drop(only);
+    enter(&gates, &target(2, 5)).await.unwrap();
+}
+
+#[tokio::test]
+async fn revisions_share_the_places_of_their_app() {
+    let gates = Gates::new(0);
+    let of = |revision, places| {
+        Arc::new(Target { revision, ..(*of_app("shop", "a", 9, places)).clone() })
+    };
+    let _old = enter(&gates, &of(1, Some(1))).await.unwrap();
+    assert!(enter(&gates, &of(2, Some(1))).await.is_err());
+    let _new = enter(&gates, &of(3, Some(2))).await.unwrap();
+    assert!(enter(&gates, &of(3, Some(2))).await.is_err());
+    enter(&gates, &of(4, None)).await.unwrap();
 }
 
 #[tokio::test]
 async fn idle_gates_are_forgotten() {
     let gates = Gates::new(0);
     let _kept = enter(&gates, &target(1, 0)).await.unwrap();
-    for revision in 0..GATES_MAX as u64 + 10 {
-        let _ = enter(&gates, &target(1, revision)).await;
+    for number in 0..GATES_MAX + 10 {
+        let _ = enter(&gates, &of_app("shop", &number.to_string(), 1, None)).await;
     }
     assert!(gates.gates.lock().unwrap().len() <= GATES_MAX);
     assert!(enter(&gates, &target(1, 0)).await.is_err(), "a gate in use stays");

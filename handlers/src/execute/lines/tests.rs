@@ -16,10 +16,12 @@ fn lines(secret: &str) -> (Arc<Memory>, Lines) {
     let caller = Caller {
         target: Arc::new(target(Digest::of(b""), CodeKind::Python)),
         invocation: "i1".into(),
+        attempt: 1,
         trace: Default::default(),
         deadline: Instant::now(),
         settings: Arc::new(Settings::default().with_secrets(secrets)),
         by: None,
+        budget: Default::default(),
     };
     let log = Log::new(Arc::clone(&host) as Arc<dyn Host>, caller);
     (host, Lines::new(log, Level::Info))

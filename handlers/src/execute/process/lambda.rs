@@ -66,6 +66,7 @@ pub(super) struct Failure {
 pub(super) struct Server {
     jobs: mpsc::Sender<Job>,
     has_asked: Arc<AtomicBool>,
+    failed: Arc<Mutex<Option<Failure>>>,
     _task: AbortOnDrop<()>,
 }
 
@@ -96,6 +97,7 @@ pub(super) struct Shared {
     jobs: tokio::sync::Mutex<mpsc::Receiver<Job>>,
     /// Whether the process has come up and asked for an invocation.
     has_asked: Arc<AtomicBool>,
+    failed: Arc<Mutex<Option<Failure>>>,
     open: Mutex<HashMap<String, Waiting>>,
     count: AtomicU64,
 }
@@ -110,6 +112,7 @@ impl Server {
         let listener = TcpListener::from_std(listener)?;
         let (jobs, receiver) = mpsc::channel(1);
         let has_asked = Arc::new(AtomicBool::new(false));
+        let failed = Arc::default();
         let shared = Arc::new(Shared {
             host,
             token: names.token,
@@ -120,6 +123,7 @@ impl Server {
             proxy_token: names.proxy_token,
             jobs: tokio::sync::Mutex::new(receiver),
             has_asked: Arc::clone(&has_asked),
+            failed: Arc::clone(&failed),
             open: Mutex::default(),
             count: AtomicU64::new(0),
         });
@@ -133,12 +137,17 @@ impl Server {
                 tracing::error!("runtime API server: {error}");
             }
         });
-        Ok(Self { jobs, has_asked, _task: AbortOnDrop(task) })
+        Ok(Self { jobs, has_asked, failed, _task: AbortOnDrop(task) })
     }
 
     /// Whether the process has come up: it has asked for an invocation.
     pub(super) fn has_asked(&self) -> bool {
         self.has_asked.load(Ordering::Relaxed)
+    }
+
+    /// Why the process could not start its function, once it has said so.
+    pub(super) fn failed(&self) -> Option<Failure> {
+        lock(&self.failed).clone()
     }
 
     /// Hands an invocation over; the process takes it when it next asks.
@@ -210,6 +219,7 @@ async fn error(
 /// The process could not start its function: whoever waits learns why, at once.
 async fn init_error(State(shared): State<Arc<Shared>>, body: Bytes) -> StatusCode {
     let failure = Failure { at_start: true, ..failure(&body) };
+    *lock(&shared.failed) = Some(failure.clone());
     let job = shared.jobs.lock().await.recv().await;
     if let Some(job) = job {
         let _ = job.waiting.reply.send(Err(failure));

@@ -291,6 +291,7 @@ impl IntoResponse for Refusal {
             HostError::NotFound(text) => (StatusCode::NOT_FOUND, "not_found", text),
             HostError::Invalid(text) => (StatusCode::BAD_REQUEST, "invalid", text),
             HostError::Unavailable(text) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", text),
+            HostError::TooMuch(text) => (StatusCode::TOO_MANY_REQUESTS, "too_much", text),
             HostError::Failed(text) => (StatusCode::INTERNAL_SERVER_ERROR, "failed", text),
         };
         (status, Json(json!({ "error": kind, "message": message }))).into_response()

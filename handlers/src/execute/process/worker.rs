@@ -22,6 +22,8 @@ use crate::settings::Settings;
 
 /// How long the last words of a process are waited for after its end.
 const LAST_WORDS: Duration = Duration::from_millis(200);
+/// How often is looked whether a process has come up.
+const LOOK: Duration = Duration::from_millis(5);
 
 pub(super) struct Worker {
     server: Server,
@@ -136,6 +138,28 @@ impl Worker {
                 self.is_broken = failure.at_start;
                 Err(self.explain_failure(failure))
             }
+            None => Err(self.explain_exit().await),
+        }
+    }
+
+    /// Waits until it asks for its first invocation.
+    pub(super) async fn come_up(&mut self, time: Time) -> Result<(), InvokeError> {
+        let mut exit = self.exit.clone();
+        let ended = async { exit.wait_for(Option::is_some).await.map(|_| ()) };
+        let up = async {
+            while !self.is_up() && self.server.failed().is_none() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        let is_told = tokio::select! {
+            biased;
+            () = up => true,
+            _ = ended => false,
+            () = tokio::time::sleep_until(time.deadline.into()) => return Err(time.out()),
+        };
+        match self.server.failed() {
+            Some(failure) => Err(self.explain_failure(failure)),
+            None if is_told => Ok(()),
             None => Err(self.explain_exit().await),
         }
     }

@@ -1,6 +1,7 @@
 //! Two compilers, one after the other: what each makes serves, and changing over loses nothing.
 
-use super::components::{SUCCEED, component, echo_component, event_component};
+use super::components::{SUCCEED, component, echo_component, event_component, with_ballast};
+use super::workers::worker_program;
 use super::*;
 
 /// Everything is compiled in haste first.
@@ -152,4 +153,82 @@ async fn code_that_goes_while_it_is_optimised_stays_gone() {
     drop(bench.execute.shared.installer.hold_behind().await);
     assert!(!bench.execute.is_installed(&echo.digest));
     assert_eq!(compiled(&bench.dir.path().join("code")), Vec::<String>::new());
+}
+
+fn component_code(bytes: Vec<u8>) -> Code {
+    Code { digest: Digest::of(&bytes), kind: CodeKind::Component, bytes: bytes.into() }
+}
+
+/// Compiles in processes of their own, all of it by the optimising compiler.
+fn apart(change: impl FnOnce(&mut Config)) -> Bench {
+    Bench::with(|config| {
+        (config.worker, config.baseline_bytes_min) = (Some(worker_program()), usize::MAX);
+        change(config);
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn code_is_compiled_in_a_process_of_its_own() {
+    let bench = Bench::with(|config| {
+        (config.worker, config.baseline_bytes_min) = (Some(worker_program()), 0);
+    });
+    let echo = bench.install(CodeKind::Component, &echo_component()).await;
+    assert_eq!(&bench.invoke(&echo, request("any", "[1]")).await.unwrap().body[..], b"[1]");
+    until_optimised(&bench.execute, &echo.digest).await;
+    assert_eq!(&bench.invoke(&echo, request("any", "[2]")).await.unwrap().body[..], b"[2]");
+    for (bytes, wanted) in [(b"nothing".to_vec(), "not a component"), (component(""), "none")] {
+        let error = bench.execute.install(component_code(bytes)).await.unwrap_err();
+        assert!(error.to_string().contains(wanted), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_takes_a_compiler_too_long_or_too_much_is_refused() {
+    // Many functions, and one that is nearly as long as one may be.
+    let long = component_code(with_ballast(event_component(SUCCEED), 2_000, 500));
+    let large = component_code(with_ballast(event_component(SUCCEED), 1, 800_000));
+    let short = apart(|config| config.compile_cpu_s = 1);
+    let small = apart(|config| config.compile_memory_mb = 128);
+    let hasty = Bench::with(|config| {
+        (config.worker, config.compile_memory_mb) = (Some(worker_program()), 96);
+    });
+    let (cpu, memory) = ("more than 1 s of computing", "MiB of memory");
+    for (bench, bomb, wanted) in
+        [(short, &long, cpu), (small, &large, memory), (hasty, &large, memory)]
+    {
+        let started = Instant::now();
+        let error = bench.execute.install(bomb.clone()).await.unwrap_err();
+        let is_refused = matches!(error, InvokeError::BadCode { .. });
+        assert!(is_refused && error.to_string().contains(wanted), "{error}");
+        println!("refused after {:?}: {error}", started.elapsed());
+        let echo = bench.install(CodeKind::Component, &echo_component()).await;
+        bench.invoke(&echo, request("any", "[1]")).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_compiled_already_waits_for_no_compiler() {
+    let bench = apart(|_| {});
+    let echo = bench.install(CodeKind::Component, &echo_component()).await;
+    let execute = Arc::new(bench.execute);
+    let large = component_code(with_ballast(event_component(SUCCEED), 8_000, 500));
+    let compiling = tokio::spawn({
+        let execute = Arc::clone(&execute);
+        async move { execute.install(large).await }
+    });
+    let is_taken = || execute.shared.installer.is_compiling();
+    until("it is being compiled", is_taken).await;
+    let started = Instant::now();
+    for _ in 0..2 {
+        execute.shared.wasm.uninstall(&echo.digest);
+        let again = execute.reinstall(&echo.digest, CodeKind::Component).await.unwrap();
+        assert!(again.is_some_and(|again| !again.compiled));
+        execute.shared.wasm.uninstall(&echo.digest);
+        let again = execute.install(component_code(echo_component())).await.unwrap();
+        assert!(!again.compiled);
+    }
+    println!("loaded four times in {:?}", started.elapsed());
+    assert!(is_taken() && !compiling.is_finished(), "it was loaded meanwhile");
+    compiling.abort();
+    until("nothing is compiled any more", || !execute.shared.installer.is_compiling()).await;
 }

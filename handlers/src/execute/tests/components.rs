@@ -71,6 +71,39 @@ pub(super) fn component(text: &str) -> Vec<u8> {
     wat::parse_str(format!("(component {text})")).unwrap()
 }
 
+/// The component with a module in it that nobody uses: so many functions of as many steps each,
+/// for a compiler to work on.
+pub(super) fn with_ballast(mut component: Vec<u8>, functions: u32, steps: u32) -> Vec<u8> {
+    let mut function = vec![0, 0x20, 0];
+    for step in 0..steps {
+        // local.get 1, i32.xor, local.get 0, i32.mul, i32.const, i32.add
+        function.extend([0x20, 1, 0x73, 0x20, 0, 0x6c, 0x41, (step % 64) as u8, 0x6a]);
+    }
+    function.push(0x0b);
+    let sized = |bytes: &[u8]| [number(bytes.len() as u32), bytes.to_vec()].concat();
+    let many = |one: &[u8]| [number(functions), one.repeat(functions as usize)].concat();
+    let mut module = b"\0asm\x01\0\0\0".to_vec();
+    let types = vec![1, 0x60, 2, 0x7f, 0x7f, 1, 0x7f];
+    for (id, section) in [(1, types), (3, many(&[0])), (10, many(&sized(&function)))] {
+        module.push(id);
+        module.extend(sized(&section));
+    }
+    component.push(1);
+    component.extend(sized(&module));
+    component
+}
+
+/// A number in LEB128.
+fn number(mut number: u32) -> Vec<u8> {
+    let mut bytes = vec![];
+    while number >= 0x80 {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+    bytes
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_is_handled_and_a_call_answered() {
     let bench = Bench::new();

@@ -58,7 +58,7 @@ async fn motion_is_written_down_and_told_by_both_twins() {
     let mut seen = Vec::new();
     for twin in ["motion.wasm", "motion-rs.wasm"] {
         let Ok(code) = std::fs::read(folder.join(twin)) else {
-            eprintln!("skipped: {twin} was not built");
+            aloud::skipped!("{twin} was not built");
             continue;
         };
         let bench = bench(&folder).await;

@@ -42,7 +42,7 @@ fn has_emulator() -> bool {
     let found = Command::new("qemu-aarch64").arg("--version").output().is_ok()
         && std::path::Path::new(SYSROOT).join("lib/libgcc_s.so.1").exists();
     if !found {
-        eprintln!("skipped: no qemu-aarch64 or no {SYSROOT}; run ./tools.sh test");
+        aloud::skipped!("no qemu-aarch64 or no {SYSROOT}; run ./tools.sh test");
     }
     found && has_tool("wasmtimearm/libwasmtime.so") && has_tool("zig/ziglang/zig")
 }

@@ -408,7 +408,8 @@ async fn conforms() {
     let target = Arc::new(target(Digest::of(b"suite"), CodeKind::Component));
     let deadline = Instant::now() + Duration::from_secs(60);
     let (invocation, settings) = ("i".into(), Arc::default());
-    let (trace, by) = Default::default();
-    let caller = Caller { target, invocation, trace, deadline, settings, by };
+    let (trace, by, budget) = Default::default();
+    let attempt = 1;
+    let caller = Caller { target, invocation, attempt, trace, deadline, settings, by, budget };
     conformance::check(&memory, &caller).await;
 }

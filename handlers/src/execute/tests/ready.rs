@@ -125,3 +125,29 @@ async fn what_does_not_come_up_is_tried_more_and_more_seldom() {
     // Every 0.05 s it would be some 15 times, as it takes that long to fail.
     assert!(tries() <= 8, "{} times", tries());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_is_tried_without_an_invocation() {
+    if !has_tool("py/awslambdaric") {
+        return;
+    }
+    let bench = Bench::new();
+    let cases = [
+        ("def handler(event, context): raise ValueError('not called')", ""),
+        ("import no_such_module", "no_such_module"),
+        ("raise SystemExit(3)", "exit status: 3"),
+        ("import os\nos._exit(4)", "exit status: 4"),
+    ];
+    for (function, wanted) in cases {
+        let mut target = bench.install(CodeKind::Python, function.as_bytes()).await;
+        target.entry = Some("main.handler".into());
+        let tried = bench.execute.try_start(&Arc::new(target)).await;
+        match (tried, wanted) {
+            (Ok(()), "") => {}
+            (Err(error @ InvokeError::GuestTrap { .. }), _) if !wanted.is_empty() => {
+                assert!(error.to_string().contains(wanted), "{error}");
+            }
+            (other, _) => panic!("{function}: {other:?}"),
+        }
+    }
+}

@@ -11,7 +11,7 @@ use super::*;
 pub(super) fn has_program(name: &str) -> bool {
     let found = Command::new(name).arg("--version").output().is_ok();
     if !found {
-        eprintln!("skipped: no {name} on this machine");
+        aloud::skipped!("no {name} on this machine");
     }
     found
 }

@@ -18,7 +18,7 @@ fn wasip2() -> Option<&'static str> {
         .output();
     let libraries = asked.map(|asked| String::from_utf8_lossy(&asked.stdout).trim().to_owned());
     if !libraries.is_ok_and(|folder| std::path::Path::new(&folder).is_dir()) {
-        eprintln!("skipped: no wasm32-wasip2; run rustup target add, or ./tools.sh test");
+        aloud::skipped!("no wasm32-wasip2; run rustup target add, or ./tools.sh test");
         return None;
     }
     Some(".")

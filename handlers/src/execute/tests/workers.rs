@@ -22,7 +22,7 @@ fn worker() {
     }
 }
 
-fn worker_program() -> WorkerProgram {
+pub(super) fn worker_program() -> WorkerProgram {
     let test = "execute::tests::workers::worker";
     let arguments = ["--exact", "--nocapture", test, AS_WORKER].map(str::to_owned).to_vec();
     WorkerProgram { program: std::env::current_exe().unwrap(), arguments }
@@ -212,9 +212,9 @@ async fn one_that_takes_more_memory_than_it_may_ends_and_is_replaced() {
     (handler.limits.memory_mb, handler.limits.concurrency) = (1, 2);
     for _ in 0..2 {
         let Input::Event(mut much) = event("x", "") else { unreachable!() };
-        // Some 400 MiB, of 256 and 1 + 24 for each of the two.
+        // Some 400 MiB, of 256 and 1 + 48 for each of the two.
         much.metadata = vec![("a".into(), "b".into()); 4_000_000];
-        ends_when_filled(&bench, &handler, Input::Event(much), 306).await;
+        ends_when_filled(&bench, &handler, Input::Event(much), 354).await;
     }
 }
 
@@ -240,14 +240,14 @@ async fn one_that_the_kernel_kills_for_its_memory_is_replaced() {
     let handler = install(&bench, &event_component(WHILE_FULL)).await;
     bench.invoke(&handler, event("x", "")).await.unwrap();
     let Some([limit, usage]) = memory_of(pid(&bench).await) else {
-        eprintln!("skipped: no control groups for memory here");
+        aloud::skipped!("no control groups for memory here");
         return;
     };
     // Less than its process may have by itself, so that the group is what ends it.
     let usage: u64 = std::fs::read_to_string(usage).unwrap().trim().parse().unwrap();
     std::fs::write(limit, (usage + (16 << 20)).to_string()).unwrap();
     let much = event("x", &"x".repeat(100 << 20));
-    ends_when_filled(&bench, &handler, much, 256 + 16 * (128 + 24)).await;
+    ends_when_filled(&bench, &handler, much, 256 + 16 * (128 + 48)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -455,10 +455,16 @@ async fn a_node_without_the_program_says_so() {
     let error = bench.invoke(&good, event("x", "")).await.unwrap_err();
     assert_eq!(error, InvokeError::Node("worker for probe: this program has none".into()));
 
+    let compiled = bench.dir.path().join("code");
     let bench = Bench::with(|config| {
         let arguments = vec!["not-a-worker".to_owned()];
         config.worker = Some(WorkerProgram { program: "/bin/false".into(), arguments });
+        config.cache_dir = compiled;
     });
+    let other = event_component("unreachable");
+    let code = Code { digest: Digest::of(&other), kind: CodeKind::Component, bytes: other.into() };
+    let error = bench.execute.install(code).await.unwrap_err();
+    assert!(matches!(error, InvokeError::Node(_)), "that is no fault of the code: {error}");
     let good = install(&bench, &event_component(SUCCEED)).await;
     for _ in 0..2 {
         let error = bench.invoke(&good, event("x", "")).await.unwrap_err().to_string();

@@ -8,17 +8,18 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use wasmtime::Store;
 use wasmtime::component::Component;
+use wasmtime::{Engine, Store};
 
-use super::compiler::{self, precompile, precompile_behind};
+use super::compiler::{self, engine_for, precompile};
 use super::guest::Guest;
 use super::model::Model;
 use super::module::Module;
-use super::runner::{Kind, Runner, Runners};
+use super::runner::{Kind, Runner, Runners, engine_config};
 use super::{Wasm, trial_caller};
 use crate::Digest;
 use crate::execute::cache::Cache;
+use crate::execute::workers::{Compile, Compilers, Uncompiled};
 use crate::execute::{Answered, Code, Config, InvokeError, Time, bad_code};
 
 /// How long a component may take to start when it is installed.
@@ -27,6 +28,8 @@ const TRIAL_MS: u64 = 5_000;
 const SETTLED: Duration = Duration::from_millis(20);
 /// So long after code was loaded it is read whole: what made it be loaded comes first.
 const READING_PAUSE: Duration = Duration::from_secs(1);
+/// What is wrong with code that a compiler refuses.
+const NOT_A_COMPONENT: &str = "not a component";
 /// Why a node cannot run code that was not compiled for it.
 const NO_COMPILER: &str = "nobody has compiled it for this node, which compiles nothing itself";
 
@@ -39,8 +42,9 @@ pub(in crate::execute) struct Installer {
     /// Whether what nobody has compiled yet is compiled here.
     compiles: bool,
     cache: Arc<Cache>,
-    /// Compiling takes all cores; one at a time.
-    pub(super) compiling: tokio::sync::Mutex<()>,
+    pub(super) compilers: Compilers,
+    /// Compiling takes all cores; one at a time. What is compiled already waits for none.
+    compiling: tokio::sync::Mutex<()>,
     /// Code that is optimised while its baseline form serves; one at a time.
     pub(super) behind: Arc<tokio::sync::Mutex<()>>,
     /// Code that is read whole after it was loaded; one at a time.
@@ -52,9 +56,11 @@ impl Installer {
         config: &Config,
         cache: Arc<Cache>,
         wasm: Arc<Wasm>,
+        compilers: Compilers,
     ) -> Result<Self, InvokeError> {
         Ok(Self {
             wasm,
+            compilers,
             runners: Runners::start(config.instances_max)?,
             baseline_bytes_min: config.baseline_bytes_min,
             compiles: config.compile && compiler::IS_HERE,
@@ -82,6 +88,12 @@ impl Installer {
         self.runners.count()
     }
 
+    /// Whether somebody waits for code that is being compiled.
+    #[cfg(test)]
+    pub(in crate::execute) fn is_compiling(&self) -> bool {
+        self.compiling.try_lock().is_err()
+    }
+
     /// Keeps code from being optimised until it is dropped.
     #[cfg(test)]
     pub(in crate::execute) fn hold_behind(
@@ -95,18 +107,19 @@ impl Installer {
         self: &Arc<Self>,
         code: &Code,
     ) -> Result<(Vec<String>, bool), InvokeError> {
-        if let Some(module) = self.wasm.module(&code.digest) {
-            return Ok((module.exports(), false));
-        }
-        let _turn = self.compiling.lock().await;
         let model = Model::of(Cursor::new(&code.bytes));
-        if let Some(exports) = self.load(&code.digest, code.bytes.len(), model)? {
+        if let Some(exports) = self.found(code, model)? {
             return Ok((exports, false));
         }
         if !self.compiles {
             return Err(InvokeError::Node(format!("code {}: {NO_COMPILER}", code.digest)));
         }
-        let quick = self.make_quickly(code, model).await;
+        let _turn = self.compiling.lock().await;
+        // Somebody may have compiled it meanwhile.
+        if let Some(exports) = self.found(code, model)? {
+            return Ok((exports, false));
+        }
+        let quick = self.make_quickly(code, model).await?;
         let is_quick = quick.is_some();
         let module = match quick {
             Some(module) => module,
@@ -115,11 +128,23 @@ impl Installer {
                 self.make(&runner, code, Haste::Now).await?
             }
         };
-        let exports = self.take_in(&code.digest, module);
+        let (exports, _) = self.take_in(&code.digest, module);
         if is_quick {
             self.optimise_behind(code.digest.clone());
         }
         Ok((exports, true))
+    }
+
+    /// What is installed or was compiled before.
+    fn found(
+        self: &Arc<Self>,
+        code: &Code,
+        model: Model,
+    ) -> Result<Option<Vec<String>>, InvokeError> {
+        match self.wasm.module(&code.digest) {
+            Some(module) => Ok(Some(module.exports())),
+            None => self.load(&code.digest, code.bytes.len(), model),
+        }
     }
 
     /// Makes code ready that was compiled before; tells what it exports, or that it was not.
@@ -130,7 +155,6 @@ impl Installer {
         if let Some(module) = self.wasm.module(digest) {
             return Ok(Some(module.exports()));
         }
-        let _turn = self.compiling.lock().await;
         // Most code is found so, and its source need not be looked at.
         if let Some(exports) = self.load_optimised(digest, Model::Serial)? {
             return Ok(Some(exports));
@@ -143,11 +167,12 @@ impl Installer {
         }
     }
 
-    pub(super) fn take_in(&self, digest: &Digest, module: Arc<Module>) -> Vec<String> {
-        let exports = module.exports();
+    /// Has a module serve, unless one does already that somebody else has loaded meanwhile. Tells
+    /// what serves, and whether it is this.
+    pub(super) fn take_in(&self, digest: &Digest, module: Arc<Module>) -> (Vec<String>, bool) {
         let mut modules = self.wasm.modules.write().unwrap_or_else(PoisonError::into_inner);
-        modules.insert(digest.clone(), module);
-        exports
+        let serves = modules.entry(digest.clone()).or_insert_with(|| Arc::clone(&module));
+        (serves.exports(), Arc::ptr_eq(serves, &module))
     }
 
     /// An earlier compilation from disk, the better one if there are two.
@@ -171,8 +196,10 @@ impl Installer {
     ) -> Result<Option<Vec<String>>, InvokeError> {
         let Some(baseline) = self.baseline_for(source_len, model) else { return Ok(None) };
         let Some(component) = self.load_of(&baseline, digest) else { return Ok(None) };
-        let exports = self.take_in(digest, baseline.link(digest, &component)?);
-        self.optimise_behind(digest.clone());
+        let (exports, is_new) = self.take_in(digest, baseline.link(digest, &component)?);
+        if is_new {
+            self.optimise_behind(digest.clone());
+        }
         Ok(Some(exports))
     }
 
@@ -184,7 +211,7 @@ impl Installer {
         let optimising = self.runners.of(Kind::optimising(model))?;
         let Some(component) = self.load_of(&optimising, digest) else { return Ok(None) };
         let module = optimising.link(digest, &component)?;
-        Ok(Some(self.take_in(digest, module)))
+        Ok(Some(self.take_in(digest, module).0))
     }
 
     /// One form of it from disk. Whatever is wrong with it, compiling anew mends it. It serves at
@@ -237,19 +264,31 @@ impl Installer {
         self.runners.of(Kind::baseline(model)).inspect_err(no_baseline).ok()
     }
 
-    /// By the baseline compiler, if that is worth it and can be done.
-    async fn make_quickly(&self, code: &Code, model: Model) -> Option<Arc<Module>> {
-        let runner = self.baseline_for(code.bytes.len(), model)?;
+    /// By the baseline compiler, if that is worth it and can be done. What takes too much there is
+    /// not given to the other one.
+    async fn make_quickly(
+        &self,
+        code: &Code,
+        model: Model,
+    ) -> Result<Option<Arc<Module>>, InvokeError> {
+        let Some(runner) = self.baseline_for(code.bytes.len(), model) else { return Ok(None) };
         let (digest, started) = (&code.digest, Instant::now());
-        match self.make(&runner, code, Haste::Now).await {
+        let made = match self.compile(&runner, code, Haste::Now).await {
+            Ok(compiled) => self.keep_and_prove(&runner, digest, &compiled).await,
+            Err(error @ (Uncompiled::TooMuch(_) | Uncompiled::Node(_))) => {
+                return Err(error.of(digest, NOT_A_COMPONENT));
+            }
+            Err(error) => Err(error.of(digest, NOT_A_COMPONENT)),
+        };
+        match made {
             Ok(module) => {
                 let took_ms = started.elapsed().as_millis() as u64;
                 tracing::info!(%digest, took_ms, "baseline code serves; it is optimised meanwhile");
-                Some(module)
+                Ok(Some(module))
             }
             Err(why) => {
                 tracing::info!(%digest, "not for the baseline compiler, optimised at once: {why}");
-                None
+                Ok(None)
             }
         }
     }
@@ -261,8 +300,20 @@ impl Installer {
         code: &Code,
         haste: Haste,
     ) -> Result<Arc<Module>, InvokeError> {
-        let component = self.compile(runner, code, haste).await?;
-        self.prove(runner, &code.digest, &component).await
+        let compiled = self.compile(runner, code, haste).await;
+        let compiled = compiled.map_err(|error| error.of(&code.digest, NOT_A_COMPONENT))?;
+        self.keep_and_prove(runner, &code.digest, &compiled).await
+    }
+
+    async fn keep_and_prove(
+        &self,
+        runner: &Arc<Runner>,
+        digest: &Digest,
+        compiled: &[u8],
+    ) -> Result<Arc<Module>, InvokeError> {
+        // Made a moment ago by this engine: what keeps it from being loaded is the code itself.
+        let component = self.keep(runner, digest, compiled, "asks for too much")?;
+        self.prove(runner, digest, &component).await
     }
 
     /// Tries that code starts which has no seal yet, and seals it.
@@ -297,18 +348,11 @@ impl Installer {
         runner: &Runner,
         code: &Code,
         haste: Haste,
-    ) -> Result<Component, InvokeError> {
-        let (engine, bytes) = (runner.engine.clone(), code.bytes.clone());
-        let work = tokio::task::spawn_blocking(move || match haste {
-            Haste::Now => precompile(&engine, &bytes),
-            Haste::Behind => precompile_behind(&engine, &bytes),
-        });
-        let compiled = work
-            .await
-            .map_err(|_| bad_code(&code.digest, "the compiler broke down over it"))?
-            .map_err(|error| bad_code(&code.digest, format!("not a component: {error:#}")))?;
-        // Made a moment ago by this engine: what keeps it from being loaded is the code itself.
-        self.keep(runner, &code.digest, &compiled, "asks for too much")
+    ) -> Result<Bytes, Uncompiled> {
+        let Kind { compiler, model } = runner.kind;
+        let (concurrent, behind) = (model == Model::Concurrent, matches!(haste, Haste::Behind));
+        let job = Compile { compiler, concurrent, machine: None, behind, cpu_s: 0 };
+        self.compilers.compile(job, code.bytes.clone()).await
     }
 
     /// Writes compiled code down, and loads it; `unless` says what it is that cannot be loaded.
@@ -388,6 +432,17 @@ impl Installer {
         self.wasm.crowds.forget(digest);
         true
     }
+}
+
+/// Compiles in this process, as a job says.
+pub(in crate::execute) fn compile_here(job: &Compile, bytes: &[u8]) -> wasmtime::Result<Vec<u8>> {
+    let model = if job.concurrent { Model::Concurrent } else { Model::Serial };
+    let config = engine_config(Kind { compiler: job.compiler, model }, 1);
+    let engine = match job.machine {
+        Some(machine) => engine_for(machine.triple(), config)?,
+        None => Engine::new(&config)?,
+    };
+    precompile(&engine, bytes, job.behind)
 }
 
 async fn optimise(installer: &Weak<Installer>, digest: &Digest) -> Result<bool, InvokeError> {

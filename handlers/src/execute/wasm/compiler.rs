@@ -16,6 +16,8 @@ mod here {
     use super::super::join;
     use super::super::runner::Compiler;
 
+    /// A process that compiles has so few.
+    const THREADS_MAX: usize = 32;
     /// Least priority that Linux knows.
     const NICE: libc::c_int = 19;
 
@@ -35,29 +37,29 @@ mod here {
         (engine.precompile_compatibility_hash(), join::FORM)
     }
 
-    /// Compiles on all cores.
-    pub(in super::super) fn precompile(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>> {
-        compile(engine, bytes)
-    }
-
-    /// Compiles on half of the cores, by threads that let all others go first.
-    pub(in super::super) fn precompile_behind(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>> {
+    /// Compiles on all cores, or behind all else on half of them.
+    pub(in super::super) fn precompile(
+        engine: &Engine,
+        bytes: &[u8],
+        behind: bool,
+    ) -> Result<Vec<u8>> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = if behind { cores / 2 } else { cores };
         let threads = rayon::ThreadPoolBuilder::new()
-            .num_threads((cores / 2).max(1))
-            .thread_name(|_| "optimise".to_owned())
-            .start_handler(|_| go_last())
+            .num_threads(threads.clamp(1, THREADS_MAX))
+            .thread_name(|_| "compile".to_owned())
+            .start_handler(move |_| {
+                if behind {
+                    go_last()
+                }
+            })
             .build();
         threads.map_err(wasmtime::Error::new)?.install(|| compile(engine, bytes))
     }
 
-    /// Compiles for a machine of that name among compilers, behind all else.
-    pub(in super::super) fn precompile_for(
-        triple: &str,
-        mut config: Config,
-        bytes: &[u8],
-    ) -> Result<Vec<u8>> {
-        precompile_behind(&Engine::new(config.target(triple)?)?, bytes)
+    /// An engine for a machine of that name among compilers.
+    pub(in super::super) fn engine_for(triple: &str, mut config: Config) -> Result<Engine> {
+        Engine::new(config.target(triple)?)
     }
 
     /// The component with its modules joined, or as it is.
@@ -89,15 +91,11 @@ mod absent {
         env!("CARGO_PKG_VERSION")
     }
 
-    pub(in super::super) fn precompile(_: &Engine, _: &[u8]) -> Result<Vec<u8>> {
+    pub(in super::super) fn precompile(_: &Engine, _: &[u8], _: bool) -> Result<Vec<u8>> {
         Err(Error::msg("this program was built without a compiler"))
     }
 
-    pub(in super::super) fn precompile_behind(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>> {
-        precompile(engine, bytes)
-    }
-
-    pub(in super::super) fn precompile_for(_: &str, _: Config, _: &[u8]) -> Result<Vec<u8>> {
+    pub(in super::super) fn engine_for(_: &str, _: Config) -> Result<Engine> {
         Err(Error::msg("this program was built without a compiler"))
     }
 }

@@ -4,13 +4,15 @@
 use std::io::Cursor;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::compile::Installer;
-use super::compiler::precompile_for;
 use super::model::Model;
-use super::runner::{Kind, engine_config};
+use super::runner::{Compiler, Kind};
 use crate::Digest;
 use crate::execute::parcel::Machine;
-use crate::execute::{Code, InvokeError, bad_code};
+use crate::execute::workers::Compile;
+use crate::execute::{Code, InvokeError};
 
 impl Installer {
     /// Compiles a component for a machine, behind all that serves; tells whether it wants the
@@ -19,21 +21,15 @@ impl Installer {
         &self,
         code: &Code,
         machine: Machine,
-    ) -> Result<(bool, Vec<u8>), InvokeError> {
+    ) -> Result<(bool, Bytes), InvokeError> {
         let _turn = self.behind.lock().await;
-        let model = Model::of(Cursor::new(&code.bytes));
-        let bytes = code.bytes.clone();
-        let work = tokio::task::spawn_blocking(move || {
-            precompile_for(machine.triple(), engine_config(Kind::optimising(model), 1), &bytes)
-        });
-        let name = machine.name();
-        let compiled = work
-            .await
-            .map_err(|_| bad_code(&code.digest, "the compiler broke down over it"))?
-            .map_err(|error| {
-                bad_code(&code.digest, format!("not compiled for {name}: {error:#}"))
-            })?;
-        Ok((model == Model::Concurrent, compiled))
+        let (model, name) = (Model::of(Cursor::new(&code.bytes)), machine.name());
+        let (concurrent, machine) = (model == Model::Concurrent, Some(machine));
+        let job =
+            Compile { compiler: Compiler::Optimising, concurrent, machine, behind: true, cpu_s: 0 };
+        let compiled = self.compilers.compile(job, code.bytes.clone()).await;
+        let refused = format!("not compiled for {name}");
+        Ok((concurrent, compiled.map_err(|error| error.of(&code.digest, &refused))?))
     }
 
     /// Makes code ready of which another node, which is trusted, made the compiled form.
@@ -46,11 +42,10 @@ impl Installer {
         if let Some(module) = self.wasm.module(digest) {
             return Ok(module.exports());
         }
-        let _turn = self.compiling.lock().await;
         let model = if concurrent { Model::Concurrent } else { Model::Serial };
         let runner = self.runners.of(Kind::optimising(model))?;
         let component = self.keep(&runner, digest, compiled, "does not run here")?;
         let module = self.prove(&runner, digest, &component).await?;
-        Ok(self.take_in(digest, module))
+        Ok(self.take_in(digest, module).0)
     }
 }

@@ -120,6 +120,7 @@ impl Guest {
     pub(super) fn receive(&mut self, caller: Caller) {
         let deadline = self.caller.deadline.max(caller.deadline);
         self.caller.deadline = deadline;
+        self.caller.budget = caller.budget;
         self.log.turn_to(self.caller.clone());
         self.outgoing = None;
     }
@@ -187,7 +188,7 @@ type Answer<T> = wasmtime::Result<Result<T, types::Error>>;
 impl From<HostError> for types::Error {
     fn from(error: HostError) -> Self {
         match error {
-            HostError::Denied(text) => Self::Denied(text),
+            HostError::Denied(text) | HostError::TooMuch(text) => Self::Denied(text),
             HostError::NotFound(text) => Self::NotFound(text),
             HostError::Invalid(text) => Self::Invalid(text),
             HostError::Unavailable(text) => Self::Unavailable(text),

@@ -34,7 +34,7 @@ const DEPTH_MAX: u32 = 3;
 const ITEMS_MAX: usize = 20_000;
 
 /// The component with its modules joined; `None` where it stays as it is.
-pub(super) fn joined(component: &[u8]) -> Option<Vec<u8>> {
+pub(in crate::execute) fn joined(component: &[u8]) -> Option<Vec<u8>> {
     // From here on all that is named is there.
     Validator::new_with_features(WasmFeatures::all()).validate_all(component).ok()?;
     joined_at(component, 0)
@@ -501,4 +501,4 @@ impl<'a> Plan<'a> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

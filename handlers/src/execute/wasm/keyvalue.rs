@@ -78,9 +78,10 @@ impl From<HostError> for Error {
         match error {
             HostError::NotFound(_) => Self::NoSuchStore,
             HostError::Denied(_) => Self::AccessDenied,
-            HostError::Invalid(text) | HostError::Unavailable(text) | HostError::Failed(text) => {
-                Self::Other(text)
-            }
+            HostError::Invalid(text)
+            | HostError::Unavailable(text)
+            | HostError::TooMuch(text)
+            | HostError::Failed(text) => Self::Other(text),
         }
     }
 }

@@ -30,6 +30,11 @@ use crate::execute::{Answer, InvokeError, Time, bad_code};
 const MEMORY_BYTES_MAX: usize = 1 << 30;
 /// Memory that stays with a slot between invocations.
 const KEEP_BYTES: usize = 4 << 20;
+/// Core instances of one component: one made from Python has 68 where they are not joined.
+const CORE_INSTANCES_MAX: u32 = 120;
+/// Memories and tables of one component.
+const MEMORIES_MAX: u32 = 10;
+const TABLES_MAX: u32 = 20;
 /// Stacks of one instance, where its calls wait for each other: one for each call that began, at
 /// most one for each component in it.
 const CONCURRENT_STACKS: u32 = 4;
@@ -227,21 +232,21 @@ pub(super) fn explain(error: &wasmtime::Error, guest: &Guest, time: Time) -> Inv
     InvokeError::GuestTrap { message, backtrace: backtrace.unwrap_or_default() }
 }
 
-/// Components may hold many core instances: one made from Python has 68
-/// where they are not joined.
+/// The pool has for each instance what the largest component may have: whatever others are made
+/// of, one that gets a place finds the rest of it too. What is not used is address space alone.
 pub(super) fn engine_config(kind: Kind, instances_max: u32) -> EngineConfig {
     let is_concurrent = kind.model == Model::Concurrent;
     let stacks = if is_concurrent { CONCURRENT_STACKS } else { 1 };
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances_max)
-        .total_core_instances(instances_max.saturating_mul(80))
-        .total_memories(instances_max.saturating_mul(2))
-        .total_tables(instances_max.saturating_mul(8))
+        .total_core_instances(instances_max.saturating_mul(CORE_INSTANCES_MAX))
+        .total_memories(instances_max.saturating_mul(MEMORIES_MAX))
+        .total_tables(instances_max.saturating_mul(TABLES_MAX))
         .total_stacks(instances_max.saturating_mul(stacks))
-        .max_core_instances_per_component(120)
-        .max_tables_per_component(20)
-        .max_tables_per_module(20)
-        .max_memories_per_component(10)
+        .max_core_instances_per_component(CORE_INSTANCES_MAX)
+        .max_tables_per_component(TABLES_MAX)
+        .max_tables_per_module(TABLES_MAX)
+        .max_memories_per_component(MEMORIES_MAX)
         .max_component_instance_size(8 << 20)
         .max_core_instance_size(8 << 20)
         .max_memory_size(MEMORY_BYTES_MAX)

@@ -81,7 +81,7 @@ impl Error {
 impl From<HostError> for Error {
     fn from(error: HostError) -> Self {
         match error {
-            HostError::Denied(text) => Self::Denied(text),
+            HostError::Denied(text) | HostError::TooMuch(text) => Self::Denied(text),
             HostError::Unavailable(text) => Self::Connection(text),
             HostError::NotFound(text) | HostError::Invalid(text) | HostError::Failed(text) => {
                 Self::Other(text)

@@ -37,7 +37,7 @@ const START_MAX: Duration = Duration::from_secs(30);
 /// Questions for no invocation that are answered at once; others are not.
 const STRAYS_MAX: usize = 16;
 /// A port that nobody listens on: a worker connects nowhere by itself.
-const NO_PORT: u16 = 1;
+pub(super) const NO_PORT: u16 = 1;
 
 /// A worker, as long as somebody has it.
 pub(super) struct Link {
@@ -356,7 +356,7 @@ fn kill(pid: &Mutex<Option<u32>>) {
 }
 
 /// Whether a program of Rust ended because it was given no memory: these are its words then.
-fn says_no_memory(words: &str) -> bool {
+pub(super) fn says_no_memory(words: &str) -> bool {
     let is_it = |line: &str| line.starts_with("memory allocation of ") && line.ends_with(" failed");
     words.lines().any(is_it)
 }
@@ -409,6 +409,7 @@ impl Shared {
         tell: &watch::Sender<State>,
     ) -> Result<(), String> {
         match word {
+            Word::Compiled(_) => return Err("it was told to compile nothing".to_owned()),
             Word::Ready(Ok(())) => {
                 self.was_ready.store(true, Ordering::Relaxed);
                 tell.send_replace(State::Ready);

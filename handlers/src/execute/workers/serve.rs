@@ -1,6 +1,7 @@
 //! The process beside a node that runs the guests of one handler. What it is told comes in at its
 //! standard input, a socket; sockets that guests are given come in at its standard output. It
-//! compiles nothing, opens no file but the code, and ends when the node closes the socket.
+//! opens no file but the code, and ends when the node closes the socket. One that compiles does
+//! nothing else.
 
 use std::collections::HashMap;
 use std::io;
@@ -15,6 +16,7 @@ use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
+use super::compile;
 use super::remote::{Body, Remote, outlet};
 use super::wire::{Done, Given, Job, Order, Start, Word, receive, send};
 use crate::execute::wasm::Wasm;
@@ -36,10 +38,14 @@ pub fn serve_worker() -> io::Result<()> {
 
 async fn serve(orders: StdUnixStream, sockets: OwnedFd) -> io::Result<()> {
     let (mut orders, out) = UnixStream::from_std(orders)?.into_split();
+    let start = match receive(&mut orders).await? {
+        Some((Order::Start(start), _)) => start,
+        Some((Order::Compile(job), component)) => return compile::serve(out, job, component).await,
+        _ => return Ok(()),
+    };
     let (words, written) = mpsc::unbounded_channel();
     tokio::spawn(write(out, written));
     let remote = Arc::new(Remote::new(words, sockets));
-    let Some((Order::Start(start), _)) = receive(&mut orders).await? else { return Ok(()) };
     let loaded = load(&start, &remote);
     let (wasm, ready) = match loaded {
         Ok(wasm) => (Some(wasm), Ok(())),
@@ -61,7 +67,9 @@ async fn serve(orders: StdUnixStream, sockets: OwnedFd) -> io::Result<()> {
             Order::Answer { ask, answer, has_socket } => {
                 remote.answered(ask, answer, body, has_socket);
             }
-            Order::Start(_) => return Err(io::Error::other("told to start twice")),
+            Order::Start(_) | Order::Compile(_) => {
+                return Err(io::Error::other("told to start twice"));
+            }
         }
     }
     Ok(())
@@ -90,10 +98,12 @@ async fn run(wasm: Arc<Wasm>, remote: Arc<Remote>, number: u64, job: Job, body: 
     let caller = Caller {
         target: Arc::clone(&target),
         invocation: number.to_string(),
+        attempt: job.attempt,
         trace: Default::default(),
         deadline: time.deadline,
         settings: Arc::new(Settings::of_parts(job.settings)),
         by: None,
+        budget: Arc::default(),
     };
     let input = input(job.given, body, &remote, number);
     let Some(input) = input else {

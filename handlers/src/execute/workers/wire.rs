@@ -16,8 +16,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::Digest;
 use crate::execute::http::{HttpHead, HttpRequest};
-use crate::execute::wasm::Form;
-use crate::execute::{Event, HostError, InvokeError, Level, Request, Row, Scan, Target};
+use crate::execute::wasm::{Compiler, Form};
+use crate::execute::{Event, HostError, InvokeError, Level, Machine, Request, Row, Scan, Target};
 use crate::settings;
 
 /// Longest head.
@@ -31,6 +31,8 @@ const LENGTHS_BYTES: usize = 8;
 pub(super) enum Order {
     /// Comes first, and once.
     Start(Start),
+    /// Comes first, and alone: compile the component that is the frame's body.
+    Compile(Compile),
     /// Begin an invocation; its input's body is the frame's.
     Invoke { number: u64, job: Box<Job> },
     /// Nobody waits for it any more.
@@ -50,6 +52,20 @@ pub(super) struct Start {
     /// Compiled code whose seal the node has looked at.
     pub(super) file: PathBuf,
     pub(super) instances_max: u32,
+}
+
+/// How something is compiled.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(in crate::execute) struct Compile {
+    pub(in crate::execute) compiler: Compiler,
+    /// Whether it wants the engine for WASI 0.3.
+    pub(in crate::execute) concurrent: bool,
+    /// For another machine than this one.
+    pub(in crate::execute) machine: Option<Machine>,
+    /// Whether nobody waits for it: on half of the cores, by threads that let all others go first.
+    pub(in crate::execute) behind: bool,
+    /// Computing time it may take.
+    pub(in crate::execute) cpu_s: u32,
 }
 
 /// One invocation.
@@ -86,6 +102,8 @@ pub(super) enum Given {
 /// What a worker says to its node.
 #[derive(Serialize, Deserialize)]
 pub(super) enum Word {
+    /// The compiled code is the frame's body; or why the compiler refuses it.
+    Compiled(Result<(), String>),
     /// It can be given invocations, or cannot run this code.
     Ready(Result<(), InvokeError>),
     /// A guest asks something of the node.

@@ -14,6 +14,8 @@ fn waits_grow_with_what_is_ahead_and_vanish_with_it() {
     let third = load.begin(&key, 2);
     assert_eq!(load.wait("a/h"), Duration::from_millis(50));
     assert_eq!(load.waits(), [("a/h".to_owned(), Duration::from_millis(50))]);
+    let turn = Turn { wait: Duration::from_millis(50), run: Duration::from_millis(100) };
+    assert_eq!(load.turn("a/h"), turn);
     drop((second, third));
     assert_eq!((load.wait("a/h"), load.in_flight(), load.total()), (Duration::ZERO, 0, 3));
 }

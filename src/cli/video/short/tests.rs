@@ -28,7 +28,7 @@ fn what_does_not_fit_is_named() {
         ("gray |", "an operation is missing around |"),
         ("gray level", "gray: \"level\": give parameters as NAME=VALUE"),
         ("gray level=2", "pipeline: unknown field \"level\": it has no parameters"),
-        ("gaussian size=x", "pipeline: size \"x\": give 1 to 63"),
+        ("gaussian size=x", "pipeline: size \"x\": give 0 to 255"),
         ("gray | mosaic", "mosaic: it takes boxes: put boxes before it"),
         ("text text=\"a", "text text=\"a: a quote is not closed"),
     ] {

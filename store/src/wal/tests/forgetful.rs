@@ -9,6 +9,8 @@ use crate::wal::disk::DiskFile;
 
 /// Bytes that get to the medium together, few, so that most writes are in several.
 const SECTOR_BYTES: usize = 64;
+/// Bytes that a medium may spoil when it loses its power while it writes some of them.
+const SPOILT_BYTES: usize = 4096;
 
 /// A disk in memory that knows what would be left of it.
 #[derive(Clone)]
@@ -26,7 +28,7 @@ pub struct MemDisk {
 pub enum Trouble {
     #[default]
     None,
-    /// Appends, after half of the bytes, as when it is full.
+    /// Writes, after half of the bytes, as when it is full.
     Append,
     /// Syncs.
     Sync,
@@ -43,6 +45,12 @@ pub enum Fate {
     Kept,
     /// Half of it is, and a byte in it is neither.
     Torn,
+    /// Nothing of it is either, nor of what lies around it, whether that was changed or not.
+    Spoilt,
+}
+
+impl Fate {
+    const ALL: [Fate; 4] = [Fate::Lost, Fate::Torn, Fate::Kept, Fate::Spoilt];
 }
 
 type Names = BTreeMap<String, usize>;
@@ -102,14 +110,16 @@ impl MemDisk {
     /// A crash that loses everything unsynced, nothing, what came after some moment, or anything.
     pub fn crash_by(&self, mut random: impl FnMut(u64) -> u64) -> MemDisk {
         let mut kept = random(8);
-        match random(4) {
+        let worst = [Fate::Torn, Fate::Spoilt][random(2) as usize];
+        match random(5) {
             0 => self.crash(|| Fate::Lost),
             1 => self.crash(|| Fate::Kept),
             2 => self.crash(|| {
                 kept = kept.saturating_sub(1);
-                [Fate::Lost, Fate::Torn, Fate::Kept][kept.min(2) as usize]
+                [Fate::Lost, worst, Fate::Kept][kept.min(2) as usize]
             }),
-            _ => self.crash(|| [Fate::Lost, Fate::Torn, Fate::Kept][random(3) as usize]),
+            3 => self.crash(|| Fate::ALL[random(3) as usize]),
+            _ => self.crash(|| Fate::ALL[random(4) as usize]),
         }
     }
 
@@ -157,7 +167,7 @@ impl MemDisk {
     }
 
     fn handle(&self, file: usize) -> Box<dyn DiskFile> {
-        Box::new(MemHandle { disk: self.clone(), file, end: 0 })
+        Box::new(MemHandle { disk: self.clone(), file })
     }
 }
 
@@ -184,6 +194,7 @@ impl MemFile {
             return old.clone();
         }
         let mut left = old[..old.len().min(new.len())].to_vec();
+        let mut spoilt = Vec::new();
         for from in (0..new.len()).step_by(SECTOR_BYTES) {
             let to = new.len().min(from + SECTOR_BYTES);
             if old.get(from..to) == Some(&new[from..to]) {
@@ -193,6 +204,10 @@ impl MemFile {
                 Fate::Lost => continue,
                 Fate::Kept => to,
                 Fate::Torn => (from + to).div_ceil(2),
+                Fate::Spoilt => {
+                    spoilt.push(from - from % SPOILT_BYTES);
+                    to
+                }
             };
             left.resize(left.len().max(to), 0);
             let differs = (from..to).rfind(|at| old.get(*at) != Some(&new[*at]));
@@ -200,6 +215,13 @@ impl MemFile {
             if let (Some(at), true) = (differs, to - from <= SECTOR_BYTES / 2) {
                 left[at] ^= 0x55;
             }
+        }
+        for from in spoilt {
+            let to = left.len().min(from + SPOILT_BYTES);
+            left[from..to]
+                .iter_mut()
+                .zip((1u8..=255).cycle())
+                .for_each(|(byte, i)| *byte = i.wrapping_mul(91));
         }
         left
     }
@@ -233,7 +255,7 @@ impl Disk for MemDisk {
 
     fn truncate(&self, name: &str, len: u64) -> io::Result<()> {
         let file = lock(&self.state).file(name)?;
-        MemHandle { disk: self.clone(), file, end: 0 }.cut(len)
+        MemHandle { disk: self.clone(), file }.cut(len)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -263,23 +285,18 @@ impl Disk for MemDisk {
 struct MemHandle {
     disk: MemDisk,
     file: usize,
-    end: usize,
 }
 
 impl DiskFile for MemHandle {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn write(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
         let refused = self.disk.refuse(&[Trouble::Append, Trouble::Everything]);
         self.disk.spend()?;
         let bytes = if refused.is_ok() { bytes } else { &bytes[..bytes.len() / 2] };
+        let (at, end) = (at as usize, at as usize + bytes.len());
         let mut state = lock(&self.disk.state);
         let file = &mut state.files[self.file].bytes;
-        let end = self.end + bytes.len();
-        // Whole sectors are written, as far as there are any.
-        let written = end.max(file.len().min(end.next_multiple_of(SECTOR_BYTES)));
         file.resize(file.len().max(end), 0);
-        file[self.end..end].copy_from_slice(bytes);
-        file[end..written].fill(0);
-        self.end = end;
+        file[at..end].copy_from_slice(bytes);
         refused
     }
 
@@ -295,7 +312,6 @@ impl DiskFile for MemHandle {
     fn cut(&mut self, len: u64) -> io::Result<()> {
         let mut state = self.disk.change(&[Trouble::Everything])?;
         state.files[self.file].bytes.truncate(len as usize);
-        self.end = len as usize;
         drop(state);
         let mut state = self.disk.change(&[Trouble::Everything])?;
         let file = &mut state.files[self.file];

@@ -201,24 +201,27 @@ proptest! {
     }
 }
 
-/// What was written by the program before is read.
+/// What was written by the programs before is read.
 #[test]
-fn files_of_the_earlier_format_are_read() {
-    let mut bytes = b"ESWAL002".to_vec();
+fn files_of_the_earlier_formats_are_read() {
     let salt = 7u64;
-    for field in [salt, 5, 9] {
-        bytes.extend(field.to_le_bytes());
+    let mark = crc32c::crc32c(&salt.to_le_bytes()).to_le_bytes();
+    for (magic, mark) in [(b"ESWAL002", *b"ESGR"), (b"ESWAL003", mark)] {
+        let mut bytes = magic.to_vec();
+        for field in [salt, 5, 9] {
+            bytes.extend(field.to_le_bytes());
+        }
+        let mut chain = crc32c::crc32c(&bytes);
+        bytes.extend(chain.to_le_bytes());
+        for payload in [&b"\x03\0\0\0one"[..], b"", b"\x03\0\0\0two"] {
+            let mut head = (payload.len() as u32).to_le_bytes().to_vec();
+            head.extend(chain.to_le_bytes());
+            chain = crc32c::crc32c(&[&salt.to_le_bytes()[..], &head, payload].concat());
+            bytes.extend([&mark[..], &head, &chain.to_le_bytes(), payload].concat());
+        }
+        let parsed = format::parse(5, &[&bytes[..], &[0; 50]].concat().into());
+        assert_eq!((parsed.first_seq, parsed.end), (9, End::Whole));
+        assert_eq!(parsed.entries, [&b"one"[..], b"two"]);
+        assert_eq!(format::salvage(&bytes.into()), parsed.entries);
     }
-    let mut chain = crc32c::crc32c(&bytes);
-    bytes.extend(chain.to_le_bytes());
-    for payload in [&b"\x03\0\0\0one"[..], b"", b"\x03\0\0\0two"] {
-        let mut head = (payload.len() as u32).to_le_bytes().to_vec();
-        head.extend(chain.to_le_bytes());
-        chain = crc32c::crc32c(&[&salt.to_le_bytes()[..], &head, payload].concat());
-        bytes.extend([&b"ESGR"[..], &head, &chain.to_le_bytes(), payload].concat());
-    }
-    let parsed = format::parse(5, &[&bytes[..], &[0; 50]].concat().into());
-    assert_eq!((parsed.first_seq, parsed.end), (9, End::Whole));
-    assert_eq!(parsed.entries, [&b"one"[..], b"two"]);
-    assert_eq!(format::salvage(&bytes.into()), parsed.entries);
 }

@@ -139,7 +139,7 @@ fn streams_get_the_same_with_batches() {
     let least = Duration::from_millis(ms.unwrap_or(0)) / rounds / WAYS.len() as u32;
     let mut devices = hw::discover(&hw::Config::default());
     if devices.len() == 1 {
-        eprintln!("skipped: no OpenCL device");
+        aloud::skipped!("no OpenCL device");
     }
     devices.extend(card::device("").map(|card| Arc::new(card) as Arc<dyn Device>));
     for device in devices {

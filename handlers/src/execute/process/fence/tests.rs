@@ -41,7 +41,7 @@ impl Ground {
             (true, _) => system,
             (false, Ok(found)) => String::from_utf8(found.stdout).unwrap().trim().into(),
             (false, Err(_)) => {
-                eprintln!("skipped: no python3 here to attack with");
+                aloud::skipped!("no python3 here to attack with");
                 return None;
             }
         };
@@ -173,7 +173,7 @@ fn nothing_is_reached_from_inside_every_wall() {
     let Some(ground) = Ground::new() else { return };
     let fence = ground.fence(|_| {});
     if let Err(why) = &fence.facts.namespaces {
-        eprintln!("skipped: no namespaces here: {why}");
+        aloud::skipped!("no namespaces here: {why}");
         return;
     }
     check_namespaces(&ground.attack(&fence));
@@ -186,11 +186,11 @@ fn nothing_is_reached_where_the_node_is_no_root() {
     let Some(ground) = Ground::new() else { return };
     let fence = Fence::detect_as(&ground.dir.path().join("point"), Some(SOMEBODY));
     if !Fence::detect(&ground.dir.path().join("point")).facts.is_root {
-        eprintln!("skipped: not root; the other tests run as a user already");
+        aloud::skipped!("not root; the other tests run as a user already");
         return;
     }
     if let Err(why) = &fence.facts.namespaces {
-        eprintln!("skipped: no user namespaces here: {why}");
+        aloud::skipped!("no user namespaces here: {why}");
         return;
     }
     if fence.facts.landlock_abi < 6 {
@@ -201,7 +201,7 @@ fn nothing_is_reached_where_the_node_is_no_root() {
         return;
     }
     if !reachable_by_all(&ground.python) {
-        eprintln!("skipped: {} is for its owner only", ground.python.display());
+        aloud::skipped!("{} is for its owner only", ground.python.display());
         return;
     }
     check_namespaces(&ground.attack(&fence));
@@ -219,7 +219,7 @@ fn landlock_alone_keeps_files_and_others_away() {
     let Some(ground) = Ground::new() else { return };
     let fence = ground.fence(|fence| fence.facts.namespaces = Err("taken away".into()));
     if fence.facts.landlock_abi < 6 {
-        eprintln!("skipped: Landlock {} here, 6 wanted", fence.facts.landlock_abi);
+        aloud::skipped!("Landlock {} here, 6 wanted", fence.facts.landlock_abi);
         return;
     }
     let found = ground.attack(&fence);
@@ -234,7 +234,7 @@ fn a_process_finds_the_nodes_socket_in_its_network() {
     let fence = ground.fence(|_| {});
     let (mut child, listener) = ground.start(&fence, &["connect"]);
     let Some(listener) = listener else {
-        eprintln!("skipped: no network namespaces here");
+        aloud::skipped!("no network namespaces here");
         child.kill().unwrap();
         child.wait().unwrap();
         return;

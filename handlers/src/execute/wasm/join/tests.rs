@@ -6,7 +6,7 @@ use super::*;
 
 /// Three modules around one memory and one table, as a linker of shared libraries makes them: one
 /// calls another directly, by the table, and by what a host gives through a shim.
-const SHARED: &str = r#"(component
+pub(in crate::execute) const SHARED: &str = r#"(component
   (import "note" (func $note (param "text" string) (result u32)))
   (import "twice" (func $twice (param "n" u32) (result u32)))
   (core module $shim

@@ -19,9 +19,11 @@ fn caller(host: &dyn Host) -> Caller {
         settings: host.settings(&target).unwrap(),
         target: Arc::new(target),
         invocation: "e1".into(),
+        attempt: 1,
         trace: Default::default(),
         deadline: Instant::now() + Duration::from_secs(60),
         by: None,
+        budget: Default::default(),
     }
 }
 

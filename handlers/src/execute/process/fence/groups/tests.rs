@@ -46,10 +46,10 @@ fn run(groups: &Arc<Groups>, memory_bytes: u64, script: &str) -> (String, bool) 
 fn memory_and_processes_are_counted_over_forks() {
     let groups = match Groups::detect() {
         Ok(groups) => groups,
-        Err(why) => return eprintln!("skipped: no control groups here: {why}"),
+        Err(why) => return aloud::skipped!("no control groups here: {why}"),
     };
     if !groups.controllers.contains(&"memory") || !groups.controllers.contains(&"pids") {
-        return eprintln!("skipped: {} only", groups.by());
+        return aloud::skipped!("{} only", groups.by());
     }
     // Each fork stays below a limit of one process; together they do not.
     let script = "

@@ -7,7 +7,29 @@ fn line(level: &str, text: &str) -> Line {
         level: level.into(),
         from: "shop/echo".into(),
         text: text.into(),
+        about: None,
     }
+}
+
+#[test]
+fn a_line_says_which_event_it_is_about() {
+    let about = |id: &str, attempt| {
+        let about = About { id: id.into(), attempt, revision: Some(7), ..About::default() };
+        line_text(&Line { about: Some(about), ..line("warn", "late") }, false)
+    };
+    assert!(about("e1", Some(1)).ends_with(" shop/echo [e1]: late"));
+    assert!(about("e1", Some(2)).ends_with(" shop/echo [e1, attempt 2]: late"));
+    assert!(about("", None).ends_with(" shop/echo: late"), "between invocations");
+    let long = about(&"é".repeat(60), None);
+    assert!(long.ends_with(&format!("[{}…]: late", "é".repeat(48))), "{long}");
+    let logs = |id: &str| Logs { id: Some(id.into()), ..Logs::following("shop".into()) };
+    let trace = Some("4bf9".to_owned());
+    let of = Line {
+        about: Some(About { id: "e1".into(), trace, ..About::default() }),
+        ..line("info", "")
+    };
+    assert!(logs("e1").wants(&of) && logs("4bf9").wants(&of));
+    assert!(!logs("e2").wants(&of) && !logs("e1").wants(&line("info", "")));
 }
 
 #[test]

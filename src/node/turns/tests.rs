@@ -1,0 +1,11 @@
+use super::*;
+
+#[test]
+fn jobs_go_where_they_are_done_first_unless_an_operator_says_otherwise() {
+    let settings: Settings = toml::from_str("share = 2").unwrap();
+    assert_eq!(settings.prefer, Prefer::Fastest);
+    let settings: Settings = toml::from_str("prefer = \"accelerator\"").unwrap();
+    assert_eq!(settings.prefer, Prefer::Accelerator);
+    let wrong = toml::from_str::<Settings>("prefer = \"gpu\"").unwrap_err();
+    assert!(wrong.to_string().contains("`fastest`"), "{wrong}");
+}
