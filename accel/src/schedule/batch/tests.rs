@@ -14,7 +14,7 @@ fn pace(once_us: u64, each_us: u64, in_hand: usize, gap_us: u64) -> Pace {
     pace.learn(1, once_us + each_us);
     for len in 0..BATCH_LEN_MAX {
         let gap_us = if len + 1 < in_hand { gap_us } else { GAP_US_MAX };
-        pace.gaps_us[len] = Mean { value: gap_us as f64, count: GAPS_MIN };
+        pace.gaps_us[len] = Mean { value: gap_us as f64, count: GAPS_MIN, was_odd: false };
     }
     (pace.apart_us, pace.arrivals) = ((once_us + each_us) as f64, ARRIVALS);
     pace
