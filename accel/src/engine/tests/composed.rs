@@ -45,8 +45,7 @@ fn a_picture_is_seen_as_far_as_it_is_opaque() {
 /// Where nothing is seen, no sample of any plane changes; where all is, it is the picture.
 #[test]
 fn what_is_laid_over_halved_chroma_keeps_to_its_pixels() {
-    let pixels =
-        |opacity: u8| (0..8 * 4).flat_map(move |i| [9 * i as u8, 50, 255 - i as u8, opacity]);
+    let pixels = |opacity: u8| (0..32u8).flat_map(move |i| [7 * i, 50, 255 - i, opacity]);
     for format in ["nv12", "nv21", "i420", "gray8"] {
         let laid = |opacity: u8| {
             let frame = picture(8, 4, PixelFormat::Rgba, pixels(opacity).collect());
