@@ -39,7 +39,7 @@ const TABLES_MAX: usize = 64;
 const QUEUES_MAX: usize = 32;
 /// How many handlers it names whose code it has; of one with more that is not known.
 const INSTALLED_MAX: usize = 64;
-/// A device that is set aside for longer is not offered: so often does a site tell what it has.
+/// A device that is set aside for longer is not offered: as often as that, a site tells what it has.
 const SET_ASIDE_MS_MAX: u64 = INTERVAL.as_millis() as u64;
 /// A rise of the round-trip time counts for this share, a fall for all: one late heartbeat does
 /// not make the parent far.
