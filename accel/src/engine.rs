@@ -447,8 +447,8 @@ impl Shared {
         }
     }
 
-    /// The kind of a job, and the devices in the order in which it would go to them. Without one, of
-    /// any whose kernels and encoder are ours.
+    /// The kind of a job, and the devices in the order in which it would go to them. Without one,
+    /// of any whose kernels and encoder are ours.
     fn fallback(&self, plan: Option<&Plan>) -> (Option<u64>, Vec<usize>) {
         let others = || (0..self.devices.len()).filter(|index| self.make(*index).is_some());
         let excluded = plan.map_or_else(|| others().collect(), |plan| self.unfit(plan).0);

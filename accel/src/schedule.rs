@@ -3,8 +3,8 @@
 //! Costs are learned: the time of each (pipeline and shape, device) as a moving average. A job goes
 //! to the device where it is predicted to finish first, waiting and moving its history included
 //! (earliest finish time, as HEFT and StarPU have it); [`Prefer`] may narrow the choice first. A
-//! device whose cost is not known counts as free, once, while the job's deadline allows a trial, and
-//! once more where that run was so slow that kernels may have been compiled for it.
+//! device whose cost is not known counts as free, once, while the job's deadline allows a trial,
+//! and once more where that run was so slow that kernels may have been compiled for it.
 //! A job that is known to come too late is refused at once, so that those behind it are in time.
 //! Which of the jobs that wait for a device go to it together is for [`batch`] to say, which
 //! circuit a card has for [`circuits`], and what a device takes from others for [`steal`].
@@ -41,7 +41,7 @@ pub enum Prefer {
     /// The earliest predicted finish, whatever the device.
     #[default]
     Fastest,
-    /// Accelerators while there is a healthy one with room, the CPU otherwise: it is left to others.
+    /// Accelerators while there is a healthy one with room; the CPU, left to others, otherwise.
     Accelerator,
 }
 
@@ -221,8 +221,8 @@ struct Cost {
     used: u64,
 }
 
-/// A moving average. One odd value changes nothing: a device whose only fault is that it has compiled
-/// a kernel would not be chosen again, so that nobody would see how fast it is now.
+/// A moving average. One odd value changes nothing: a device whose only fault is that it has
+/// compiled a kernel would not be chosen again, so that nobody would see how fast it is now.
 #[derive(Debug, Clone, Copy, Default)]
 struct Mean {
     value: f64,

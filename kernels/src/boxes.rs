@@ -10,7 +10,7 @@ use hw::{BufferId, Command, CpuArgs, Grid, Kernel};
 use crate::dice::Dice;
 use crate::native::sizes;
 use crate::plane::Part;
-use crate::rearrange;
+use crate::rearrange::{self, colour_of};
 use crate::regions::{parts, slot_of};
 use crate::shape::Shape;
 use crate::stem::{
@@ -111,11 +111,7 @@ fn draw_boxes(
     let (thickness, colour) = (values.number("thickness") as u32, values.numbers("colour"));
     let Shape { width, height, format, .. } = picture.shape;
     for (number, (part, halvings)) in parts(picture).enumerate() {
-        let value = |byte: u32| {
-            let component = format.component(number, byte as usize);
-            colour.get(component).copied().unwrap_or(255) as u32
-        };
-        let colour = (0..part.bytes).map(|byte| value(byte) << (8 * byte)).sum();
+        let colour = colour_of(format, number, colour);
         let buffers = [rects, picture.buffer];
         stage.run(command(buffers, [width, height], (part, halvings), thickness, colour));
     }

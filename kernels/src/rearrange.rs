@@ -395,7 +395,7 @@ pub(crate) fn colour_of(format: PixelFormat, plane: usize, colour: &[i64]) -> u3
         let component = colour.get(format.component(plane, i));
         component.copied().unwrap_or(255) as u32 & 255
     };
-    byte(0) | byte(1) << 8 | byte(2) << 16 | 255 << 24
+    byte(0) | byte(1) << 8 | byte(2) << 16 | byte(3) << 24
 }
 
 fn even(shape: Shape, values: &[(&str, i64)]) -> Result<(), String> {

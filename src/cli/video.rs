@@ -195,7 +195,7 @@ async fn transform(run: Run, out: Output) -> Result<()> {
     out.show(&totals.report(seconds, run.output, bytes), text)
 }
 
-/// Where compiled kernels are kept for the next film: in the user's folder for what can be made anew.
+/// Where compiled kernels are kept for the next film: the user's folder for what can be made anew.
 fn cache_dir() -> Option<PathBuf> {
     let named = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let caches = named("XDG_CACHE_HOME").or_else(|| Some(named("HOME")?.join(".cache")))?;

@@ -50,7 +50,7 @@ fn the_road_shares_uploads_and_grids() {
         "list",
         "up 4100",
         "up 512",
-        "boxes jpeg",
+        "boxes boxes jpeg",
         "down 9216",
         "jfif",
     ];

@@ -85,8 +85,8 @@ fn unknown_devices_are_tried_while_there_is_time() {
     check(&warming, &self::costs(&[100]), JOB, prefer, 0);
 }
 
-/// A first run may have compiled kernels, and so may any other: neither keeps jobs from a device that
-/// is fast.
+/// A first run may have compiled kernels, and so may any other: neither keeps jobs from a device
+/// that is fast.
 #[test]
 fn a_run_that_compiled_does_not_count_against_a_device() {
     let mut costs = costs(&[1000, 400_000]);

@@ -46,7 +46,8 @@ fn a_device_that_does_not_open_is_tried_again_and_opened_once() {
 fn a_lost_device_is_opened_anew_and_its_buffers_are_lost() {
     let tries = Arc::new(AtomicUsize::new(0));
     let (config, count) = (Config::default(), tries.clone());
-    let info = DeviceInfo { kind: Kind::OpenCl, ..CpuDevice::new(&config).info().clone() };
+    let (id, kind) = ("opencl0".to_string(), Kind::OpenCl);
+    let info = DeviceInfo { id, kind, ..CpuDevice::new(&config).info().clone() };
     let open = move || {
         let fault = match count.fetch_add(1, Ordering::Relaxed) {
             0 => Fault::LostFrom(0),

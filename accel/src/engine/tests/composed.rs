@@ -45,8 +45,7 @@ fn a_picture_is_seen_as_far_as_it_is_opaque() {
 /// Where nothing is seen, no sample of any plane changes; where all is, it is the picture.
 #[test]
 fn what_is_laid_over_halved_chroma_keeps_to_its_pixels() {
-    let pixels =
-        |opacity: u8| (0..8 * 4).flat_map(move |i| [9 * i as u8, 50, 255 - i as u8, opacity]);
+    let pixels = |opacity: u8| (0..32u8).flat_map(move |i| [7 * i, 50, 255 - i, opacity]);
     for format in ["nv12", "nv21", "i420", "gray8"] {
         let laid = |opacity: u8| {
             let frame = picture(8, 4, PixelFormat::Rgba, pixels(opacity).collect());
@@ -78,6 +77,30 @@ fn what_is_laid_over_halved_chroma_keeps_to_its_pixels() {
             assert_eq!(seen[luma(y, x)], expected, "{format} at {x}, {y}");
         }
     }
+}
+
+/// What stands in a clear border stays as it is.
+#[test]
+fn a_border_may_be_clear() {
+    let bordered = |opacity: u8| {
+        let steps = format!(
+            r#"{{ "op": "convert", "to": "rgba", "input": ["frame"], "output": "rgba" }},
+               {{ "op": "crop", "width": 16, "height": 16, "input": ["rgba"], "output": "part" }},
+               {{ "op": "pad", "left": 8, "top": 8, "right": 8, "bottom": 8,
+                  "colour": [9, 9, 9, {opacity}], "input": ["part"], "output": "bordered" }},
+               {{ "op": "overlay", "x": 32, "y": 8, "input": ["frame", "bordered"],
+                  "output": "out" }}"#
+        );
+        made(&steps, moving_square(64, 48, 0))
+    };
+    let frame = moving_square(64, 48, 0).data;
+    let changed = |made: &[u8]| -> Vec<(usize, usize)> {
+        let luma = (0..64 * 48).filter(|at| made[*at] != frame[*at]);
+        luma.map(|at| (at % 64, at / 64)).collect()
+    };
+    let (clear, full) = (changed(&bordered(0)), changed(&bordered(255)));
+    assert!(clear.iter().all(|(x, y)| (40..56).contains(x) && (16..32).contains(y)), "{clear:?}");
+    assert!(!clear.is_empty() && full.len() > clear.len() + 500, "the whole border is seen");
 }
 
 #[test]
