@@ -65,6 +65,7 @@ pub enum Fate {
 struct Leg {
     at: usize,
     until: u64,
+    from_above: bool,
 }
 
 pub struct Call {
@@ -258,11 +259,13 @@ impl<'a> World<'a> {
         let (source, way, fate) = (at, vec![], None);
         let call = Call { handler, source, begun, from_above, hops, way, waits, fate };
         self.calls.push(call);
-        self.arrive(self.calls.len() - 1, Leg { at, until });
+        self.arrive(self.calls.len() - 1, Leg { at, until, from_above: false });
     }
 
     fn arrive(&mut self, call: usize, leg: Leg) {
-        let on_way = self.calls[call].way.iter().any(|before| before.at == leg.at);
+        // It may come back once: down to where it began.
+        let same = |before: &Leg| (before.at, before.from_above) == (leg.at, leg.from_above);
+        let on_way = self.calls[call].way.iter().any(same);
         assert!(!on_way, "a call goes in circles, by {} again", self.sites[leg.at].path);
         self.calls[call].way.push(leg);
         let Station { queues, places, .. } = &self.sites[leg.at];
@@ -437,7 +440,8 @@ impl<'a> World<'a> {
                     false => left,
                 };
                 let until = self.now + way + told.saturating_sub(HOP_MARGIN).as_micros() as u64;
-                self.later(way, Event::Arrive { call, leg: Leg { at: to, until } });
+                let from_above = self.calls[call].from_above;
+                self.later(way, Event::Arrive { call, leg: Leg { at: to, until, from_above } });
             }
             None if !self.calls[call].from_above && parent != Some(to) => {
                 self.pass_on(call, parent.expect("what is above is above the parent"), 0);
