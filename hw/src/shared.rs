@@ -109,8 +109,8 @@ impl Part<'_> {
         self.bytes
     }
 
-    /// Where it begins, for who works on it in place: [`Part::bytes`] of them, as long as the memory
-    /// is mapped.
+    /// Where it begins, for who works on it in place: [`Part::bytes`] of them, as long as the
+    /// memory is mapped.
     pub fn start(&self) -> *mut u8 {
         self.start
     }

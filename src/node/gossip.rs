@@ -31,7 +31,8 @@ const BRIEF_BYTES_MAX: usize = 128 << 10;
 const APPS_MAX: usize = 64;
 /// How many sites below are kept in the router's view: those with the rarest devices first.
 const BELOW_MAX: usize = 256;
-/// A device that is set aside for longer is not offered: as often as that, a site tells what it has.
+/// A device that is set aside for longer is not offered: as often as that, a site tells what it
+/// has.
 const SET_ASIDE_MS_MAX: u64 = INTERVAL.as_millis() as u64;
 
 /// The children that were heard lately.

@@ -109,6 +109,8 @@ pub struct Engine {
     pub id: u64,
     /// First number of this opening.
     opened_at: u64,
+    /// Tells this opening from one of a copy in the same millisecond.
+    drawn: u64,
     pub objects: Objects,
     pub blobs: Arc<Blobs>,
     pub wal: Wal,
@@ -159,6 +161,7 @@ impl Engine {
             config,
             id,
             opened_at,
+            drawn: crate::entropy(),
             blobs: Arc::new(Blobs::new(objects.clone())),
             objects,
             wal,
@@ -213,7 +216,7 @@ impl Engine {
 
     /// Who writes manifests: this store, and this opening of it.
     fn writer(&self) -> String {
-        format!("{:016x}-{}", self.id, self.opened_at)
+        format!("{:016x}-{}-{:016x}", self.id, self.opened_at, self.drawn)
     }
 
     /// Creates a table or adds columns to it; an equal definition changes nothing.

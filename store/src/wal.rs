@@ -4,7 +4,8 @@
 //! theirs. The thread takes all that has gathered, writes it as one group, syncs once, and tells
 //! everyone. After a failed write or sync, what is on the disk behind the last good sync is
 //! unknown. So the thread cuts the file back to there and writes the same again, until it can. Nor
-//! is a sector safe while it is written: so groups go where none of the others is alone ([`pages`]).
+//! is a sector safe while it is written: so groups go where none of the others is alone
+//! ([`pages`]).
 //!
 //! Files that are no longer needed are what the next ones are made of ([`spares`]). On a disk that
 //! refuses the first one, the log starts later ([`first`]).

@@ -62,8 +62,8 @@ async fn a_cut_link_is_named_at_once_and_heals_by_itself() -> Result<()> {
     Ok(())
 }
 
-/// The product's bound is 15 s; how long it took is printed, and is three times that at most, because
-/// a machine under load may be late with anything.
+/// The product's bound is 15 s; how long it took is printed, and is three times that at most,
+/// because a machine under load may be late with anything.
 #[tokio::test]
 async fn a_black_hole_is_noticed_while_it_lasts() -> Result<()> {
     let proxy = Proxy::new();

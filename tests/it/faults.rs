@@ -36,8 +36,8 @@ const BEFORE: u64 = 100;
 const EVERY: Duration = Duration::from_millis(15);
 /// How long the publisher waits for an acknowledgement before it repeats the event.
 const REPEAT_AFTER: Duration = Duration::from_secs(2);
-/// Bounds in docs/guarantees.md: from the end of a fault to the last event, and, where a link failed,
-/// to the first that comes over it again.
+/// Bounds in docs/guarantees.md: from the end of a fault to the last event, and, where a link
+/// failed, to the first that comes over it again.
 const LINK_LATE: Duration = Duration::from_secs(5);
 const LATE: Duration = Duration::from_secs(15);
 /// A machine that does other work as well may take so many times as long with anything.

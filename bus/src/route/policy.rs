@@ -27,7 +27,8 @@ pub const STALE_AFTER: Duration = Duration::from_secs(10);
 /// What it costs to bring a handler's code to a site that does not have it. Counts where sites are
 /// compared, and keeps no request from one: the code comes because of requests.
 pub const INSTALL: Duration = Duration::from_secs(1);
-/// A run behind a queue counts so many times: it may take longer than usual, as may those before it.
+/// A run behind a queue counts so many times: it may take longer than usual, as may those before
+/// it.
 const RUNS: u32 = 2;
 /// How many queues of one site are known at most, heard of or found full.
 const WAITS_MAX: usize = 128;

@@ -1,8 +1,8 @@
 //! What is left of a folder of objects when the power goes: of files whose bytes were not synced,
 //! anything; of names that were made or removed in a folder since it was synced, any.
 //!
-//! The files are those of the system; what is synced is noted beside. That the system's sync is what
-//! it is said to be cannot be seen from here.
+//! The files are those of the system; what is synced is noted beside. That the system's sync is
+//! what it is said to be cannot be seen from here.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
@@ -32,22 +32,22 @@ type Names = BTreeMap<PathBuf, u64>;
 
 static MEDIA: Mutex<Vec<Weak<Medium>>> = Mutex::new(Vec::new());
 
-/// Notes that a file is about to be synced.
-pub fn file_is_synced(file: &File, path: &Path) -> io::Result<()> {
-    let Some(medium) = Medium::of(path) else { return Ok(()) };
+/// Notes that a file is synced; false where nobody notes it.
+pub fn file_is_synced(file: &File, path: &Path) -> io::Result<bool> {
+    let Some(medium) = Medium::of(path) else { return Ok(false) };
     medium.spend()?;
     let number = file.metadata()?.ino();
     crate::lock(&medium.synced).files.insert(number, file.try_clone()?);
-    Ok(())
+    Ok(true)
 }
 
-/// Notes that the names of a folder are about to be synced.
-pub fn folder_is_synced(folder: &Path) -> io::Result<()> {
-    let Some(medium) = Medium::of(folder) else { return Ok(()) };
+/// Notes that the names of a folder are synced; false where nobody notes it.
+pub fn folder_is_synced(folder: &Path) -> io::Result<bool> {
+    let Some(medium) = Medium::of(folder) else { return Ok(false) };
     medium.spend()?;
     let names = names(folder)?;
     crate::lock(&medium.synced).folders.insert(folder.to_owned(), names);
-    Ok(())
+    Ok(true)
 }
 
 impl Medium {

@@ -169,7 +169,8 @@ proptest! {
     }
 }
 
-/// Behind a checksum that is right: a segment is read, or refused as damaged, and the process goes on.
+/// Behind a checksum that is right: a segment is read, or refused as damaged, and the process goes
+/// on.
 #[test]
 fn whatever_parquet_holds_takes_nobody_down() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();

@@ -10,8 +10,8 @@
 //! up with the same rows. It is also so small that it is full at times, and its segments are
 //! rewritten.
 //!
-//! A seed gives the same operations in the same order again, with crashes and faults among them. Not
-//! the same run: how much of the log is synced when the power goes is up to the threads of the
+//! A seed gives the same operations in the same order again, with crashes and faults among them.
+//! Not the same run: how much of the log is synced when the power goes is up to the threads of the
 //! machine, and with it what a crash leaves, and what each operation meets.
 
 use std::collections::BTreeMap;

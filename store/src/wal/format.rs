@@ -5,18 +5,17 @@
 //! group* = mark u32 | len u32 | chain u32 | crc u32 | payload[len]
 //! payload = ( len u32 | entry[len] )*
 //! ```
-//! Each group follows the one before, or begins on a page (4096 bytes) behind it; pages may be there
-//! twice, the one with the first groups of the other (see [`super::pages`]). Zeros may lie between,
-//! and behind the last one what the file held before, when it was another file.
-//! `first` is the number of the first entry that the file can hold.
-//! A group is what one write and one sync make durable, whole or not at all. `mark` is CRC32C of
-//! the salt, `chain` is the `crc` of the group before (of the file header for the first), `crc` is
-//! CRC32C over salt, `len`, `chain` and the payload. The salt keeps what is no group of this file
-//! from being taken for one: groups of another file, and stored bytes that look like a group. Those
-//! are told by the mark, which nobody who stores bytes can know, so that looking for groups takes
-//! time in proportion to the bytes, whatever they are.
-//! Files of `ESWAL003`, which are read as well, have no gaps between groups and nothing twice, and so
-//! do those of `ESWAL002`, in which each mark is "ESGR".
+//! Each group follows the one before, or begins on a page (4096 bytes) behind it; pages may be
+//! there twice, the one with the first groups of the other (see [`super::pages`]). Zeros may lie
+//! between, and behind the last one what the file held before, when it was another file. `first` is
+//! the number of the first entry that the file can hold. A group is what one write and one sync
+//! make durable, whole or not at all. `mark` is CRC32C of the salt, `chain` is the `crc` of the
+//! group before (of the file header for the first), `crc` is CRC32C over salt, `len`, `chain` and
+//! the payload. The salt keeps what is no group of this file from being taken for one: groups of
+//! another file, and stored bytes that look like a group. Those are told by the mark, which nobody
+//! who stores bytes can know, so that looking for groups takes time in proportion to the bytes,
+//! whatever they are. Files of `ESWAL003`, which are read as well, have no gaps between groups and
+//! nothing twice, and so do those of `ESWAL002`, in which each mark is "ESGR".
 
 use std::collections::HashSet;
 
@@ -199,8 +198,9 @@ impl Read {
     }
 }
 
-/// Where the group can be that follows one which ends at that byte: right behind it, on the other of
-/// two pages, or at the start of a later page. (One of three, where one is lost that is there twice.)
+/// Where the group can be that follows one which ends at that byte: right behind it, on the other
+/// of two pages, or at the start of a later page. (One of three, where one is lost that is there
+/// twice.)
 fn places(at: usize) -> impl Iterator<Item = usize> {
     let next = at.next_multiple_of(PAGE_BYTES);
     let near = [Some(at), Some(at + PAGE_BYTES), at.checked_sub(PAGE_BYTES)];

@@ -1,6 +1,8 @@
 //! What a test did not do is said where it is heard: the test harness keeps what a test that
 //! passes has printed to itself.
 
+#![forbid(unsafe_code)]
+
 use std::fmt::Arguments;
 use std::io::Write;
 

@@ -88,8 +88,8 @@ fn no_write_touches_what_only_its_page_has() {
     }
 }
 
-/// What it costs: a group that fits a page is one page to write, as ever, and the file does not grow
-/// by a page with each.
+/// What it costs: a group that fits a page is one page to write, as ever, and the file does not
+/// grow by a page with each.
 #[test]
 fn small_groups_share_pages() {
     let mut dice = Dice(5);
