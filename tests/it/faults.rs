@@ -227,8 +227,8 @@ async fn check(case: &str, fault: Fault, lasting: Duration, twice_max: u64) -> R
     let near = count(&world, EDGE, "near", healed).await?;
     let far = count(&world, CLOUD, "far", healed).await?;
     println!(
-        "{case}, {lasting:?}: catching up began after {begun:.1?}, published after {published:.1?}; \
-         near {near}, far {far}"
+        "{case}, {lasting:?}: catching up began after {begun:.1?}, published after \
+         {published:.1?}; near {near}, far {far}"
     );
     let latest = begun.max(near.late).max(far.late);
     ensure!(latest <= bound, "{case}: {latest:.1?} late, {bound:?} at most");
