@@ -289,8 +289,8 @@ fn control_messages() {
         "{\"status\":200,\"headers\":[[\"x-a\",\"b\"]]}",
         "es-join-eyJzaXRlIjoiY2xvdWQuYSJ9",
         "{\"revision\":7,\"above\":[{\"path\":\"cloud\",\"class\":\"cloud\",\"offers\":\
-         {\"devices\":3,\"tables\":[\"t\"],\"waits_ms\":{\"a/h\":5},\"installed\":[\"a/h\"]},\"rtt_us\":9,\
-         \"bytes_per_s\":1000,\"age_ms\":3}],\"others\":[\"127.0.0.1:7422\"]}",
+         {\"devices\":3,\"tables\":[\"t\"],\"waits_ms\":{\"a/h\":5},\"installed\":[\"a/h\"]},\
+         \"rtt_us\":9,\"bytes_per_s\":1000,\"age_ms\":3}],\"others\":[\"127.0.0.1:7422\"]}",
         "{\"name\":\"east\",\"class\":\"region\",\"valid_s\":3600}",
         "{\"site\":\"cloud.west.cell\"}",
         "{\"after\":1,\"limit\":7,\"seq\":[1,2],\"all\":true,\"upto\":9}",
