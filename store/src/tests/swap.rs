@@ -79,7 +79,7 @@ fn readers_see_all_rows_while_segments_are_merged() {
         };
         reading.boxed()
     };
-    check(2, 50, reading, 111);
+    check(2, 15, reading, 111);
 }
 
 /// What is added to a row whose state was read from segments is not lost when a flush brings newer
@@ -93,6 +93,6 @@ fn a_change_counts_on_what_a_flush_has_brought() {
         };
         adding.boxed()
     };
-    check(9, 20, adding, 1_111);
-    check(2, 20, adding, 1_111);
+    check(9, 6, adding, 1_111);
+    check(2, 6, adding, 1_111);
 }

@@ -50,7 +50,7 @@ async fn step() {
 fn run(choices: &mut Choices, tasks: Vec<BoxFuture<'_, ()>>) {
     let (rung, bells) = channel();
     let mut tasks: Vec<Task<'_>> =
-        tasks.into_iter().map(|run| Task { run, at: At::Rung }).collect();
+        tasks.into_iter().map(|run| Task { run, at: At::Step }).collect();
     loop {
         bells.try_iter().for_each(|who: usize| tasks[who].is_rung());
         let ready: Vec<usize> = (0..tasks.len()).filter(|i| tasks[*i].is_ready()).collect();
