@@ -296,7 +296,7 @@ async fn what_is_too_large_is_refused_where_it_is_sent() -> Result<()> {
     assert!(text.contains("max payload"), "{text}");
     let nats = crate::world::tools().join("bin/nats");
     if !nats.is_file() {
-        eprintln!("skipped: {} is not there: run ./tools.sh test", nats.display());
+        aloud::skipped!("{} is not there: run ./tools.sh test", nats.display());
         return Ok(());
     }
     let site = &world.context.sites[0];
