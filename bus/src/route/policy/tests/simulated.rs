@@ -14,7 +14,7 @@ use self::world::{SECOND, simulate};
 /// How much of what the places of the sites could do must be done, whatever is asked.
 const GOODPUT_MIN: f64 = 0.9;
 /// How many answers may come after their deadline, beside those in time.
-const LATE_MAX: f64 = 0.08;
+const LATE_MAX: f64 = 0.15;
 /// How many of the calls may go to another site only to be refused there.
 const VAIN_MAX: f64 = 0.45;
 /// How busy each place that is asked for must be in each half second: nobody stands idle because
