@@ -61,7 +61,7 @@ async fn write(
 ) -> Ledger {
     loop {
         let k = writer * ROWS + bus::route::retry::draw() % ROWS;
-        let adds = usize::from(bus::route::retry::draw() % 4 == 0);
+        let adds = usize::from(bus::route::retry::draw().is_multiple_of(4));
         let grown = &mut ledger.entry(k).or_default()[adds];
         grown.asked += 1;
         let (op, body) = match adds {
@@ -140,7 +140,7 @@ async fn a_node_that_is_killed_again_and_again_keeps_what_it_acknowledged() -> R
             ledger.extend(writer.await?);
         }
         // At times it is killed once more while it opens its store.
-        while bus::route::retry::draw() % 3 == 0 {
+        while bus::route::retry::draw().is_multiple_of(3) {
             let opens = Duration::from_millis(bus::route::retry::draw() % 300);
             if let Ok(restarted) =
                 tokio::time::timeout(opens, world.tree.restart_node("cloud")).await
