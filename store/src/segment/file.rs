@@ -22,6 +22,7 @@ use parquet::file::reader::{ChunkReader, Length};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::import::guarded;
 use crate::objects::Objects;
 
 use super::SegmentMeta;
@@ -127,7 +128,8 @@ impl File {
             Pages::Some => PageIndexPolicy::Optional,
         };
         let how = ArrowReaderOptions::new().with_offset_index_policy(policy);
-        let metadata = ArrowReaderMetadata::load(&pieces, how).map_err(broken)?;
+        let load = || ArrowReaderMetadata::load(&pieces, how);
+        let metadata = guarded(ParquetError::General, load).map_err(broken)?;
         let checksums = match in_part {
             true => Some(checksums(&metadata).ok_or_else(|| {
                 Error::corrupt(&meta.name, "the checksums of its columns are missing")

@@ -1,6 +1,8 @@
 //! Every order in which several parties can take their steps, one after the other. What a test says
 //! of one order may hold by luck.
 
+use super::Dice;
+
 pub mod requests;
 pub mod threads;
 
@@ -9,13 +11,16 @@ pub struct Choices {
     /// What was chosen, and of how many.
     made: Vec<(usize, usize)>,
     at: usize,
+    /// What has not been chosen yet is, at random; otherwise the first.
+    dice: Option<Dice>,
 }
 
 impl Choices {
     /// One of `of`.
     pub fn one(&mut self, of: usize) -> usize {
         if self.at == self.made.len() {
-            self.made.push((0, of));
+            let chosen = self.dice.as_mut().map_or(0, |dice| dice.below(of as u64) as usize);
+            self.made.push((chosen, of));
         }
         let (chosen, before) = &mut self.made[self.at];
         // Where others are late at times, an order is not always the same again.
@@ -28,7 +33,7 @@ impl Choices {
 
 /// Carries out `case` in every order; returns how many there are.
 pub fn each_order(mut case: impl FnMut(&mut Choices)) -> u64 {
-    let mut choices = Choices { made: Vec::new(), at: 0 };
+    let mut choices = Choices { made: Vec::new(), at: 0, dice: None };
     for orders in 1.. {
         choices.at = 0;
         case(&mut choices);
@@ -40,6 +45,18 @@ pub fn each_order(mut case: impl FnMut(&mut Choices)) -> u64 {
         }
     }
     unreachable!("there is an end to it")
+}
+
+/// Carries out `case` in so many orders, drawn at random: where all of them are too many.
+pub fn some_orders(count: u64, mut case: impl FnMut(&mut Choices)) {
+    let seed = crate::entropy() | 1;
+    println!("seed {seed}");
+    let mut dice = Dice(seed);
+    for _ in 0..count {
+        let mut choices = Choices { made: Vec::new(), at: 0, dice: Some(dice) };
+        case(&mut choices);
+        dice = choices.dice.unwrap();
+    }
 }
 
 #[test]
