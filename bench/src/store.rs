@@ -318,7 +318,7 @@ async fn durable_puts(store: &EdgeStore, clients: u64, budget: Duration) -> Resu
             let (store, next) = (store.clone(), next.clone());
             tokio::spawn(async move {
                 let (mut times, mut row) = (Vec::new(), row(0));
-                while start.elapsed() < budget {
+                while times.is_empty() || start.elapsed() < budget {
                     renumber(&mut row, next.fetch_add(1, Ordering::Relaxed));
                     let before = Instant::now();
                     store.put("puts", std::slice::from_ref(&row)).await?;
