@@ -23,7 +23,7 @@ use super::Choices;
 
 /// How long a task may be busy with something else than requests while others could go on; after
 /// that it is taken to wait for one of them.
-const BUSY: Duration = Duration::from_millis(100);
+const BUSY: Duration = Duration::from_millis(30);
 /// How long one may be busy that nobody can be waiting for.
 const STUCK: Duration = Duration::from_secs(30);
 
