@@ -45,8 +45,9 @@ pub fn file_is_synced(file: &File, path: &Path) -> io::Result<bool> {
 pub fn folder_is_synced(folder: &Path) -> io::Result<bool> {
     let Some(medium) = Medium::of(folder) else { return Ok(false) };
     medium.spend()?;
-    let names = names(folder)?;
-    crate::lock(&medium.synced).folders.insert(folder.to_owned(), names);
+    // Looked at while nobody else notes what he has seen: what is older never comes last.
+    let mut synced = crate::lock(&medium.synced);
+    synced.folders.insert(folder.to_owned(), names(folder)?);
     Ok(true)
 }
 
