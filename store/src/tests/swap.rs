@@ -45,7 +45,7 @@ async fn counts(store: &EdgeStore) -> BTreeMap<i64, i64> {
 }
 
 /// Orders that are tried where there are too many.
-const SOME: u64 = 20;
+const SOME: u64 = 4;
 
 /// Carries out `beside` while the store flushes, in one order, and looks at the rows after.
 fn check<'a>(
