@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -165,14 +165,18 @@ impl Cache {
         Ok(folder)
     }
 
-    /// Forgets everything kept for `digest`.
+    /// Forgets everything kept for `digest`. What goes meanwhile, as a compiler that is not done
+    /// yet gives its work up, is gone.
     pub(super) fn remove(&self, digest: &Digest) -> io::Result<()> {
         let _ = fs::remove_file(self.source_path(digest));
         let _ = fs::remove_dir_all(self.unpacked(digest));
         for entry in fs::read_dir(self.dir.join("compiled"))? {
             let entry = entry?;
             if entry.file_name().to_string_lossy().starts_with(digest.as_str()) {
-                fs::remove_file(entry.path())?;
+                match fs::remove_file(entry.path()) {
+                    Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
             }
         }
         Ok(())

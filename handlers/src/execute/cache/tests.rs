@@ -1,3 +1,5 @@
+use std::sync::atomic::AtomicBool;
+
 use super::*;
 
 fn put(cache: &Cache, digest: &Digest) -> PathBuf {
@@ -52,6 +54,27 @@ fn the_folder_is_its_owners_alone_and_removal_leaves_nothing() {
         let left = fs::read_dir(dir.path().join("cache").join(folder)).unwrap().count();
         assert_eq!(left, 0, "{folder}");
     }
+}
+
+/// A compiler that is not done yet, or gives up what it made, changes the folder meanwhile.
+#[test]
+fn files_may_come_and_go_while_code_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = Cache::open(dir.path()).unwrap();
+    let digest = Digest::of(b"source");
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                let _ = cache.put_compiled(&digest, "e1", b"machine code");
+                let _ = cache.seal_compiled(&digest, "e1");
+                cache.remove_compiled(&digest, "e1");
+            }
+        });
+        let removed: Vec<_> = (0..2_000).map(|_| cache.remove(&digest)).collect();
+        is_over.store(true, Ordering::Relaxed);
+        removed.into_iter().for_each(|removed| removed.unwrap());
+    });
 }
 
 #[test]

@@ -289,7 +289,8 @@ struct MemHandle {
 
 impl DiskFile for MemHandle {
     fn write(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
-        let refused = self.disk.refuse(&[Trouble::Append, Trouble::Everything]);
+        self.disk.refuse(&[Trouble::Everything])?;
+        let refused = self.disk.refuse(&[Trouble::Append]);
         self.disk.spend()?;
         let bytes = if refused.is_ok() { bytes } else { &bytes[..bytes.len() / 2] };
         let (at, end) = (at as usize, at as usize + bytes.len());
