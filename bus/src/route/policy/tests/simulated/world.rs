@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use dice::Dice;
+
 use super::super::super::*;
 use super::case::{Case, Rule, TREE, number};
 use super::figures::Ran;
@@ -22,26 +24,9 @@ const RUN_WEIGHT: u64 = 20;
 /// How long a heartbeat waits for its answer.
 const PATIENCE: u64 = 2 * SECOND;
 
-/// A random number generator (SplitMix64; Steele, Lea, Flood 2014).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.roll() % end.max(1)
-    }
-
-    /// The time to the next of what comes at random, so many a second.
-    fn gap_us(&mut self, per_s: f64) -> u64 {
-        let share = (self.roll() >> 11) as f64 / (1u64 << 53) as f64;
-        (-(1.0 - share).ln() * SECOND as f64 / per_s) as u64
-    }
+/// The time to the next of what comes at random, so many a second.
+fn gap_us(dice: &mut Dice, per_s: f64) -> u64 {
+    (-(1.0 - dice.share()).ln() * SECOND as f64 / per_s) as u64
 }
 
 /// What became of a call.
@@ -195,7 +180,7 @@ impl<'a> World<'a> {
         });
         let mut world = Self {
             case,
-            dice: Dice(seed),
+            dice: Dice::new(seed),
             start,
             now: 0,
             end,
@@ -249,7 +234,7 @@ impl<'a> World<'a> {
 
     fn offer(&mut self, at: usize) {
         let per_s = self.case.asked_per_s() / self.case.sources.len() as f64;
-        let gap = self.dice.gap_us(per_s);
+        let gap = gap_us(&mut self.dice, per_s);
         if self.now + gap < self.end {
             self.later(gap, Event::Offer { at });
         }
