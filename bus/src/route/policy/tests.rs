@@ -48,6 +48,7 @@ const ASKED: Asked<'static> = Asked {
     from_above: false,
     keyed: false,
     user_at: None,
+    sent: &[],
 };
 
 fn text(decision: Decision) -> String {
@@ -74,7 +75,7 @@ const BUSY: CodeView = CodeView::Ready { wait: Duration::from_secs(2), run: Dura
 const UP: &str = "Escalate cloud.east";
 
 fn delay(site: &Site, bytes: usize, now: Instant) -> Duration {
-    site.rtt + site.transfer(bytes) + site.wait("a/h", now)
+    site.rtt + site.transfer(bytes) + site.queue("a/h", now)
 }
 
 fn queue(wait_ms: u64) -> BTreeMap<String, Duration> {
