@@ -24,8 +24,8 @@ pub static SERVING: [&str; 9] = [
     TREE[8].0,
 ];
 
-/// Where a burst comes, the other calls come before this.
-pub const BURST_AFTER_S: u64 = 4;
+/// Where a burst is to come, the other calls come before this.
+pub const QUIET_FROM_S: u64 = 4;
 
 /// A link to the parent that is broken from one second to another.
 #[derive(Clone, Copy)]
@@ -63,7 +63,7 @@ pub struct Case<'a> {
     pub deadline_ms: u64,
     pub seconds: u64,
     /// How many calls come at one moment, at each source, and in which second; the others come in
-    /// the seconds before [`BURST_AFTER_S`].
+    /// the seconds before [`QUIET_FROM_S`].
     pub burst: Option<(u64, usize)>,
     /// Heartbeats of all sites at the same moment.
     pub together: bool,
@@ -116,7 +116,7 @@ impl Case<'_> {
 
     /// When calls come one after the other no more.
     pub fn quiet_from_s(&self) -> u64 {
-        self.burst.map_or(self.seconds, |_| BURST_AFTER_S)
+        self.burst.map_or(self.seconds, |_| QUIET_FROM_S)
     }
 
     pub fn asked_per_s(&self) -> f64 {
