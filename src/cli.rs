@@ -63,7 +63,8 @@ pub struct Global {
     /// Print one JSON document instead of text
     #[arg(long, global = true)]
     json: bool,
-    /// Folder of the site, or of the whole tree that `up` runs
+    /// Folder of the site, or of the whole tree that `up` runs; where none runs there, commands go
+    /// where the context of the `nats` client leads, that of NATS_CONTEXT or the selected one
     #[arg(long, global = true, env = "EDGESCALE_DIR", default_value = ".edgescale")]
     dir: PathBuf,
     /// Folder of nats-server, the Lambda runtime client and other tools; that of this program's
@@ -256,7 +257,7 @@ async fn dispatch(command: Command, global: Global) -> Result<ExitCode> {
         Command::Build { project } => develop::build(&project, &global.tools, out)?,
         Command::Test { project } => return develop::test(&project, &global.tools, out).await,
         Command::Dev { project } => {
-            let context = Context::load(&global.dir)?.as_tenant(global.tenant.as_deref());
+            let context = Context::find(&global.dir)?.as_tenant(global.tenant.as_deref());
             let at = global.at.as_deref();
             develop::dev(&project, &global.tools, &context, at, out).await?;
         }
@@ -279,7 +280,7 @@ async fn dispatch(command: Command, global: Global) -> Result<ExitCode> {
 }
 
 async fn talk_to_tree(command: Command, global: &Global, out: Output) -> Result<()> {
-    let context = Context::load(&global.dir)?.as_tenant(global.tenant.as_deref());
+    let context = Context::find(&global.dir)?.as_tenant(global.tenant.as_deref());
     let at = global.at.as_deref();
     // Those that look, and see to dead letters.
     let goes_below = matches!(

@@ -257,7 +257,10 @@ fn a_killed_up_takes_its_processes_with_it() -> Result<()> {
 #[test]
 fn commands_without_a_tree_say_how_to_get_one() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let output = command(folder.path()).arg("tree").output()?;
+    let mut command = command(folder.path());
+    // Nor a context of the stock client.
+    command.env("XDG_CONFIG_HOME", folder.path()).env_remove("NATS_CONTEXT");
+    let output = command.arg("tree").output()?;
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success());
     assert!(complaint.contains("start one with `edgescale up`"), "{complaint}");
