@@ -318,7 +318,7 @@ async fn a_rotation_drops_no_mqtt_client() -> Result<()> {
     let publish = |[user, password]: &[String; 2], text: &str| -> Result<bool> {
         let sent = Command::new("mosquitto_pub")
             .args(["-h", host, "-p", port, "-u", user, "-P", password, "-q", "1"])
-            .args(["-t", "ev/hello/front/x", "-m", text])
+            .args(["-t", "ev/cloud/_/hello/front", "-m", text])
             .output()?;
         Ok(sent.status.success())
     };
