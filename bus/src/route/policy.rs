@@ -424,12 +424,14 @@ impl View {
         let below = self.below.iter().filter(|site| site.path == *by);
         let noted = above.chain(below).filter_map(|site| {
             let has_room = site.waits.len() < WAITS_MAX || site.waits.contains_key(key);
-            // When those above it have room, it does not say.
-            let after = if site.path == *by { retry_after } else { Duration::ZERO };
-            let wait = (left + after).saturating_sub(RUNS * run);
-            // Nobody comes back for one place: by then others have come. It ages with the rest of
-            // what was heard of the site.
-            let wait = wait + wait / 2 + now.saturating_duration_since(site.heard);
+            let wait = match site.path == *by {
+                // Nobody comes back for one place: by then others have come.
+                true => (left + retry_after).saturating_sub(RUNS * run) * 3 / 2,
+                // When those above it have room, it does not say.
+                false => left.saturating_sub(RUNS * run),
+            };
+            // It ages with the rest of what was heard of the site.
+            let wait = wait + now.saturating_duration_since(site.heard);
             let known = site.waits.get(key).copied().unwrap_or_default();
             (has_room && known < wait).then(|| (site.path.clone(), wait))
         });

@@ -9,10 +9,6 @@ fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-fn us(us: u64) -> Duration {
-    Duration::from_micros(us)
-}
-
 fn path(text: &str) -> TierPath {
     text.parse().expect(text)
 }
@@ -160,7 +156,7 @@ fn what_was_heard_of_a_queue_is_worked_off() {
     let refused = Refused { by: &by, key: "a/h", left, run, retry_after };
     // Those above it have no room either, or it would have passed the request on.
     let full = view.full(&refused, late);
-    let (near, far) = (us(2_142_500), us(1_992_500));
+    let (near, far) = (Duration::from_micros(2_142_500), ms(1_495));
     assert_eq!(full, [(by.clone(), near), (path("cloud"), far)]);
     let further = view.full(&Refused { by: &path("cloud"), ..refused }, late);
     assert_eq!(further, [(path("cloud"), near)]);
