@@ -565,6 +565,7 @@ fn checked((result, body): Ended) -> Answer {
             | InvokeError::CpuTime { .. }
             | InvokeError::OutOfMemory { .. }
             | InvokeError::GuestTrap { .. }
+            | InvokeError::GuestRaised { .. }
             | InvokeError::GuestError(_)),
         ) => Err(error),
         Err(other) => Err(InvokeError::Node(format!("worker: {other}"))),
