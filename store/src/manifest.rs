@@ -96,7 +96,7 @@ impl Manifest {
             return Ok(());
         }
         let names = objects.list(&format!("{folder}/m")).await?;
-        match names.last() {
+        match manifests(&names).next_back() {
             Some(newest) if *newest != name => {
                 Err(two_writers(newest.clone(), &load(objects, newest).await?.writer))
             }
@@ -110,7 +110,7 @@ impl Manifest {
         let tidied = async {
             let folder = folder(&self.spec.name, &self.partition_key()?);
             let old = objects.list(&format!("{folder}/m")).await?;
-            for name in old.iter().rev().skip(KEPT) {
+            for name in manifests(&old).rev().skip(KEPT) {
                 objects.remove(name).await?;
             }
             if and_segments { self.remove_leftovers(objects, &folder).await } else { Ok(()) }
