@@ -14,6 +14,7 @@ mod interop;
 mod levels;
 mod life;
 mod limits;
+mod manifests;
 pub mod orders;
 mod part;
 mod power;
