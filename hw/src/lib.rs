@@ -58,7 +58,8 @@ pub struct Config {
     pub cache_dir: Option<PathBuf>,
     /// The size of groups for every kernel on devices that compile; `None` finds out which suits.
     pub group_size: Option<usize>,
-    /// Bytes of freed buffers that a device keeps for reuse.
+    /// Bytes of freed buffers that a device keeps for reuse; with none, each is as large as was
+    /// asked for, so that a driver which watches over memory sees where it ends.
     pub pool_bytes_max: usize,
 }
 
