@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::command::{BufferId, Command as Work, Kernel};
-use crate::device::{Device, DeviceInfo, Error, Kind, Read, Result, Write};
+use crate::device::{Device, DeviceInfo, Error, Kind, Read, Result, Tuned, Write};
 
 /// How long the child may look.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(20);
@@ -242,6 +242,10 @@ impl Device for Sleeping {
 
     fn load(&self, circuit: usize) -> Result<()> {
         self.ask(|device| device.load(circuit))
+    }
+
+    fn tuned(&self) -> Vec<Tuned> {
+        self.if_open().map_or_else(Vec::new, |device| device.tuned())
     }
 
     fn refusals(&self) -> Vec<Error> {

@@ -23,8 +23,8 @@ const PTX_BYTES_MAX: usize = 1 << 17;
 /// The devices that forms are checked on: native with one thread and with three, GPUs, OpenCL with
 /// groups of either size that CPUs choose from, and an emulated FPGA card, which has some forms.
 ///
-/// No two OpenCL devices have groups of one size: PoCL 3.1 mixes up what it holds of a kernel that
-/// two queues run at once, and ends the process.
+/// No two OpenCL devices compile alike: PoCL 3.1 mixes up what it holds of a kernel that two queues
+/// run at once, and ends the process.
 static DEVICES: LazyLock<Vec<Arc<dyn Device>>> = LazyLock::new(|| {
     let one = Config { cpu_threads: 1, opencl: false, cuda: false, ..Config::default() };
     let three = Config { cpu_threads: 3, opencl: false, ..Config::default() };
@@ -41,10 +41,23 @@ static DEVICES: LazyLock<Vec<Arc<dyn Device>>> = LazyLock::new(|| {
     devices
 });
 
+/// OpenCL with items that do several neighbours at once, for kernels that can.
+static SPANNED: LazyLock<Vec<Arc<dyn Device>>> = LazyLock::new(|| {
+    let config = Config { group_size: Some(1), span: 16, ..Config::default() };
+    let found = hw::opencl::discover(&config).into_iter();
+    found.map(|device| Arc::new(device) as Arc<dyn Device>).collect()
+});
+
+/// Whether items may do several neighbours at once in this kernel.
+fn has_spans(kernel: &hw::Kernel) -> bool {
+    kernel.opencl.contains("SPANS(")
+}
+
 /// The CUDA form in an interpreter, with blocks of each size that GPUs choose from.
 static INTERPRETERS: LazyLock<Vec<Arc<dyn Device>>> = LazyLock::new(|| {
     let folder = env!("CARGO_MANIFEST_DIR");
-    let sized = hw::cuda::GROUP_SIZES.iter().map(|size| hw::ptx::device_for_tests(folder, *size));
+    let sized = hw::cuda::GROUP_SIZES.iter().zip([4, 1, 1]);
+    let sized = sized.map(|(group, span)| hw::ptx::spanned_for_tests(folder, *group, span));
     sized.flatten().map(|device| Arc::new(device) as Arc<dyn Device>).collect()
 });
 
@@ -88,7 +101,9 @@ fn devices<'a>(
     let runs = |device: &Arc<dyn Device>| launches.iter().all(|l| device.info().runs(l.kernel));
     let turn = TURN.fetch_add(1, Ordering::Relaxed) % INTERPRETERS.len().max(1);
     let interpreter = INTERPRETERS.get(turn).filter(|_| bytes <= PTX_BYTES_MAX);
-    DEVICES.iter().filter(move |device| runs(device)).chain(interpreter)
+    let is_spanned = launches.iter().any(|launch| has_spans(launch.kernel));
+    let spanned = if is_spanned { &SPANNED[..] } else { &[] };
+    DEVICES.iter().filter(move |device| runs(device)).chain(spanned).chain(interpreter)
 }
 
 /// Runs `check` on a few hundred random cases; a failure prints the case and how to repeat it.

@@ -24,8 +24,9 @@ const SIDES: [(u32, u32); 6] = [(1, 1), (1, 37), (41, 1), (267, 5), (3, 261), (1
 /// For simulators, which take minutes for what others do in milliseconds: one sample; and rows of
 /// more columns than a group has items, with more rows than that.
 const SIDES_SIMULATED: [(u32, u32); 2] = [(1, 1), (19, 11)];
-/// Items of a group there.
-const GROUP_SIMULATED: usize = 8;
+/// Items of a group, and how many neighbours each does at once in kernels that can.
+const SIZES: [(usize, usize); 4] = [(1, 1), (64, 1), (1, 16), (64, 4)];
+const SIZES_SIMULATED: [(usize, usize); 2] = [(8, 1), (8, 4)];
 
 /// Watches over every access: to memory that is none, not written yet, or used by two items at once.
 #[test]
@@ -101,19 +102,25 @@ fn driver_process() {
     if std::env::var_os(ROLE).is_none() {
         return;
     }
-    let config = |group_size| Config { group_size, pool_bytes_max: 0, ..Config::default() };
-    let is_simulated = |device: &dyn Device| device.info().driver.starts_with("Oclgrind");
-    let simulated = hw::opencl::discover(&config(Some(GROUP_SIMULATED)));
-    let simulated: Vec<_> = simulated.into_iter().filter(|device| is_simulated(device)).collect();
+    let found = |group, span| {
+        let group_size = Some(group);
+        let config = Config { group_size, span, pool_bytes_max: 0, ..Config::default() };
+        hw::opencl::discover(&config)
+    };
+    let is_simulated = found(1, 1).iter().any(|device| device.info().driver.contains("Oclgrind"));
+    let sizes = if is_simulated { &SIZES_SIMULATED[..] } else { &SIZES[..] };
     let mut faults = Vec::new();
-    for device in &simulated {
-        // No bytes behind the buffers: it sees itself where they end.
-        check_kernels(device, &SIDES_SIMULATED, 0, &mut faults);
-    }
-    for group_size in if simulated.is_empty() { vec![1, 64] } else { vec![] } {
-        for device in hw::opencl::discover(&config(Some(group_size))) {
-            conformance::check(&device);
-            check_kernels(&device, &SIDES, GUARD_BYTES, &mut faults);
+    for (group, span) in sizes {
+        for device in found(*group, *span) {
+            // It sees itself where buffers end: no bytes stand behind them.
+            let (sides, guard) = match is_simulated {
+                true => (&SIDES_SIMULATED[..], 0),
+                false => (&SIDES[..], GUARD_BYTES),
+            };
+            if *span == 1 && !is_simulated {
+                conformance::check(&device);
+            }
+            check_kernels(&device, *span, sides, guard, &mut faults);
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
@@ -121,12 +128,13 @@ fn driver_process() {
 
 fn check_kernels(
     device: &dyn Device,
+    span: usize,
     sides: &[(u32, u32)],
     guard: usize,
     faults: &mut Vec<String>,
 ) {
     let (began, mut launches, mut heard) = (std::time::Instant::now(), 0, told().len());
-    for entry in crate::entries() {
+    for entry in crate::entries().filter(|entry| span == 1 || has_spans(entry.kernel)) {
         let began = std::time::Instant::now();
         for (seed, (width, height)) in sides.iter().enumerate() {
             let sample = (entry.sample)(&mut Dice::new(seed as u64 + 1), *width, *height);
