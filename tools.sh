@@ -420,6 +420,7 @@ readonly NEEDS=(
 readonly TEST_NEEDS=(
     "xrt|libxrt1|better|the FPGA backend is not tested on XRT"
     "cxx|g++|better|the HLS kernels are not compiled"
+    "oclgrind|oclgrind|better|races and bounds of OpenCL kernels are not looked at"
     "openh264|libopenh264-7|better|streams are decoded by FFmpeg alone"
     "qemu|qemu-user libc6-arm64-cross libgcc-s1-arm64-cross|better|code for aarch64 is not run"
 )
@@ -446,6 +447,7 @@ have() {
         mosquitto) command -v mosquitto_pub >/dev/null ;;
         xrt) any_file /usr/lib{,64,/*}/libxrt_swemu.so.2 ;;
         cxx) command -v g++ >/dev/null ;;
+        oclgrind) any_file /usr/lib/oclgrind/liboclgrind-rt-icd.so ;;
         openh264) any_file /usr/lib{,64,/*}/libopenh264.so.7 ;;
         qemu)
             command -v qemu-aarch64 >/dev/null &&
