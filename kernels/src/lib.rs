@@ -68,7 +68,7 @@ use hw::Kernel;
 pub use dice::Dice;
 pub use native::{Job, wide};
 pub use plane::{Nv12, Part, Plane, SIDE_MAX};
-pub use shape::{PixelFormat, Range, Shape};
+pub use shape::{Matrix, PixelFormat, Range, Shape};
 pub use stem::{Entry, Op, Stem};
 
 /// Every stem there is.

@@ -16,6 +16,7 @@ mod languages;
 mod messages;
 mod next;
 mod outside;
+mod pictures;
 mod ready;
 mod runtimes;
 mod rust;

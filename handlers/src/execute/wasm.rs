@@ -22,6 +22,7 @@ mod module;
 mod next;
 mod outgoing;
 mod output;
+mod pictures;
 mod runner;
 mod service;
 mod ticker;
