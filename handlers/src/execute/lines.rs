@@ -130,12 +130,7 @@ impl Lines {
     /// what was said before, and what was wrong.
     pub(super) fn tail_and_stack(&self) -> (String, String) {
         let tail = self.tail();
-        let state = self.lock();
-        let Some((before, stack)) = stack::split(last(&state.tail, STACK_BYTES_MAX)) else {
-            return (tail, String::new());
-        };
-        let words = stack::error(stack).unwrap_or(last(before, TAIL_BYTES_MAX));
-        (words.trim().to_owned(), stack.trim_end().to_owned())
+        stack_in(last(&self.lock().tail, STACK_BYTES_MAX)).unwrap_or((tail, String::new()))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -206,6 +201,13 @@ impl State {
             self.tail = last(&self.tail, STACK_BYTES_MAX).to_owned();
         }
     }
+}
+
+/// What was wrong, and the stack of a guest's own language, by words that hold one.
+pub(super) fn stack_in(words: &str) -> Option<(String, String)> {
+    let (before, stack) = stack::split(words)?;
+    let wrong = stack::error(stack).unwrap_or(last(before, TAIL_BYTES_MAX));
+    Some((wrong.trim().to_owned(), stack.trim_end().to_owned()))
 }
 
 /// The end of a text.

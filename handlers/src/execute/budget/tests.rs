@@ -60,10 +60,8 @@ fn what_is_large_counts_as_several() {
 
 #[test]
 fn the_largest_of_each_is_within_the_usual_limits() {
-    let usual = Caller {
-        target: Arc::new(target(Digest::of(b""), CodeKind::Component)),
-        ..caller()
-    };
+    let usual =
+        Caller { target: Arc::new(target(Digest::of(b""), CodeKind::Component)), ..caller() };
     assert!(!refused(Ask::Publish(bus::body::BODY_BYTES_MAX), &usual));
     assert!(!refused(Ask::Blob(256 << 20), &usual));
 }

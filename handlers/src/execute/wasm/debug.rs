@@ -161,10 +161,7 @@ impl Module {
         has(".debug_info") && lines > 0 && lines <= LINES_BYTES_MAX && whole <= BYTES_MAX
     }
 
-    fn read(
-        &self,
-        component: &mut (impl Read + Seek),
-    ) -> Result<HashMap<&'static str, Vec<u8>>> {
+    fn read(&self, component: &mut (impl Read + Seek)) -> Result<HashMap<&'static str, Vec<u8>>> {
         let mut read = HashMap::new();
         for (name, section) in &self.sections {
             component.seek(SeekFrom::Start(section.start))?;

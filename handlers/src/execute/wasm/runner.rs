@@ -23,6 +23,7 @@ use super::module::Module;
 use super::ticker::{Running, Ticker};
 use crate::Digest;
 use crate::execute::cpu::{Metered, Spent};
+use crate::execute::lines::stack_in;
 use crate::execute::turn::give_way;
 use crate::execute::{Answer, InvokeError, Time, bad_code};
 
@@ -235,9 +236,13 @@ pub(super) fn explain(error: &wasmtime::Error, guest: &Guest, time: Time) -> Inv
     InvokeError::GuestTrap { message, backtrace }
 }
 
-/// What a guest said of its failure, with the stack of its language if it wrote one.
+/// What a guest said of its failure, with the stack of its language if it told one: in the error
+/// itself, or before.
 fn with_stack(error: InvokeError, guest: &Guest) -> InvokeError {
     let InvokeError::GuestError(message) = error else { return error };
+    if let Some((message, backtrace)) = stack_in(&message) {
+        return InvokeError::GuestRaised { message, backtrace };
+    }
     match guest.last_words() {
         (_, backtrace) if !backtrace.is_empty() => InvokeError::GuestRaised { message, backtrace },
         _ => InvokeError::GuestError(message),

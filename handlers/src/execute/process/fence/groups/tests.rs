@@ -81,12 +81,8 @@ fn of_two_versions_the_one_with_more_is_taken() {
 #[test]
 fn who_was_killed_for_memory_is_told_by_either_version() {
     let dir = tempfile::tempdir().unwrap();
-    let groups = Groups {
-        folders: vec![],
-        version: 2,
-        controllers: vec!["memory"],
-        left: Mutex::default(),
-    };
+    let groups =
+        Groups { folders: vec![], version: 2, controllers: vec!["memory"], left: Mutex::default() };
     let group = Group { folders: vec![dir.path().to_owned()], groups: Arc::new(groups) };
     assert!(!group.was_out_of_memory(), "nothing is counted");
     for (file, none, one) in [
