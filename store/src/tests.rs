@@ -52,6 +52,12 @@ impl Machine {
     }
 }
 
+/// Where `./tools.sh` puts programs.
+pub fn tools() -> std::path::PathBuf {
+    let tools = std::env::var_os("EDGESCALE_TOOLS").map(Into::into);
+    tools.unwrap_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../.tools").into())
+}
+
 /// Random numbers (xorshift64).
 pub struct Dice(pub u64);
 
