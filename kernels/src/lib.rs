@@ -72,7 +72,7 @@ pub use shape::{Matrix, PixelFormat, Range, Shape};
 pub use stem::{Entry, Op, Stem};
 
 /// Every stem there is.
-pub static STEMS: [&Stem; 30] = [
+pub static STEMS: [&Stem; 31] = [
     &gray::STEM,
     &half::STEM,
     &absdiff::STEM,
@@ -103,6 +103,7 @@ pub static STEMS: [&Stem; 30] = [
     &scene::STEM,
     &components::STEM,
     &component_table::STEM,
+    &jpeg::inverse::STEM,
 ];
 
 /// The kernels that chains are made of, by stems.

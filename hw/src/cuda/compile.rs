@@ -72,13 +72,8 @@ pub fn compile(source: &str, size: usize, target: Target) -> Result<Vec<u8>, Str
     let text = CString::new(source).map_err(|_| "a source with a NUL".to_string())?;
     let program = Program(result::create_program(&text, None).map_err(|e| format!("{e:?}"))?);
     let [group, span] = Size::of(size).options();
-    let options = [
-        target.option(),
-        group,
-        span,
-        "--std=c++17".to_string(),
-        "--fmad=false".to_string(),
-    ];
+    let options =
+        [target.option(), group, span, "--std=c++17".to_string(), "--fmad=false".to_string()];
     // SAFETY: the program was just made.
     let compiled = unsafe { result::compile_program(program.0, &options) };
     compiled.map_err(|error| program.log().unwrap_or_else(|| format!("{error:?}")))?;

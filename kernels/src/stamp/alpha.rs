@@ -39,12 +39,7 @@ struct Laid {
 }
 
 impl Laid {
-    fn new(
-        [from, to]: [Part; 2],
-        alpha_stride: u32,
-        halvings: u32,
-        opacity: u32,
-    ) -> Option<Self> {
+    fn new([from, to]: [Part; 2], alpha_stride: u32, halvings: u32, opacity: u32) -> Option<Self> {
         ((1..=4).contains(&to.bytes) && halvings <= 1 && opacity <= 255).then_some(())?;
         let whole = |side: u32| side.checked_sub(1)?.checked_mul(1 << halvings)?.checked_add(1);
         let (width, height) = (whole(to.width)?, whole(to.height)?);
@@ -123,9 +118,8 @@ pub(super) fn sample(dice: &mut Dice, width: u32, height: u32) -> Sample {
     let opacity = dice.pick(&[255, 0, 128, 77]);
     let laid = Laid::new(parts, alpha_stride, halvings, opacity).expect("possible sizes");
     let planes = [laid.from, laid.alpha, laid.to];
-    let inputs = planes.map(|part| {
-        dice.bytes((part.offset + part.stride * part.height) as usize, width)
-    });
+    let inputs =
+        planes.map(|part| dice.bytes((part.offset + part.stride * part.height) as usize, width));
     Sample { command: laid.command([0, 1, 2].map(BufferId)), inputs: inputs.into() }
 }
 

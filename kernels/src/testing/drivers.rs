@@ -139,8 +139,7 @@ fn check_kernels(
         for (seed, (width, height)) in sides.iter().enumerate() {
             let sample = (entry.sample)(&mut Dice::new(seed as u64 + 1), *width, *height);
             let command = |ids: &[BufferId]| sample.command.map_buffers(|id| ids[id.0 as usize]);
-            let Command::Launch(launch) = command(&(0..8).map(BufferId).collect::<Vec<_>>())
-            else {
+            let Command::Launch(launch) = command(&(0..8).map(BufferId).collect::<Vec<_>>()) else {
                 panic!("a launch");
             };
             let got = run_device(device, &command, &launch, &sample.inputs, guard);
