@@ -29,6 +29,10 @@ use output::Output;
 /// What a failed command returns.
 const EXIT_FAILED: u8 = 1;
 
+/// What the program returns.
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 a command line that is wrong, or \
+    something missing that `doctor` looked for";
+
 /// What a recording looks like.
 const RECORDING: &str = "A recording is a list of steps, and begins with empty tables:\n\
     \x20 [{ \"call\": \"greet\", \"data\": { \"n\": \"Ada\" }, \"expect\": { \"visits\": 1 } },\n\
@@ -37,7 +41,7 @@ const RECORDING: &str = "A recording is a list of steps, and begins with empty t
 
 #[derive(Parser)]
 #[command(name = "edgescale", version, about = "A serverless fabric for a tree of data centers")]
-#[command(propagate_version = true, max_term_width = 100)]
+#[command(propagate_version = true, max_term_width = 100, after_help = EXIT_CODES)]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -155,7 +159,7 @@ enum Command {
     /// Open, list or close streams
     #[command(subcommand)]
     Stream(talk::Stream),
-    /// Read and export tables
+    /// Read and write tables and blobs, ask in SQL, export, import, mend
     #[command(subcommand)]
     Store(store::Store),
     /// Show the log lines of nodes and handlers: of the site of --at, or of all that run from --dir
