@@ -82,9 +82,8 @@ impl Roster {
             )));
         }
         if expires_s <= now_s || expires_s - now_s > INVITE_S_MAX {
-            return Err(Error::Bad(format!(
-                "an invitation is open for 1 to {INVITE_S_MAX} seconds"
-            )));
+            let days = INVITE_S_MAX / (24 * 3600);
+            return Err(Error::Bad(format!("an invitation is open for {days} days at most")));
         }
         self.invites.retain(|invite| invite.expires_s > now_s && invite.name != name);
         if self.invites.len() >= INVITES_MAX || self.children.len() >= CHILDREN_MAX {

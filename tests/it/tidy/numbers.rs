@@ -34,6 +34,8 @@ pub const NUMBERS: &[Number] = &[
     ("bus/src/route/news.rs", "INSTALLED_MAX", "64", "whose code others know of | 256; 64 |"),
     ("bus/src/path.rs", "DEPTH_MAX", "8", "depth of the tree | 8 |"),
     ("bus/src/site/roster.rs", "CHILDREN_MAX", "1_024", "children of a site | 1,024 |"),
+    ("bus/src/site/roster.rs", "INVITES_MAX", "64", "how long one is good, `tree invite"),
+    ("bus/src/site/roster.rs", "INVITE_S_MAX", "7 * 24 * 3600", "| 64; 7 days | refused |"),
     ("bus/src/site/tenants.rs", "TENANTS_MAX", "16", "tenants of a tree | 16 |"),
     ("bus/src/site/tenants.rs", "FORMER_MAX", "4", "At most four former keys"),
     ("bus/src/service.rs", "ENDPOINTS_MAX", "256", "in its metadata | 255; 64 |"),
