@@ -83,7 +83,9 @@ impl Roster {
         }
         if expires_s <= now_s || expires_s - now_s > INVITE_S_MAX {
             let days = INVITE_S_MAX / (24 * 3600);
-            return Err(Error::Bad(format!("an invitation is open for {days} days at most")));
+            return Err(Error::Bad(format!(
+                "an invitation is open for a second at least, {days} days at most"
+            )));
         }
         self.invites.retain(|invite| invite.expires_s > now_s && invite.name != name);
         if self.invites.len() >= INVITES_MAX || self.children.len() >= CHILDREN_MAX {
