@@ -3,6 +3,7 @@
 mod apps;
 mod bench;
 mod config;
+mod describe;
 mod develop;
 mod dlq;
 mod logs;
@@ -78,7 +79,8 @@ pub struct Global {
     #[arg(long, global = true, value_name = "TENANT")]
     tenant: Option<String>,
     /// Site to talk to, of those that run from --dir: a whole path or its last token; unless said,
-    /// the topmost. `logs`, `dlq`, `tree`, `ls` and `devices` take the path of any site below, too
+    /// the topmost. `logs`, `dlq`, `tree`, `ls`, `describe` and `devices` take the path of any site
+    /// below, too
     #[arg(long, global = true, value_name = "SITE")]
     at: Option<String>,
 }
@@ -111,6 +113,11 @@ enum Command {
     Top(top::Top),
     /// List apps and the state of their handlers at a site
     Ls,
+    /// Show an app: what starts its handlers, where they run, their limits, its tables and grants
+    Describe {
+        /// Its name
+        app: String,
+    },
     /// Register an app: upload its code, apply its manifest
     Deploy {
         /// The manifest, or its folder; files it names are relative to it
@@ -288,7 +295,12 @@ async fn talk_to_tree(command: Command, global: &Global, out: Output) -> Result<
     // Those that look, and see to dead letters.
     let goes_below = matches!(
         command,
-        Command::Logs(_) | Command::Dlq(_) | Command::Ls | Command::Devices | Command::Tree { .. }
+        Command::Logs(_)
+            | Command::Dlq(_)
+            | Command::Ls
+            | Command::Describe { .. }
+            | Command::Devices
+            | Command::Tree { .. }
     );
     let site = &if goes_below { context.reach(at)? } else { context.site(at)?.clone() };
     match command {
@@ -296,6 +308,7 @@ async fn talk_to_tree(command: Command, global: &Global, out: Output) -> Result<
         Command::Tenant(command) => tenant::run(site, command, out).await,
         Command::Top(top) => top::run(site, top, out).await,
         Command::Ls => apps::list(site, out).await,
+        Command::Describe { app } => describe::describe(site, &app, out).await,
         Command::Deploy { manifest } => apps::deploy(site, &manifest, out).await,
         Command::History { app } => apps::history(site, &app, out).await,
         Command::Rollback(asked) => apps::rollback(site, asked, out).await,

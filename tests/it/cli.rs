@@ -175,9 +175,13 @@ fn top_shows_every_site(up: &Up) -> Result<()> {
 
 fn the_example_app(up: &Up, clip: &Path) -> Result<()> {
     let manifest = root().join("examples/doorcam/app.toml").display().to_string();
+    let complaint = up.complaint(&["describe", "doorcam"])?;
+    assert!(complaint.contains("no app \"doorcam\" is registered"), "{complaint}");
     let complaint = up.complaint(&["--at", "cell1", "deploy", &manifest])?;
     assert!(complaint.contains("at cloud, not at cloud.east.cell1"), "{complaint}");
     assert_eq!(up.json(&["deploy", &manifest])?["app"], "doorcam");
+    let described = up.json(&["--at", "cell1", "describe", "doorcam"])?;
+    assert_eq!(described["manifest"]["handlers"][1]["placement"]["min_tier"], "region");
     let clip = clip.display().to_string();
     let open =
         ["--at", "cell1", "stream", "open", "doorcam", "front", clip.as_str(), "--fast", "--wait"];
