@@ -74,7 +74,7 @@ pub const NUMBERS: &[Number] = &[
     ("handlers/src/deploy/compiled.rs", "WAITING_MAX", "1_024", "other machines | 1,024;"),
     ("handlers/src/outbound.rs", "REQUESTS_MAX", "64", "tunnels to other hosts | | 64 |"),
     ("handlers/src/execute.rs", "CODE_BYTES_MAX", "64 << 20", "unpacked | 64 MiB; 256 MiB |"),
-    ("handlers/src/execute/budget.rs", "EVENT_BYTES", "64 << 10", "one counts for each 64 KiB"),
+    ("handlers/src/execute/budget.rs", "EVENT_BYTES", "128 << 10", "one counts for each 128 KiB"),
     ("handlers/src/execute/budget.rs", "ROW_BYTES", "16 << 10", "a blob counts for each 16 KiB"),
     ("handlers/src/execute/config.rs", "COMPILE_MEMORY_MB_MAX", "3 << 10", "component | 3 GiB, or"),
     ("handlers/src/execute/cpu.rs", "PROCESSES_MAX", "64", "of a process | | 64, 256, 64 MiB |"),
