@@ -1,9 +1,11 @@
 //! redb, fjall and RocksDB on the rows of the store's bench: prints lines of its report as JSON.
+//! With `pictures` as first word, what `pictures.rs` says.
 //!
 //! `edgescale-bench-peers FOLDER ROWS BUDGET_MS`. One client, in process, as the store is measured.
 //! A row is a key of 8 bytes and a value of 42; reads take the value apart, as the store does.
 
 mod fjall;
+mod pictures;
 mod redb;
 mod rocksdb;
 #[path = "../../src/store/ycsb.rs"]
@@ -39,7 +41,16 @@ trait Peer {
 }
 
 fn main() {
-    let mut words = std::env::args().skip(1);
+    let mut words = std::env::args().skip(1).peekable();
+    if words.next_if_eq("pictures").is_some() {
+        match pictures::run(&words.next().unwrap_or_default()) {
+            Ok(times) => return println!("{times}"),
+            Err(error) => {
+                eprintln!("{error}");
+                std::process::exit(1);
+            }
+        }
+    }
     let mut word = || words.next().unwrap_or_default();
     let folder = PathBuf::from(word());
     let (rows, budget_ms) = (word().parse().unwrap_or(200_000), word().parse().unwrap_or(2_000));
