@@ -130,7 +130,7 @@ title() {
             ;;
         # Built from the checkout, so it is known by what it is built of.
         peers)
-            echo "fjall, redb, RocksDB, yuv and fast_image_resize, for benches ($(cat bench/peers/Cargo.lock \
+            echo "stores and crates for pictures, for benches ($(cat bench/peers/Cargo.lock \
                 bench/peers/src/*.rs bench/src/store/ycsb.rs | cksum | cut -d ' ' -f 1))"
             ;;
     esac
