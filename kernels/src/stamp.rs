@@ -266,7 +266,7 @@ fn overlay(stage: &mut dyn Stage, given: &[Given], values: &Values<'_>) -> Resul
             let buffers = [colours.buffer, second.buffer, picture.buffer];
             let parts = [from, Part { offset, width, height, ..to }];
             let alpha_width = second.shape.width;
-            stage.run(alpha::command(buffers, alpha_width, parts, smaller - 1, opacity));
+            stage.run(alpha::command(buffers, alpha_width, parts, smaller - 1, opacity)?);
             continue;
         }
         let scalars =

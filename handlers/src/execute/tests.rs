@@ -6,6 +6,7 @@ mod bound;
 mod compilers;
 mod components;
 mod crowd;
+pub(super) mod debug;
 mod doorcam;
 mod files;
 mod foreign;

@@ -44,8 +44,8 @@ impl Peer {
             Self::Ffmpeg => FFMPEG,
             Self::LibjpegTurbo => TURBO,
             Self::Yuv | Self::FastImageResize => {
-                let mut program = Command::new(tools.join("bin/edgescale-bench-peers"));
-                program.args(["pictures", self.name()]);
+                let mut program = Command::new(tools.join("bin/edgescale-bench-pictures"));
+                program.arg(self.name());
                 return program;
             }
         };

@@ -136,9 +136,10 @@ impl Guest {
         }
     }
 
-    /// What the guest last wrote to stderr, where most languages explain why they give up.
-    pub(super) fn last_words(&self) -> String {
-        self.wasi.as_ref().map(|wasi| wasi.stderr.tail()).unwrap_or_default()
+    /// What the guest last wrote to stderr, where most languages explain why they give up, and the
+    /// stack of its own language.
+    pub(super) fn last_words(&self) -> (String, String) {
+        self.wasi.as_ref().map(|wasi| wasi.stderr.tail_and_stack()).unwrap_or_default()
     }
 }
 

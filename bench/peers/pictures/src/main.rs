@@ -1,9 +1,10 @@
 //! The crates `yuv` and `fast_image_resize` on the pictures of the kernels' bench: prints the
 //! microseconds of each operation at best, as JSON.
 //!
-//! `edgescale-bench-peers pictures NAME` reads `{"width", "height", "seconds", "pictures",
+//! `edgescale-bench-pictures NAME` reads `{"width", "height", "seconds", "pictures",
 //! "cases"}` from standard input; `pictures` is a file of two gray pictures. One thread.
 
+use std::error::Error;
 use std::time::{Duration, Instant};
 
 use fast_image_resize::images::{Image, ImageRef};
@@ -15,7 +16,7 @@ use yuv::{
     YuvStandardMatrix,
 };
 
-use crate::Result;
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Of the chroma of every picture.
 const CHROMA: u8 = 120;
@@ -29,8 +30,14 @@ struct Pictures {
     budget: Duration,
 }
 
-/// Answers what is asked on standard input.
-pub fn run(peer: &str) -> Result<Value> {
+fn main() -> Result<()> {
+    let peer = std::env::args().nth(1).unwrap_or_default();
+    println!("{}", answer(&peer)?);
+    Ok(())
+}
+
+/// Of what is asked on standard input.
+fn answer(peer: &str) -> Result<Value> {
     let asked: Value = serde_json::from_reader(std::io::stdin())?;
     let number = |name: &str| asked[name].as_u64().ok_or(format!("no {name}"));
     let (width, height) = (number("width")? as u32, number("height")? as u32);
