@@ -104,38 +104,26 @@ pub(super) const PAIRS: &[Pair] = &[
         .opencv("cv2.resize(rgb, half, interpolation=cv2.INTER_LINEAR)")
         .ffmpeg(r#"scale("rgb24", "rgb24", w // 2, h // 2, BILINEAR)"#)
         .fast_image_resize("rgb24 1/2 bilinear"),
-    rgb(
-        "resize 2/3 nearest rgb",
-        r#""op": "resize", THIRD, "filter": "nearest""#,
-    )
-    .opencv("cv2.resize(rgb, third, interpolation=cv2.INTER_NEAREST)")
-    .ffmpeg(r#"scale("rgb24", "rgb24", w * 2 // 3, h * 2 // 3, NEAREST)"#)
-    .fast_image_resize("rgb24 2/3 nearest"),
+    rgb("resize 2/3 nearest rgb", r#""op": "resize", THIRD, "filter": "nearest""#)
+        .opencv("cv2.resize(rgb, third, interpolation=cv2.INTER_NEAREST)")
+        .ffmpeg(r#"scale("rgb24", "rgb24", w * 2 // 3, h * 2 // 3, NEAREST)"#)
+        .fast_image_resize("rgb24 2/3 nearest"),
     rgb("resize 2/3 bilinear rgb", r#""op": "resize", THIRD"#)
         .opencv("cv2.resize(rgb, third, interpolation=cv2.INTER_LINEAR)")
         .ffmpeg(r#"scale("rgb24", "rgb24", w * 2 // 3, h * 2 // 3, BILINEAR)"#)
         .fast_image_resize("rgb24 2/3 bilinear"),
-    rgb(
-        "resize 2/3 bicubic rgb",
-        r#""op": "resize", THIRD, "filter": "bicubic""#,
-    )
-    .opencv("cv2.resize(rgb, third, interpolation=cv2.INTER_CUBIC)")
-    .ffmpeg(r#"scale("rgb24", "rgb24", w * 2 // 3, h * 2 // 3, BICUBIC)"#)
-    .fast_image_resize("rgb24 2/3 bicubic"),
-    rgb(
-        "resize 2/3 lanczos rgb",
-        r#""op": "resize", THIRD, "filter": "lanczos""#,
-    )
-    .opencv("cv2.resize(rgb, third, interpolation=cv2.INTER_LANCZOS4)")
-    .ffmpeg(r#"scale("rgb24", "rgb24", w * 2 // 3, h * 2 // 3, LANCZOS)"#)
-    .fast_image_resize("rgb24 2/3 lanczos"),
-    rgb(
-        "resize 2/3 area rgb",
-        r#""op": "resize", THIRD, "filter": "area""#,
-    )
-    .opencv("cv2.resize(rgb, third, interpolation=cv2.INTER_AREA)")
-    .ffmpeg(r#"scale("rgb24", "rgb24", w * 2 // 3, h * 2 // 3, AREA)"#)
-    .fast_image_resize("rgb24 2/3 box"),
+    rgb("resize 2/3 bicubic rgb", r#""op": "resize", THIRD, "filter": "bicubic""#)
+        .opencv("cv2.resize(rgb, third, interpolation=cv2.INTER_CUBIC)")
+        .ffmpeg(r#"scale("rgb24", "rgb24", w * 2 // 3, h * 2 // 3, BICUBIC)"#)
+        .fast_image_resize("rgb24 2/3 bicubic"),
+    rgb("resize 2/3 lanczos rgb", r#""op": "resize", THIRD, "filter": "lanczos""#)
+        .opencv("cv2.resize(rgb, third, interpolation=cv2.INTER_LANCZOS4)")
+        .ffmpeg(r#"scale("rgb24", "rgb24", w * 2 // 3, h * 2 // 3, LANCZOS)"#)
+        .fast_image_resize("rgb24 2/3 lanczos"),
+    rgb("resize 2/3 area rgb", r#""op": "resize", THIRD, "filter": "area""#)
+        .opencv("cv2.resize(rgb, third, interpolation=cv2.INTER_AREA)")
+        .ffmpeg(r#"scale("rgb24", "rgb24", w * 2 // 3, h * 2 // 3, AREA)"#)
+        .fast_image_resize("rgb24 2/3 box"),
     gray("resize 2/3 bilinear", r#""op": "resize", THIRD"#)
         .opencv("cv2.resize(g, third, interpolation=cv2.INTER_LINEAR)")
         .ffmpeg(r#"scale("gray", "gray", w * 2 // 3, h * 2 // 3, BILINEAR)"#)
