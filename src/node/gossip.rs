@@ -45,7 +45,7 @@ pub struct Children {
 
 /// What this site has for requests.
 pub fn offers(node: &Node) -> Offers {
-    let devices = offered(&node.accelerate.devices());
+    let devices = offered(&node.accelerate.devices()).without(node.withheld);
     let whole = node.store.tables().into_iter().filter(|table| table.complete);
     let tables = whole.map(|table| table.spec.name).take(TABLES_MAX).collect();
     let waits_ms = Offers::longest(node.triggers.load.waits());
