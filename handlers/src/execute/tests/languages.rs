@@ -133,6 +133,9 @@ async fn javascript_that_goes_wrong_harms_nobody() {
             other => panic!("{subject}: {other}"),
         }
     }
+    let (message, stack) = raised(bench.invoke(&probe, event("traced", "")).await.unwrap_err());
+    assert_eq!(message, "Error: thrown on purpose");
+    assert!(stack.contains("at throw (") && stack.contains("probe.js:"), "{stack}");
     let error = bench.invoke(&probe, event("bomb", "")).await.unwrap_err();
     assert_eq!(error, InvokeError::OutOfMemory { limit_mb: 32 });
     for subject in ["recurse", "no-such-subject"] {
