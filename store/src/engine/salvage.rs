@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::manifest;
 use crate::record::{self, Entry};
+use crate::runtime;
 use crate::wal::disk::{Disk, Folder};
 use crate::wal::{OnRot, Wal, keep_only, set_aside_names};
 
@@ -43,8 +44,8 @@ pub async fn salvage_on(config: Config, ground: Ground) -> Result<Vec<Salvaged>>
     let found = manifest::newest(&ground.objects).await?;
     found.iter().try_for_each(|found| state.adopt(&found.manifest))?;
     let disk = ground.disk.clone();
-    let mending = tokio::task::spawn_blocking(move || mend(&*disk, &mut state)).await;
-    let mended = mending.map_err(|e| Error::io("log", std::io::Error::other(e)))??;
+    let mending = runtime::aside(move || mend(&*disk, &mut state)).await;
+    let mended = mending.map_err(|e| Error::io("log", e))??;
     Engine::open_on(config, ground).await?.close();
     Ok(mended)
 }

@@ -16,6 +16,8 @@ use object_store::{
     ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
+use crate::runtime::{self, seeded};
+
 /// Milliseconds by which a request is late at most.
 const LATE_MS_MAX: u64 = 3;
 
@@ -87,7 +89,7 @@ impl Faulty {
 
     async fn be_late(&self) {
         if self.fails() {
-            tokio::time::sleep(Duration::from_millis(self.random(LATE_MS_MAX + 1))).await;
+            runtime::sleep(Duration::from_millis(self.random(LATE_MS_MAX + 1))).await;
         }
     }
 }
@@ -156,10 +158,10 @@ impl ObjectStore for Faulty {
         match self.random(3) {
             0 => {}
             1 => return happens.map(|()| Err(failed)).into_stream().boxed(),
-            _ => drop(tokio::spawn(async move {
-                tokio::time::sleep(LATE_REMOVAL).await;
+            _ => seeded::outside(async move {
+                runtime::sleep(LATE_REMOVAL).await;
                 happens.await;
-            })),
+            }),
         }
         futures::stream::iter([Err(failed)]).boxed()
     }
