@@ -85,7 +85,8 @@ where
     if seeded::is_here() {
         return Ok((outbox, Thread::Seeded(seeded::thread(run(inbox)))));
     }
-    let whole = move || run(inbox).now_or_never().expect("its inbox blocks, and is all it waits for");
+    let whole =
+        move || run(inbox).now_or_never().expect("its inbox blocks, and is all it waits for");
     let thread = std::thread::Builder::new().name(name.into()).spawn(whole)?;
     Ok((outbox, Thread::System(thread)))
 }
@@ -161,14 +162,6 @@ impl<T> Running<T> {
             #[cfg(test)]
             Running::Seeded(task) => task.abort(),
         }
-    }
-}
-
-#[cfg(test)]
-impl<T> Running<T> {
-    /// True if it has ended.
-    pub fn is_finished(&self) -> bool {
-        matches!(self, Running::System(task) if task.is_finished())
     }
 }
 

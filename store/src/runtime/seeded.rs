@@ -387,6 +387,11 @@ pub fn trace() -> Trace {
     trace
 }
 
+/// How many wait for a moment.
+pub fn timers() -> usize {
+    World::here().expect("there is a world").state.borrow().timers.len()
+}
+
 /// Makes what somebody was told a part of the trace.
 pub fn note(told: impl Hash) {
     let mut hasher = DefaultHasher::new();

@@ -333,7 +333,9 @@ impl Life {
         let k = SHARED + self.random(SHARED_ROWS) as i64;
         let key = row! {"k": k};
         let count = |k| self.counts.borrow().get(&k).copied().unwrap_or_default();
-        let set = |count| drop(self.counts.borrow_mut().insert(k, count));
+        let set = |count| {
+            self.counts.borrow_mut().insert(k, count);
+        };
         if by % 2 == 0 {
             let before = count(k);
             let Ok(found) = store.get("stats", &key).await else { return };
@@ -430,7 +432,11 @@ impl Life {
         }
     }
 
-    async fn all(&self, store: &EdgeStore, first: i64) -> Result<BTreeMap<i64, (Option<i64>, i64)>> {
+    async fn all(
+        &self,
+        store: &EdgeStore,
+        first: i64,
+    ) -> Result<BTreeMap<i64, (Option<i64>, i64)>> {
         let found = store.scan(table_of(first), Scan::default()).await?;
         let row = |row: &Row| (int(&row["k"]).unwrap() + first, shown(row));
         Ok(found.rows.iter().map(row).collect())
@@ -586,72 +592,4 @@ fn a_seed_gives_the_same_life_again() {
         .unwrap();
     let said = String::from_utf8_lossy(&elsewhere.stdout);
     assert!(said.contains(&format!("trace {:016x}\n", trace.hash)), "{said}");
-}
-
-/// Flips, cuts and doubles bytes of everything that a store reads from its disk and objects: it may
-/// refuse, but must not panic, and what it shows it must have been given.
-#[tokio::test]
-async fn damaged_files_never_panic_a_store() {
-    let machine = Machine::new(3);
-    let config = Config::new("", "cloud");
-    let store = machine.open(config.clone()).await.unwrap();
-    store.create_table(&stats()).await.unwrap();
-    for k in 0..30 {
-        store.put("stats", &[row! {"k": k, "a": k, "tags": ["x"]}]).await.unwrap();
-        if k % 10 == 5 {
-            store.flush().await.unwrap();
-        }
-    }
-    store.close().await;
-    let names = machine.objects.list("t").await.unwrap();
-    let mut random = crate::entropy() | 1;
-    println!("seed {random}");
-    let mut next = move |n: usize| {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        (random >> 11) as usize % n.max(1)
-    };
-    let mut damage = |bytes: &mut Vec<u8>| match next(3) {
-        0 => bytes.truncate(next(bytes.len())),
-        1 => {
-            let (from, to) = (next(bytes.len()), next(bytes.len()));
-            let part = bytes[from.min(to)..from.max(to)].to_vec();
-            bytes.splice(from..from, part);
-        }
-        _ => {
-            for _ in 0..=next(3) {
-                let at = next(bytes.len());
-                bytes[at] ^= 1 << next(8);
-            }
-        }
-    };
-    let mut refused = 0;
-    for round in 0..300 {
-        let objects = Objects::shared(Arc::new(InMemory::new()));
-        for (i, name) in names.iter().enumerate() {
-            let mut bytes = machine.objects.read(name).await.unwrap().unwrap().to_vec();
-            if round % (names.len() + 1) == i {
-                damage(&mut bytes);
-            }
-            objects.create(name, bytes.into()).await.unwrap();
-        }
-        let disk = machine.disk.crash(|| Fate::Lost);
-        if round % (names.len() + 1) == names.len() {
-            disk.damage(&mut damage);
-        }
-        let damaged = Machine { disk, objects, id: 3 };
-        let Ok(store) = damaged.open(config.clone()).await else {
-            refused += 1;
-            continue;
-        };
-        let Ok(found) = store.scan("stats", Scan::default()).await else {
-            refused += 1;
-            continue;
-        };
-        for row in &found.rows {
-            assert_eq!(int(&row["a"]), int(&row["k"]), "a value nobody wrote");
-        }
-    }
-    assert!(refused > 50, "damage was noticed only {refused} times");
 }

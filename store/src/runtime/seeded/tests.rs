@@ -67,7 +67,7 @@ fn the_clock_goes_to_the_next_moment_when_nobody_can_go_on() {
 #[test]
 #[should_panic(expected = "nobody can go on")]
 fn who_waits_for_nobody_ends_the_test() {
-    by_seed(1, tokio::sync::Notify::new().notified());
+    by_seed(1, async { tokio::sync::Notify::new().notified().await });
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn when_the_power_goes_nothing_of_the_machine_goes_on() {
             });
             // What it begins is part of it.
             let jobs = runtime::spawn(async move {
-                loop {
+                for _ in 0..u64::MAX {
                     let inner = inner.clone();
                     runtime::aside(move || inner.fetch_add(1, Ordering::Relaxed)).await.unwrap();
                 }
