@@ -5,6 +5,7 @@
 //!
 //! Knows no subjects, tables or tiers: it is given an [`Invocation`] and answers it.
 
+mod answered;
 mod bound;
 mod budget;
 mod cache;
@@ -38,6 +39,7 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::{Handle, Runtime};
 use tokio::task::JoinError;
 
+use self::answered::{Answer, Answered};
 use self::bound::Inputs;
 pub use self::budget::{Ask, Budget};
 pub use self::config::Config;
@@ -482,8 +484,7 @@ impl Shared {
         let settings = self.host.settings(&invocation.target);
         let settings = settings.map_err(|error| InvokeError::Node(error.to_string()))?;
         let caller = Caller::of(&invocation, time, Arc::clone(&settings));
-        let target = &invocation.target;
-        let takes_ready = target.limits.ready > 0;
+        let target = Arc::clone(&invocation.target);
         let is_here = target.kind == CodeKind::Component && !target.limits.own_process;
         let answer = match (target.bindings.is_empty(), is_here) {
             (true, true) => self.wasm.invoke(invocation, caller, time).await,
@@ -491,11 +492,16 @@ impl Shared {
             (false, _) => Box::pin(self.run_bound(invocation, caller, time)).await,
         };
         drop(pass);
-        if takes_ready {
+        if target.limits.ready > 0 {
             self.ready.taken();
         }
-        let Answered { content_type, body, http, after, .. } =
-            answer.map_err(|error| error.without(&settings))?;
+        let Answered { content_type, body, http, after, .. } = match answer {
+            Ok(answered) => answered,
+            Err(error) => {
+                let error = Box::pin(self.installer.with_lines(&target, error)).await;
+                return Err(error.without(&settings));
+            }
+        };
         let queue_us = started.duration_since(arrived).as_micros() as u64;
         let run_us = started.elapsed().as_micros() as u64;
         Ok(Reply { content_type, body, http, queue_us, run_us, after })
@@ -518,31 +524,6 @@ impl Shared {
             CodeKind::Component => self.wasm.invoke(invocation, caller, time).await,
             _ => self.processes.invoke(invocation, caller, time, inputs).await,
         }
-    }
-}
-
-type Answer = Result<Answered, InvokeError>;
-
-/// What a guest answered.
-#[derive(Debug, Default)]
-struct Answered {
-    /// Media type of `body`.
-    content_type: String,
-    body: Bytes,
-    http: Option<HttpHead>,
-    /// What a function returned, where that is not the body.
-    returned: Option<Bytes>,
-    /// What is left to do when it is on its way.
-    after: After,
-}
-
-impl Answered {
-    fn call(content_type: String, body: Bytes) -> Self {
-        Self { content_type, body, ..Self::default() }
-    }
-
-    fn http(head: HttpHead, body: Bytes) -> Self {
-        Self { body, http: Some(head), ..Self::default() }
     }
 }
 

@@ -39,6 +39,7 @@ pub static SOURCES: &[(&str, &[&str])] = &[
     ("half.cpp", &["half_size"]),
     ("integral.cpp", &["integral_rows", "integral_columns"]),
     ("jpeg.cpp", &["jpeg"]),
+    ("jpeg/inverse.cpp", &["jpeg_inverse"]),
     ("levels.cpp", &["histogram", "equaliser", "lookup"]),
     ("median.cpp", &["median"]),
     ("mix.cpp", &["mix_bytes"]),

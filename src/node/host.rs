@@ -381,7 +381,7 @@ impl Host for Doors {
         caller: &Caller,
         frame: &accel::Frame,
         pipeline: accel::Pipeline,
-        history: &str,
+        history: Option<&str>,
     ) -> Result<accel::Output, HostError> {
         let (behind, app) = self.app(caller)?;
         if app.manifest.grants.devices.is_empty() {
@@ -466,12 +466,12 @@ fn job(
     caller: &Caller,
     frame: &accel::Frame,
     pipeline: accel::Pipeline,
-    history: &str,
+    history: Option<&str>,
 ) -> accel::Job {
     accel::Job {
         pipeline,
         input: frame.clone(),
-        history: Some(history.to_owned()),
+        history: history.map(str::to_owned),
         deadline: Some(caller.deadline),
         priority: caller.target.limits.priority,
         tenant: caller.target.app.clone(),

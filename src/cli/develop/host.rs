@@ -190,7 +190,7 @@ impl Host for LocalHost {
         _: &Caller,
         _: &accel::Frame,
         _: accel::Pipeline,
-        _: &str,
+        _: Option<&str>,
     ) -> Result<accel::Output, HostError> {
         Err(HostError::Unavailable("recorded inputs hold no frames".into()))
     }

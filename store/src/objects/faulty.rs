@@ -63,11 +63,6 @@ impl Faulty {
         self.percent.store(percent, Ordering::Relaxed);
     }
 
-    /// How many of 100 requests fail.
-    pub fn percent(&self) -> u64 {
-        self.percent.load(Ordering::Relaxed)
-    }
-
     fn random(&self, n: u64) -> u64 {
         let mut state = crate::lock(&self.random);
         *state ^= *state << 13;
