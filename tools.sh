@@ -135,8 +135,9 @@ title() {
             ;;
         # Built from the checkout, so it is known by what it is built of.
         peers)
-            echo "fjall, redb, SlateDB and RocksDB, for benches ($(cat bench/peers/Cargo.lock \
-                bench/peers/src/*.rs bench/src/store/ycsb.rs | cksum | cut -d ' ' -f 1))"
+            echo "stores, and crates for pictures, for benches ($(cat bench/peers/Cargo.lock \
+                bench/peers/src/*.rs bench/peers/pictures/Cargo.lock bench/peers/pictures/src/*.rs \
+                bench/src/store/ycsb.rs | cksum | cut -d ' ' -f 1))"
             ;;
     esac
 }
@@ -344,8 +345,9 @@ install_peers() {
     if ! ldconfig -p | grep -q "librocksdb"; then
         apt_install "$ROCKSDB" || say "skip  RocksDB: no line of it in \`edgescale bench store\`"
     fi
+    cargo build --locked --manifest-path bench/peers/pictures/Cargo.toml --target-dir "$TOOLS/peers"
     cargo build --locked --manifest-path bench/peers/Cargo.toml --target-dir "$TOOLS/peers"
-    cp "$TOOLS/peers/debug/edgescale-bench-peers" "$TOOLS/bin/edgescale-bench-peers"
+    cp "$TOOLS"/peers/debug/edgescale-bench-{peers,pictures} "$TOOLS/bin/"
     rm -rf "$TOOLS/peers"
 }
 

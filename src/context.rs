@@ -124,15 +124,33 @@ impl Context {
 impl Site {
     /// Connects as a client of the site.
     pub async fn connect(&self) -> Result<Bus> {
-        let seed = std::fs::read_to_string(&self.nkey)
-            .with_context(|| format!("the key {} cannot be read", self.nkey.display()))?;
-        let credentials = Credentials { seed: seed.trim().to_owned() };
+        let credentials = Credentials { seed: self.seed()? };
         let near = self.via.as_ref().unwrap_or(&self.path);
         let bus = Bus::connect(&self.server, near, &credentials, "edgescale-cli").await;
         let bus = bus.with_context(|| {
             format!("site {near} is not reachable; is `edgescale up` or `run` running?")
         })?;
         Ok(bus.speaking_to(self.path.clone()))
+    }
+
+    fn seed(&self) -> Result<String> {
+        let (site, key) = (&self.path, self.nkey.display());
+        match std::fs::read_to_string(&self.nkey) {
+            Ok(seed) => Ok(seed.trim().to_owned()),
+            Err(e) => match self.tenant().filter(|_| e.kind() == ErrorKind::NotFound) {
+                Some(tenant) => bail!(
+                    "no tenant {tenant:?} at {site}, which has no {key}; `edgescale --at {site} \
+                     tenant ls` shows those that there are"
+                ),
+                None => Err(e).with_context(|| format!("the key {key} cannot be read")),
+            },
+        }
+    }
+
+    /// Whose key it is, unless the owner's.
+    fn tenant(&self) -> Option<&str> {
+        let dir = self.nkey.parent()?;
+        dir.parent()?.ends_with("tenants").then_some(dir.file_name()?.to_str()?)
     }
 
     /// Where the stock `nats` client finds how to connect to this site: a context of its.

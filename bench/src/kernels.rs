@@ -7,9 +7,9 @@
 mod bound;
 mod chains;
 mod html;
-mod opencv;
+mod operations;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -42,33 +42,18 @@ pub struct Options {
     /// How long one kernel is repeated
     #[arg(long, default_value_t = 150)]
     pub budget_ms: u64,
-    /// Folder of OpenCV's Python package, to compare with it where it is there
-    #[arg(long, default_value = ".tools/opencv")]
-    pub opencv: PathBuf,
     /// Write a page with plots to this file too
     #[arg(long)]
     pub html: Option<PathBuf>,
     /// Where compiled kernels are kept
     #[arg(long)]
     pub cache_dir: Option<PathBuf>,
-    /// Print JSON; set by the program from its own flag.
-    #[arg(skip)]
-    pub json: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let sizes = vec![(1280, 720), (1920, 1080)];
-        let opencv = PathBuf::from(".tools/opencv");
-        Self {
-            device: None,
-            sizes,
-            budget_ms: 150,
-            opencv,
-            html: None,
-            cache_dir: None,
-            json: false,
-        }
+        Self { device: None, sizes, budget_ms: 150, html: None, cache_dir: None }
     }
 }
 
@@ -112,8 +97,8 @@ pub struct Report {
     /// A plain copy of 64 MiB on all threads, bytes read and written.
     pub memory_gb_per_s: f64,
     pub rows: Vec<Row>,
-    /// Whole operations beside OpenCV's on one thread, where OpenCV is there.
-    pub operations: Vec<opencv::OpRow>,
+    /// Whole operations beside those of others on one thread, where there are others.
+    pub operations: Vec<operations::OpRow>,
     /// Pipelines as chains beside their launches one by one, on devices that compile.
     #[serde(default)]
     pub chains: Vec<chains::ChainRow>,
@@ -139,19 +124,8 @@ pub struct Row {
     pub form: Option<(usize, usize)>,
 }
 
-/// Measures, and prints a table or one JSON document.
-pub fn main(options: &Options) -> Result<(), Error> {
-    let report = run(options)?;
-    if options.json {
-        println!("{}", serde_json::to_string(&report).expect("a report is plain data"));
-    } else {
-        println!("{}", table(&report));
-    }
-    Ok(())
-}
-
-/// Measures.
-pub fn run(options: &Options) -> Result<Report, Error> {
+/// Measures; `tools` is where the others are.
+pub fn run(options: &Options, tools: &Path) -> Result<Report, Error> {
     let bad = |(w, h): &&(u32, u32)| Plane::tight(*w, *h).bytes().is_none();
     if let Some((width, height)) = options.sizes.iter().find(bad) {
         return Err(Error::Size(*width, *height));
@@ -183,7 +157,7 @@ pub fn run(options: &Options) -> Result<Report, Error> {
         }
     }
     let chains = chains::compare(&devices, &options.sizes, budget)?;
-    let operations = operations(options, budget);
+    let operations = operations(options, tools, budget);
     let devices = devices.iter().map(|d| (d.info().id.clone(), d.info().name.clone())).collect();
     let cpu_threads = config.cpu_threads;
     let report = Report { devices, cpu_threads, memory_gb_per_s, rows, operations, chains };
@@ -196,16 +170,13 @@ pub fn run(options: &Options) -> Result<Report, Error> {
     Ok(report)
 }
 
-/// What OpenCV is faster or slower at; nothing where it is not there.
-fn operations(options: &Options, budget: Duration) -> Vec<opencv::OpRow> {
-    if !options.opencv.join("cv2").exists() {
-        return Vec::new();
-    }
+/// What others are faster or slower at.
+fn operations(options: &Options, tools: &Path, budget: Duration) -> Vec<operations::OpRow> {
     let mut rows = Vec::new();
     for size in &options.sizes {
-        match opencv::compare(&options.opencv, *size, budget) {
+        match operations::compare(tools, *size, budget) {
             Ok(more) => rows.extend(more),
-            Err(error) => eprintln!("skipped: OpenCV: {error}"),
+            Err(error) => eprintln!("skipped: operations beside others: {error}"),
         }
     }
     rows
@@ -232,7 +203,7 @@ pub fn table(report: &Report) -> String {
     let more = [
         match report.operations.is_empty() {
             true => String::new(),
-            false => format!("\n\n{}", opencv::table(&report.operations)),
+            false => format!("\n\n{}", operations::table(&report.operations)),
         },
         match report.chains.is_empty() {
             true => String::new(),

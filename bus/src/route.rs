@@ -172,9 +172,11 @@ impl EdgeRoute {
             retry_after: Duration::from_millis(retry_after_ms),
         };
         // Most often as much is known.
-        if self.view().full(&refused, now).is_some() {
-            self.change(|view| view.note_full(&refused, now));
-            self.sent().note_told(key, &by);
+        let full = self.view().full(&refused, now);
+        if !full.is_empty() {
+            self.change(|view| view.note_full(key, &full));
+            let mut sent = self.sent();
+            full.iter().for_each(|(site, _)| sent.note_told(key, site));
         }
     }
 

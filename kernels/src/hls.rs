@@ -35,6 +35,8 @@ pub static SOURCES: &[(&str, &[&str])] = &[
     ("corners.cpp", &["corners"]),
     ("edges.cpp", &["sobel", "filter2d"]),
     ("gray.cpp", &["gray"]),
+    ("h264/eight.cpp", &["h264_eight"]),
+    ("h264/four.cpp", &["h264_four"]),
     ("h264/wide.cpp", &["h264_search", "h264_code", "h264_diagonal", "h264_pad"]),
     ("half.cpp", &["half_size"]),
     ("integral.cpp", &["integral_rows", "integral_columns"]),

@@ -72,7 +72,7 @@ pub use shape::{Matrix, PixelFormat, Range, Shape};
 pub use stem::{Entry, Op, Stem};
 
 /// Every stem there is.
-pub static STEMS: [&Stem; 31] = [
+pub static STEMS: [&Stem; 33] = [
     &gray::STEM,
     &half::STEM,
     &absdiff::STEM,
@@ -104,6 +104,8 @@ pub static STEMS: [&Stem; 31] = [
     &components::STEM,
     &component_table::STEM,
     &jpeg::inverse::STEM,
+    &h264::eight::STEM,
+    &h264::four::STEM,
 ];
 
 /// The kernels that chains are made of, by stems.

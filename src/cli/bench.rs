@@ -52,7 +52,8 @@ pub enum Bench {
 pub async fn run(command: Bench, global: &Global, out: Output) -> Result<()> {
     match command {
         Bench::Kernels(options) => {
-            out.show(&::bench::kernels::run(&options)?, ::bench::kernels::table)
+            let tools = std::path::absolute(&global.tools)?;
+            out.show(&::bench::kernels::run(&options, &tools)?, ::bench::kernels::table)
         }
         Bench::Video(options) => {
             let tools = std::path::absolute(&global.tools)?;

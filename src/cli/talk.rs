@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use handlers::stream::{Pace, State, Status};
 use serde_json::{Value, json};
 
-use super::output::{Output, duration_us, table};
+use super::output::{Output, duration_us, plain, table};
 use crate::context::Site;
 use crate::node::client;
 use crate::node::report::{Brief, Report};
@@ -245,7 +245,12 @@ pub async fn stream(site: &Site, stream: Stream, out: Output) -> Result<()> {
         }
         Stream::Ls { app } => {
             let list = streams(&bus, &app).await?;
-            out.show(&list, |list| stream_text(list))
+            let reason = |status: &Status| {
+                Some(format!("\n{} failed: {}", status.id, plain(status.reason.as_ref()?)))
+            };
+            out.show(&list, |list| {
+                stream_text(list) + &list.iter().filter_map(reason).collect::<String>()
+            })
         }
         Stream::Close { app, id } => {
             let answer = client::ask(&bus, Kind::Sm, &format!("{app}.close"), id).await?;

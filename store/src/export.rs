@@ -80,7 +80,9 @@ impl TableFile {
 
     fn begin_as(path: &Path, spec: &TableSpec, format: FileFormat) -> Result<Self> {
         let io = |e: io::Error| Error::io(path.display().to_string(), e);
-        let side = Side(path.with_extension("unfinished"));
+        let mut side = path.as_os_str().to_owned();
+        side.push(".unfinished");
+        let side = Side(side.into());
         let file = File::create(&side.0).map_err(io)?;
         let writer = Writer::begin(file, spec, format).map_err(io)?;
         Ok(TableFile { path: path.to_owned(), side, spec: spec.clone(), writer, rows: 0 })

@@ -9,12 +9,13 @@
 mod bucket;
 mod side;
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path as FsPath, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -31,6 +32,9 @@ pub use side::Side;
 /// Objects of a bucket that are read at a time.
 const READS_AT_ONCE: usize = 16;
 
+/// Folders of which it is remembered that they need no sync; beyond it they are synced again.
+const SETTLED_MAX: usize = 16_384;
+
 /// Objects by slash-separated names.
 #[derive(Clone, Debug)]
 pub struct Objects {
@@ -39,7 +43,13 @@ pub struct Objects {
     folder: Option<PathBuf>,
     /// Where what comes bit by bit waits when it is none.
     spool: Option<PathBuf>,
+    settled: Arc<Settled>,
 }
+
+/// Folders whose own names this process has synced. That a folder is there says nothing: who made
+/// it may have been killed before that.
+#[derive(Debug, Default)]
+struct Settled(Mutex<HashSet<PathBuf>>);
 
 /// Whether a create-if-absent made the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,12 +74,13 @@ impl Objects {
         let folder = found.map_err(|e| Error::io(format!("folder {}", folder.display()), e))?;
         let store = LocalFileSystem::new_with_prefix(&folder)
             .map_err(|e| object_error(&folder.display().to_string(), e))?;
-        Ok(Objects { store: Arc::new(store), folder: Some(folder), spool: None })
+        let (store, settled) = (Arc::new(store), Arc::default());
+        Ok(Objects { store, folder: Some(folder), spool: None, settled })
     }
 
     /// Objects of a store that others could write to as well.
     pub fn shared(store: Arc<dyn ObjectStore>) -> Self {
-        Objects { store, folder: None, spool: None }
+        Objects { store, folder: None, spool: None, settled: Arc::default() }
     }
 
     /// The same, with a folder for what comes bit by bit; else that waits in memory.
@@ -87,8 +98,8 @@ impl Objects {
         let Some(folder) = self.folder.clone() else {
             return self.create_remote(name, bytes).await;
         };
-        let path = name.to_owned();
-        let created = aside(move || create_file(&folder, &path, &bytes)).await;
+        let (path, settled) = (name.to_owned(), self.settled.clone());
+        let created = aside(move || create_file(&folder, &settled, &path, &bytes)).await;
         created.map_err(|e| Error::io(format!("object {name}"), e))
     }
 
@@ -259,23 +270,47 @@ fn too_short(name: &str) -> Error {
 
 const UNFINISHED: &str = "unfinished";
 
-fn create_file(folder: &FsPath, name: &str, bytes: &[u8]) -> io::Result<Created> {
+fn create_file(
+    folder: &FsPath,
+    settled: &Settled,
+    name: &str,
+    bytes: &[u8],
+) -> io::Result<Created> {
     let target = folder.join(name);
     if target.exists() {
         return Ok(Created::Existed);
     }
     let (side, file) = begin_unfinished(folder)?;
-    let linked = link_whole(file, &side, folder, &target, bytes);
+    let linked = link_whole(file, &side, &target, bytes);
     // Whatever went wrong: on a disk that is full it would take the room that somebody makes.
     let removed = fs::remove_file(&side);
     match linked {
-        Ok(Some(made)) => {
+        Ok(Created::New) => {
             removed?;
-            made.iter().try_for_each(|dir| sync_dir(dir))?;
-            Ok(Created::New)
+            settled.sync_above(&target, folder).map(|()| Created::New)
         }
-        Ok(None) => removed.map(|()| Created::Existed),
+        Ok(Created::Existed) => removed.map(|()| Created::Existed),
         Err(e) => Err(e),
+    }
+}
+
+impl Settled {
+    /// Syncs the folders above a new name, as far as that is needed.
+    fn sync_above(&self, target: &FsPath, folder: &FsPath) -> io::Result<()> {
+        let mut synced = Vec::new();
+        for dir in target.ancestors().skip(1) {
+            sync_dir(dir)?;
+            if dir == folder || crate::lock(&self.0).contains(dir) {
+                break;
+            }
+            synced.push(dir.to_owned());
+        }
+        let mut settled = crate::lock(&self.0);
+        if settled.len() > SETTLED_MAX {
+            settled.clear();
+        }
+        settled.extend(synced);
+        Ok(())
     }
 }
 
@@ -293,21 +328,14 @@ fn begin_unfinished(folder: &FsPath) -> io::Result<(PathBuf, File)> {
     Ok((side, file))
 }
 
-/// Writes and syncs a side file and links it to the name that it is to have; returns the folders
-/// whose entries have to be synced, `None` if the name is taken.
-fn link_whole(
-    mut file: File,
-    side: &FsPath,
-    folder: &FsPath,
-    target: &FsPath,
-    bytes: &[u8],
-) -> io::Result<Option<Vec<PathBuf>>> {
+/// Writes and syncs a side file and links it to the name that it is to have, which is not synced.
+fn link_whole(mut file: File, side: &FsPath, target: &FsPath, bytes: &[u8]) -> io::Result<Created> {
     file.write_all(bytes)?;
     sync_file(&file, side)?;
-    let made = make_dirs(folder, target)?;
+    make_dirs(target)?;
     match fs::hard_link(side, target) {
-        Ok(()) => Ok(Some(made)),
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+        Ok(()) => Ok(Created::New),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(Created::Existed),
         Err(e) => Err(e),
     }
 }
@@ -384,17 +412,9 @@ fn list_files(folder: &FsPath, prefix: String) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Makes the folders above `target`; returns those whose entries have to be synced.
-fn make_dirs(folder: &FsPath, target: &FsPath) -> io::Result<Vec<PathBuf>> {
-    let mut to_sync = Vec::new();
-    for dir in target.ancestors().skip(1) {
-        to_sync.push(dir.to_owned());
-        if dir == folder || dir.exists() {
-            break;
-        }
-    }
-    fs::create_dir_all(&to_sync[0])?;
-    Ok(to_sync)
+/// Makes the folders above `target`.
+fn make_dirs(target: &FsPath) -> io::Result<()> {
+    target.parent().map_or(Ok(()), fs::create_dir_all)
 }
 
 /// Removes what a crash left of objects, as far as the disk lets it.

@@ -111,6 +111,9 @@ fn up_serves_every_command_and_ends_on_ctrl_c_without_a_trace() -> Result<()> {
     assert!(text.contains("    cloud.east.cell2"), "{text}");
     let complaint = up.complaint(&["--at", "cell9", "ls"])?;
     assert!(complaint.contains("no site \"cell9\"; there are cloud,"), "{complaint}");
+    let complaint = up.complaint(&["--tenant", "acme", "--at", "cell1", "ls"])?;
+    let mend = "`edgescale --at cloud.east.cell1 tenant ls`";
+    assert!(complaint.contains("no tenant \"acme\"") && complaint.contains(mend), "{complaint}");
     let complaint = up.complaint(&["up"])?;
     assert!(complaint.contains("is running in"), "{complaint}");
     let complaint = up.complaint(&["invoke", "nobody.nothing", "{}"])?;
@@ -172,11 +175,22 @@ fn top_shows_every_site(up: &Up) -> Result<()> {
 
 fn the_example_app(up: &Up, clip: &Path) -> Result<()> {
     let manifest = root().join("examples/doorcam/app.toml").display().to_string();
+    let complaint = up.complaint(&["describe", "doorcam"])?;
+    assert!(complaint.contains("no app \"doorcam\" is registered"), "{complaint}");
+    let complaint = up.complaint(&["--at", "cell1", "deploy", &manifest])?;
+    assert!(complaint.contains("at cloud, not at cloud.east.cell1"), "{complaint}");
     assert_eq!(up.json(&["deploy", &manifest])?["app"], "doorcam");
+    let described = up.json(&["--at", "cell1", "describe", "doorcam"])?;
+    assert_eq!(described["manifest"]["handlers"][1]["placement"]["min_tier"], "region");
     let clip = clip.display().to_string();
     let open =
         ["--at", "cell1", "stream", "open", "doorcam", "front", clip.as_str(), "--fast", "--wait"];
     assert_eq!(up.json(&open)?["handled"], 132);
+    let none = ["--at", "cell1", "stream", "open", "doorcam", "front", "none.mp4", "--wait"];
+    assert!(up.complaint(&none)?.contains("none.mp4"));
+    let listed = up.run(&["--at", "cell1", "stream", "ls", "doorcam"])?.stdout;
+    let listed = String::from_utf8(listed)?;
+    assert!(listed.contains(" failed: ") && listed.contains("none.mp4"), "{listed}");
     let scan = up.json(&["--at", "cell1", "store", "scan", "doorcam/motion", "--limit", "3"])?;
     let rows = scan["rows"].as_array().context("rows")?;
     assert_eq!(rows.len(), 3);
@@ -261,6 +275,17 @@ fn commands_without_a_tree_say_how_to_get_one() -> Result<()> {
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success());
     assert!(complaint.contains("start one with `edgescale up`"), "{complaint}");
+    Ok(())
+}
+
+#[test]
+fn the_help_says_what_is_returned() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let help = String::from_utf8(command(folder.path()).arg("--help").output()?.stdout)?;
+    assert!(help.contains("Exit codes: 0 done, 1 failed, 2 "), "{help}");
+    let code = |args: &[&str]| Ok::<_, anyhow::Error>(command(folder.path()).args(args).output()?);
+    assert_eq!(code(&["ls"])?.status.code(), Some(1));
+    assert_eq!(code(&["lss"])?.status.code(), Some(2));
     Ok(())
 }
 

@@ -80,7 +80,11 @@ async fn what_is_damaged_is_named_and_mended_from_the_shell() -> Result<()> {
     assert!(complaint.contains("stop the node"), "{complaint}");
     sites.stop(SITE)?;
     the_log(&mut sites).await?;
-    a_segment(&mut sites).await
+    let segment = a_segment(&mut sites).await?;
+    sites.stop(SITE)?;
+    a_manifest(&mut sites).await?;
+    sites.stop(SITE)?;
+    given_up(&mut sites, &segment).await
 }
 
 /// One bit of the log keeps the node from starting, until the file is set aside.
@@ -118,8 +122,9 @@ async fn the_log(sites: &mut Sites) -> Result<()> {
     Ok(())
 }
 
-/// A segment that does not read is named; writes and other reads go on, and a copy mends it.
-async fn a_segment(sites: &mut Sites) -> Result<()> {
+/// A segment that does not read is named; writes and other reads go on, and a copy mends it. Which
+/// it was.
+async fn a_segment(sites: &mut Sites) -> Result<PathBuf> {
     // Enough to be flushed when the node stops.
     put(sites, 100..130, 50_000).await?;
     sites.stop(SITE)?;
@@ -140,5 +145,41 @@ async fn a_segment(sites: &mut Sites) -> Result<()> {
     std::fs::write(&segment, sound)?;
     let all = sites.json(SITE, &["store", "scan", "shop/orders", "--columns", "k"], "")?;
     assert_eq!(keys(&all).len(), 19 + 30 + 1);
+    Ok(segment)
+}
+
+/// A manifest that does not read keeps the node from starting, until one is made of what is there.
+async fn a_manifest(sites: &mut Sites) -> Result<()> {
+    let folder = sites.dir(SITE).join("data/store/objects/t/shop_orders/all/m");
+    let manifest = file_in(&folder, "", "\"segments\"")?;
+    flip(&manifest, "\"segments\"")?;
+    let name = manifest.file_name().context("a name")?.to_string_lossy().into_owned();
+    let check = doctor(sites)?;
+    ensure!(check["verdict"] == "missing" && says(&check, "found", &name), "{check}");
+    ensure!(says(&check, "mend", "edgescale store salvage"), "{check}");
+    let mended = sites.json(SITE, &["store", "salvage"], "")?;
+    ensure!(says(&mended["manifests"][0], "manifest", &name), "{mended}");
+    sites.start(SITE)?;
+    sites.report(SITE).await?;
+    let all = sites.json(SITE, &["store", "scan", "shop/orders", "--columns", "k"], "")?;
+    assert_eq!(keys(&all).len(), 19 + 30 + 1);
+    assert_eq!(doctor(sites)?["verdict"], "ok");
+    Ok(())
+}
+
+/// A segment that nobody can put back goes, and what it had is named.
+async fn given_up(sites: &mut Sites, segment: &Path) -> Result<()> {
+    flip(segment, "no such text")?;
+    let file = segment.file_name().context("a name")?.to_string_lossy().into_owned();
+    let object = format!("t/shop_orders/all/s/{file}");
+    let mended = sites.json(SITE, &["store", "salvage", "--give-up", &object], "")?;
+    let lost = &mended["given_up"][0];
+    let ends = (&lost["first"]["k"], &lost["last"]["k"]);
+    ensure!(ends == (&json!(0), &json!(129)) && lost["table"] == "shop_orders", "{mended}");
+    sites.start(SITE)?;
+    sites.report(SITE).await?;
+    let all = sites.json(SITE, &["store", "scan", "shop/orders", "--columns", "k"], "")?;
+    assert_eq!(keys(&all), [200]);
+    assert_eq!(doctor(sites)?["verdict"], "ok");
     Ok(())
 }

@@ -43,9 +43,8 @@ async fn an_edge_without_a_device_has_a_frame_worked_on_where_there_is_one() -> 
         let subject = Subject::new(Kind::Call, edge.site(), "cam.carry").to_string();
         edge.request(&subject, &Headers::new(), body, client::TIMEOUT).await
     };
-    let turned = eventually("the picture to come back", async || {
-        Ok(Some(ask("abcd....efgh....").await?))
-    });
+    let turned =
+        eventually("the picture to come back", async || Ok(Some(ask("abcd....efgh....").await?)));
     let turned = turned.await?;
     assert_eq!(&turned.payload[..], b"dcbahgfe");
     assert_eq!(turned.headers[SITE_HEADER], EDGE, "who carries is at the edge");

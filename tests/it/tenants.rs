@@ -343,10 +343,8 @@ async fn a_rotation_drops_no_mqtt_client() -> Result<()> {
     // One whose time is over is refused, and the others go on.
     owner(&world, "cloud", "rotate", rotate(1)).await?;
     let third = present().await?;
-    eventually("the second to be refused", async || {
-        Ok((!publish(&second, "late")?).then_some(()))
-    })
-    .await?;
+    eventually("the second to be refused", async || Ok((!publish(&second, "late")?).then_some(())))
+        .await?;
     assert!(publish(&third, "by-the-third")? && publish(&first, "by-the-first")?);
     hears("by-the-first").await?;
     assert_eq!(stays.said("sending CONNECT")?, 1, "the client was dropped");

@@ -1,7 +1,7 @@
 use super::*;
+use crate::PixelFormat;
 use crate::plan::plan;
 use crate::testing::{op, road};
-use crate::PixelFormat;
 
 fn shape(width: u32) -> Shape {
     Shape::limited(width, 48, PixelFormat::Nv12)

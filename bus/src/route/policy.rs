@@ -415,25 +415,33 @@ impl View {
         left.saturating_sub(self.site(to).map_or(Duration::ZERO, |site| site.rtt))
     }
 
-    /// What is to be noted of a site's queue when it has refused a request that had `left`, and
-    /// named the time after which to come back; nothing when as much is known of it.
-    pub fn full(&self, refused: &Refused<'_>, now: Instant) -> Option<Duration> {
-        let site = self.site(refused.by)?;
-        let has_room = site.waits.len() < WAITS_MAX || site.waits.contains_key(refused.key);
-        let wait = (refused.left + refused.retry_after).saturating_sub(RUNS * refused.run);
-        // Nobody comes back for one place: by then others have come. It ages with the rest of what
-        // was heard of the site.
-        let wait = wait + wait / 2 + now.saturating_duration_since(site.heard);
-        let known = site.waits.get(refused.key).copied().unwrap_or_default();
-        (has_room && known < wait).then_some(wait)
+    /// What is to be noted of the queues of sites when one has refused a request that had `left`,
+    /// and named the time after which to come back: it would have passed it on to one above that
+    /// had room. Nothing of those of which as much is known.
+    pub fn full(&self, refused: &Refused<'_>, now: Instant) -> Vec<(TierPath, Duration)> {
+        let Refused { by, key, left, run, retry_after } = *refused;
+        let above = self.above.iter().skip_while(|site| site.path != *by);
+        let below = self.below.iter().filter(|site| site.path == *by);
+        let noted = above.chain(below).filter_map(|site| {
+            let has_room = site.waits.len() < WAITS_MAX || site.waits.contains_key(key);
+            // When those above it have room, it does not say.
+            let after = if site.path == *by { retry_after } else { Duration::ZERO };
+            let wait = (left + after).saturating_sub(RUNS * run);
+            // Nobody comes back for one place: by then others have come. It ages with the rest of
+            // what was heard of the site.
+            let wait = wait + wait / 2 + now.saturating_duration_since(site.heard);
+            let known = site.waits.get(key).copied().unwrap_or_default();
+            (has_room && known < wait).then(|| (site.path.clone(), wait))
+        });
+        noted.collect()
     }
 
-    /// Notes it, until the site is heard of again.
-    pub fn note_full(&mut self, refused: &Refused<'_>, now: Instant) {
-        let Some(wait) = self.full(refused, now) else { return };
-        let mut sites = self.above.iter_mut().chain(&mut self.below);
-        if let Some(site) = sites.find(|site| site.path == *refused.by) {
-            site.waits.insert(refused.key.to_owned(), wait);
+    /// Notes it, until the sites are heard of again.
+    pub fn note_full(&mut self, key: &str, full: &[(TierPath, Duration)]) {
+        for site in self.above.iter_mut().chain(&mut self.below) {
+            if let Some((_, wait)) = full.iter().find(|(path, _)| *path == site.path) {
+                site.waits.insert(key.to_owned(), *wait);
+            }
         }
     }
 }

@@ -126,7 +126,8 @@ impl Tenants {
     pub fn rotate(&mut self, name: &str, old: &str, now_s: u64, until_s: u64) -> Result<(), Error> {
         self.check(name)?;
         if until_s < now_s || until_s - now_s > GRACE_S_MAX {
-            return Err(Error::Bad(format!("an old key is good for 0 to {GRACE_S_MAX} seconds")));
+            let days = GRACE_S_MAX / (24 * 3600);
+            return Err(Error::Bad(format!("an old key is good for {days} days at most")));
         }
         self.expire(now_s);
         let Tenant { former, rotations, .. } = self.tenants.entry(name.to_owned()).or_default();

@@ -8,9 +8,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command as Process;
 
-use hw::{Config, Device, conformance};
+use hw::conformance;
 
 use super::*;
+use crate::Dice;
 
 /// Set for the process with the driver.
 const ROLE: &str = "EDGESCALE_OPENCL_DRIVER_TESTED";
@@ -48,7 +49,11 @@ fn rusticl_gives_the_same_bits() {
 #[test]
 fn intels_runtime_gives_the_same_bits() {
     let found = library("intelocl", &["lib/libintelocl.so"]);
-    check_driver("intel", found, "no OpenCL of Intel (intel-opencl-rt of PyPI in .tools/intelocl)");
+    check_driver(
+        "intel",
+        found,
+        "no OpenCL of Intel (intel-opencl-rt of PyPI under .tools/intelocl)",
+    );
 }
 
 #[test]

