@@ -211,12 +211,25 @@ fn the_example_app(up: &Up, clip: &Path) -> Result<()> {
     let blobs = files_below(up.folder.path())?;
     let left = |path: &&PathBuf| path.to_string_lossy().contains(".export.");
     assert_eq!(blobs.iter().find(left), None, "what was exported is in its file alone");
+    let nowhere = ["--at", "cell2", "store", "export", "doorcam/motion", "/nowhere/motion.csv"];
+    let complaint = up.complaint(&nowhere)?;
+    assert_eq!(complaint.matches("os error 2").count(), 1, "{complaint}");
+    let wrong = up.folder.path().join("wrong.jsonl").display().to_string();
+    std::fs::write(&wrong, "{\"camera\":\"side\",\"time_us\":1}\n{\"camera\":1,\"time_us\":2}\n")?;
+    let complaint =
+        up.complaint(&["--at", "cell2", "store", "import", "doorcam/motion", &wrong])?;
+    assert!(complaint.contains("wrong.jsonl: row 2: column \"camera\""), "{complaint}");
     let broken = up.folder.path().join("broken.csv").display().to_string();
     std::fs::write(&broken, "camera,time_us\nside,noon\n")?;
     let complaint =
         up.complaint(&["--at", "cell2", "store", "import", "doorcam/motion", &broken])?;
     assert!(complaint.contains("line 2: column \"time_us\""), "{complaint}");
     rows_are_written_from_the_shell(up)?;
+    let unheard = up.run(&["publish", "doorcam.motoin", "{}"])?;
+    let note = String::from_utf8(unheard.stderr)?;
+    assert!(unheard.status.success() && note.contains("the event \"motoin\""), "{note}");
+    let complaint = up.complaint(&["config", "nobody"])?;
+    assert_eq!(complaint.matches("no app \"nobody\"").count(), 1, "{complaint}");
     let motion = r#"{"camera":"side","time_us":60000000,"score":0.5}"#;
     for _ in 0..2 {
         up.json(&["--at", "cell2", "publish", "doorcam.motion", motion, "--id", "once"])?;
