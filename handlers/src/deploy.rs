@@ -188,8 +188,7 @@ impl App {
 
     /// The handler of a stream's data.
     pub fn on_stream(&self, stream: &str) -> Option<&Handler> {
-        let takes = |t: &Trigger| matches!(t, Trigger::Stream { name, .. } if name == stream);
-        self.manifest.handlers.iter().find(|handler| handler.triggers.iter().any(takes))
+        self.manifest.handler_of_stream(stream)
     }
 
     /// As it travels.

@@ -267,12 +267,20 @@ impl EdgeExecute {
         self.on_guest_threads(async move { shared.install(code).await }).await
     }
 
-    /// Takes code in from an earlier run, or returns `None` when the folder does not hold it.
+    /// Takes code in from an earlier run, or returns `None` when the folder does not hold it. Small
+    /// code is ready sooner than another thread would have begun with it.
     pub async fn reinstall(
         &self,
         digest: &Digest,
         kind: CodeKind,
     ) -> Result<Option<Installed>, InvokeError> {
+        let started = Instant::now();
+        if kind == CodeKind::Component
+            && let Some(exports) = self.shared.installer.reinstall_at_once(digest)
+        {
+            let (digest, took_ms) = (digest.clone(), started.elapsed().as_millis() as u64);
+            return Ok(Some(Installed { digest, exports, compiled: false, took_ms }));
+        }
         let (shared, digest) = (Arc::clone(&self.shared), digest.clone());
         self.on_guest_threads(async move { shared.reinstall(digest, kind).await }).await
     }
@@ -474,7 +482,11 @@ impl Shared {
         Ok(Installed { digest: code.digest, exports, compiled, took_ms })
     }
 
-    async fn invoke(&self, invocation: Invocation, gate: &Arc<Gate>) -> Result<Reply, InvokeError> {
+    async fn invoke(
+        self: &Arc<Self>,
+        invocation: Invocation,
+        gate: &Arc<Gate>,
+    ) -> Result<Reply, InvokeError> {
         let arrived = Instant::now();
         let pass = gate.enter(&invocation).await?;
         let started = Instant::now();
@@ -482,8 +494,7 @@ impl Shared {
         let settings = self.host.settings(&invocation.target);
         let settings = settings.map_err(|error| InvokeError::Node(error.to_string()))?;
         let caller = Caller::of(&invocation, time, Arc::clone(&settings));
-        let target = &invocation.target;
-        let takes_ready = target.limits.ready > 0;
+        let target = Arc::clone(&invocation.target);
         let is_here = target.kind == CodeKind::Component && !target.limits.own_process;
         let answer = match (target.bindings.is_empty(), is_here) {
             (true, true) => self.wasm.invoke(invocation, caller, time).await,
@@ -491,11 +502,12 @@ impl Shared {
             (false, _) => Box::pin(self.run_bound(invocation, caller, time)).await,
         };
         drop(pass);
-        if takes_ready {
-            self.ready.taken();
-        }
-        let Answered { content_type, body, http, after, .. } =
+        let taken = (target.limits.ready > 0).then(|| ready::Taken(Arc::clone(self)));
+        let Answered { content_type, body, http, mut after, .. } =
             answer.map_err(|error| error.without(&settings))?;
+        if let Some(taken) = taken.filter(|_| is_here) {
+            after = after.then(taken.replace(target));
+        }
         let queue_us = started.duration_since(arrived).as_micros() as u64;
         let run_us = started.elapsed().as_micros() as u64;
         Ok(Reply { content_type, body, http, queue_us, run_us, after })

@@ -13,6 +13,7 @@ mod host;
 mod hostile;
 mod lambda;
 mod languages;
+mod measure;
 mod messages;
 mod next;
 mod outside;

@@ -167,11 +167,13 @@ impl Wasm {
         if let Some(instance) = instance.filter(|_| may_serve) {
             self.waiting.put(Kept { store, instance, module, served, slot });
         } else if let Ok(answered) = &mut answer
-            && !may_wait
             && module.next.is_worth()
         {
             let used = Used { store, slot };
-            answered.after = After::of(Arc::clone(self).make_next(used, module));
+            answered.after = match may_wait {
+                true => After::of(async move { drop(used) }),
+                false => After::of(Arc::clone(self).make_next(used, module)),
+            };
         }
         answer
     }

@@ -147,6 +147,42 @@ impl Installer {
         }
     }
 
+    /// Makes code ready that was optimised before and can be had at once; tells what it exports,
+    /// or that it wants more than that.
+    pub(in crate::execute) fn reinstall_at_once(&self, digest: &Digest) -> Option<Vec<String>> {
+        if let Some(module) = self.wasm.module(digest) {
+            return Some(module.exports());
+        }
+        let runner = self.runners.usual();
+        let path = self.cache.at_hand(digest, &runner.fingerprint)?;
+        let module = runner.link(digest, &runner.deserialize(&path).ok()?).ok()?;
+        self.read_whole(digest.clone(), runner.fingerprint.clone());
+        Some(self.take_in(digest, module).0)
+    }
+
+    /// MEASURE
+    #[cfg(test)]
+    pub(in crate::execute) fn load_in_steps(&self, digest: &Digest) -> Vec<(&'static str, f64)> {
+        let mut steps = vec![];
+        let mut from = Instant::now();
+        let mut note = |what| {
+            steps.push((what, from.elapsed().as_nanos() as f64 / 1e3));
+            from = Instant::now();
+        };
+        let runner = self.runners.usual();
+        let at_hand = self.cache.at_hand(digest, &runner.fingerprint);
+        note(if at_hand.is_some() { "1 at hand" } else { "1 not at hand" });
+        let path = self.cache.compiled(digest, &runner.fingerprint).unwrap().unwrap();
+        note("2 compiled");
+        let component = runner.deserialize(&path).unwrap();
+        note("3 deserialize");
+        let module = runner.link(digest, &component).unwrap();
+        note("4 link");
+        self.take_in(digest, module);
+        note("5 take in");
+        steps
+    }
+
     /// Makes code ready that was compiled before; tells what it exports, or that it was not.
     pub(in crate::execute) async fn reinstall(
         self: &Arc<Self>,
