@@ -404,6 +404,11 @@ impl EdgeExecute {
         })
     }
 
+    /// How many instances of components live in this process, those that wait included.
+    pub fn instances(&self) -> usize {
+        self.shared.wasm.instances()
+    }
+
     /// How many instances wait for an invocation.
     #[cfg(test)]
     pub(crate) fn waiting(&self) -> usize {

@@ -303,7 +303,8 @@ impl Dev {
         let mut command = Command::new(binary());
         command.current_dir(folder.path()).arg("--dir").arg(world.tree.dir());
         command.arg("--tools").arg(std::path::absolute(tools())?).args(["dev", "shop"]);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+        let shown = std::fs::File::create(folder.path().join("shown"))?;
+        let child = command.stdin(Stdio::null()).stdout(shown).spawn()?;
         Ok(Self { world, child, folder })
     }
 
@@ -344,7 +345,12 @@ async fn is_served_at_every_save(language: &str, file: &str) -> Result<()> {
         println!("{language}: served {:?} after it was saved", saved.elapsed());
         before = next.to_owned();
     }
-    Ok(())
+    let is_shown = async || {
+        let shown = std::fs::read_to_string(dev.folder.path().join("shown"))?;
+        let is_it = |line: &str| line.contains("Ada") && line.ends_with(" times");
+        Ok(shown.lines().any(is_it).then_some(()))
+    };
+    eventually("what the app logs", is_shown).await
 }
 
 #[tokio::test]
@@ -363,6 +369,15 @@ async fn python_is_served_at_every_save() -> Result<()> {
         return Ok(());
     }
     is_served_at_every_save("python", "app.py").await
+}
+
+#[tokio::test]
+async fn javascript_is_served_at_every_save() -> Result<()> {
+    if !tools().join("bin/node").exists() {
+        aloud::skipped!("no node; run ./tools.sh test");
+        return Ok(());
+    }
+    is_served_at_every_save("js", "app.js").await
 }
 
 #[tokio::test]

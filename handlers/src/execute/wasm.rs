@@ -58,6 +58,7 @@ pub(super) struct Wasm {
     modules: Modules,
     /// One permit per instance a pool can hold.
     slots: Arc<Semaphore>,
+    instances_max: usize,
     /// Instances of handlers that keep theirs for a while.
     waiting: Waiting,
     /// Those that serve several requests at once.
@@ -84,6 +85,7 @@ impl Wasm {
             host,
             modules: Modules::default(),
             slots: Arc::new(Semaphore::new(instances_max as usize)),
+            instances_max: instances_max as usize,
             waiting: Waiting::default(),
             crowds: Crowds::default(),
             threads,
@@ -243,6 +245,11 @@ impl Wasm {
     pub(super) fn end_waiting(&self, target: &Target) {
         self.waiting.end(target);
         self.crowds.end(target);
+    }
+
+    /// How many instances there are.
+    pub(super) fn instances(&self) -> usize {
+        self.instances_max.saturating_sub(self.slots.available_permits())
     }
 
     /// How many instances wait.
