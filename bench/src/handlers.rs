@@ -12,13 +12,13 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ::bus::After;
 use ::handlers::Digest;
 use ::handlers::execute::{
     Code, Config, EdgeExecute, Event, Input, Invocation, InvokeError, Request, Target,
     WorkerProgram,
 };
 use ::handlers::manifest::{CodeKind, Limits};
-use bus::After;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
