@@ -31,7 +31,7 @@ use self::next::{Swap, Taken};
 use self::tend::Codes;
 use crate::execute::{Code, InvokeError, Machine, Target};
 use crate::logs::Logs;
-use crate::manifest::{self, CodeKind, DeviceClass, Handler, Manifest, Source, Trigger};
+use crate::manifest::{self, CodeKind, DeviceClass, Handler, Manifest, Source};
 use crate::trigger::Turn;
 use crate::{Digest, EdgeExecute};
 

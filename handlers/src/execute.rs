@@ -511,7 +511,7 @@ impl Shared {
         let Answered { content_type, body, http, mut after, .. } =
             answer.map_err(|error| error.without(&settings))?;
         if let Some(taken) = taken.filter(|_| is_here) {
-            after = after.then(taken.replace(target));
+            after = after.then(turn::behind(taken.replace(target), self.wasm.threads()));
         }
         let queue_us = started.duration_since(arrived).as_micros() as u64;
         let run_us = started.elapsed().as_micros() as u64;

@@ -49,6 +49,7 @@ use self::kept::{Kept, Waiting};
 use self::module::Module;
 use self::next::Used;
 pub use self::runner::Compiler;
+use super::turn::behind;
 use super::{Answer, Answered, Caller, Host, Input, Invocation, InvokeError, Target, Time};
 use crate::Digest;
 
@@ -63,7 +64,7 @@ pub(super) struct Wasm {
     waiting: Waiting,
     /// Those that serve several requests at once.
     crowds: Crowds,
-    /// Where they do.
+    /// Where they do, and others that take long.
     threads: Handle,
     /// How long one that was made for whoever comes next waits.
     idle: Duration,
@@ -174,7 +175,10 @@ impl Wasm {
             let used = Used { store, slot };
             answered.after = match may_wait {
                 true => After::of(async move { drop(used) }),
-                false => After::of(Arc::clone(self).make_next(used, module)),
+                false => {
+                    let next = Arc::clone(self).make_next(used, module);
+                    After::of(behind(next, self.threads.clone()))
+                }
             };
         }
         answer
@@ -245,6 +249,11 @@ impl Wasm {
     pub(super) fn end_waiting(&self, target: &Target) {
         self.waiting.end(target);
         self.crowds.end(target);
+    }
+
+    /// Where guests run that take long.
+    pub(super) fn threads(&self) -> Handle {
+        self.threads.clone()
     }
 
     /// How many instances there are.

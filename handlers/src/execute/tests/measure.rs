@@ -22,6 +22,7 @@ fn us(from: Instant) -> f64 {
     from.elapsed().as_nanos() as f64 / 1e3
 }
 
+#[allow(unsafe_code)]
 fn faults() -> i64 {
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     unsafe { libc::getrusage(libc::RUSAGE_THREAD, &mut usage) };
@@ -149,7 +150,8 @@ fn ahead() {
                 ("reused, at once", &reused, 0, true),
                 ("reused, after 3 ms", &reused, 3, true),
             ] {
-                keep(&bench, if target.limits.ready > 0 { &[target] } else { &[] });
+                let kept: &[&Target] = &[target];
+                keep(&bench, if target.limits.ready > 0 { kept } else { &[] });
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 for _ in 0..100 {
                     let began = Instant::now();
