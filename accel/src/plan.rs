@@ -322,7 +322,7 @@ impl<'a> Planner<'a> {
     }
 
     fn jpeg(&mut self, from: Picture, quality: u8) -> StepResult<Given> {
-        let from = convert::picture(self, from, PixelFormat::Nv12, false, Range::Full)?;
+        let from = convert::picture(self, from, PixelFormat::Nv12, None, Range::Full)?;
         let Shape { width, height, range, .. } = from.shape;
         let quantiser = self.constant(jpeg::encode_quantiser(&jpeg::steps(quality)))?;
         let levels = self.buffer(jpeg::levels_bytes(width, height))?;

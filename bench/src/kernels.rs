@@ -134,6 +134,9 @@ pub struct Row {
     pub memory_share: f64,
     /// How many times faster than the exact reference on one thread.
     pub reference_ratio: f64,
+    /// Items of a group, and neighbours that each does at once, where a device finds that out.
+    #[serde(default)]
+    pub form: Option<(usize, usize)>,
 }
 
 /// Measures, and prints a table or one JSON document.
@@ -174,6 +177,7 @@ pub fn run(options: &Options) -> Result<Report, Error> {
                     gb_per_s,
                     memory_share: gb_per_s / memory_gb_per_s,
                     reference_ratio: reference_us / median_us,
+                    form: form(&**device, &case.launch),
                 });
             }
         }
@@ -211,7 +215,8 @@ fn operations(options: &Options, budget: Duration) -> Vec<opencv::OpRow> {
 pub fn table(report: &Report) -> String {
     let mut table = comfy_table::Table::new();
     table.load_preset(comfy_table::presets::NOTHING);
-    table.set_header(["kernel", "size", "device", "median", "GB/s", "memory", "reference"]);
+    let names = ["kernel", "size", "device", "median", "GB/s", "memory", "reference", "form"];
+    table.set_header(names);
     for row in &report.rows {
         table.add_row([
             row.kernel.clone(),
@@ -221,6 +226,7 @@ pub fn table(report: &Report) -> String {
             format!("{:.1}", row.gb_per_s),
             format!("{:.0} %", 100.0 * row.memory_share),
             format!("{:.1} x", row.reference_ratio),
+            row.form.map_or_else(String::new, |(group, span)| format!("{group} x {span}")),
         ]);
     }
     let more = [
@@ -237,7 +243,8 @@ pub fn table(report: &Report) -> String {
         report.devices.iter().map(|(id, name)| format!("{id}: {name}")).collect();
     format!(
         "{}\n{table}\nmemory: share of a copy of 64 MiB ({:.1} GB/s on {} threads), more where a \
-         cache holds the frame;\nreference: times faster than the exact reference on one thread{}",
+         cache holds the frame;\nreference: times faster than the exact reference on one thread; \
+         form: items of a group x neighbours for each{}",
         devices.join("\n"),
         report.memory_gb_per_s,
         report.cpu_threads,
@@ -317,6 +324,15 @@ fn device_us(device: &dyn Device, case: &Case, budget: Duration) -> Result<f64, 
 fn tuned(device: &dyn Device, once: impl Fn() -> hw::Result<()>) -> hw::Result<()> {
     let compiles = matches!(device.info().kind, hw::Kind::OpenCl | hw::Kind::Cuda);
     (0..hw::LAUNCHES_UNTIL_TUNED).filter(|_| compiles).try_for_each(|_| once())
+}
+
+/// What suits a launch best, where a device has found that out.
+fn form(device: &dyn Device, launch: &Launch) -> Option<(usize, usize)> {
+    let bytes: usize = launch.needed().map(|(_, bytes)| bytes).sum();
+    let tuned = device.tuned().into_iter();
+    let mut own = tuned.filter(|own| own.kernel == launch.kernel.stem);
+    let own = own.find(|own| own.bytes_log2 == bytes.max(1).ilog2())?;
+    Some((own.group, own.span))
 }
 
 fn reference_us(case: &Case, budget: Duration) -> f64 {

@@ -5,6 +5,7 @@
 //!
 //! Knows no subjects, tables or tiers: it is given an [`Invocation`] and answers it.
 
+mod answered;
 mod bound;
 mod budget;
 mod cache;
@@ -38,6 +39,7 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::{Handle, Runtime};
 use tokio::task::JoinError;
 
+use self::answered::{Answer, Answered};
 use self::bound::Inputs;
 pub use self::budget::{Ask, Budget};
 pub use self::config::Config;
@@ -508,8 +510,14 @@ impl Shared {
         };
         drop(pass);
         let taken = (target.limits.ready > 0).then(|| ready::Taken(Arc::clone(self)));
-        let Answered { content_type, body, http, mut after, .. } =
-            answer.map_err(|error| error.without(&settings))?;
+        let Answered { content_type, body, http, mut after, .. } = match answer {
+            Ok(answered) => answered,
+            Err(error) => {
+                drop(taken);
+                let error = Box::pin(self.installer.with_lines(&target, error)).await;
+                return Err(error.without(&settings));
+            }
+        };
         if let Some(taken) = taken.filter(|_| is_here) {
             after = after.then(turn::behind(taken.replace(target), self.wasm.threads()));
         }
@@ -535,31 +543,6 @@ impl Shared {
             CodeKind::Component => self.wasm.invoke(invocation, caller, time).await,
             _ => self.processes.invoke(invocation, caller, time, inputs).await,
         }
-    }
-}
-
-type Answer = Result<Answered, InvokeError>;
-
-/// What a guest answered.
-#[derive(Debug, Default)]
-struct Answered {
-    /// Media type of `body`.
-    content_type: String,
-    body: Bytes,
-    http: Option<HttpHead>,
-    /// What a function returned, where that is not the body.
-    returned: Option<Bytes>,
-    /// What is left to do when it is on its way.
-    after: After,
-}
-
-impl Answered {
-    fn call(content_type: String, body: Bytes) -> Self {
-        Self { content_type, body, ..Self::default() }
-    }
-
-    fn http(head: HttpHead, body: Bytes) -> Self {
-        Self { body, http: Some(head), ..Self::default() }
     }
 }
 

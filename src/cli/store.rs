@@ -101,12 +101,16 @@ pub enum Store {
     },
     /// List the tables of a site
     Tables,
-    /// Mend the log of a site whose node does not start because it is damaged: set the damaged file
-    /// aside and keep what is sound
+    /// Mend the store of a site whose node does not start because its log or a manifest is damaged:
+    /// set what is damaged aside and keep what is sound
     Salvage {
         /// The node's configuration file; that of the site of --dir, or --at, unless said
         #[arg(long)]
         config: Option<PathBuf>,
+        /// Take this damaged segment out of its table, for good, as `doctor` names it; the range of
+        /// keys is printed of which rows are lost. May be repeated
+        #[arg(long, value_name = "OBJECT")]
+        give_up: Vec<String>,
     },
     /// Print a blob, or write it to a file
     Blob {

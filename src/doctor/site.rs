@@ -286,12 +286,13 @@ async fn objects(folder: &SiteFolder) -> Check {
     }
 }
 
-/// What is damaged in the store: as the node says, or where none answers, as the log says.
+/// What is damaged in the store: as the node says, or where none answers, as log and manifests say.
 async fn store(folder: &SiteFolder) -> Check {
     let name = "store";
     let dir = folder.file("data").join("store");
     let Ok(status) = store_status(folder).await else {
-        return match store::check_log(&dir) {
+        let manifests = store::check_manifests(&dir).await;
+        return match manifests.and_then(|()| store::check_log(&dir)) {
             Ok(files) if files.is_empty() => ok(name, "no damage is known; no node answers"),
             Ok(files) => lacking(name, Verdict::Optional, set_aside(&files), AFTER_SALVAGE),
             Err(e) => {
@@ -304,7 +305,10 @@ async fn store(folder: &SiteFolder) -> Check {
     let (mut wrong, mut mends) = (Vec::new(), Vec::new());
     if !status.damaged_segments.is_empty() {
         wrong.extend(status.damaged_segments.iter().map(segment));
-        mends.push("put sound copies of these objects in their places; all else goes on meanwhile");
+        mends.push(
+            "put sound copies of these objects in their places; all else goes on meanwhile, and \
+             `edgescale store salvage --give-up OBJECT` goes on without one",
+        );
     }
     if !status.rotten_files.is_empty() {
         wrong.push(set_aside(&status.rotten_files));

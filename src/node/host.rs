@@ -382,7 +382,7 @@ impl Host for Doors {
         caller: &Caller,
         frame: &accel::Frame,
         pipeline: accel::Pipeline,
-        history: &str,
+        history: Option<&str>,
     ) -> Result<accel::Output, HostError> {
         let (behind, app) = self.app(caller)?;
         check_devices(&app.manifest)?;
@@ -474,12 +474,12 @@ pub fn job(
     caller: &Caller,
     frame: &accel::Frame,
     pipeline: accel::Pipeline,
-    history: &str,
+    history: Option<&str>,
 ) -> accel::Job {
     accel::Job {
         pipeline,
         input: frame.clone(),
-        history: Some(history.to_owned()),
+        history: history.map(str::to_owned),
         deadline: Some(caller.deadline),
         priority: caller.target.limits.priority,
         tenant: caller.target.app.clone(),

@@ -34,7 +34,7 @@ use crate::blob::kept::Blobs;
 use crate::config::{Config, is_root};
 use crate::error::{Error, Result};
 use crate::hlc;
-use crate::manifest::{self, Found};
+use crate::manifest::{self, Found, Listed};
 use crate::objects::Objects;
 use crate::record::plain::PlainRows;
 use crate::record::{self, Batch, Body, Entry, Extent, Snapshot, Source};
@@ -52,7 +52,7 @@ pub use read::{End, KeyRange, PageMax, merge_layers};
 pub use recent::Logged;
 #[cfg(test)]
 pub use salvage::salvage_on;
-pub use salvage::{Salvaged, check_log, salvage};
+pub use salvage::{GivenUp, Mended, Salvaged, check_log, check_manifests, salvage};
 pub use state::{Partition, State, Table};
 pub use turns::Turn;
 pub use write::{CALL_ROWS_MAX, Unit, Work};
@@ -148,9 +148,13 @@ impl Engine {
     pub async fn open_on(config: Config, ground: Ground) -> Result<Self> {
         let Ground { disk, objects, id, lock } = ground;
         let mut state = State::default();
-        let found = manifest::newest(&objects).await?;
-        found.iter().try_for_each(|found| state.adopt(&found.manifest))?;
+        let Listed { mut found, unread } = manifest::newest(&objects).await?;
         let recovered = Wal::recover(&*disk, OnRot::Refuse)?;
+        for unread in unread {
+            let writer = format!("{id:016x}-opening-{:016x}", crate::entropy());
+            found.push(unread.fall_back(&objects, recovered.first_seq(), writer).await?);
+        }
+        found.iter().try_for_each(|found| state.adopt(&found.manifest))?;
         replay(&recovered.entries, &mut state)?;
         state.seq = first_number(state.seq, (config.wall_clock)());
         let opened_at = state.seq;
@@ -181,6 +185,7 @@ impl Engine {
             lock: Mutex::new(lock),
         };
         engine.note_bytes(&engine.read());
+        engine.note_missing(&found);
         engine.clear_up(found).await?;
         Ok(engine)
     }
@@ -188,7 +193,7 @@ impl Engine {
     /// Removes the segments that crashes left behind. Where others could write, a manifest of this
     /// opening comes first: whoever was about to list one of them cannot any more.
     async fn clear_up(&self, found: Vec<Found>) -> Result<()> {
-        for Found { mut manifest, leftovers } in
+        for Found { mut manifest, leftovers, .. } in
             found.into_iter().filter(|f| !f.leftovers.is_empty())
         {
             if self.objects.is_shared() {

@@ -50,11 +50,12 @@ pub use blob::{BLOB_BYTES_MAX, BlobKeeper, BlobKey, NewBlob, Removed};
 pub use changes::{CHANGES_MAX, Changed, Feed, Position};
 pub use commit::{COMMIT_STEPS_MAX, Commit, Condition, Expect, Version, Write};
 pub use config::{Config, WallClock};
-pub use engine::{Ack, Level, Salvaged, check_log, salvage};
+pub use engine::{Ack, GivenUp, Level, Mended, Salvaged, check_log, check_manifests, salvage};
 pub use error::{Error, Result};
 pub use export::{Page, TableFile};
 pub use import::{FileFormat, RowFile, RowStream, row_streams};
 pub use link::{Link, LinkError, PAYLOAD_BYTES_MAX};
+pub use manifest::Remade;
 pub use objects::{Bucket, BucketKeys};
 pub use read::{Found, GET_KEYS_MAX, ReadOptions, SCAN_ROWS_MAX};
 pub use scan::{Compare, Coverage, Filter, Scan, Scanned};
@@ -226,8 +227,7 @@ impl EdgeStore {
     /// The same and `sql`, for who takes bytes: JSON, or an Arrow IPC stream where the request's
     /// `format` is `arrow` (`get`, `get-many`, `scan`, `changes`, `sql`). The rows of `put`,
     /// `patch`, `delete`, `discard` and `restore` and the keys of `get-many` may come as such a
-    /// stream. The
-    /// answer fits a message.
+    /// stream. The answer fits a message.
     pub async fn request(
         &self,
         op: &str,

@@ -1,7 +1,10 @@
 //! Manifests: which segments make up a partition.
 //!
 //! Each is a whole snapshot under a rising number, created only if absent. The highest number is
-//! the truth; a few older ones stay. Objects that no manifest lists are leftovers of a crash.
+//! the truth; a few older ones stay. Objects that no manifest lists are leftovers of a crash. What
+//! is done where the highest does not read: [`mend`].
+
+mod mend;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -12,8 +15,12 @@ use crate::objects::{Created, Objects};
 use crate::segment::{SegmentMeta, hex, unhex};
 use crate::spec::TableSpec;
 
+pub use mend::{Remade, Unread, remake, set_aside};
+
 /// Manifests of a partition that are kept.
 const KEPT: usize = 3;
+/// Digits of a number in a name.
+const NUMBER_DIGITS: usize = 16;
 
 /// One manifest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -89,7 +96,7 @@ impl Manifest {
             return Ok(());
         }
         let names = objects.list(&format!("{folder}/m")).await?;
-        match names.last() {
+        match manifests(&names).next_back() {
             Some(newest) if *newest != name => {
                 Err(two_writers(newest.clone(), &load(objects, newest).await?.writer))
             }
@@ -103,7 +110,7 @@ impl Manifest {
         let tidied = async {
             let folder = folder(&self.spec.name, &self.partition_key()?);
             let old = objects.list(&format!("{folder}/m")).await?;
-            for name in old.iter().rev().skip(KEPT) {
+            for name in manifests(&old).rev().skip(KEPT) {
                 objects.remove(name).await?;
             }
             if and_segments { self.remove_leftovers(objects, &folder).await } else { Ok(()) }
@@ -114,6 +121,13 @@ impl Manifest {
     }
 }
 
+/// The partitions of all tables as they were found.
+#[derive(Debug, Default)]
+pub struct Listed {
+    pub found: Vec<Found>,
+    pub unread: Vec<Unread>,
+}
+
 /// A partition as it was found.
 #[derive(Debug)]
 pub struct Found {
@@ -121,27 +135,70 @@ pub struct Found {
     pub manifest: Manifest,
     /// Segments that the manifest does not list.
     pub leftovers: Vec<String>,
+    /// Segments that it lists and that are not there.
+    pub missing: Vec<String>,
+}
+
+impl Found {
+    fn of(manifest: Manifest, names: &[String]) -> Self {
+        let leftovers = segments(names).filter(|name| !manifest.lists(name)).cloned().collect();
+        let listed = manifest.segments.iter().map(|segment| &segment.name);
+        let missing = listed.filter(|name| names.binary_search(name).is_err()).cloned().collect();
+        Found { manifest, leftovers, missing }
+    }
 }
 
 /// Each partition of each table.
-pub async fn newest(objects: &Objects) -> Result<Vec<Found>> {
+///
+/// # Errors
+/// [`Error::Corrupt`] if a manifest is of a program that this one does not know.
+pub async fn newest(objects: &Objects) -> Result<Listed> {
     let names = objects.list("t").await?;
     let partition = |name: &String| folder_of(name).and_then(folder_of).map(str::to_owned);
-    let is = |name: &&String, what: &str| name.rsplit('/').nth(1) == Some(what);
-    // A partition is none before its first manifest.
-    let partitions: Vec<(&String, &[String])> = names
-        .chunk_by(|a, b| partition(a) == partition(b))
-        .filter_map(|names| Some((names.iter().rfind(|name| is(name, "m"))?, names)))
-        .collect();
-    let newest = partitions.iter().map(|(newest, _)| (*newest).clone()).collect();
+    let partitions = names.chunk_by(|a, b| partition(a) == partition(b));
+    let (whole, begun): (Vec<_>, Vec<_>) =
+        partitions.partition(|names| manifests(names).next().is_some());
+    let newest = whole.iter().filter_map(|names| manifests(names).next_back()).cloned().collect();
     let read = objects.read_all(newest).await?;
-    let found = |((newest, names), bytes): ((&String, &[String]), _)| -> Result<Found> {
-        let manifest = parse(newest, bytes)?;
-        let segments = names.iter().filter(|name| is(name, "s"));
-        let leftovers = segments.filter(|name| !manifest.lists(name)).cloned().collect();
-        Ok(Found { manifest, leftovers })
+    let mut listed = Listed::default();
+    for (names, bytes) in whole.into_iter().zip(read) {
+        let Some(newest) = manifests(names).next_back() else { continue };
+        match parse(newest, bytes) {
+            Ok(manifest) => listed.found.push(Found::of(manifest, names)),
+            Err(Fault::Damage(reason)) => {
+                listed.unread.push(Unread::of(objects, names, newest, reason).await?);
+            }
+            Err(fault) => return Err(fault.of(newest)),
+        }
+    }
+    // A partition is none before its first manifest, under whose number its first segments are.
+    for names in begun {
+        if let Some(lost) = segments(names).find(|name| number_of(name) > Some(1)) {
+            let folder = folder_of(lost).and_then(folder_of).unwrap_or_default();
+            let reason = "there is none, and there are segments of later ones".into();
+            listed.unread.push(Unread::of(objects, names, &format!("{folder}/m"), reason).await?);
+        }
+    }
+    Ok(listed)
+}
+
+/// The manifests among the objects of a partition, ascending.
+fn manifests(names: &[String]) -> impl DoubleEndedIterator<Item = &String> {
+    let is_one = |name: &&String| {
+        let file = name.rsplit_once("/m/").map(|(_, file)| file);
+        file.is_some_and(|file| file.len() == NUMBER_DIGITS) && number_of(name).is_some()
     };
-    partitions.into_iter().zip(read).map(found).collect()
+    names.iter().filter(is_one)
+}
+
+/// The segments among them.
+fn segments(names: &[String]) -> impl Iterator<Item = &String> {
+    names.iter().filter(|name| name.rsplit('/').nth(1) == Some("s"))
+}
+
+/// The number of a manifest, or of the one that a segment was made for.
+fn number_of(name: &str) -> Option<u64> {
+    u64::from_str_radix(name.rsplit('/').next()?.get(..NUMBER_DIGITS)?, 16).ok()
 }
 
 fn two_writers(name: String, theirs: &str) -> Error {
@@ -160,20 +217,43 @@ pub fn folder(table: &str, partition: &[u8]) -> String {
 }
 
 async fn load(objects: &Objects, name: &str) -> Result<Manifest> {
-    parse(name, objects.read(name).await?)
+    parse(name, objects.read(name).await?).map_err(|fault| fault.of(name))
 }
 
-fn parse(name: &str, bytes: Option<Bytes>) -> Result<Manifest> {
-    let bytes = bytes.ok_or_else(|| Error::corrupt(name, "is gone"))?;
+/// What is wrong with a manifest.
+enum Fault {
+    /// Its bytes are not what was written.
+    Damage(String),
+    /// They are, and say nothing to this program.
+    Unknown(String),
+}
+
+impl Fault {
+    fn of(self, name: &str) -> Error {
+        match self {
+            Fault::Damage(reason) | Fault::Unknown(reason) => Error::corrupt(name, reason),
+        }
+    }
+}
+
+fn parse(name: &str, bytes: Option<Bytes>) -> Result<Manifest, Fault> {
+    let bytes = bytes.ok_or_else(|| Fault::Unknown("is gone".into()))?;
     let (crc, body) = bytes.split_at_checked(9).unwrap_or((&[], &bytes));
     if crc != format!("{:08x}\n", crc32c::crc32c(body)).as_bytes() {
-        return Err(Error::corrupt(name, "checksum differs"));
+        return Err(Fault::Damage("checksum differs".into()));
     }
     let manifest: Manifest =
-        serde_json::from_slice(body).map_err(|e| Error::corrupt(name, e.to_string()))?;
-    match manifest.format {
-        FORMAT => Ok(manifest),
-        other => Err(Error::corrupt(name, format!("format {other} is not known"))),
+        serde_json::from_slice(body).map_err(|e| Fault::Unknown(e.to_string()))?;
+    if manifest.format != FORMAT {
+        let other = manifest.format;
+        return Err(Fault::Unknown(format!("format {other} is not known")));
+    }
+    let place = manifest.partition_key().map(|key| folder(&manifest.spec.name, &key));
+    let place = place.map(|folder| format!("{folder}/m/{:016x}", manifest.number));
+    match place {
+        Ok(place) if place == name => Ok(manifest),
+        Ok(place) => Err(Fault::Damage(format!("it is another one, {place}"))),
+        Err(error) => Err(Fault::Unknown(error.to_string())),
     }
 }
 

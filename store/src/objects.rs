@@ -53,10 +53,15 @@ pub enum Created {
 impl Objects {
     /// Objects as files of a folder.
     pub fn folder(folder: PathBuf) -> Result<Self> {
-        let opened = fs::create_dir_all(&folder)
-            .and_then(|()| discard_unfinished(&folder))
-            .and_then(|()| fs::canonicalize(&folder));
-        let folder = opened.map_err(|e| Error::io(format!("folder {}", folder.display()), e))?;
+        let cleared = fs::create_dir_all(&folder).and_then(|()| discard_unfinished(&folder));
+        cleared.map_err(|e| Error::io(format!("folder {}", folder.display()), e))?;
+        Objects::in_folder(&folder)
+    }
+
+    /// The same of a folder that is there and that somebody else may have open, to look at.
+    pub fn in_folder(folder: &FsPath) -> Result<Self> {
+        let found = fs::canonicalize(folder);
+        let folder = found.map_err(|e| Error::io(format!("folder {}", folder.display()), e))?;
         let store = LocalFileSystem::new_with_prefix(&folder)
             .map_err(|e| object_error(&folder.display().to_string(), e))?;
         Ok(Objects { store: Arc::new(store), folder: Some(folder), spool: None })

@@ -7,6 +7,7 @@
 
 mod encoding;
 mod file;
+mod unlisted;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -29,6 +30,8 @@ use crate::schema::Schema;
 use crate::spec::TableSpec;
 use encoding::{PAGE_ROWS, properties};
 use file::{File, Pages, Tail};
+
+pub use unlisted::listing;
 
 /// The columns that a reader does not see.
 const HIDDEN: [&str; 5] = ["_hlc", "_origin", "_seq", "_dead", "_state"];

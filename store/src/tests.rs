@@ -14,6 +14,7 @@ mod interop;
 mod levels;
 mod life;
 mod limits;
+mod manifests;
 pub mod orders;
 mod part;
 mod power;
@@ -49,6 +50,12 @@ impl Machine {
         let ground = Ground { disk, objects: self.objects.clone(), id: self.id, lock: None };
         EdgeStore::open_on(config, ground).await
     }
+}
+
+/// Where `./tools.sh` puts programs.
+pub fn tools() -> std::path::PathBuf {
+    let tools = std::env::var_os("EDGESCALE_TOOLS").map(Into::into);
+    tools.unwrap_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../.tools").into())
 }
 
 /// Random numbers (xorshift64).

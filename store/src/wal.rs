@@ -117,6 +117,13 @@ enum Command {
     Close,
 }
 
+impl Recovered {
+    /// The first entry that the files can hold; none if there is no file.
+    pub fn first_seq(&self) -> Option<u64> {
+        self.files.first().map(|file| file.first_seq)
+    }
+}
+
 impl LogFile {
     /// Its name.
     pub fn name(&self) -> String {

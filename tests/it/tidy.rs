@@ -22,6 +22,7 @@ const LONG_FUNCTIONS_PER_MILLE_MAX: usize = 25;
 /// Crate and the workspace crates it may use. The binary joins all parts.
 const ARROWS: &[(&str, &[&str])] = &[
     ("edgescale-aloud", &[]),
+    ("edgescale-dice", &[]),
     ("edgescale-hw", &[]),
     ("edgescale-kernels", &["hw"]),
     ("edgescale-accel", &["kernels", "hw"]),
@@ -188,8 +189,8 @@ fn arrow_findings(manifest: &Manifest) -> Vec<String> {
     let used = manifest.dependencies.iter().filter(|(name, _)| {
         ours.contains(&name.as_str()) || ours.contains(&format!("edgescale-{name}").as_str())
     });
-    // What is skipped is said aloud by the tests of all.
-    let used = used.filter(|(name, _)| *name != "aloud");
+    // What all tests may use: they say aloud what they skip, and roll the same dice.
+    let used = used.filter(|(name, _)| !["aloud", "dice"].contains(&name.as_str()));
     used.filter(|(name, _)| !allowed.contains(&name.trim_start_matches("edgescale-")))
         .map(|(name, _)| format!("{}: must not use {name}", manifest.path))
         .collect()

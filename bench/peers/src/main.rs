@@ -1,17 +1,21 @@
-//! redb, fjall and RocksDB on the rows of the store's bench: prints lines of its report as JSON.
+//! redb, fjall, RocksDB and SlateDB on the rows of the store's bench: prints lines of its report as
+//! JSON.
 //!
-//! `edgescale-bench-peers FOLDER ROWS BUDGET_MS`. One client, in process, as the store is measured.
+//! `edgescale-bench-peers FOLDER ROWS BUDGET_MS`. One client, in process, as the store is measured,
+//! but for durable puts of many.
 //! A row is a key of 8 bytes and a value of 42; reads take the value apart, as the store does.
 
 mod fjall;
 mod redb;
 mod rocksdb;
+mod slatedb;
 #[path = "../../src/store/ycsb.rs"]
 mod ycsb;
 
 use std::error::Error;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -19,6 +23,8 @@ use ycsb::{Operation, WORKLOADS, Workload};
 
 /// Rows of one call when the table is filled.
 const FILL_ROWS: u64 = 1_000;
+/// Clients that put at once, where a store takes writes of several.
+const CLIENTS: [usize; 2] = [64, 256];
 /// Where a table's key ends up when keys are walked in no order (an odd multiplier).
 const SCATTER: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -36,7 +42,18 @@ trait Peer {
     fn range(&mut self, from: u64, rows: u64, see: &mut dyn FnMut(&[u8])) -> Result<()>;
     /// Moves what was written to where it stays.
     fn settle(&mut self) -> Result<()>;
+    /// False if not even a durable write is synced to the disk.
+    fn syncs(&self) -> bool {
+        true
+    }
+    /// Writes one row durably, from any thread; none if it takes one write after the other.
+    fn shared(&self) -> Option<Shared<'_>> {
+        None
+    }
 }
+
+/// Writes the row of a number.
+type Shared<'a> = Box<dyn Fn(u64) -> std::result::Result<(), String> + Send + Sync + 'a>;
 
 fn main() {
     let mut words = std::env::args().skip(1);
@@ -44,8 +61,12 @@ fn main() {
     let folder = PathBuf::from(word());
     let (rows, budget_ms) = (word().parse().unwrap_or(200_000), word().parse().unwrap_or(2_000));
     let budget = Duration::from_millis(budget_ms);
-    let openers: [(&str, fn(&Path) -> Result<Box<dyn Peer>>); 3] =
-        [("redb", redb::open), ("fjall", fjall::open), ("RocksDB", rocksdb::open)];
+    let openers: [(&str, fn(&Path) -> Result<Box<dyn Peer>>); 4] = [
+        ("redb", redb::open),
+        ("fjall", fjall::open),
+        ("RocksDB", rocksdb::open),
+        ("SlateDB", slatedb::open),
+    ];
     let mut lines = Vec::new();
     for (name, open) in openers {
         let measured = open(&folder.join(name)).and_then(|peer| measure(name, peer, rows, budget));
@@ -59,16 +80,21 @@ fn main() {
 
 fn measure(name: &str, mut peer: Box<dyn Peer>, rows: u64, budget: Duration) -> Result<Vec<Value>> {
     let one = |id: u64| std::iter::once((id, value(id)));
+    let put = if peer.syncs() { "durable put" } else { "put, flushed and not synced" };
     let mut lines = Vec::new();
-    lines.push(timed(&format!("{name} durable put, 1 at once"), budget, |i| {
-        peer.put(&mut one(i), true)
-    })?);
+    let what = |clients| format!("{name} {put}, {clients} at once");
+    lines.push(timed(&what(1), budget, |i| peer.put(&mut one(i), true))?);
+    if let Some(shared) = peer.shared() {
+        for clients in CLIENTS {
+            lines.push(at_once(&what(clients), clients, budget, &shared)?);
+        }
+    }
     let start = Instant::now();
     for from in (0..rows).step_by(FILL_ROWS as usize) {
         let ids = from..rows.min(from + FILL_ROWS);
         peer.put(&mut ids.map(|id| (id, value(id))), true)?;
     }
-    lines.push(bulk(&format!("{name} durable put, 1,000 rows a call, rows"), rows, start));
+    lines.push(bulk(&format!("{name} {put}, 1,000 rows a call, rows"), rows, start));
     peer.settle()?;
     lines.push(timed(&format!("{name} get"), budget, |i| {
         peer.get(i.wrapping_mul(SCATTER) % rows, &mut see)
@@ -98,10 +124,34 @@ fn timed(what: &str, budget: Duration, mut act: impl FnMut(u64) -> Result<()>) -
         act(times.len() as u64)?;
         times.push(before.elapsed().as_nanos() as u64);
     }
-    let per_s = times.len() as f64 / start.elapsed().as_secs_f64();
+    Ok(line(what, times, start.elapsed()))
+}
+
+/// The same of so many threads.
+fn at_once(what: &str, clients: usize, budget: Duration, act: &Shared<'_>) -> Result<Value> {
+    let (start, next) = (Instant::now(), AtomicU64::new(0));
+    let client = || -> std::result::Result<Vec<u64>, String> {
+        let mut times = Vec::new();
+        while times.is_empty() || start.elapsed() < budget {
+            let before = Instant::now();
+            act(next.fetch_add(1, Ordering::Relaxed))?;
+            times.push(before.elapsed().as_nanos() as u64);
+        }
+        Ok(times)
+    };
+    let times = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..clients).map(|_| scope.spawn(client)).collect();
+        let times = clients.into_iter().map(|client| client.join().expect("it does not panic"));
+        times.collect::<std::result::Result<Vec<_>, String>>()
+    })?;
+    Ok(line(what, times.concat(), start.elapsed()))
+}
+
+fn line(what: &str, mut times: Vec<u64>, all: Duration) -> Value {
+    let per_s = times.len() as f64 / all.as_secs_f64();
     times.sort_unstable();
     let us = |percent: usize| times.get(times.len() * percent / 100).map(|ns| *ns as f64 / 1e3);
-    Ok(json!({"what": what, "per_s": per_s, "p50_us": us(50), "p99_us": us(99), "beside": null}))
+    json!({"what": what, "per_s": per_s, "p50_us": us(50), "p99_us": us(99), "beside": null})
 }
 
 fn bulk(what: &str, rows: u64, start: Instant) -> Value {

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command as Process, Stdio};
 use std::time::{Duration, Instant};
 
-use accel::{Pipeline, PixelFormat, Range, Shape};
+use accel::{Pipeline, PixelFormat, Shape};
 use hw::Device;
 use hw::cpu::CpuDevice;
 use serde::{Deserialize, Serialize};
@@ -209,7 +209,7 @@ fn ours_us(
 }
 
 fn shape(pair: &Pair, width: u32, height: u32) -> Shape {
-    Shape { width, height, format: pair.format, range: Range::Limited }
+    Shape::limited(width, height, pair.format)
 }
 
 fn pipeline(pair: &Pair, width: u32, height: u32) -> Pipeline {

@@ -6,6 +6,7 @@ mod compile;
 mod compiler;
 mod config;
 mod crowd;
+mod debug;
 mod foreign;
 mod form;
 mod guest;
@@ -21,6 +22,7 @@ mod module;
 mod next;
 mod outgoing;
 mod output;
+mod pictures;
 mod runner;
 mod service;
 mod ticker;
@@ -52,6 +54,7 @@ pub use self::runner::Compiler;
 use super::turn::behind;
 use super::{Answer, Answered, Caller, Host, Input, Invocation, InvokeError, Target, Time};
 use crate::Digest;
+use crate::manifest::FailureKind;
 
 /// What is installed, and its instances.
 pub(super) struct Wasm {
@@ -165,7 +168,8 @@ impl Wasm {
         let mut answer = answer.await;
         let served = served + 1;
         // Only who came back to its caller can be called again.
-        let came_back = matches!(answer, Ok(_) | Err(InvokeError::GuestError(_)));
+        let said = |error: &InvokeError| error.kind() == Some(FailureKind::Error);
+        let came_back = answer.as_ref().err().is_none_or(said);
         let may_serve = came_back && served < serves_max && self.serves(&target.digest, &module);
         if let Some(instance) = instance.filter(|_| may_serve) {
             self.waiting.put(Kept { store, instance, module, served, slot });

@@ -207,7 +207,7 @@ impl Host for LocalHost {
         caller: &Caller,
         frame: &accel::Frame,
         pipeline: accel::Pipeline,
-        history: &str,
+        history: Option<&str>,
     ) -> Result<accel::Output, HostError> {
         check_devices(&self.manifest)?;
         let job = job(caller, frame, pipeline, history);

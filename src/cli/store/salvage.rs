@@ -1,4 +1,5 @@
-//! `edgescale store salvage`: mends the log of a store whose node does not start for it.
+//! `edgescale store salvage`: mends the log and the manifests of a store whose node does not start
+//! for them, and gives segments up that stay damaged.
 
 use std::path::{Path, PathBuf};
 
@@ -11,8 +12,13 @@ use crate::cli::Global;
 use crate::cli::output::Output;
 use crate::node::{self, objects};
 
-/// Sets aside what is damaged in the log of a site that does not run, and says what it was.
-pub async fn run(config: Option<PathBuf>, global: &Global, out: Output) -> Result<()> {
+/// Sets aside what is damaged in the store of a site that does not run, and says what it was.
+pub async fn run(
+    config: Option<PathBuf>,
+    give_up: &[String],
+    global: &Global,
+    out: Output,
+) -> Result<()> {
     let file = match config {
         Some(file) => file,
         None => {
@@ -22,22 +28,43 @@ pub async fn run(config: Option<PathBuf>, global: &Global, out: Output) -> Resul
     };
     let config = objects::store_config(&node::Settings::load(&file)?)?;
     let folder = config.dir.clone();
-    let mended = store::salvage(config).await.context("stop the node, if it runs")?;
-    out.show(&json!({"store": folder, "set_aside": mended}), |_| {
-        let line = |salvaged: &store::Salvaged| {
-            let store::Salvaged { file, kept, left_out } = salvaged;
-            let lost = match left_out {
-                0 => String::new(),
-                count => format!(", and {count} that build on what is lost are left out"),
-            };
-            let file = folder.join("wal").join(file);
-            format!("{} is set aside; {kept} of its entries are kept{lost}\n", file.display())
+    let mended = store::salvage(config, give_up).await.context("stop the node, if it runs")?;
+    let store::Mended { files, manifests, given_up } = &mended;
+    let answer = json!({"store": folder, "set_aside": files, "manifests": manifests,
+                        "given_up": given_up});
+    out.show(&answer, |_| in_words(&folder, &mended))
+}
+
+fn in_words(folder: &Path, mended: &store::Mended) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for store::Salvaged { file, kept, left_out } in &mended.files {
+        let lost = match left_out {
+            0 => String::new(),
+            count => format!(", and {count} that build on what is lost are left out"),
         };
-        match mended.is_empty() {
-            true => format!("the log of {} is sound", folder.display()),
-            false => mended.iter().map(line).collect(),
-        }
-    })
+        let file = folder.join("wal").join(file);
+        lines
+            .push(format!("{} is set aside; {kept} of its entries are kept{lost}", file.display()));
+    }
+    for store::Remade { manifest, reason, segments, rows, gone, set_aside } in &mended.manifests {
+        lines.push(format!(
+            "{manifest}: {reason}; there is a new one, of {segments} segments with {rows} rows"
+        ));
+        let gone = gone.iter().map(|name| format!("  {name} is gone: merged into others, or lost"));
+        lines.extend(gone);
+        let unread =
+            set_aside.iter().map(|name| format!("  {name} does not read: its rows are lost"));
+        lines.extend(unread);
+    }
+    for store::GivenUp { object, table, rows, first, last, .. } in &mended.given_up {
+        lines.push(format!(
+            "{object} is given up: {rows} rows of table {table} are lost, between {first} and {last}"
+        ));
+    }
+    match lines.is_empty() {
+        true => format!("the log and the manifests of {} are sound", folder.display()),
+        false => lines.join("\n") + "\n",
+    }
 }
 
 /// The folder of the site of `--dir`, or of one of the sites that `edgescale up` keeps in it.

@@ -1,17 +1,32 @@
 //! Segments that do not read: each is named to whoever asks for its rows, and shown in the status.
 //! Everything else goes on: flushes leave it as it is and merge the others
-//! (`docs/decisions/0140-what-is-damaged-holds-up-nothing-else.md`).
+//! (`docs/decisions/0140-what-is-damaged-holds-up-nothing-else.md`). One that nobody can put back is
+//! given up, if somebody says so.
 
 use std::sync::Arc;
 
 use crate::columns::Columns;
 use crate::error::{Error, Result};
+use crate::manifest::{self, Manifest};
 use crate::run::Run;
+use crate::scan::key_to_json;
 use crate::schema::Schema;
-use crate::segment::{Few, Found, Segment};
+use crate::segment::{self, Few, Found, Segment};
+use crate::spec::Merge;
 use crate::status::DamagedSegment;
 
-use super::Engine;
+use super::salvage::GivenUp;
+use super::{Engine, snapshot_entry};
+
+/// What is wrong with a segment whose object is gone and that was not merged away.
+const GONE: &str = "the segment is listed but does not exist";
+
+/// A listed segment and where it is listed.
+struct Place {
+    schema: Arc<Schema>,
+    partition: Vec<u8>,
+    segment: Arc<Segment>,
+}
 
 impl Engine {
     /// The rows of a segment, with these columns; `None` if it has been merged away.
@@ -78,6 +93,110 @@ impl Engine {
         damaged
     }
 
+    /// Notes the segments that were not there when the store was opened, so that they are named
+    /// before somebody needs them.
+    pub(super) fn note_missing(&self, found: &[manifest::Found]) {
+        for name in found.iter().flat_map(|found| &found.missing) {
+            if let Some(place) = self.place_of(name) {
+                place.segment.note_fault(Some(GONE));
+                tracing::error!(table = place.schema.name, object = name, "{GONE}");
+            }
+        }
+    }
+
+    fn place_of(&self, object: &str) -> Option<Place> {
+        let state = self.read();
+        state.tables.values().find_map(|table| {
+            table.partitions.iter().find_map(|(key, partition)| {
+                let segment = partition.segments.iter().find(|s| s.meta.name == object)?.clone();
+                Some(Place { schema: table.schema.clone(), partition: key.to_vec(), segment })
+            })
+        })
+    }
+
+    /// Takes a segment that does not read out of its partition, for good: what it knew of the keys
+    /// that it spans is lost here. Its object is kept beside, if there is one. A site below the root
+    /// holds nothing of the table as a whole then, so that it asks above for what it lacks.
+    ///
+    /// # Errors
+    /// [`Error::BadRequest`] if there is no such segment, if it reads, or if what is lost would
+    /// spoil other sites' rows.
+    pub(super) async fn give_up(&self, object: &str) -> Result<GivenUp> {
+        let _turn = self.flushing.lock().await;
+        let Some(Place { schema, partition, segment }) = self.place_of(object) else {
+            let text =
+                format!("no manifest lists a segment {object:?}; `status` names the damaged");
+            return Err(Error::BadRequest(text));
+        };
+        let reason = match self.run_of(&schema, &Columns::All, &segment).await {
+            Ok(_) => return Err(Error::BadRequest(format!("segment {object} reads, so it stays"))),
+            Err(Error::Corrupt { reason, .. }) => reason,
+            Err(error) => return Err(error),
+        };
+        // Sums go on from what this site has counted, which others know by its name.
+        let is_built_on = [Merge::Counter, Merge::Max, Merge::Min];
+        if !self.is_root() && is_built_on.iter().any(|merge| schema.merges_by(*merge)) {
+            return Err(Error::BadRequest(format!(
+                "table {:?} has columns that go on from what segment {object} knew, and other \
+                 sites would take that for newer than what they know; put a sound copy in its \
+                 place, or begin with an empty store here",
+                schema.name
+            )));
+        }
+        let kept_as = manifest::set_aside(&self.objects, object).await?;
+        self.unlist(&schema, &partition, &segment).await?;
+        let end = |key: &[u8]| schema.key_row(key).map(|key| key_to_json(&key));
+        Ok(GivenUp {
+            object: object.to_owned(),
+            table: schema.name.clone(),
+            rows: segment.meta.rows,
+            first: end(segment.min_key())?,
+            last: end(segment.max_key())?,
+            reason,
+            kept_as,
+        })
+    }
+
+    /// Writes a manifest without a segment; nobody flushes meanwhile.
+    async fn unlist(&self, schema: &Arc<Schema>, key: &[u8], segment: &Arc<Segment>) -> Result<()> {
+        let mut manifest = {
+            let state = self.read();
+            let partition = state.table(&schema.table)?.partitions.get(key);
+            let partition = partition.ok_or_else(|| Error::UnknownTable(schema.name.clone()))?;
+            let left = partition.segments.iter().filter(|s| !Arc::ptr_eq(s, segment));
+            Manifest {
+                format: manifest::FORMAT,
+                number: partition.manifest + 1,
+                writer: self.writer(),
+                spec: (***schema).clone(),
+                partition: segment::hex(key),
+                segments: left.map(|s| s.meta.clone()).collect(),
+                forgotten_seq: partition.forgotten,
+            }
+        };
+        manifest.commit(&self.objects).await?;
+        let last = {
+            let mut state = self.write();
+            if let Some(table) = state.tables.get_mut(&*schema.table)
+                && let Some(partition) = table.partitions.get_mut(key)
+            {
+                let left = partition.segments.iter().filter(|s| !Arc::ptr_eq(s, segment));
+                partition.segments = Arc::new(left.cloned().collect());
+                partition.manifest = manifest.number;
+                table.stored_bytes = table.stored_bytes.saturating_sub(segment.meta.bytes);
+                table.extents.clear();
+                table.followed = None;
+            }
+            // Of what is held the log learns by a snapshot, with which a file begins.
+            state.seq += 1;
+            self.wal.rotate(state.seq, snapshot_entry(&state));
+            state.seq
+        };
+        self.wal.wait(last).await?;
+        manifest.tidy(&self.objects, true).await;
+        Ok(())
+    }
+
     /// Notes what a read has shown of a segment. One whose object is gone was merged away, or else
     /// it is damaged.
     fn told<T>(
@@ -89,7 +208,7 @@ impl Engine {
     ) -> Result<T> {
         let read = match read {
             Ok(found) if is_gone(&found) && self.lists(schema, segment) => {
-                Err(Error::corrupt(&segment.meta.name, "the segment is listed but does not exist"))
+                Err(Error::corrupt(&segment.meta.name, GONE))
             }
             read => read,
         };

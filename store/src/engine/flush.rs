@@ -269,6 +269,8 @@ impl Engine {
             if run.len() == 0 {
                 return Ok(Encoded { segment: None, forgotten });
             }
+            // What was merged has as many bytes as what is made of it now.
+            drop(left);
             let (meta, bytes) = segment::encode(name, &run)?;
             Ok(Encoded { segment: Some((meta, bytes, run)), forgotten })
         });

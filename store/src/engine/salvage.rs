@@ -1,5 +1,5 @@
-//! Mending a store that does not open because its log is damaged: files that are damaged are set
-//! aside, and what is sound in them stays.
+//! Mending a store that does not open because its log or a manifest is damaged: what is damaged is
+//! set aside, and what is sound of it stays. And what somebody gives up, because it stays damaged.
 //!
 //! A store never does that by itself: entries that are lost were acknowledged, so somebody has to
 //! say that it goes on without them.
@@ -8,16 +8,29 @@ use std::path::Path;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::manifest;
+use crate::manifest::{self, Listed, Remade};
+use crate::objects::Objects;
 use crate::record::{self, Entry};
 use crate::wal::disk::{Disk, Folder};
 use crate::wal::{OnRot, Wal, keep_only, set_aside_names};
 
 use super::ground::{ground_of, is_open};
 use super::{Engine, Ground, State};
+
+/// What a salvage has done.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Mended {
+    /// Log files that were damaged.
+    pub files: Vec<Salvaged>,
+    /// Manifests that did not read.
+    pub manifests: Vec<Remade>,
+    /// Segments that were given up.
+    pub given_up: Vec<GivenUp>,
+}
 
 /// A log file that was set aside.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,23 +43,74 @@ pub struct Salvaged {
     pub left_out: usize,
 }
 
-/// Mends the log of a store that no process has open, and proves that it opens. Names the files
-/// that were damaged; none if the log is sound.
-pub async fn salvage(config: Config) -> Result<Vec<Salvaged>> {
+/// A segment that was given up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GivenUp {
+    /// Its object.
+    pub object: String,
+    /// Its table.
+    pub table: String,
+    /// Its rows, deleted ones and those of older versions included.
+    pub rows: u64,
+    /// The first of the keys between which something is lost, as JSON.
+    pub first: Json,
+    /// The last of them.
+    pub last: Json,
+    /// Why it did not read.
+    pub reason: String,
+    /// The object that has its bytes now, if it had any.
+    pub kept_as: Option<String>,
+}
+
+/// Mends the log and the manifests of a store that no process has open, gives up the segments of
+/// these names, and proves that the store opens. Names what was damaged.
+pub async fn salvage(config: Config, give_up: &[String]) -> Result<Mended> {
     let ground = ground_of(&config).await?;
-    salvage_on(config, ground).await
+    salvage_on(config, ground, give_up).await
 }
 
 /// The same on the given ground.
-pub async fn salvage_on(config: Config, ground: Ground) -> Result<Vec<Salvaged>> {
+pub async fn salvage_on(config: Config, ground: Ground, give_up: &[String]) -> Result<Mended> {
     let mut state = State::default();
-    let found = manifest::newest(&ground.objects).await?;
-    found.iter().try_for_each(|found| state.adopt(&found.manifest))?;
+    let Listed { found, unread } = manifest::newest(&ground.objects).await?;
+    let before = unread.iter().filter_map(|unread| unread.before.as_ref());
+    let mut known = found.iter().map(|found| &found.manifest).chain(before);
+    known.try_for_each(|manifest| state.adopt(manifest))?;
     let disk = ground.disk.clone();
-    let mending = tokio::task::spawn_blocking(move || mend(&*disk, &mut state)).await;
-    let mended = mending.map_err(|e| Error::io("log", std::io::Error::other(e)))??;
-    Engine::open_on(config, ground).await?.close();
+    // Tables that no manifest tells of are in the log.
+    let mending = move || mend(&*disk, &mut state).map(|files| (files, state));
+    let mending = tokio::task::spawn_blocking(mending).await;
+    let (files, state) = mending.map_err(|e| Error::io("log", std::io::Error::other(e)))??;
+    let mut mended = Mended { files, ..Mended::default() };
+    for unread in unread {
+        let schema = state.tables.get(unread.table()).map(|table| table.schema.clone());
+        let schema = schema.ok_or_else(|| {
+            let reason = format!("{}, and nothing else tells of its table", unread.reason);
+            Error::corrupt(&unread.name, reason)
+        })?;
+        let writer = format!("{:016x}-salvage-{:016x}", ground.id, crate::entropy());
+        mended.manifests.push(manifest::remake(&ground.objects, unread, &schema, writer).await?);
+    }
+    let engine = Engine::open_on(config, ground).await?;
+    for object in give_up {
+        mended.given_up.push(engine.give_up(object).await?);
+    }
+    engine.close();
     Ok(mended)
+}
+
+/// Says whether a manifest in the folder of a store does not read, so that it may not open; changes
+/// nothing. What is in a bucket is not looked at, nor what a process has open.
+///
+/// # Errors
+/// [`Error::Corrupt`] if one does not.
+pub async fn check_manifests(dir: &Path) -> Result<()> {
+    let folder = dir.join("objects");
+    if is_open(dir) || !folder.is_dir() {
+        return Ok(());
+    }
+    let unread = manifest::newest(&Objects::in_folder(&folder)?).await?.unread;
+    unread.first().map_or(Ok(()), |first| Err(first.error()))
 }
 
 /// Says whether the log in the folder of a store is damaged; changes nothing, and looks at nothing

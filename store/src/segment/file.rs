@@ -109,8 +109,8 @@ impl File {
         if crc32c::crc32c(&bytes) != tail.crc32c {
             return Err(damaged(&meta.name));
         }
-        File::of(meta, Pieces { len: meta.bytes, read: vec![(tail.at, bytes)].into() }, pages, true)
-            .map(Some)
+        let pieces = Pieces { len: meta.bytes, read: vec![(tail.at, bytes)].into() };
+        File::of(&meta.name, pieces, pages, true).map(Some)
     }
 
     /// A file whose bytes are all there.
@@ -118,11 +118,26 @@ impl File {
         if bytes.len() as u64 != meta.bytes || crc32c::crc32c(&bytes) != meta.crc32c {
             return Err(damaged(&meta.name));
         }
-        File::of(meta, Pieces { len: meta.bytes, read: vec![(0, bytes)].into() }, pages, false)
+        let pieces = Pieces { len: meta.bytes, read: vec![(0, bytes)].into() };
+        File::of(&meta.name, pieces, pages, false)
     }
 
-    fn of(meta: &SegmentMeta, pieces: Pieces, pages: Pages, in_part: bool) -> Result<File> {
-        let broken = |e: ParquetError| Error::corrupt(&meta.name, e.to_string());
+    /// A file that is all there and of which nothing else is known: its columns are proved by their
+    /// checksums, and what follows them only by being read.
+    pub fn unlisted(name: &str, bytes: Bytes) -> Result<(File, Tail)> {
+        let pieces = Pieces { len: bytes.len() as u64, read: vec![(0, bytes.clone())].into() };
+        let mut file = File::of(name, pieces, Pages::All, true)?;
+        let chunks = file.metadata.metadata().row_groups().iter().flat_map(chunks);
+        let ends: Vec<u64> = chunks.map(|chunk| chunk.end).collect();
+        file.unproved = (0..ends.len()).collect();
+        let at = ends.into_iter().max().unwrap_or(0);
+        let rest = usize::try_from(at).ok().and_then(|at| bytes.get(at..));
+        let crc32c = rest.map(crc32c::crc32c).ok_or_else(|| damaged(name))?;
+        Ok((file, Tail { at, crc32c }))
+    }
+
+    fn of(name: &str, pieces: Pieces, pages: Pages, in_part: bool) -> Result<File> {
+        let broken = |e: ParquetError| Error::corrupt(name, e.to_string());
         let policy = match pages {
             Pages::All => PageIndexPolicy::Skip,
             Pages::Some => PageIndexPolicy::Optional,
@@ -130,13 +145,15 @@ impl File {
         let how = ArrowReaderOptions::new().with_offset_index_policy(policy);
         let load = || ArrowReaderMetadata::load(&pieces, how);
         let metadata = guarded(ParquetError::General, load).map_err(broken)?;
-        let checksums = match in_part {
-            true => Some(checksums(&metadata).ok_or_else(|| {
-                Error::corrupt(&meta.name, "the checksums of its columns are missing")
-            })?),
-            false => None,
-        };
-        Ok(File { name: meta.name.clone(), metadata, checksums, pieces, unproved: Vec::new() })
+        let checksums =
+            match in_part {
+                true => Some(checksums(&metadata).ok_or_else(|| {
+                    Error::corrupt(name, "the checksums of its columns are missing")
+                })?),
+                false => None,
+            };
+        let (name, unproved) = (name.to_owned(), Vec::new());
+        Ok(File { name, metadata, checksums, pieces, unproved })
     }
 
     /// True if there is a column of that name.

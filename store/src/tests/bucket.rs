@@ -3,7 +3,7 @@
 
 use std::io::{BufRead as _, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use tokio::task::{JoinHandle, JoinSet};
@@ -26,9 +26,7 @@ struct Weed {
 impl Weed {
     /// A server with an empty bucket; without the program a test is skipped aloud.
     async fn start() -> Option<Weed> {
-        let tools = std::env::var_os("EDGESCALE_TOOLS").map(PathBuf::from);
-        let ours = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools");
-        let program = tools.unwrap_or_else(ours).join("bin/weed");
+        let program = tools().join("bin/weed");
         if !program.exists() {
             aloud::skipped!("no SeaweedFS (./tools.sh test)");
             return None;

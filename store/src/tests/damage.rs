@@ -138,7 +138,7 @@ impl Machine {
     async fn salvage(&self) -> Result<Vec<Salvaged>> {
         let disk = Arc::new(self.disk.clone());
         let ground = Ground { disk, objects: self.objects.clone(), id: self.id, lock: None };
-        salvage_on(Config::new("", "cloud"), ground).await
+        Ok(salvage_on(Config::new("", "cloud"), ground, &[]).await?.files)
     }
 
     /// Another one with this log file.

@@ -36,8 +36,8 @@ impl Place {
     }
 
     fn newest(&self) -> Manifest {
-        let mut found = self.now(manifest::newest(&self.seen)).unwrap();
-        found.pop().expect("a partition").manifest
+        let mut listed = self.now(manifest::newest(&self.seen)).unwrap();
+        listed.found.pop().expect("a partition").manifest
     }
 
     /// Everything that the newest manifest lists is there.

@@ -30,7 +30,7 @@ fn soak(held: impl Fn(usize) -> Held) -> Report {
 fn what_is_flat_is_well_though_it_warms_up_and_wavers() {
     assert_eq!(verdict(&soak(|_| HELD)), [""; 0]);
     let wavers = |number| Held {
-        anonymous_bytes: HELD.anonymous_bytes + ((number as u64 * 7) % 5 << 20),
+        anonymous_bytes: HELD.anonymous_bytes + (((number as u64 * 7) % 5) << 20),
         files: HELD.files + number % 3,
         processes: HELD.processes + number % 2,
         ..HELD
@@ -46,7 +46,7 @@ fn what_is_flat_is_well_though_it_warms_up_and_wavers() {
 #[test]
 fn what_grows_is_named() {
     let grows = |number: usize| Held {
-        anonymous_bytes: HELD.anonymous_bytes + (number as u64 * 4 << 20),
+        anonymous_bytes: HELD.anonymous_bytes + ((number as u64 * 4) << 20),
         files: HELD.files + number,
         threads: HELD.threads + number,
         processes: HELD.processes + number,

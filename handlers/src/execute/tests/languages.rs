@@ -169,12 +169,7 @@ pub(super) fn picture(index: u64, luma: u8) -> accel::Frame {
     for y in 0..height as usize {
         data[y * width as usize..][..width as usize / 2].fill(luma);
     }
-    let shape = accel::Shape {
-        width,
-        height,
-        format: accel::PixelFormat::Nv12,
-        range: accel::Range::Limited,
-    };
+    let shape = accel::Shape::limited(width, height, accel::PixelFormat::Nv12);
     accel::Frame::new(shape, index as i64 * 40_000, index, data.into()).unwrap()
 }
 

@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 use wasmtime::component::Component;
 use wasmtime::{Engine, Store};
 
@@ -16,7 +17,7 @@ use super::guest::Guest;
 use super::model::Model;
 use super::module::Module;
 use super::runner::{Kind, Runner, Runners, engine_config};
-use super::{Wasm, trial_caller};
+use super::{Wasm, debug, trial_caller};
 use crate::Digest;
 use crate::execute::cache::Cache;
 use crate::execute::workers::{Compile, Compilers, Uncompiled};
@@ -41,7 +42,7 @@ pub(in crate::execute) struct Installer {
     baseline_bytes_min: usize,
     /// Whether what nobody has compiled yet is compiled here.
     compiles: bool,
-    cache: Arc<Cache>,
+    pub(super) cache: Arc<Cache>,
     pub(super) compilers: Compilers,
     /// Compiling takes all cores; one at a time. What is compiled already waits for none.
     compiling: tokio::sync::Mutex<()>,
@@ -49,6 +50,8 @@ pub(in crate::execute) struct Installer {
     pub(super) behind: Arc<tokio::sync::Mutex<()>>,
     /// Code that is read whole after it was loaded; one at a time.
     reading: Arc<tokio::sync::Mutex<()>>,
+    /// Stacks that are looked at.
+    pub(super) debugging: Arc<Semaphore>,
 }
 
 impl Installer {
@@ -68,6 +71,7 @@ impl Installer {
             compiling: tokio::sync::Mutex::default(),
             behind: Arc::default(),
             reading: Arc::default(),
+            debugging: Arc::new(Semaphore::new(debug::AT_ONCE)),
         })
     }
 
@@ -158,29 +162,6 @@ impl Installer {
         let module = runner.link(digest, &runner.deserialize(&path).ok()?).ok()?;
         self.read_whole(digest.clone(), runner.fingerprint.clone());
         Some(self.take_in(digest, module).0)
-    }
-
-    /// MEASURE
-    #[cfg(test)]
-    pub(in crate::execute) fn load_in_steps(&self, digest: &Digest) -> Vec<(&'static str, f64)> {
-        let mut steps = vec![];
-        let mut from = Instant::now();
-        let mut note = |what| {
-            steps.push((what, from.elapsed().as_nanos() as f64 / 1e3));
-            from = Instant::now();
-        };
-        let runner = self.runners.usual();
-        let at_hand = self.cache.at_hand(digest, &runner.fingerprint);
-        note(if at_hand.is_some() { "1 at hand" } else { "1 not at hand" });
-        let path = self.cache.compiled(digest, &runner.fingerprint).unwrap().unwrap();
-        note("2 compiled");
-        let component = runner.deserialize(&path).unwrap();
-        note("3 deserialize");
-        let module = runner.link(digest, &component).unwrap();
-        note("4 link");
-        self.take_in(digest, module);
-        note("5 take in");
-        steps
     }
 
     /// Makes code ready that was compiled before; tells what it exports, or that it was not.

@@ -1,4 +1,6 @@
 use std::collections::HashMap;
+use std::io::BufRead as _;
+use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -33,6 +35,10 @@ async fn serve(lie: Lie) -> Bucket {
             tokio::spawn(answer_all(stream, kept.clone(), lie));
         }
     });
+    bucket_at(endpoint)
+}
+
+fn bucket_at(endpoint: String) -> Bucket {
     let keys = BucketKeys {
         access_key_id: "who".into(),
         secret_access_key: "very secret".into(),
@@ -40,6 +46,52 @@ async fn serve(lie: Lie) -> Bucket {
     };
     let (bucket, prefix, region) = ("box".into(), "sites".into(), usual_region());
     Bucket { endpoint: Some(endpoint), bucket, prefix, region, keys }
+}
+
+/// A running s3s-fs; killed when dropped.
+struct S3sFs {
+    endpoint: String,
+    process: Child,
+    /// It writes on.
+    _said: std::io::Lines<std::io::BufReader<std::process::ChildStdout>>,
+    /// What it keeps, until it is dropped.
+    _folder: tempfile::TempDir,
+}
+
+impl S3sFs {
+    /// A server with an empty bucket; without the program a test is skipped aloud.
+    fn start() -> Option<S3sFs> {
+        let program = crate::tests::tools().join("bin/s3s-fs");
+        if !program.exists() {
+            aloud::skipped!("no s3s-fs (./tools.sh test)");
+            return None;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("box")).unwrap();
+        let mut process = Command::new(program)
+            .args(["--host", "127.0.0.1", "--port", "0"])
+            .args(["--access-key", "who", "--secret-key", "very secret"])
+            .arg(folder.path())
+            .env("RUST_LOG", "s3s_fs=info")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = std::io::BufReader::new(process.stdout.take().unwrap()).lines();
+        let place = |line: std::io::Result<String>| {
+            let line = line.unwrap();
+            let (_, endpoint) = line.split_once("server is running at ")?;
+            Some(endpoint.trim().to_owned())
+        };
+        let endpoint = said.find_map(place).expect("it says where it is");
+        Some(S3sFs { endpoint, process, _said: said, _folder: folder })
+    }
+}
+
+impl Drop for S3sFs {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
 }
 
 async fn answer_all(stream: TcpStream, kept: Arc<Mutex<Kept>>, lie: Lie) {
@@ -113,6 +165,16 @@ async fn a_bucket_that_lies_is_refused_with_the_reason() {
     check(Lie::IgnoresMatch, "lets an object be changed that has changed").await;
     check(Lie::ChecksThenWrites, "writers at once got the same name").await;
     serve(Lie::None).await.prove().await.unwrap();
+}
+
+/// One after the other it keeps to all conditions.
+#[tokio::test]
+async fn s3s_fs_is_refused_because_it_looks_first_and_writes_later() {
+    let Some(server) = S3sFs::start() else { return };
+    for _ in 0..3 {
+        let error = bucket_at(server.endpoint.clone()).prove().await.unwrap_err().to_string();
+        assert!(error.contains("writers at once got the same name"), "{error}");
+    }
 }
 
 #[tokio::test]
