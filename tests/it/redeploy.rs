@@ -132,6 +132,30 @@ async fn log_has(world: &World, site: &str, wanted: &str) -> Result<()> {
     eventually(&format!("a line that says {wanted:?}"), has).await
 }
 
+/// One that waits while the code of another is tried, and a request that is done meanwhile.
+#[tokio::test]
+async fn an_entry_of_the_bucket_that_others_overtake_is_registered() -> Result<()> {
+    let world = World::start_with(&SITES[..1], []).await?;
+    let root = world.bus("cloud");
+    let registry = Registry::open(root).await?;
+    let named = |name: &str| MANIFEST.replacen("\"app\"", &format!("\"{name}\""), 1);
+    for (name, code) in [("slow", answering("slow", &ballast())), ("late", answering("late", ""))] {
+        let digest = Digest::of(&code);
+        registry.put_code(digest.as_str(), code.into()).await?;
+        registry.put_app(name, &named(name).replace("{code}", digest.as_str())).await?;
+    }
+    world.apply(&named("quick"), &[("code", answering("quick", ""))]).await?;
+    for name in ["late", "slow"] {
+        let known = async || Ok(client::control(root, "apps.get", name).await.ok());
+        eventually(&format!("the app {name}"), known).await?;
+    }
+    // What is removed meanwhile is gone.
+    registry.delete_app("late").await?;
+    world.apply(&named("quick"), &[("code", answering("again", ""))]).await?;
+    let gone = async || Ok(client::control(root, "apps.get", "late").await.err().map(|_| ()));
+    eventually("the app late to be gone", gone).await
+}
+
 #[tokio::test]
 async fn no_invocation_is_lost_whatever_is_deployed() -> Result<()> {
     let world = World::start_with(&SITES, []).await?;
