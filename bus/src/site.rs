@@ -9,7 +9,7 @@
 //! | `listen.key`, `.pem` | this site's end of its children's links |
 //! | `link.nk`, `.key`, `.pem`, `.parent.pem` | its end of the link to the parent |
 //! | `node.nk`, `client.nk`, `sys.nk` | the keys of node, operator, and of reloading the server |
-//! | `mqtt.nk`, `mqtt.N.nk` | the password of MQTT clients, and the one after N rotations while it is good |
+//! | `mqtt.nk` | the password of MQTT clients; `mqtt.N.nk`: after N rotations, while good |
 //! | `tenants.json` | [`Tenants`]: who shares the site |
 //! | `tenants/NAME/` | `node.nk`, `client.nk`, `link.nk`, `mqtt.nk` of a tenant; its node's data |
 //! | `nats.conf` | the server's configuration, written anew at each change |

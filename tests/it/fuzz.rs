@@ -41,8 +41,10 @@ const INPUT_BYTES_MAX: usize = 16 << 10;
 const MUTATIONS_MAX: u64 = 8;
 /// The longest part that is moved or repeated.
 const PART_BYTES_MAX: usize = 32;
-/// How long a target runs when nothing is said.
+/// How long a target runs when nothing is said, and how many inputs it gets at least, however busy
+/// the machine is.
 const USUAL: Duration = Duration::from_millis(300);
+const RUNS_MIN: u64 = 64;
 /// Bytes that parsers treat in ways of their own.
 const SPECIAL: &[u8] = b"\0\t\n\r \"#%'*+,-./:;<=>?@[\\]_{|}~\x7f\x80\xc3\xff";
 
@@ -87,7 +89,7 @@ fn fuzz_bytes(corpus: &[&[u8]], target: impl Fn(&[u8])) {
     let seed = number("EDGESCALE_FUZZ_SEED").unwrap_or_else(bus::route::retry::draw);
     let (mut dice, started, mut runs) = (Dice::new(seed), Instant::now(), 0u64);
     corpus.iter().for_each(|input| target(input));
-    while started.elapsed() < limit {
+    while runs < RUNS_MIN || started.elapsed() < limit {
         let mut input = dice.one_of(corpus).to_vec();
         for _ in 0..=dice.roll() % MUTATIONS_MAX {
             mutate(&mut dice, &mut input, corpus);

@@ -328,7 +328,12 @@ async fn a_rotation_drops_no_mqtt_client() -> Result<()> {
     let hears = async |text: &str| {
         eventually(text, async || Ok((stays.said(text)? > 0).then_some(()))).await
     };
-    hears("received SUBACK").await?;
+    // It writes down what it says with each message that it gets.
+    eventually("the first message", async || {
+        publish(&first, "begun")?;
+        Ok((stays.said("begun")? > 0).then_some(()))
+    })
+    .await?;
 
     let rotate = |grace_s: u64| json!({"tenant": "acme", "grace_s": grace_s});
     owner(&world, "cloud", "rotate", rotate(3_600)).await?;

@@ -180,16 +180,15 @@ fn check_kernels(
             };
             let got = run_device(device, &command, &launch, &sample.inputs, guard);
             launches += 1;
-            let said = told();
+            let (stem, said) = (entry.kernel.stem, told());
             if said.len() > heard {
-                let (stem, new) = (entry.kernel.stem, &said[heard..]);
-                faults.push(format!("{stem} of {width} x {height}:{new}"));
+                faults.push(format!("{stem} of {width} x {height}:{}", &said[heard..]));
             }
             heard = said.len();
             // What this one leaves depends on the order of items.
-            if entry.kernel.stem != "component_join" {
-                let expected = run_reference(&launch, &sample.inputs, guard);
-                compare_all(&device.info().id, &launch, &got, &expected);
+            let is_free = stem == "component_join";
+            if !is_free && got != run_reference(&launch, &sample.inputs, guard) {
+                faults.push(format!("{stem} of {width} x {height}: other bits"));
             }
         }
         println!("{}: {} ms", entry.kernel.stem, began.elapsed().as_millis());

@@ -18,7 +18,7 @@ const GOODPUT_MIN: f64 = 0.9;
 const LATE_MAX: f64 = 0.08;
 const LATE_MAX_LONG: f64 = 0.15;
 /// How many of the calls may go to another site only to be refused there.
-const VAIN_MAX: f64 = 0.45;
+const VAIN_MAX: f64 = 0.15;
 /// How busy each place that is asked for must be in each half second: nobody stands idle because
 /// all others believe it full, or all went elsewhere.
 const BUSY_MIN: f64 = 0.75;
