@@ -17,6 +17,8 @@ use crate::wal::tests::file_of;
 
 /// How long a target runs when nothing is said.
 const USUAL: Duration = Duration::from_millis(400);
+/// Inputs that it gets however slow the machine is.
+const INPUTS_MIN: usize = 40;
 const INPUT_BYTES_MAX: usize = 16 << 10;
 
 /// Runs a target on bent inputs, printing the seed.
@@ -27,7 +29,7 @@ pub fn bend(corpus: &[Vec<u8>], mut target: impl FnMut(&[u8])) {
     println!("seed {seed}");
     let (mut dice, started, mut runs) = (Dice(seed | 1), Instant::now(), 0);
     corpus.iter().for_each(|input| target(input));
-    while started.elapsed() < limit {
+    while runs < INPUTS_MIN || started.elapsed() < limit {
         let mut input = dice.of(corpus);
         for _ in 0..=dice.below(4) {
             mutate(&mut dice, &mut input, corpus);
