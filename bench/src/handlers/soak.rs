@@ -26,7 +26,7 @@ const SHORT: Duration = Duration::from_millis(20);
 const CHURN: Duration = Duration::from_millis(250);
 /// Parts of the time, of each of which is counted what was held at least.
 const WINDOWS: u32 = 10;
-/// How often that is looked at in each: what comes and goes is not there every time.
+/// How often that is looked at in each, at most: what comes and goes is not there every time.
 const LOOKS: u32 = 20;
 /// How long what ends may take at most when nothing is wanted any more.
 const REST: Duration = Duration::from_secs(15);
@@ -119,12 +119,12 @@ pub async fn run(options: &Options, tools: &Path, program: Option<&Path>) -> Res
             }
         }));
     }
-    let began = Instant::now();
+    let (began, length) = (Instant::now(), Duration::from_secs(options.seconds) / WINDOWS);
     let mut windows = vec![];
-    for _ in 0..WINDOWS {
+    for number in 1..=WINDOWS {
         let mut least = held();
-        for _ in 0..LOOKS {
-            tokio::time::sleep(Duration::from_secs(options.seconds) / (WINDOWS * LOOKS)).await;
+        while began.elapsed() < length * number {
+            tokio::time::sleep(length / LOOKS).await;
             least = least.least(held());
         }
         let invocations = tally.done.load(Ordering::Relaxed);
