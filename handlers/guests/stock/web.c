@@ -48,7 +48,7 @@ static web_list_u8_t keep(web_list_u8_t value) {
   wasi_keyvalue_store_error_t error;
   web_option_list_u8_t found;
   web_string_t missing, name, key;
-  web_string_set(&missing, "missing");
+  web_string_set(&missing, "absent");
   web_string_set(&name, "default");
   web_string_set(&key, "one");
   if (wasi_keyvalue_store_open(&missing, &bucket, &error)) return text("opened");
