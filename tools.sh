@@ -135,7 +135,7 @@ title() {
             ;;
         # Built from the checkout, so it is known by what it is built of.
         peers)
-            echo "fjall, redb, SlateDB and RocksDB, for benches ($(cat bench/peers/Cargo.lock \
+            echo "fjall, redb and RocksDB, for benches ($(cat bench/peers/Cargo.lock \
                 bench/peers/src/*.rs bench/src/store/ycsb.rs | cksum | cut -d ' ' -f 1))"
             ;;
     esac
@@ -339,7 +339,7 @@ install_turbo() {
     ldconfig -p | grep -q "libturbojpeg" || apt_install "$TURBO"
 }
 
-# Stores that a user might take instead; three of them are crates that nothing else is built of.
+# Stores that a user might take instead; two of them are crates that nothing else is built of.
 install_peers() {
     if ! ldconfig -p | grep -q "librocksdb"; then
         apt_install "$ROCKSDB" || say "skip  RocksDB: no line of it in \`edgescale bench store\`"
