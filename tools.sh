@@ -135,8 +135,9 @@ title() {
             ;;
         # Built from the checkout, so it is known by what it is built of.
         peers)
-            echo "fjall, redb and RocksDB, for benches ($(cat bench/peers/Cargo.lock \
-                bench/peers/src/*.rs bench/src/store/ycsb.rs | cksum | cut -d ' ' -f 1))"
+            echo "stores, and crates for pictures, for benches ($(cat bench/peers/Cargo.lock \
+                bench/peers/src/*.rs bench/peers/pictures/Cargo.lock bench/peers/pictures/src/*.rs \
+                bench/src/store/ycsb.rs | cksum | cut -d ' ' -f 1))"
             ;;
     esac
 }
@@ -344,8 +345,9 @@ install_peers() {
     if ! ldconfig -p | grep -q "librocksdb"; then
         apt_install "$ROCKSDB" || say "skip  RocksDB: no line of it in \`edgescale bench store\`"
     fi
+    cargo build --locked --manifest-path bench/peers/pictures/Cargo.toml --target-dir "$TOOLS/peers"
     cargo build --locked --manifest-path bench/peers/Cargo.toml --target-dir "$TOOLS/peers"
-    cp "$TOOLS/peers/debug/edgescale-bench-peers" "$TOOLS/bin/edgescale-bench-peers"
+    cp "$TOOLS"/peers/debug/edgescale-bench-{peers,pictures} "$TOOLS/bin/"
     rm -rf "$TOOLS/peers"
 }
 
@@ -434,6 +436,7 @@ readonly NEEDS=(
 readonly TEST_NEEDS=(
     "xrt|libxrt1|better|the FPGA backend is not tested on XRT"
     "cxx|g++|better|the HLS kernels are not compiled"
+    "oclgrind|oclgrind|better|races and bounds of OpenCL kernels are not looked at"
     "openh264|libopenh264-7|better|streams are decoded by FFmpeg alone"
     "qemu|qemu-user libc6-arm64-cross libgcc-s1-arm64-cross|better|code for aarch64 is not run"
 )
@@ -460,6 +463,7 @@ have() {
         mosquitto) command -v mosquitto_pub >/dev/null ;;
         xrt) any_file /usr/lib{,64,/*}/libxrt_swemu.so.2 ;;
         cxx) command -v g++ >/dev/null ;;
+        oclgrind) any_file /usr/lib/oclgrind/liboclgrind-rt-icd.so ;;
         openh264) any_file /usr/lib{,64,/*}/libopenh264.so.7 ;;
         qemu)
             command -v qemu-aarch64 >/dev/null &&

@@ -3,6 +3,7 @@
 mod apps;
 mod bench;
 mod config;
+mod describe;
 mod develop;
 mod dlq;
 mod logs;
@@ -29,6 +30,10 @@ use output::Output;
 /// What a failed command returns.
 const EXIT_FAILED: u8 = 1;
 
+/// What the program returns.
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 a command line that is wrong, or \
+    something missing that `doctor` looked for";
+
 /// What a recording looks like.
 const RECORDING: &str = "A recording is a list of steps, and begins with empty tables:\n\
     \x20 [{ \"call\": \"greet\", \"data\": { \"n\": \"Ada\" }, \"expect\": { \"visits\": 1 } },\n\
@@ -37,7 +42,7 @@ const RECORDING: &str = "A recording is a list of steps, and begins with empty t
 
 #[derive(Parser)]
 #[command(name = "edgescale", version, about = "A serverless fabric for a tree of data centers")]
-#[command(propagate_version = true, max_term_width = 100)]
+#[command(propagate_version = true, max_term_width = 100, after_help = EXIT_CODES)]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -63,7 +68,8 @@ pub struct Global {
     /// Print one JSON document instead of text
     #[arg(long, global = true)]
     json: bool,
-    /// Folder of the site, or of the whole tree that `up` runs
+    /// Folder of the site, or of the whole tree that `up` runs; where none runs there, commands go
+    /// where the context of the `nats` client leads, that of NATS_CONTEXT or the selected one
     #[arg(long, global = true, env = "EDGESCALE_DIR", default_value = ".edgescale")]
     dir: PathBuf,
     /// Folder of nats-server, the Lambda runtime client and other tools; that of this program's
@@ -74,7 +80,8 @@ pub struct Global {
     #[arg(long, global = true, value_name = "TENANT")]
     tenant: Option<String>,
     /// Site to talk to, of those that run from --dir: a whole path or its last token; unless said,
-    /// the topmost. `logs`, `dlq`, `tree`, `ls` and `devices` take the path of any site below, too
+    /// the topmost. `logs`, `dlq`, `tree`, `ls`, `describe` and `devices` take the path of any site
+    /// below, too
     #[arg(long, global = true, value_name = "SITE")]
     at: Option<String>,
 }
@@ -107,6 +114,11 @@ enum Command {
     Top(top::Top),
     /// List apps and the state of their handlers at a site
     Ls,
+    /// Show an app: what starts its handlers, where they run, their limits, its tables and grants
+    Describe {
+        /// Its name
+        app: String,
+    },
     /// Register an app: upload its code, apply its manifest
     Deploy {
         /// The manifest, or its folder; files it names are relative to it
@@ -155,7 +167,7 @@ enum Command {
     /// Open, list or close streams
     #[command(subcommand)]
     Stream(talk::Stream),
-    /// Read and export tables
+    /// Read and write tables and blobs, ask in SQL, export, import, mend
     #[command(subcommand)]
     Store(store::Store),
     /// Show the log lines of nodes and handlers: of the site of --at, or of all that run from --dir
@@ -220,7 +232,7 @@ pub fn run() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(e) => {
-            eprintln!("edgescale: {e:#}");
+            eprintln!("edgescale: {}", output::causes(&e));
             ExitCode::from(EXIT_FAILED)
         }
     }
@@ -256,7 +268,7 @@ async fn dispatch(command: Command, global: Global) -> Result<ExitCode> {
         Command::Build { project } => develop::build(&project, &global.tools, out)?,
         Command::Test { project } => return develop::test(&project, &global.tools, out).await,
         Command::Dev { project } => {
-            let context = Context::load(&global.dir)?.as_tenant(global.tenant.as_deref());
+            let context = Context::find(&global.dir)?.as_tenant(global.tenant.as_deref());
             let at = global.at.as_deref();
             develop::dev(&project, &global.tools, &context, at, out).await?;
         }
@@ -279,12 +291,17 @@ async fn dispatch(command: Command, global: Global) -> Result<ExitCode> {
 }
 
 async fn talk_to_tree(command: Command, global: &Global, out: Output) -> Result<()> {
-    let context = Context::load(&global.dir)?.as_tenant(global.tenant.as_deref());
+    let context = Context::find(&global.dir)?.as_tenant(global.tenant.as_deref());
     let at = global.at.as_deref();
     // Those that look, and see to dead letters.
     let goes_below = matches!(
         command,
-        Command::Logs(_) | Command::Dlq(_) | Command::Ls | Command::Devices | Command::Tree { .. }
+        Command::Logs(_)
+            | Command::Dlq(_)
+            | Command::Ls
+            | Command::Describe { .. }
+            | Command::Devices
+            | Command::Tree { .. }
     );
     let site = &if goes_below { context.reach(at)? } else { context.site(at)?.clone() };
     match command {
@@ -292,6 +309,7 @@ async fn talk_to_tree(command: Command, global: &Global, out: Output) -> Result<
         Command::Tenant(command) => tenant::run(site, command, out).await,
         Command::Top(top) => top::run(site, top, out).await,
         Command::Ls => apps::list(site, out).await,
+        Command::Describe { app } => describe::describe(site, &app, out).await,
         Command::Deploy { manifest } => apps::deploy(site, &manifest, out).await,
         Command::History { app } => apps::history(site, &app, out).await,
         Command::Rollback(asked) => apps::rollback(site, asked, out).await,

@@ -1,12 +1,14 @@
 //! Where a running tree is: sites, server addresses, credentials. `edgescale up` and `run` write
 //! it, every other command reads it.
 
+mod stock;
+
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use bus::{Bus, Credentials, TierClass, TierPath};
+use bus::{Bus, ClientTls, Credentials, TierClass, TierPath};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -43,6 +45,9 @@ pub struct Site {
     pub nkey: PathBuf,
     /// The node's log.
     pub log: PathBuf,
+    /// How its server is known, where it is not on this machine.
+    #[serde(skip)]
+    pub tls: ClientTls,
     /// The site that is connected to, where this one is below it and on another machine.
     #[serde(skip)]
     pub via: Option<TierPath>,
@@ -62,6 +67,25 @@ impl Context {
             Err(e) => return Err(e).with_context(|| format!("{} cannot be read", file.display())),
         };
         serde_json::from_slice(&text).with_context(|| format!("{} is damaged", file.display()))
+    }
+
+    /// The context of the tree kept in `dir`; where none runs there, the site that the stock `nats`
+    /// client would talk to.
+    pub fn find(dir: &Path) -> Result<Self> {
+        let found = Self::load(dir);
+        let Err(missing) = found else { return found };
+        if dir.join(FILE).exists() {
+            return Err(missing);
+        }
+        let wanted = std::env::var(stock::VARIABLE).ok().filter(|name| !name.is_empty());
+        let file = stock::config_home().and_then(|home| stock::file(wanted.as_deref(), &home));
+        let Some(file) = file else { return Err(missing) };
+        match stock::site(&file) {
+            Ok(site) => Ok(Self { sites: vec![site] }),
+            Err(e) if wanted.is_some() => Err(e),
+            // It may be there for another system.
+            Err(e) => bail!("{missing}; {e:#}"),
+        }
     }
 
     /// The same tree, as a tenant's clients reach it; as its owner's, when none is named.
@@ -124,15 +148,34 @@ impl Context {
 impl Site {
     /// Connects as a client of the site.
     pub async fn connect(&self) -> Result<Bus> {
-        let seed = std::fs::read_to_string(&self.nkey)
-            .with_context(|| format!("the key {} cannot be read", self.nkey.display()))?;
-        let credentials = Credentials { seed: seed.trim().to_owned() };
+        let credentials = Credentials { seed: self.seed()? };
         let near = self.via.as_ref().unwrap_or(&self.path);
-        let bus = Bus::connect(&self.server, near, &credentials, "edgescale-cli").await;
+        let bus =
+            Bus::connect_with(&self.server, near, &credentials, "edgescale-cli", &self.tls).await;
         let bus = bus.with_context(|| {
             format!("site {near} is not reachable; is `edgescale up` or `run` running?")
         })?;
         Ok(bus.speaking_to(self.path.clone()))
+    }
+
+    fn seed(&self) -> Result<String> {
+        let (site, key) = (&self.path, self.nkey.display());
+        match std::fs::read_to_string(&self.nkey) {
+            Ok(seed) => Ok(seed.trim().to_owned()),
+            Err(e) => match self.tenant().filter(|_| e.kind() == ErrorKind::NotFound) {
+                Some(tenant) => bail!(
+                    "no tenant {tenant:?} at {site}, which has no {key}; `edgescale --at {site} \
+                     tenant ls` shows those that there are"
+                ),
+                None => Err(e).with_context(|| format!("the key {key} cannot be read")),
+            },
+        }
+    }
+
+    /// Whose key it is, unless the owner's.
+    fn tenant(&self) -> Option<&str> {
+        let dir = self.nkey.parent()?;
+        dir.parent()?.ends_with("tenants").then_some(dir.file_name()?.to_str()?)
     }
 
     /// Where the stock `nats` client finds how to connect to this site: a context of its.

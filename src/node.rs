@@ -34,7 +34,7 @@ use accel::EdgeAccelerate;
 use accel::share::Turns;
 use anyhow::{Context as _, Result};
 use bus::event::{Keeper, Reader};
-use bus::route::policy::ParentView;
+use bus::route::policy::{Devices, ParentView};
 use bus::server::CONFIG_COMMAND;
 use bus::{
     Bus, Credentials, EdgeRoute, EventLog, Kind, Places, Refusal, Registry, Request, Response,
@@ -155,6 +155,8 @@ pub struct Node {
     children: gossip::Children,
     /// The servers of the site, where there are several.
     servers: Mutex<Vec<Keeper>>,
+    /// Classes of devices that requests do not find here.
+    withheld: Devices,
     /// Who gives turns at the devices of the host, at the owner's node.
     turns: Option<turns::Open>,
     family: Option<Arc<family::Family>>,
@@ -333,6 +335,7 @@ async fn open(
         places,
         children: gossip::Children::default(),
         servers: Mutex::default(),
+        withheld: handlers::deploy::devices(settings.devices.withhold.iter().copied()),
         turns: opened,
         family: settings.folder.as_deref().map(family::Family::open).transpose()?.map(Arc::new),
         registering,

@@ -72,6 +72,7 @@ impl RunningSite {
             mqtt: door("", record.ports.mqtt),
             nkey: folder.file("client.nk"),
             log: folder.file("node.log"),
+            tls: Default::default(),
             via: None,
         };
         site.save_nats_context()?;

@@ -79,8 +79,8 @@ pub fn package(project: &Path) -> Result<Package> {
 /// Registers an app at the bus's site, which must be the root.
 pub async fn deploy(bus: &Bus, file: &Path) -> Result<Value> {
     let package = package(file)?;
-    if let Some(parent) = bus.site().parent() {
-        bail!("apps are registered at the root, not at {} below {parent}", bus.site());
+    if bus.site().parent().is_some() {
+        bail!("apps are registered at the root: at {}, not at {}", bus.site().root(), bus.site());
     }
     let registry = Registry::open(bus).await?;
     for (digest, path) in &package.code {

@@ -1,10 +1,12 @@
 //! Frames of video in host memory, shared and never copied.
 
+mod layout;
 mod memory;
 
 use bytes::Bytes;
-pub use kernels::{PixelFormat, Range, Shape};
+pub use kernels::{Matrix, PixelFormat, Range, Shape};
 
+pub use self::layout::Layout;
 pub(crate) use self::memory::FrameMemory;
 use crate::{Error, Result};
 
@@ -15,6 +17,7 @@ pub struct Frame {
     pub height: u32,
     pub format: PixelFormat,
     pub range: Range,
+    pub matrix: Matrix,
     /// Presentation time in microseconds.
     pub pts_us: i64,
     /// Number within its stream, from zero.
@@ -26,16 +29,16 @@ pub struct Frame {
 impl Frame {
     /// A frame of `shape`; refuses impossible sides and any other number of bytes than it takes.
     pub fn new(shape: Shape, pts_us: i64, index: u64, data: Bytes) -> Result<Self> {
-        let Shape { width, height, format, range } = shape;
-        let frame = Self { width, height, format, range, pts_us, index, data };
+        let Shape { width, height, format, range, matrix } = shape;
+        let frame = Self { width, height, format, range, matrix, pts_us, index, data };
         frame.check()?;
         Ok(frame)
     }
 
     /// What the frame looks like apart from its samples and time.
     pub fn shape(&self) -> Shape {
-        let Frame { width, height, format, range, .. } = *self;
-        Shape { width, height, format, range }
+        let Frame { width, height, format, range, matrix, .. } = *self;
+        Shape { width, height, format, range, matrix }
     }
 
     /// Whether sides and number of bytes agree.

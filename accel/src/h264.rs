@@ -15,7 +15,7 @@ use kernels::h264::{Coding, Passes, Size, wide};
 use kernels::{PixelFormat, Shape};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Frame, Range, Result};
+use crate::{Error, Frame, Matrix, Range, Result};
 use bits::BitWriter;
 use control::Control;
 
@@ -130,6 +130,7 @@ impl Encoder {
         Placed {
             size: Size::new(self.shape.width, self.shape.height),
             range: self.shape.range,
+            matrix: self.shape.matrix,
             coding: self.control.coding(&self.settings),
             since_intra: self.control.since_intra,
             intra_count: self.control.intra_count,
@@ -142,6 +143,7 @@ impl Encoder {
 pub(crate) struct Placed {
     pub size: Size,
     pub range: Range,
+    pub matrix: Matrix,
     pub coding: Coding,
     /// Pictures since the last intra one.
     pub since_intra: u32,
@@ -214,7 +216,7 @@ fn sequence(placed: &Placed) -> Vec<u8> {
     // Whole frames; direct_8x8_inference.
     bits.put(0b11, 2);
     crop(&mut bits, size);
-    usability(&mut bits, placed.range);
+    usability(&mut bits, placed);
     bits.close()
 }
 
@@ -229,15 +231,22 @@ fn crop(bits: &mut BitWriter, size: &Size) {
     }
 }
 
-/// The range of samples, and that no picture waits for another (annex E).
-fn usability(bits: &mut BitWriter, range: Range) {
+/// The range and the matrix of samples, and that no picture waits for another (annex E).
+fn usability(bits: &mut BitWriter, placed: &Placed) {
     // There is such a part; it has no shape of samples and no overscan.
     bits.put(0b100, 3);
-    // A kind of signal: unspecified, its range, no colours.
+    // A kind of signal: unspecified, its range, its colours where they are known.
     bits.put(1, 1);
     bits.put(5, 3);
-    bits.put(u32::from(range == Range::Full), 1);
-    bits.put(0, 1);
+    bits.put(u32::from(placed.range == Range::Full), 1);
+    match matrix_number(placed.matrix) {
+        UNSPECIFIED => bits.put(0, 1),
+        matrix => {
+            bits.put(1, 1);
+            // Which colours are meant, and how bright: both unspecified.
+            [UNSPECIFIED, UNSPECIFIED, matrix].into_iter().for_each(|number| bits.put(number, 8));
+        }
+    }
     // No places of chroma, no timing, no buffer models (two), no structure of pictures.
     bits.put(0, 5);
     // Bounds: motion over edges, no bound on bytes and bits, lengths of motion.
@@ -246,6 +255,17 @@ fn usability(bits: &mut BitWriter, range: Range) {
     // No picture is held back, one is kept.
     bits.unsigned(0);
     bits.unsigned(1);
+}
+
+const UNSPECIFIED: u32 = 2;
+
+/// By table E-5.
+fn matrix_number(matrix: Matrix) -> u32 {
+    match matrix {
+        Matrix::Unspecified => UNSPECIFIED,
+        Matrix::Bt601 => 6,
+        Matrix::Bt709 => 1,
+    }
 }
 
 /// The picture parameter set (clause 7.3.2.2).

@@ -34,7 +34,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub use engine::{Config, EdgeAccelerate};
-pub use frame::{Frame, PixelFormat, Range, Shape};
+pub use frame::{Frame, Layout, Matrix, PixelFormat, Range, Shape};
 pub use pipeline::{Op, Pipeline, STEPS_MAX, Step, allowed};
 pub use plan::{Plan, plan, step_by_step};
 pub use schedule::Prefer;

@@ -123,18 +123,21 @@ pub fn schedule(
     }
 }
 
-/// The devices in the order in which a job would go to them if each failed on it.
+/// The devices in the order in which a job would go to them if each failed on it; as if those had
+/// room that have none now.
 pub fn fallback(
     devices: &[DeviceView],
     costs: &Costs,
     job: &JobView<'_>,
     prefer: Prefer,
 ) -> Vec<usize> {
+    let with_room = |device: &DeviceView| DeviceView { room: device.room.max(1), ..*device };
+    let devices: Vec<DeviceView> = devices.iter().map(with_room).collect();
     let mut excluded = job.excluded.to_vec();
     loop {
         let mut again = *job;
         again.excluded = &excluded;
-        match schedule(devices, costs, &again, prefer) {
+        match schedule(&devices, costs, &again, prefer) {
             Decision::Run { device, .. } => excluded.push(device),
             _ => return excluded.split_off(job.excluded.len()),
         }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::{Frame, Op, Pipeline, PixelFormat, Range, Shape};
+use crate::{Frame, Op, Pipeline, PixelFormat, Shape};
 
 /// The pipeline of the road: motion score, boxes and a marked JPEG of each frame.
 pub(crate) fn road() -> Pipeline {
@@ -37,7 +37,7 @@ pub(crate) fn moving_square(width: u32, height: u32, index: u64) -> Frame {
             data.extend([(100 + x % 50) as u8, (110 + y % 40) as u8]);
         }
     }
-    let shape = Shape { width, height, format: PixelFormat::Nv12, range: Range::Limited };
+    let shape = Shape::limited(width, height, PixelFormat::Nv12);
     Frame::new(shape, index as i64 * 40_000, index, Bytes::from(data)).expect("a whole frame")
 }
 

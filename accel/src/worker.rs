@@ -357,6 +357,7 @@ impl<'a> Run<'a> {
                 height: shape.height,
                 format: shape.format,
                 range: shape.range,
+                matrix: shape.matrix,
                 pts_us: self.frame.pts_us,
                 index: self.frame.index,
                 data: match &self.slots[slot] {

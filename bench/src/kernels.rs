@@ -7,9 +7,9 @@
 mod bound;
 mod chains;
 mod html;
-mod opencv;
+mod operations;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -42,33 +42,18 @@ pub struct Options {
     /// How long one kernel is repeated
     #[arg(long, default_value_t = 150)]
     pub budget_ms: u64,
-    /// Folder of OpenCV's Python package, to compare with it where it is there
-    #[arg(long, default_value = ".tools/opencv")]
-    pub opencv: PathBuf,
     /// Write a page with plots to this file too
     #[arg(long)]
     pub html: Option<PathBuf>,
     /// Where compiled kernels are kept
     #[arg(long)]
     pub cache_dir: Option<PathBuf>,
-    /// Print JSON; set by the program from its own flag.
-    #[arg(skip)]
-    pub json: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let sizes = vec![(1280, 720), (1920, 1080)];
-        let opencv = PathBuf::from(".tools/opencv");
-        Self {
-            device: None,
-            sizes,
-            budget_ms: 150,
-            opencv,
-            html: None,
-            cache_dir: None,
-            json: false,
-        }
+        Self { device: None, sizes, budget_ms: 150, html: None, cache_dir: None }
     }
 }
 
@@ -112,8 +97,8 @@ pub struct Report {
     /// A plain copy of 64 MiB on all threads, bytes read and written.
     pub memory_gb_per_s: f64,
     pub rows: Vec<Row>,
-    /// Whole operations beside OpenCV's on one thread, where OpenCV is there.
-    pub operations: Vec<opencv::OpRow>,
+    /// Whole operations beside those of others on one thread, where there are others.
+    pub operations: Vec<operations::OpRow>,
     /// Pipelines as chains beside their launches one by one, on devices that compile.
     #[serde(default)]
     pub chains: Vec<chains::ChainRow>,
@@ -134,21 +119,13 @@ pub struct Row {
     pub memory_share: f64,
     /// How many times faster than the exact reference on one thread.
     pub reference_ratio: f64,
+    /// Items of a group, and neighbours that each does at once, where a device finds that out.
+    #[serde(default)]
+    pub form: Option<(usize, usize)>,
 }
 
-/// Measures, and prints a table or one JSON document.
-pub fn main(options: &Options) -> Result<(), Error> {
-    let report = run(options)?;
-    if options.json {
-        println!("{}", serde_json::to_string(&report).expect("a report is plain data"));
-    } else {
-        println!("{}", table(&report));
-    }
-    Ok(())
-}
-
-/// Measures.
-pub fn run(options: &Options) -> Result<Report, Error> {
+/// Measures; `tools` is where the others are.
+pub fn run(options: &Options, tools: &Path) -> Result<Report, Error> {
     let bad = |(w, h): &&(u32, u32)| Plane::tight(*w, *h).bytes().is_none();
     if let Some((width, height)) = options.sizes.iter().find(bad) {
         return Err(Error::Size(*width, *height));
@@ -174,12 +151,13 @@ pub fn run(options: &Options) -> Result<Report, Error> {
                     gb_per_s,
                     memory_share: gb_per_s / memory_gb_per_s,
                     reference_ratio: reference_us / median_us,
+                    form: form(&**device, &case.launch),
                 });
             }
         }
     }
     let chains = chains::compare(&devices, &options.sizes, budget)?;
-    let operations = operations(options, budget);
+    let operations = operations(options, tools, budget);
     let devices = devices.iter().map(|d| (d.info().id.clone(), d.info().name.clone())).collect();
     let cpu_threads = config.cpu_threads;
     let report = Report { devices, cpu_threads, memory_gb_per_s, rows, operations, chains };
@@ -192,16 +170,13 @@ pub fn run(options: &Options) -> Result<Report, Error> {
     Ok(report)
 }
 
-/// What OpenCV is faster or slower at; nothing where it is not there.
-fn operations(options: &Options, budget: Duration) -> Vec<opencv::OpRow> {
-    if !options.opencv.join("cv2").exists() {
-        return Vec::new();
-    }
+/// What others are faster or slower at.
+fn operations(options: &Options, tools: &Path, budget: Duration) -> Vec<operations::OpRow> {
     let mut rows = Vec::new();
     for size in &options.sizes {
-        match opencv::compare(&options.opencv, *size, budget) {
+        match operations::compare(tools, *size, budget) {
             Ok(more) => rows.extend(more),
-            Err(error) => eprintln!("skipped: OpenCV: {error}"),
+            Err(error) => eprintln!("skipped: operations beside others: {error}"),
         }
     }
     rows
@@ -211,7 +186,8 @@ fn operations(options: &Options, budget: Duration) -> Vec<opencv::OpRow> {
 pub fn table(report: &Report) -> String {
     let mut table = comfy_table::Table::new();
     table.load_preset(comfy_table::presets::NOTHING);
-    table.set_header(["kernel", "size", "device", "median", "GB/s", "memory", "reference"]);
+    let names = ["kernel", "size", "device", "median", "GB/s", "memory", "reference", "form"];
+    table.set_header(names);
     for row in &report.rows {
         table.add_row([
             row.kernel.clone(),
@@ -221,12 +197,13 @@ pub fn table(report: &Report) -> String {
             format!("{:.1}", row.gb_per_s),
             format!("{:.0} %", 100.0 * row.memory_share),
             format!("{:.1} x", row.reference_ratio),
+            row.form.map_or_else(String::new, |(group, span)| format!("{group} x {span}")),
         ]);
     }
     let more = [
         match report.operations.is_empty() {
             true => String::new(),
-            false => format!("\n\n{}", opencv::table(&report.operations)),
+            false => format!("\n\n{}", operations::table(&report.operations)),
         },
         match report.chains.is_empty() {
             true => String::new(),
@@ -237,7 +214,8 @@ pub fn table(report: &Report) -> String {
         report.devices.iter().map(|(id, name)| format!("{id}: {name}")).collect();
     format!(
         "{}\n{table}\nmemory: share of a copy of 64 MiB ({:.1} GB/s on {} threads), more where a \
-         cache holds the frame;\nreference: times faster than the exact reference on one thread{}",
+         cache holds the frame;\nreference: times faster than the exact reference on one thread; \
+         form: items of a group x neighbours for each{}",
         devices.join("\n"),
         report.memory_gb_per_s,
         report.cpu_threads,
@@ -317,6 +295,15 @@ fn device_us(device: &dyn Device, case: &Case, budget: Duration) -> Result<f64, 
 fn tuned(device: &dyn Device, once: impl Fn() -> hw::Result<()>) -> hw::Result<()> {
     let compiles = matches!(device.info().kind, hw::Kind::OpenCl | hw::Kind::Cuda);
     (0..hw::LAUNCHES_UNTIL_TUNED).filter(|_| compiles).try_for_each(|_| once())
+}
+
+/// What suits a launch best, where a device has found that out.
+fn form(device: &dyn Device, launch: &Launch) -> Option<(usize, usize)> {
+    let bytes: usize = launch.needed().map(|(_, bytes)| bytes).sum();
+    let tuned = device.tuned().into_iter();
+    let mut own = tuned.filter(|own| own.kernel == launch.kernel.stem);
+    let own = own.find(|own| own.bytes_log2 == bytes.max(1).ilog2())?;
+    Some((own.group, own.span))
 }
 
 fn reference_us(case: &Case, budget: Duration) -> f64 {

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::mem;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -40,6 +41,15 @@ pub struct Credentials {
     pub seed: String,
 }
 
+/// The files by which a client knows a server that speaks TLS, and is known to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientTls {
+    /// The authority over the server's certificate.
+    pub authority: Option<PathBuf>,
+    /// The client's certificate and its key.
+    pub pair: Option<(PathBuf, PathBuf)>,
+}
+
 /// A connection to the server of one site.
 #[derive(Clone)]
 pub struct Bus {
@@ -68,6 +78,18 @@ impl Drop for Greeting {
     }
 }
 
+impl ClientTls {
+    fn set(&self, mut options: ConnectOptions) -> ConnectOptions {
+        if let Some(authority) = &self.authority {
+            options = options.add_root_certificates(authority.clone());
+        }
+        if let Some((certificate, key)) = &self.pair {
+            options = options.add_client_certificate(certificate.clone(), key.clone());
+        }
+        options.require_tls(*self != Self::default())
+    }
+}
+
 impl Bus {
     /// Connects to a site's server, or to one of several with commas between; later losses heal by
     /// themselves, for ever.
@@ -80,13 +102,25 @@ impl Bus {
         credentials: &Credentials,
         name: &str,
     ) -> Result<Self, Error> {
+        Self::connect_with(server, site, credentials, name, &ClientTls::default()).await
+    }
+
+    /// The same, to a server that speaks TLS.
+    pub async fn connect_with(
+        server: &str,
+        site: &TierPath,
+        credentials: &Credentials,
+        name: &str,
+        tls: &ClientTls,
+    ) -> Result<Self, Error> {
         let connects = Arc::new(AtomicU64::new(0));
         let addresses = crate::server::addresses(server)?;
         let replicas = addresses.len();
         let counted = connects.clone();
         let again = Arc::new(Notify::new());
         let connected = again.clone();
-        let options = ConnectOptions::with_nkey(credentials.seed.clone())
+        let options = tls
+            .set(ConnectOptions::with_nkey(credentials.seed.clone()))
             .name(name)
             .custom_inbox_prefix(format!("rp.{site}._"))
             .ping_interval(Duration::from_secs(5))

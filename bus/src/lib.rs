@@ -29,7 +29,7 @@ use std::time::Duration;
 
 pub use after::After;
 pub use caller::Caller;
-pub use client::{Bus, Credentials, Subscription};
+pub use client::{Bus, ClientTls, Credentials, Subscription};
 pub use event::{Delivery, Event, EventLog};
 pub use message::{Headers, Refusal, RefusalKind, Request, Response};
 pub use path::{TierClass, TierPath};

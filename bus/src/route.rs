@@ -7,8 +7,9 @@ pub mod news;
 pub mod once;
 pub mod policy;
 pub mod retry;
+mod sent;
 
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::{Duration, Instant};
 
 use tracing::debug;
@@ -21,6 +22,7 @@ use crate::path::{TierClass, TierPath};
 use crate::subject::{Kind, Subject};
 use crate::{Bus, Error, Headers, Refusal, RefusalKind, Request, Response};
 pub use policy::{CodeView, Decision, HandlerView, Placement, Site, View};
+use sent::{Sent, Ticket};
 
 /// What is kept back of the time budget at each hop: who asks says that it is late before its own
 /// asker does, and who is asked before that.
@@ -30,6 +32,7 @@ const HOP_MARGIN: Duration = Duration::from_millis(2);
 pub struct EdgeRoute {
     bus: Bus,
     view: RwLock<Arc<View>>,
+    sent: Mutex<Sent>,
     /// What others have sent here ahead of a request, or can fetch.
     pub bodies: Arc<Bodies>,
 }
@@ -43,7 +46,8 @@ impl EdgeRoute {
             None => policy::ParentView::None,
         };
         let view = View { here, parent, above: vec![], below: vec![] };
-        Self { bus, view: RwLock::new(Arc::new(view)), bodies: Arc::default() }
+        let (view, sent) = (RwLock::new(Arc::new(view)), Mutex::default());
+        Self { bus, view, sent, bodies: Arc::default() }
     }
 
     /// The site this router works for.
@@ -72,6 +76,7 @@ impl EdgeRoute {
             }
             None => view.parent = policy::ParentView::Away { path },
         });
+        self.forget_sent();
     }
 
     /// Notes what this site has and what is known of those below.
@@ -80,6 +85,17 @@ impl EdgeRoute {
             view.here = here;
             view.below = below;
         });
+        self.forget_sent();
+    }
+
+    /// What was sent before a site was heard of is in what was heard.
+    fn forget_sent(&self) {
+        let view = self.view();
+        self.sent().note_heard(|to| view.heard(to));
+    }
+
+    fn sent(&self) -> MutexGuard<'_, Sent> {
+        self.sent.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// How fast bodies have come from here to another site lately, in bytes per second.
@@ -94,8 +110,36 @@ impl EdgeRoute {
 
     /// Decides where a request goes.
     pub fn decide(&self, request: &Request, handler: &HandlerView<'_>) -> Decision {
-        let now = Instant::now();
-        let user_at = request.user_at();
+        self.weigh(request, handler, |asked, view, now| policy::decide(asked, handler, view, now))
+    }
+
+    /// Notes that a request goes to another site, so that others count it until what is returned
+    /// is dropped.
+    pub fn note_sent(
+        &self,
+        request: &Request,
+        handler: &HandlerView<'_>,
+        decision: &Decision,
+    ) -> Option<UnderWay<'_>> {
+        let HandlerView::Known { key, .. } = *handler else { return None };
+        let to = self.weigh(request, handler, |asked, view, now| {
+            policy::bound_for(decision, asked, handler, view, now)
+        })?;
+        let ticket = self.sent().note(key, &to, Instant::now());
+        Some(UnderWay { route: self, ticket })
+    }
+
+    fn weigh<T>(
+        &self,
+        request: &Request,
+        handler: &HandlerView<'_>,
+        how: impl FnOnce(&policy::Asked<'_>, &View, Instant) -> T,
+    ) -> T {
+        let (now, user_at) = (Instant::now(), request.user_at());
+        let sent = match handler {
+            HandlerView::Known { key, .. } => self.sent().of(key),
+            _ => vec![],
+        };
         let asked = policy::Asked {
             hops: request.hops(),
             time_left: request.deadline().saturating_duration_since(now),
@@ -103,8 +147,9 @@ impl EdgeRoute {
             from_above: request.headers.contains_key(DOWN_HEADER),
             keyed: request.key().is_some(),
             user_at: user_at.as_ref(),
+            sent: &sent,
         };
-        policy::decide(&asked, handler, &self.view(), now)
+        how(&asked, &self.view(), now)
     }
 
     /// Notes that another site was too busy for a request, so that others do not follow it there
@@ -127,8 +172,11 @@ impl EdgeRoute {
             retry_after: Duration::from_millis(retry_after_ms),
         };
         // Most often as much is known.
-        if self.view().full(&refused, now).is_some() {
-            self.change(|view| view.note_full(&refused, now));
+        let full = self.view().full(&refused, now);
+        if !full.is_empty() {
+            self.change(|view| view.note_full(key, &full));
+            let mut sent = self.sent();
+            full.iter().for_each(|(site, _)| sent.note_told(key, site));
         }
     }
 
@@ -276,6 +324,18 @@ impl EdgeRoute {
             ),
         }
         .at(self.site().as_str())
+    }
+}
+
+/// A request that has gone to another site.
+pub struct UnderWay<'a> {
+    route: &'a EdgeRoute,
+    ticket: Ticket,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.route.sent().over(&self.ticket);
     }
 }
 

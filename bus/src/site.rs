@@ -9,7 +9,7 @@
 //! | `listen.key`, `.pem` | this site's end of its children's links |
 //! | `link.nk`, `.key`, `.pem`, `.parent.pem` | its end of the link to the parent |
 //! | `node.nk`, `client.nk`, `sys.nk` | the keys of node, operator, and of reloading the server |
-//! | `mqtt.nk` | the password of MQTT clients |
+//! | `mqtt.nk` | the password of MQTT clients; `mqtt.N.nk`: after N rotations, while good |
 //! | `tenants.json` | [`Tenants`]: who shares the site |
 //! | `tenants/NAME/` | `node.nk`, `client.nk`, `link.nk`, `mqtt.nk` of a tenant; its node's data |
 //! | `nats.conf` | the server's configuration, written anew at each change |
@@ -19,6 +19,7 @@
 
 pub mod join;
 pub mod roster;
+mod rotation;
 pub mod servers;
 pub mod tenants;
 
@@ -273,7 +274,7 @@ impl SiteFolder {
         users.extend(self.client_keys(ACCOUNT)?);
         Ok(Account {
             name: ACCOUNT.to_owned(),
-            mqtt_password: self.key(MQTT_FILE)?.seed,
+            mqtt: self.mqtt_users(ACCOUNT)?,
             users,
             clients: vec![],
             link_seed: link_seed.transpose()?.map(|key| key.seed),
@@ -287,19 +288,12 @@ impl SiteFolder {
         let link_seed = parent.map(|_| key(TENANT_LINK_FILE)).transpose()?;
         Ok(Account {
             name: tenant.to_owned(),
-            mqtt_password: key(MQTT_FILE)?.seed,
+            mqtt: self.mqtt_users(tenant)?,
             users: vec![key(NODE_FILE)?.public],
             clients: self.client_keys(tenant)?,
             link_seed: link_seed.map(|key| key.seed),
             children: self.child_links(self.tenants.links(tenant))?,
         })
-    }
-
-    /// The keys that a tenant's clients may use: the present one, and former ones for a while.
-    fn client_keys(&self, tenant: &str) -> Result<Vec<String>, Error> {
-        let present = UserKey::load_or_generate(&self.tenant_file(tenant, CLIENT_FILE))?.public;
-        let former = self.tenants.former(tenant).iter().map(|former| former.public.clone());
-        Ok([present].into_iter().chain(former).collect())
     }
 
     fn child_links<'a>(
@@ -361,29 +355,6 @@ impl SiteFolder {
     /// The key of a tenant's own node.
     pub fn tenant_key(&self, tenant: &str) -> Result<UserKey, Error> {
         UserKey::load_or_generate(&self.tenant_file(tenant, NODE_FILE))
-    }
-
-    /// Gives a tenant's clients a new key; the old one is good until `until_s`. The new one is
-    /// written first: whoever reads the file has a key that is good, or is about to be. MQTT
-    /// clients get a new password, and the old one ends at once: a server knows one for each name.
-    pub fn rotate_tenant(&mut self, name: &str, now_s: u64, until_s: u64) -> Result<(), Error> {
-        self.tenants.check(name)?;
-        let file = self.tenant_file(name, CLIENT_FILE);
-        let old = UserKey::load_or_generate(&file)?;
-        self.tenants.rotate(name, &old.public, now_s, until_s)?;
-        write_secret(&file, &UserKey::generate()?.seed)?;
-        write_secret(&self.tenant_file(name, MQTT_FILE), &UserKey::generate()?.seed)?;
-        self.save()
-    }
-
-    /// Forgets former keys whose time is over; true when there were any, and the server has to
-    /// read its configuration again.
-    pub fn expire_keys(&mut self, now_s: u64) -> Result<bool, Error> {
-        let any = self.tenants.expire(now_s);
-        if any {
-            self.save()?;
-        }
-        Ok(any)
     }
 
     /// Lets a child link up for a tenant, or no more.

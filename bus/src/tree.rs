@@ -18,14 +18,20 @@ use crate::{Error, TierPath};
 pub const ACCOUNT: &str = "tenant";
 /// The account in which servers speak of themselves.
 pub const SYSTEM_ACCOUNT: &str = "SYS";
-/// The user name of the owner's MQTT clients, who know no keys.
+/// The user name of the owner's MQTT clients, who know no keys, before any rotation.
 pub const MQTT_USER: &str = "mqtt";
 
-/// The user name of a tenant's MQTT clients; a server knows a name once for all accounts.
-pub fn mqtt_user(tenant: &str) -> String {
-    match tenant {
+/// The user name of a tenant's MQTT clients after so many rotations. A server knows a name once for
+/// all accounts, and one password for it: who has the former one goes on under the former name.
+pub fn mqtt_user(tenant: &str, rotations: u32) -> String {
+    let name = match tenant {
         ACCOUNT => MQTT_USER.to_owned(),
         tenant => format!("{MQTT_USER}-{tenant}"),
+    };
+    match rotations {
+        0 => name,
+        // No tenant's name has this character.
+        rotations => format!("{name}_{rotations}"),
     }
 }
 
@@ -81,8 +87,8 @@ pub struct Routes {
 #[derive(Clone, Debug)]
 pub struct Account {
     pub name: String,
-    /// The password of its MQTT clients, whose name is [`mqtt_user`].
-    pub mqtt_password: String,
+    /// As whom its MQTT clients log in.
+    pub mqtt: Vec<MqttUser>,
     /// Public nkeys that may do everything in the account at this site.
     pub users: Vec<String>,
     /// Public nkeys that may do everything but take away the streams of their node.
@@ -90,6 +96,13 @@ pub struct Account {
     /// The seed of the nkey of the link to the parent, where there is one.
     pub link_seed: Option<String>,
     pub children: Vec<ChildLink>,
+}
+
+/// What a tenant's MQTT clients log in with; the name is of [`mqtt_user`].
+#[derive(Clone, Debug)]
+pub struct MqttUser {
+    pub name: String,
+    pub password: String,
 }
 
 /// How a site reaches its parent.
@@ -122,7 +135,8 @@ impl SiteServer {
     /// What the text holds that nobody else may read.
     pub fn secrets(&self) -> impl Iterator<Item = &str> {
         let seeds = self.accounts.iter().filter_map(|account| account.link_seed.as_deref());
-        seeds.chain(self.accounts.iter().map(|account| account.mqtt_password.as_str()))
+        let mqtt = self.accounts.iter().flat_map(|account| &account.mqtt);
+        seeds.chain(mqtt.map(|user| user.password.as_str()))
     }
 
     fn write(&self, out: &mut String) -> std::fmt::Result {
@@ -213,26 +227,14 @@ impl SiteServer {
             writeln!(out, "publish: {{ deny: {denied} }} }} }}")?;
         }
         if self.ports.mqtt != 0 && !self.operated {
-            self.write_mqtt_user(out, account)?;
+            for user in &account.mqtt {
+                write_mqtt_user(out, &self.path, user)?;
+            }
         }
         for child in &account.children {
             write_child(out, &self.path, child)?;
         }
         writeln!(out, "    ]\n  }}")
-    }
-
-    /// May publish and hear events of this site in its account, and what the server keeps for MQTT
-    /// itself.
-    fn write_mqtt_user(&self, out: &mut String, account: &Account) -> std::fmt::Result {
-        let (path, password) = (&self.path, &account.mqtt_password);
-        let user = mqtt_user(&account.name);
-        let whole = format!("ev.{path}._.>");
-        let publish = ["ev.*.*", "ev.*.*.*", &whole, "$MQTT.>"].map(str::to_owned);
-        let subscribe = [&whole, "$MQTT.>"].map(str::to_owned);
-        writeln!(out, "      {{ user: \"{user}\", password: \"{password}\"")?;
-        writeln!(out, "        allowed_connection_types: [\"MQTT\"], permissions: {{")?;
-        writeln!(out, "          publish: {{ allow: {} }}", list(&publish))?;
-        writeln!(out, "          subscribe: {{ allow: {} }} }} }}", list(&subscribe))
     }
 
     /// The listener is there before the first child is: a server cannot add one while it runs.
@@ -250,6 +252,19 @@ impl SiteServer {
         }
         writeln!(out, "}}")
     }
+}
+
+/// May publish and hear events of this site in its account, and what the server keeps for MQTT
+/// itself.
+fn write_mqtt_user(out: &mut String, path: &TierPath, user: &MqttUser) -> std::fmt::Result {
+    let MqttUser { name, password } = user;
+    let whole = format!("ev.{path}._.>");
+    let publish = ["ev.*.*", "ev.*.*.*", &whole, "$MQTT.>"].map(str::to_owned);
+    let subscribe = [&whole, "$MQTT.>"].map(str::to_owned);
+    writeln!(out, "      {{ user: \"{name}\", password: \"{password}\"")?;
+    writeln!(out, "        allowed_connection_types: [\"MQTT\"], permissions: {{")?;
+    writeln!(out, "          publish: {{ allow: {} }}", list(&publish))?;
+    writeln!(out, "          subscribe: {{ allow: {} }} }} }}", list(&subscribe))
 }
 
 /// One link for each tenant that has one: what travels on it is in that tenant's accounts.

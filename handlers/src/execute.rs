@@ -5,6 +5,7 @@
 //!
 //! Knows no subjects, tables or tiers: it is given an [`Invocation`] and answers it.
 
+mod answered;
 mod bound;
 mod budget;
 mod cache;
@@ -38,6 +39,7 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::{Handle, Runtime};
 use tokio::task::JoinError;
 
+use self::answered::{Answer, Answered};
 use self::bound::Inputs;
 pub use self::budget::{Ask, Budget};
 pub use self::config::Config;
@@ -267,12 +269,20 @@ impl EdgeExecute {
         self.on_guest_threads(async move { shared.install(code).await }).await
     }
 
-    /// Takes code in from an earlier run, or returns `None` when the folder does not hold it.
+    /// Takes code in from an earlier run, or returns `None` when the folder does not hold it. Small
+    /// code is ready sooner than another thread would have begun with it.
     pub async fn reinstall(
         &self,
         digest: &Digest,
         kind: CodeKind,
     ) -> Result<Option<Installed>, InvokeError> {
+        let started = Instant::now();
+        if kind == CodeKind::Component
+            && let Some(exports) = self.shared.installer.reinstall_at_once(digest)
+        {
+            let (digest, took_ms) = (digest.clone(), started.elapsed().as_millis() as u64);
+            return Ok(Some(Installed { digest, exports, compiled: false, took_ms }));
+        }
         let (shared, digest) = (Arc::clone(&self.shared), digest.clone());
         self.on_guest_threads(async move { shared.reinstall(digest, kind).await }).await
     }
@@ -396,6 +406,11 @@ impl EdgeExecute {
         })
     }
 
+    /// How many instances of components live in this process, those that wait included.
+    pub fn instances(&self) -> usize {
+        self.shared.wasm.instances()
+    }
+
     /// How many instances wait for an invocation.
     #[cfg(test)]
     pub(crate) fn waiting(&self) -> usize {
@@ -474,7 +489,11 @@ impl Shared {
         Ok(Installed { digest: code.digest, exports, compiled, took_ms })
     }
 
-    async fn invoke(&self, invocation: Invocation, gate: &Arc<Gate>) -> Result<Reply, InvokeError> {
+    async fn invoke(
+        self: &Arc<Self>,
+        invocation: Invocation,
+        gate: &Arc<Gate>,
+    ) -> Result<Reply, InvokeError> {
         let arrived = Instant::now();
         let pass = gate.enter(&invocation).await?;
         let started = Instant::now();
@@ -482,8 +501,7 @@ impl Shared {
         let settings = self.host.settings(&invocation.target);
         let settings = settings.map_err(|error| InvokeError::Node(error.to_string()))?;
         let caller = Caller::of(&invocation, time, Arc::clone(&settings));
-        let target = &invocation.target;
-        let takes_ready = target.limits.ready > 0;
+        let target = Arc::clone(&invocation.target);
         let is_here = target.kind == CodeKind::Component && !target.limits.own_process;
         let answer = match (target.bindings.is_empty(), is_here) {
             (true, true) => self.wasm.invoke(invocation, caller, time).await,
@@ -491,11 +509,18 @@ impl Shared {
             (false, _) => Box::pin(self.run_bound(invocation, caller, time)).await,
         };
         drop(pass);
-        if takes_ready {
-            self.ready.taken();
+        let taken = (target.limits.ready > 0).then(|| ready::Taken(Arc::clone(self)));
+        let Answered { content_type, body, http, mut after, .. } = match answer {
+            Ok(answered) => answered,
+            Err(error) => {
+                drop(taken);
+                let error = Box::pin(self.installer.with_lines(&target, error)).await;
+                return Err(error.without(&settings));
+            }
+        };
+        if let Some(taken) = taken.filter(|_| is_here) {
+            after = after.then(turn::behind(taken.replace(target), self.wasm.threads()));
         }
-        let Answered { content_type, body, http, after, .. } =
-            answer.map_err(|error| error.without(&settings))?;
         let queue_us = started.duration_since(arrived).as_micros() as u64;
         let run_us = started.elapsed().as_micros() as u64;
         Ok(Reply { content_type, body, http, queue_us, run_us, after })
@@ -518,31 +543,6 @@ impl Shared {
             CodeKind::Component => self.wasm.invoke(invocation, caller, time).await,
             _ => self.processes.invoke(invocation, caller, time, inputs).await,
         }
-    }
-}
-
-type Answer = Result<Answered, InvokeError>;
-
-/// What a guest answered.
-#[derive(Debug, Default)]
-struct Answered {
-    /// Media type of `body`.
-    content_type: String,
-    body: Bytes,
-    http: Option<HttpHead>,
-    /// What a function returned, where that is not the body.
-    returned: Option<Bytes>,
-    /// What is left to do when it is on its way.
-    after: After,
-}
-
-impl Answered {
-    fn call(content_type: String, body: Bytes) -> Self {
-        Self { content_type, body, ..Self::default() }
-    }
-
-    fn http(head: HttpHead, body: Bytes) -> Self {
-        Self { body, http: Some(head), ..Self::default() }
     }
 }
 

@@ -461,6 +461,7 @@ impl Triggers {
         if let Some(held) = &mut held {
             held.set(Course::SentOn);
         }
+        let _until_it_is_back = self.route.note_sent(request, &view, &decision);
         let answer = match &decision {
             Decision::Escalate { to, .. } => {
                 let answer = self.pass_up(&*streams.whole(request).await?, to).await;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::command::{BufferId, Command, Kernel};
-use crate::device::{Device, DeviceInfo, Error, Read, Result, Write, submit_by_verbs};
+use crate::device::{Device, DeviceInfo, Error, Read, Result, Tuned, Write, submit_by_verbs};
 
 /// What a device is asked.
 #[derive(Debug, Clone, Copy)]
@@ -119,6 +119,10 @@ impl<D: Around> Device for D {
     fn load(&self, circuit: usize) -> Result<()> {
         self.before(Verb::Other)?;
         self.given(circuit)
+    }
+
+    fn tuned(&self) -> Vec<Tuned> {
+        self.inner().tuned()
     }
 
     fn refusals(&self) -> Vec<Error> {

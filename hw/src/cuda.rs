@@ -66,8 +66,7 @@ pub fn open(info: &DeviceInfo, config: &Config) -> Result<CudaDevice> {
 
 fn open_nth(ordinal: usize, config: &Config) -> Result<CudaDevice> {
     let (driver, info) = Vendor::open(ordinal, compile::version())?;
-    let sizes = config.group_size.map_or_else(|| GROUP_SIZES.to_vec(), |size| vec![size]);
-    Ok(CudaForms::new(info, driver, sizes, config))
+    Ok(CudaForms::new(info, driver, config))
 }
 
 #[cfg(test)]

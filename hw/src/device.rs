@@ -84,10 +84,26 @@ pub trait Device: Send + Sync {
         }
     }
 
+    /// How kernels were found to run best here, where that was looked for.
+    fn tuned(&self) -> Vec<Tuned> {
+        Vec::new()
+    }
+
     /// Why kernels of chains do not build here: the launches of those run one by one.
     fn refusals(&self) -> Vec<Error> {
         Vec::new()
     }
+}
+
+/// How a kernel runs over so many bytes, to the next lower power of two.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tuned {
+    pub kernel: String,
+    pub bytes_log2: u32,
+    /// Items of a group.
+    pub group: usize,
+    /// Neighbours that an item does at once.
+    pub span: usize,
 }
 
 /// Bytes for the start of a buffer.

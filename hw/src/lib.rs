@@ -31,7 +31,7 @@ pub use chain::{Chain, Written};
 pub use command::{Arg, BufferId, Command, CpuArgs, Grid, Joined, Kernel, Launch, Param};
 pub use device::{
     BUFFER_BYTES_MAX, COMMANDS_PENDING_MAX, Circuit, Device, DeviceInfo, Error, Kind, Read, Result,
-    Write,
+    Tuned, Write,
 };
 pub use faulty::{Fault, FaultyDevice};
 pub use probe::{Probe, Sleeping};
@@ -54,11 +54,14 @@ pub struct Config {
     /// Let a child look for accelerators, and open each at its first use; `None` opens them now.
     pub probe: Option<Probe>,
     /// Where compiled device binaries are kept between runs, with the sizes of groups that suit
-    /// kernels; `None` compiles them anew.
+    /// kernels and how many neighbours their items do; `None` compiles them anew.
     pub cache_dir: Option<PathBuf>,
     /// The size of groups for every kernel on devices that compile; `None` finds out which suits.
     pub group_size: Option<usize>,
-    /// Bytes of freed buffers that a device keeps for reuse.
+    /// Where that is said: how many neighbours an item does at once in kernels that can.
+    pub span: usize,
+    /// Bytes of freed buffers that a device keeps for reuse; with none, each is as large as was
+    /// asked for, so that a driver which watches over memory sees where it ends.
     pub pool_bytes_max: usize,
 }
 
@@ -75,6 +78,7 @@ impl Default for Config {
             probe: None,
             cache_dir: None,
             group_size: None,
+            span: 1,
             pool_bytes_max: 256 << 20,
         }
     }

@@ -22,22 +22,25 @@ use opencl3::platform::{Platform, get_platforms};
 use opencl3::program::Program;
 use opencl3::types::{CL_BLOCKING, CL_NON_BLOCKING, cl_device_id};
 
-use self::errors::{check_version, failed, no_memory};
+use self::errors::{check_version, failed, no_memory, shortened};
 use crate::Config;
 use crate::cache::Cache;
 use crate::chain::{Chain, Ready};
 use crate::command::{Arg, BufferId, Command, Grid, Kernel, Launch};
 use crate::device::{
-    Device, DeviceInfo, Error, Kind, Read, Result, Write, check_distinct, check_pending,
+    Device, DeviceInfo, Error, Kind, Read, Result, Tuned, Write, check_distinct, check_pending,
     check_range,
 };
 use crate::pool::{Held, Pool};
-use crate::tuning::{Kept, PARTS, Trial, Tuner, Variants};
+use crate::tuning::{PARTS, Size, Trial, Tuner, Variants};
 
 /// Work-items of a group on a CPU driven through OpenCL: with one, the kernels give it a whole row.
 const GROUP_SIZES_CPU: [usize; 2] = [1, 64];
 /// Work-items of a group on any other device.
 const GROUP_SIZES: [usize; 3] = [64, 128, 256];
+/// The same where items do several neighbours at once: as many as a vector of a CPU has lanes.
+const SPANNED_CPU: Size = Size { group: 1, span: 16 };
+const SPANNED: Size = Size { group: 64, span: 4 };
 
 /// What every kernel source starts with.
 const PREAMBLE: &str = include_str!("opencl/prelude.cl");
@@ -128,11 +131,13 @@ impl OpenClDevice {
         let queue = open_queue(&context, id).map_err(failed)?;
         let info = describe(platform, &device, named.clone()).map_err(failed)?;
         let most = device.max_work_group_size().map_err(failed)?;
-        let sizes = if info.on_cpu { &GROUP_SIZES_CPU[..] } else { &GROUP_SIZES[..] };
-        let fit = sizes.iter().copied().filter(|size| *size <= most);
-        let sizes = config.group_size.map_or_else(|| fit.collect(), |size| vec![size]);
+        let (sizes, spanned) = match info.on_cpu {
+            true => (&GROUP_SIZES_CPU[..], SPANNED_CPU),
+            false => (&GROUP_SIZES[..], SPANNED),
+        };
         let cache = Cache::new(config.cache_dir.clone(), &info, "clbin");
-        let tuner = Tuner::new(sizes, Kept::open(config.cache_dir.clone(), &info));
+        let spanned = Size { group: spanned.group.min(most.max(1)), ..spanned };
+        let tuner = Tuner::of(config, &fitting(sizes, most), spanned, &info);
         let state = State {
             kernels: HashMap::new(),
             written: Ready::new(),
@@ -202,7 +207,7 @@ impl OpenClDevice {
         program.build(&[id], options).map_err(|error| Error::Build {
             device: self.info.id.clone(),
             kernel: name.to_string(),
-            log: program.get_build_log(id).unwrap_or_else(|_| error.to_string()),
+            log: program.get_build_log(id).map_or_else(|_| error.to_string(), shortened),
         })?;
         Ok(program)
     }
@@ -218,6 +223,7 @@ impl OpenClDevice {
             Entry::Occupied(known) => Ok(known.into_mut()),
             Entry::Vacant(place) => {
                 let first = self.build(context, kernel.stem, kernel.opencl, tuner.first())?;
+                tuner.read(kernel.stem, kernel.opencl);
                 let source = whole(kernel.opencl);
                 Ok(place.insert(Variants::new(tuner, kernel.stem, &source, first)))
             }
@@ -356,13 +362,14 @@ impl OpenClDevice {
         kernel: &ClKernel,
         args: &[Arg],
         grid: Grid,
-        group_size: usize,
+        size: usize,
     ) -> Result<Event> {
         for (index, arg) in args.iter().enumerate() {
             self.set_arg(buffers, kernel, index as u32, arg)?;
         }
-        let global = [grid.items(group_size), 1];
-        let local = [group_size, 1];
+        let Size { group, .. } = Size::of(size);
+        let global = [grid.items(group), 1];
+        let local = [group, 1];
         // SAFETY: the arguments were checked against the kernel's parameters and the buffers'
         // sizes, and the kernel stays within those for items outside the grid.
         let event = unsafe {
@@ -497,6 +504,10 @@ impl Device for OpenClDevice {
         Ok(times_ns)
     }
 
+    fn tuned(&self) -> Vec<Tuned> {
+        self.state().tuner.settled()
+    }
+
     fn refusals(&self) -> Vec<Error> {
         self.state().written.refusals()
     }
@@ -528,9 +539,11 @@ fn time_ns((event, trial): &Ran, tuner: &mut Tuner) -> Timed {
     Ok(took_ns)
 }
 
+/// By the call that drivers of every version have: that of 2.0 is missing from older ones.
+#[expect(deprecated)]
 fn open_queue(context: &Context, id: cl_device_id) -> std::result::Result<CommandQueue, ClError> {
     // SAFETY: `id` is the device the context was made from.
-    unsafe { CommandQueue::create_with_properties(context, id, CL_QUEUE_PROFILING_ENABLE, 0) }
+    unsafe { CommandQueue::create(context, id, CL_QUEUE_PROFILING_ENABLE) }
 }
 
 /// A text of kernels with what it is written on top of.
@@ -538,8 +551,14 @@ fn whole(text: &str) -> String {
     format!("{PREAMBLE}{text}")
 }
 
-fn build_options(group_size: usize) -> String {
-    format!("-DGROUP={group_size}")
+fn build_options(size: usize) -> String {
+    Size::of(size).options().join(" ")
+}
+
+/// The sizes of groups that a device can have; the most that it can where all are more.
+fn fitting(sizes: &[usize], most: usize) -> Vec<usize> {
+    let fit: Vec<usize> = sizes.iter().copied().filter(|size| *size <= most).collect();
+    if fit.is_empty() { vec![most.max(1)] } else { fit }
 }
 
 fn build_binary(

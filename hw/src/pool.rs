@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use crate::command::BufferId;
 use crate::device::{DeviceInfo, Error, Result, check_alloc, unknown_buffer};
 
-/// Buffers are made in multiples of this, so that freed ones fit again.
+/// Buffers are made in multiples of this, so that freed ones fit again; as large as was asked for
+/// where none wait.
 const GRAIN_BYTES: usize = 4096;
 
 /// Buffers with memory of a driver's kind.
@@ -40,7 +41,10 @@ impl<M> Pool<M> {
         mut make: impl FnMut(usize) -> Result<M>,
     ) -> Result<BufferId> {
         check_alloc(info, bytes)?;
-        let capacity = bytes.next_multiple_of(GRAIN_BYTES);
+        let capacity = match self.free_bytes_max {
+            0 => bytes,
+            _ => bytes.next_multiple_of(GRAIN_BYTES),
+        };
         let memory = match self.free.iter().position(|(size, _)| *size == capacity) {
             Some(at) => self.free.swap_remove(at).1,
             None => match make(capacity) {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::command::{BufferId, Command as Work, Kernel};
-use crate::device::{Device, DeviceInfo, Error, Kind, Read, Result, Write};
+use crate::device::{Device, DeviceInfo, Error, Kind, Read, Result, Tuned, Write};
 
 /// How long the child may look.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(20);
@@ -139,14 +139,23 @@ impl Sleeping {
     fn ask<T>(&self, verb: impl FnOnce(&dyn Device) -> Result<T>) -> Result<T> {
         let device = self.device()?;
         let answer = verb(&*device);
-        if matches!(answer, Err(Error::Lost { .. })) && self.info.kind != Kind::Xrt {
-            let mut state = self.state();
-            // Another call may have lost it, and a third opened it anew.
-            if state.opened.take_if(|opened| Arc::ptr_eq(opened, &device)).is_some() {
-                state.lost_below = Some(BufferId::fresh());
+        let mut state = self.state();
+        let is_this = |opened: &mut Arc<dyn Device>| Arc::ptr_eq(opened, &device);
+        match answer {
+            Err(Error::Lost { .. }) if self.info.kind != Kind::Xrt => {
+                // Another call may have lost it, and a third opened it anew.
+                if state.opened.take_if(is_this).is_some() {
+                    state.lost_below = Some(BufferId::fresh());
+                }
+                answer
             }
+            // What was done went with the device: nobody finds a buffer that was made there.
+            Ok(_) if !state.opened.as_mut().is_some_and(is_this) => Err(Error::Lost {
+                device: self.info.id.clone(),
+                detail: "another call lost it meanwhile".to_string(),
+            }),
+            _ => answer,
         }
-        answer
     }
 
     /// Refuses buffers that were lost: that is not the caller's fault, as an unknown one would be.
@@ -233,6 +242,10 @@ impl Device for Sleeping {
 
     fn load(&self, circuit: usize) -> Result<()> {
         self.ask(|device| device.load(circuit))
+    }
+
+    fn tuned(&self) -> Vec<Tuned> {
+        self.if_open().map_or_else(Vec::new, |device| device.tuned())
     }
 
     fn refusals(&self) -> Vec<Error> {

@@ -63,15 +63,19 @@ pub fn device(config: &Config) -> Option<PtxDevice> {
     };
     // Freed memory is not kept, so that what was in it is unknown to who gets it next.
     let config = Config { pool_bytes_max: 0, ..config.clone() };
-    let sizes = config.group_size.map_or_else(|| cuda::GROUP_SIZES.to_vec(), |size| vec![size]);
-    Some(CudaForms::new(info, Interpreter::new(id, STEPS_MAX), sizes, &config))
+    Some(CudaForms::new(info, Interpreter::new(id, STEPS_MAX), &config))
 }
 
 /// The device for the tests of a crate of this checkout, told by the crate's folder, with blocks of
 /// so many threads; `None` is said aloud.
 pub fn device_for_tests(crate_folder: &str, group_size: usize) -> Option<PtxDevice> {
-    let (nvrtc_dir, group_size) = (Some(nvrtc_for_tests(crate_folder)), Some(group_size));
-    let found = device(&Config { nvrtc_dir, group_size, ..Config::default() });
+    spanned_for_tests(crate_folder, group_size, 1)
+}
+
+/// The same with threads that do so many neighbours at once, in kernels that can.
+pub fn spanned_for_tests(crate_folder: &str, group: usize, span: usize) -> Option<PtxDevice> {
+    let (nvrtc_dir, group_size) = (Some(nvrtc_for_tests(crate_folder)), Some(group));
+    let found = device(&Config { nvrtc_dir, group_size, span, ..Config::default() });
     if found.is_none() {
         aloud::skipped!("no NVRTC; install it with ./tools.sh test");
     }

@@ -1,4 +1,5 @@
-//! How large the groups are that a kernel runs in, found out by running it.
+//! How large the groups are that a kernel runs in, and for some how many neighbours an item does at
+//! once: found out by running it. Both are one number here, a size, for which see [`Size`].
 //!
 //! Every size gives the same bytes, so that what a job wants done may be done with any: the first
 //! launches of a kernel over so many bytes take the sizes by turns, and the one that took least
@@ -7,20 +8,21 @@
 
 mod kept;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
 pub(crate) use self::kept::Kept;
-use crate::device::Result;
+use crate::Config;
+use crate::device::{DeviceInfo, Result, Tuned};
 
 /// Timed launches of each size before one is settled on.
 const TRIALS: u32 = 3;
 /// A size must take less than so many hundredths of what the first takes to be preferred to it.
 const BETTER_PERCENT: u64 = 90;
 /// Most sizes that a device has to choose from.
-const SIZES_MAX: u32 = 3;
+const SIZES_MAX: u32 = 4;
 /// Launches of a command over one number of bytes after which sizes are settled: of its kernel, and
 /// for chains of its launches' kernels and of those together.
 pub const LAUNCHES_UNTIL_TUNED: u32 = TRIALS * (2 * SIZES_MAX + 1);
@@ -32,6 +34,41 @@ const FOUND_MAX: usize = 1024;
 
 /// Stands for the launches of a chain, where they are tried against its kernel.
 pub(crate) const PARTS: usize = 0;
+
+/// What a size stands for: groups of so many items, each of which does so many neighbours at once.
+/// As one number, the items are in the lower half, and above them the neighbours where those are
+/// more than one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub group: usize,
+    pub span: usize,
+}
+
+impl Size {
+    const HALF: u32 = 16;
+
+    pub(crate) const fn number(self) -> usize {
+        match self.span {
+            0 | 1 => self.group,
+            span => span << Self::HALF | self.group,
+        }
+    }
+
+    pub(crate) fn of(number: usize) -> Self {
+        Self { group: number & ((1 << Self::HALF) - 1), span: (number >> Self::HALF).max(1) }
+    }
+
+    /// The numbers in a text, as options of a compiler.
+    pub(crate) fn options(self) -> [String; 2] {
+        [format!("-DGROUP={}", self.group), format!("-DSPAN={}", self.span)]
+    }
+}
+
+/// Whether items may do several neighbours at once in what is compiled from this text, without what
+/// it is written on top of.
+fn has_spans(text: &str) -> bool {
+    text.contains("SPANS(")
+}
 
 /// The launch that tries a size.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +84,9 @@ pub(crate) struct Trial {
 pub(crate) struct Tuner {
     /// Without a choice, the first.
     sizes: Vec<usize>,
+    /// So many of them are for all kernels, the others for those of these names.
+    plain: usize,
+    spanned: HashSet<String>,
     kept: Kept,
     /// What was compiled, by the kernels' names.
     hashes: HashMap<String, String>,
@@ -76,10 +116,52 @@ impl Tries {
 }
 
 impl Tuner {
-    pub(crate) fn new(sizes: Vec<usize>, kept: Kept) -> Self {
+    /// Of a device that has groups of these sizes to choose from, where none is said, and of that
+    /// one where items do several neighbours.
+    pub(crate) fn of(config: &Config, groups: &[usize], spanned: Size, info: &DeviceInfo) -> Self {
+        let kept = Kept::open(config.cache_dir.clone(), info);
+        match config.group_size {
+            Some(group) => Self::new(vec![Size { group, span: config.span }.number()], kept),
+            None => Self::new(groups.to_vec(), kept).with_span(spanned),
+        }
+    }
+
+    /// Kernels have these sizes to choose from.
+    fn new(sizes: Vec<usize>, kept: Kept) -> Self {
         let (hashes, found) = (HashMap::new(), HashMap::new());
         let (building, under_way) = (Duration::ZERO, Vec::new());
-        Self { sizes, kept, hashes, found, building, under_way }
+        let (plain, spanned) = (sizes.len(), HashSet::new());
+        Self { sizes, plain, spanned, kept, hashes, found, building, under_way }
+    }
+
+    /// The same with this size too, for kernels whose items may do several neighbours at once.
+    fn with_span(mut self, size: Size) -> Self {
+        self.sizes.push(size.number());
+        self
+    }
+
+    /// Says that a kernel of this name is compiled from a text, without what that is on top of.
+    pub(crate) fn read(&mut self, kernel: &str, text: &str) {
+        if has_spans(text) {
+            self.spanned.insert(kernel.to_string());
+        }
+    }
+
+    /// How many of the sizes a kernel may have.
+    fn count(&self, kernel: &str) -> usize {
+        if self.spanned.contains(kernel) { self.sizes.len() } else { self.plain }
+    }
+
+    /// What was settled on, but for chains whose launches are taken.
+    pub(crate) fn settled(&self) -> Vec<Tuned> {
+        let tuned = |((kernel, bucket), found): (&(String, u32), &Found)| match found {
+            Found::Settled(PARTS) | Found::Tried(_) => None,
+            Found::Settled(size) => {
+                let Size { group, span } = Size::of(*size);
+                Some(Tuned { kernel: kernel.clone(), bytes_log2: *bucket, group, span })
+            }
+        };
+        self.found.iter().filter_map(tuned).collect()
     }
 
     /// The size for what is not tuned.
@@ -92,10 +174,12 @@ impl Tuner {
         if self.sizes.len() == 1 || self.hashes.contains_key(kernel) {
             return;
         }
-        let hash = Sha256::digest(source);
+        let own = self.count(kernel);
+        // A text may hold several kernels.
+        let hash = Sha256::digest(format!("{kernel}\0{source}"));
         let hash: String = hash[..16].iter().map(|byte| format!("{byte:02x}")).collect();
         for (bucket, size) in self.kept.of(&hash) {
-            if self.sizes.contains(&size) || size == PARTS {
+            if self.sizes[..own].contains(&size) || size == PARTS {
                 self.found.insert((kernel.to_string(), bucket), Found::Settled(size));
             }
         }
@@ -107,19 +191,20 @@ impl Tuner {
     fn choose(&mut self, kernel: &str, bytes: usize, parts: bool) -> (usize, Option<Trial>) {
         let first = self.first();
         let key = (kernel.to_string(), bytes.max(1).ilog2());
+        let own = self.count(kernel);
         if self.sizes.len() == 1 || self.found.len() >= FOUND_MAX && !self.found.contains_key(&key)
         {
             return (first, None);
         }
         let may_build = self.building < BUILD_MAX;
-        let tried = Found::Tried(vec![Tries::NONE; self.sizes.len() + usize::from(parts)]);
+        let tried = Found::Tried(vec![Tries::NONE; own + usize::from(parts)]);
         let tries = match self.found.entry(key.clone()).or_insert(tried) {
             Found::Settled(PARTS) if !parts => return (first, None),
             Found::Settled(size) => return (*size, None),
             Found::Tried(tries) => tries,
         };
         if !may_build {
-            let others = tries.iter_mut().take(self.sizes.len()).skip(1);
+            let others = tries.iter_mut().take(own).skip(1);
             others.filter(|tries| tries.begun == 0).for_each(|tries| *tries = Tries::REFUSED);
         }
         let Some(at) = tries.iter().position(|tries| tries.begun < TRIALS) else {
@@ -134,18 +219,20 @@ impl Tuner {
         tries[at].begun += 1;
         self.under_way.push(key.clone());
         let (kernel, bucket) = key;
-        let size = self.sizes.get(at).copied().unwrap_or(PARTS);
+        let size = if at < own { self.sizes[at] } else { PARTS };
         (size, Some(Trial { kernel, bucket, size, is_first }))
     }
 
-    /// Where a size stands among the tries of a kernel.
-    fn place(&self, size: usize) -> usize {
-        self.sizes.iter().position(|own| *own == size).unwrap_or(self.sizes.len())
+    /// Whose tries a trial is among, and where.
+    fn place(&self, trial: &Trial) -> ((String, u32), usize) {
+        let own = self.count(&trial.kernel);
+        let at = self.sizes[..own].iter().position(|own| *own == trial.size).unwrap_or(own);
+        ((trial.kernel.clone(), trial.bucket), at)
     }
 
     /// Learns how long a trial took.
     pub(crate) fn learn(&mut self, trial: &Trial, took_ns: u64) {
-        let (key, at) = ((trial.kernel.clone(), trial.bucket), self.place(trial.size));
+        let (key, at) = self.place(trial);
         let Some(Found::Tried(tries)) = self.found.get_mut(&key) else { return };
         if let Some(tries) = tries.get_mut(at) {
             tries.done += 1;
@@ -156,7 +243,7 @@ impl Tuner {
 
     /// Never tries a size again that a kernel does not build for.
     fn refuse(&mut self, trial: &Trial) {
-        let (key, at) = ((trial.kernel.clone(), trial.bucket), self.place(trial.size));
+        let (key, at) = self.place(trial);
         let Some(Found::Tried(tries)) = self.found.get_mut(&key) else { return };
         tries.iter_mut().skip(at).take(1).for_each(|tries| *tries = Tries::REFUSED);
         self.settle(key);
@@ -168,7 +255,8 @@ impl Tuner {
         if tries.iter().any(|tries| tries.done < TRIALS) {
             return;
         }
-        let others = tries.iter().zip(self.sizes.iter().chain(&[PARTS])).skip(1);
+        let own = self.count(&key.0);
+        let others = tries.iter().zip(self.sizes[..own].iter().chain(&[PARTS])).skip(1);
         let best = others.min_by_key(|(tries, _)| tries.best_ns);
         let is_better = |ns: u64| ns < tries[0].best_ns.saturating_mul(BETTER_PERCENT) / 100;
         let size = best.filter(|(tries, _)| is_better(tries.best_ns)).map(|(_, size)| *size);

@@ -61,8 +61,8 @@ pub static STEM: Stem = Stem {
             },
             Setting {
                 name: "matrix",
-                about: "Between RGB and Y'CbCr",
-                kind: SettingKind::Choice(&["bt601", "bt709"]),
+                about: "Between RGB and Y'CbCr; the frame's own is bt601 where nobody has said",
+                kind: SettingKind::Choice(&["frame", "bt601", "bt709"]),
             },
             Setting {
                 name: "range",

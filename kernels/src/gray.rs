@@ -22,7 +22,7 @@ pub static STEM: Stem = Stem {
         settings: &[],
         plan: Some(|stage, given, _| {
             let from = given[0].picture()?;
-            let gray = convert::picture(stage, from, PixelFormat::Gray8, false, Range::Full)?;
+            let gray = convert::picture(stage, from, PixelFormat::Gray8, None, Range::Full)?;
             Ok(Given::Picture(gray))
         }),
     }],

@@ -23,6 +23,8 @@
 
 pub mod block;
 pub mod deblock;
+pub mod eight;
+pub mod four;
 pub mod halves;
 pub mod inter;
 pub mod intra;

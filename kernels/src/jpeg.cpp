@@ -1,7 +1,7 @@
-// The form of jpeg.cl for FPGA cards: one MCU after the other, a sample of it each clock.
-#include <ap_int.h>
+// The form of jpeg.cl for FPGA cards: a dataflow of blocks, a sample each clock.
+#include "rows.hpp"
 
-typedef unsigned char uchar;
+typedef hls::stream<short> Shorts;
 
 static const int COSINES[64] = {
     2896, 2896, 2896, 2896, 2896, 2896, 2896, 2896,
@@ -29,7 +29,7 @@ static int expanded(unsigned sample, unsigned span)
 }
 
 // A block from column x and row y on; the last column and row are repeated.
-static void load(const ap_uint<8> *from, int block[8][8], unsigned x, unsigned y, unsigned width,
+static void load(const ap_uint<8> *from, Shorts &out, unsigned x, unsigned y, unsigned width,
                  unsigned height, unsigned stride, unsigned step, unsigned span)
 {
     for (unsigned i = 0; i < 64; i++) {
@@ -37,14 +37,37 @@ static void load(const ap_uint<8> *from, int block[8][8], unsigned x, unsigned y
         unsigned column = x + i % 8 < width ? x + i % 8 : width - 1;
         unsigned row = y + i / 8 < height ? y + i / 8 : height - 1;
         unsigned sample = from[row * stride + column * step].to_uint();
-        block[i / 8][i % 8] = (span ? expanded(sample, span) : (int)sample) - 128;
+        out.write((short)((span ? expanded(sample, span) : (int)sample) - 128));
     }
 }
 
-static void transform(const int s[8][8], const int factors[64], short *to)
+static void load_all(const ap_uint<8> *frame, Shorts &out, unsigned width, unsigned height,
+                     unsigned stride, unsigned chroma_offset, unsigned chroma_stride,
+                     unsigned limited)
 {
-    int t[8][8];
+    unsigned columns = (width + 15) / 16, rows = (height + 15) / 16;
+    for (unsigned mcu = 0; mcu < columns * rows; mcu++) {
+        unsigned mx = mcu % columns, my = mcu / columns;
+        for (unsigned b = 0; b < 6; b++) {
+            bool is_luma = b < 4;
+            unsigned x = is_luma ? mx * 16 + (b & 1) * 8 : mx * 8;
+            unsigned y = is_luma ? my * 16 + (b >> 1) * 8 : my * 8;
+            const ap_uint<8> *plane = is_luma ? frame : frame + chroma_offset + (b - 4);
+            load(plane, out, x, y, is_luma ? width : (width + 1) / 2,
+                 is_luma ? height : (height + 1) / 2, is_luma ? stride : chroma_stride,
+                 is_luma ? 1 : 2, !limited ? 0 : is_luma ? 219 : 224);
+        }
+    }
+}
+
+static void transform(Shorts &in, const int factors[64], Shorts &out)
+{
+    int s[8][8], t[8][8];
     short levels[64];
+    for (unsigned i = 0; i < 64; i++) {
+#pragma HLS PIPELINE II = 1
+        s[i / 8][i % 8] = in.read();
+    }
     for (unsigned i = 0; i < 64; i++) {
 #pragma HLS PIPELINE II = 1
         unsigned u = i / 8, x = i % 8;
@@ -69,7 +92,26 @@ static void transform(const int s[8][8], const int factors[64], short *to)
     }
     for (unsigned i = 0; i < 64; i++) {
 #pragma HLS PIPELINE II = 1
-        to[i] = levels[ZIGZAG[i]];
+        out.write(levels[ZIGZAG[i]]);
+    }
+}
+
+static void transform_all(const int *quantiser, Shorts &in, Shorts &out, unsigned blocks)
+{
+    int factors[2][64];
+    for (unsigned i = 0; i < 128; i++) {
+#pragma HLS PIPELINE II = 1
+        factors[i / 64][i % 64] = quantiser[i];
+    }
+    for (unsigned block = 0; block < blocks; block++)
+        transform(in, factors[block % 6 > 3], out);
+}
+
+static void store(Shorts &in, short *levels, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+#pragma HLS PIPELINE II = 1
+        levels[i] = in.read();
     }
 }
 
@@ -87,23 +129,12 @@ extern "C" void jpeg(const int *quantiser, const ap_uint<8> *frame, short *level
 #pragma HLS INTERFACE s_axilite port = chroma_stride
 #pragma HLS INTERFACE s_axilite port = limited
 #pragma HLS INTERFACE s_axilite port = return
-    int factors[2][64], block[8][8];
-    for (unsigned i = 0; i < 128; i++) {
-#pragma HLS PIPELINE II = 1
-        factors[i / 64][i % 64] = quantiser[i];
-    }
-    unsigned columns = (width + 15) / 16, rows = (height + 15) / 16;
-    for (unsigned mcu = 0; mcu < columns * rows; mcu++) {
-        unsigned mx = mcu % columns, my = mcu / columns;
-        for (unsigned b = 0; b < 6; b++) {
-            bool is_luma = b < 4;
-            unsigned x = is_luma ? mx * 16 + (b & 1) * 8 : mx * 8;
-            unsigned y = is_luma ? my * 16 + (b >> 1) * 8 : my * 8;
-            const ap_uint<8> *plane = is_luma ? frame : frame + chroma_offset + (b - 4);
-            load(plane, block, x, y, is_luma ? width : (width + 1) / 2,
-                 is_luma ? height : (height + 1) / 2, is_luma ? stride : chroma_stride,
-                 is_luma ? 1 : 2, !limited ? 0 : is_luma ? 219 : 224);
-            transform(block, factors[!is_luma], levels + 384 * mcu + 64 * b);
-        }
-    }
+#pragma HLS DATAFLOW
+    Shorts samples("samples"), out("out");
+#pragma HLS STREAM variable = samples depth = 128
+#pragma HLS STREAM variable = out depth = 128
+    unsigned blocks = 6 * ((width + 15) / 16) * ((height + 15) / 16);
+    load_all(frame, samples, width, height, stride, chroma_offset, chroma_stride, limited);
+    transform_all(quantiser, samples, out, blocks);
+    store(out, levels, 64 * blocks);
 }

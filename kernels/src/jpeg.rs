@@ -19,6 +19,7 @@
 //! Levels are signed 16-bit, little-endian, 64 to a block in zigzag order; blocks are in MCU
 //! order: four of luma (upper left, upper right, lower left, lower right), Cb, Cr.
 
+pub mod inverse;
 mod native;
 
 use hw::{Arg, BufferId, Command, CpuArgs, Grid, Kernel, Launch, Param};

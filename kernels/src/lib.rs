@@ -68,11 +68,11 @@ use hw::Kernel;
 pub use dice::Dice;
 pub use native::{Job, wide};
 pub use plane::{Nv12, Part, Plane, SIDE_MAX};
-pub use shape::{PixelFormat, Range, Shape};
+pub use shape::{Matrix, PixelFormat, Range, Shape};
 pub use stem::{Entry, Op, Stem};
 
 /// Every stem there is.
-pub static STEMS: [&Stem; 30] = [
+pub static STEMS: [&Stem; 33] = [
     &gray::STEM,
     &half::STEM,
     &absdiff::STEM,
@@ -103,6 +103,9 @@ pub static STEMS: [&Stem; 30] = [
     &scene::STEM,
     &components::STEM,
     &component_table::STEM,
+    &jpeg::inverse::STEM,
+    &h264::eight::STEM,
+    &h264::four::STEM,
 ];
 
 /// The kernels that chains are made of, by stems.

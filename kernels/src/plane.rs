@@ -107,6 +107,11 @@ impl Part {
         Self { offset, stride: width.saturating_mul(bytes), width, height, bytes }
     }
 
+    /// Where a pixel begins, in bytes from the buffer's start.
+    pub(crate) fn at(&self, x: u32, y: u32) -> usize {
+        self.offset as usize + y as usize * self.stride as usize + x as usize * self.bytes as usize
+    }
+
     /// Bytes from the buffer's start to the end of the last pixel, or `None` for impossible shapes.
     pub fn end(&self) -> Option<usize> {
         let sides = [self.width, self.height];

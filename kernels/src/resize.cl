@@ -7,14 +7,31 @@ KERNEL void resize_down(GLOBAL const int *restrict table, GLOBAL const uchar *re
     if (y >= dst_height)
         return;
     GLOBAL const int *entry = table + (size_t)y * (taps + 1);
-    GLOBAL short *to = dst + (size_t)y * width * channels;
-    COLUMNS(x, width * channels) {
-        int sum = 1 << 7;
-        for (int i = 0; i < (int)taps; i++) {
-            int row = MIN(MAX(entry[0] + i, 0), (int)height - 1);
-            sum += entry[1 + i] * src[offset + (size_t)row * stride + x];
+    uint samples = width * channels;
+    GLOBAL short *to = dst + (size_t)y * samples;
+    SPANS(x, samples) {
+        if (x + SPAN <= samples) {
+            int sums[SPAN];
+            for (uint s = 0; s < SPAN; s++)
+                sums[s] = 1 << 7;
+            for (int i = 0; i < (int)taps; i++) {
+                int row = MIN(MAX(entry[0] + i, 0), (int)height - 1);
+                GLOBAL const uchar *from = src + offset + (size_t)row * stride + x;
+                for (uint s = 0; s < SPAN; s++)
+                    sums[s] += entry[1 + i] * from[s];
+            }
+            for (uint s = 0; s < SPAN; s++)
+                to[x + s] = (short)(sums[s] >> 8);
+        } else {
+            for (uint s = x; s < samples; s++) {
+                int sum = 1 << 7;
+                for (int i = 0; i < (int)taps; i++) {
+                    int row = MIN(MAX(entry[0] + i, 0), (int)height - 1);
+                    sum += entry[1 + i] * src[offset + (size_t)row * stride + s];
+                }
+                to[s] = (short)(sum >> 8);
+            }
         }
-        to[x] = (short)(sum >> 8);
     }
 }
 

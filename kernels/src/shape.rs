@@ -1,4 +1,5 @@
-//! What frames look like: sides, sample layout, range, and where their planes lie in a buffer.
+//! What frames look like: sides, sample layout, range and matrix, and where their planes lie in a
+//! buffer.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +12,7 @@ pub struct Shape {
     pub height: u32,
     pub format: PixelFormat,
     pub range: Range,
+    pub matrix: Matrix,
 }
 
 /// How samples are laid out. Chroma of half the width (or height) is rounded up.
@@ -51,13 +53,32 @@ pub enum Range {
     Full,
 }
 
+/// By which matrix colours became luma and chroma; of a picture of RGB, by which they did before it
+/// was one, or are to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Matrix {
+    /// Nobody has said: taken for BT.601, and coded without a word of it.
+    #[default]
+    Unspecified,
+    /// ITU-R BT.601, as television of standard resolution and JPEG files have it.
+    Bt601,
+    /// ITU-R BT.709, as television of high resolution has it.
+    Bt709,
+}
+
 impl Shape {
     /// Longest side of a frame, in samples.
     pub const SIDE_MAX: u32 = SIDE_MAX;
 
     /// A shape of full range.
     pub fn full(width: u32, height: u32, format: PixelFormat) -> Self {
-        Self { width, height, format, range: Range::Full }
+        Self { width, height, format, range: Range::Full, matrix: Matrix::Unspecified }
+    }
+
+    /// A shape of limited range.
+    pub fn limited(width: u32, height: u32, format: PixelFormat) -> Self {
+        Self { range: Range::Limited, ..Self::full(width, height, format) }
     }
 
     /// Bytes of a frame of this shape, or `None` for impossible sides.
@@ -106,6 +127,11 @@ impl PixelFormat {
         PixelFormat::Bgr24,
         PixelFormat::Rgba,
     ];
+
+    /// Whether colours are luma and chroma, so that a matrix made them.
+    pub fn has_chroma(self) -> bool {
+        self.is_halved() || matches!(self, PixelFormat::Yuyv | PixelFormat::Uyvy)
+    }
 
     /// Whether chroma has planes of half the width and height.
     pub fn is_halved(self) -> bool {

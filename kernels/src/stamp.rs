@@ -240,13 +240,13 @@ fn text(stage: &mut dyn Stage, given: &[Given], values: &Values<'_>) -> Result<G
 
 fn overlay(stage: &mut dyn Stage, given: &[Given], values: &Values<'_>) -> Result<Given, String> {
     let (first, second) = (given[0].picture()?, given[1].picture()?);
-    let Shape { format, range, .. } = first.shape;
+    let Shape { format, range, matrix, .. } = first.shape;
     let has_alpha = second.shape.format == PixelFormat::Rgba;
     if format != second.shape.format && !has_alpha {
         let [a, b] = [format, second.shape.format].map(PixelFormat::as_str);
         return Err(format!("{a} and {b}: give two of one format, or the second as rgba"));
     }
-    let colours = convert::picture(stage, second, format, false, range)?;
+    let colours = convert::picture(stage, second, format, Some(matrix), range)?;
     let picture = stage.writable(0, first)?;
     let [x, y] = ["x", "y"].map(|name| values.number(name) as u32);
     let opacity = (values.number("opacity") * 255 + 500) as u32 / 1000;
@@ -266,7 +266,7 @@ fn overlay(stage: &mut dyn Stage, given: &[Given], values: &Values<'_>) -> Resul
             let buffers = [colours.buffer, second.buffer, picture.buffer];
             let parts = [from, Part { offset, width, height, ..to }];
             let alpha_width = second.shape.width;
-            stage.run(alpha::command(buffers, alpha_width, parts, smaller - 1, opacity));
+            stage.run(alpha::command(buffers, alpha_width, parts, smaller - 1, opacity)?);
             continue;
         }
         let scalars =

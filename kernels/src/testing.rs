@@ -1,6 +1,8 @@
 //! The harness of the kernels' tests: every form on every device against the reference, on random
 //! shapes, with poisoned outputs and guard bands.
 
+mod drivers;
+
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -21,8 +23,8 @@ const PTX_BYTES_MAX: usize = 1 << 17;
 /// The devices that forms are checked on: native with one thread and with three, GPUs, OpenCL with
 /// groups of either size that CPUs choose from, and an emulated FPGA card, which has some forms.
 ///
-/// No two OpenCL devices have groups of one size: PoCL 3.1 mixes up what it holds of a kernel that
-/// two queues run at once, and ends the process.
+/// No two OpenCL devices compile alike: PoCL 3.1 mixes up what it holds of a kernel that two queues
+/// run at once, and ends the process.
 static DEVICES: LazyLock<Vec<Arc<dyn Device>>> = LazyLock::new(|| {
     let one = Config { cpu_threads: 1, opencl: false, cuda: false, ..Config::default() };
     let three = Config { cpu_threads: 3, opencl: false, ..Config::default() };
@@ -39,10 +41,23 @@ static DEVICES: LazyLock<Vec<Arc<dyn Device>>> = LazyLock::new(|| {
     devices
 });
 
+/// OpenCL with items that do several neighbours at once, for kernels that can.
+static SPANNED: LazyLock<Vec<Arc<dyn Device>>> = LazyLock::new(|| {
+    let config = Config { group_size: Some(1), span: 16, ..Config::default() };
+    let found = hw::opencl::discover(&config).into_iter();
+    found.map(|device| Arc::new(device) as Arc<dyn Device>).collect()
+});
+
+/// Whether items may do several neighbours at once in this kernel.
+fn has_spans(kernel: &hw::Kernel) -> bool {
+    kernel.opencl.contains("SPANS(")
+}
+
 /// The CUDA form in an interpreter, with blocks of each size that GPUs choose from.
 static INTERPRETERS: LazyLock<Vec<Arc<dyn Device>>> = LazyLock::new(|| {
     let folder = env!("CARGO_MANIFEST_DIR");
-    let sized = hw::cuda::GROUP_SIZES.iter().map(|size| hw::ptx::device_for_tests(folder, *size));
+    let sized = hw::cuda::GROUP_SIZES.iter().zip([4, 1, 1]);
+    let sized = sized.map(|(group, span)| hw::ptx::spanned_for_tests(folder, *group, span));
     sized.flatten().map(|device| Arc::new(device) as Arc<dyn Device>).collect()
 });
 
@@ -86,7 +101,9 @@ fn devices<'a>(
     let runs = |device: &Arc<dyn Device>| launches.iter().all(|l| device.info().runs(l.kernel));
     let turn = TURN.fetch_add(1, Ordering::Relaxed) % INTERPRETERS.len().max(1);
     let interpreter = INTERPRETERS.get(turn).filter(|_| bytes <= PTX_BYTES_MAX);
-    DEVICES.iter().filter(move |device| runs(device)).chain(interpreter)
+    let is_spanned = launches.iter().any(|launch| has_spans(launch.kernel));
+    let spanned = if is_spanned { &SPANNED[..] } else { &[] };
+    DEVICES.iter().filter(move |device| runs(device)).chain(spanned).chain(interpreter)
 }
 
 /// Runs `check` on a few hundred random cases; a failure prints the case and how to repeat it.
@@ -137,11 +154,11 @@ pub(crate) fn patches(seed: u64, len: usize) -> Vec<u8> {
 pub(crate) fn check(command: impl Fn(&[BufferId]) -> Command, inputs: &[Vec<u8>]) {
     let ids: Vec<BufferId> = (0..8).map(BufferId).collect();
     let Command::Launch(launch) = command(&ids) else { panic!("a launch") };
-    let expected = run_reference(&launch, inputs);
+    let expected = run_reference(&launch, inputs, GUARD_BYTES);
     let bytes = expected.iter().map(Vec::len).sum();
     for device in devices(&[&launch], bytes) {
         with_each_unit(&**device, || {
-            let got = run_device(&**device, &command, &launch, inputs);
+            let got = run_device(&**device, &command, &launch, inputs, GUARD_BYTES);
             for (number, (got, expected)) in got.iter().zip(&expected).enumerate() {
                 compare(&device.info().id, &launch, number, got, expected);
             }
@@ -302,8 +319,9 @@ fn compare(device: &str, launch: &Launch, number: usize, got: &[u8], expected: &
     );
 }
 
-/// The buffers before the launch, guards included, in the order of the parameters.
-fn buffers(launch: &Launch, inputs: &[Vec<u8>]) -> Vec<Vec<u8>> {
+/// The buffers before the launch, in the order of the parameters, with so many bytes after each that
+/// no kernel may touch.
+fn buffers(launch: &Launch, inputs: &[Vec<u8>], guard: usize) -> Vec<Vec<u8>> {
     let needed = (launch.kernel.bytes_needed)(&launch.scalars()).expect("possible sizes");
     let mut inputs = inputs.iter();
     let params = launch.kernel.params.iter().filter(|p| !matches!(p, Param::U32(_)));
@@ -312,15 +330,16 @@ fn buffers(launch: &Launch, inputs: &[Vec<u8>]) -> Vec<Vec<u8>> {
             Param::Out(_) => Vec::new(),
             _ => inputs.next().expect("an input for each parameter").clone(),
         };
-        data.resize(data.len().max(needed) + GUARD_BYTES, POISON);
+        let bytes = if guard == 0 { needed } else { data.len().max(needed) + guard };
+        data.resize(bytes, POISON);
         data
     });
     filled.collect()
 }
 
-fn run_reference(launch: &Launch, inputs: &[Vec<u8>]) -> Vec<Vec<u8>> {
+fn run_reference(launch: &Launch, inputs: &[Vec<u8>], guard: usize) -> Vec<Vec<u8>> {
     let entry = crate::entries().find(|e| e.kernel == launch.kernel).expect("a listed kernel");
-    let mut buffers = buffers(launch, inputs);
+    let mut buffers = buffers(launch, inputs, guard);
     let needed = (launch.kernel.bytes_needed)(&launch.scalars()).expect("possible sizes");
     let params = launch.kernel.params.iter().filter(|p| !matches!(p, Param::U32(_)));
     let (mut read, mut written) = (Vec::new(), Vec::new());
@@ -340,8 +359,9 @@ fn run_device(
     command: &impl Fn(&[BufferId]) -> Command,
     launch: &Launch,
     inputs: &[Vec<u8>],
+    guard: usize,
 ) -> Vec<Vec<u8>> {
-    let mut contents = buffers(launch, inputs);
+    let mut contents = buffers(launch, inputs, guard);
     let by_id: Vec<BufferId> = contents.iter().map(|data| filled(device, data)).collect();
     let order = launch.args.iter().filter_map(|arg| match arg {
         Arg::Buffer(id) => Some(id.0 as usize),

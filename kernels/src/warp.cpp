@@ -1,6 +1,7 @@
 // The form of warp.cl for FPGA cards: a sample every four clocks. A row of the result comes from
 // many rows of the source, so no lines are streamed: the result is made in tiles, and the part of
-// the source that a tile comes from is first brought to block RAM.
+// the source that a tile comes from is first brought to block RAM. Where tiles come from, and their
+// samples, go from one part to the next as streams.
 #include <cstddef>
 
 #include "rows.hpp"
@@ -89,11 +90,10 @@ static int sample(const Word *src, const Source &source, const Box &box, int x, 
 }
 
 static void tile(const int columns[TILE][2], const int rows[TILE][2], const Word *src,
-                 const Source &source, const Box &box, ap_uint<8> *to, unsigned wide,
-                 unsigned high, unsigned stride)
+                 const Source &source, const Box &box, hls::stream<uchar> &out, unsigned wide,
+                 unsigned high)
 {
     for (unsigned y = 0; y < high; y++) {
-        ap_uint<8> *row = to + (size_t)y * stride;
         for (unsigned i = 0; i < wide * source.channels; i++) {
 #pragma HLS PIPELINE II = 4
             unsigned x = i / source.channels, channel = i % source.channels;
@@ -104,17 +104,73 @@ static void tile(const int columns[TILE][2], const int rows[TILE][2], const Word
                         dx * sample(src, source, box, left + 1, top, channel);
             int lower = (32 - dx) * sample(src, source, box, left, top + 1, channel) +
                         dx * sample(src, source, box, left + 1, top + 1, channel);
-            row[i] = (unsigned)(((32 - dy) * upper + dy * lower + 512) >> 10);
+            out.write((uchar)(((32 - dy) * upper + dy * lower + 512) >> 10));
         }
     }
 }
 
+static unsigned least(unsigned a, unsigned b) { return a < b ? a : b; }
+
 // Two numbers of each of `count` columns or rows.
-static void read_places(const int *table, int to[TILE][2], unsigned count)
+static void send_places(const int *table, hls::stream<int> &out, unsigned count)
 {
     for (unsigned i = 0; i < 2 * count; i++) {
 #pragma HLS PIPELINE II = 1
-        to[i / 2][i % 2] = table[i];
+        out.write(table[i]);
+    }
+}
+
+static void take_places(hls::stream<int> &in, int to[TILE][2], unsigned count)
+{
+    for (unsigned i = 0; i < 2 * count; i++) {
+#pragma HLS PIPELINE II = 1
+        to[i / 2][i % 2] = in.read();
+    }
+}
+
+// The rows of each line of tiles, then the columns of each of its tiles.
+static void read_table(const int *table, hls::stream<int> &out, unsigned width, unsigned height)
+{
+    for (unsigned y = 0; y < height; y += TILE) {
+        send_places(table + 2 * (width + y), out, least(height - y, TILE));
+        for (unsigned x = 0; x < width; x += TILE)
+            send_places(table + 2 * x, out, least(width - x, TILE));
+    }
+}
+
+static void make(hls::stream<int> &places, const Word *src, hls::stream<uchar> &out,
+                 unsigned width, unsigned height, Source source)
+{
+    int columns[TILE][2], rows[TILE][2];
+    Box box;
+    for (unsigned y = 0; y < height; y += TILE) {
+        unsigned high = least(height - y, TILE);
+        take_places(places, rows, high);
+        for (unsigned x = 0; x < width; x += TILE) {
+            unsigned wide = least(width - x, TILE);
+            take_places(places, columns, wide);
+            keep(span_of(columns, rows, wide, high, 0), source.width, box.left, box.wide);
+            keep(span_of(columns, rows, wide, high, 1), source.height, box.top, box.high);
+            load(src, source, box);
+            tile(columns, rows, src, source, box, out, wide, high);
+        }
+    }
+}
+
+static void store(hls::stream<uchar> &in, ap_uint<8> *dst, unsigned width, unsigned height,
+                  unsigned channels, unsigned offset, unsigned stride)
+{
+    for (unsigned y = 0; y < height; y += TILE) {
+        for (unsigned x = 0; x < width; x += TILE) {
+            unsigned samples = least(width - x, TILE) * channels;
+            for (unsigned row = y; row < least(height, y + TILE); row++) {
+                ap_uint<8> *to = dst + offset + (size_t)row * stride + (size_t)x * channels;
+                for (unsigned i = 0; i < samples; i++) {
+#pragma HLS PIPELINE II = 1
+                    to[i] = in.read();
+                }
+            }
+        }
     }
 }
 
@@ -137,20 +193,13 @@ extern "C" void warp(const int *table, const Word *src, ap_uint<8> *dst, unsigne
 #pragma HLS INTERFACE s_axilite port = dst_stride
 #pragma HLS INTERFACE s_axilite port = fill
 #pragma HLS INTERFACE s_axilite port = return
+#pragma HLS DATAFLOW
+    hls::stream<int> places("places");
+    hls::stream<uchar> out("out");
+#pragma HLS STREAM variable = places depth = 256
+#pragma HLS STREAM variable = out depth = 256
     Source source = {src_width, src_height, channels, src_offset, src_stride, fill};
-    int columns[TILE][2], rows[TILE][2];
-    Box box;
-    for (unsigned y = 0; y < height; y += TILE) {
-        unsigned high = height - y < TILE ? height - y : TILE;
-        read_places(table + 2 * (width + y), rows, high);
-        for (unsigned x = 0; x < width; x += TILE) {
-            unsigned wide = width - x < TILE ? width - x : TILE;
-            read_places(table + 2 * x, columns, wide);
-            keep(span_of(columns, rows, wide, high, 0), src_width, box.left, box.wide);
-            keep(span_of(columns, rows, wide, high, 1), src_height, box.top, box.high);
-            load(src, source, box);
-            ap_uint<8> *to = dst + dst_offset + (size_t)y * dst_stride + (size_t)x * channels;
-            tile(columns, rows, src, source, box, to, wide, high, dst_stride);
-        }
-    }
+    read_table(table, places, width, height);
+    make(places, src, out, width, height, source);
+    store(out, dst, width, height, channels, dst_offset, dst_stride);
 }

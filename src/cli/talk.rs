@@ -8,10 +8,12 @@ use anyhow::{Context as _, Result, bail};
 use bus::message::{KEY_HEADER, ROUTE_HEADER, SITE_HEADER};
 use bus::{Bus, Event, Headers, Kind, RefusalKind, Subject};
 use clap::{Args, Subcommand};
+use handlers::Manifest;
+use handlers::deploy::Registered;
 use handlers::stream::{Pace, State, Status};
 use serde_json::{Value, json};
 
-use super::output::{Output, duration_us, table};
+use super::output::{Output, duration_us, plain, table};
 use crate::context::Site;
 use crate::node::client;
 use crate::node::report::{Brief, Report};
@@ -182,11 +184,22 @@ pub async fn publish(site: &Site, publish: Publish, out: Output) -> Result<()> {
     out.show(&answer, |_| format!("{} stored at {} as {seq}", event.id, site.path))
 }
 
-/// An event of an app that nobody knows would be stored, and put aside later. A site that is cut
-/// off cannot tell, and takes it.
+/// An event of an app that nobody knows would be stored, and put aside later; one that nothing
+/// starts on, forgotten. A site that is cut off cannot tell, and takes it.
 async fn check_app(bus: &Bus, name: &str) -> Result<()> {
-    let app = name.split('.').next().unwrap_or_default().to_owned();
-    let Err(e) = client::control(bus, "apps.get", app).await else { return Ok(()) };
+    let (app, topic) = name.split_once('.').unwrap_or((name, ""));
+    let e = match client::control(bus, "apps.get", app.to_owned()).await {
+        Ok(answer) => {
+            let registered: Registered = client::json(&answer)?;
+            let handlers = Manifest::parse(&registered.manifest).map(|m| m.handlers);
+            let mut triggers = handlers.iter().flatten().flat_map(|handler| &handler.triggers);
+            if !triggers.any(|trigger| trigger.takes_event(topic)) {
+                eprintln!("edgescale: no handler of {app} is started by the event {topic:?}");
+            }
+            return Ok(());
+        }
+        Err(e) => e,
+    };
     match e.downcast_ref() {
         Some(bus::Error::Refused(refusal)) if refusal.kind == RefusalKind::NotFound => Err(e),
         _ => Ok(()),
@@ -245,7 +258,15 @@ pub async fn stream(site: &Site, stream: Stream, out: Output) -> Result<()> {
         }
         Stream::Ls { app } => {
             let list = streams(&bus, &app).await?;
-            out.show(&list, |list| stream_text(list))
+            let reason = |status: &Status| {
+                Some(format!("\n{} failed: {}", status.id, plain(status.reason.as_ref()?)))
+            };
+            out.show(&list, |list| {
+                if list.is_empty() {
+                    return format!("no streams of {app} at {}", site.path);
+                }
+                stream_text(list) + &list.iter().filter_map(reason).collect::<String>()
+            })
         }
         Stream::Close { app, id } => {
             let answer = client::ask(&bus, Kind::Sm, &format!("{app}.close"), id).await?;

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, ensure};
 use bus::site::MQTT_FILE;
 use bus::site::tenants::Tenants;
 use bus::{Bus, Headers, TierPath};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::output::{Output, table};
+use super::output::{Output, by_reason, table};
 use crate::context::Site;
 use crate::node::client;
 use crate::node::tenants::{About, TenantReport, WAIT_MAX};
@@ -36,8 +36,8 @@ pub enum Tenant {
         #[arg(long)]
         here: bool,
     },
-    /// Give a tenant's clients at the site of --at a new key; the old one stays good for a while.
-    /// Its MQTT clients get a new password, and the old one ends at once
+    /// Give a tenant's clients at the site of --at a new key, and its MQTT clients a new name and
+    /// password; the old ones stay good for a while
     Rotate {
         /// Its name; `tenant` is the site's owner
         name: String,
@@ -66,9 +66,11 @@ pub async fn run(site: &Site, command: Tenant, out: Output) -> Result<()> {
             out.show(&client::json::<Value>(&answer)?, |answer| {
                 let file = answer["key_file"].as_str().unwrap_or_default();
                 let mqtt = std::path::Path::new(file).with_file_name(MQTT_FILE);
+                let user = answer["mqtt_user"].as_str().unwrap_or_default();
                 format!(
-                    "the new key is in {file}; the old one is good for {grace_minutes} minutes\n\
-                     the new MQTT password is in {}; the old one is refused from now on",
+                    "the new key is in {file}\n\
+                     MQTT clients log in as {user}, with the password in {}\n\
+                     what they had is good for {grace_minutes} minutes",
                     mqtt.display()
                 )
             })
@@ -155,23 +157,10 @@ async fn remove(bus: &Bus, name: &str, sites: Vec<TierPath>, out: Output) -> Res
     all_done("rm", name, &refused)
 }
 
-/// Fails in the end when a site refused; sites that say the same are named together.
+/// Fails in the end when a site refused.
 fn all_done(verb: &str, name: &str, refused: &[(TierPath, String)]) -> Result<()> {
-    let mut reasons: Vec<(&str, Vec<&str>)> = vec![];
-    for (site, reason) in refused {
-        match reasons.iter_mut().find(|(known, _)| known == reason) {
-            Some((_, sites)) => sites.push(site.as_str()),
-            None => reasons.push((reason, vec![site.as_str()])),
-        }
-    }
-    let reason = |(reason, sites): &(&str, Vec<&str>)| format!("{}: {reason}", sites.join(", "));
-    match reasons.is_empty() {
-        true => Ok(()),
-        false => {
-            let reasons: Vec<String> = reasons.iter().map(reason).collect();
-            bail!("tenant {verb} {name}: {}", reasons.join("; "))
-        }
-    }
+    ensure!(refused.is_empty(), "tenant {verb} {name}: {}", by_reason(refused));
+    Ok(())
 }
 
 fn list(tenants: &[TenantReport]) -> String {
@@ -179,9 +168,11 @@ fn list(tenants: &[TenantReport]) -> String {
     let row = |tenant: &TenantReport| {
         let left = |until_s: u64| format!("{} min", until_s.saturating_sub(now_s).div_ceil(60));
         let former: Vec<String> = tenant.former.iter().map(|key| left(key.until_s)).collect();
-        vec![tenant.tenant.clone(), tenant.key.clone(), former.join(", ")]
+        let (name, key, mqtt) = (&tenant.tenant, &tenant.key, &tenant.mqtt_user);
+        vec![name.clone(), key.clone(), mqtt.clone(), former.join(", ")]
     };
-    table(&["TENANT", "KEY", "FORMER KEYS GOOD FOR"], tenants.iter().map(row))
+    let titles = ["TENANT", "KEY", "MQTT USER", "FORMER ONES GOOD FOR"];
+    table(&titles, tenants.iter().map(row))
 }
 
 #[cfg(test)]

@@ -238,7 +238,7 @@ async fn servers(count: usize, auto: bool, global: &Global, out: Output) -> Resu
 }
 
 fn site(global: &Global) -> Result<Site> {
-    Ok(Context::load(&global.dir)?.site(global.at.as_deref())?.clone())
+    Ok(Context::find(&global.dir)?.site(global.at.as_deref())?.clone())
 }
 
 fn init(asked: &Init, global: &Global, out: Output) -> Result<()> {

@@ -89,6 +89,8 @@ fn how_to(context: &Context) -> Result<String> {
     let nats = format!("nats --context {}", context.display());
     let (http, token) = (&leaf.http.url, leaf.http.token.as_deref().unwrap_or(Path::new("")));
     let token = token.display();
+    let folder = leaf.nkey.parent().context("the key lies in the site's folder")?;
+    let folder = bus::site::SiteFolder::open(folder)?;
     Ok(format!(
         "The tree is up: {}. Ctrl-C stops it.
 
@@ -104,7 +106,7 @@ fn how_to(context: &Context) -> Result<String> {
     curl {http}/APP/PATH            # a route of an app's manifest
     curl -H \"Authorization: Bearer $(cat {token})\" -d '{{}}' {http}/call/doorcam/summary
 
-  MQTT there             {}, user mqtt, password in {}
+  MQTT there             {}, user {}, password in {}
   NATS over WebSocket    {}
 
   the same by the stock client, here at {}:
@@ -114,6 +116,7 @@ fn how_to(context: &Context) -> Result<String> {
         names.join(", "),
         leaf.path,
         leaf.mqtt,
+        folder.mqtt_user(bus::tree::ACCOUNT),
         leaf.nkey.with_file_name(bus::site::MQTT_FILE).display(),
         leaf.websocket,
         root.path

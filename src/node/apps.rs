@@ -259,12 +259,17 @@ async fn register(
 /// entry is written to `apps-status`.
 pub async fn watch_registry(node: Arc<Node>) {
     let Some(registry) = node.registry.clone() else { return };
+    // What is not newer has been looked at: before this node started, or since.
+    let mut seen = node.deploy.revision();
     loop {
         match registry.watch().await {
             Ok(entries) => {
                 tokio::pin!(entries);
                 while let Some(Ok(entry)) = entries.next().await {
-                    take_entry(&node, &registry, entry).await;
+                    if entry.revision > seen {
+                        seen = entry.revision;
+                        take_entry(&node, &registry, entry).await;
+                    }
                 }
             }
             Err(e) => node.logs.add("warn", "deploy", &format!("the registry is away: {e}")),
@@ -275,8 +280,12 @@ pub async fn watch_registry(node: Arc<Node>) {
 
 async fn take_entry(node: &Node, registry: &Registry, entry: Entry) {
     let _turn = node.deploying.of(&entry.app).await;
-    if is_known(node, &entry) {
+    let known = node.deploy.known(&entry.app).map(|app| app.revision);
+    if known.is_some_and(|known| entry.revision <= known) {
         return;
+    }
+    if entry.revision <= node.deploy.revision() {
+        return write_again(node, registry, &entry, known.is_some()).await;
     }
     let Some(text) = &entry.manifest else {
         let _one_at_a_time = node.registering.lock().await;
@@ -291,10 +300,21 @@ async fn take_entry(node: &Node, registry: &Registry, entry: Entry) {
     }
 }
 
-/// Whether an entry has been taken, or a later one was.
-fn is_known(node: &Node, entry: &Entry) -> bool {
-    let known = node.deploy.known(&entry.app).map_or(0, |app| app.revision);
-    entry.revision <= known || entry.revision <= node.deploy.revision()
+/// While an entry waited for others, a request has registered a newer one of another app: sites
+/// below would take this one for one that they have. It comes again, as the newest.
+async fn write_again(node: &Node, registry: &Registry, entry: &Entry, is_known: bool) {
+    let newest = registry.history(&entry.app).await;
+    if !newest.is_ok_and(|all| all.last().is_some_and(|last| last.revision == entry.revision)) {
+        return;
+    }
+    let written = match &entry.manifest {
+        Some(text) => registry.put_app(&entry.app, text).await.map(|_| ()),
+        None if is_known => registry.delete_app(&entry.app).await,
+        None => Ok(()),
+    };
+    if let Err(e) = written {
+        node.logs.add("error", "deploy", &format!("entry {}: {e}; write it again", entry.app));
+    }
 }
 
 async fn take_manifest(

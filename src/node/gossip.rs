@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use accel::DeviceStatus;
 use bus::route::news::{self, INSTALLED_MAX, INTERVAL, News, Offers, TABLES_MAX, Welcome};
-use bus::route::policy::{Devices, Site};
+use bus::route::policy::{Devices, Pace, Site};
 use bus::{Headers, Refusal, RefusalKind, Request, Response, Subject, TierPath};
 use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinSet;
@@ -45,13 +45,27 @@ pub struct Children {
 
 /// What this site has for requests.
 pub fn offers(node: &Node) -> Offers {
-    let devices = offered(&node.accelerate.devices());
+    let devices = offered(&node.accelerate.devices()).without(node.withheld);
     let whole = node.store.tables().into_iter().filter(|table| table.complete);
     let tables = whole.map(|table| table.spec.name).take(TABLES_MAX).collect();
     let waits_ms = Offers::longest(node.triggers.load.waits());
     // Looked at each second, which is seldom enough.
     let installed = node.route.view().here.installed.clone();
-    Offers { devices, tables, waits_ms, installed }
+    let paces = Offers::slowest(paces(node));
+    Offers { devices, tables, waits_ms, paces, installed }
+}
+
+/// How the handlers whose code is here work off what comes.
+fn paces(node: &Node) -> Vec<(String, Pace)> {
+    let mut found = vec![];
+    for app in node.deploy.apps() {
+        let ready = app.manifest.handlers.iter().filter(|handler| node.deploy.ready(&app, handler));
+        found.extend(ready.filter_map(|handler| {
+            let key = app.key(&handler.name)?;
+            Some((key.to_string(), node.triggers.load.pace(key, handler.limits.concurrency)))
+        }));
+    }
+    found
 }
 
 /// The classes of devices that work, or will in a moment: requests for one that is set aside for

@@ -44,6 +44,9 @@ pub struct TenantReport {
     pub key: String,
     /// The file with the secret half, on the site's machine.
     pub key_file: std::path::PathBuf,
+    /// As whom its MQTT clients log in.
+    #[serde(default)]
+    pub mqtt_user: String,
     pub former: Vec<Former>,
 }
 
@@ -77,8 +80,12 @@ pub async fn answer(node: &Node, verb: &str, request: &Request) -> Answer {
         Err(e) => node.logs.add("warn", "tenant", &format!("{verb} {tenant:?}: {e}")),
     }
     done?;
-    let key_file = family.folder().tenant_file(tenant, CLIENT_FILE);
-    Response::json(&json!({"site": site, "tenant": tenant, "key_file": key_file}))
+    let (key_file, mqtt_user) = {
+        let folder = family.folder();
+        (folder.tenant_file(tenant, CLIENT_FILE), folder.mqtt_user(tenant))
+    };
+    Response::json(&json!({"site": site, "tenant": tenant, "key_file": key_file,
+                           "mqtt_user": mqtt_user}))
 }
 
 fn list(family: &Family) -> Answer {
@@ -88,7 +95,8 @@ fn list(family: &Family) -> Answer {
         let key_file = folder.tenant_file(name, CLIENT_FILE);
         let key = bus::pki::UserKey::load_or_generate(&key_file).map_err(refusal)?.public;
         let former = folder.tenants().former(name).to_vec();
-        Ok(TenantReport { tenant: name.to_owned(), key, key_file, former })
+        let mqtt_user = folder.mqtt_user(name);
+        Ok(TenantReport { tenant: name.to_owned(), key, key_file, mqtt_user, former })
     };
     Response::json(&names.map(report).collect::<Result<Vec<_>, Refusal>>()?)
 }

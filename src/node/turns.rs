@@ -1,12 +1,14 @@
 //! Devices of one host among the nodes of a site's tenants: the owner's node says whose turn it is,
 //! the others ask it. What fair means is in [`accel::share`].
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use accel::Prefer;
 use accel::share::{Door, Member, Referee, SHARE_MAX, Turns};
 use bus::tree::ACCOUNT;
+use handlers::manifest::DeviceClass;
 use serde::{Deserialize, Serialize};
 
 /// The socket within a site's folder at which the owner's node gives turns.
@@ -26,12 +28,15 @@ pub struct Settings {
     /// `fastest`: a job goes where it is expected to be done first. `accelerator`: the CPU has jobs
     /// only while no accelerator works or has room, so that it is left to handlers.
     pub prefer: Prefer,
+    /// Classes that handlers with `needs` do not find here, though there are such devices: what
+    /// the site keeps for its streams and for handlers that need none.
+    pub withhold: BTreeSet<DeviceClass>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         let (tenant, prefer) = (ACCOUNT.to_owned(), Prefer::default());
-        Self { share: 1, tenant, socket: None, prefer }
+        Self { share: 1, tenant, socket: None, prefer, withhold: BTreeSet::new() }
     }
 }
 

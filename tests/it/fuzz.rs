@@ -23,6 +23,7 @@ use bus::site::{Record, roster::Roster};
 use bus::trace::{Parent, Trace};
 use bus::{Event, Headers, Refusal, Request, Response, Subject, TierPath};
 use bytes::Bytes;
+use dice::Dice;
 use edgescale::gateway::Network;
 use edgescale::gateway::events::read_structured;
 use edgescale::node::code::Wanted;
@@ -38,53 +39,31 @@ use store::LinkError;
 const INPUT_BYTES_MAX: usize = 16 << 10;
 /// The most mutations of one input.
 const MUTATIONS_MAX: u64 = 8;
-/// How long a target runs when nothing is said.
+/// The longest part that is moved or repeated.
+const PART_BYTES_MAX: usize = 32;
+/// How long a target runs when nothing is said, and how many inputs it gets at least, however busy
+/// the machine is.
 const USUAL: Duration = Duration::from_millis(300);
+const RUNS_MIN: u64 = 64;
 /// Bytes that parsers treat in ways of their own.
 const SPECIAL: &[u8] = b"\0\t\n\r \"#%'*+,-./:;<=>?@[\\]_{|}~\x7f\x80\xc3\xff";
 
-/// A random number generator (SplitMix64; Steele, Lea, Flood 2014).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.roll() % end.max(1) as u64) as usize
-    }
-
-    fn one_of<'a, T: ?Sized>(&mut self, list: &[&'a T]) -> &'a T {
-        list[self.below(list.len())]
-    }
-
-    /// A part of `length` bytes.
-    fn part(&mut self, length: usize) -> std::ops::Range<usize> {
-        let start = self.below(length + 1);
-        start..start + self.below((length - start).min(32) + 1)
-    }
-}
-
 fn mutate(dice: &mut Dice, input: &mut Vec<u8>, corpus: &[&[u8]]) {
-    let at = dice.below(input.len() + 1);
+    let at = dice.place(input.len() + 1);
     match dice.below(8) {
         0 if at < input.len() => input[at] ^= 1 << dice.below(8),
-        1 if at < input.len() => input[at] = SPECIAL[dice.below(SPECIAL.len())],
-        2 => input.insert(at, SPECIAL[dice.below(SPECIAL.len())]),
-        3 => drop(input.drain(dice.part(input.len()))),
+        1 if at < input.len() => input[at] = SPECIAL[dice.place(SPECIAL.len())],
+        2 => input.insert(at, SPECIAL[dice.place(SPECIAL.len())]),
+        3 => drop(input.drain(dice.part(input.len(), PART_BYTES_MAX))),
         4 => {
-            let part = input[dice.part(input.len())].to_vec();
+            let part = input[dice.part(input.len(), PART_BYTES_MAX)].to_vec();
             for _ in 0..=dice.below(64) {
                 input.splice(at..at, part.iter().copied());
             }
         }
         5 => {
             let other = dice.one_of(corpus);
-            let part = other[dice.part(other.len())].to_vec();
+            let part = other[dice.part(other.len(), PART_BYTES_MAX)].to_vec();
             input.splice(at..at, part);
         }
         6 => {
@@ -108,9 +87,9 @@ fn fuzz_bytes(corpus: &[&[u8]], target: impl Fn(&[u8])) {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let limit = number("EDGESCALE_FUZZ_SECONDS").map_or(USUAL, Duration::from_secs);
     let seed = number("EDGESCALE_FUZZ_SEED").unwrap_or_else(bus::route::retry::draw);
-    let (mut dice, started, mut runs) = (Dice(seed), Instant::now(), 0u64);
+    let (mut dice, started, mut runs) = (Dice::new(seed), Instant::now(), 0u64);
     corpus.iter().for_each(|input| target(input));
-    while started.elapsed() < limit {
+    while runs < RUNS_MIN || started.elapsed() < limit {
         let mut input = dice.one_of(corpus).to_vec();
         for _ in 0..=dice.roll() % MUTATIONS_MAX {
             mutate(&mut dice, &mut input, corpus);

@@ -25,6 +25,7 @@ mod leaf;
 mod moving;
 mod nested;
 mod order;
+mod pictures;
 mod proxy;
 mod redeploy;
 mod road;

@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result};
 use bus::{Headers, Kind, Subject};
 
 use super::develop::succeeds;
+use super::gateway::{bearer, curl, has_curl, place};
 use super::world::{PATIENCE, World, tools};
 
 /// One invocation of the app at a time, and one of `again`, which calls itself.
@@ -48,6 +49,27 @@ async fn a_call_within_an_app_takes_no_second_place_of_it() -> Result<()> {
     // Four at once have one place between them, and each of them calls.
     let calls = (0..4).map(|_| ask("front"));
     futures::future::try_join_all(calls).await?;
+    Ok(())
+}
+
+/// The door, the call and the call within it never go over NATS.
+#[tokio::test]
+async fn calls_within_a_node_need_no_server() -> Result<()> {
+    if !has_python() || !has_curl() {
+        return Ok(());
+    }
+    let mut world = World::start_with(&["cloud"], []).await?;
+    world.apply(MANIFEST, &[("code", CODE.into())]).await?;
+    let door = place(&world, "cloud")?;
+    let (token, url) = (bearer(door)?, format!("{}/call/round/front", door.url));
+    for server in ["runs", "is gone"] {
+        if server == "is gone" {
+            world.tree.stop_server("cloud")?;
+        }
+        let got = curl(&["--header", &token, "--data", "{}", &url], b"")?;
+        let text = String::from_utf8_lossy(&got.body);
+        assert!(got.status == 200 && text.contains("from behind"), "its server {server}: {text}");
+    }
     Ok(())
 }
 

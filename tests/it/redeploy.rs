@@ -14,7 +14,7 @@ use edgescale::node::client;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use crate::handlers::publish;
+use crate::handlers::{inputs, publish};
 use crate::world::{World, eventually};
 
 const SITES: [&str; 2] = ["cloud", "cloud.east"];
@@ -22,23 +22,11 @@ const SITES: [&str; 2] = ["cloud", "cloud.east"];
 /// A component that answers each call with a text and takes each event. What stands beside it in
 /// the module may be more.
 fn answering(text: &str, beside: &str) -> Vec<u8> {
-    let fields = ["id", "source", "subject", "time", "content-type"]
-        .map(|name| format!("(field \"{name}\" string)"))
-        .join(" ");
+    let inputs = inputs();
     let length = text.len();
     let text = format!(
         r#"(component
-          (import "edgescale:app/inputs@0.1.0" (instance $inputs
-            (type $e (record {fields} (field "body" (list u8)) (field "attempt" u32)))
-            (export "event" (type (eq $e)))
-            (type $q (record (field "id" string) (field "name" string)
-              (field "content-type" string) (field "body" (list u8))))
-            (export "request" (type (eq $q)))
-            (type $p (record (field "content-type" string) (field "body" (list u8))))
-            (export "response" (type (eq $p)))))
-          (alias export $inputs "event" (type $event))
-          (alias export $inputs "request" (type $request))
-          (alias export $inputs "response" (type $response))
+          {inputs}
           (core module $m
             (memory (export "memory") 4)
             (data (i32.const 256) "{text}")
@@ -142,6 +130,30 @@ async fn log_has(world: &World, site: &str, wanted: &str) -> Result<()> {
         Ok(lines.iter().any(|line| line.text.contains(wanted)).then_some(()))
     };
     eventually(&format!("a line that says {wanted:?}"), has).await
+}
+
+/// One that waits while the code of another is tried, and a request that is done meanwhile.
+#[tokio::test]
+async fn an_entry_of_the_bucket_that_others_overtake_is_registered() -> Result<()> {
+    let world = World::start_with(&SITES[..1], []).await?;
+    let root = world.bus("cloud");
+    let registry = Registry::open(root).await?;
+    let named = |name: &str| MANIFEST.replacen("\"app\"", &format!("\"{name}\""), 1);
+    for (name, code) in [("slow", answering("slow", &ballast())), ("late", answering("late", ""))] {
+        let digest = Digest::of(&code);
+        registry.put_code(digest.as_str(), code.into()).await?;
+        registry.put_app(name, &named(name).replace("{code}", digest.as_str())).await?;
+    }
+    world.apply(&named("quick"), &[("code", answering("quick", ""))]).await?;
+    for name in ["late", "slow"] {
+        let known = async || Ok(client::control(root, "apps.get", name).await.ok());
+        eventually(&format!("the app {name}"), known).await?;
+    }
+    // What is removed meanwhile is gone.
+    registry.delete_app("late").await?;
+    world.apply(&named("quick"), &[("code", answering("again", ""))]).await?;
+    let gone = async || Ok(client::control(root, "apps.get", "late").await.err().map(|_| ()));
+    eventually("the app late to be gone", gone).await
 }
 
 #[tokio::test]

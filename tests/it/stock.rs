@@ -1,7 +1,7 @@
 //! The stock `nats` client: every verb that the guide names, on a whole tree.
 
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use bus::Headers;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
 use crate::handlers::{component, manifest};
-use crate::world::{World, eventually, tools};
+use crate::world::{World, binary, eventually, tools};
 
 const EDGE: [&str; 2] = ["cloud", "cloud.east"];
 
@@ -113,6 +113,30 @@ async fn the_stock_cli_does_it_all() -> Result<()> {
     assert!(nats(&["context", "ls"])?.contains("EdgeScale site cloud"));
     let tree = nats(&["req", "here.ctl.tree", "", "--raw"])?;
     assert!(tree.contains("\"path\":\"cloud.east\""), "{tree}");
+    without_a_folder(&world)
+}
+
+/// `edgescale` goes where the stock client would: to the selected context, or the one that is
+/// named.
+fn without_a_folder(world: &World) -> Result<()> {
+    let empty = tempfile::tempdir()?;
+    let run = |context: Option<&str>| -> Result<Output> {
+        let mut command = Command::new(binary());
+        command.env("XDG_CONFIG_HOME", world.tree.dir().join("config")).env_remove("NATS_CONTEXT");
+        command.envs(context.map(|name| ("NATS_CONTEXT", name)));
+        command.arg("--dir").arg(empty.path()).args(["--json", "tree"]).stdin(Stdio::null());
+        Ok(command.output()?)
+    };
+    for context in [None, Some("home")] {
+        let output = run(context)?;
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{context:?}: {complaint}");
+        let tree: Value = serde_json::from_slice(&output.stdout)?;
+        assert_eq!(tree["path"], "cloud", "{context:?}");
+    }
+    let output = run(Some("work"))?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(!output.status.success() && complaint.contains("context/work.json"), "{complaint}");
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Tenants of one tree: each as though it were alone, whatever another tries.
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -9,6 +9,7 @@ use bus::event::publish_acked;
 use bus::{Bus, Credentials, Event, Headers};
 use edgescale::node::client;
 use serde_json::{Value, json};
+use tempfile::NamedTempFile;
 
 use crate::world::{World, eventually};
 
@@ -251,7 +252,7 @@ async fn an_mqtt_client_starts_its_own_tenants_handler() -> Result<()> {
     // Each in turn: had another's handler heard it, its count would be ahead of its own events.
     for round in 1..=2 {
         for (at, (name, bus)) in tenants.iter().enumerate() {
-            let user = bus::tree::mqtt_user(name);
+            let user = bus::tree::mqtt_user(name, 0);
             assert!(publish(&user, password(name))?, "{user} was not let in");
             let once = async || Ok((ran(bus).await? >= round).then_some(()));
             eventually(&format!("event {round} of {name}"), once).await?;
@@ -265,6 +266,93 @@ async fn an_mqtt_client_starts_its_own_tenants_handler() -> Result<()> {
     // The owner's node knows no such app; nothing has come to it.
     let report = client::report(world.bus("cloud.east")).await?;
     assert_eq!(report.metrics.counts.get("events delivered").copied().unwrap_or(0), 0);
+    Ok(())
+}
+
+/// A client that stays connected, and says each time that it has to connect.
+struct Subscriber {
+    child: Child,
+    said: NamedTempFile,
+}
+
+impl Subscriber {
+    fn start(place: &[&str], topic: &str) -> Result<Self> {
+        let said = NamedTempFile::new()?;
+        let mut command = Command::new("mosquitto_sub");
+        command.args(place).args(["-d", "-q", "1", "-i", "stays", "-t", topic]);
+        let out = said.reopen()?;
+        command.stdin(Stdio::null()).stderr(out.try_clone()?).stdout(out);
+        Ok(Self { child: command.spawn()?, said })
+    }
+
+    fn said(&self, text: &str) -> Result<usize> {
+        Ok(std::fs::read_to_string(self.said.path())?.matches(text).count())
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn a_rotation_drops_no_mqtt_client() -> Result<()> {
+    let found = |program: &str| Command::new(program).arg("--help").output().is_ok();
+    if !found("mosquitto_pub") || !found("mosquitto_sub") {
+        aloud::skipped!("no mosquitto_pub or mosquitto_sub; run ./tools.sh test");
+        return Ok(());
+    }
+    let world = World::start_with(&SITES[..1], []).await?;
+    owner(&world, "cloud", "add", json!({"tenant": "acme"})).await?;
+    let door = world.context.site(None)?.mqtt.clone();
+    let (host, port) = door.split_once(':').context("the site has an MQTT door")?;
+    // Who logs in by what was good at a time.
+    let present = async || -> Result<[String; 2]> {
+        let list = owner(&world, "cloud", "ls", Value::Null).await?;
+        let user = list[1]["mqtt_user"].as_str().context("no name")?.to_owned();
+        let file = key_file(&world, "cloud", "acme").with_file_name("mqtt.nk");
+        Ok([user, std::fs::read_to_string(file)?.trim().to_owned()])
+    };
+    let publish = |[user, password]: &[String; 2], text: &str| -> Result<bool> {
+        let sent = Command::new("mosquitto_pub")
+            .args(["-h", host, "-p", port, "-u", user, "-P", password, "-q", "1"])
+            .args(["-t", "ev/cloud/_/hello/front", "-m", text])
+            .output()?;
+        Ok(sent.status.success())
+    };
+    let first = present().await?;
+    let place = ["-h", host, "-p", port, "-u", &first[0], "-P", &first[1]];
+    let stays = Subscriber::start(&place, "ev/cloud/_/hello/#")?;
+    let hears = async |text: &str| {
+        eventually(text, async || Ok((stays.said(text)? > 0).then_some(()))).await
+    };
+    // It writes down what it says with each message that it gets.
+    eventually("the first message", async || {
+        publish(&first, "begun")?;
+        Ok((stays.said("begun")? > 0).then_some(()))
+    })
+    .await?;
+
+    let rotate = |grace_s: u64| json!({"tenant": "acme", "grace_s": grace_s});
+    owner(&world, "cloud", "rotate", rotate(3_600)).await?;
+    let second = present().await?;
+    assert!(first[0] != second[0] && first[1] != second[1], "{first:?} {second:?}");
+    assert!(publish(&second, "by-the-new-one")? && publish(&first, "by-the-old-one")?);
+    hears("by-the-new-one").await?;
+    hears("by-the-old-one").await?;
+    // Each password belongs to its own name.
+    assert!(!publish(&[first[0].clone(), second[1].clone()], "mixed")?, "it was let in");
+
+    // One whose time is over is refused, and the others go on.
+    owner(&world, "cloud", "rotate", rotate(1)).await?;
+    let third = present().await?;
+    eventually("the second to be refused", async || Ok((!publish(&second, "late")?).then_some(())))
+        .await?;
+    assert!(publish(&third, "by-the-third")? && publish(&first, "by-the-first")?);
+    hears("by-the-first").await?;
+    assert_eq!(stays.said("sending CONNECT")?, 1, "the client was dropped");
     Ok(())
 }
 

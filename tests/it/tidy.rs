@@ -7,6 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+mod numbers;
+mod pure;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +24,7 @@ const LONG_FUNCTIONS_PER_MILLE_MAX: usize = 25;
 /// Crate and the workspace crates it may use. The binary joins all parts.
 const ARROWS: &[(&str, &[&str])] = &[
     ("edgescale-aloud", &[]),
+    ("edgescale-dice", &[]),
     ("edgescale-hw", &[]),
     ("edgescale-kernels", &["hw"]),
     ("edgescale-accel", &["kernels", "hw"]),
@@ -99,6 +102,20 @@ fn names_stay_in_their_place() {
 }
 
 #[test]
+fn what_decides_is_pure() {
+    let sources = rust_sources();
+    for decides in pure::DECIDES {
+        assert!(sources.iter().any(|(path, _)| path == decides), "no {decides}");
+    }
+    report(sources.iter().flat_map(|(path, text)| pure::findings(path, text)));
+}
+
+#[test]
+fn queues_are_bounded() {
+    report(rust_sources().iter().flat_map(|(path, text)| pure::queue_findings(path, text)));
+}
+
+#[test]
 fn unsafe_is_forbidden_where_it_is_not_needed() {
     report(rust_sources().iter().flat_map(|(path, text)| unsafe_findings(path, text)));
 }
@@ -147,6 +164,17 @@ fn guarantees_are_shown_by_tests() {
     let page = "docs/guarantees.md";
     let sources: String = rust_sources().into_iter().map(|(_, text)| text).collect();
     report(guarantee_findings(page, &read(page), &sources).into_iter());
+    let page = "ARCHITECTURE.md";
+    report(name_findings(page, &read(page), &sources).into_iter());
+}
+
+#[test]
+fn pages_have_the_numbers_of_the_program() {
+    let pages: Vec<String> = numbers::PAGES.iter().map(|page| read(page)).collect();
+    let pages = numbers::one_line(&pages.join(" "));
+    let findings =
+        numbers::NUMBERS.iter().flat_map(|of| numbers::findings(of, &read(of.0), &pages));
+    report(findings);
 }
 
 #[test]
@@ -188,8 +216,8 @@ fn arrow_findings(manifest: &Manifest) -> Vec<String> {
     let used = manifest.dependencies.iter().filter(|(name, _)| {
         ours.contains(&name.as_str()) || ours.contains(&format!("edgescale-{name}").as_str())
     });
-    // What is skipped is said aloud by the tests of all.
-    let used = used.filter(|(name, _)| *name != "aloud");
+    // What all tests may use: they say aloud what they skip, and roll the same dice.
+    let used = used.filter(|(name, _)| !["aloud", "dice"].contains(&name.as_str()));
     used.filter(|(name, _)| !allowed.contains(&name.trim_start_matches("edgescale-")))
         .map(|(name, _)| format!("{}: must not use {name}", manifest.path))
         .collect()
@@ -332,6 +360,13 @@ fn guarantee_findings(path: &str, text: &str, sources: &str) -> Vec<String> {
         }
     }
     findings
+}
+
+/// Tests that a page names in its sentences, which are known by their length.
+fn name_findings(path: &str, text: &str, sources: &str) -> Vec<String> {
+    let names = text.split('`').skip(1).step_by(2).filter(|name| name.matches('_').count() > 2);
+    let missing = names.filter(|name| !sources.contains(&format!("fn {name}(")));
+    missing.map(|name| format!("{path}: no test is called {name}")).collect()
 }
 
 /// Links to files of the checkout, relative to the page they stand on.

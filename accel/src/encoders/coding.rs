@@ -11,7 +11,7 @@ use ffmpeg_next::{Dictionary, Packet, Rational};
 
 use super::{Make, units};
 use crate::h264::{Preset, Settings};
-use crate::{PixelFormat, Range, Shape};
+use crate::{Matrix, PixelFormat, Range, Shape};
 
 /// Times are in microseconds.
 const TIME_BASE: Rational = Rational(1, 1_000_000);
@@ -57,6 +57,7 @@ impl Coding {
         encoder.set_height(shape.height.next_multiple_of(2));
         encoder.set_format(pixel);
         encoder.set_color_range(range(shape));
+        encoder.set_colorspace(space(shape));
         encoder.set_time_base(TIME_BASE);
         encoder.set_frame_rate(Some(Rational(rate, 1000)));
         encoder.set_gop(settings.gop);
@@ -94,6 +95,7 @@ impl Coding {
         picture.set_pts(Some(self.last_us));
         picture.set_kind(if is_key { picture::Type::I } else { picture::Type::None });
         picture.set_color_range(range(self.shape));
+        picture.set_color_space(space(self.shape));
         self.encoder.send_frame(&picture).map_err(|error| format!("a picture: {error}"))?;
         let mut packet = Packet::empty();
         let received = self.encoder.receive_packet(&mut packet);
@@ -160,6 +162,14 @@ fn range(shape: Shape) -> color::Range {
     }
 }
 
+fn space(shape: Shape) -> color::Space {
+    match shape.matrix {
+        Matrix::Unspecified => color::Space::Unspecified,
+        Matrix::Bt601 => color::Space::SMPTE170M,
+        Matrix::Bt709 => color::Space::BT709,
+    }
+}
+
 /// What our settings are called by each encoder. All code constrained baseline, give each picture
 /// at once, and begin anew only where they are told to.
 fn options_of(make: Make, settings: &Settings) -> Vec<(&'static str, String)> {
@@ -213,7 +223,7 @@ pub(super) fn driver() -> String {
 
 /// Whether an encoder is here and works: it codes two gray pictures.
 pub(super) fn try_out(make: Make) -> Result<(), String> {
-    let shape = Shape { width: 320, height: 192, format: PixelFormat::Nv12, range: Range::Limited };
+    let shape = Shape::limited(320, 192, PixelFormat::Nv12);
     let samples = vec![128; shape.bytes().unwrap_or_default()];
     let mut coding = Coding::open(make, shape, Settings::default())?;
     for is_key in [true, false] {

@@ -12,7 +12,7 @@ use crate::h264::{Encoder, Preset, Settings, Unit};
 use crate::testing::moving_square;
 use crate::video::ring::{Mapped, Ring};
 use crate::video::{Mux, decode as decode_file};
-use crate::{Frame, Range};
+use crate::{Frame, Matrix, Range};
 
 /// A worker whose child is a thread that lives like this.
 pub(crate) fn threaded(make: Make, life: impl Fn(UnixStream) + Send + Sync + 'static) -> Worker {
@@ -187,7 +187,7 @@ fn a_file_may_hold_streams_of_several() {
         let path = folder.path().join(format!("{}.mp4", make.name()));
         let frames = (0..12).map(|n| {
             let frame = moving_square(256, 160, n);
-            Frame { range: Range::Full, ..frame }
+            Frame { range: Range::Full, matrix: Matrix::Bt709, ..frame }
         });
         let (mut coder, mut mux) = (None, None);
         for (n, frame) in frames.enumerate() {
@@ -201,14 +201,14 @@ fn a_file_may_hold_streams_of_several() {
             mux.add(unit).unwrap();
         }
         mux.unwrap().finish().unwrap();
-        let mut ranges = Vec::new();
+        let mut colours = Vec::new();
         let summary = decode_file(path.to_str().unwrap(), |frame| {
-            ranges.push(frame.range);
+            colours.push((frame.range, frame.matrix));
             std::ops::ControlFlow::Continue(())
         });
         let summary = summary.unwrap();
         assert_eq!((summary.frames, summary.damaged), (12, 0));
-        assert_eq!(ranges, [Range::Full; 12]);
+        assert_eq!(colours, [(Range::Full, Matrix::Bt709); 12]);
     }
 }
 

@@ -1,6 +1,7 @@
 mod batches;
 mod card;
 mod circuits;
+mod colours;
 mod components;
 mod composed;
 mod encoders;

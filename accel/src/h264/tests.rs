@@ -69,6 +69,7 @@ fn check(frames: &[Vec<u8>], width: u32, height: u32, gop: u32, coding: Coding) 
         let placed = Placed {
             size: passes.size(),
             range: Range::Limited,
+            matrix: Matrix::Unspecified,
             coding,
             since_intra: number % gop,
             intra_count: number / gop,
@@ -336,10 +337,34 @@ fn containers_hold_what_was_coded() {
 }
 
 #[test]
+fn a_stream_says_of_its_colours_what_is_known() {
+    let dir = tempfile::tempdir().unwrap();
+    for matrix in [Matrix::Unspecified, Matrix::Bt601, Matrix::Bt709] {
+        for range in [Range::Limited, Range::Full] {
+            let frame = Frame { matrix, range, ..moving_square(66, 50, 0) };
+            let mut encoder = Encoder::new(frame.shape(), Settings::default()).unwrap();
+            let unit = encoder.encode(&frame).unwrap();
+            let path = dir.path().join("clip.mkv");
+            let mut mux = crate::video::Mux::new(&path, frame.shape(), &unit).unwrap();
+            mux.add(unit).unwrap();
+            mux.finish().unwrap();
+            let mut back = Vec::new();
+            let decoded = crate::video::decode(path.to_str().unwrap(), |frame| {
+                back.push((frame.matrix, frame.range));
+                std::ops::ControlFlow::Continue(())
+            });
+            decoded.unwrap();
+            assert_eq!(back, [(matrix, range)]);
+        }
+    }
+}
+
+#[test]
 fn ffprobe_calls_it_constrained_baseline() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("clip.h264");
-    let frames: Vec<_> = (0..3).map(|n| moving_square(66, 50, n)).collect();
+    let high = |n| Frame { matrix: Matrix::Bt709, ..moving_square(66, 50, n) };
+    let frames: Vec<_> = (0..3).map(high).collect();
     let mut encoder = Encoder::new(frames[0].shape(), Settings::default()).unwrap();
     let units = frames.iter().map(|frame| encoder.encode(frame).unwrap().data.to_vec());
     std::fs::write(&path, units.collect::<Vec<_>>().concat()).unwrap();
@@ -359,6 +384,7 @@ fn ffprobe_calls_it_constrained_baseline() {
         "height=50",
         "has_b_frames=0",
         "color_range=tv",
+        "color_space=bt709",
     ] {
         assert!(said.contains(expected), "{expected} is not in {said}");
     }

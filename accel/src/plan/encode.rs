@@ -12,7 +12,7 @@ use crate::{PixelFormat, Range, Shape};
 
 impl Planner<'_> {
     pub(super) fn encode(&mut self, from: Picture, values: &Values<'_>) -> StepResult<Given> {
-        let from = convert::picture(self, from, PixelFormat::Nv12, false, Range::Limited)?;
+        let from = convert::picture(self, from, PixelFormat::Nv12, None, Range::Limited)?;
         let settings = Settings {
             qp: values.number("qp") as u32,
             gop: values.number("gop") as u32,

@@ -2,7 +2,7 @@ use super::*;
 use crate::testing::{op, road};
 
 fn shape(width: u32, height: u32) -> Shape {
-    Shape { width, height, format: PixelFormat::Nv12, range: Range::Limited }
+    Shape::limited(width, height, PixelFormat::Nv12)
 }
 
 /// The plan in a few words: what runs and moves, in order.
@@ -176,7 +176,7 @@ fn every_op_plans_for_every_format_it_takes_or_says_why_not() {
     for spec in kernels::ops() {
         for format in PixelFormat::PICTURES {
             for (width, height) in [(1, 1), (17, 33), (64, 48)] {
-                let shape = Shape { width, height, format, range: Range::Limited };
+                let shape = Shape::limited(width, height, format);
                 let pipeline = one_step(spec);
                 match plan(&pipeline, shape) {
                     Ok(plan) => check_launches(&plan, spec.name),

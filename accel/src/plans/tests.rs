@@ -1,10 +1,10 @@
 use super::*;
+use crate::PixelFormat;
 use crate::plan::plan;
 use crate::testing::{op, road};
-use crate::{PixelFormat, Range};
 
 fn shape(width: u32) -> Shape {
-    Shape { width, height: 48, format: PixelFormat::Nv12, range: Range::Limited }
+    Shape::limited(width, 48, PixelFormat::Nv12)
 }
 
 /// The plan that is remembered, or is from now on.

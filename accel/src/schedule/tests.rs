@@ -129,6 +129,8 @@ fn who_comes_next_is_known_beforehand() {
     assert_eq!(order(&devices, JOB), [1, 2, 0]);
     assert_eq!(order(&devices, JobView { excluded: &[2], ..JOB }), [1, 0]);
     assert_eq!(fallback(&devices, &costs, &JOB, Prefer::Accelerator), [1, 2, 0]);
+    devices[2].room = 0;
+    assert_eq!(order(&devices, JOB), [1, 2, 0], "a full queue is no failure");
 }
 
 #[test]

@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! 0  magic "ESF1"      4  kind u8 (1 frame, 2 end, 3 error, 4 frame in a slot, 5 note)
-//! 5  range u8 (0 limited, 1 full)            6  slot u16, else zero
+//! 5  range u8 (0 limited, 1 full), and 16 where the matrix is BT.601, 32 where it is BT.709
+//! 6  slot u16, else zero
 //! 8  width u32        12  height u32        16  pts_us i64
 //! 24 index u64        32  bytes u32
 //! ```
@@ -38,7 +39,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use super::decode::Picture;
 use super::ring::{Mapped, Ring, SLOTS_MAX, slots};
 use crate::frame::{FrameMemory, bytes_of};
-use crate::{Error, Frame, PixelFormat, Range, Result, Shape};
+use crate::{Error, Frame, Matrix, PixelFormat, Range, Result, Shape};
 
 const MAGIC: [u8; 4] = *b"ESF1";
 const HEADER_BYTES: usize = 36;
@@ -47,6 +48,8 @@ const KIND_END: u8 = 2;
 const KIND_ERROR: u8 = 3;
 const KIND_SLOT: u8 = 4;
 const KIND_NOTE: u8 = 5;
+/// By their numbers.
+const MATRICES: [Matrix; 3] = [Matrix::Unspecified, Matrix::Bt601, Matrix::Bt709];
 /// Longest text that is passed on.
 const TEXT_BYTES_MAX: usize = 4096;
 /// Notes that are heard before a frame.
@@ -309,12 +312,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     }
 
     async fn frame(&mut self, header: Header) -> Result<Frame> {
-        let shape = Shape {
-            width: header.width,
-            height: header.height,
-            format: PixelFormat::Nv12,
-            range: header.range,
-        };
+        let shape = header.shape();
         let mut data = self.memory.take(header.bytes as usize);
         if header.kind == KIND_SLOT {
             self.copy_out(header.slot, &mut data)?;
@@ -366,6 +364,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
 struct Header {
     kind: u8,
     range: Range,
+    matrix: Matrix,
     slot: u16,
     width: u32,
     height: u32,
@@ -376,21 +375,28 @@ struct Header {
 
 impl Header {
     fn of_kind(kind: u8) -> Self {
-        let (slot, width, height, pts_us, index, bytes) = Default::default();
-        Self { kind, range: Range::Limited, slot, width, height, pts_us, index, bytes }
+        let (matrix, slot, width, height, pts_us, index, bytes) = Default::default();
+        Self { kind, range: Range::Limited, matrix, slot, width, height, pts_us, index, bytes }
     }
 
     fn of_frame(shape: Shape, pts_us: i64, index: u64, bytes: usize) -> Self {
-        let Shape { width, height, range, .. } = shape;
+        let Shape { width, height, range, matrix, .. } = shape;
         let (kind, slot, bytes) = (KIND_FRAME, 0, bytes as u32);
-        Self { kind, range, slot, width, height, pts_us, index, bytes }
+        Self { kind, range, matrix, slot, width, height, pts_us, index, bytes }
+    }
+
+    /// Of the frame that it tells of.
+    fn shape(&self) -> Shape {
+        let Self { width, height, range, matrix, .. } = *self;
+        Shape { width, height, format: PixelFormat::Nv12, range, matrix }
     }
 
     fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut out = [0; HEADER_BYTES];
         out[0..4].copy_from_slice(&MAGIC);
         out[4] = self.kind;
-        out[5] = u8::from(self.range == Range::Full);
+        let matrix = MATRICES.iter().position(|matrix| *matrix == self.matrix).unwrap_or_default();
+        out[5] = u8::from(self.range == Range::Full) | (matrix as u8) << 4;
         out[6..8].copy_from_slice(&self.slot.to_le_bytes());
         out[8..12].copy_from_slice(&self.width.to_le_bytes());
         out[12..16].copy_from_slice(&self.height.to_le_bytes());
@@ -409,14 +415,17 @@ impl Header {
         if from[0..4] != MAGIC || (from[4] != KIND_SLOT && slot != 0) {
             return Err("what the decoder sent is no frame".to_string());
         }
-        let range = match from[5] {
+        let range = match from[5] & 15 {
             0 => Range::Limited,
             1 => Range::Full,
             other => return Err(format!("the decoder sent an unknown range {other}")),
         };
+        let matrix = MATRICES.get(usize::from(from[5] >> 4)).copied();
+        let matrix = matrix.ok_or("the decoder sent an unknown matrix")?;
         let header = Self {
             kind: from[4],
             range,
+            matrix,
             slot,
             width: word(8),
             height: word(12),
@@ -433,8 +442,7 @@ impl Header {
         match self.kind {
             KIND_FRAME | KIND_SLOT => {
                 let (width, height) = (self.width, self.height);
-                let (format, range) = (PixelFormat::Nv12, self.range);
-                let expected = bytes_of(Shape { width, height, format, range })
+                let expected = bytes_of(self.shape())
                     .map_err(|error| format!("the decoder sent a {error}"))?;
                 if bytes != expected {
                     return Err(format!(

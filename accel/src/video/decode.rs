@@ -13,7 +13,7 @@ use ffmpeg_next::{Dictionary, Packet, Rational};
 
 use super::gpu;
 use crate::frame::{FrameMemory, bytes_of};
-use crate::{Error, Frame, PixelFormat, Range, Result, Shape};
+use crate::{Error, Frame, Matrix, PixelFormat, Range, Result, Shape};
 
 /// Damaged packets in a row after which a stream is given up.
 const DAMAGED_RUN_MAX: u64 = 100;
@@ -237,6 +237,7 @@ impl<'a> Picture<'a> {
             height: video.height(),
             format: PixelFormat::Nv12,
             range: range(video),
+            matrix: matrix(video),
         };
         let bytes = bytes_of(shape).map_err(|error| error.to_string())?;
         Ok(Self { video, converter, shape, bytes, pts_us, index })
@@ -306,6 +307,17 @@ fn range(picture: &Video) -> Range {
         }
         (format, color::Range::JPEG) if !is_rgb(format) => Range::Full,
         _ => Range::Limited,
+    }
+}
+
+/// The matrix of the samples after conversion, as far as the stream says; it is BT.601 by which
+/// FFmpeg converts RGB. Others than the two are not told apart from none.
+fn matrix(picture: &Video) -> Matrix {
+    match picture.color_space() {
+        _ if is_rgb(picture.format()) => Matrix::Bt601,
+        color::Space::BT709 => Matrix::Bt709,
+        color::Space::BT470BG | color::Space::SMPTE170M => Matrix::Bt601,
+        _ => Matrix::Unspecified,
     }
 }
 

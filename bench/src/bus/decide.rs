@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use ::bus::route::policy::{Asked, ParentView, decide};
+use ::bus::route::policy::{Asked, Pace, ParentView, decide};
 use ::bus::route::{CodeView, HandlerView, Placement, Site, View};
 use ::bus::{TierClass, TierPath};
 
@@ -19,6 +19,7 @@ pub(super) fn measure(budget: Duration) -> Line {
     let now = Instant::now();
     let view = view(now);
     let placement = Placement { prefer: Some(TierClass::Cloud), ..Default::default() };
+    let sent = view.above.iter().map(|site| (site.path.clone(), 3)).collect::<Vec<_>>();
     let asked = Asked {
         hops: 1,
         time_left: Duration::from_secs(1),
@@ -26,6 +27,7 @@ pub(super) fn measure(budget: Duration) -> Line {
         from_above: false,
         keyed: false,
         user_at: None,
+        sent: &sent,
     };
     let code = CodeView::Ready { wait: Duration::from_millis(3), run: Duration::from_millis(1) };
     let handler = HandlerView::Known { key: "app/handler-16", placement: &placement, code };
@@ -52,7 +54,8 @@ fn view(now: Instant) -> View {
         let handlers = || (0..QUEUES).map(|n| format!("app/handler-{n}"));
         let (installed, bytes_per_s) = (Some(handlers().collect()), Some(100_000_000));
         let waits = handlers().zip((0..).map(Duration::from_millis)).collect();
-        Site { waits, installed, bytes_per_s, ..Site::new(path(text), class, now) }
+        let paces = handlers().map(|key| (key, Pace { each_us: 500, free: 1 })).collect();
+        Site { waits, paces, installed, bytes_per_s, ..Site::new(path(text), class, now) }
     };
     let region = busy("cloud.east", TierClass::Region);
     View {

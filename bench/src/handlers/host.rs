@@ -92,7 +92,13 @@ impl Host for Idle {
         Ok(Bytes::new())
     }
 
-    async fn accelerate(&self, _: &Caller, _: &Frame, _: Pipeline, _: &str) -> Answer<Output> {
+    async fn accelerate(
+        &self,
+        _: &Caller,
+        _: &Frame,
+        _: Pipeline,
+        _: Option<&str>,
+    ) -> Answer<Output> {
         Err(HostError::Unavailable("there is no device".into()))
     }
 

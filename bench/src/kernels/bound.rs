@@ -11,7 +11,14 @@ pub(super) struct Bound {
 }
 
 impl Bound {
+    /// Over a picture of noise.
     pub fn new(device: &dyn Device, plan: &Plan) -> hw::Result<Self> {
+        let bytes = plan.shape.bytes().unwrap_or_default();
+        Self::with(device, plan, &kernels::Dice::plain().bytes(bytes, plan.shape.width))
+    }
+
+    /// Over a picture.
+    pub fn with(device: &dyn Device, plan: &Plan, frame: &[u8]) -> hw::Result<Self> {
         let ids = plan.buffers.iter().map(|bytes| device.alloc(*bytes));
         let buffers: Vec<BufferId> = ids.collect::<Result<_, _>>()?;
         let at = |id: BufferId| buffers[id.0 as usize];
@@ -22,9 +29,7 @@ impl Bound {
                     device.write(at(*to), 0, bytes)?;
                 }
                 Action::Upload { to, from: Source::Input, .. } => {
-                    let bytes = plan.buffers[to.0 as usize];
-                    let picture = kernels::Dice::plain().bytes(bytes, plan.shape.width);
-                    device.write(at(*to), 0, &picture)?;
+                    device.write(at(*to), 0, frame)?;
                 }
                 Action::Run { commands: more, .. } => {
                     commands.extend(more.iter().map(|command| command.map_buffers(at)));

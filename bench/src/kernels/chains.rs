@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use accel::{Pipeline, PixelFormat, Range, Shape};
+use accel::{Pipeline, PixelFormat, Shape};
 use hw::{Device, Kind};
 use serde::{Deserialize, Serialize};
 
@@ -103,7 +103,7 @@ fn row(
     height: u32,
     budget: Duration,
 ) -> hw::Result<ChainRow> {
-    let shape = Shape { width, height, format: road.format, range: Range::Limited };
+    let shape = Shape::limited(width, height, road.format);
     let pipeline = pipeline(road);
     let plans = [accel::step_by_step(&pipeline, shape), accel::plan(&pipeline, shape)];
     let plans = plans.map(|plan| plan.expect("a good pipeline"));

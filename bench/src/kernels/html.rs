@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::Report;
+use super::{Report, operations};
 
 /// Pixels of a plot: names, bars, and a line of it.
 const NAME_WIDTH: f64 = 260.0;
@@ -64,15 +64,17 @@ pub(super) fn page(report: &Report) -> String {
                 format!("Times as fast as step by step, {} at {width}x{height}", escaped(id));
             plot(&mut page, &title, 4.0, 2.0, &bars.collect::<Vec<_>>());
         }
-        let rows =
-            report.operations.iter().filter(|row| (row.width, row.height) == (width, height));
-        let bars = rows.map(|row| Bar {
-            name: row.op.clone(),
-            value: row.ratio,
-            label: format!("{:.2} x ({:.0} us)", row.ratio, row.ours_us),
-        });
-        let title = format!("Times as fast as OpenCV, one thread, {width}x{height}");
-        plot(&mut page, &title, 4.0, 1.0, &bars.collect::<Vec<_>>());
+        for peer in operations::peers(&report.operations) {
+            let rows =
+                report.operations.iter().filter(|row| (row.width, row.height) == (width, height));
+            let bars = rows.filter_map(|row| {
+                let ratio = row.beside(peer)?.ratio;
+                let label = format!("{ratio:.2} x ({:.0} us)", row.ours_us);
+                Some(Bar { name: row.op.clone(), value: ratio, label })
+            });
+            let title = format!("Times as fast as {peer}, one thread, {width}x{height}");
+            plot(&mut page, &title, 4.0, 1.0, &bars.collect::<Vec<_>>());
+        }
     }
     page.push('\n');
     page

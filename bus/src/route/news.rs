@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::policy::{Devices, ParentView, Site};
+use super::policy::{Devices, Pace, ParentView, Site};
 use crate::path::{DEPTH_MAX, TierClass, TierPath};
 
 /// How often a node speaks to its parent.
@@ -19,6 +19,8 @@ pub const INSTALLED_MAX: usize = 64;
 /// A rise of the round-trip time counts for this share, a fall for all: one late heartbeat does
 /// not make the parent far.
 const RISE_SHARE: u32 = 4;
+/// A request is not believed to make others wait for longer.
+const EACH_US_MAX: u64 = 3_600_000_000;
 
 /// What a site has for requests, as the router weighs it; bounded.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -28,6 +30,9 @@ pub struct Offers {
     pub tables: BTreeSet<String>,
     /// How long a new request would wait, in ms, by `app/handler`; the longest waits only.
     pub waits_ms: BTreeMap<String, u64>,
+    /// How requests lengthen those, by `app/handler`; the slowest handlers only.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub paces: BTreeMap<String, Pace>,
     /// The handlers, as `app/handler`, whose code it has; nothing where there are too many to say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub installed: Option<BTreeSet<String>>,
@@ -41,14 +46,25 @@ impl Offers {
         waits.into_iter().map(|(key, wait)| (key, wait.as_millis() as u64)).collect()
     }
 
+    /// The slowest of a site's handlers, as it tells them.
+    pub fn slowest(mut paces: Vec<(String, Pace)>) -> BTreeMap<String, Pace> {
+        paces.sort_by_key(|(_, pace)| std::cmp::Reverse(pace.each_us));
+        paces.truncate(QUEUES_MAX);
+        paces.into_iter().collect()
+    }
+
     /// The site that has this, as far as others take it in.
     pub fn site(self, path: TierPath, class: TierClass, rtt: Duration, heard: Instant) -> Site {
-        let Self { devices, tables, waits_ms, installed } = self;
+        let Self { devices, tables, waits_ms, paces, installed } = self;
         let waits = waits_ms.into_iter().take(QUEUES_MAX);
         let waits = waits.map(|(key, ms)| (key, Duration::from_millis(ms))).collect();
+        let bounded = |pace: Pace| Pace { each_us: pace.each_us.min(EACH_US_MAX), ..pace };
+        let paces = paces.into_iter().take(QUEUES_MAX);
+        let paces = paces.map(|(key, pace)| (key, bounded(pace))).collect();
         let tables = tables.into_iter().take(TABLES_MAX).collect();
         let installed = installed.filter(|all| all.len() <= INSTALLED_MAX);
-        Site { path, class, devices, tables, waits, installed, rtt, bytes_per_s: None, heard }
+        let bytes_per_s = None;
+        Site { path, class, devices, tables, waits, paces, installed, rtt, bytes_per_s, heard }
     }
 }
 
@@ -123,6 +139,7 @@ impl News {
                 devices: site.devices,
                 tables: site.tables.clone(),
                 waits_ms: waits.collect(),
+                paces: site.paces.clone(),
                 installed: site.installed.clone(),
             },
             rtt_us: site.rtt.as_micros() as u64,

@@ -10,6 +10,10 @@
 //! A queue that was heard of is worked off while nothing new is heard of it, and one in which a
 //! request would be late is not joined
 //! ([decision 0145](../../../docs/decisions/0145-queues-are-judged-by-when-a-request-is-done.md)).
+//! What has gone there since counts at once
+//! ([decision 0150](../../../docs/decisions/0150-what-was-sent-counts-before-it-is-heard-of.md)).
+
+mod placement;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -19,6 +23,8 @@ use serde::{Deserialize, Serialize};
 use crate::message::HOPS_MAX;
 use crate::path::{TierClass, TierPath};
 use crate::{Refusal, RefusalKind};
+pub use placement::{Devices, Fit, Placement};
+use placement::{class_word, words};
 
 /// How much sooner a tier further up must be done before a request leaves this one for it.
 pub const SPILL_MARGIN: Duration = Duration::from_millis(20);
@@ -33,90 +39,6 @@ const RUNS: u32 = 2;
 /// How many queues of one site are known at most, heard of or found full.
 const WAITS_MAX: usize = 128;
 
-/// Classes of devices, as a set.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Devices(u8);
-
-impl Devices {
-    pub const CPU: Self = Self(1);
-    pub const GPU: Self = Self(2);
-    pub const FPGA: Self = Self(4);
-
-    /// Both sets.
-    pub fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    /// What is in this set and not in the other.
-    pub fn without(self, other: Self) -> Self {
-        Self(self.0 & !other.0)
-    }
-
-    /// True when every class of `needs` is in this set.
-    pub fn covers(self, needs: Self) -> bool {
-        needs.without(self).0 == 0
-    }
-
-    fn words(self) -> String {
-        let names = [(Self::CPU, "cpu"), (Self::GPU, "gpu"), (Self::FPGA, "fpga")];
-        let held = names.iter().filter(|(class, _)| self.covers(*class)).map(|(_, name)| *name);
-        held.collect::<Vec<_>>().join(" and ")
-    }
-}
-
-/// The manifest's placement words; no word means anywhere.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Placement {
-    pub min_tier: Option<TierClass>,
-    pub max_tier: Option<TierClass>,
-    /// The class to prefer among those; soft.
-    pub prefer: Option<TierClass>,
-    /// Devices it cannot do without.
-    pub needs: Devices,
-    /// The table, by its name in the store, that it wants to be close to; soft.
-    pub near: Option<String>,
-}
-
-/// How a site stands to a placement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fit {
-    /// The handler may run here, and there is no better place.
-    Here,
-    /// It may run here, and would rather run further up.
-    Rather,
-    /// It belongs further up.
-    Above,
-    /// It belongs further down.
-    Below,
-    /// It lacks a device here.
-    NoDevice,
-}
-
-impl Placement {
-    /// How a site stands to a handler so placed.
-    pub fn fit(&self, site: &Site) -> Fit {
-        if self.min_tier.is_some_and(|min| site.class < min) {
-            Fit::Above
-        } else if self.max_tier.is_some_and(|max| site.class > max) {
-            Fit::Below
-        } else if !site.devices.covers(self.needs) {
-            Fit::NoDevice
-        } else if self.prefer.is_some_and(|class| site.class < class)
-            || self.near.as_ref().is_some_and(|table| !site.tables.contains(table))
-        {
-            Fit::Rather
-        } else {
-            Fit::Here
-        }
-    }
-
-    /// True when the handler may run there at all.
-    pub fn allows(&self, site: &Site) -> bool {
-        matches!(self.fit(site), Fit::Here | Fit::Rather)
-    }
-}
-
 /// What is known of a site.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Site {
@@ -128,6 +50,8 @@ pub struct Site {
     /// How long a new request would wait for its turn, by `app/handler`; what is not in it would
     /// not wait.
     pub waits: BTreeMap<String, Duration>,
+    /// How requests lengthen that, by `app/handler`; of what is not in it that is not known.
+    pub paces: BTreeMap<String, Pace>,
     /// The handlers, as `app/handler`, whose code it has; none where that is not known.
     pub installed: Option<BTreeSet<String>>,
     /// The way there and back.
@@ -138,11 +62,21 @@ pub struct Site {
     pub heard: Instant,
 }
 
+/// How a site works off the requests for a handler.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pace {
+    /// How much longer each makes the next one wait, once no place is free.
+    pub each_us: u64,
+    /// How many places are free.
+    #[serde(default)]
+    pub free: u32,
+}
+
 impl Site {
     /// A site of which nothing is known but what it is.
     pub fn new(path: TierPath, class: TierClass, heard: Instant) -> Self {
-        let (devices, tables, waits, installed, rtt, bytes_per_s) = Default::default();
-        Self { path, class, devices, tables, waits, installed, rtt, bytes_per_s, heard }
+        let (devices, tables, waits, paces, installed, rtt, bytes_per_s) = Default::default();
+        Self { path, class, devices, tables, waits, paces, installed, rtt, bytes_per_s, heard }
     }
 
     /// How long a body of so many bytes takes to come there, beside the time there and back.
@@ -151,15 +85,30 @@ impl Site {
         Duration::from_micros(self.bytes_per_s.map_or(0, us))
     }
 
-    /// How long a new request would wait by now: what was heard of is worked off since.
-    fn wait(&self, key: &str, now: Instant) -> Duration {
+    /// What is left by now of a queue that was heard of: it is worked off since.
+    fn queue(&self, key: &str, now: Instant) -> Duration {
         let heard = self.waits.get(key).copied().unwrap_or_default();
         heard.saturating_sub(now.saturating_duration_since(self.heard))
     }
 
+    /// How long a new request would wait: behind that, and what has gone there since.
+    fn wait(&self, wanted: &Wanted<'_>) -> Duration {
+        let sent = wanted.sent.iter().find(|(to, _)| *to == self.path).map_or(0, |(_, sent)| *sent);
+        let more = match self.paces.get(wanted.key) {
+            Some(pace) if sent > 0 => {
+                // A new one has to find a place too, where some are free.
+                let behind = sent.saturating_add(u32::from(pace.free > 0));
+                let each = Duration::from_micros(pace.each_us);
+                each.saturating_mul(behind.saturating_sub(pace.free))
+            }
+            _ => Duration::ZERO,
+        };
+        self.queue(wanted.key, wanted.now) + more
+    }
+
     /// How long an answer from there takes to begin, where the code is there.
     fn delay(&self, wanted: &Wanted<'_>) -> Duration {
-        self.rtt + self.transfer(wanted.bytes) + self.wait(wanted.key, wanted.now)
+        self.rtt + self.transfer(wanted.bytes) + self.wait(wanted)
     }
 
     /// How soon it would begin, for comparing sites.
@@ -171,7 +120,7 @@ impl Site {
     /// True when it is not known that an answer from there would be late.
     fn is_in_time(&self, wanted: &Wanted<'_>) -> bool {
         let way = self.rtt + self.transfer(wanted.bytes);
-        wanted.is_in_time(way, self.wait(wanted.key, wanted.now))
+        wanted.is_in_time(way, self.wait(wanted))
     }
 }
 
@@ -189,6 +138,9 @@ pub struct Asked<'a> {
     pub keyed: bool,
     /// The site where its user is, when that is not this one.
     pub user_at: Option<&'a TierPath>,
+    /// How many requests for its handler have gone to other sites, and are not back, since those
+    /// were heard of.
+    pub sent: &'a [(TierPath, u32)],
 }
 
 /// What this node knows of the handler that was asked for.
@@ -269,12 +221,7 @@ pub fn decide(asked: &Asked<'_>, handler: &HandlerView<'_>, view: &View, now: In
             return refuse(view, RefusalKind::NotFound, text);
         }
         HandlerView::Known { key, placement, code } => {
-            let run = match code {
-                CodeView::Ready { run, .. } => run,
-                CodeView::Absent => Duration::ZERO,
-            };
-            let (bytes, left) = (asked.bytes, asked.time_left);
-            (Wanted { key, placement, bytes, left, run, now }, code)
+            (Wanted::of(asked, (key, placement, code), now), code)
         }
     };
     let placement = wanted.placement;
@@ -298,6 +245,28 @@ pub fn decide(asked: &Asked<'_>, handler: &HandlerView<'_>, view: &View, now: In
     }
 }
 
+/// Where a request that is passed on will most likely run: of the sites that may run it, the one
+/// that would begin soonest.
+pub fn bound_for(
+    decision: &Decision,
+    asked: &Asked<'_>,
+    handler: &HandlerView<'_>,
+    view: &View,
+    now: Instant,
+) -> Option<TierPath> {
+    let HandlerView::Known { key, placement, code } = *handler else { return None };
+    match decision {
+        Decision::Send { to } => Some(to.clone()),
+        Decision::Escalate { .. } => {
+            let wanted = Wanted::of(asked, (key, placement, code), now);
+            let able = view.above(asked, &wanted, may_run);
+            let rank = |site: &&Site| (placement.fit(site) != Fit::Here, site.cost(&wanted));
+            able.min_by_key(rank).map(|site| site.path.clone())
+        }
+        _ => None,
+    }
+}
+
 /// The handler that a place is sought for, and what its request brings.
 struct Wanted<'a> {
     key: &'a str,
@@ -306,10 +275,24 @@ struct Wanted<'a> {
     left: Duration,
     /// How long it runs.
     run: Duration,
+    sent: &'a [(TierPath, u32)],
     now: Instant,
 }
 
-impl Wanted<'_> {
+impl<'a> Wanted<'a> {
+    fn of(
+        asked: &Asked<'a>,
+        (key, placement, code): (&'a str, &'a Placement, CodeView),
+        now: Instant,
+    ) -> Self {
+        let run = match code {
+            CodeView::Ready { run, .. } => run,
+            CodeView::Absent => Duration::ZERO,
+        };
+        let Asked { bytes, time_left: left, sent, .. } = *asked;
+        Self { key, placement, bytes, left, run, sent, now }
+    }
+
     fn is_fresh(&self, site: &Site) -> bool {
         self.now.saturating_duration_since(site.heard) < STALE_AFTER
     }
@@ -418,6 +401,11 @@ impl View {
         self.below.iter().filter(able)
     }
 
+    /// When a site was heard of.
+    pub fn heard(&self, path: &TierPath) -> Option<Instant> {
+        self.site(path).map(|site| site.heard)
+    }
+
     fn site(&self, path: &TierPath) -> Option<&Site> {
         self.above.iter().chain(&self.below).find(|site| site.path == *path)
     }
@@ -427,25 +415,35 @@ impl View {
         left.saturating_sub(self.site(to).map_or(Duration::ZERO, |site| site.rtt))
     }
 
-    /// What is to be noted of a site's queue when it has refused a request that had `left`, and
-    /// named the time after which to come back; nothing when as much is known of it.
-    pub fn full(&self, refused: &Refused<'_>, now: Instant) -> Option<Duration> {
-        let site = self.site(refused.by)?;
-        let has_room = site.waits.len() < WAITS_MAX || site.waits.contains_key(refused.key);
-        let wait = (refused.left + refused.retry_after).saturating_sub(RUNS * refused.run);
-        // Nobody comes back for one place: by then others have come. It ages with the rest of what
-        // was heard of the site.
-        let wait = wait + wait / 2 + now.saturating_duration_since(site.heard);
-        let known = site.waits.get(refused.key).copied().unwrap_or_default();
-        (has_room && known < wait).then_some(wait)
+    /// What is to be noted of the queues of sites when one has refused a request that had `left`,
+    /// and named the time after which to come back: it would have passed it on to one above that
+    /// had room. Nothing of those of which as much is known.
+    pub fn full(&self, refused: &Refused<'_>, now: Instant) -> Vec<(TierPath, Duration)> {
+        let Refused { by, key, left, run, retry_after } = *refused;
+        let above = self.above.iter().skip_while(|site| site.path != *by);
+        let below = self.below.iter().filter(|site| site.path == *by);
+        let noted = above.chain(below).filter_map(|site| {
+            let has_room = site.waits.len() < WAITS_MAX || site.waits.contains_key(key);
+            let wait = match site.path == *by {
+                // Nobody comes back for one place: by then others have come.
+                true => (left + retry_after).saturating_sub(RUNS * run) * 3 / 2,
+                // When those above it have room, it does not say.
+                false => left.saturating_sub(RUNS * run),
+            };
+            // It ages with the rest of what was heard of the site.
+            let wait = wait + now.saturating_duration_since(site.heard);
+            let known = site.waits.get(key).copied().unwrap_or_default();
+            (has_room && known < wait).then(|| (site.path.clone(), wait))
+        });
+        noted.collect()
     }
 
-    /// Notes it, until the site is heard of again.
-    pub fn note_full(&mut self, refused: &Refused<'_>, now: Instant) {
-        let Some(wait) = self.full(refused, now) else { return };
-        let mut sites = self.above.iter_mut().chain(&mut self.below);
-        if let Some(site) = sites.find(|site| site.path == *refused.by) {
-            site.waits.insert(refused.key.to_owned(), wait);
+    /// Notes it, until the sites are heard of again.
+    pub fn note_full(&mut self, key: &str, full: &[(TierPath, Duration)]) {
+        for site in self.above.iter_mut().chain(&mut self.below) {
+            if let Some((_, wait)) = full.iter().find(|(path, _)| *path == site.path) {
+                site.waits.insert(key.to_owned(), *wait);
+            }
         }
     }
 }
@@ -566,21 +564,6 @@ fn up(
 fn refuse(view: &View, kind: RefusalKind, text: String) -> Decision {
     let text = format!("{text} (at {})", view.here.path);
     Decision::Refuse(Refusal::new(kind, text).at(view.here.path.as_str()))
-}
-
-fn words(placement: &Placement) -> String {
-    let min = placement.min_tier.map_or("device", class_word);
-    let max = placement.max_tier.map_or("cloud", class_word);
-    format!("{min} to {max}")
-}
-
-fn class_word(class: TierClass) -> &'static str {
-    match class {
-        TierClass::Device => "device",
-        TierClass::Edge => "edge",
-        TierClass::Region => "region",
-        TierClass::Cloud => "cloud",
-    }
 }
 
 #[cfg(test)]

@@ -82,8 +82,9 @@ impl Roster {
             )));
         }
         if expires_s <= now_s || expires_s - now_s > INVITE_S_MAX {
+            let days = INVITE_S_MAX / (24 * 3600);
             return Err(Error::Bad(format!(
-                "an invitation is open for 1 to {INVITE_S_MAX} seconds"
+                "an invitation is open for a second at least, {days} days at most"
             )));
         }
         self.invites.retain(|invite| invite.expires_s > now_s && invite.name != name);

@@ -29,6 +29,9 @@ pub struct Tenant {
     /// Keys that its clients had before the present one.
     #[serde(default)]
     former: Vec<Former>,
+    /// How often its clients were given another key.
+    #[serde(default)]
+    rotations: u32,
     /// The public nkeys of the links of the site's children, by the child's name. The owner's are
     /// in the roster.
     #[serde(default)]
@@ -40,6 +43,10 @@ pub struct Tenant {
 pub struct Former {
     pub public: String,
     pub until_s: u64,
+    /// The number of rotations before its own, by which the user of MQTT clients is named that
+    /// ends with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mqtt: Option<u32>,
 }
 
 /// What a child's node asks of its parent's for a tenant, under the child's own name.
@@ -65,6 +72,11 @@ impl Tenants {
     /// Keys that a tenant's clients had before, and may still use.
     pub fn former(&self, name: &str) -> &[Former] {
         self.tenants.get(name).map_or(&[], |tenant| &tenant.former)
+    }
+
+    /// How often a tenant's clients were given another key.
+    pub fn rotations(&self, name: &str) -> u32 {
+        self.tenants.get(name).map_or(0, |tenant| tenant.rotations)
     }
 
     /// The links of a tenant's children: name and public nkey.
@@ -114,10 +126,11 @@ impl Tenants {
     pub fn rotate(&mut self, name: &str, old: &str, now_s: u64, until_s: u64) -> Result<(), Error> {
         self.check(name)?;
         if until_s < now_s || until_s - now_s > GRACE_S_MAX {
-            return Err(Error::Bad(format!("an old key is good for 0 to {GRACE_S_MAX} seconds")));
+            let days = GRACE_S_MAX / (24 * 3600);
+            return Err(Error::Bad(format!("an old key is good for {days} days at most")));
         }
         self.expire(now_s);
-        let former = &mut self.tenants.entry(name.to_owned()).or_default().former;
+        let Tenant { former, rotations, .. } = self.tenants.entry(name.to_owned()).or_default();
         if former.len() >= FORMER_MAX {
             return Err(Error::Bad(format!(
                 "{FORMER_MAX} former keys of {name:?} are still good; rotate again when one of \
@@ -125,20 +138,20 @@ impl Tenants {
             )));
         }
         if until_s > now_s {
-            former.push(Former { public: old.to_owned(), until_s });
+            former.push(Former { public: old.to_owned(), until_s, mqtt: Some(*rotations) });
         }
+        *rotations = rotations.saturating_add(1);
         Ok(())
     }
 
-    /// Forgets keys whose time is over; true when there were any.
-    pub fn expire(&mut self, now_s: u64) -> bool {
-        let mut any = false;
-        for tenant in self.tenants.values_mut() {
-            let before = tenant.former.len();
-            tenant.former.retain(|former| former.until_s > now_s);
-            any |= tenant.former.len() != before;
+    /// Forgets keys whose time is over, and returns them with the names of their tenants.
+    pub fn expire(&mut self, now_s: u64) -> Vec<(String, Former)> {
+        let mut all = vec![];
+        for (name, tenant) in &mut self.tenants {
+            let over = tenant.former.extract_if(.., |former| former.until_s <= now_s);
+            all.extend(over.map(|former| (name.clone(), former)));
         }
-        any
+        all
     }
 
     /// Lets a child link up for a tenant, or no more.

@@ -164,7 +164,7 @@ fn who_changes_the_roster_does_not_undo_a_move() {
 }
 
 #[test]
-fn a_rotation_changes_the_password_of_mqtt_clients_too() {
+fn a_rotation_gives_mqtt_clients_another_name_and_password() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut record = record("c");
     record.ports = Ports::USUAL;
@@ -177,13 +177,24 @@ fn a_rotation_changes_the_password_of_mqtt_clients_too() {
         };
         let before = password();
         let text = || std::fs::read_to_string(site.file(SERVER_FILE)).expect("text");
-        assert!(text().contains(&before));
-        SiteFolder::open(folder.path())
-            .expect("the folder")
-            .rotate_tenant(tenant, NOW, NOW + 60)
-            .expect("rotated");
+        let may = |rotations, password: &str| {
+            let user = crate::tree::mqtt_user(tenant, rotations);
+            text().contains(&format!("{{ user: \"{user}\", password: \"{password}\"\n"))
+        };
+        assert!(may(0, &before) && !may(1, &before));
+        let mut again = SiteFolder::open(folder.path()).expect("the folder");
+        again.rotate_tenant(tenant, NOW, NOW + 60).expect("rotated");
+        // Each password under the name that it came with.
         let after = password();
-        assert!(after != before && text().contains(&after) && !text().contains(&before));
+        assert!(after != before && may(0, &before) && may(1, &after));
+        assert_eq!(again.mqtt_user(tenant), crate::tree::mqtt_user(tenant, 1));
+        let former = site.tenant_file(tenant, "mqtt.0.nk");
+        assert!(former.is_file());
+        assert!(again.expire_keys(NOW + 60).expect("expired") && !former.exists());
+        assert!(!text().contains(&before) && may(1, &after));
+        // Without grace the old one ends at once.
+        again.rotate_tenant(tenant, NOW + 60, NOW + 60).expect("rotated");
+        assert!(!text().contains(&after) && may(2, &password()));
     }
 }
 

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{Caller, HostError};
 
-/// A larger event counts as several of this size.
-const EVENT_BYTES: usize = 64 << 10;
+/// A larger event counts as several of this size. The largest one is then half of what an
+/// invocation may publish when nothing is said.
+const EVENT_BYTES: usize = 128 << 10;
 /// A larger blob counts as several rows of this size.
 const ROW_BYTES: usize = 16 << 10;
 

@@ -275,13 +275,14 @@ pub trait Host: Send + Sync + 'static {
     /// Calls `name` of the app, wherever it is served, until the caller's deadline.
     async fn call(&self, caller: &Caller, name: &str, body: Bytes) -> Result<Bytes, HostError>;
 
-    /// Runs a pipeline over a frame. `history` is the key under which earlier values are kept.
+    /// Runs a pipeline over a frame. `history` is the key under which earlier values are kept;
+    /// without one there are none.
     async fn accelerate(
         &self,
         caller: &Caller,
         frame: &accel::Frame,
         pipeline: accel::Pipeline,
-        history: &str,
+        history: Option<&str>,
     ) -> Result<accel::Output, HostError>;
 
     /// A line for the handler's log; must not block.

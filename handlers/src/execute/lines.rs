@@ -1,6 +1,8 @@
 //! Turns what a guest writes into log lines, within a budget: a guest that floods its log is cut
 //! off with a line that says so.
 
+mod stack;
+
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,8 +15,9 @@ pub(super) const LOG_BYTES_MAX: i64 = 64 << 10;
 const LINE_BYTES_MAX: usize = 4 << 10;
 /// Either ends a line: the stock client for Python has the second between the lines of a stack.
 const LINE_ENDS: [u8; 2] = *b"\n\r";
-/// The end of the output, told to explain a breakdown.
+/// The end of the output, told to explain a breakdown, and how much a stack in it may be.
 const TAIL_BYTES_MAX: usize = 1 << 10;
+const STACK_BYTES_MAX: usize = 4 << 10;
 
 /// Where a guest's lines go.
 #[derive(Clone)]
@@ -120,7 +123,14 @@ impl Lines {
     pub(super) fn tail(&self) -> String {
         let mut state = self.lock();
         state.end_line();
-        last(&state.tail).trim().to_owned()
+        last(&state.tail, TAIL_BYTES_MAX).trim().to_owned()
+    }
+
+    /// The same, and the stack of the guest's own language that was in it: with it the words are
+    /// what was said before, and what was wrong.
+    pub(super) fn tail_and_stack(&self) -> (String, String) {
+        let tail = self.tail();
+        stack_in(last(&self.lock().tail, STACK_BYTES_MAX)).unwrap_or((tail, String::new()))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -187,15 +197,22 @@ impl State {
 
     fn remember(&mut self, text: &str) {
         self.tail.push_str(text);
-        if self.tail.len() > LINE_BYTES_MAX {
-            self.tail = last(&self.tail).to_owned();
+        if self.tail.len() > 2 * STACK_BYTES_MAX {
+            self.tail = last(&self.tail, STACK_BYTES_MAX).to_owned();
         }
     }
 }
 
-/// The end of a text, at most as much of it as is told.
-fn last(text: &str) -> &str {
-    &text[text.ceil_char_boundary(text.len().saturating_sub(TAIL_BYTES_MAX))..]
+/// What was wrong, and the stack of a guest's own language, by words that hold one.
+pub(super) fn stack_in(words: &str) -> Option<(String, String)> {
+    let (before, stack) = stack::split(words)?;
+    let wrong = stack::error(stack).unwrap_or(last(before, TAIL_BYTES_MAX));
+    Some((wrong.trim().to_owned(), stack.trim_end().to_owned()))
+}
+
+/// The end of a text.
+fn last(text: &str, bytes_max: usize) -> &str {
+    &text[text.ceil_char_boundary(text.len().saturating_sub(bytes_max))..]
 }
 
 #[cfg(test)]

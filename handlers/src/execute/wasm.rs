@@ -6,6 +6,7 @@ mod compile;
 mod compiler;
 mod config;
 mod crowd;
+mod debug;
 mod foreign;
 mod form;
 mod guest;
@@ -21,6 +22,7 @@ mod module;
 mod next;
 mod outgoing;
 mod output;
+mod pictures;
 mod runner;
 mod service;
 mod ticker;
@@ -49,8 +51,10 @@ use self::kept::{Kept, Waiting};
 use self::module::Module;
 use self::next::Used;
 pub use self::runner::Compiler;
+use super::turn::behind;
 use super::{Answer, Answered, Caller, Host, Input, Invocation, InvokeError, Target, Time};
 use crate::Digest;
+use crate::manifest::FailureKind;
 
 /// What is installed, and its instances.
 pub(super) struct Wasm {
@@ -58,11 +62,12 @@ pub(super) struct Wasm {
     modules: Modules,
     /// One permit per instance a pool can hold.
     slots: Arc<Semaphore>,
+    instances_max: usize,
     /// Instances of handlers that keep theirs for a while.
     waiting: Waiting,
     /// Those that serve several requests at once.
     crowds: Crowds,
-    /// Where they do.
+    /// Where they do, and others that take long.
     threads: Handle,
     /// How long one that was made for whoever comes next waits.
     idle: Duration,
@@ -84,6 +89,7 @@ impl Wasm {
             host,
             modules: Modules::default(),
             slots: Arc::new(Semaphore::new(instances_max as usize)),
+            instances_max: instances_max as usize,
             waiting: Waiting::default(),
             crowds: Crowds::default(),
             threads,
@@ -162,16 +168,22 @@ impl Wasm {
         let mut answer = answer.await;
         let served = served + 1;
         // Only who came back to its caller can be called again.
-        let came_back = matches!(answer, Ok(_) | Err(InvokeError::GuestError(_)));
+        let said = |error: &InvokeError| error.kind() == Some(FailureKind::Error);
+        let came_back = answer.as_ref().err().is_none_or(said);
         let may_serve = came_back && served < serves_max && self.serves(&target.digest, &module);
         if let Some(instance) = instance.filter(|_| may_serve) {
             self.waiting.put(Kept { store, instance, module, served, slot });
         } else if let Ok(answered) = &mut answer
-            && !may_wait
             && module.next.is_worth()
         {
             let used = Used { store, slot };
-            answered.after = After::of(Arc::clone(self).make_next(used, module));
+            answered.after = match may_wait {
+                true => After::of(async move { drop(used) }),
+                false => {
+                    let next = Arc::clone(self).make_next(used, module);
+                    After::of(behind(next, self.threads.clone()))
+                }
+            };
         }
         answer
     }
@@ -241,6 +253,16 @@ impl Wasm {
     pub(super) fn end_waiting(&self, target: &Target) {
         self.waiting.end(target);
         self.crowds.end(target);
+    }
+
+    /// Where guests run that take long.
+    pub(super) fn threads(&self) -> Handle {
+        self.threads.clone()
+    }
+
+    /// How many instances there are.
+    pub(super) fn instances(&self) -> usize {
+        self.instances_max.saturating_sub(self.slots.available_permits())
     }
 
     /// How many instances wait.

@@ -1,6 +1,6 @@
 //! The ids of events that came lately: a second event of one id is the same event, and is not
 //! handled again. The log knows it by itself where the publisher sent `Nats-Msg-Id`; this is for
-//! who sent a CloudEvents id alone. Pure.
+//! who sent a CloudEvents id alone.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use bus::route::policy::Pace;
+
 /// The weight of the newest run in the average run time, in percent.
 const RUN_WEIGHT: u64 = 20;
 /// How long a run is taken to last until one was measured, in µs.
@@ -65,6 +67,14 @@ impl Load {
         })
     }
 
+    /// How a handler that has so many places works its invocations off.
+    pub fn pace(&self, key: &str, places: u32) -> Pace {
+        let course = self.lock().get(key).copied().unwrap_or_default();
+        let places = u64::from(places.max(1));
+        let free = places.saturating_sub(course.running) as u32;
+        Pace { each_us: (course.run_us_usual() / places).max(1), free }
+    }
+
     /// The handlers whose invocations would wait, and how long.
     pub fn waits(&self) -> Vec<(String, Duration)> {
         let handlers = self.lock();
@@ -92,8 +102,11 @@ impl Course {
     fn wait(&self) -> Duration {
         let places = self.places.max(1);
         let ahead = (self.running + 1).saturating_sub(places);
-        let run_us = if self.run_us == 0 { RUN_US_UNKNOWN } else { self.run_us };
-        Duration::from_micros(ahead.saturating_mul(run_us) / places)
+        Duration::from_micros(ahead.saturating_mul(self.run_us_usual()) / places)
+    }
+
+    fn run_us_usual(&self) -> u64 {
+        if self.run_us == 0 { RUN_US_UNKNOWN } else { self.run_us }
     }
 }
 

@@ -9,6 +9,8 @@ use std::path::Path;
 use cudarc::nvrtc::{result, sys};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 
+use crate::tuning::Size;
+
 /// What every kernel source starts with.
 pub(super) const PREAMBLE: &str = include_str!("prelude.cu");
 /// Longest complaint of the compiler that is passed on.
@@ -64,17 +66,14 @@ pub(super) fn version() -> (i32, i32) {
     asked.result().map_or((0, 0), |()| (major, minor))
 }
 
-/// Compiles a source, preamble included; the error is the compiler's complaint.
+/// Compiles a source, preamble included, for blocks of a size; the error is the compiler's complaint.
 /// Only where [`is_available`] said yes.
-pub fn compile(source: &str, group_size: usize, target: Target) -> Result<Vec<u8>, String> {
+pub fn compile(source: &str, size: usize, target: Target) -> Result<Vec<u8>, String> {
     let text = CString::new(source).map_err(|_| "a source with a NUL".to_string())?;
     let program = Program(result::create_program(&text, None).map_err(|e| format!("{e:?}"))?);
-    let options = [
-        target.option(),
-        format!("-DGROUP={group_size}"),
-        "--std=c++17".to_string(),
-        "--fmad=false".to_string(),
-    ];
+    let [group, span] = Size::of(size).options();
+    let options =
+        [target.option(), group, span, "--std=c++17".to_string(), "--fmad=false".to_string()];
     // SAFETY: the program was just made.
     let compiled = unsafe { result::compile_program(program.0, &options) };
     compiled.map_err(|error| program.log().unwrap_or_else(|| format!("{error:?}")))?;

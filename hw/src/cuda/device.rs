@@ -6,19 +6,21 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::compile::{Target, compile, version};
 use super::driver::{Driver, Shape, Value};
-use super::whole;
+use super::{GROUP_SIZES, whole};
 use crate::Config;
 use crate::cache::Cache;
 use crate::chain::{Chain, Ready};
 use crate::command::{Arg, BufferId, Command, Grid, Kernel, Launch, Param};
 use crate::device::{
-    Device, DeviceInfo, Error, Result, check_distinct, check_pending, check_range,
+    Device, DeviceInfo, Error, Result, Tuned, check_distinct, check_pending, check_range,
 };
 use crate::pool::{Held, Pool};
-use crate::tuning::{Kept, PARTS, Trial, Tuner, Variants};
+use crate::tuning::{PARTS, Size, Trial, Tuner, Variants};
 
 /// Compiled texts that are kept for the other kernels in them; then all are forgotten.
 const COMPILED_MAX: usize = 128;
+/// Blocks where items do several neighbours at once.
+const SPANNED: Size = Size { group: 128, span: 4 };
 
 /// One device with its buffers, its kernels and what was handed to it.
 pub struct CudaForms<D: Driver> {
@@ -52,12 +54,12 @@ struct State<D: Driver> {
 }
 
 impl<D: Driver> CudaForms<D> {
-    /// Blocks have one of these sizes, the first unless another suits a kernel better.
-    pub(crate) fn new(info: DeviceInfo, driver: D, sizes: Vec<usize>, config: &Config) -> Self {
+    /// Blocks have one of [`GROUP_SIZES`], the first unless another suits a kernel better.
+    pub(crate) fn new(info: DeviceInfo, driver: D, config: &Config) -> Self {
         let buffers = Pool::new(config.pool_bytes_max);
         let (kernels, written) = (HashMap::new(), Ready::new());
         let cache = Cache::new(config.cache_dir.clone(), &info, "cubin");
-        let tuner = Tuner::new(sizes, Kept::open(config.cache_dir.clone(), &info));
+        let tuner = Tuner::of(config, &GROUP_SIZES, SPANNED, &info);
         let state = State { kernels, written, tuner, pending: Vec::new(), buffers };
         Self { info, driver, cache, state: Mutex::new(state), compiled: Mutex::default() }
     }
@@ -81,6 +83,7 @@ impl<D: Driver> CudaForms<D> {
             Entry::Occupied(known) => Ok(known.into_mut()),
             Entry::Vacant(place) => {
                 let first = self.load(kernel, tuner.first())?;
+                tuner.read(kernel.stem, kernel.cuda);
                 let source = whole(kernel.cuda);
                 Ok(place.insert(Variants::new(tuner, kernel.stem, &source, first)))
             }
@@ -218,9 +221,10 @@ impl<D: Driver> CudaForms<D> {
         values: &[Value<'_, D::Memory>],
         (size, trial): (usize, Option<Trial>),
     ) -> Result<Ran<D>> {
+        let Size { group, .. } = Size::of(size);
         let shape = Shape {
-            blocks: (grid.items(size) / size) as u32,
-            threads: size as u32,
+            blocks: (grid.items(group) / group) as u32,
+            threads: group as u32,
             shared_bytes: 0,
         };
         let before = self.driver.event()?;
@@ -347,6 +351,10 @@ impl<D: Driver> Device for CudaForms<D> {
         let times = commands.iter().map(time_ns).collect();
         state.tuner.rest();
         times
+    }
+
+    fn tuned(&self) -> Vec<Tuned> {
+        self.state().tuner.settled()
     }
 
     fn refusals(&self) -> Vec<Error> {

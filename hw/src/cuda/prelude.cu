@@ -13,6 +13,11 @@ typedef unsigned long long ulong;
 #define ROW blockIdx.x
 #define LANE threadIdx.x
 #define COLUMNS(x, count) for (uint x = LANE; x < (count); x += GROUP)
+// Kernels that say SPANS are also compiled for items that do SPAN neighbours at once, from x on.
+#ifndef SPAN
+#define SPAN 1
+#endif
+#define SPANS(x, count) for (uint x = LANE * SPAN; x < (count); x += GROUP * SPAN)
 // A plane that is read sample by sample. In a chain what stands before it may make the samples.
 #define PLANE GLOBAL const uchar *restrict src
 #define AT(x, y) src[(size_t)(y) * src_stride + (x)]

@@ -4,6 +4,9 @@ use opencl3::error_codes::{ClError, DLOPEN_FUNCTION_NOT_AVAILABLE};
 
 use crate::device::{DeviceInfo, Error, Result};
 
+/// Longest complaint of a compiler that is passed on.
+const LOG_BYTES_MAX: usize = 16 << 10;
+
 /// A failed call, sorted by what the caller can do.
 pub(super) fn failed(device: &str, doing: &str, error: ClError) -> Error {
     let device = device.to_string();
@@ -36,17 +39,26 @@ pub(super) fn no_memory(info: &DeviceInfo, bytes: usize, error: ClError) -> Erro
     }
 }
 
-/// Refuses a device by the version that it tells, such as `OpenCL 3.0 PoCL`: queues are made as of
-/// 2.0.
+/// Refuses a device by the version that it tells, such as `OpenCL 3.0 PoCL`: kernels are written in
+/// the C of 1.2.
 pub(super) fn check_version(device: &str, version: &str) -> Result<()> {
-    let major = version.strip_prefix("OpenCL ").and_then(|rest| rest.split_once('.'));
-    match major.and_then(|(major, _)| major.parse::<u32>().ok()) {
-        Some(2..) => Ok(()),
+    let number = version.strip_prefix("OpenCL ").and_then(|rest| {
+        let mut parts = rest.split([' ', '.']).map(|part| part.parse::<u32>().ok());
+        Some((parts.next()??, parts.next()??))
+    });
+    match number {
+        Some(number) if number >= (1, 2) => Ok(()),
         _ => Err(Error::Driver {
             device: device.to_string(),
-            detail: format!("\"{version}\", and OpenCL 2.0 is the least that is used"),
+            detail: format!("\"{version}\", and OpenCL 1.2 is the least that is used"),
         }),
     }
+}
+
+/// A compiler's complaint, or as much of it as is passed on.
+pub(super) fn shortened(mut log: String) -> String {
+    log.truncate(log.floor_char_boundary(LOG_BYTES_MAX));
+    log
 }
 
 // The codes of the OpenCL 3.0 specification, appendix "Error codes".

@@ -169,11 +169,25 @@ fn codes_are_sorted_by_what_to_do() {
 }
 
 #[test]
+fn groups_are_no_larger_than_a_device_can_have() {
+    assert_eq!(fitting(&GROUP_SIZES, 1024), GROUP_SIZES);
+    assert_eq!(fitting(&GROUP_SIZES, 100), [64]);
+    assert_eq!((fitting(&GROUP_SIZES, 32), fitting(&GROUP_SIZES, 0)), (vec![32], vec![1]));
+}
+
+#[test]
+fn complaints_have_an_end() {
+    assert_eq!(shortened("short".to_string()), "short");
+    let long = shortened(format!("a{}", "\u{e4}".repeat(1 << 20)));
+    assert_eq!(long.len(), (16 << 10) - 1, "no half of a letter");
+}
+
+#[test]
 fn drivers_that_are_too_old_are_refused_by_their_version() {
-    for version in ["OpenCL 2.0 x", "OpenCL 3.0 PoCL HSTR", "OpenCL 10.1"] {
+    for version in ["OpenCL 1.2 CUDA", "OpenCL 3.0 ", "OpenCL 3.0 PoCL HSTR", "OpenCL 10.1"] {
         assert_eq!(check_version("opencl0", version), Ok(()), "{version}");
     }
-    for version in ["OpenCL 1.2 CUDA", "OpenCL", "", "3.0"] {
+    for version in ["OpenCL 1.1 x", "OpenCL 1.", "OpenCL", "", "3.0"] {
         let refused = check_version("opencl0", version);
         assert!(matches!(refused, Err(Error::Driver { .. })), "{version}");
     }

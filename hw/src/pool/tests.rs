@@ -81,6 +81,17 @@ fn what_waits_gives_way_where_memory_is_short() {
     alloc(&mut pool, 2).unwrap();
 }
 
+/// So that whoever watches over memory sees where each buffer ends.
+#[test]
+fn where_nothing_waits_buffers_are_as_large_as_was_asked_for() {
+    let (mut pool, mut made) = (Pool::new(0), Vec::new());
+    for bytes in [1, 100, GRAIN_BYTES + 1] {
+        let id = alloc(&mut pool, &mut made, bytes);
+        pool.free(&info(), id).unwrap();
+    }
+    assert_eq!(made, [1, 100, GRAIN_BYTES + 1]);
+}
+
 #[test]
 fn unknown_and_impossible_buffers_are_refused() {
     let mut pool: Pool<usize> = Pool::new(GRAIN_BYTES);

@@ -1,9 +1,10 @@
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::cpu::CpuDevice;
 use crate::device::{Error, Kind};
-use crate::{Config, Fault, FaultyDevice, conformance};
+use crate::{Around, Config, Fault, FaultyDevice, Verb, conformance};
 
 fn shell(script: &str) -> Probe {
     let arguments = ["-c", script].map(str::to_owned).into();
@@ -72,6 +73,52 @@ fn a_lost_device_is_opened_anew_and_its_buffers_are_lost() {
     device.submit(&[], &[], &mut [Read { from: new, data: &mut got }]).unwrap();
     assert_eq!((got, tries.load(Ordering::Relaxed)), ([7; 4], 2), "that is not its fault");
     conformance::check(&device);
+}
+
+/// Loses itself by a call of another while it is asked for memory.
+struct Meddled {
+    inner: CpuDevice,
+    by: Arc<OnceLock<Arc<Sleeping>>>,
+}
+
+impl Around for Meddled {
+    fn inner(&self) -> &dyn Device {
+        &self.inner
+    }
+
+    fn before(&self, verb: Verb<'_>) -> Result<()> {
+        let (device, detail) = ("opencl0".to_string(), "as the test wants".to_string());
+        match (verb, self.by.get()) {
+            (Verb::Run(_), _) => Err(Error::Lost { device, detail }),
+            (_, Some(sleeping)) => {
+                assert!(sleeping.run(&[]).is_err());
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[test]
+fn a_buffer_of_a_device_that_went_meanwhile_is_lost() {
+    let (config, tries) = (Config::default(), AtomicUsize::new(0));
+    let (id, kind) = ("opencl0".to_string(), Kind::OpenCl);
+    let info = DeviceInfo { id, kind, ..CpuDevice::new(&config).info().clone() };
+    let by = Arc::new(OnceLock::new());
+    let meddler = by.clone();
+    let open = move || -> Result<Arc<dyn Device>> {
+        let inner = CpuDevice::new(&config);
+        match tries.fetch_add(1, Ordering::Relaxed) {
+            0 => Ok(Arc::new(Meddled { inner, by: meddler.clone() })),
+            _ => Ok(Arc::new(inner)),
+        }
+    };
+    let device = Arc::new(Sleeping::new(info, Box::new(open)));
+    assert!(by.set(device.clone()).is_ok());
+    let lost = device.alloc(4).unwrap_err();
+    assert!(matches!(lost, Error::Lost { .. }), "{lost}");
+    let buffer = device.alloc(4).unwrap();
+    device.write(buffer, 0, &[7; 4]).unwrap();
 }
 
 #[test]

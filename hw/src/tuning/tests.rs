@@ -110,6 +110,46 @@ fn the_launches_of_a_chain_are_tried_when_nothing_is_built_any_more() {
 }
 
 #[test]
+fn items_do_several_neighbours_only_where_a_text_lets_them() {
+    let spanned = Size { group: 64, span: 4 };
+    for size in [spanned, Size { group: 64, span: 1 }] {
+        assert_eq!(Size::of(size.number()), size);
+    }
+    for (text, best) in [("SPANS(x, 9) y(x);", spanned), ("text", Size::of(64))] {
+        let mut tuner = tuner(None, "1").with_span(spanned);
+        tuner.read("k", text);
+        let mut variants = variants(&mut tuner, text);
+        let time = |size: usize| 100 / Size::of(size).span as u64 - u64::from(size == 64) * 30;
+        let tried = launches(&mut tuner, &mut variants, 5000, time, LAUNCHES_UNTIL_TUNED);
+        assert_eq!(tried.last(), Some(&best.number()), "{text}");
+        assert_eq!(tried.contains(&spanned.number()), best == spanned, "{text}");
+        let Size { group, span } = best;
+        let tuned = Tuned { kernel: "k".to_string(), bytes_log2: 12, group, span };
+        assert_eq!(tuner.settled(), [tuned]);
+    }
+}
+
+#[test]
+fn kernels_of_one_text_keep_what_suits_each() {
+    let dir = tempfile::tempdir().unwrap();
+    let own = [("a", 64), ("b", 256)];
+    let mut first = tuner(Some(dir.path()), "1");
+    for (kernel, best) in own {
+        let mut variants = Variants::new(&mut first, kernel, "text", 1);
+        for _ in 0..LAUNCHES_UNTIL_TUNED {
+            let (size, trial) = variants.next(&mut first, kernel, 5000, false, Ok);
+            trial.iter().for_each(|trial| first.learn(trial, if size == best { 1 } else { 9 }));
+            first.rest();
+        }
+    }
+    let mut again = tuner(Some(dir.path()), "1");
+    for (kernel, best) in own {
+        let mut variants = Variants::new(&mut again, kernel, "text", 1);
+        assert_eq!(variants.next(&mut again, kernel, 5000, false, Ok), (best, None));
+    }
+}
+
+#[test]
 fn one_size_is_no_choice() {
     let mut tuner = Tuner::new(vec![128], Kept::open(None, &info("1")));
     let mut variants = Variants::new(&mut tuner, "k", "text", 128);

@@ -385,7 +385,8 @@ pub(super) fn yuv_sample(dice: &mut Dice, width: u32, height: u32) -> Sample {
     let layout = dice.pick(&LAYOUTS);
     let format = dice.pick(&[PixelFormat::I420, PixelFormat::Nv12, PixelFormat::Nv21]);
     let range = dice.pick(&[Range::Limited, Range::Full]);
-    let (to, gap) = (Shape { width, height, format, range }, dice.below(9));
+    let to = Shape { range, ..Shape::full(width, height, format) };
+    let gap = dice.below(9);
     let is_709 = dice.below(2) == 1;
     let (luma_gap, chroma_gap, between) = (dice.below(9), dice.below(9), dice.below(9));
     let mut made = yuv(to).expect("a format of chroma");

@@ -4,7 +4,7 @@ use super::from_rgb::{gray_command, yuv_command};
 use super::{rgb, to_rgb, yuv, yuv_rgb_command};
 use crate::plane::Part;
 use crate::rearrange::{self, Lane, Map};
-use crate::shape::{PixelFormat, Range, Shape};
+use crate::shape::{Matrix, PixelFormat, Range, Shape};
 use crate::stem::{Given, Picture, Stage, Values};
 use crate::{Plane, gray};
 
@@ -17,15 +17,21 @@ pub(super) fn convert(
     let to = PixelFormat::PICTURES.into_iter().find(|f| f.as_str() == values.text("to"));
     let to = to.ok_or("unknown format")?;
     let range = if values.text("range") == "full" { Range::Full } else { Range::Limited };
-    picture(stage, from, to, values.text("matrix") == "bt709", range).map(Given::Picture)
+    let matrix = match values.text("matrix") {
+        "bt601" => Some(Matrix::Bt601),
+        "bt709" => Some(Matrix::Bt709),
+        _ => None,
+    };
+    picture(stage, from, to, matrix, range).map(Given::Picture)
 }
 
-/// A picture in another format; itself where it has that format.
+/// A picture in another format; itself where it has that format. Between RGB and Y'CbCr goes the
+/// matrix, the picture's own where none is given.
 pub fn picture(
     stage: &mut dyn Stage,
     from: Picture,
     to: PixelFormat,
-    is_709: bool,
+    matrix: Option<Matrix>,
     range: Range,
 ) -> Result<Picture, String> {
     let source = from.shape.format;
@@ -36,13 +42,15 @@ pub fn picture(
         return gray(stage, from);
     }
     if is_packed(to) && yuv(from.shape).is_none() {
-        let planar = picture(stage, from, PixelFormat::I420, is_709, range)?;
-        return picture(stage, planar, to, is_709, range);
+        let planar = picture(stage, from, PixelFormat::I420, matrix, range)?;
+        return picture(stage, planar, to, matrix, range);
     }
+    let matrix = matrix.unwrap_or(from.shape.matrix);
     match (yuv(from.shape).is_some(), rgb(to).is_some()) {
         (true, true) => {
-            let made = stage.picture(Shape { format: to, range: Range::Full, ..from.shape })?;
-            let factors = to_rgb(is_709, from.shape.range);
+            let range = Range::Full;
+            let made = stage.picture(Shape { format: to, range, matrix, ..from.shape })?;
+            let factors = to_rgb(matrix == Matrix::Bt709, from.shape.range);
             let buffers = [from.buffer, made.buffer];
             let command = yuv_rgb_command(buffers, from.shape, to, factors, 0);
             stage.run(command.ok_or("no such conversion")?);
@@ -51,7 +59,7 @@ pub fn picture(
         (true, false) => yuv_to_yuv(stage, from, to),
         (false, true) => components(stage, from, to),
         (false, false) if source == PixelFormat::Gray8 => gray_to_yuv(stage, from, to),
-        (false, false) => rgb_to_yuv(stage, from, to, is_709, range),
+        (false, false) => rgb_to_yuv(stage, from, to, matrix, range),
     }
 }
 
@@ -84,11 +92,14 @@ fn rgb_to_yuv(
     stage: &mut dyn Stage,
     from: Picture,
     to: PixelFormat,
-    is_709: bool,
+    matrix: Matrix,
     range: Range,
 ) -> Result<Picture, String> {
+    let is_709 = matrix == Matrix::Bt709;
+    // What was taken for BT.601 is that now.
+    let matrix = if is_709 { matrix } else { Matrix::Bt601 };
     let layout = rgb(from.shape.format).ok_or("no such conversion")?;
-    let made = stage.picture(Shape { format: to, range, ..from.shape })?;
+    let made = stage.picture(Shape { format: to, range, matrix, ..from.shape })?;
     let layout_made = yuv(made.shape).ok_or("no such conversion")?;
     let buffers = [from.buffer, made.buffer];
     stage.run(yuv_command(buffers, made.shape, layout_made, layout, is_709, 0));

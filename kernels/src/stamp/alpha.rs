@@ -9,7 +9,6 @@ use hw::{BufferId, Command, CpuArgs, Grid, Kernel};
 
 use super::blended;
 use crate::dice::Dice;
-use crate::native::sizes;
 use crate::plane::Part;
 use crate::stem::{Sample, launch, params, portable};
 
@@ -22,79 +21,81 @@ pub static OVERLAY_ALPHA: Kernel = portable(
     include_str!("../stamp.cl"),
     native,
     |scalars| {
+        let laid = Laid::of(scalars)?;
+        Some(vec![laid.from.end()?, laid.alpha.end()?, laid.to.end()?])
+    },
+);
+
+/// What a launch is told: which pixels go over which, and by whose opacity.
+#[derive(Clone, Copy)]
+struct Laid {
+    from: Part,
+    /// Of the same sides.
+    to: Part,
+    /// The pixels of the RGBA picture that the corners of these stand for.
+    alpha: Part,
+    halvings: u32,
+    opacity: u32,
+}
+
+impl Laid {
+    fn new([from, to]: [Part; 2], alpha_stride: u32, halvings: u32, opacity: u32) -> Option<Self> {
+        ((1..=4).contains(&to.bytes) && halvings <= 1 && opacity <= 255).then_some(())?;
+        let whole = |side: u32| side.checked_sub(1)?.checked_mul(1 << halvings)?.checked_add(1);
+        let (width, height) = (whole(to.width)?, whole(to.height)?);
+        let alpha = Part { offset: 0, stride: alpha_stride, width, height, bytes: 4 };
+        Some(Self { from, to, alpha, halvings, opacity })
+    }
+
+    fn of(scalars: &[u32]) -> Option<Self> {
         let &[src_offset, src_stride, alpha_stride, offset, stride, width, height, bytes, ..] =
             scalars
         else {
             return None;
         };
         let &[halvings, opacity] = scalars.last_chunk()?;
-        (bytes <= 4 && halvings <= 1 && opacity <= 255).then_some(())?;
-        let src = Part { offset: src_offset, stride: src_stride, width, height, bytes };
-        let whole = |side: u32| (side.checked_sub(1)? << halvings).checked_add(1);
-        let (whole_width, whole_height) = (whole(width)?, whole(height)?);
-        let alpha = Part {
-            offset: 0,
-            stride: alpha_stride,
-            width: whole_width,
-            height: whole_height,
-            bytes: 4,
-        };
-        let dst = Part { offset, stride, width, height, bytes };
-        Some(vec![src.end()?, alpha.end()?, dst.end()?])
-    },
-);
+        let part = |offset, stride| Part { offset, stride, width, height, bytes };
+        let parts = [part(src_offset, src_stride), part(offset, stride)];
+        Self::new(parts, alpha_stride, halvings, opacity)
+    }
+
+    fn command(&self, buffers: [BufferId; 3]) -> Command {
+        let Self { from, to, alpha, halvings, opacity } = *self;
+        let planes = [from.offset, from.stride, alpha.stride, to.offset, to.stride];
+        let scalars = [&planes[..], &[to.width, to.height, to.bytes, halvings, opacity]].concat();
+        launch(&OVERLAY_ALPHA, &buffers, &scalars, Grid::Rows(to.height as usize))
+    }
+}
 
 /// What a byte of a pixel is laid over with: all of its opacity.
 fn value_of(byte: usize, value: u8) -> u8 {
     if byte == 3 { 255 } else { value }
 }
 
-fn opacity_of(alpha: u8, opacity: usize) -> u16 {
-    (u16::from(alpha) * opacity as u16 + 127) / 255
+fn opacity_of(alpha: u8, opacity: u32) -> u16 {
+    ((u32::from(alpha) * opacity + 127) / 255) as u16
 }
 
 pub(super) fn reference(args: &mut CpuArgs<'_>) {
-    let [
-        src_offset,
-        src_stride,
-        alpha_stride,
-        offset,
-        stride,
-        width,
-        height,
-        bytes,
-        halvings,
-        opacity,
-    ] = sizes(args);
-    for (x, y) in (0..height).flat_map(|y| (0..width).map(move |x| (x, y))) {
-        let alpha = args.inputs[1][(y << halvings) * alpha_stride + 4 * (x << halvings) + 3];
-        for byte in 0..bytes {
-            let value = args.inputs[0][src_offset + y * src_stride + x * bytes + byte];
-            let sample = &mut args.outputs[0][offset + y * stride + x * bytes + byte];
-            *sample = blended(value_of(byte, value), *sample, opacity_of(alpha, opacity));
+    let Some(Laid { from, to, alpha, halvings, opacity }) = Laid::of(&args.scalars) else { return };
+    for (x, y) in (0..to.height).flat_map(|y| (0..to.width).map(move |x| (x, y))) {
+        let seen = args.inputs[1][alpha.at(x << halvings, y << halvings) + 3];
+        for byte in 0..to.bytes as usize {
+            let value = args.inputs[0][from.at(x, y) + byte];
+            let sample = &mut args.outputs[0][to.at(x, y) + byte];
+            *sample = blended(value_of(byte, value), *sample, opacity_of(seen, opacity));
         }
     }
 }
 
 fn native(args: &mut CpuArgs<'_>) {
-    let [
-        src_offset,
-        src_stride,
-        alpha_stride,
-        offset,
-        stride,
-        width,
-        height,
-        bytes,
-        halvings,
-        opacity,
-    ] = sizes(args);
-    for y in 0..height {
-        let from =
-            args.inputs[0][src_offset + y * src_stride..][..width * bytes].chunks_exact(bytes);
-        let alphas = args.inputs[1][(y << halvings) * alpha_stride..].iter().skip(3);
-        let to = args.outputs[0][offset + y * stride..][..width * bytes].chunks_exact_mut(bytes);
-        for ((to, from), alpha) in to.zip(from).zip(alphas.step_by(4 << halvings)) {
+    let Some(Laid { from, to, alpha, halvings, opacity }) = Laid::of(&args.scalars) else { return };
+    let (bytes, row) = (to.bytes as usize, (to.width * to.bytes) as usize);
+    for y in 0..to.height {
+        let values = args.inputs[0][from.at(0, y)..][..row].chunks_exact(bytes);
+        let alphas = args.inputs[1][alpha.at(0, y << halvings)..].iter().skip(3);
+        let samples = args.outputs[0][to.at(0, y)..][..row].chunks_exact_mut(bytes);
+        for ((to, from), alpha) in samples.zip(values).zip(alphas.step_by(4 << halvings)) {
             let opacity = opacity_of(*alpha, opacity);
             for (byte, (to, from)) in to.iter_mut().zip(from).enumerate() {
                 *to = blended(value_of(byte, *from), *to, opacity);
@@ -105,53 +106,32 @@ fn native(args: &mut CpuArgs<'_>) {
 
 pub(super) fn sample(dice: &mut Dice, width: u32, height: u32) -> Sample {
     let (bytes, halvings) = (dice.pick(&[1, 2, 3, 4]), dice.below(2));
-    let whole = |side: u32| ((side - 1) << halvings) + 1;
-    let alpha_stride = 4 * whole(width) + dice.below(9);
-    let mut stride = || width * bytes + dice.below(9);
-    let (src_stride, dst_stride) = (stride(), stride());
-    let (src_offset, dst_offset) = (dice.below(70), dice.below(70));
-    let opacity = dice.pick(&[255, 0, 128, 77]);
-    let scalars = [
-        src_offset,
-        src_stride,
-        alpha_stride,
-        dst_offset,
-        dst_stride,
+    let mut part = || Part {
+        offset: dice.below(70),
+        stride: width * bytes + dice.below(9),
         width,
         height,
         bytes,
-        halvings,
-        opacity,
-    ];
-    let src = dice.bytes((src_offset + src_stride * height) as usize, width);
-    let alpha = dice.bytes((alpha_stride * whole(height)) as usize, width);
-    let dst = dice.bytes((dst_offset + dst_stride * height) as usize, width);
-    let rows = Grid::Rows(height as usize);
-    let command = launch(&OVERLAY_ALPHA, &[0, 1, 2].map(BufferId), &scalars, rows);
-    Sample { command, inputs: vec![src, alpha, dst] }
+    };
+    let parts = [part(), part()];
+    let alpha_stride = 4 * (((width - 1) << halvings) + 1) + dice.below(9);
+    let opacity = dice.pick(&[255, 0, 128, 77]);
+    let laid = Laid::new(parts, alpha_stride, halvings, opacity).expect("possible sizes");
+    let planes = [laid.from, laid.alpha, laid.to];
+    let inputs =
+        planes.map(|part| dice.bytes((part.offset + part.stride * part.height) as usize, width));
+    Sample { command: laid.command([0, 1, 2].map(BufferId)), inputs: inputs.into() }
 }
 
 /// Lays pixels of `from` over those at an offset of `to`, by the opacity of an RGBA picture in
 /// `alpha` of so many pixels a row. Both planes are cut to the same sides.
 pub(super) fn command(
-    [src, alpha, dst]: [BufferId; 3],
+    buffers: [BufferId; 3],
     alpha_width: u32,
-    [from, to]: [Part; 2],
+    parts: [Part; 2],
     halvings: u32,
     opacity: u32,
-) -> Command {
-    let (alpha_stride, rows) = (4 * alpha_width, Grid::Rows(to.height as usize));
-    let scalars = [
-        from.offset,
-        from.stride,
-        alpha_stride,
-        to.offset,
-        to.stride,
-        to.width,
-        to.height,
-        to.bytes,
-        halvings,
-        opacity,
-    ];
-    launch(&OVERLAY_ALPHA, &[src, alpha, dst], &scalars, rows)
+) -> Result<Command, String> {
+    let laid = Laid::new(parts, 4 * alpha_width, halvings, opacity);
+    laid.map(|laid| laid.command(buffers)).ok_or_else(|| "an impossible overlay".to_string())
 }

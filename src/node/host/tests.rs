@@ -51,17 +51,10 @@ fn the_jobs_of_a_handler_have_the_priority_of_its_manifest() {
         by: None,
         budget: Default::default(),
     };
-    let frame = accel::Frame {
-        width: 2,
-        height: 2,
-        format: accel::PixelFormat::Gray8,
-        range: accel::Range::Full,
-        pts_us: 0,
-        index: 0,
-        data: Bytes::from_static(&[0; 4]),
-    };
+    let shape = accel::Shape::full(2, 2, accel::PixelFormat::Gray8);
+    let frame = accel::Frame::new(shape, 0, 0, Bytes::from_static(&[0; 4])).unwrap();
     let pipeline = accel::Pipeline { steps: Vec::new(), returns: Vec::new() };
-    let job = job(&caller, &frame, pipeline, "conn");
+    let job = job(&caller, &frame, pipeline, Some("conn"));
     assert_eq!((job.priority, job.tenant.as_str()), (7, "cam"));
     assert_eq!((job.deadline, job.history.as_deref()), (Some(caller.deadline), Some("conn")));
 }

@@ -9,3 +9,10 @@ fn jobs_go_where_they_are_done_first_unless_an_operator_says_otherwise() {
     let wrong = toml::from_str::<Settings>("prefer = \"gpu\"").unwrap_err();
     assert!(wrong.to_string().contains("`fastest`"), "{wrong}");
 }
+
+#[test]
+fn what_is_withheld_is_named_as_apps_do() {
+    let settings: Settings = toml::from_str("withhold = [\"gpu\", \"encode.h264\"]").unwrap();
+    assert_eq!(Vec::from_iter(settings.withhold), [DeviceClass::Gpu, DeviceClass::EncodeH264]);
+    assert!(toml::from_str::<Settings>("withhold = [\"tpu\"]").is_err());
+}

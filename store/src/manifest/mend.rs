@@ -209,7 +209,7 @@ pub async fn remake(
 async fn read(objects: &Objects, name: &str, schema: &Arc<Schema>) -> Result<SegmentMeta> {
     let bytes = objects.read(name).await?.ok_or_else(|| Error::corrupt(name, "is gone"))?;
     let (of, schema) = (name.to_owned(), schema.clone());
-    let reading = tokio::task::spawn_blocking(move || segment::listing(&of, bytes, &schema));
+    let reading = crate::runtime::aside(move || segment::listing(&of, bytes, &schema));
     reading.await.map_err(|e| Error::corrupt(name, e.to_string()))?
 }
 

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::writers::two_threads;
 use super::*;
 use crate::key;
 use crate::record::{self, Entry};
@@ -68,6 +67,11 @@ fn mutate(dice: &mut Dice, input: &mut Vec<u8>, corpus: &[Vec<u8>]) {
     }
 }
 
+fn runtime() -> tokio::runtime::Runtime {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.worker_threads(2).enable_all().build().unwrap()
+}
+
 /// Opens a store on what is bent, looks at everything in it, and writes.
 async fn use_of(machine: &Machine) -> Result<()> {
     let store = machine.open(Config { segments_max: 1, ..Config::new("", "cloud") }).await?;
@@ -101,7 +105,7 @@ async fn some_store() -> Machine {
 
 #[test]
 fn manifests() {
-    let runtime = two_threads();
+    let runtime = runtime();
     let machine = runtime.block_on(some_store());
     let names = runtime.block_on(machine.objects.list("t")).unwrap();
     let bytes: Vec<(String, Bytes)> = names
@@ -142,7 +146,7 @@ fn manifests() {
 
 #[test]
 fn entries_of_the_log() {
-    let runtime = two_threads();
+    let runtime = runtime();
     let machine = runtime.block_on(some_store());
     let entries = crate::wal::Wal::recover(&machine.disk, crate::wal::OnRot::Refuse);
     let entries: Vec<Vec<u8>> =
@@ -168,7 +172,7 @@ fn entries_of_the_log() {
 /// An entry or a row that is read is the same when it is written and read again.
 #[test]
 fn rows_and_entries() {
-    let runtime = two_threads();
+    let runtime = runtime();
     let machine = runtime.block_on(some_store());
     let recovered = crate::wal::Wal::recover(&machine.disk, crate::wal::OnRot::Refuse).unwrap();
     let mut corpus: Vec<Vec<u8>> = recovered.entries.iter().map(|entry| entry.to_vec()).collect();

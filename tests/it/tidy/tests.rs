@@ -67,6 +67,37 @@ fn places() {
 }
 
 #[test]
+fn purity() {
+    let check = |path, text, findings| check(pure::findings, path, text, findings);
+    check("a/src/b.rs", "//! Who is next. Pure: the time comes in.\nuse std::time::Instant;\n", 0);
+    check("a/src/b.rs", "//! Who is next. Pure.\nlet now = Instant::now();\n", 1);
+    check("a/src/b.rs", "//! Who is next, purely.\nlet now = Instant::now();\n", 0);
+    check("a/src/b/tests.rs", "//! Pure.\nlet now = Instant::now();\n", 0);
+    check("accel/src/schedule.rs", "//! Who is next.\npub async fn next() {}\n", 1);
+}
+
+#[test]
+fn queues() {
+    let check = |path, text, findings| check(pure::queue_findings, path, text, findings);
+    check("a/src/b.rs", "let (to, from) = mpsc::unbounded_channel();", 1);
+    check("a/src/b.rs", "let (to, from) = mpsc::channel(QUEUE_MAX);", 0);
+    check(pure::UNBOUNDED[0].0, "let (to, from) = mpsc::unbounded_channel();", 0);
+}
+
+#[test]
+fn numbers_of_pages() {
+    let of = ("a.rs", "KEYS_MAX", "16", "at most 16 keys");
+    let check = |source, page, findings| {
+        assert_eq!(numbers::findings(&of, source, page).len(), findings, "{source} {page}");
+    };
+    check("pub const KEYS_MAX: usize = 16;\n", "A call has at most 16 keys.", 0);
+    check("pub const KEYS_MAX: usize = 160;\n", "A call has at most 16 keys.", 1);
+    check("pub const KEYS_MAX: usize = 16;\n", "A call has at most 8 keys.", 1);
+    check("", "", 2);
+    assert_eq!(numbers::one_line("at most\n16   keys\n"), "at most 16 keys");
+}
+
+#[test]
 fn unsafe_code() {
     let check = |path, text, findings| check(unsafe_findings, path, text, findings);
     check("store/src/lib.rs", "//! Bus.\n#![forbid(unsafe_code)]\n", 0);
@@ -117,6 +148,15 @@ fn guarantees() {
     check("| rows `stay` | a crash | `it_holds` |", 0);
     check("| rows `stay` | a crash | |", 1);
     check("| rows stay | a crash | `it_holds`, `it_holds_twice` |", 1);
+}
+
+#[test]
+fn names_of_tests() {
+    let check = |text, findings| {
+        assert_eq!(name_findings("a.md", text, "fn it_holds_for_long() {}").len(), findings);
+    };
+    check("It holds (`it_holds_for_long`), as does `own_process`.", 0);
+    check("It holds (`it_holds_for_ever`).", 1);
 }
 
 #[test]

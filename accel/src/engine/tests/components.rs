@@ -3,13 +3,13 @@
 use kernels::component_table::{Row, decode};
 
 use super::*;
-use crate::{PixelFormat, Range, Shape};
+use crate::{PixelFormat, Shape};
 
 /// Gray frames in text, `#` for samples that are set.
 fn drawn(lines: &[&str]) -> Frame {
     let data = lines.iter().flat_map(|line| line.bytes().map(|b| u8::from(b == b'#') * 255));
     let (width, height) = (lines[0].len() as u32, lines.len() as u32);
-    let shape = Shape { width, height, format: PixelFormat::Gray8, range: Range::Full };
+    let shape = Shape::full(width, height, PixelFormat::Gray8);
     Frame::new(shape, 0, 0, data.collect::<Vec<u8>>().into()).unwrap()
 }
 

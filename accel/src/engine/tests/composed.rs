@@ -1,11 +1,10 @@
 //! Pictures laid over others by their own opacity, and outlines in pictures of any planes.
 
 use super::*;
-use crate::{PixelFormat, Range};
+use crate::{PixelFormat, Shape};
 
 fn picture(width: u32, height: u32, format: PixelFormat, data: Vec<u8>) -> Frame {
-    let (range, pts_us, index) = (Range::Full, 0, 0);
-    Frame { width, height, format, range, pts_us, index, data: data.into() }
+    Frame::new(Shape::full(width, height, format), 0, 0, data.into()).unwrap()
 }
 
 /// The samples that the last of these steps gives.

@@ -1,7 +1,7 @@
 //! Scene cuts in a clip that is made up: which are found, and what is taken for one.
 
 use super::*;
-use crate::{PixelFormat, Range, Shape};
+use crate::{PixelFormat, Shape};
 
 const WIDTH: u32 = 160;
 const HEIGHT: u32 = 96;
@@ -32,7 +32,7 @@ fn frame(levels: &[f64], index: usize) -> Frame {
     let data: Vec<u8> =
         levels.iter().map(|level| (level + grain()).clamp(0.0, 255.0) as u8).collect();
     let format = PixelFormat::Gray8;
-    let shape = Shape { width: WIDTH, height: HEIGHT, format, range: Range::Full };
+    let shape = Shape::full(WIDTH, HEIGHT, format);
     Frame::new(shape, index as i64 * 40_000, index as u64, data.into()).unwrap()
 }
 

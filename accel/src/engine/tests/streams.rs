@@ -3,7 +3,7 @@
 use super::*;
 use crate::h264::{Encoder, Preset, Settings};
 use crate::testing::Random;
-use crate::{PixelFormat, Range, Shape};
+use crate::{PixelFormat, Shape};
 
 const GOP: u32 = 4;
 
@@ -19,12 +19,7 @@ const FILM: Film = Film { width: 98, height: 50, qp: 30 };
 
 impl Film {
     fn frame(&self, number: u64) -> Frame {
-        let shape = Shape {
-            width: self.width,
-            height: self.height,
-            format: PixelFormat::Nv12,
-            range: Range::Limited,
-        };
+        let shape = Shape::limited(self.width, self.height, PixelFormat::Nv12);
         let (mut random, is_noise) = (Random(1 + number), number == 6);
         let mut sample = |x: u32, y: u32| {
             let (x, y) = (f64::from(x) + 0.7 * number as f64, f64::from(y) - 0.4 * number as f64);

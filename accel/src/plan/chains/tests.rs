@@ -10,7 +10,7 @@ use super::*;
 use crate::plan::{plan, step_by_step};
 use crate::testing::{op, road};
 use crate::worker::{Given, Place, Scratch, carry_out};
-use crate::{Frame, Pipeline, PixelFormat, Range, Shape, Step, Value};
+use crate::{Frame, Pipeline, PixelFormat, Shape, Step, Value};
 
 /// The CPU, OpenCL devices and the interpreter of PTX.
 static DEVICES: LazyLock<Vec<Arc<dyn Device>>> = LazyLock::new(|| {
@@ -24,7 +24,7 @@ static DEVICES: LazyLock<Vec<Arc<dyn Device>>> = LazyLock::new(|| {
 });
 
 fn shape(width: u32, height: u32, format: PixelFormat) -> Shape {
-    Shape { width, height, format, range: Range::Limited }
+    Shape::limited(width, height, format)
 }
 
 fn chains(plan: &Plan) -> Vec<&Chain> {

@@ -77,6 +77,7 @@ fn decoded(path: &Path) -> Vec<Frame> {
 #[test]
 fn frames_come_through_unchanged() {
     let mut frames: Vec<Frame> = (0..3).map(|n| moving_square(33, 17, n)).collect();
+    (frames[0].matrix, frames[1].matrix) = (Matrix::Bt601, Matrix::Bt709);
     frames[1].range = Range::Full;
     frames[2].pts_us = -5;
     assert_eq!(read_all(&messages(&frames)).unwrap(), frames);
@@ -129,6 +130,7 @@ fn senseless_headers_are_refused() {
         (4, 9, "kind 9"),
         (4, KIND_END, "kind 2"),
         (5, 2, "unknown range 2"),
+        (5, 0x31, "unknown matrix"),
         (11, 0xFF, "each side must be 1 to 16384"),
         (8, 10, "not 80"),
         (35, 0xFF, "bytes, not 75"),

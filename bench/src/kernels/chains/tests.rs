@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn every_road_is_one_chain() {
     for road in ROADS {
-        let shape = Shape { width: 64, height: 48, format: road.format, range: Range::Limited };
+        let shape = Shape::limited(64, 48, road.format);
         let device = CpuDevice::new(&hw::Config::default());
         let plan = accel::plan(&pipeline(road), shape).unwrap();
         let bound = Bound::new(&device, &plan).unwrap();

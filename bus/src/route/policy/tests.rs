@@ -48,6 +48,7 @@ const ASKED: Asked<'static> = Asked {
     from_above: false,
     keyed: false,
     user_at: None,
+    sent: &[],
 };
 
 fn text(decision: Decision) -> String {
@@ -74,7 +75,7 @@ const BUSY: CodeView = CodeView::Ready { wait: Duration::from_secs(2), run: Dura
 const UP: &str = "Escalate cloud.east";
 
 fn delay(site: &Site, bytes: usize, now: Instant) -> Duration {
-    site.rtt + site.transfer(bytes) + site.wait("a/h", now)
+    site.rtt + site.transfer(bytes) + site.queue("a/h", now)
 }
 
 fn queue(wait_ms: u64) -> BTreeMap<String, Duration> {
@@ -153,18 +154,54 @@ fn what_was_heard_of_a_queue_is_worked_off() {
     let (by, late) = (path("cloud.east"), now + ms(500));
     let (left, run, retry_after) = (ms(995), ms(0), ms(100));
     let refused = Refused { by: &by, key: "a/h", left, run, retry_after };
+    // Those above it have no room either, or it would have passed the request on.
+    let full = view.full(&refused, late);
+    let (near, far) = (Duration::from_micros(2_142_500), ms(1_495));
+    assert_eq!(full, [(by.clone(), near), (path("cloud"), far)]);
+    let further = view.full(&Refused { by: &path("cloud"), ..refused }, late);
+    assert_eq!(further, [(path("cloud"), near)]);
     view.above.truncate(1);
     assert_eq!(after(500, &view), UP);
-    assert!(view.full(&refused, late).is_some());
-    view.note_full(&refused, late);
-    assert_eq!(view.full(&refused, late), None);
+    view.note_full("a/h", &full);
+    assert_eq!(view.full(&refused, late), []);
     assert_eq!((after(1_147, &view).as_str(), after(1_148, &view).as_str()), ("Overloaded", UP));
     let stranger = path("cloud.west");
-    assert_eq!(view.full(&Refused { by: &stranger, ..refused }, late), None);
+    assert_eq!(view.full(&Refused { by: &stranger, ..refused }, late), []);
     for n in 0..2 * WAITS_MAX {
-        view.note_full(&Refused { key: &format!("a/h{n}"), ..refused }, late);
+        let key = format!("a/h{n}");
+        let full = view.full(&Refused { key: &key, ..refused }, late);
+        view.note_full(&key, &full);
     }
     assert_eq!(view.above[0].waits.len(), WAITS_MAX);
+}
+
+#[test]
+fn what_was_sent_counts_before_it_is_heard_of() {
+    let now = Instant::now();
+    let anywhere = Placement::default();
+    let mut view = cell(near(), now);
+    let pace = |each_us, free| BTreeMap::from([("a/h".to_owned(), Pace { each_us, free })]);
+    view.above[0].paces = pace(10_000, 2);
+    view.above[1].paces = pace(5_000, 0);
+    let check = |wait_ms, [east, cloud]: [u32; 2], want: &str, bound: Option<&str>| {
+        let sent = [(path("cloud.east"), east), (path("cloud"), cloud)];
+        let asked = Asked { sent: &sent, ..ASKED };
+        let code = waits(wait_ms);
+        let handler = HandlerView::Known { key: "a/h", placement: &anywhere, code };
+        let decision = decide(&asked, &handler, &view, now);
+        let to = bound_for(&decision, &asked, &handler, &view, now);
+        assert_eq!(to.as_ref().map(TierPath::as_str), bound, "{wait_ms} {sent:?}");
+        assert_eq!(text(decision), want, "{wait_ms} {sent:?}");
+    };
+    // Two places are free: the second to go there finds one, the third does not.
+    check(26, [0, 0], UP, Some("cloud.east"));
+    check(26, [1, 0], UP, Some("cloud.east"));
+    check(26, [2, 0], "Run", None);
+    // The parent passes it on where that is sooner.
+    check(100, [10, 0], UP, Some("cloud"));
+    check(100, [10, 20], "Run", None);
+    check(2_000, [100, 200], UP, Some("cloud.east"));
+    check(2_000, [101, 200], "Overloaded", None);
 }
 
 #[test]
@@ -614,6 +651,15 @@ proptest! {
         }
         let mut emptier = view.clone();
         emptier.above.iter_mut().for_each(|site| site.installed = Some(BTreeSet::new()));
+        let mut paced = view.clone();
+        for site in &mut paced.above {
+            site.paces.insert("a/h".into(), Pace { each_us: 10_000, free: 1 });
+        }
+        let sent = view.above.iter().map(|site| (site.path.clone(), 1 + bytes as u32 % 99));
+        let laden = Asked { sent: &sent.collect::<Vec<_>>(), ..asked };
+        if goes_up(&decided_of(&laden, &paced, wait)) {
+            prop_assert!(goes_up(&before), "laden: {before:?}");
+        }
         for (what, worse) in [("busier", busier), ("slower", slower), ("emptier", emptier)] {
             if goes_up(&decided(&worse, wait)) {
                 prop_assert!(goes_up(&before), "{what}: {before:?}");

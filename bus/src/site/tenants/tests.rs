@@ -42,16 +42,19 @@ fn an_old_key_is_good_for_as_long_as_was_said() {
     let mut tenants = with(&["acme"]);
     for name in ["acme", ACCOUNT] {
         tenants.rotate(name, "OLD", NOW, NOW + 60).expect("rotated");
-        let former = Former { public: "OLD".into(), until_s: NOW + 60 };
-        assert_eq!(tenants.former(name), [former]);
+        let former = Former { public: "OLD".into(), until_s: NOW + 60, mqtt: Some(0) };
+        assert_eq!((tenants.former(name), tenants.rotations(name)), (&[former][..], 1));
     }
-    assert!(!tenants.expire(NOW + 59));
-    assert!(tenants.expire(NOW + 60));
+    assert!(tenants.expire(NOW + 59).is_empty());
+    let expired = tenants.expire(NOW + 60);
+    let expired = expired.iter().map(|(name, former)| (name.as_str(), former.mqtt));
+    assert_eq!(expired.collect::<Vec<_>>(), [("acme", Some(0)), (ACCOUNT, Some(0))]);
     assert!(tenants.former("acme").is_empty() && tenants.former(ACCOUNT).is_empty());
     // No grace: the old key is refused at once.
     tenants.rotate("acme", "OLD", NOW, NOW).expect("rotated");
     assert!(tenants.former("acme").is_empty());
-    refused(tenants.rotate("acme", "OLD", NOW, NOW + GRACE_S_MAX + 1), "good for 0 to");
+    assert_eq!(tenants.rotations("acme"), 2);
+    refused(tenants.rotate("acme", "OLD", NOW, NOW + GRACE_S_MAX + 1), "good for 30 days at most");
     refused(tenants.rotate("ghost", "OLD", NOW, NOW), "no tenant");
     for n in 0..FORMER_MAX {
         tenants.rotate("acme", &format!("OLD{n}"), NOW, NOW + 10).expect("there is room");

@@ -57,3 +57,11 @@ fn what_is_large_counts_as_several() {
     assert!(refused(Ask::Rows(0), &first), "an empty write is one");
     assert!(refused(Ask::Blob(usize::MAX), &caller()));
 }
+
+#[test]
+fn the_largest_of_each_is_within_the_usual_limits() {
+    let usual =
+        Caller { target: Arc::new(target(Digest::of(b""), CodeKind::Component)), ..caller() };
+    assert!(!refused(Ask::Publish(bus::body::BODY_BYTES_MAX), &usual));
+    assert!(!refused(Ask::Blob(256 << 20), &usual));
+}

@@ -111,7 +111,7 @@ fn a_tail_is_of_what_came_since_it_was_forgotten() {
     assert_eq!(lines.tail(), "fourth");
     lines.push(&[b'\n'; 1 << 20]);
     assert_eq!(lines.tail(), "");
-    assert!(lines.lock().tail.len() <= LINE_BYTES_MAX);
+    assert!(lines.lock().tail.len() <= 2 * STACK_BYTES_MAX);
 }
 
 #[test]
@@ -134,4 +134,49 @@ fn a_log_is_filled_once() {
     let said = host.lines();
     assert_eq!(said.len(), 65, "64 KiB, and one that says so");
     assert_eq!(said[64], crate::execute::LOG_FULL);
+}
+
+#[test]
+fn stacks_of_languages_are_found_in_what_was_written() {
+    let python = "Traceback (most recent call last):\n  File \"/0/app.py\", line 7, in handle\n    \
+                  raise ValueError(\"no\")\nValueError: no\n";
+    let (wrong, stack) = stack_in(&format!("some note\n{python}\n")).unwrap();
+    assert_eq!((wrong.as_str(), stack.as_str()), ("ValueError: no", python.trim_end()));
+    let chained =
+        format!("{python}\nDuring handling of this, another exception occurred:\n\n{python}");
+    assert_eq!(stack_in(&chained).unwrap().1, chained.trim_end());
+    let cut = &python[python.find("  File").unwrap()..];
+    assert_eq!(stack_in(cut).unwrap(), ("ValueError: no".into(), cut.trim_end().into()));
+
+    let quickjs = "    at throw (probe.js:11:15)\n    at handleEvent (probe.js:136:24)";
+    let (wrong, stack) = stack_in(&format!("Error: on purpose\n{quickjs}\n")).unwrap();
+    assert_eq!((wrong.as_str(), stack.as_str()), ("Error: on purpose", quickjs));
+    let monkey = "answer@fetch.js:5:9\n@fetch.js:2:45";
+    let (wrong, stack) = stack_in(&format!("Error: no\n{monkey}")).unwrap();
+    assert_eq!((wrong.as_str(), stack.as_str()), ("Error: no", monkey));
+
+    for none in [
+        "",
+        "at home",
+        "thread 'main' panicked at src/lib.rs:81:5:\ngave up\nnote: run with it",
+        "mail to somebody@example.com: at 10:30:00",
+        "File \"x\" is missing",
+        "Traceback (most recent call last):\nnothing",
+    ] {
+        assert_eq!(stack_in(none), None, "{none}");
+    }
+}
+
+#[test]
+fn a_stack_comes_with_the_end_of_what_was_written() {
+    let (_, lines) = lines(SECRET);
+    lines.push(b"only words\n");
+    assert_eq!(lines.tail_and_stack(), ("only words".into(), String::new()));
+    let frames: String = (0..60).map(|n| format!("    at f{n:02} (app.js:{n}:1)\n")).collect();
+    lines.push(format!("Error: {SECRET}\n{frames}").as_bytes());
+    let (words, stack) = lines.tail_and_stack();
+    assert_eq!(words, "only words\nError: [secret]");
+    assert_eq!(stack, frames.trim_end());
+    lines.push("x\n".repeat(100_000).as_bytes());
+    assert_eq!(lines.tail_and_stack().1, "");
 }

@@ -18,7 +18,7 @@ const ARROW = "application/vnd.apache.arrow.stream";
 const JSON_KIND = "application/json";
 const agent = new http.Agent({ keepAlive: true, maxSockets: 4 });
 
-// The node refused; `kind` is denied, not_found, invalid, unavailable or failed.
+// The node refused; `kind` is denied, not_found, invalid, too_much, unavailable or failed.
 export class EdgeScaleError extends Error {
   constructor(kind, message) {
     super(`${kind}: ${message}`);
@@ -64,8 +64,8 @@ export const ask = (operation, table, request = {}) =>
   post(`store/ask/${operation}`, { table, ...request });
 
 // The same with rows as Arrow IPC streams: get, get-many, scan and changes resolve to one; put,
-// patch, delete and discard take `rows` and resolve to what `ask` does. With `rows`, `request` has
-// `level` alone.
+// patch, delete, discard and restore take `rows` and resolve to what `ask` does. With `rows`,
+// `request` has `level` alone.
 export const askArrow = async (operation, table, request = {}, rows = null) => {
   const asked = { table, ...request };
   const path = `store/ask/${operation}`;

@@ -24,7 +24,7 @@ _connection = None
 
 
 class Error(Exception):
-    """The node refused; `kind` is denied, not_found, invalid, unavailable or failed."""
+    """The node refused; `kind` is denied, not_found, invalid, too_much, unavailable or failed."""
 
     def __init__(self, kind, message):
         super().__init__(f"{kind}: {message}")
@@ -77,8 +77,8 @@ def ask(operation, table, **request):
 
 def ask_arrow(operation, table, rows=None, **request):
     """The same with rows as Arrow IPC streams, which are bytes: `get`, `get-many`, `scan` and
-    `changes` return one; `put`, `patch`, `delete` and `discard` take `rows` and return what `ask`
-    does. With `rows`, `request` has nothing but `level`."""
+    `changes` return one; `put`, `patch`, `delete`, `discard` and `restore` take `rows` and return
+    what `ask` does. With `rows`, `request` has nothing but `level`."""
     request = {"table": table, **request}
     path = "store/ask/" + operation
     if rows is None:

@@ -371,11 +371,11 @@ impl Host for Memory {
         _: &Caller,
         frame: &accel::Frame,
         pipeline: accel::Pipeline,
-        history: &str,
+        history: Option<&str>,
     ) -> Result<accel::Output, HostError> {
-        self.state().histories.push(history.to_owned());
+        self.state().histories.extend(history.map(str::to_owned));
         let mut job = accel::Job::new(pipeline, frame.clone());
-        job.history = Some(history.to_owned());
+        job.history = history.map(str::to_owned);
         self.accelerate.run(job).await.map_err(|error| HostError::Invalid(error.to_string()))
     }
 

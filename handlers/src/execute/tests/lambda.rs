@@ -368,12 +368,7 @@ async fn the_environment_holds_nothing_of_the_node() {
 async fn frames_do_not_go_to_processes() {
     let bench = Bench::new();
     let Some(target) = python(&bench).await else { return };
-    let shape = accel::Shape {
-        width: 2,
-        height: 2,
-        format: accel::PixelFormat::Gray8,
-        range: accel::Range::Full,
-    };
+    let shape = accel::Shape::full(2, 2, accel::PixelFormat::Gray8);
     let frame = accel::Frame::new(shape, 0, 0, vec![0; 4].into()).unwrap();
     let error =
         bench.invoke(&target, Input::Frame(Connection::default(), frame)).await.unwrap_err();

@@ -123,7 +123,7 @@ async fn events_are_published_under_ids_that_a_redelivery_repeats() {
 #[tokio::test(flavor = "multi_thread")]
 async fn javascript_that_goes_wrong_harms_nobody() {
     let Some((bench, mut probe)) = probe().await else { return };
-    probe.limits = Limits { memory_mb: 32, timeout_ms: 2_000, ..Limits::default() };
+    probe.limits = Limits { memory_mb: 32, timeout_ms: 60_000, ..Limits::default() };
 
     for (subject, word) in [("throw", "thrown on purpose"), ("throw-text", "thrown as text")] {
         match bench.invoke(&probe, event(subject, "")).await.unwrap_err() {
@@ -133,6 +133,9 @@ async fn javascript_that_goes_wrong_harms_nobody() {
             other => panic!("{subject}: {other}"),
         }
     }
+    let (message, stack) = raised(bench.invoke(&probe, event("traced", "")).await.unwrap_err());
+    assert_eq!(message, "Error: thrown on purpose");
+    assert!(stack.contains("at throw (") && stack.contains("probe.js:"), "{stack}");
     let error = bench.invoke(&probe, event("bomb", "")).await.unwrap_err();
     assert_eq!(error, InvokeError::OutOfMemory { limit_mb: 32 });
     for subject in ["recurse", "no-such-subject"] {
@@ -169,12 +172,7 @@ pub(super) fn picture(index: u64, luma: u8) -> accel::Frame {
     for y in 0..height as usize {
         data[y * width as usize..][..width as usize / 2].fill(luma);
     }
-    let shape = accel::Shape {
-        width,
-        height,
-        format: accel::PixelFormat::Nv12,
-        range: accel::Range::Limited,
-    };
+    let shape = accel::Shape::limited(width, height, accel::PixelFormat::Nv12);
     accel::Frame::new(shape, index as i64 * 40_000, index, data.into()).unwrap()
 }
 

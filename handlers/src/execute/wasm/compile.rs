@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 use wasmtime::component::Component;
 use wasmtime::{Engine, Store};
 
@@ -16,7 +17,7 @@ use super::guest::Guest;
 use super::model::Model;
 use super::module::Module;
 use super::runner::{Kind, Runner, Runners, engine_config};
-use super::{Wasm, trial_caller};
+use super::{Wasm, debug, trial_caller};
 use crate::Digest;
 use crate::execute::cache::Cache;
 use crate::execute::workers::{Compile, Compilers, Uncompiled};
@@ -41,7 +42,7 @@ pub(in crate::execute) struct Installer {
     baseline_bytes_min: usize,
     /// Whether what nobody has compiled yet is compiled here.
     compiles: bool,
-    cache: Arc<Cache>,
+    pub(super) cache: Arc<Cache>,
     pub(super) compilers: Compilers,
     /// Compiling takes all cores; one at a time. What is compiled already waits for none.
     compiling: tokio::sync::Mutex<()>,
@@ -49,6 +50,8 @@ pub(in crate::execute) struct Installer {
     pub(super) behind: Arc<tokio::sync::Mutex<()>>,
     /// Code that is read whole after it was loaded; one at a time.
     reading: Arc<tokio::sync::Mutex<()>>,
+    /// Stacks that are looked at.
+    pub(super) debugging: Arc<Semaphore>,
 }
 
 impl Installer {
@@ -68,6 +71,7 @@ impl Installer {
             compiling: tokio::sync::Mutex::default(),
             behind: Arc::default(),
             reading: Arc::default(),
+            debugging: Arc::new(Semaphore::new(debug::AT_ONCE)),
         })
     }
 
@@ -145,6 +149,19 @@ impl Installer {
             Some(module) => Ok(Some(module.exports())),
             None => self.load(&code.digest, code.bytes.len(), model),
         }
+    }
+
+    /// Makes code ready that was optimised before and can be had at once; tells what it exports,
+    /// or that it wants more than that.
+    pub(in crate::execute) fn reinstall_at_once(&self, digest: &Digest) -> Option<Vec<String>> {
+        if let Some(module) = self.wasm.module(digest) {
+            return Some(module.exports());
+        }
+        let runner = self.runners.usual();
+        let path = self.cache.at_hand(digest, &runner.fingerprint)?;
+        let module = runner.link(digest, &runner.deserialize(&path).ok()?).ok()?;
+        self.read_whole(digest.clone(), runner.fingerprint.clone());
+        Some(self.take_in(digest, module).0)
     }
 
     /// Makes code ready that was compiled before; tells what it exports, or that it was not.

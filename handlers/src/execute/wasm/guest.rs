@@ -8,11 +8,11 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use wasmtime::Engine;
-use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
+use wasmtime::component::{HasSelf, Linker, ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use self::bindings::edgescale::app::{accelerate, bus, config, log, store, types};
+use self::bindings::edgescale::app::{bus, config, log, store, types};
 use super::limits::MemoryLimit;
 use super::model::Model;
 use super::outgoing::Outgoing;
@@ -21,7 +21,7 @@ use super::{blobstore, config as wasi_config, keyvalue, logging, messaging, topi
 use crate::execute::lines::{Lines, Log};
 use crate::execute::{Answered, Caller, Host, HostError, Level, Publication, Row, Scan};
 
-pub(super) use self::bindings::edgescale::app::inputs;
+pub(super) use self::bindings::edgescale::app::{accelerate, inputs};
 
 mod bindings {
     wasmtime::component::bindgen!({
@@ -29,8 +29,8 @@ mod bindings {
         world: "imports",
         imports: { default: async | trappable },
         with: {
-            "edgescale:app/accelerate.frame": super::Picture,
-            "edgescale:app/accelerate.outcome": super::Outcome,
+            "edgescale:app/accelerate.frame": super::super::pictures::Picture,
+            "edgescale:app/accelerate.outcome": super::super::pictures::Outcome,
         },
     });
 }
@@ -46,6 +46,8 @@ pub(super) struct Guest {
     pub(super) reply: Option<Answered>,
     /// A permit for each body of `wasi:blobstore` that may be open, where it has asked for one.
     pub(super) bodies: Option<Arc<Semaphore>>,
+    /// Bytes of the frames that it has made and still holds.
+    pub(super) made_bytes: usize,
     published: u64,
     /// Made when the guest first asks for it: many never do.
     wasi: Option<Wasi>,
@@ -60,15 +62,6 @@ struct Wasi {
     stdout: Lines,
     stderr: Lines,
 }
-
-/// A frame in a guest's hands.
-pub struct Picture {
-    frame: accel::Frame,
-    history: String,
-}
-
-/// A pipeline's results in a guest's hands.
-pub struct Outcome(accel::Output);
 
 /// A linker that offers every import there is; those of WASI 0.3 where the engine can call them.
 pub(super) fn linker(engine: &Engine, model: Model) -> wasmtime::Result<Linker<Guest>> {
@@ -98,6 +91,7 @@ impl Guest {
             table: ResourceTable::new(),
             reply: None,
             bodies: None,
+            made_bytes: 0,
             published: 0,
             wasi: None,
             http: WasiHttpCtx::new(),
@@ -135,24 +129,16 @@ impl Guest {
         &self.caller
     }
 
-    /// Hands a frame to the guest. Values of earlier frames are kept per connection.
-    pub(super) fn give_frame(
-        &mut self,
-        connection: &str,
-        frame: accel::Frame,
-    ) -> wasmtime::Result<Resource<Picture>> {
-        Ok(self.table.push(Picture { frame, history: connection.to_owned() })?)
-    }
-
     pub(super) fn finish_output(&self) {
         for lines in self.wasi.iter().flat_map(|wasi| [&wasi.stdout, &wasi.stderr]) {
             lines.finish();
         }
     }
 
-    /// What the guest last wrote to stderr, where most languages explain why they give up.
-    pub(super) fn last_words(&self) -> String {
-        self.wasi.as_ref().map(|wasi| wasi.stderr.tail()).unwrap_or_default()
+    /// What the guest last wrote to stderr, where most languages explain why they give up, and the
+    /// stack of its own language.
+    pub(super) fn last_words(&self) -> (String, String) {
+        self.wasi.as_ref().map(|wasi| wasi.stderr.tail_and_stack()).unwrap_or_default()
     }
 }
 
@@ -183,7 +169,7 @@ impl WasiHttpView for Guest {
 }
 
 /// A trap of the host's making on the outside, the guest's own error inside.
-type Answer<T> = wasmtime::Result<Result<T, types::Error>>;
+pub(super) type Answer<T> = wasmtime::Result<Result<T, types::Error>>;
 
 impl From<HostError> for types::Error {
     fn from(error: HostError) -> Self {
@@ -197,7 +183,7 @@ impl From<HostError> for types::Error {
     }
 }
 
-fn answer<T>(result: Result<T, HostError>) -> Answer<T> {
+pub(super) fn answer<T>(result: Result<T, HostError>) -> Answer<T> {
     Ok(result.map_err(Into::into))
 }
 
@@ -406,134 +392,6 @@ impl bus::Host for Guest {
     async fn call(&mut self, name: String, body: Vec<u8>) -> Answer<Vec<u8>> {
         let reply = self.host.call(&self.caller, &name, body.into()).await;
         answer(reply.map(Vec::from))
-    }
-}
-
-impl accelerate::Host for Guest {
-    async fn run(
-        &mut self,
-        input: Resource<Picture>,
-        pipeline: String,
-    ) -> Answer<Resource<Outcome>> {
-        let picture = self.table.get(&input)?;
-        let pipeline = match accel::Pipeline::parse(&pipeline) {
-            Ok(pipeline) => pipeline,
-            Err(error) => return answer(Err(HostError::Invalid(error.to_string()))),
-        };
-        let work = self.host.accelerate(&self.caller, &picture.frame, pipeline, &picture.history);
-        match work.await {
-            Ok(output) => Ok(Ok(self.table.push(Outcome(output))?)),
-            Err(error) => answer(Err(error)),
-        }
-    }
-}
-
-impl accelerate::HostFrame for Guest {
-    async fn width(&mut self, frame: Resource<Picture>) -> wasmtime::Result<u32> {
-        Ok(self.table.get(&frame)?.frame.width)
-    }
-
-    async fn height(&mut self, frame: Resource<Picture>) -> wasmtime::Result<u32> {
-        Ok(self.table.get(&frame)?.frame.height)
-    }
-
-    async fn format(
-        &mut self,
-        frame: Resource<Picture>,
-    ) -> wasmtime::Result<accelerate::PixelFormat> {
-        Ok(match self.table.get(&frame)?.frame.format {
-            accel::PixelFormat::Nv12 => accelerate::PixelFormat::Nv12,
-            accel::PixelFormat::Gray8 => accelerate::PixelFormat::Gray8,
-            // Streams are decoded to NV12; guests are handed no other frames.
-            other => wasmtime::bail!("a frame of {}", other.as_str()),
-        })
-    }
-
-    async fn index(&mut self, frame: Resource<Picture>) -> wasmtime::Result<u64> {
-        Ok(self.table.get(&frame)?.frame.index)
-    }
-
-    async fn time_us(&mut self, frame: Resource<Picture>) -> wasmtime::Result<i64> {
-        Ok(self.table.get(&frame)?.frame.pts_us)
-    }
-
-    async fn read_bytes(&mut self, frame: Resource<Picture>) -> wasmtime::Result<Vec<u8>> {
-        Ok(self.table.get(&frame)?.frame.data.to_vec())
-    }
-
-    async fn drop(&mut self, frame: Resource<Picture>) -> wasmtime::Result<()> {
-        self.table.delete(frame)?;
-        Ok(())
-    }
-}
-
-impl Outcome {
-    fn value(&self, name: &str) -> Result<&accel::Value, HostError> {
-        self.0.values.get(name).ok_or_else(|| {
-            let known: Vec<&str> = self.0.values.keys().map(String::as_str).collect();
-            let known = known.join(", ");
-            HostError::NotFound(format!("the pipeline returned no \"{name}\"; it has {known}"))
-        })
-    }
-
-    fn bytes(&self, name: &str) -> Result<Bytes, HostError> {
-        match self.value(name)? {
-            accel::Value::Blob(bytes) => Ok(bytes.clone()),
-            accel::Value::Frame(frame) => Ok(frame.data.clone()),
-            _ => Err(HostError::Invalid(format!("\"{name}\" holds no bytes"))),
-        }
-    }
-
-    fn number(&self, name: &str) -> Result<f64, HostError> {
-        match self.value(name)? {
-            accel::Value::Number(number) => Ok(*number),
-            _ => Err(HostError::Invalid(format!("\"{name}\" is no number"))),
-        }
-    }
-
-    fn boxes(&self, name: &str) -> Result<Vec<accelerate::Rect>, HostError> {
-        match self.value(name)? {
-            accel::Value::Boxes(boxes) => Ok(boxes.iter().map(rect).collect()),
-            _ => Err(HostError::Invalid(format!("\"{name}\" is no list of boxes"))),
-        }
-    }
-}
-
-fn rect(rect: &accel::Rect) -> accelerate::Rect {
-    accelerate::Rect { x: rect.x, y: rect.y, width: rect.width, height: rect.height }
-}
-
-impl accelerate::HostOutcome for Guest {
-    async fn number(&mut self, outcome: Resource<Outcome>, name: String) -> Answer<f64> {
-        answer(self.table.get(&outcome)?.number(&name))
-    }
-
-    async fn boxes(
-        &mut self,
-        outcome: Resource<Outcome>,
-        name: String,
-    ) -> Answer<Vec<accelerate::Rect>> {
-        answer(self.table.get(&outcome)?.boxes(&name))
-    }
-
-    async fn store_blob(&mut self, outcome: Resource<Outcome>, name: String) -> Answer<String> {
-        match self.table.get(&outcome)?.bytes(&name) {
-            Ok(bytes) => answer(self.host.put_blob(&self.caller, bytes).await),
-            Err(error) => answer(Err(error)),
-        }
-    }
-
-    async fn read(&mut self, outcome: Resource<Outcome>, name: String) -> Answer<Vec<u8>> {
-        answer(self.table.get(&outcome)?.bytes(&name).map(Vec::from))
-    }
-
-    async fn device(&mut self, outcome: Resource<Outcome>) -> wasmtime::Result<String> {
-        Ok(self.table.get(&outcome)?.0.device.clone())
-    }
-
-    async fn drop(&mut self, outcome: Resource<Outcome>) -> wasmtime::Result<()> {
-        self.table.delete(outcome)?;
-        Ok(())
     }
 }
 

@@ -10,6 +10,7 @@ mod numbers;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::Cursor;
 
 use wasm_encoder::reencode::{Error, Reencode as _, ReencodeComponent};
 use wasm_encoder::{
@@ -23,9 +24,10 @@ use wasmparser::{
 
 use self::module::{Member, Source};
 use self::numbers::{Numbers, Seen};
+use super::debug;
 
 /// Names what this does: what was compiled under another name is compiled anew.
-pub(super) const FORM: u32 = 1;
+pub(super) const FORM: u32 = 2;
 /// A module of no code, in place of one that was joined: the others keep their numbers.
 const EMPTY: &[u8] = b"\0asm\x01\0\0\0";
 /// Components in components whose modules are joined, that deep.
@@ -35,6 +37,9 @@ const ITEMS_MAX: usize = 20_000;
 
 /// The component with its modules joined; `None` where it stays as it is.
 pub(in crate::execute) fn joined(component: &[u8]) -> Option<Vec<u8>> {
+    if debug::has_lines(Cursor::new(component)) {
+        return None;
+    }
     // From here on all that is named is there.
     Validator::new_with_features(WasmFeatures::all()).validate_all(component).ok()?;
     joined_at(component, 0)

@@ -15,7 +15,7 @@ pub(super) enum Model {
 }
 
 /// Bytes before the first section.
-const PREAMBLE_BYTES: i64 = 8;
+pub(super) const PREAMBLE_BYTES: i64 = 8;
 /// Sections that hold names (component model, binary format).
 const IMPORTS: u8 = 10;
 const EXPORTS: u8 = 11;
@@ -75,14 +75,14 @@ fn is_03(name: &str) -> bool {
     version.is_some_and(|(_, version)| version.starts_with("0.3."))
 }
 
-fn bytes<const N: usize>(from: &mut impl Read) -> io::Result<[u8; N]> {
+pub(super) fn bytes<const N: usize>(from: &mut impl Read) -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     from.read_exact(&mut bytes)?;
     Ok(bytes)
 }
 
 /// A number of 32 bits in LEB128.
-fn length(from: &mut impl Read) -> io::Result<u32> {
+pub(super) fn length(from: &mut impl Read) -> io::Result<u32> {
     let mut length = 0u64;
     for shift in (0..35).step_by(7) {
         let [byte] = bytes(from)?;

@@ -10,9 +10,10 @@ use wasmtime::component::{
     Lower, Resource, TypedFunc,
 };
 
-use super::guest::{Guest, Picture, inputs};
+use super::guest::{Guest, inputs};
 use super::messaging::{self, BrokerMessage};
 use super::next::Next;
+use super::pictures::Picture;
 use super::runner::Runner;
 use super::{service, topics, web};
 use crate::execute::http::{HttpHead, HttpRequest};

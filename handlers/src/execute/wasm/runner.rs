@@ -23,6 +23,7 @@ use super::module::Module;
 use super::ticker::{Running, Ticker};
 use crate::Digest;
 use crate::execute::cpu::{Metered, Spent};
+use crate::execute::lines::stack_in;
 use crate::execute::turn::give_way;
 use crate::execute::{Answer, InvokeError, Time, bad_code};
 
@@ -105,8 +106,8 @@ impl Runners {
         Ok(runner)
     }
 
-    #[cfg(test)]
-    pub(super) fn usual(&self) -> &Runner {
+    /// The one that is always there.
+    pub(super) fn usual(&self) -> &Arc<Runner> {
         &self.usual
     }
 
@@ -188,7 +189,7 @@ impl Runner {
         let outcome = outcome.await;
         store.data().finish_output();
         match outcome {
-            Ok(Ok(Ok(answer))) => answer,
+            Ok(Ok(Ok(answer))) => answer.map_err(|error| with_stack(error, store.data())),
             Ok(Ok(Err(error))) => Err(explain(&error, store.data(), time)),
             Ok(Err(Spent)) => Err(InvokeError::CpuTime { limit_ms: cpu_ms.unwrap_or(0).into() }),
             Err(_) => Err(time.out()),
@@ -224,12 +225,28 @@ pub(super) fn explain(error: &wasmtime::Error, guest: &Guest, time: Time) -> Inv
         Some(exit) => format!("exited with status {}", exit.0),
         None => error.root_cause().to_string(),
     };
-    let last_words = guest.last_words();
+    let (last_words, mut backtrace) = guest.last_words();
     if !last_words.is_empty() {
         message = format!("{message}: {last_words}");
     }
-    let backtrace = error.downcast_ref::<WasmBacktrace>().map(ToString::to_string);
-    InvokeError::GuestTrap { message, backtrace: backtrace.unwrap_or_default() }
+    if let Some(frames) = error.downcast_ref::<WasmBacktrace>() {
+        let between = if backtrace.is_empty() { "" } else { "\n" };
+        backtrace += &format!("{between}{frames}");
+    }
+    InvokeError::GuestTrap { message, backtrace }
+}
+
+/// What a guest said of its failure, with the stack of its language if it told one: in the error
+/// itself, or before.
+fn with_stack(error: InvokeError, guest: &Guest) -> InvokeError {
+    let InvokeError::GuestError(message) = error else { return error };
+    if let Some((message, backtrace)) = stack_in(&message) {
+        return InvokeError::GuestRaised { message, backtrace };
+    }
+    match guest.last_words() {
+        (_, backtrace) if !backtrace.is_empty() => InvokeError::GuestRaised { message, backtrace },
+        _ => InvokeError::GuestError(message),
+    }
 }
 
 /// The pool has for each instance what the largest component may have: whatever others are made

@@ -30,8 +30,9 @@ use crate::execute::{
     Outlet, Parts, Time,
 };
 
-/// How long the last words of a process are waited for after its end.
-const LAST_WORDS: Duration = Duration::from_millis(200);
+/// How long the end of a process is waited for that has closed its socket, and its last words: they
+/// say why it ended, and come late where the machine is busy.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How long a process may take to come up before who is late for it has it killed.
 const START_MAX: Duration = Duration::from_secs(30);
 /// Questions for no invocation that are answered at once; others are not.
@@ -564,6 +565,7 @@ fn checked((result, body): Ended) -> Answer {
             | InvokeError::CpuTime { .. }
             | InvokeError::OutOfMemory { .. }
             | InvokeError::GuestTrap { .. }
+            | InvokeError::GuestRaised { .. }
             | InvokeError::GuestError(_)),
         ) => Err(error),
         Err(other) => Err(InvokeError::Node(format!("worker: {other}"))),

@@ -320,10 +320,11 @@ impl Host for Remote {
         _caller: &Caller,
         _frame: &accel::Frame,
         _pipeline: accel::Pipeline,
-        _history: &str,
+        _history: Option<&str>,
     ) -> Result<accel::Output, HostError> {
         // Handlers of streams do not come here: the manifest is refused.
-        Err(HostError::Invalid("frames stay in the node's own process".to_owned()))
+        let text = "frames stay in the node's own process; remove own_process";
+        Err(HostError::Invalid(text.to_owned()))
     }
 
     fn log(&self, caller: &Caller, level: Level, message: &str) {

@@ -8,15 +8,17 @@ mod figures;
 mod world;
 
 use self::case::{Case, Cut, Rule, SERVING};
-use self::figures::Figures;
+use self::figures::{Burst, Figures};
 use self::world::{SECOND, simulate};
 
 /// How much of what the places of the sites could do must be done, whatever is asked.
 const GOODPUT_MIN: f64 = 0.9;
-/// How many answers may come after their deadline, beside those in time.
-const LATE_MAX: f64 = 0.15;
+/// How many answers may come after their deadline, beside those in time. Where queues are long,
+/// what is not known of their runs adds up.
+const LATE_MAX: f64 = 0.08;
+const LATE_MAX_LONG: f64 = 0.15;
 /// How many of the calls may go to another site only to be refused there.
-const VAIN_MAX: f64 = 0.45;
+const VAIN_MAX: f64 = 0.15;
 /// How busy each place that is asked for must be in each half second: nobody stands idle because
 /// all others believe it full, or all went elsewhere.
 const BUSY_MIN: f64 = 0.75;
@@ -67,8 +69,9 @@ fn ten_times_the_load_leaves_nobody_idle_and_nobody_without_a_word() {
             ran.print(what);
             ran.check_ends();
             let Figures { goodput, late, vain, idlest, .. } = ran.figures();
+            let late_max = if case.deadline_ms > 1_000 { LATE_MAX_LONG } else { LATE_MAX };
             assert!(goodput >= GOODPUT_MIN, "{what}, seed {seed}: {goodput:.2} of what could be");
-            assert!(late <= LATE_MAX, "{what}, seed {seed}: {late:.3} late");
+            assert!(late <= late_max, "{what}, seed {seed}: {late:.3} late");
             assert!(vain <= VAIN_MAX, "{what}, seed {seed}: {vain:.2} in vain");
             assert!(idlest >= BUSY_MIN, "{what}, seed {seed}: a site busy {idlest:.2} of the time");
         }
@@ -91,11 +94,50 @@ fn a_rule_less_is_a_herd_an_idle_site_or_late_answers() {
         let Figures { goodput, idlest, .. } = figures(Rule::Ageing, one);
         assert!(goodput < GOODPUT_MIN && idlest < BUSY_MIN, "seed {seed}: {goodput} {idlest}");
         let Figures { goodput, late, .. } = figures(Rule::Runs, Case { deadline_ms: 200, ..one });
-        assert!(goodput < GOODPUT_MIN && late > LATE_MAX, "seed {seed}: {goodput} {late}");
+        assert!(goodput < GOODPUT_MIN && late > LATE_MAX_LONG, "seed {seed}: {goodput} {late}");
         let Figures { vain, .. } = figures(Rule::Notes, all);
         assert!(vain > VAIN_MAX, "seed {seed}: {vain}");
-        let Figures { goodput, late, .. } = figures(Rule::Budget, Case { far: 5, ..one });
-        assert!(goodput < GOODPUT_MIN && late > LATE_MAX, "seed {seed}: {goodput} {late}");
+        let far = Case { far: 10, deadline_ms: 1_000, ..all };
+        let Figures { goodput, late, .. } = figures(Rule::Budget, far);
+        assert!(goodput < GOODPUT_MIN && late > LATE_MAX_LONG, "seed {seed}: {goodput} {late}");
+    }
+}
+
+/// All at one moment, at one edge that believes the sites above idle: near places are taken first,
+/// then those above, and refused is only what none of them would be done with in time.
+#[test]
+fn a_burst_takes_the_places_that_there_are() {
+    let one_path = ["cloud.east.a", "cloud.east", "cloud"];
+    let burst = |calls| Case {
+        sources: &EAST[..1],
+        serving: Some(&one_path),
+        times: 1.5,
+        deadline_ms: 1_500,
+        burst: Some((7, calls)),
+        seconds: 9,
+        ..Case::default()
+    };
+    let could_be = burst(0).capacity_per_s() * 1.5;
+    for seed in seeds() {
+        let ran = |what: &str, case: &Case<'_>| {
+            let ran = simulate(case, seed);
+            ran.check_ends();
+            let burst = ran.burst();
+            println!("| {what} | {burst:?} |");
+            burst
+        };
+        let Burst { answered, near, .. } = ran("400 at once", &burst(400));
+        assert!(answered >= 396, "seed {seed}: {answered} of 400 are answered");
+        // An edge has two of fourteen places.
+        assert!((40..=80).contains(&near), "seed {seed}: {near} of 400 at the edge");
+        let Burst { answered, late, .. } = ran("1200 at once", &burst(1_200));
+        let goodput = answered as f64 / could_be;
+        assert!(goodput >= 0.85, "seed {seed}: {answered} of the {could_be} that could be");
+        let late = late as f64 / answered as f64;
+        assert!(late <= LATE_MAX_LONG, "seed {seed}: {late:.3} late");
+        let herd = Case { without: Some(Rule::Sent), ..burst(400) };
+        let Burst { answered, near, .. } = ran("400 at once, without Sent", &herd);
+        assert!(answered < 340 && near < 20, "seed {seed}: {answered}, {near}");
     }
 }
 

@@ -3,10 +3,11 @@
 //! of processes, and all handlers together are given as much of the cores as the node, when both
 //! want them. Used where the node may make groups below its own; else said, and left out.
 
+use std::cmp::Reverse;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -46,10 +47,7 @@ impl Groups {
             |what: &str| fs::read_to_string(what).map_err(|error| format!("{what}: {error}"));
         let (own, mounts) = (said("/proc/self/cgroup")?, said("/proc/self/mountinfo")?);
         let mut refused = "no hierarchy with memory, pids or cpu is mounted".to_owned();
-        for (version, places) in [(1, places_v1(&own, &mounts)), (2, places_v2(&own, &mounts))] {
-            if places.is_empty() {
-                continue;
-            }
+        for (version, places) in choices(&own, &mounts) {
             match Self::make(version, &places) {
                 Ok(groups) => return Ok(Arc::new(groups)),
                 Err(why) => refused = why,
@@ -205,6 +203,20 @@ fn enable(version: u8, folder: &Path, controllers: &[&str]) -> io::Result<()> {
     file.write_all(wanted.join(" ").as_bytes())
 }
 
+/// Folders in which groups may be made, and the controllers of each.
+type Places = Vec<(Vec<&'static str>, PathBuf)>;
+
+/// By which version there are groups, and where: the one with more controllers first, as a machine
+/// may have some in each.
+fn choices(own: &str, mounted: &str) -> Vec<(u8, Places)> {
+    let mut choices = vec![(1, places_v1(own, mounted)), (2, places_v2(own, mounted))];
+    choices.retain(|(_, places)| !places.is_empty());
+    choices.sort_by_key(|(_, places)| {
+        Reverse(places.iter().map(|(controllers, _)| controllers.len()).sum::<usize>())
+    });
+    choices
+}
+
 /// A mounted hierarchy: the group that its root is, where it lies, its kind and its options.
 struct Mount<'a> {
     root: &'a str,
@@ -225,25 +237,28 @@ fn mounts(text: &str) -> impl Iterator<Item = Mount<'_>> {
 }
 
 impl Mount<'_> {
-    /// The folder of a group.
+    /// The folder of a group, where this mount shows it: one outside of the namespace does not
+    /// lie below (`/../other`).
     fn folder(&self, group: &str) -> Option<PathBuf> {
         let below = Path::new(group).strip_prefix(self.root).ok()?;
-        Some(self.point.join(below))
+        let is_below = !below.components().any(|part| part == Component::ParentDir);
+        is_below.then(|| self.point.join(below))
     }
 }
 
 /// The controllers of version 1, and the node's own group in the hierarchy of each.
-fn places_v1(own: &str, mounted: &str) -> Vec<(Vec<&'static str>, PathBuf)> {
-    let mut places: Vec<(Vec<&'static str>, PathBuf)> = Vec::new();
+fn places_v1(own: &str, mounted: &str) -> Places {
+    let mut places = Places::new();
     for controller in CONTROLLERS {
         let is_it = |names: &str| names.split(',').any(|name| name == controller);
         let group = own.lines().find_map(|line| {
             let mut parts = line.splitn(3, ':').skip(1);
             is_it(parts.next()?).then(|| parts.next()).flatten()
         });
-        let mount = mounts(mounted).find(|mount| mount.kind == "cgroup" && is_it(mount.options));
-        let (Some(group), Some(mount)) = (group, mount) else { continue };
-        let Some(folder) = mount.folder(group) else { continue };
+        let Some(group) = group else { continue };
+        let mut mounts =
+            mounts(mounted).filter(|mount| mount.kind == "cgroup" && is_it(mount.options));
+        let Some(folder) = mounts.find_map(|mount| mount.folder(group)) else { continue };
         match places.iter_mut().find(|(_, other)| *other == folder) {
             Some((controllers, _)) => controllers.push(controller),
             None => places.push((vec![controller], folder)),
@@ -254,17 +269,14 @@ fn places_v1(own: &str, mounted: &str) -> Vec<(Vec<&'static str>, PathBuf)> {
 
 /// The same in version 2. A group that holds processes gives its children no controllers, so a
 /// node that was put into a leaf of its own, [`LEAF`], makes groups beside that.
-fn places_v2(own: &str, mounted: &str) -> Vec<(Vec<&'static str>, PathBuf)> {
+fn places_v2(own: &str, mounted: &str) -> Places {
     let group = own.lines().find_map(|line| line.strip_prefix("0::"));
-    let mount = mounts(mounted).find(|mount| mount.kind == "cgroup2");
-    let folder = group.zip(mount).and_then(|(group, mount)| {
-        let folder = mount.folder(group)?;
-        match folder.file_name().is_some_and(|name| name == LEAF) {
-            true => folder.parent().map(Path::to_owned),
-            false => Some(folder),
-        }
-    });
-    let Some(folder) = folder else { return Vec::new() };
+    let mut mounts = mounts(mounted).filter(|mount| mount.kind == "cgroup2");
+    let folder = group.and_then(|group| mounts.find_map(|mount| mount.folder(group)));
+    let Some(mut folder) = folder else { return Vec::new() };
+    if folder.file_name().is_some_and(|name| name == LEAF) {
+        folder.pop();
+    }
     let offered = fs::read_to_string(folder.join("cgroup.controllers")).unwrap_or_default();
     let has = |name: &&str| offered.split_whitespace().any(|offered| offered == *name);
     let controllers: Vec<&str> = CONTROLLERS.into_iter().filter(has).collect();

@@ -138,7 +138,7 @@ passes_on! {
     fn get_blob_range(key: &str, range: std::ops::Range<u64>) -> Asked<Option<Bytes>>;
     fn publish(event: Publication) -> Asked<()>;
     fn call(name: &str, body: Bytes) -> Asked<Bytes>;
-    fn accelerate(frame: &accel::Frame, pipeline: accel::Pipeline, history: &str)
+    fn accelerate(frame: &accel::Frame, pipeline: accel::Pipeline, history: Option<&str>)
         -> Asked<accel::Output>;
     fn connect(host: &str, port: u16) -> Result<tokio::net::TcpStream, Refusal>;
 }

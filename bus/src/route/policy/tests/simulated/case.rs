@@ -24,6 +24,9 @@ pub static SERVING: [&str; 9] = [
     TREE[8].0,
 ];
 
+/// Where a burst is to come, the other calls come before this.
+pub const QUIET_FROM_S: u64 = 4;
+
 /// A link to the parent that is broken from one second to another.
 #[derive(Clone, Copy)]
 pub struct Cut {
@@ -44,6 +47,8 @@ pub enum Rule {
     Budget,
     /// What came from above does not climb.
     Down,
+    /// What has gone to a site counts before that is heard of.
+    Sent,
 }
 
 /// What is asked of the tree.
@@ -57,6 +62,9 @@ pub struct Case<'a> {
     pub times: f64,
     pub deadline_ms: u64,
     pub seconds: u64,
+    /// How many calls come at one moment, at each source, and in which second; the others come in
+    /// the seconds before [`QUIET_FROM_S`].
+    pub burst: Option<(u64, usize)>,
     /// Heartbeats of all sites at the same moment.
     pub together: bool,
     pub handlers: usize,
@@ -81,6 +89,7 @@ impl Default for Case<'_> {
             times: 10.0,
             deadline_ms: 500,
             seconds: 7,
+            burst: None,
             without: None,
             together: false,
             handlers: 1,
@@ -103,6 +112,11 @@ impl Case<'_> {
         let serving = TREE.iter().filter(|(site, ..)| self.serves(site));
         let places: u64 = serving.map(|(_, _, places, _)| *places.min(&self.places_max)).sum();
         (places * self.handlers as u64 * SECOND) as f64 / RUN_US as f64
+    }
+
+    /// When calls come one after the other no more.
+    pub fn quiet_from_s(&self) -> u64 {
+        self.burst.map_or(self.seconds, |_| QUIET_FROM_S)
     }
 
     pub fn asked_per_s(&self) -> f64 {

@@ -32,6 +32,17 @@ pub struct Figures {
     pub p50_ms: u64,
 }
 
+/// Calls that came at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Burst {
+    /// In time.
+    pub answered: usize,
+    /// Of those, by the site where they were asked for.
+    pub near: usize,
+    pub refused: usize,
+    pub late: usize,
+}
+
 impl Ran<'_> {
     /// Every call ended, in an answer or a refusal that there is a reason for.
     pub fn check_ends(&self) {
@@ -117,6 +128,23 @@ impl Ran<'_> {
             idlest: idlest.fold(f64::MAX, f64::min),
             p50_ms: took.get(took.len() / 2).map_or(0, |us| us / MS),
         }
+    }
+
+    /// What became of the calls of a burst.
+    pub fn burst(&self) -> Burst {
+        let at = self.case.burst.map_or(u64::MAX, |(second, _)| second * SECOND);
+        let mut found = Burst::default();
+        for (call, fate, _) in self.counted().filter(|(call, ..)| call.begun == at) {
+            match fate {
+                Fate::Answered { at } => {
+                    found.answered += 1;
+                    found.near += usize::from(at == call.source);
+                }
+                Fate::Late => found.late += 1,
+                _ => found.refused += 1,
+            }
+        }
+        found
     }
 
     /// A line of the table in bench/results/route-simulated.md.

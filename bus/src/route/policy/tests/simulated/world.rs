@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use dice::Dice;
+
 use super::super::super::*;
 use super::case::{Case, Rule, TREE, number};
 use super::figures::Ran;
 use crate::route::news::{self, News, Offers};
+use crate::route::sent::{Sent, Ticket};
 use crate::route::{HOP_MARGIN, retry};
 
 pub const SECOND: u64 = 1_000_000;
@@ -22,26 +25,9 @@ const RUN_WEIGHT: u64 = 20;
 /// How long a heartbeat waits for its answer.
 const PATIENCE: u64 = 2 * SECOND;
 
-/// A random number generator (SplitMix64; Steele, Lea, Flood 2014).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.roll() % end.max(1)
-    }
-
-    /// The time to the next of what comes at random, so many a second.
-    fn gap_us(&mut self, per_s: f64) -> u64 {
-        let share = (self.roll() >> 11) as f64 / (1u64 << 53) as f64;
-        (-(1.0 - share).ln() * SECOND as f64 / per_s) as u64
-    }
+/// The time to the next of what comes at random, so many a second.
+fn gap_us(dice: &mut Dice, per_s: f64) -> u64 {
+    (-(1.0 - dice.share()).ln() * SECOND as f64 / per_s) as u64
 }
 
 /// What became of a call.
@@ -75,6 +61,8 @@ pub struct Call {
     from_above: bool,
     pub hops: u32,
     way: Vec<Leg>,
+    /// What each of those notes of having passed it on.
+    tickets: Vec<Option<Ticket>>,
     waits: bool,
     /// And when.
     pub fate: Option<(Fate, u64)>,
@@ -99,8 +87,16 @@ struct Queue {
 impl Queue {
     fn turn(&self, places: u64) -> (Duration, Duration) {
         let ahead = (self.running + self.waiting.len() as u64 + 1).saturating_sub(places);
-        let run_us = if self.run_us == 0 { RUN_US_UNKNOWN } else { self.run_us };
-        (us(ahead * run_us / places), us(self.run_us))
+        (us(ahead * self.run_us_usual() / places), us(self.run_us))
+    }
+
+    fn pace(&self, places: u64) -> Pace {
+        let free = places.saturating_sub(self.running) as u32;
+        Pace { each_us: self.run_us_usual() / places, free }
+    }
+
+    fn run_us_usual(&self) -> u64 {
+        if self.run_us == 0 { RUN_US_UNKNOWN } else { self.run_us }
     }
 
     fn ran(&mut self, run_us: u64) {
@@ -127,6 +123,7 @@ struct Station {
     rtt_us: u64,
     linked: bool,
     view: View,
+    sent: Sent,
     queues: Vec<Queue>,
     /// What each child told last, and when.
     told: BTreeMap<usize, (Vec<Told>, u64)>,
@@ -134,6 +131,7 @@ struct Station {
 
 enum Event {
     Offer { at: usize },
+    Burst { at: usize, calls: usize },
     Arrive { call: usize, leg: Leg },
     Done { call: usize, at: usize, began: u64, whole: bool },
     Expire { call: usize, at: usize },
@@ -190,12 +188,12 @@ impl<'a> World<'a> {
             };
             let queues = (0..case.handlers).map(|_| Queue::default()).collect();
             let (places, rtt_us) = (places.min(case.places_max), rtt_ms * MS * case.far);
-            let (linked, told) = (true, BTreeMap::new());
-            Station { path, parent, places, rtt_us, linked, view, queues, told }
+            let (linked, told, sent) = (true, BTreeMap::new(), Sent::default());
+            Station { path, parent, places, rtt_us, linked, view, sent, queues, told }
         });
         let mut world = Self {
             case,
-            dice: Dice(seed),
+            dice: Dice::new(seed),
             start,
             now: 0,
             end,
@@ -213,7 +211,11 @@ impl<'a> World<'a> {
             world.later(phase, Event::Beat { at });
         }
         for source in case.sources {
-            world.later(0, Event::Offer { at: number(source) });
+            let at = number(source);
+            world.later(0, Event::Offer { at });
+            if let Some((second, calls)) = case.burst {
+                world.later(second * SECOND, Event::Burst { at, calls });
+            }
         }
         for cut in case.cuts {
             let at = number(cut.below);
@@ -235,6 +237,7 @@ impl<'a> World<'a> {
     fn happen(&mut self, event: Event) {
         match event {
             Event::Offer { at } => self.offer(at),
+            Event::Burst { at, calls } => (0..calls).for_each(|_| self.ask(at)),
             Event::Arrive { call, leg } => self.arrive(call, leg),
             Event::Done { call, at, began, whole } => self.done(call, at, began, whole),
             Event::Expire { call, at } => self.expire(call, at),
@@ -249,15 +252,19 @@ impl<'a> World<'a> {
 
     fn offer(&mut self, at: usize) {
         let per_s = self.case.asked_per_s() / self.case.sources.len() as f64;
-        let gap = self.dice.gap_us(per_s);
-        if self.now + gap < self.end {
+        let gap = gap_us(&mut self.dice, per_s);
+        if self.now + gap < self.case.quiet_from_s() * SECOND {
             self.later(gap, Event::Offer { at });
         }
+        self.ask(at);
+    }
+
+    fn ask(&mut self, at: usize) {
         let handler = self.dice.below(self.case.handlers as u64) as usize;
         let (begun, until) = (self.now, self.now + self.case.deadline_ms * MS);
         let (from_above, hops, waits) = (false, 0, false);
-        let (source, way, fate) = (at, vec![], None);
-        let call = Call { handler, source, begun, from_above, hops, way, waits, fate };
+        let (source, way, tickets, fate) = (at, vec![], vec![], None);
+        let call = Call { handler, source, begun, from_above, hops, way, tickets, waits, fate };
         self.calls.push(call);
         self.arrive(self.calls.len() - 1, Leg { at, until, from_above: false });
     }
@@ -268,12 +275,15 @@ impl<'a> World<'a> {
         let on_way = self.calls[call].way.iter().any(same);
         assert!(!on_way, "a call goes in circles, by {} again", self.sites[leg.at].path);
         self.calls[call].way.push(leg);
+        self.calls[call].tickets.push(None);
         let Station { queues, places, .. } = &self.sites[leg.at];
         let queue = &queues[self.calls[call].handler];
         let (wait, run) = queue.turn(*places);
         let is_free = queue.running < *places;
         let run = if self.keeps(Rule::Runs) { run } else { Duration::ZERO };
-        let decision = self.decide(call, leg, CodeView::Ready { wait, run });
+        let code = CodeView::Ready { wait, run };
+        let decision = self.decide(call, leg, code);
+        self.note_sent(call, leg, code, &decision);
         match decision {
             Decision::Run => self.enter(call, leg),
             Decision::Escalate { to, .. } => {
@@ -292,7 +302,31 @@ impl<'a> World<'a> {
     }
 
     fn decide(&self, call: usize, leg: Leg, code: CodeView) -> Decision {
+        self.weigh(call, leg, code, decide)
+    }
+
+    fn note_sent(&mut self, call: usize, leg: Leg, code: CodeView, decision: &Decision) {
+        let to = self.weigh(call, leg, code, |asked, handler, view, now| {
+            bound_for(decision, asked, handler, view, now)
+        });
+        let Some(to) = to else { return };
+        let (key, now) = (&self.keys[self.calls[call].handler], self.instant());
+        let ticket = self.sites[leg.at].sent.note(key, &to, now);
+        *self.calls[call].tickets.last_mut().expect("it is here") = Some(ticket);
+    }
+
+    fn weigh<T>(
+        &self,
+        call: usize,
+        leg: Leg,
+        code: CodeView,
+        how: impl FnOnce(&Asked<'_>, &HandlerView<'_>, &View, Instant) -> T,
+    ) -> T {
         let Call { handler, from_above, hops, .. } = self.calls[call];
+        let sent = match self.keeps(Rule::Sent) {
+            true => self.sites[leg.at].sent.of(&self.keys[handler]),
+            false => vec![],
+        };
         let asked = Asked {
             hops,
             time_left: us(leg.until.saturating_sub(self.now)),
@@ -300,16 +334,17 @@ impl<'a> World<'a> {
             from_above,
             keyed: false,
             user_at: None,
+            sent: &sent,
         };
         let (key, placement) = (self.keys[handler].as_str(), &self.placement);
         let handler = HandlerView::Known { key, placement, code };
         let (view, now) = (&self.sites[leg.at].view, self.instant());
         if self.keeps(Rule::Ageing) {
-            return decide(&asked, &handler, view, now);
+            return how(&asked, &handler, view, now);
         }
         let mut view = view.clone();
         view.above.iter_mut().for_each(|site| site.heard = now);
-        decide(&asked, &handler, &view, now)
+        how(&asked, &handler, &view, now)
     }
 
     fn keeps(&self, rule: Rule) -> bool {
@@ -342,7 +377,9 @@ impl<'a> World<'a> {
         }
         let wait = us(leg.until - self.now);
         let code = CodeView::Ready { wait, run: Duration::ZERO };
-        match self.decide(call, leg, code) {
+        let decision = self.decide(call, leg, code);
+        self.note_sent(call, leg, code, &decision);
+        match decision {
             Decision::Escalate { to, .. } => self.pass_on(call, number(to.as_str()), 0),
             _ => self.answer(call, Fate::Busy { at: leg.at, retry_after_us: SECOND }),
         }
@@ -384,6 +421,9 @@ impl<'a> World<'a> {
     /// From the site that has a call to the one that asked it, or to the client.
     fn answer(&mut self, call: usize, fate: Fate) {
         let leg = self.calls[call].way.pop().expect("somebody has it");
+        if let Some(ticket) = self.calls[call].tickets.pop().flatten() {
+            self.sites[leg.at].sent.over(&ticket);
+        }
         let Some(asker) = self.calls[call].way.last().copied() else {
             assert_eq!(self.calls[call].fate, None);
             let fate = if self.now > leg.until { Fate::Late } else { fate };
@@ -416,7 +456,9 @@ impl<'a> World<'a> {
                 retry_after: us(retry_after_us),
             };
             if self.case.without != Some(Rule::Notes) {
-                site.view.note_full(&refused, now);
+                let full = site.view.full(&refused, now);
+                site.view.note_full(refused.key, &full);
+                full.iter().for_each(|(told, _)| site.sent.note_told(refused.key, told));
             }
         }
         self.answer(call, fate);
@@ -477,7 +519,10 @@ impl<'a> World<'a> {
         let is_lost = self.now / SECOND >= self.case.gpu_lost_s;
         let has_gpu = self.case.gpu_at == Some(path.as_str()) && !is_lost;
         let devices = if has_gpu { Devices::CPU.with(Devices::GPU) } else { Devices::CPU };
-        Offers { devices, waits_ms: Offers::longest(waits), ..Offers::default() }
+        let paces = self.keys.iter().zip(queues);
+        let paces = paces.map(|(key, queue)| (key.clone(), queue.pace(*places))).collect();
+        let (waits_ms, paces) = (Offers::longest(waits), Offers::slowest(paces));
+        Offers { devices, waits_ms, paces, ..Offers::default() }
     }
 
     fn here(&self, at: usize) -> Site {
@@ -505,6 +550,7 @@ impl<'a> World<'a> {
         let (here, below_sites) = (self.here(at), sites.collect());
         self.sites[at].view.here = here;
         self.sites[at].view.below = below_sites;
+        self.forget_sent(at);
         let interval = news::INTERVAL.as_micros() as u64;
         if self.now >= self.end {
             return;
@@ -534,12 +580,19 @@ impl<'a> World<'a> {
         self.later(self.sites[at].rtt_us / 2, Event::Heard { at, sent, above });
     }
 
+    /// What was sent before a site was heard of is in what was heard.
+    fn forget_sent(&mut self, at: usize) {
+        let Station { sent, view, .. } = &mut self.sites[at];
+        sent.note_heard(|to| view.heard(to));
+    }
+
     fn heard(&mut self, at: usize, sent: u64, above: Vec<News>) {
         let (now, measured) = (self.instant(), us(self.now - sent));
         let Station { view, path, .. } = &mut self.sites[at];
         let rtt = news::smooth(&view.parent, measured);
         view.above = news::take(above, path, (rtt, None), |_| None, now);
         view.parent = ParentView::Near { path: path.parent().expect("it has one"), rtt };
+        self.forget_sent(at);
         self.later(news::INTERVAL.as_micros() as u64, Event::Beat { at });
     }
 }
