@@ -23,7 +23,7 @@ demo: tools build handlers ## One video through the whole tree; VIDEO=path, JSON
 up: tools build handlers ## The same tree, kept running for you
 	@exec "$(EDGESCALE)" up
 
-steps: ## A million random steps of one store, with crashes, against a model; SEED=n for the same steps again
+steps: ## A million random steps of one store, with crashes, against a model; SEED=n for the same run again
 	STORE_STEPS=1000000 STORE_SEED=$(or $(SEED),$(shell date +%s)) cargo test --workspace --lib \
 		nothing_acknowledged_is_lost -- --nocapture
 

@@ -340,7 +340,7 @@ install_turbo() {
     ldconfig -p | grep -q "libturbojpeg" || apt_install "$TURBO"
 }
 
-# Stores that a user might take instead; three of them are crates that nothing else is built of.
+# Stores that a user might take instead; two of them are crates that nothing else is built of.
 install_peers() {
     if ! ldconfig -p | grep -q "librocksdb"; then
         apt_install "$ROCKSDB" || say "skip  RocksDB: no line of it in \`edgescale bench store\`"

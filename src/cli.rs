@@ -232,7 +232,7 @@ pub fn run() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(e) => {
-            eprintln!("edgescale: {e:#}");
+            eprintln!("edgescale: {}", output::causes(&e));
             ExitCode::from(EXIT_FAILED)
         }
     }

@@ -129,7 +129,7 @@ pub async fn run(options: Options, tools: &Path, json: bool) -> Result<()> {
 async fn road(options: &Options, tools: &Path) -> Result<Summary> {
     let began = Instant::now();
     let video = &options.video;
-    ensure!(video.is_file(), "no video at {}; name one with VIDEO=…", video.display());
+    ensure!(video.is_file(), "no video at {}; name one with --video", video.display());
     let package = upload::package(&options.app)?;
     let work = std::path::absolute(&options.work)?;
     wipe(&work)?;

@@ -192,7 +192,9 @@ impl Door {
             "call" => self.call(client, rest, request).await,
             "events" => self.event(rest, request).await,
             "store" => self.store(rest, request).await,
-            "" => Err(Problem::not_found("name an app: /<app>/…, /call/<app>/<function>".into())),
+            "" => Err(Problem::not_found(
+                "name an app: /<app>/…, /call/<app>/<function>, /events/<app>/<event>".into(),
+            )),
             app => {
                 let bad = || Problem::bad("the path is not percent-encoded UTF-8");
                 self.say_where(&mut request, app);

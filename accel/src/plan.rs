@@ -19,7 +19,7 @@ use crate::grid;
 use crate::h264::Settings;
 use crate::pipeline::{INPUT, Pipeline, Step, split_previous};
 use crate::schedule::batch::BATCH_LEN_MAX;
-use crate::{Error, PixelFormat, Range, Result, Shape};
+use crate::{Error, Matrix, PixelFormat, Range, Result, Shape};
 
 /// Most bytes of buffers that one job may take on a device.
 pub const JOB_BYTES_MAX: usize = 2 << 30;
@@ -322,7 +322,14 @@ impl<'a> Planner<'a> {
     }
 
     fn jpeg(&mut self, from: Picture, quality: u8) -> StepResult<Given> {
-        let from = convert::picture(self, from, PixelFormat::Nv12, None, Range::Full)?;
+        // JPEG files know no other matrix.
+        let (matrix, range) = (Some(Matrix::Bt601), Range::Full);
+        let is_other = from.shape.matrix == Matrix::Bt709 && from.shape.format.has_chroma();
+        let from = match is_other {
+            true => convert::picture(self, from, PixelFormat::Rgb24, None, range)?,
+            false => from,
+        };
+        let from = convert::picture(self, from, PixelFormat::Nv12, matrix, range)?;
         let Shape { width, height, range, .. } = from.shape;
         let quantiser = self.constant(jpeg::encode_quantiser(&jpeg::steps(quality)))?;
         let levels = self.buffer(jpeg::levels_bytes(width, height))?;

@@ -20,6 +20,19 @@ pub struct Held {
     pub processes: usize,
 }
 
+impl Held {
+    /// The less of each.
+    pub(crate) fn least(self, other: Self) -> Self {
+        Self {
+            resident_bytes: self.resident_bytes.min(other.resident_bytes),
+            anonymous_bytes: self.anonymous_bytes.min(other.anonymous_bytes),
+            files: self.files.min(other.files),
+            threads: self.threads.min(other.threads),
+            processes: self.processes.min(other.processes),
+        }
+    }
+}
+
 pub(crate) fn held() -> Held {
     let count = |folder: &str| fs::read_dir(folder).map_or(0, |entries| entries.count());
     Held {

@@ -3,9 +3,9 @@
 //! Writes are set beside `write` + `fdatasync` of the same bytes to the same file system, measured
 //! first: no durable store is faster than that with one client. Others run in processes of their
 //! own: SQLite through Python's standard library, with `synchronous=FULL` in WAL mode; DuckDB with
-//! one thread, so that its rows a second are those of one core; RocksDB, redb, fjall and SlateDB
-//! with one client, and RocksDB and SQLite with 64 and 256 that put durably. DataFusion, by which
-//! the store answers SQL, is asked by itself as well.
+//! one thread, so that its rows a second are those of one core; RocksDB, redb and fjall with one
+//! client, and RocksDB and SQLite with 64 and 256 that put durably. DataFusion, by which the store
+//! answers SQL, is asked by itself as well.
 
 mod loads;
 pub mod open;

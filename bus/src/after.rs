@@ -17,11 +17,26 @@ impl After {
         Self(Some(Mutex::new(Box::pin(work))))
     }
 
+    /// And this when it is done.
+    pub fn then(self, more: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self::of(async move {
+            self.finish().await;
+            more.await;
+        })
+    }
+
     /// Does it, after what was ready to run before.
     pub async fn run(self) {
-        let Some(work) = self.0 else { return };
-        tokio::task::yield_now().await;
-        work.into_inner().unwrap_or_else(PoisonError::into_inner).await;
+        if self.0.is_some() {
+            tokio::task::yield_now().await;
+        }
+        self.finish().await;
+    }
+
+    async fn finish(self) {
+        if let Some(work) = self.0 {
+            work.into_inner().unwrap_or_else(PoisonError::into_inner).await;
+        }
     }
 
     /// Has it done by a task of its own.

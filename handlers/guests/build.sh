@@ -3,7 +3,8 @@
 #
 #   handlers/guests/build.sh OUT [KIND]...
 #
-# Kinds are js, py, messages, older, topics, fetch, web, files, service, servicejs, rust and arm.
+# Kinds are js, py, messages, older, topics, fetch, incoming, web, files, service, servicejs, rust
+# and arm.
 #
 # Needs the tools that ./tools.sh installs (EDGESCALE_TOOLS names their folder).
 # Exit: 0 built, 1 failed, 2 usage.
@@ -12,7 +13,7 @@ here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 root="$(cd "$here/../.." && pwd)"
 TOOLS="${EDGESCALE_TOOLS:-$root/.tools}"
 readonly here root TOOLS WIT="$root/handlers/wit"
-readonly JCO="$TOOLS/node/node_modules/@bytecodealliance/jco"
+readonly JCO="$TOOLS/node/node_modules/@bytecodealliance/jco" ZIG="$TOOLS/zig/ziglang/zig"
 
 main() {
     [[ $# -ge 1 ]] || { echo "usage: build.sh OUT [KIND]..." >&2; exit 2; }
@@ -20,8 +21,8 @@ main() {
     local out kind
     out="$(cd "$1" && pwd)"
     shift
-    [[ $# -gt 0 ]] || set -- js py messages older topics fetch web files \
-        service servicejs
+    [[ $# -gt 0 ]] || set -- js py messages older topics fetch incoming web \
+        files service servicejs
     for kind in "$@"; do
         "build_$kind" "$out"
     done
@@ -44,10 +45,15 @@ build_stock() {
     EDGESCALE_WIT="$here/stock/wit" "$root/handlers/guests/jco.sh" "$source" "$2" "$out"
 }
 
-# As componentize-js makes a component of a service worker. Its engine holds WASI 0.2.10.
-build_fetch() {
-    local out="$1/fetch.wasm" partial="$1/fetch.$$.tmp.wasm" wit="$1/fetch.$$.wit"
-    is_fresh "$out" "$here/stock/fetch.js" && return
+# As componentize-js makes a component of a service worker, and of the interfaces themselves.
+build_fetch() { componentize_js "$1" fetch; }
+build_incoming() { componentize_js "$1" incoming; }
+
+# componentize_js OUT NAME. Its engine holds WASI 0.2.10.
+componentize_js() {
+    local source="$here/stock/$2.js" out="$1/$2.wasm"
+    local partial="$1/$2.$$.tmp.wasm" wit="$1/$2.$$.wit"
+    is_fresh "$out" "$source" && return
     standard_wit "$wit" 0.2.10
     (
         cd "$JCO"
@@ -58,7 +64,7 @@ build_fetch() {
             const { component } =
                 await componentize({ sourcePath: source, witPath: wit, worldName: "web" });
             writeFileSync(out, component);
-        ' "$JCO/../componentize-js/src/componentize.js" "$here/stock/fetch.js" "$wit" "$partial" >&2
+        ' "$JCO/../componentize-js/src/componentize.js" "$source" "$wit" "$partial" >&2
     )
     rm -rf "$wit"
     mv "$partial" "$out"
@@ -120,7 +126,8 @@ componentize_py() {
     mv "$partial" "$5"
 }
 
-# The WIT of wasi:http/proxy, out of the snapshot that jco brings, under a version number of 0.2.
+# The WIT of wasi:http/proxy, out of the snapshot that jco brings, under a version number of 0.2:
+# standard_wit FOLDER VERSION [MORE]
 standard_wit() {
     local file
     mkdir -p "$1/deps"
@@ -130,8 +137,8 @@ standard_wit() {
         # The engine's own WIT has what is marked as unstable in the snapshot.
         sed -i "s/@0\.2\.12/@$2/g; /@unstable(feature = network-error-code)/d" "$file"
     done
-    printf "package edgescale:stock;\nworld web { include wasi:http/proxy@%s; }\n" "$2" \
-        >"$1/world.wit"
+    printf "package edgescale:stock;\nworld web { include wasi:http/proxy@%s; %s }\n" \
+        "$2" "${3:-}" >"$1/world.wit"
 }
 
 # The same of WASI 0.3: standard_wit_03 FOLDER VERSION WORLD
@@ -146,16 +153,19 @@ standard_wit_03() {
 build_arm() {
     local out="$1/run-aarch64" lib="$TOOLS/wasmtimearm"
     is_fresh "$out" "$here/arm/run.c" "$lib/libwasmtime.so" && return
-    ZIG_GLOBAL_CACHE_DIR="$1/zig" ZIG_LOCAL_CACHE_DIR="$1/zig" "$TOOLS/zig/ziglang/zig" cc \
+    ZIG_GLOBAL_CACHE_DIR="$1/zig" ZIG_LOCAL_CACHE_DIR="$1/zig" "$ZIG" cc \
         -target aarch64-linux-gnu.2.31 -O1 "$here/arm/run.c" -o "$out.$$.tmp" \
         "-L$lib" -lwasmtime
     mv "$out.$$.tmp" "$out"
 }
 
-# All examples of a crate, each a component; and one that its library brings.
+# All examples of a crate, each a component; one that its library brings; and one in C, whose
+# bindings the crate makes.
 build_rust() {
     local name out="$1" crate="$here/rust" library
-    is_fresh "$out/rust-http-proxy.wasm" "$crate/Cargo.toml" "$crate"/examples/*.rs && return
+    [[ -e "$out/c-web.wasm" || ! -x "$ZIG" ]] &&
+        is_fresh "$out/rust-http-proxy.wasm" "$crate"/{Cargo.toml,build.rs} \
+            "$crate"/examples/*.rs "$here/stock/web.c" && return
     [[ ! -x "$TOOLS/rust/bin/rustc" ]] || export RUSTC="$TOOLS/rust/bin/rustc"
     library="$(cargo metadata --locked --format-version 1 --manifest-path "$crate/Cargo.toml" |
         "$(python)" -c 'import json, sys
@@ -163,8 +173,23 @@ for package in json.load(sys.stdin)["packages"]:
     if package["name"] == "wasip2": print(package["manifest_path"].removesuffix("/Cargo.toml"))')"
     rm -rf "$out/wasip2" && cp -r "$library" "$out/wasip2"
     printf "\n[workspace]\n" >>"$out/wasip2/Cargo.toml"
+    export GUESTS_C_WIT="$out/c-web/wit" GUESTS_C_OUT="$out/c-web"
+    rm -rf "$out/c-web"
+    standard_wit "$GUESTS_C_WIT" 0.2.12 "import wasi:keyvalue/store@0.2.0-draft2;"
+    cp -r "$here/stock/wit/deps/keyvalue2" "$GUESTS_C_WIT/deps"
     rust_examples "$crate" web topics
+    [[ ! -x "$ZIG" ]] || c_component "$here/stock/web.c" "$out/c-web" web "$out/c-web.wasm"
     rust_examples "$out/wasip2" http-proxy
+}
+
+# c_component SOURCE BINDINGS WORLD OUT: by wit-bindgen's bindings, which hold the world's types.
+c_component() {
+    local partial="$4.$$.tmp" core="$2/core.wasm"
+    ZIG_GLOBAL_CACHE_DIR="$2/../zig" ZIG_LOCAL_CACHE_DIR="$2/../zig" "$ZIG" cc \
+        -target wasm32-wasi -mexec-model=reactor -Os -g -I"$2" \
+        "$1" "$2/$3.c" "$2/$3_component_type.o" -o "$core"
+    "$(node)" --liftoff-only "$JCO/dist/jco.js" new "$core" --wasi-reactor -o "$partial" >&2
+    mv "$partial" "$4"
 }
 
 # rust_examples CRATE NAME...

@@ -31,7 +31,7 @@ use self::next::{Swap, Taken};
 use self::tend::Codes;
 use crate::execute::{Code, InvokeError, Machine, Target};
 use crate::logs::Logs;
-use crate::manifest::{self, CodeKind, DeviceClass, Handler, Manifest, Source, Trigger};
+use crate::manifest::{self, CodeKind, DeviceClass, Handler, Manifest, Source};
 use crate::trigger::Turn;
 use crate::{Digest, EdgeExecute};
 
@@ -188,8 +188,7 @@ impl App {
 
     /// The handler of a stream's data.
     pub fn on_stream(&self, stream: &str) -> Option<&Handler> {
-        let takes = |t: &Trigger| matches!(t, Trigger::Stream { name, .. } if name == stream);
-        self.manifest.handlers.iter().find(|handler| handler.triggers.iter().any(takes))
+        self.manifest.handler_of_stream(stream)
     }
 
     /// As it travels.

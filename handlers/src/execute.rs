@@ -269,12 +269,20 @@ impl EdgeExecute {
         self.on_guest_threads(async move { shared.install(code).await }).await
     }
 
-    /// Takes code in from an earlier run, or returns `None` when the folder does not hold it.
+    /// Takes code in from an earlier run, or returns `None` when the folder does not hold it. Small
+    /// code is ready sooner than another thread would have begun with it.
     pub async fn reinstall(
         &self,
         digest: &Digest,
         kind: CodeKind,
     ) -> Result<Option<Installed>, InvokeError> {
+        let started = Instant::now();
+        if kind == CodeKind::Component
+            && let Some(exports) = self.shared.installer.reinstall_at_once(digest)
+        {
+            let (digest, took_ms) = (digest.clone(), started.elapsed().as_millis() as u64);
+            return Ok(Some(Installed { digest, exports, compiled: false, took_ms }));
+        }
         let (shared, digest) = (Arc::clone(&self.shared), digest.clone());
         self.on_guest_threads(async move { shared.reinstall(digest, kind).await }).await
     }
@@ -398,6 +406,11 @@ impl EdgeExecute {
         })
     }
 
+    /// How many instances of components live in this process, those that wait included.
+    pub fn instances(&self) -> usize {
+        self.shared.wasm.instances()
+    }
+
     /// How many instances wait for an invocation.
     #[cfg(test)]
     pub(crate) fn waiting(&self) -> usize {
@@ -476,7 +489,11 @@ impl Shared {
         Ok(Installed { digest: code.digest, exports, compiled, took_ms })
     }
 
-    async fn invoke(&self, invocation: Invocation, gate: &Arc<Gate>) -> Result<Reply, InvokeError> {
+    async fn invoke(
+        self: &Arc<Self>,
+        invocation: Invocation,
+        gate: &Arc<Gate>,
+    ) -> Result<Reply, InvokeError> {
         let arrived = Instant::now();
         let pass = gate.enter(&invocation).await?;
         let started = Instant::now();
@@ -492,16 +509,18 @@ impl Shared {
             (false, _) => Box::pin(self.run_bound(invocation, caller, time)).await,
         };
         drop(pass);
-        if target.limits.ready > 0 {
-            self.ready.taken();
-        }
-        let Answered { content_type, body, http, after, .. } = match answer {
+        let taken = (target.limits.ready > 0).then(|| ready::Taken(Arc::clone(self)));
+        let Answered { content_type, body, http, mut after, .. } = match answer {
             Ok(answered) => answered,
             Err(error) => {
+                drop(taken);
                 let error = Box::pin(self.installer.with_lines(&target, error)).await;
                 return Err(error.without(&settings));
             }
         };
+        if let Some(taken) = taken.filter(|_| is_here) {
+            after = after.then(turn::behind(taken.replace(target), self.wasm.threads()));
+        }
         let queue_us = started.duration_since(arrived).as_micros() as u64;
         let run_us = started.elapsed().as_micros() as u64;
         Ok(Reply { content_type, body, http, queue_us, run_us, after })

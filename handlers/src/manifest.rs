@@ -450,6 +450,12 @@ impl Manifest {
         self.handlers.iter().find(answers)
     }
 
+    /// The handler that takes what comes on a stream.
+    pub fn handler_of_stream(&self, stream: &str) -> Option<&Handler> {
+        let takes = |t: &Trigger| matches!(t, Trigger::Stream { name, .. } if name == stream);
+        self.handlers.iter().find(|handler| handler.triggers.iter().any(takes))
+    }
+
     /// Holds when every handler names uploaded code, as a manifest sent over the bus must.
     pub fn check_uploaded(&self) -> Result<(), ManifestError> {
         for (at, handler) in self.handlers.iter().enumerate() {

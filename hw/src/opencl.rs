@@ -22,7 +22,7 @@ use opencl3::platform::{Platform, get_platforms};
 use opencl3::program::Program;
 use opencl3::types::{CL_BLOCKING, CL_NON_BLOCKING, cl_device_id};
 
-use self::errors::{check_version, failed, no_memory};
+use self::errors::{check_version, failed, no_memory, shortened};
 use crate::Config;
 use crate::cache::Cache;
 use crate::chain::{Chain, Ready};
@@ -207,7 +207,7 @@ impl OpenClDevice {
         program.build(&[id], options).map_err(|error| Error::Build {
             device: self.info.id.clone(),
             kernel: name.to_string(),
-            log: program.get_build_log(id).unwrap_or_else(|_| error.to_string()),
+            log: program.get_build_log(id).map_or_else(|_| error.to_string(), shortened),
         })?;
         Ok(program)
     }

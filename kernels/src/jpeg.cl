@@ -30,13 +30,13 @@ __constant uchar ZIGZAG[64] = {
 
 uchar8 expand_luma(uchar8 y)
 {
-    ushort8 above_black = convert_ushort8(clamp(y, (uchar)16, (uchar)235)) - (ushort)16;
+    ushort8 above_black = convert_ushort8(clamp(y, (uchar8)16, (uchar8)235)) - (ushort)16;
     return convert_uchar8((above_black * (ushort)255 + (ushort)109) / (ushort)219);
 }
 
 uchar8 expand_chroma(uchar8 c)
 {
-    ushort8 above = convert_ushort8(clamp(c, (uchar)16, (uchar)240)) - (ushort)16;
+    ushort8 above = convert_ushort8(clamp(c, (uchar8)16, (uchar8)240)) - (ushort)16;
     return convert_uchar8((above * (ushort)255 + (ushort)112) / (ushort)224);
 }
 
@@ -52,20 +52,20 @@ uchar8 luma_at(__global const uchar *frame, uint x, uint y, uint width, uint hei
     return vload8(0, v);
 }
 
-// Eight pairs of chroma of row y from pair x on, the last pair repeated.
-uchar16 chroma_at(__global const uchar *chroma, uint x, uint y, uint width, uint height,
+// Eight pairs of chroma of row y from pair x on, the last pair repeated: Cb is the lower half.
+ushort8 chroma_at(__global const uchar *chroma, uint x, uint y, uint width, uint height,
                   uint stride)
 {
     __global const uchar *row = chroma + (size_t)min(y, height - 1) * stride;
     if (x + 8 <= width)
-        return vload16(0, row + 2 * x);
+        return as_ushort8(vload16(0, row + 2 * x));
     uchar v[16];
     for (uint i = 0; i < 8; i++) {
         uint at = 2 * min(x + i, width - 1);
         v[2 * i] = row[at];
         v[2 * i + 1] = row[at + 1];
     }
-    return vload16(0, v);
+    return as_ushort8(vload16(0, v));
 }
 
 void transform(const int8 *s, __global const int *factors, __global short *to)
@@ -91,7 +91,7 @@ void transform(const int8 *s, __global const int *factors, __global short *to)
         c += t.s4 * column[4] + t.s5 * column[5] + t.s6 * column[6] + t.s7 * column[7];
         c >>= 16;
         int8 level = (convert_int8(abs(c)) * vload8(u, factors) + (1 << 19)) >> 20;
-        level = min(level, 1023);
+        level = min(level, (int8)1023);
         vstore8(convert_short8(select(level, -level, c < 0)), u, levels);
     }
     for (uint i = 0; i < 64; i++)
@@ -119,10 +119,11 @@ KERNEL void jpeg(__global const int *restrict quantiser, __global const uchar *r
     }
     int8 cr[8];
     for (uint y = 0; y < 8; y++) {
-        uchar16 row = chroma_at(frame + chroma_offset, mx * 8, my * 8 + y, (width + 1) / 2,
+        ushort8 row = chroma_at(frame + chroma_offset, mx * 8, my * 8 + y, (width + 1) / 2,
                                 (height + 1) / 2, chroma_stride);
-        s[y] = convert_int8(limited ? expand_chroma(row.even) : row.even) - 128;
-        cr[y] = convert_int8(limited ? expand_chroma(row.odd) : row.odd) - 128;
+        uchar8 lower = convert_uchar8(row & (ushort)255), upper = convert_uchar8(row >> (ushort)8);
+        s[y] = convert_int8(limited ? expand_chroma(lower) : lower) - 128;
+        cr[y] = convert_int8(limited ? expand_chroma(upper) : upper) - 128;
     }
     transform(s, quantiser + 64, to + 256);
     transform(cr, quantiser + 64, to + 320);

@@ -128,6 +128,11 @@ impl PixelFormat {
         PixelFormat::Rgba,
     ];
 
+    /// Whether colours are luma and chroma, so that a matrix made them.
+    pub fn has_chroma(self) -> bool {
+        self.is_halved() || matches!(self, PixelFormat::Yuyv | PixelFormat::Uyvy)
+    }
+
     /// Whether chroma has planes of half the width and height.
     pub fn is_halved(self) -> bool {
         matches!(self, PixelFormat::Nv12 | PixelFormat::Nv21 | PixelFormat::I420)

@@ -159,7 +159,9 @@ pub(crate) fn check(command: impl Fn(&[BufferId]) -> Command, inputs: &[Vec<u8>]
     for device in devices(&[&launch], bytes) {
         with_each_unit(&**device, || {
             let got = run_device(&**device, &command, &launch, inputs, GUARD_BYTES);
-            compare_all(&device.info().id, &launch, &got, &expected);
+            for (number, (got, expected)) in got.iter().zip(&expected).enumerate() {
+                compare(&device.info().id, &launch, number, got, expected);
+            }
         });
     }
 }
@@ -301,12 +303,6 @@ fn run_pair(
         got
     };
     ids.iter().zip(contents).map(take).collect()
-}
-
-fn compare_all(device: &str, launch: &Launch, got: &[Vec<u8>], expected: &[Vec<u8>]) {
-    for (number, (got, expected)) in got.iter().zip(expected).enumerate() {
-        compare(device, launch, number, got, expected);
-    }
 }
 
 fn compare(device: &str, launch: &Launch, number: usize, got: &[u8], expected: &[u8]) {

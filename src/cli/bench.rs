@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ::bench::bus::{Door, Stand};
 use ::bus::Bus;
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::Subcommand;
 use handlers::Digest;
 use tempfile::TempDir;
@@ -76,8 +76,11 @@ pub async fn run(command: Bench, global: &Global, out: Output) -> Result<()> {
         }
         Bench::Soak(options) => {
             let tools = std::path::absolute(&global.tools)?;
-            let report = ::bench::handlers::soak::run(&options, &tools).await?;
-            out.show(&report, ::bench::handlers::soak::table)
+            let program = std::env::current_exe()?;
+            let report = ::bench::handlers::soak::run(&options, &tools, Some(&program)).await?;
+            out.show(&report, ::bench::handlers::soak::table)?;
+            ensure!(report.wrong.is_empty(), "{}", report.wrong.join("; "));
+            Ok(())
         }
         Bench::Load { folder } => {
             let digests: Vec<Digest> = serde_json::from_reader(std::io::stdin())?;

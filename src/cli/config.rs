@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::output::{Output, table};
+use super::output::{Output, by_reason, causes, table};
 use crate::context::{Context, Site};
 use crate::node::client;
 
@@ -35,16 +35,14 @@ pub async fn run(context: &Context, at: Option<&str>, asked: Config, out: Output
     for site in sites {
         match ask(site, verb, &body).await {
             Ok(answer) => shown.push(answer),
-            Err(error) => failed.push(format!("{}: {error:#}", site.path)),
+            Err(error) => failed.push((site.path.clone(), causes(&error))),
         }
     }
     if !shown.is_empty() {
         out.show(&Value::Array(shown), listing)?;
     }
-    match failed.is_empty() {
-        true => Ok(()),
-        false => bail!("{}", failed.join("; ")),
-    }
+    ensure!(failed.is_empty(), by_reason(&failed));
+    Ok(())
 }
 
 fn request(asked: &Config) -> Result<(&'static str, String)> {

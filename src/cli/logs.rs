@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use bus::path::DEPTH_MAX;
 use bus::{Bus, Subject, TierPath};
 use clap::Args;
@@ -88,6 +88,7 @@ pub async fn logs(context: &Context, at: Option<&str>, logs: Logs, out: Output) 
         drop(answers);
         buses.push(bus);
     }
+    ensure!(!buses.is_empty(), "none of these sites answers");
     lines.sort_by(|a, b| a.time.cmp(&b.time));
     if logs.follow {
         lines.iter().for_each(|line| print_line(line, out));

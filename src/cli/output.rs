@@ -1,6 +1,7 @@
 //! How answers are printed: tables for people, one JSON document for programs.
 
 use anyhow::Result;
+use bus::TierPath;
 use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -35,6 +36,30 @@ impl Output {
             Err(_) => bar,
         }
     }
+}
+
+/// An error and its causes, each said once: some say theirs by themselves.
+pub fn causes(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| {
+        match (text.is_empty(), text.ends_with(&cause)) {
+            (true, _) => cause,
+            (false, true) => text,
+            (false, false) => format!("{text}: {cause}"),
+        }
+    })
+}
+
+/// What sites said that did not do as they were asked; those that say the same are named together.
+pub fn by_reason(refused: &[(TierPath, String)]) -> String {
+    let mut reasons: Vec<(&str, Vec<&str>)> = vec![];
+    for (site, reason) in refused {
+        match reasons.iter_mut().find(|(known, _)| known == reason) {
+            Some((_, sites)) => sites.push(site.as_str()),
+            None => reasons.push((reason, vec![site.as_str()])),
+        }
+    }
+    let reason = |(reason, sites): &(&str, Vec<&str>)| format!("{}: {reason}", sites.join(", "));
+    reasons.iter().map(reason).collect::<Vec<_>>().join("; ")
 }
 
 /// Text of a handler or of another site, without what a terminal would take for commands.

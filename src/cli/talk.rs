@@ -8,6 +8,8 @@ use anyhow::{Context as _, Result, bail};
 use bus::message::{KEY_HEADER, ROUTE_HEADER, SITE_HEADER};
 use bus::{Bus, Event, Headers, Kind, RefusalKind, Subject};
 use clap::{Args, Subcommand};
+use handlers::Manifest;
+use handlers::deploy::Registered;
 use handlers::stream::{Pace, State, Status};
 use serde_json::{Value, json};
 
@@ -182,11 +184,22 @@ pub async fn publish(site: &Site, publish: Publish, out: Output) -> Result<()> {
     out.show(&answer, |_| format!("{} stored at {} as {seq}", event.id, site.path))
 }
 
-/// An event of an app that nobody knows would be stored, and put aside later. A site that is cut
-/// off cannot tell, and takes it.
+/// An event of an app that nobody knows would be stored, and put aside later; one that nothing
+/// starts on, forgotten. A site that is cut off cannot tell, and takes it.
 async fn check_app(bus: &Bus, name: &str) -> Result<()> {
-    let app = name.split('.').next().unwrap_or_default().to_owned();
-    let Err(e) = client::control(bus, "apps.get", app).await else { return Ok(()) };
+    let (app, topic) = name.split_once('.').unwrap_or((name, ""));
+    let e = match client::control(bus, "apps.get", app.to_owned()).await {
+        Ok(answer) => {
+            let registered: Registered = client::json(&answer)?;
+            let handlers = Manifest::parse(&registered.manifest).map(|m| m.handlers);
+            let mut triggers = handlers.iter().flatten().flat_map(|handler| &handler.triggers);
+            if !triggers.any(|trigger| trigger.takes_event(topic)) {
+                eprintln!("edgescale: no handler of {app} is started by the event {topic:?}");
+            }
+            return Ok(());
+        }
+        Err(e) => e,
+    };
     match e.downcast_ref() {
         Some(bus::Error::Refused(refusal)) if refusal.kind == RefusalKind::NotFound => Err(e),
         _ => Ok(()),
@@ -249,6 +262,9 @@ pub async fn stream(site: &Site, stream: Stream, out: Output) -> Result<()> {
                 Some(format!("\n{} failed: {}", status.id, plain(status.reason.as_ref()?)))
             };
             out.show(&list, |list| {
+                if list.is_empty() {
+                    return format!("no streams of {app} at {}", site.path);
+                }
                 stream_text(list) + &list.iter().filter_map(reason).collect::<String>()
             })
         }

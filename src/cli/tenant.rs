@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, ensure};
 use bus::site::MQTT_FILE;
 use bus::site::tenants::Tenants;
 use bus::{Bus, Headers, TierPath};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::output::{Output, table};
+use super::output::{Output, by_reason, table};
 use crate::context::Site;
 use crate::node::client;
 use crate::node::tenants::{About, TenantReport, WAIT_MAX};
@@ -157,23 +157,10 @@ async fn remove(bus: &Bus, name: &str, sites: Vec<TierPath>, out: Output) -> Res
     all_done("rm", name, &refused)
 }
 
-/// Fails in the end when a site refused; sites that say the same are named together.
+/// Fails in the end when a site refused.
 fn all_done(verb: &str, name: &str, refused: &[(TierPath, String)]) -> Result<()> {
-    let mut reasons: Vec<(&str, Vec<&str>)> = vec![];
-    for (site, reason) in refused {
-        match reasons.iter_mut().find(|(known, _)| known == reason) {
-            Some((_, sites)) => sites.push(site.as_str()),
-            None => reasons.push((reason, vec![site.as_str()])),
-        }
-    }
-    let reason = |(reason, sites): &(&str, Vec<&str>)| format!("{}: {reason}", sites.join(", "));
-    match reasons.is_empty() {
-        true => Ok(()),
-        false => {
-            let reasons: Vec<String> = reasons.iter().map(reason).collect();
-            bail!("tenant {verb} {name}: {}", reasons.join("; "))
-        }
-    }
+    ensure!(refused.is_empty(), "tenant {verb} {name}: {}", by_reason(refused));
+    Ok(())
 }
 
 fn list(tenants: &[TenantReport]) -> String {

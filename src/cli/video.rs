@@ -1,6 +1,6 @@
 //! `edgescale video`: the operations there are, and one pipeline over one video, without a tree.
 
-mod film;
+pub(super) mod film;
 mod short;
 mod write;
 

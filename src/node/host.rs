@@ -16,6 +16,7 @@ use handlers::execute::{
     Ask, Caller, Host, HostError, LOG_FULL, Level, Publication, Row, Scan, Target,
 };
 use handlers::logs::About;
+use handlers::manifest::Manifest;
 use handlers::outbound::{self, Refusal, System};
 use handlers::settings::{Secrets, Settings};
 use handlers::trace::{Open, Role};
@@ -384,10 +385,7 @@ impl Host for Doors {
         history: Option<&str>,
     ) -> Result<accel::Output, HostError> {
         let (behind, app) = self.app(caller)?;
-        if app.manifest.grants.devices.is_empty() {
-            let text = "no device is granted; write devices = [\"cpu\", \"gpu\"] under [grants]";
-            return Err(HostError::Denied(text.into()));
-        }
+        check_devices(&app.manifest)?;
         let job = job(caller, frame, pipeline, history);
         let mut span = behind.span(caller, Role::Internal, || "accelerate".into());
         let output = behind.accelerate.run(job).await.map_err(of_accel);
@@ -462,7 +460,17 @@ impl Host for Doors {
 }
 
 /// What a handler asks of the accelerators, as far as its manifest and its time go.
-fn job(
+/// Refuses what no device is granted to.
+pub fn check_devices(manifest: &Manifest) -> Result<(), HostError> {
+    if manifest.grants.devices.is_empty() {
+        let text = "no device is granted; write devices = [\"cpu\", \"gpu\"] under [grants]";
+        return Err(HostError::Denied(text.into()));
+    }
+    Ok(())
+}
+
+/// What a handler wants done with a frame.
+pub fn job(
     caller: &Caller,
     frame: &accel::Frame,
     pipeline: accel::Pipeline,
@@ -478,7 +486,7 @@ fn job(
     }
 }
 
-fn of_accel(error: accel::Error) -> HostError {
+pub fn of_accel(error: accel::Error) -> HostError {
     match error {
         accel::Error::Overloaded { .. } => HostError::Unavailable(error.to_string()),
         accel::Error::Invalid(_) => HostError::Invalid(error.to_string()),

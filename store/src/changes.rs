@@ -15,6 +15,7 @@ use crate::columns::Columns;
 use crate::commit::Version;
 use crate::error::{Error, Result};
 use crate::run::visible_row;
+use crate::runtime;
 use crate::value::Row;
 
 /// Changed rows of one answer.
@@ -65,7 +66,7 @@ impl EdgeStore {
         let limit = limit.clamp(1, CHANGES_MAX);
         self.know(table).await?;
         let engine = &self.inner.engine;
-        let deadline = tokio::time::Instant::now() + wait;
+        let deadline = runtime::now() + wait;
         let mut durable = engine.wal.durable();
         loop {
             durable.mark_unchanged();
@@ -78,11 +79,11 @@ impl EdgeStore {
             }
             // A position behind all of them need not say so.
             feed.next.forgotten = if forgotten > feed.next.seq { forgotten } else { 0 };
-            if !feed.changes.is_empty() || deadline <= tokio::time::Instant::now() {
+            if !feed.changes.is_empty() || deadline <= runtime::now() {
                 return Ok(Feed { anew, ..feed });
             }
             // Woken by a change, by the end of the log or by the clock: each time one more look.
-            let woken = tokio::time::timeout_at(deadline, durable.changed()).await;
+            let woken = runtime::timeout_at(deadline, durable.changed()).await;
             if matches!(woken, Ok(Err(_))) {
                 return Err(Error::Stopped("store is closed".into()));
             }

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::objects::Bucket;
+use crate::runtime;
 
 /// Settings of one store. [`Config::new`] fills in what seldom changes.
 #[derive(Clone)]
@@ -68,7 +68,7 @@ impl Config {
             deletes_kept_ms: 24 * 60 * 60 * 1_000,
             request_timeout_ms: 5_000,
             compare_interval_ms: 1_000,
-            wall_clock: Arc::new(system_clock),
+            wall_clock: Arc::new(runtime::wall_ms),
         }
     }
 
@@ -92,8 +92,4 @@ pub(crate) fn is_site_path(site: &str) -> bool {
 pub(crate) fn is_token(text: &str) -> bool {
     (1..=32).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-}
-
-fn system_clock() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }

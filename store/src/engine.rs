@@ -38,6 +38,7 @@ use crate::manifest::{self, Found, Listed};
 use crate::objects::Objects;
 use crate::record::plain::PlainRows;
 use crate::record::{self, Batch, Body, Entry, Extent, Snapshot, Source};
+use crate::runtime;
 use crate::schema::Schema;
 use crate::spec::TableSpec;
 use crate::value::Row;
@@ -284,7 +285,7 @@ impl Engine {
                 made.await;
             }
         };
-        tokio::time::timeout(patience, waiting).await.map_err(|_| {
+        runtime::timeout(patience, waiting).await.map_err(|_| {
             let max = self.config.memory_bytes;
             Error::Busy(format!("memory for changes: {max} bytes wait to be flushed to disk"))
         })
@@ -306,8 +307,8 @@ impl Engine {
             return Ok(recent);
         }
         let engine = self.clone();
-        let reading = tokio::task::spawn_blocking(move || engine.read_log(seq, durable, bytes_max));
-        reading.await.map_err(|e| Error::io("log", std::io::Error::other(e)))?
+        let reading = runtime::aside(move || engine.read_log(seq, durable, bytes_max));
+        reading.await.map_err(|e| Error::io("log", e))?
     }
 
     /// Notes in memory what the parent has; the log learns of it with the next file, and a crash

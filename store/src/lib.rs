@@ -26,6 +26,7 @@ mod read;
 mod record;
 mod row;
 mod run;
+mod runtime;
 mod scan;
 mod schema;
 mod segment;
@@ -44,7 +45,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
 
 pub use blob::{BLOB_BYTES_MAX, BlobKeeper, BlobKey, NewBlob, Removed};
 pub use changes::{CHANGES_MAX, Changed, Feed, Position};
@@ -73,7 +73,10 @@ pub use value::{Row, Value, row_from_json, row_to_json};
 
 use engine::Engine;
 use record::{Extent, Source};
+use runtime::Running;
 use tree::Tree;
+
+pub(crate) use runtime::entropy;
 
 /// After a failed flush: the shortest time to the next attempt, and the longest.
 const FLUSH_PAUSE: Duration = Duration::from_millis(100);
@@ -88,7 +91,7 @@ pub struct EdgeStore {
 struct Inner {
     engine: Arc<Engine>,
     tree: OnceLock<Arc<Tree>>,
-    flusher: Mutex<Option<JoinHandle<()>>>,
+    flusher: Mutex<Option<Running<()>>>,
     closing: Arc<AtomicBool>,
     /// Turns of queries in SQL.
     queries: Arc<Semaphore>,
@@ -109,7 +112,7 @@ impl EdgeStore {
     fn with_engine(engine: Engine) -> Self {
         let engine = Arc::new(engine);
         let closing = Arc::new(AtomicBool::new(false));
-        let flusher = tokio::spawn(flush_when_due(engine.clone(), closing.clone()));
+        let flusher = runtime::spawn(flush_when_due(engine.clone(), closing.clone()));
         let flusher = Mutex::new(Some(flusher));
         let queries = Arc::new(Semaphore::new(SQL_AT_ONCE));
         let (tree, next_due) = (OnceLock::new(), Default::default());
@@ -142,7 +145,7 @@ impl EdgeStore {
             tracing::error!("a flush was interrupted");
         }
         engine.flush_to_close().await;
-        if tokio::task::spawn_blocking(move || engine.close()).await.is_err() {
+        if runtime::aside(move || engine.close()).await.is_err() {
             tracing::error!("closing the log was interrupted");
         }
     }
@@ -290,7 +293,7 @@ impl EdgeStore {
             return self.inner.engine.read().table(table).map(|_| ());
         }
         let deadline = Duration::from_millis(options.deadline_ms.unwrap_or(u64::MAX >> 20));
-        match tokio::time::timeout(deadline, self.know(table)).await {
+        match runtime::timeout(deadline, self.know(table)).await {
             Ok(known) => known,
             Err(_) => Err(Error::Deadline(format!("table {table:?}"))),
         }
@@ -337,7 +340,7 @@ async fn flush_when_due(engine: Arc<Engine>, closing: Arc<AtomicBool>) {
     loop {
         let due = engine.flush_due.notified();
         match failed {
-            true => drop(tokio::time::timeout(FLUSH_RETRY, due).await),
+            true => drop(runtime::timeout(FLUSH_RETRY, due).await),
             false => due.await,
         }
         if closing.load(Ordering::Acquire) {
@@ -352,7 +355,7 @@ async fn flush_when_due(engine: Arc<Engine>, closing: Arc<AtomicBool>) {
         }
         failed = flushed.is_err();
         if failed {
-            tokio::time::sleep(FLUSH_PAUSE).await;
+            runtime::sleep(FLUSH_PAUSE).await;
         }
     }
 }
@@ -360,14 +363,6 @@ async fn flush_when_due(engine: Arc<Engine>, closing: Arc<AtomicBool>) {
 /// Locks a mutex whose holders never leave it half changed.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
-/// 64 random bits from the seed that the standard library draws for its hash maps.
-pub(crate) fn entropy() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    let mut hasher = std::hash::RandomState::new().build_hasher();
-    hasher.write_u32(std::process::id());
-    hasher.finish()
 }
 
 #[cfg(test)]

@@ -249,7 +249,7 @@ impl Objects {
 async fn aside<T: Send + 'static>(
     task: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    tokio::task::spawn_blocking(task).await.map_err(io::Error::other)?
+    crate::runtime::aside(task).await?
 }
 
 /// An answer that broke off is none, and not a damaged object: it may be asked for again.

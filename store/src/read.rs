@@ -237,7 +237,7 @@ impl EdgeStore {
             tree.wish(read.table, &read.extent);
             let timeout_ms = options.deadline_ms.unwrap_or(engine.config.request_timeout_ms);
             let asking = read_above(engine, tree, &read);
-            match tokio::time::timeout(Duration::from_millis(timeout_ms), asking).await {
+            match crate::runtime::timeout(Duration::from_millis(timeout_ms), asking).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) if !error.retryable() => return Err(error),
                 Ok(Err(error)) => {

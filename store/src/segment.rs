@@ -255,7 +255,7 @@ impl Segment {
         &self,
         decode: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let decoding = tokio::task::spawn_blocking(decode).await;
+        let decoding = crate::runtime::aside(decode).await;
         decoding.map_err(|e| Error::corrupt(&self.meta.name, e.to_string()))?
     }
 

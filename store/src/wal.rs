@@ -19,15 +19,15 @@ mod spares;
 mod waiting;
 
 use std::collections::VecDeque;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::error::{Error, Result};
+use crate::runtime::{Inbox, Outbox, Thread, step, thread};
 use disk::Disk;
 use first::{First, Unmended};
 use format::End;
@@ -88,13 +88,13 @@ pub struct Durable {
 
 /// A log open for appending.
 pub struct Wal {
-    tx: Sender<Command>,
+    tell: Outbox<Command>,
     durable: watch::Receiver<Durable>,
     waiting: Arc<Waiting>,
     files: Arc<Mutex<VecDeque<LogFile>>>,
     spares: Arc<Mutex<Spares>>,
     disk: Arc<dyn Disk>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Mutex<Option<Thread>>,
 }
 
 /// A file of the log.
@@ -174,7 +174,6 @@ impl Wal {
         let spares = Spares::on(&*disk).map_err(|e| Error::io("log folder", e))?;
         let spares = Arc::new(Mutex::new(spares));
         let files = Arc::new(Mutex::new(VecDeque::from(recovered.files.clone())));
-        let (tx, rx) = channel();
         // Until the snapshot is there, no number after it is given.
         let (durable_tx, durable) = watch::channel(Durable { seq: first_seq, failed: None });
         let waiting = Arc::new(Waiting::new(first_seq));
@@ -189,27 +188,25 @@ impl Wal {
             unmended: recovered.unmended.clone(),
         };
         let begun = first.begin().map_err(|error| told.refuse(&error)).ok();
-        let thread = std::thread::Builder::new()
-            .name("store-wal".into())
-            .spawn(move || {
-                if let Some(writer) = first.writer(begun, &rx, &told) {
-                    writer.run(&rx, &told);
-                }
-            })
-            .map_err(|e| Error::io("log thread", e))?;
-        Ok(Wal { tx, durable, waiting, files, spares, disk, thread: Mutex::new(Some(thread)) })
+        let write = |inbox: Inbox<Command>| async move {
+            if let Some(writer) = first.writer(begun, &inbox, &told).await {
+                writer.run(&inbox, &told).await;
+            }
+        };
+        let (tell, thread) = thread("store-wal", write).map_err(|e| Error::io("log thread", e))?;
+        Ok(Wal { tell, durable, waiting, files, spares, disk, thread: Mutex::new(Some(thread)) })
     }
 
     /// Queues entries that become durable together; `seq` is the number of the last. Callers
     /// bound how much is under way and keep the numbers rising.
     pub fn append(&self, seq: u64, entries: Vec<Arc<[u8]>>) {
-        // A closed queue means the thread is gone; waiters learn that from the watch.
-        let _ = self.tx.send(Command::Append { seq, entries });
+        // If the thread is gone, waiters learn that from the watch.
+        self.tell.tell(Command::Append { seq, entries });
     }
 
     /// Queues a change to a new file, whose first entry is `snapshot`, numbered `first_seq`.
     pub fn rotate(&self, first_seq: u64, snapshot: Arc<[u8]>) {
-        let _ = self.tx.send(Command::Rotate { first_seq, snapshot });
+        self.tell.tell(Command::Rotate { first_seq, snapshot });
     }
 
     /// Waits until the entry is durable.
@@ -283,7 +280,7 @@ impl Wal {
 
     /// Writes what is queued, seals the file and ends the thread.
     pub fn close(&self) {
-        let _ = self.tx.send(Command::Close);
+        self.tell.tell(Command::Close);
         let thread = lock(&self.thread).take();
         if let Some(thread) = thread
             && thread.join().is_err()
@@ -344,18 +341,18 @@ enum GoOn {
 }
 
 impl Writer {
-    fn run(mut self, rx: &Receiver<Command>, told: &Announcer) {
+    async fn run(mut self, inbox: &Inbox<Command>, told: &Announcer) {
         let mut sealed = true;
-        while let Some(first) = self.next(rx, sealed) {
+        while let Some(first) = self.next(inbox, sealed).await {
             sealed = matches!(first, Command::Seal);
-            let mut work = self.gather(first, rx);
-            while let Err(error) = self.carry_out(&mut work, told) {
+            let mut work = self.gather(first, inbox);
+            while let Err(error) = self.carry_out(&mut work, told).await {
                 // Whoever closes the log waits for this thread, not for the disk.
                 if matches!(work.then, Some(Command::Close)) {
                     told.fail(Some(error.to_string().into()));
                     return;
                 }
-                if self.pause(&error, rx, told) == GoOn::Ends {
+                if self.pause(&error, inbox, told).await == GoOn::Ends {
                     return;
                 }
             }
@@ -367,14 +364,14 @@ impl Writer {
     }
 
     /// The next command; a seal after some quiet.
-    fn next(&mut self, rx: &Receiver<Command>, sealed: bool) -> Option<Command> {
+    async fn next(&mut self, inbox: &Inbox<Command>, sealed: bool) -> Option<Command> {
         if let Some(command) = self.waiting.pop_front() {
             return Some(command);
         }
         if sealed {
-            return rx.recv().ok();
+            return inbox.next().await;
         }
-        match rx.recv_timeout(Duration::from_millis(SEAL_AFTER_MS)) {
+        match inbox.next_within(Duration::from_millis(SEAL_AFTER_MS)).await {
             Ok(command) => Some(command),
             Err(RecvTimeoutError::Timeout) => Some(Command::Seal),
             Err(RecvTimeoutError::Disconnected) => None,
@@ -382,7 +379,7 @@ impl Writer {
     }
 
     /// Adds the appends behind a command, as far as they fit one group.
-    fn gather(&mut self, first: Command, rx: &Receiver<Command>) -> Work {
+    fn gather(&mut self, first: Command, inbox: &Inbox<Command>) -> Work {
         let mut work = Work { entries: Vec::new(), last_seq: 0, then: None };
         let mut bytes = 0;
         let mut next = Some(first);
@@ -395,7 +392,7 @@ impl Writer {
             bytes += entries.iter().map(|e| e.len()).sum::<usize>();
             work.entries.extend(entries);
             next = match bytes < GROUP_TARGET_BYTES {
-                true => self.waiting.pop_front().or_else(|| rx.try_recv().ok()),
+                true => self.waiting.pop_front().or_else(|| inbox.next_here()),
                 false => None,
             };
         }
@@ -403,45 +400,49 @@ impl Writer {
     }
 
     /// Writes and syncs. What is done is taken out of `work`, so that the rest can be tried again.
-    fn carry_out(&mut self, work: &mut Work, told: &Announcer) -> std::io::Result<()> {
+    async fn carry_out(&mut self, work: &mut Work, told: &Announcer) -> std::io::Result<()> {
         if !work.entries.is_empty() {
-            self.append_group(&work.entries)?;
+            self.append_group(&work.entries).await?;
             work.entries.clear();
             told.advance(work.last_seq);
         }
         match &work.then {
             Some(Command::Rotate { first_seq, snapshot }) => {
-                self.turn(*first_seq, snapshot)?;
+                self.turn(*first_seq, snapshot).await?;
                 told.advance(*first_seq);
             }
-            Some(Command::Seal) => self.append_group(&[])?,
-            Some(Command::Close) => self.end_file()?,
+            Some(Command::Seal) => self.append_group(&[]).await?,
+            Some(Command::Close) => self.end_file().await?,
             Some(Command::Append { .. }) | None => {}
         }
         Ok(())
     }
 
     /// Ends the file and begins the next.
-    fn turn(&mut self, first_seq: u64, snapshot: &[u8]) -> std::io::Result<()> {
+    async fn turn(&mut self, first_seq: u64, snapshot: &[u8]) -> std::io::Result<()> {
         if !self.has_ended {
-            self.end_file()?;
+            self.end_file().await?;
             self.has_ended = true;
         }
+        step().await;
         let number = self.number + 1;
         let spare = lock(&self.spares).take();
         let begun = begin(&*self.disk, spare, number, first_seq, &[snapshot])?;
+        step().await;
         lock(&self.files).push_back(begun.listed(number, first_seq));
         (self.file, self.number, self.has_ended) = (begun, number, false);
         Ok(())
     }
 
-    fn append_group(&mut self, entries: &[Arc<[u8]>]) -> std::io::Result<()> {
+    async fn append_group(&mut self, entries: &[Arc<[u8]>]) -> std::io::Result<()> {
         let Begun { file, tip, run, groups } = &mut self.file;
         let mut next = *tip;
         let group = format::group(&mut next, entries.iter().map(|e| &**e));
         let addition = run.add(group);
         file.write(addition.at, &addition.bytes)?;
+        step().await;
         file.sync()?;
+        step().await;
         (*tip, *run) = (next, addition.run);
         *groups += 1;
         if let Some(listed) = lock(&self.files).back_mut() {
@@ -451,17 +452,22 @@ impl Writer {
     }
 
     /// Seals the file and gives back the room behind its end, so that nothing follows it.
-    fn end_file(&mut self) -> std::io::Result<()> {
-        self.append_group(&[])?;
+    async fn end_file(&mut self) -> std::io::Result<()> {
+        self.append_group(&[]).await?;
         self.file.file.cut(self.file.run.end())
     }
 
     /// Tells everyone that the disk refuses, waits a little, and cuts the file back to what is
     /// known to be synced: behind that, anything may have got to the disk.
-    fn pause(&mut self, error: &std::io::Error, rx: &Receiver<Command>, told: &Announcer) -> GoOn {
+    async fn pause(
+        &mut self,
+        error: &std::io::Error,
+        inbox: &Inbox<Command>,
+        told: &Announcer,
+    ) -> GoOn {
         told.refuse(error);
         loop {
-            match rx.recv_timeout(self.disk.retry_after()) {
+            match inbox.next_within(self.disk.retry_after()).await {
                 Ok(Command::Close) | Err(RecvTimeoutError::Disconnected) => return GoOn::Ends,
                 Ok(command) => self.waiting.push_back(command),
                 Err(RecvTimeoutError::Timeout) if self.cut_back().is_ok() => return GoOn::Yes,

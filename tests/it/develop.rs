@@ -222,6 +222,70 @@ fn c_reaches_every_import_and_every_entrance() -> Result<()> {
     Ok(())
 }
 
+/// A component that takes each frame of a stream, or traps at all of them.
+fn frame_component(body: &str) -> Vec<u8> {
+    let text = format!(
+        r#"(component
+          (import "edgescale:app/inputs@0.1.0" (instance $inputs
+            (type $c (record (field "id" string) (field "stream" string) (field "tier" string)))
+            (export "connection" (type (eq $c)))))
+          (alias export $inputs "connection" (type $connection))
+          (import "edgescale:app/accelerate@0.1.0" (instance $accelerate
+            (export "frame" (type (sub resource)))))
+          (alias export $accelerate "frame" (type $frame))
+          (core module $m
+            (memory (export "memory") 1)
+            (global $top (mut i32) (i32.const 1024))
+            (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+              (global.set $top (i32.add (global.get $top) (local.get 3)))
+              (i32.sub (global.get $top) (local.get 3)))
+            (func (export "frame") (param i32 i32 i32 i32 i32 i32 i32) (result i32) {body}))
+          (core instance $i (instantiate $m))
+          (func (export "handle-frame")
+            (param "connection" $connection) (param "frame" (own $frame))
+            (result (result (error string)))
+            (canon lift (core func $i "frame") (memory (core memory $i "memory"))
+              (realloc (core func $i "realloc")))))"#
+    );
+    wat::parse_str(text).expect("the component's text is right")
+}
+
+#[test]
+fn a_film_is_played_to_the_handler_of_a_stream() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let manifest = manifest("camera", "go").replace("{code}", "h.wasm");
+    let manifest = manifest.replace("event = \"go\"", "stream = \"front\"\nframing = \"frames\"");
+    std::fs::write(dir.path().join("app.toml"), manifest)?;
+    std::fs::create_dir(dir.path().join("tests"))?;
+    // Three gray pictures as YUV4MPEG2, which needs no coder.
+    let picture = [&b"FRAME\n"[..], &[128; 32 * 16 * 3 / 2]].concat();
+    let head = b"YUV4MPEG2 W32 H16 F25:1 Ip A1:1 C420jpeg\n";
+    let film = [&head[..], &picture.repeat(3)].concat();
+    std::fs::write(dir.path().join("tests/front.y4m"), film)?;
+    let steps = |step: &str| {
+        let step = format!(r#"[{{ "stream": "front", "source": "front.y4m"{step} }}]"#);
+        std::fs::write(dir.path().join("tests/front.json"), step)
+    };
+    std::fs::write(dir.path().join("h.wasm"), frame_component("(i32.const 16)"))?;
+    steps(r#", "frames": 3, "published": []"#)?;
+    succeeds(dir.path(), &["test", "."])?;
+
+    let fails = |code: &str, wanted: &str| -> Result<()> {
+        std::fs::write(dir.path().join("h.wasm"), frame_component(code))?;
+        let failed = edgescale(dir.path(), &["test", "."])?;
+        let text = String::from_utf8_lossy(&failed.stdout);
+        assert!(!failed.status.success() && text.contains(wanted), "{text}");
+        Ok(())
+    };
+    steps(r#", "frames": 4"#)?;
+    fails("(i32.const 16)", "3 frames, expected 4")?;
+    fails("unreachable", "h, frame 0: ")?;
+    steps(r#", "error": "unreachable""#)?;
+    succeeds(dir.path(), &["test", "."])?;
+    std::fs::remove_file(dir.path().join("tests/front.y4m"))?;
+    fails("(i32.const 16)", "front.y4m")
+}
+
 /// `edgescale dev shop`, and a tree of one site; both end with it.
 struct Dev {
     world: World,
@@ -239,7 +303,8 @@ impl Dev {
         let mut command = Command::new(binary());
         command.current_dir(folder.path()).arg("--dir").arg(world.tree.dir());
         command.arg("--tools").arg(std::path::absolute(tools())?).args(["dev", "shop"]);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+        let shown = std::fs::File::create(folder.path().join("shown"))?;
+        let child = command.stdin(Stdio::null()).stdout(shown).spawn()?;
         Ok(Self { world, child, folder })
     }
 
@@ -280,7 +345,12 @@ async fn is_served_at_every_save(language: &str, file: &str) -> Result<()> {
         println!("{language}: served {:?} after it was saved", saved.elapsed());
         before = next.to_owned();
     }
-    Ok(())
+    let is_shown = async || {
+        let shown = std::fs::read_to_string(dev.folder.path().join("shown"))?;
+        let is_it = |line: &str| line.contains("Ada") && line.ends_with(" times");
+        Ok(shown.lines().any(is_it).then_some(()))
+    };
+    eventually("what the app logs", is_shown).await
 }
 
 #[tokio::test]
@@ -299,6 +369,15 @@ async fn python_is_served_at_every_save() -> Result<()> {
         return Ok(());
     }
     is_served_at_every_save("python", "app.py").await
+}
+
+#[tokio::test]
+async fn javascript_is_served_at_every_save() -> Result<()> {
+    if !tools().join("bin/node").exists() {
+        aloud::skipped!("no node; run ./tools.sh test");
+        return Ok(());
+    }
+    is_served_at_every_save("js", "app.js").await
 }
 
 #[tokio::test]

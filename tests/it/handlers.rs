@@ -55,6 +55,26 @@ pub fn component(body: &str) -> Vec<u8> {
     wat::parse_str(text).expect("the component's text is right")
 }
 
+/// What a component that takes events and calls says of their types.
+pub fn inputs() -> String {
+    let fields = ["id", "source", "subject", "time", "content-type"]
+        .map(|name| format!("(field \"{name}\" string)"))
+        .join(" ");
+    format!(
+        r#"(import "edgescale:app/inputs@0.1.0" (instance $inputs
+            (type $e (record {fields} (field "body" (list u8)) (field "attempt" u32)))
+            (export "event" (type (eq $e)))
+            (type $q (record (field "id" string) (field "name" string)
+              (field "content-type" string) (field "body" (list u8))))
+            (export "request" (type (eq $q)))
+            (type $p (record (field "content-type" string) (field "body" (list u8))))
+            (export "response" (type (eq $p)))))
+          (alias export $inputs "event" (type $event))
+          (alias export $inputs "request" (type $request))
+          (alias export $inputs "response" (type $response))"#
+    )
+}
+
 /// An app with one component, started by events of a topic.
 pub fn manifest(app: &str, topic: &str) -> String {
     format!(

@@ -27,9 +27,7 @@ const BYTE: u8 = b'7';
 /// begins, and how long it is; 13 is free), and whose `handle-call` answers with what it was sent.
 /// `$bytes` gives so many bytes of [`BYTE`].
 fn guest(event: &str) -> Vec<u8> {
-    let fields = ["id", "source", "subject", "time", "content-type"]
-        .map(|name| format!("(field \"{name}\" string)"))
-        .join(" ");
+    let inputs = crate::handlers::inputs();
     let cases = ["denied", "not-found", "invalid", "unavailable", "failed"]
         .map(|name| format!("(case \"{name}\" string)"))
         .join(" ");
@@ -45,17 +43,7 @@ fn guest(event: &str) -> Vec<u8> {
               (param "body" (list u8)) (result (result (error $error)))))
             (export "call" (func (param "name" string) (param "body" (list u8))
               (result (result (list u8) (error $error)))))))
-          (import "edgescale:app/inputs@0.1.0" (instance $inputs
-            (type $v (record {fields} (field "body" (list u8)) (field "attempt" u32)))
-            (export "event" (type (eq $v)))
-            (type $q (record (field "id" string) (field "name" string)
-              (field "content-type" string) (field "body" (list u8))))
-            (export "request" (type (eq $q)))
-            (type $p (record (field "content-type" string) (field "body" (list u8))))
-            (export "response" (type (eq $p)))))
-          (alias export $inputs "event" (type $event))
-          (alias export $inputs "request" (type $request))
-          (alias export $inputs "response" (type $response))
+          {inputs}
           (core module $memory
             (memory (export "memory") 16)
             (global $top (mut i32) (i32.const 4096))

@@ -14,7 +14,7 @@ use edgescale::node::client;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use crate::handlers::publish;
+use crate::handlers::{inputs, publish};
 use crate::world::{World, eventually};
 
 const SITES: [&str; 2] = ["cloud", "cloud.east"];
@@ -22,23 +22,11 @@ const SITES: [&str; 2] = ["cloud", "cloud.east"];
 /// A component that answers each call with a text and takes each event. What stands beside it in
 /// the module may be more.
 fn answering(text: &str, beside: &str) -> Vec<u8> {
-    let fields = ["id", "source", "subject", "time", "content-type"]
-        .map(|name| format!("(field \"{name}\" string)"))
-        .join(" ");
+    let inputs = inputs();
     let length = text.len();
     let text = format!(
         r#"(component
-          (import "edgescale:app/inputs@0.1.0" (instance $inputs
-            (type $e (record {fields} (field "body" (list u8)) (field "attempt" u32)))
-            (export "event" (type (eq $e)))
-            (type $q (record (field "id" string) (field "name" string)
-              (field "content-type" string) (field "body" (list u8))))
-            (export "request" (type (eq $q)))
-            (type $p (record (field "content-type" string) (field "body" (list u8))))
-            (export "response" (type (eq $p)))))
-          (alias export $inputs "event" (type $event))
-          (alias export $inputs "request" (type $request))
-          (alias export $inputs "response" (type $response))
+          {inputs}
           (core module $m
             (memory (export "memory") 4)
             (data (i32.const 256) "{text}")

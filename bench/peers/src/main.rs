@@ -1,5 +1,4 @@
-//! redb, fjall, RocksDB and SlateDB on the rows of the store's bench: prints lines of its report as
-//! JSON.
+//! redb, fjall and RocksDB on the rows of the store's bench: prints lines of its report as JSON.
 //!
 //! `edgescale-bench-peers FOLDER ROWS BUDGET_MS`. One client, in process, as the store is measured,
 //! but for durable puts of many.
@@ -8,7 +7,6 @@
 mod fjall;
 mod redb;
 mod rocksdb;
-mod slatedb;
 #[path = "../../src/store/ycsb.rs"]
 mod ycsb;
 
@@ -42,10 +40,6 @@ trait Peer {
     fn range(&mut self, from: u64, rows: u64, see: &mut dyn FnMut(&[u8])) -> Result<()>;
     /// Moves what was written to where it stays.
     fn settle(&mut self) -> Result<()>;
-    /// False if not even a durable write is synced to the disk.
-    fn syncs(&self) -> bool {
-        true
-    }
     /// Writes one row durably, from any thread; none if it takes one write after the other.
     fn shared(&self) -> Option<Shared<'_>> {
         None
@@ -61,12 +55,8 @@ fn main() {
     let folder = PathBuf::from(word());
     let (rows, budget_ms) = (word().parse().unwrap_or(200_000), word().parse().unwrap_or(2_000));
     let budget = Duration::from_millis(budget_ms);
-    let openers: [(&str, fn(&Path) -> Result<Box<dyn Peer>>); 4] = [
-        ("redb", redb::open),
-        ("fjall", fjall::open),
-        ("RocksDB", rocksdb::open),
-        ("SlateDB", slatedb::open),
-    ];
+    let openers: [(&str, fn(&Path) -> Result<Box<dyn Peer>>); 3] =
+        [("redb", redb::open), ("fjall", fjall::open), ("RocksDB", rocksdb::open)];
     let mut lines = Vec::new();
     for (name, open) in openers {
         let measured = open(&folder.join(name)).and_then(|peer| measure(name, peer, rows, budget));
@@ -80,9 +70,8 @@ fn main() {
 
 fn measure(name: &str, mut peer: Box<dyn Peer>, rows: u64, budget: Duration) -> Result<Vec<Value>> {
     let one = |id: u64| std::iter::once((id, value(id)));
-    let put = if peer.syncs() { "durable put" } else { "put, flushed and not synced" };
     let mut lines = Vec::new();
-    let what = |clients| format!("{name} {put}, {clients} at once");
+    let what = |clients| format!("{name} durable put, {clients} at once");
     lines.push(timed(&what(1), budget, |i| peer.put(&mut one(i), true))?);
     if let Some(shared) = peer.shared() {
         for clients in CLIENTS {
@@ -94,7 +83,7 @@ fn measure(name: &str, mut peer: Box<dyn Peer>, rows: u64, budget: Duration) -> 
         let ids = from..rows.min(from + FILL_ROWS);
         peer.put(&mut ids.map(|id| (id, value(id))), true)?;
     }
-    lines.push(bulk(&format!("{name} {put}, 1,000 rows a call, rows"), rows, start));
+    lines.push(bulk(&format!("{name} durable put, 1,000 rows a call, rows"), rows, start));
     peer.settle()?;
     lines.push(timed(&format!("{name} get"), budget, |i| {
         peer.get(i.wrapping_mul(SCATTER) % rows, &mut see)

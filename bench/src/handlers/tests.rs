@@ -31,8 +31,9 @@ async fn what_needs_no_tools_is_measured() {
 async fn a_short_soak_counts_what_is_held_and_meets_no_surprise() {
     let nothing = TempDir::new().unwrap();
     let options = soak::Options { seconds: 1, guests: nothing.path().to_owned() };
-    let report = soak::run(&options, nothing.path()).await.unwrap();
+    let report = soak::run(&options, nothing.path(), None).await.unwrap();
     assert_eq!((report.astray, report.windows.len()), (0, 10), "{}", soak::table(&report));
     let last = report.windows.last().unwrap();
     assert!(last.invocations > 0 && last.held.anonymous_bytes > 0 && last.held.files > 0);
+    assert_eq!(report.instances_left, 0);
 }

@@ -1,5 +1,5 @@
-//! What others do with the same rows: SQLite and DuckDB through Python; RocksDB, redb, fjall and
-//! SlateDB in a program of their own that only `./tools.sh bench` builds.
+//! What others do with the same rows: SQLite and DuckDB through Python; RocksDB, redb and fjall in
+//! a program of their own that only `./tools.sh bench` builds.
 
 use std::path::Path;
 use std::process::Command;
@@ -35,7 +35,7 @@ pub fn stores(folder: &Path, options: &Options) -> Vec<Line> {
     program.arg(folder).args([options.rows.to_string(), options.budget_ms.to_string()]);
     // It tells by itself which of them is missing.
     program.stderr(std::process::Stdio::inherit());
-    lines(program, "redb, fjall, RocksDB and SlateDB, which ./tools.sh bench brings")
+    lines(program, "redb, fjall and RocksDB, which ./tools.sh bench brings")
 }
 
 fn lines(mut program: Command, skipped: &str) -> Vec<Line> {

@@ -10,6 +10,13 @@ const EVENTS = {
   throw() {
     throw new Error("thrown on purpose");
   },
+  traced() {
+    try {
+      EVENTS.throw();
+    } catch (error) {
+      throw `${error}\n${error.stack}`;
+    }
+  },
   "throw-text"() {
     throw "thrown as text";
   },

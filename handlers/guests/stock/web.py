@@ -1,9 +1,12 @@
 """A stock component of wasi:http for tests: does what the path says."""
 
+import asyncio
+import hashlib
 import json
 import os
 from urllib import parse
 
+import poll_loop
 from componentize_py_types import Err, Ok
 from wit_world import exports
 from wit_world.imports import outgoing_handler
@@ -37,6 +40,10 @@ class IncomingHandler(exports.IncomingHandler):
             return slow(request, response_out)
         if path == "/back":
             return back(request, response_out)
+        if path in AT_ONCE:
+            loop = poll_loop.PollLoop()
+            asyncio.set_event_loop(loop)
+            return loop.run_until_complete(AT_ONCE[path](request, response_out))
         status, answer = 200, None
         try:
             answer = PATHS[path](request, read(request.consume()).decode())
@@ -85,6 +92,40 @@ def back(request, response_out):
     OutgoingBody.finish(body, None)
 
 
+async def hash_all(request, response_out):
+    """Asks several others at once, and tells what each gave as it comes."""
+    response = OutgoingResponse(Fields())
+    sink = poll_loop.Sink(response.body())
+    ResponseOutparam.set(response_out, Ok(response))
+    headers = request.headers().entries()
+    urls = [value.decode() for name, value in headers if name == "x-url"]
+    for told in asyncio.as_completed([sha256(url) for url in urls]):
+        url, digest = await told
+        await sink.send(f"{url} {digest}\n".encode())
+    sink.close()
+
+
+async def sha256(url):
+    answer = await poll_loop.send(outgoing(url))
+    body, digest = poll_loop.Stream(answer.consume()), hashlib.sha256()
+    while (part := await body.next()) is not None:
+        digest.update(part)
+    return url, digest.hexdigest()
+
+
+async def hand_back(request, response_out):
+    response = OutgoingResponse(Fields())
+    source, sink = poll_loop.Stream(request.consume()), poll_loop.Sink(response.body())
+    ResponseOutparam.set(response_out, Ok(response))
+    while (part := await source.next()) is not None:
+        await sink.send(part)
+    sink.close()
+
+
+# By the event loop that componentize-py brings.
+AT_ONCE = {"/hash-all": hash_all, "/hand-back": hand_back}
+
+
 class Refused(Exception):
     pass
 
@@ -104,15 +145,19 @@ def header(request, name):
     return values[0].decode() if values else None
 
 
-def fetch(url, redirects=REDIRECTS_MAX):
-    """Follows redirects by itself, as most clients do."""
+def outgoing(url):
     parts = parse.urlparse(url)
     request = OutgoingRequest(Fields())
     request.set_scheme(Scheme_Https() if parts.scheme == "https" else Scheme_Http())
     request.set_authority(parts.netloc)
     request.set_path_with_query(parts.path or "/")
+    return request
+
+
+def fetch(url, redirects=REDIRECTS_MAX):
+    """Follows redirects by itself, as most clients do."""
     try:
-        pending = outgoing_handler.handle(request, None)
+        pending = outgoing_handler.handle(outgoing(url), None)
         pending.subscribe().block()
         answer = pending.get()
         while isinstance(answer, Ok):

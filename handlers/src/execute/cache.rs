@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +19,12 @@ pub(super) struct Cache {
     dir: PathBuf,
     sealer: Sealer,
 }
+
+/// Compiled code of at most so many bytes is loaded in a millisecond.
+const AT_HAND_BYTES_MAX: u64 = 8 << 20;
+
+/// No page of memory is smaller.
+const PAGE_BYTES_MIN: usize = 4096;
 
 /// Times of files are told in steps of at most this.
 const CLOCK_STEP_NS: i128 = 10_000_000;
@@ -92,14 +99,25 @@ impl Cache {
         let path = self.compiled_path(digest, engine);
         let Ok(found) = fs::metadata(&path) else { return Ok(None) };
         let sealed = self.sealed(digest, engine)?;
-        let settled = fs::metadata(seal_path(&path)).is_ok_and(|seal| is_settled(&found, &seal));
-        if !settled || sealed.file != FileId::of(&found) {
+        if !is_vouched_for(&path, &found, &sealed) {
             // As it was before it was read: what changes meanwhile is another file.
             let sealed = Sealed { file: FileId::of(&found), ..sealed };
             self.check_compiled(digest, engine)?;
             self.seal(digest, engine, &sealed).map_err(|error| error.to_string())?;
         }
         Ok(Some(path))
+    }
+
+    /// The compiled form where it can be had at once: it is small, its seal vouches for it as it is,
+    /// and no disk has to be waited for.
+    pub(super) fn at_hand(&self, digest: &Digest, engine: &str) -> Option<PathBuf> {
+        let path = self.compiled_path(digest, engine);
+        let file = File::open(&path).ok()?;
+        let found = file.metadata().ok()?;
+        let is_at_hand = found.len() <= AT_HAND_BYTES_MAX
+            && is_vouched_for(&path, &found, &self.sealed(digest, engine).ok()?)
+            && is_in_memory(&file, found.len() as usize);
+        is_at_hand.then_some(path)
     }
 
     /// Reads the whole compiled form: whether it is, bit for bit, what was sealed.
@@ -212,6 +230,30 @@ impl Cache {
         file.sync_all()?;
         fs::rename(&temporary, path)
     }
+}
+
+/// Whether a seal is of this state of the compiled file, beyond doubt.
+fn is_vouched_for(path: &Path, found: &fs::Metadata, sealed: &Sealed) -> bool {
+    let is_settled = fs::metadata(seal_path(path)).is_ok_and(|seal| is_settled(found, &seal));
+    is_settled && sealed.file == FileId::of(found)
+}
+
+/// Whether all of a file is in the page cache: who reads it then waits for no disk.
+#[allow(unsafe_code)]
+fn is_in_memory(file: &File, len: usize) -> bool {
+    let (anywhere, shown) = (std::ptr::null_mut(), libc::PROT_READ);
+    // SAFETY: a new mapping at a place of the system's choosing, through which nothing is read.
+    let at = unsafe { libc::mmap(anywhere, len, shown, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+    if at == libc::MAP_FAILED {
+        return false;
+    }
+    // Where pages are larger, there are fewer, and the rest stays as it is.
+    let mut pages = vec![1u8; len.div_ceil(PAGE_BYTES_MIN)];
+    // SAFETY: the mapping is `len` bytes long, and there is a byte for each of its pages.
+    let told = unsafe { libc::mincore(at, len, pages.as_mut_ptr()) };
+    // SAFETY: the whole of the mapping, of which nobody else knows.
+    unsafe { libc::munmap(at, len) };
+    told == 0 && pages.iter().all(|page| page & 1 == 1)
 }
 
 /// Whether a file had changed so long before it was sealed that a change since has another time.

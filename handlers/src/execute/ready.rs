@@ -34,13 +34,38 @@ impl Ready {
         self.look.notify_one();
     }
 
-    /// One of them was taken.
-    pub(super) fn taken(&self) {
-        self.look.notify_one();
+    fn wants(&self, target: &Target) -> bool {
+        self.wanted().iter().any(|wanted| **wanted == *target)
     }
 
     fn wanted(&self) -> MutexGuard<'_, Vec<Arc<Target>>> {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One of them was taken: when this goes, whoever makes them looks what is missing.
+pub(super) struct Taken(pub(super) Arc<Shared>);
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.0.ready.look.notify_one();
+    }
+}
+
+impl Taken {
+    /// Makes an instance in the place of the one that was taken, on the thread where that served:
+    /// its memory is in the caches there. One that cannot be made is not; who looks then says why.
+    pub(super) async fn replace(self, target: Arc<Target>) {
+        let Shared { ready, wasm, .. } = &*self.0;
+        let time = Time::of(Instant::now(), START);
+        let (true, Ok(caller)) = (ready.wants(&target), self.0.nobody(&target, time)) else {
+            return;
+        };
+        let _ = wasm.prepare(caller, time).await;
+        // Those that nobody wants any more may have been ended before this one was there.
+        if !ready.wants(&target) {
+            wasm.end_waiting(&target);
+        }
     }
 }
 

@@ -50,6 +50,13 @@ pub(super) enum Turn<'a, T> {
     Far(AbortOnDrop<T>),
 }
 
+/// Work that nobody waits for begins here as well, and goes on among the guests when it takes long.
+pub(super) async fn behind(work: impl Future<Output = ()> + Send + 'static, guests: Handle) {
+    let habit = Habit::default();
+    // Where the guests' threads end, so does it.
+    let _ = Turn::near(work, &guests, &habit).await;
+}
+
 /// A task that ends with who holds this.
 pub(super) struct AbortOnDrop<T>(pub(super) JoinHandle<T>);
 

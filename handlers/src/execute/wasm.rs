@@ -51,6 +51,7 @@ use self::kept::{Kept, Waiting};
 use self::module::Module;
 use self::next::Used;
 pub use self::runner::Compiler;
+use super::turn::behind;
 use super::{Answer, Answered, Caller, Host, Input, Invocation, InvokeError, Target, Time};
 use crate::Digest;
 use crate::manifest::FailureKind;
@@ -61,11 +62,12 @@ pub(super) struct Wasm {
     modules: Modules,
     /// One permit per instance a pool can hold.
     slots: Arc<Semaphore>,
+    instances_max: usize,
     /// Instances of handlers that keep theirs for a while.
     waiting: Waiting,
     /// Those that serve several requests at once.
     crowds: Crowds,
-    /// Where they do.
+    /// Where they do, and others that take long.
     threads: Handle,
     /// How long one that was made for whoever comes next waits.
     idle: Duration,
@@ -87,6 +89,7 @@ impl Wasm {
             host,
             modules: Modules::default(),
             slots: Arc::new(Semaphore::new(instances_max as usize)),
+            instances_max: instances_max as usize,
             waiting: Waiting::default(),
             crowds: Crowds::default(),
             threads,
@@ -171,11 +174,16 @@ impl Wasm {
         if let Some(instance) = instance.filter(|_| may_serve) {
             self.waiting.put(Kept { store, instance, module, served, slot });
         } else if let Ok(answered) = &mut answer
-            && !may_wait
             && module.next.is_worth()
         {
             let used = Used { store, slot };
-            answered.after = After::of(Arc::clone(self).make_next(used, module));
+            answered.after = match may_wait {
+                true => After::of(async move { drop(used) }),
+                false => {
+                    let next = Arc::clone(self).make_next(used, module);
+                    After::of(behind(next, self.threads.clone()))
+                }
+            };
         }
         answer
     }
@@ -245,6 +253,16 @@ impl Wasm {
     pub(super) fn end_waiting(&self, target: &Target) {
         self.waiting.end(target);
         self.crowds.end(target);
+    }
+
+    /// Where guests run that take long.
+    pub(super) fn threads(&self) -> Handle {
+        self.threads.clone()
+    }
+
+    /// How many instances there are.
+    pub(super) fn instances(&self) -> usize {
+        self.instances_max.saturating_sub(self.slots.available_permits())
     }
 
     /// How many instances wait.

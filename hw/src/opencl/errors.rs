@@ -4,6 +4,9 @@ use opencl3::error_codes::{ClError, DLOPEN_FUNCTION_NOT_AVAILABLE};
 
 use crate::device::{DeviceInfo, Error, Result};
 
+/// Longest complaint of a compiler that is passed on.
+const LOG_BYTES_MAX: usize = 16 << 10;
+
 /// A failed call, sorted by what the caller can do.
 pub(super) fn failed(device: &str, doing: &str, error: ClError) -> Error {
     let device = device.to_string();
@@ -50,6 +53,12 @@ pub(super) fn check_version(device: &str, version: &str) -> Result<()> {
             detail: format!("\"{version}\", and OpenCL 1.2 is the least that is used"),
         }),
     }
+}
+
+/// A compiler's complaint, or as much of it as is passed on.
+pub(super) fn shortened(mut log: String) -> String {
+    log.truncate(log.floor_char_boundary(LOG_BYTES_MAX));
+    log
 }
 
 // The codes of the OpenCL 3.0 specification, appendix "Error codes".

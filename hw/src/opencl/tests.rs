@@ -176,6 +176,13 @@ fn groups_are_no_larger_than_a_device_can_have() {
 }
 
 #[test]
+fn complaints_have_an_end() {
+    assert_eq!(shortened("short".to_string()), "short");
+    let long = shortened(format!("a{}", "\u{e4}".repeat(1 << 20)));
+    assert_eq!(long.len(), (16 << 10) - 1, "no half of a letter");
+}
+
+#[test]
 fn drivers_that_are_too_old_are_refused_by_their_version() {
     for version in ["OpenCL 1.2 CUDA", "OpenCL 3.0 ", "OpenCL 3.0 PoCL HSTR", "OpenCL 10.1"] {
         assert_eq!(check_version("opencl0", version), Ok(()), "{version}");

@@ -1,9 +1,10 @@
 //! What a handler may ask of its node, where there is no node: a store of its own, published
-//! events that are only noted, and calls within the app.
+//! events that are only noted, calls within the app, and the CPU for pipelines.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
+use accel::EdgeAccelerate;
 use async_trait::async_trait;
 use bytes::Bytes;
 use handlers::EdgeExecute;
@@ -19,8 +20,8 @@ use store::{EdgeStore, SqlAnswer};
 use tokio::net::TcpStream;
 
 use crate::node::host::{
-    Table, arrow, ask, decided, delta, json_row, let_go, of_store, put_if, put_private_blob,
-    question_of, row, sql, table_of, whole,
+    Table, arrow, ask, check_devices, decided, delta, job, json_row, let_go, of_accel, of_store,
+    put_if, put_private_blob, question_of, row, sql, table_of, whole,
 };
 
 pub struct LocalHost {
@@ -29,6 +30,8 @@ pub struct LocalHost {
     pub store: EdgeStore,
     pub published: Mutex<Vec<Publication>>,
     pub targets: OnceLock<(Weak<EdgeExecute>, Vec<Arc<Target>>)>,
+    /// Started with the first frame.
+    pub accelerate: OnceLock<accel::Result<EdgeAccelerate>>,
 }
 
 impl LocalHost {
@@ -36,6 +39,20 @@ impl LocalHost {
         match self.manifest.tables.iter().any(|own| own.name == table) {
             true => Ok(Table::new(table_name(&self.manifest.app.name, table), table)),
             false => Err(HostError::NotFound(format!("table {table:?} is not in the manifest"))),
+        }
+    }
+
+    /// Every device gives the same bytes, so the one that is always there will do.
+    fn accelerate(&self) -> Result<&EdgeAccelerate, HostError> {
+        let cpu = || accel::Config { opencl: false, ..accel::Config::default() };
+        let started = self.accelerate.get_or_init(|| EdgeAccelerate::start(cpu()));
+        started.as_ref().map_err(|error| HostError::Unavailable(error.to_string()))
+    }
+
+    /// The connection has ended: what was kept of its last frame goes.
+    pub fn close(&self, connection: &str) {
+        if let Some(Ok(accelerate)) = self.accelerate.get() {
+            accelerate.close_history(connection);
         }
     }
 
@@ -187,12 +204,14 @@ impl Host for LocalHost {
 
     async fn accelerate(
         &self,
-        _: &Caller,
-        _: &accel::Frame,
-        _: accel::Pipeline,
-        _: Option<&str>,
+        caller: &Caller,
+        frame: &accel::Frame,
+        pipeline: accel::Pipeline,
+        history: Option<&str>,
     ) -> Result<accel::Output, HostError> {
-        Err(HostError::Unavailable("recorded inputs hold no frames".into()))
+        check_devices(&self.manifest)?;
+        let job = job(caller, frame, pipeline, history);
+        self.accelerate()?.run(job).await.map_err(of_accel)
     }
 
     fn log(&self, caller: &Caller, level: Level, message: &str) {

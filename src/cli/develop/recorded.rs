@@ -4,14 +4,16 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use handlers::deploy::{table_name, table_spec};
 use handlers::execute::http::HttpRequest;
-use handlers::execute::{Code, Config, Event, Host, Input, Invocation, Reply, Request, Target};
+use handlers::execute::{
+    Code, Config, Connection, Event, Host, Input, Invocation, Reply, Request, Target,
+};
 use handlers::manifest::{Handler, Manifest, Source};
 use handlers::settings::Secrets;
 use handlers::{Digest, EdgeExecute};
@@ -20,6 +22,7 @@ use serde_json::Value;
 use store::EdgeStore;
 
 use super::super::output::Output;
+use super::super::video::film::Film;
 use super::host::LocalHost;
 use crate::node::host::json_row;
 use crate::upload::{folder_of, manifest_of, read_manifest};
@@ -34,6 +37,12 @@ struct Step {
     event: Option<String>,
     /// Method and path of a request for one of the app's routes: `GET /things/1?all=1`.
     http: Option<String>,
+    /// Name of a stream.
+    stream: Option<String>,
+    /// The film that comes on it: a file beside the recording, or a URL that FFmpeg reads.
+    source: Option<String>,
+    /// How many frames it has.
+    frames: Option<u64>,
     /// Headers of the request.
     #[serde(default)]
     headers: BTreeMap<String, String>,
@@ -52,17 +61,17 @@ struct Step {
     error: Option<String>,
     /// What is published, in order.
     published: Option<Vec<Published>>,
-    /// Tables as they are afterwards.
+    /// Tables as they are afterwards; columns that a row leaves out may hold anything.
     #[serde(default)]
     rows: BTreeMap<String, Vec<Value>>,
 }
 
-#[derive(Debug, PartialEq, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Published {
     subject: String,
-    #[serde(default)]
-    data: Value,
+    /// Anything, if it is left out.
+    data: Option<Value>,
 }
 
 #[derive(Serialize)]
@@ -132,9 +141,10 @@ impl Ground {
         for table in &manifest.tables {
             store.create_table(&table_spec(&manifest.app.name, table)).await?;
         }
-        let (published, targets) = (Mutex::default(), OnceLock::new());
+        let (published, targets, accelerate) = Default::default();
         let (manifest, secrets) = (manifest.clone(), Secrets::new(folder.join("tests/secrets")));
-        let host = LocalHost { manifest: manifest.clone(), secrets, store, published, targets };
+        let own = manifest.clone();
+        let host = LocalHost { manifest: own, secrets, store, published, targets, accelerate };
         let host = Arc::new(host);
         let mut config = Config::new(dir.path().join("code"), tools);
         config.worker = Some(crate::node::guest_worker()?);
@@ -151,25 +161,27 @@ impl Ground {
     async fn play(&self, file: &Path) -> Result<usize> {
         let text = std::fs::read(file)?;
         let steps: Vec<Step> = serde_json::from_slice(&text).context("no list of steps")?;
+        let beside = file.parent().unwrap_or(Path::new(""));
         for (number, step) in steps.iter().enumerate() {
-            self.step(step, number).await.with_context(|| format!("step {}", number + 1))?;
+            let done = self.step(step, number, beside).await;
+            done.with_context(|| format!("step {}", number + 1))?;
         }
         Ok(steps.len())
     }
 
-    async fn step(&self, step: &Step, number: usize) -> Result<()> {
+    async fn step(&self, step: &Step, number: usize, beside: &Path) -> Result<()> {
         self.published().clear();
         let manifest = &self.host.manifest;
         let (id, content_type) = (format!("recorded-{number}"), "application/json".to_owned());
         let body: Bytes = step.body.clone().unwrap_or_else(|| step.data.to_string()).into();
-        let asked = (&step.call, &step.event, &step.http);
+        let asked = (&step.call, &step.event, &step.http, &step.stream);
         let (handlers, input): (Vec<&Handler>, Input) = match asked {
-            (Some(name), None, None) => {
+            (Some(name), None, None, None) => {
                 let name = name.clone();
                 let answers = manifest.handler_of_call(&name).into_iter().collect();
                 (answers, Input::Call(Request { id, name, content_type, body }))
             }
-            (None, Some(subject), None) => {
+            (None, Some(subject), None, None) => {
                 let takes = |handler: &&Handler| {
                     handler.triggers.iter().any(|trigger| trigger.takes_event(subject))
                 };
@@ -184,12 +196,16 @@ impl Ground {
                 };
                 (manifest.handlers.iter().filter(takes).collect(), Input::Event(event))
             }
-            (None, None, Some(line)) => {
+            (None, None, Some(line), None) => {
                 let http = http_request(line, step, id, body)?;
                 let (handler, http) = matched(manifest, http)?;
                 (vec![handler], Input::Http(Box::new(http)))
             }
-            _ => bail!("write one of \"call\", \"event\" and \"http\""),
+            (None, None, None, Some(stream)) => {
+                self.film(stream, step, id, beside).await?;
+                return self.check_effects(step).await;
+            }
+            _ => bail!("write one of \"call\", \"event\", \"http\" and \"stream\""),
         };
         if handlers.is_empty() {
             bail!("no handler is started by it");
@@ -198,6 +214,30 @@ impl Ground {
             self.run(handler, input.clone(), step).await.with_context(|| handler.name.clone())?;
         }
         self.check_effects(step).await
+    }
+
+    /// Hands on every frame of a film, one after the other, as they come on a connection.
+    async fn film(&self, stream: &str, step: &Step, id: String, beside: &Path) -> Result<()> {
+        let handler = self.host.manifest.handler_of_stream(stream);
+        let handler = handler.context("no handler is started by it")?;
+        let source = step.source.as_deref().context("\"source\" names the film of a stream")?;
+        let source = match source.contains("://") {
+            true => source.to_owned(),
+            false => beside.join(source).display().to_string(),
+        };
+        let (stream, tier) = (stream.to_owned(), "local".to_owned());
+        let connection = Connection { id, stream, tier };
+        let (mut film, mut frames) = (Film::open(&source)?, 0);
+        while let Some(frame) = film.next().await? {
+            let done = self.run(handler, Input::Frame(connection.clone(), frame), step).await;
+            done.with_context(|| format!("{}, frame {frames}", handler.name))?;
+            frames += 1;
+        }
+        self.host.close(&connection.id);
+        match step.frames {
+            Some(wanted) if wanted != frames => bail!("{frames} frames, expected {wanted}"),
+            _ => Ok(()),
+        }
     }
 
     async fn run(&self, handler: &Handler, input: Input, step: &Step) -> Result<()> {
@@ -226,10 +266,14 @@ impl Ground {
         if let Some(wanted) = &step.published {
             let event = |event: &handlers::execute::Publication| Published {
                 subject: event.subject.clone(),
-                data: serde_json::from_slice(&event.body).unwrap_or_default(),
+                data: Some(serde_json::from_slice(&event.body).unwrap_or_default()),
             };
             let found: Vec<Published> = self.published().iter().map(event).collect();
-            if found != *wanted {
+            let is_wanted = |(found, wanted): (&Published, &Published)| {
+                let is_same = wanted.data.is_none() || wanted.data == found.data;
+                wanted.subject == found.subject && is_same
+            };
+            if found.len() != wanted.len() || !found.iter().zip(wanted).all(is_wanted) {
                 bail!("published {found:?}, expected {wanted:?}");
             }
         }
@@ -237,7 +281,11 @@ impl Ground {
             let name = table_name(&self.host.manifest.app.name, table);
             let found = self.host.store.scan(&name, store::Scan::default()).await?;
             let rows: Vec<Value> = found.rows.iter().map(|r| Value::Object(json_row(r))).collect();
-            differ(&format!("table {table} holds"), &rows.into(), &wanted.clone().into())?;
+            let is_wanted = |(row, wanted): (&Value, &Value)| holds(row, wanted);
+            if rows.len() != wanted.len() || !rows.iter().zip(wanted).all(is_wanted) {
+                let (rows, wanted) = (Value::from(rows), Value::from(wanted.clone()));
+                bail!("table {table} holds {rows}, expected {wanted}");
+            }
         }
         Ok(())
     }
@@ -289,14 +337,17 @@ fn check_answer(reply: &Reply, step: &Step) -> Result<()> {
     }
     let Some(wanted) = &step.expect else { return Ok(()) };
     let found = serde_json::from_slice(&reply.body);
-    differ("answered", &found.unwrap_or_else(|_| Value::String(text.into_owned())), wanted)
-}
-
-fn differ(what: &str, found: &Value, wanted: &Value) -> Result<()> {
-    if found != wanted {
-        bail!("{what} {found}, expected {wanted}");
+    let found = found.unwrap_or_else(|_| Value::String(text.into_owned()));
+    if found != *wanted {
+        bail!("answered {found}, expected {wanted}");
     }
     Ok(())
+}
+
+/// Whether a row holds all that is named of it.
+fn holds(row: &Value, wanted: &Value) -> bool {
+    let is_held = |(column, value): (&String, &Value)| row.get(column) == Some(value);
+    wanted.as_object().is_some_and(|named| named.iter().all(is_held))
 }
 
 async fn install(

@@ -76,6 +76,9 @@ fn site_folder(dir: &Path, at: Option<&str>) -> Result<SiteFolder> {
         dirs.extend(entries.flatten().map(|entry| entry.path()));
         dirs.retain(|dir| dir.join(RECORD_FILE).exists());
     }
+    if dirs.is_empty() {
+        bail!("{} holds no site; name the folder of one with --dir", dir.display());
+    }
     let folders = dirs.iter().map(|dir| SiteFolder::open(dir)).collect::<Result<Vec<_>, _>>()?;
     let is_named = |folder: &SiteFolder| {
         let site = &folder.record.site;

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use bus::{Bus, Headers, Kind, PAYLOAD_BYTES_MAX, Subject};
 use bytes::Bytes;
 use serde::Deserialize;
@@ -102,13 +102,19 @@ fn rows_next(rows: usize, bytes: usize) -> usize {
 /// Writes the rows of a file into a table; returns their number. Rows before a broken place are
 /// written, and writing them again changes nothing.
 pub async fn import(bus: &Bus, table: &str, file: &Path, told: Progress<'_>) -> Result<u64> {
-    let mut written = 0;
+    let (mut read, mut written) = (0, 0);
     let broken = |written| format!("{written} rows were written; mend the file and import again");
     let spec = described(bus, table).await?;
     let mut rows = store::RowFile::open(file, &spec)?;
     while let Some(batch) = rows.next() {
         let (done, total) = rows.progress();
-        let streams = batch.and_then(|rows| store::row_streams(&spec, &rows, RANGE_BYTES));
+        let batch = batch.with_context(|| broken(written))?;
+        let streams = store::row_streams(&spec, &batch, RANGE_BYTES).map_err(|e| {
+            let alone = |row| store::row_streams(&spec, std::slice::from_ref(row), RANGE_BYTES);
+            let at = batch.iter().position(|row| alone(row).is_err()).unwrap_or(0);
+            anyhow!("{}: row {}: {e}", file.display(), read + at + 1)
+        });
+        read += batch.len();
         for stream in streams.with_context(|| broken(written))? {
             let restored = ask(bus, Kind::St, "restore", stream.bytes).await;
             restored.with_context(|| broken(written))?;

@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::time::Instant;
 
 use super::sums::{self, Proved, Summing, Sums};
 use super::{BlobKey, check_size};
 use crate::error::{Error, Result};
 use crate::lock;
 use crate::objects::{Objects, Side};
+use crate::runtime::{self, Instant};
 
 /// For how long a bucket may carry out a removal whose answer was lost. Until then the same bytes
 /// are not stored anew: they would go with it.
@@ -224,11 +224,11 @@ impl Blobs {
         let slot = self.slot(&key);
         let puts = slot.puts.load(Ordering::Acquire);
         // Whoever asked may go away, but nothing may be removed when its turn is over.
-        let removing = tokio::spawn(async move {
+        let removing = runtime::spawn(async move {
             let held = Held { blobs: &blobs, name: key.name().to_owned(), slot };
             blobs.remove_in_turn(&held, &key, kept, puts).await
         });
-        removing.await.map_err(|e| Error::io("removal of a blob", std::io::Error::other(e)))?
+        removing.await.map_err(|e| Error::io("removal of a blob", e))?
     }
 
     /// `puts` are those before the removal.
@@ -261,8 +261,8 @@ impl Blobs {
             return self.objects.erase(&name).await;
         }
         if kept == Kept::Own {
-            let mut doubts = lock(&self.doubts);
-            doubts.retain(|_, since| since.elapsed() < self.doubt);
+            let (mut doubts, now) = (lock(&self.doubts), runtime::now());
+            doubts.retain(|_, since| now - *since < self.doubt);
             if doubts.len() >= DOUBTS_MAX && !doubts.contains_key(key.name()) {
                 return Err(Error::Busy("removal of blobs, whose bucket does not answer".into()));
             }
@@ -272,7 +272,7 @@ impl Blobs {
             Err(error) => {
                 // A copy that goes late is fetched again.
                 if kept == Kept::Own {
-                    lock(&self.doubts).insert(key.name().to_owned(), Instant::now());
+                    lock(&self.doubts).insert(key.name().to_owned(), runtime::now());
                 }
                 Err(Error::Unknown(format!("removal of blob {key}: {error}")))
             }
@@ -280,7 +280,8 @@ impl Blobs {
     }
 
     fn is_in_doubt(&self, name: &str) -> bool {
-        lock(&self.doubts).get(name).is_some_and(|since| since.elapsed() < self.doubt)
+        let now = runtime::now();
+        lock(&self.doubts).get(name).is_some_and(|since| now - *since < self.doubt)
     }
 
     fn hold<'a>(&'a self, key: &BlobKey) -> Held<'a> {

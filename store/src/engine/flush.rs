@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::manifest::{self, Manifest};
 use crate::record::Body;
 use crate::run::{Run, Slice, kept, merge};
+use crate::runtime;
 use crate::schema::Schema;
 use crate::segment::{self, Segment, SegmentMeta};
 
@@ -82,7 +83,7 @@ impl Engine {
         if !is_cheap {
             return;
         }
-        match tokio::time::timeout(CLOSE_FLUSH_MAX, self.flush()).await {
+        match runtime::timeout(CLOSE_FLUSH_MAX, self.flush()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::info!(%error, "not flushed, the log keeps everything"),
             Err(_) => tracing::info!("not flushed in time, the log keeps everything"),
@@ -238,7 +239,7 @@ impl Engine {
         manifest.commit(&self.objects).await?;
         self.install(&job, segments, &manifest);
         // Letting go of many rows takes a while, which nobody has to wait for.
-        tokio::task::spawn_blocking(move || drop(job));
+        runtime::aside(move || drop(job));
         manifest.tidy(&self.objects, some_go).await;
         Ok(())
     }
@@ -255,7 +256,7 @@ impl Engine {
         let (schema, frozen) = (job.schema.clone(), job.frozen.clone());
         let (now_ms, forgets_before_ms) = (self.now_ms(), self.forgets_before_ms(&schema));
         let older = older.to_vec();
-        let encoding = tokio::task::spawn_blocking(move || -> Result<_> {
+        let encoding = runtime::aside(move || -> Result<_> {
             let places = frozen.range(&[], None, End::First, usize::MAX);
             let changes = frozen.run(&schema, &Columns::All, &places)?;
             let slices = runs.into_iter().chain([Arc::new(changes)]).map(Slice::whole);
@@ -274,7 +275,7 @@ impl Engine {
             let (meta, bytes) = segment::encode(name, &run)?;
             Ok(Encoded { segment: Some((meta, bytes, run)), forgotten })
         });
-        encoding.await.map_err(|e| Error::io("segment", std::io::Error::other(e)))?
+        encoding.await.map_err(|e| Error::io("segment", e))?
     }
 
     async fn write_segment(&self, made: Encoded) -> Result<Written> {
@@ -298,11 +299,11 @@ impl Engine {
         let Some(newest) = newest.in_memory(&job.schema, &Columns::All) else { return Ok(None) };
         let Some(left) = self.shrunk(&job.schema, segment, &newest).await? else { return Ok(None) };
         let (schema, name) = (job.schema.clone(), job.new_name());
-        let encoding = tokio::task::spawn_blocking(move || -> Result<_> {
+        let encoding = runtime::aside(move || -> Result<_> {
             let run = Slice::joined(&schema, &left)?;
             if run.len() == 0 { Ok(None) } else { segment::encode(name, &run).map(Some) }
         });
-        let encoded = encoding.await.map_err(|e| Error::io("segment", std::io::Error::other(e)))?;
+        let encoded = encoding.await.map_err(|e| Error::io("segment", e))?;
         let Some((meta, bytes)) = encoded? else { return Ok(Some(None)) };
         self.objects.create(&meta.name, bytes).await?;
         Ok(Some(Some(Arc::new(Segment::listed(meta, None)?))))

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::config::{Config, is_site_path};
 use crate::error::{Error, Result};
 use crate::objects::{Bucket, Objects};
+use crate::runtime;
 use crate::wal::disk::{Disk, Folder};
 
 /// What an engine stands on; tests put other things there.
@@ -27,8 +28,8 @@ pub async fn ground_of(config: &Config) -> Result<Ground> {
     }
     let (former, bucket) = (config.former.clone(), config.objects.clone());
     let opening = move || ground_in(&dir, &site, &former, bucket.as_ref());
-    let ground = tokio::task::spawn_blocking(opening).await;
-    let ground = ground.map_err(|e| Error::io("store", std::io::Error::other(e)))??;
+    let ground = runtime::aside(opening).await;
+    let ground = ground.map_err(|e| Error::io("store", e))??;
     if let Some(bucket) = &config.objects {
         ground.objects.prove(&bucket.to_string()).await?;
         note_place(&config.dir, bucket)?;

@@ -12,6 +12,7 @@ use arrow::buffer::BooleanBuffer;
 use crate::error::{Error, Result};
 use crate::row::RowState;
 use crate::run::{Run, Slice, kept};
+use crate::runtime;
 use crate::schema::Schema;
 use crate::segment::Segment;
 use crate::value::{Row, row_to_json};
@@ -107,8 +108,8 @@ impl Engine {
         let mut read = self.readable(schema, std::slice::from_ref(segment)).await;
         let Some((_, run)) = read.pop() else { return Ok(None) };
         let (schema, newest, now_ms) = (schema.clone(), newest.clone(), self.now_ms());
-        let left = tokio::task::spawn_blocking(move || left_of(&schema, run, &newest, now_ms));
-        let left = left.await.map_err(|e| Error::io("segment", std::io::Error::other(e)))??;
+        let left = runtime::aside(move || left_of(&schema, run, &newest, now_ms));
+        let left = left.await.map_err(|e| Error::io("segment", e))??;
         let rows: usize = left.iter().map(Slice::len).sum();
         let all = segment.meta.rows as usize;
         Ok(((all - rows.min(all)) * REWRITE_OF >= all).then_some(left))

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::manifest::{self, Listed, Remade};
 use crate::objects::Objects;
 use crate::record::{self, Entry};
+use crate::runtime;
 use crate::wal::disk::{Disk, Folder};
 use crate::wal::{OnRot, Wal, keep_only, set_aside_names};
 
@@ -79,8 +80,8 @@ pub async fn salvage_on(config: Config, ground: Ground, give_up: &[String]) -> R
     let disk = ground.disk.clone();
     // Tables that no manifest tells of are in the log.
     let mending = move || mend(&*disk, &mut state).map(|files| (files, state));
-    let mending = tokio::task::spawn_blocking(mending).await;
-    let (files, state) = mending.map_err(|e| Error::io("log", std::io::Error::other(e)))??;
+    let mending = runtime::aside(mending).await;
+    let (files, state) = mending.map_err(|e| Error::io("log", e))??;
     let mut mended = Mended { files, ..Mended::default() };
     for unread in unread {
         let schema = state.tables.get(unread.table()).map(|table| table.schema.clone());

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{Error, Result};
+use crate::runtime;
 
 use super::Engine;
 
@@ -41,7 +42,7 @@ impl Turn {
             return Ok(());
         }
         let patience = Duration::from_millis(self.patience_ms);
-        let turn = tokio::time::timeout(patience, self.turns.clone().acquire_owned()).await;
+        let turn = runtime::timeout(patience, self.turns.clone().acquire_owned()).await;
         let busy =
             || Error::Busy(format!("{SCANS_AT_ONCE} scans that take much memory are under way"));
         self.held = Some(turn.map_err(|_| busy())?.map_err(|_| busy())?);

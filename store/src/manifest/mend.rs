@@ -82,7 +82,7 @@ impl Unread {
 
     /// The folder of the partition.
     fn folder(&self) -> &str {
-        self.name.rsplit_once("/m").map_or(&self.name, |(folder, _)| folder)
+        self.name.rsplit_once("/m").map_or(self.name.as_str(), |(folder, _)| folder)
     }
 
     /// The table.
@@ -152,7 +152,7 @@ pub async fn remake(
     schema: &Arc<Schema>,
     writer: String,
 ) -> Result<Remade> {
-    let known = unread.before.as_ref().map_or(&[][..], |before| &before.segments);
+    let known = unread.before.as_ref().map_or(&[][..], |before| before.segments.as_slice());
     let mut remade = Remade {
         manifest: unread.name.clone(),
         reason: unread.reason.clone(),
@@ -209,7 +209,7 @@ pub async fn remake(
 async fn read(objects: &Objects, name: &str, schema: &Arc<Schema>) -> Result<SegmentMeta> {
     let bytes = objects.read(name).await?.ok_or_else(|| Error::corrupt(name, "is gone"))?;
     let (of, schema) = (name.to_owned(), schema.clone());
-    let reading = tokio::task::spawn_blocking(move || segment::listing(&of, bytes, &schema));
+    let reading = crate::runtime::aside(move || segment::listing(&of, bytes, &schema));
     reading.await.map_err(|e| Error::corrupt(name, e.to_string()))?
 }
 

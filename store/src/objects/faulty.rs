@@ -16,6 +16,8 @@ use object_store::{
     ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
+use crate::runtime::{self, seeded};
+
 /// Milliseconds by which a request is late at most.
 const LATE_MS_MAX: u64 = 3;
 
@@ -61,11 +63,6 @@ impl Faulty {
         self.percent.store(percent, Ordering::Relaxed);
     }
 
-    /// How many of 100 requests fail.
-    pub fn percent(&self) -> u64 {
-        self.percent.load(Ordering::Relaxed)
-    }
-
     fn random(&self, n: u64) -> u64 {
         let mut state = crate::lock(&self.random);
         *state ^= *state << 13;
@@ -87,7 +84,7 @@ impl Faulty {
 
     async fn be_late(&self) {
         if self.fails() {
-            tokio::time::sleep(Duration::from_millis(self.random(LATE_MS_MAX + 1))).await;
+            runtime::sleep(Duration::from_millis(self.random(LATE_MS_MAX + 1))).await;
         }
     }
 }
@@ -156,10 +153,10 @@ impl ObjectStore for Faulty {
         match self.random(3) {
             0 => {}
             1 => return happens.map(|()| Err(failed)).into_stream().boxed(),
-            _ => drop(tokio::spawn(async move {
-                tokio::time::sleep(LATE_REMOVAL).await;
+            _ => seeded::outside(async move {
+                runtime::sleep(LATE_REMOVAL).await;
                 happens.await;
-            })),
+            }),
         }
         futures::stream::iter([Err(failed)]).boxed()
     }

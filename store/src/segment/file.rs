@@ -212,7 +212,7 @@ impl File {
     pub async fn side_by_side(self, shares: Vec<Vec<usize>>) -> Result<RecordBatch> {
         let decode = |leaves: Vec<usize>| {
             let mut file = self.clone();
-            tokio::task::spawn_blocking(move || file.decode(&leaves, None))
+            crate::runtime::aside(move || file.decode(&leaves, None))
         };
         let decoding: Vec<_> = shares.into_iter().map(decode).collect();
         let broken = |e: String| Error::corrupt(&self.name, e);

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::writers::two_threads;
 use super::*;
 use crate::key;
 use crate::record::{self, Entry};
@@ -18,6 +17,8 @@ use crate::wal::tests::file_of;
 
 /// How long a target runs when nothing is said.
 const USUAL: Duration = Duration::from_millis(400);
+/// Inputs that it gets however slow the machine is.
+const INPUTS_MIN: usize = 40;
 const INPUT_BYTES_MAX: usize = 16 << 10;
 
 /// Runs a target on bent inputs, printing the seed.
@@ -28,7 +29,7 @@ pub fn bend(corpus: &[Vec<u8>], mut target: impl FnMut(&[u8])) {
     println!("seed {seed}");
     let (mut dice, started, mut runs) = (Dice(seed | 1), Instant::now(), 0);
     corpus.iter().for_each(|input| target(input));
-    while started.elapsed() < limit {
+    while runs < INPUTS_MIN || started.elapsed() < limit {
         let mut input = dice.of(corpus);
         for _ in 0..=dice.below(4) {
             mutate(&mut dice, &mut input, corpus);
@@ -66,6 +67,11 @@ fn mutate(dice: &mut Dice, input: &mut Vec<u8>, corpus: &[Vec<u8>]) {
     }
 }
 
+fn runtime() -> tokio::runtime::Runtime {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.worker_threads(2).enable_all().build().unwrap()
+}
+
 /// Opens a store on what is bent, looks at everything in it, and writes.
 async fn use_of(machine: &Machine) -> Result<()> {
     let store = machine.open(Config { segments_max: 1, ..Config::new("", "cloud") }).await?;
@@ -99,7 +105,7 @@ async fn some_store() -> Machine {
 
 #[test]
 fn manifests() {
-    let runtime = two_threads();
+    let runtime = runtime();
     let machine = runtime.block_on(some_store());
     let names = runtime.block_on(machine.objects.list("t")).unwrap();
     let bytes: Vec<(String, Bytes)> = names
@@ -140,7 +146,7 @@ fn manifests() {
 
 #[test]
 fn entries_of_the_log() {
-    let runtime = two_threads();
+    let runtime = runtime();
     let machine = runtime.block_on(some_store());
     let entries = crate::wal::Wal::recover(&machine.disk, crate::wal::OnRot::Refuse);
     let entries: Vec<Vec<u8>> =
@@ -166,7 +172,7 @@ fn entries_of_the_log() {
 /// An entry or a row that is read is the same when it is written and read again.
 #[test]
 fn rows_and_entries() {
-    let runtime = two_threads();
+    let runtime = runtime();
     let machine = runtime.block_on(some_store());
     let recovered = crate::wal::Wal::recover(&machine.disk, crate::wal::OnRot::Refuse).unwrap();
     let mut corpus: Vec<Vec<u8>> = recovered.entries.iter().map(|entry| entry.to_vec()).collect();

@@ -258,3 +258,71 @@ async fn what_is_set_aside_twice_is_there_twice() {
     assert_eq!(names, [format!("{name}.rotten"), format!("{name}.2.rotten")]);
     assert!(files[0].kept > files[1].kept);
 }
+
+/// Flips, cuts and doubles bytes of everything that a store reads from its disk and objects: it may
+/// refuse, but must not panic, and what it shows it must have been given.
+#[tokio::test]
+async fn damaged_files_never_panic_a_store() {
+    let machine = Machine::new(3);
+    let config = Config::new("", "cloud");
+    let store = machine.open(config.clone()).await.unwrap();
+    store.create_table(&stats()).await.unwrap();
+    for k in 0..30 {
+        store.put("stats", &[row! {"k": k, "a": k, "tags": ["x"]}]).await.unwrap();
+        if k % 10 == 5 {
+            store.flush().await.unwrap();
+        }
+    }
+    store.close().await;
+    let names = machine.objects.list("t").await.unwrap();
+    let mut random = crate::entropy() | 1;
+    println!("seed {random}");
+    let mut next = move |n: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        (random >> 11) as usize % n.max(1)
+    };
+    let mut damage = |bytes: &mut Vec<u8>| match next(3) {
+        0 => bytes.truncate(next(bytes.len())),
+        1 => {
+            let (from, to) = (next(bytes.len()), next(bytes.len()));
+            let part = bytes[from.min(to)..from.max(to)].to_vec();
+            bytes.splice(from..from, part);
+        }
+        _ => {
+            for _ in 0..=next(3) {
+                let at = next(bytes.len());
+                bytes[at] ^= 1 << next(8);
+            }
+        }
+    };
+    let mut refused = 0;
+    for round in 0..300 {
+        let objects = Objects::shared(Arc::new(InMemory::new()));
+        for (i, name) in names.iter().enumerate() {
+            let mut bytes = machine.objects.read(name).await.unwrap().unwrap().to_vec();
+            if round % (names.len() + 1) == i {
+                damage(&mut bytes);
+            }
+            objects.create(name, bytes.into()).await.unwrap();
+        }
+        let disk = machine.disk.crash(|| Fate::Lost);
+        if round % (names.len() + 1) == names.len() {
+            disk.damage(&mut damage);
+        }
+        let damaged = Machine { disk, objects, id: 3 };
+        let Ok(store) = damaged.open(config.clone()).await else {
+            refused += 1;
+            continue;
+        };
+        let Ok(found) = store.scan("stats", Scan::default()).await else {
+            refused += 1;
+            continue;
+        };
+        for row in &found.rows {
+            assert_eq!(row["a"], row["k"], "a value nobody wrote");
+        }
+    }
+    assert!(refused > 50, "damage was noticed only {refused} times");
+}

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::atomic::AtomicU64;
 
 use super::*;
+use crate::runtime::seeded;
 use crate::wal::disk::{Disk, DiskFile};
 
 /// A disk that counts what it is asked for.
@@ -80,12 +81,11 @@ impl DiskFile for CountedFile {
     }
 }
 
-/// A store whose every step is counted, with a clock that is moved by hand.
+/// A store whose every request is counted.
 struct Watched {
     store: EdgeStore,
     disk: Counted,
     objects: Arc<Faulty>,
-    clock: Arc<AtomicU64>,
 }
 
 impl Watched {
@@ -98,39 +98,20 @@ impl Watched {
             id: 1,
             lock: None,
         };
-        let clock = Arc::new(AtomicU64::new(1_000_000));
-        let now = clock.clone();
-        let wall_clock: WallClock = Arc::new(move || now.load(Ordering::Relaxed));
-        let config = Config { wall_clock, ..Config::new("", "cloud") };
-        let store = EdgeStore::open_on(config, ground).await.unwrap();
+        let store = EdgeStore::open_on(Config::new("", "cloud"), ground).await.unwrap();
         let mut spec = motion();
         spec.ttl = Some(serde_json::from_str(r#"{"seconds":3600,"column":"at"}"#).unwrap());
         store.create_table(&spec).await.unwrap();
         for round in 0..2 {
-            let camera = |n: usize| row! {"camera": format!("c{n}"), "at": 1_000_000_000 + round};
+            let camera = |n: usize| row! {"camera": format!("c{n}"), "at": now_us() + round};
             let rows: Vec<Row> = (0..partitions).map(camera).collect();
             store.put("motion", &rows).await.unwrap();
             if round == 0 {
                 store.flush().await.unwrap();
             }
         }
-        let watched = Watched { store, disk, objects, clock };
-        watched.rest().await;
-        watched
-    }
-
-    /// Waits until the log has been quiet for long, and everybody has had a turn.
-    async fn rest(&self) {
-        let quiet = || std::thread::sleep(Duration::from_millis(300));
-        tokio::task::spawn_blocking(quiet).await.unwrap();
-        for _ in 0..100 {
-            tokio::task::yield_now().await;
-        }
-    }
-
-    /// True if its task still runs: asking for a timer would have ended it.
-    fn is_well(&self) -> bool {
-        crate::lock(&self.store.inner.flusher).as_ref().is_some_and(|task| !task.is_finished())
+        rest().await;
+        Watched { store, disk, objects }
     }
 
     /// Requests to the disk and for objects so far.
@@ -141,51 +122,44 @@ impl Watched {
     /// The requests of one write to a partition of its own, and of its flush.
     async fn cost_of_another(&self) -> (u64, u64) {
         let before = self.calls();
-        let row = row! {"camera": "busy", "at": 1_000_000_000};
+        let row = row! {"camera": "busy", "at": now_us()};
         self.store.put("motion", &[row]).await.unwrap();
         // Those with changes are flushed as well, once.
         self.store.flush().await.unwrap();
-        self.rest().await;
+        rest().await;
         let after = self.calls();
         (after.0 - before.0, after.1 - before.1)
     }
 }
 
-/// A runtime without a clock: whoever asks it for a timer panics. Counts how often it falls asleep.
-fn without_timers<F: Future>(sleeps: &Arc<AtomicU64>, future: F) -> F::Output {
-    let sleeps = sleeps.clone();
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    runtime.on_thread_park(move || {
-        sleeps.fetch_add(1, Ordering::Relaxed);
-    });
-    runtime.build().unwrap().block_on(future)
+fn now_us() -> i64 {
+    runtime::wall_ms() as i64 * 1_000
+}
+
+/// Until the log is sealed, and everything else is done.
+async fn rest() {
+    runtime::sleep(Duration::from_secs(1)).await;
 }
 
 #[test]
 fn idle_partitions_cost_no_disk_call_no_object_call_and_no_timer() {
-    let sleeps = Arc::new(AtomicU64::new(0));
-    let slept = sleeps.clone();
-    without_timers(&sleeps, async move {
+    seeded::by_seed(1, async {
         let watched = Watched::with(300).await;
         assert_eq!(watched.store.tables()[0].partitions, 300);
-        let (before, slept_before) = (watched.calls(), slept.load(Ordering::Relaxed));
-        // A week, in which the rows outlive their time.
-        for _ in 0..7 * 24 {
-            watched.clock.fetch_add(3_600_000, Ordering::Relaxed);
-            tokio::task::yield_now().await;
-        }
-        watched.rest().await;
-        assert_eq!(watched.calls(), before, "of the disk, for objects");
-        let woken = slept.load(Ordering::Relaxed) - slept_before;
-        assert!(woken <= 2, "woken {woken} times, once by this test");
-        assert!(watched.is_well(), "a timer was asked for");
+        let (calls, turns) = (watched.calls(), seeded::trace().turns);
+        assert_eq!(seeded::timers(), 0, "somebody waits for a moment");
+        // In which the rows outlive their time.
+        let week = Duration::from_secs(7 * 24 * 3_600);
+        runtime::sleep(week).await;
+        assert_eq!(watched.calls(), calls, "of the disk, for objects");
+        assert_eq!(seeded::trace().turns - turns, 1, "of this test alone");
     });
 }
 
 #[test]
 fn a_partition_that_is_written_costs_the_same_beside_many_that_are_not() {
     let cost = |partitions: usize| {
-        without_timers(&Arc::default(), async move {
+        seeded::by_seed(1, async move {
             let watched = Watched::with(partitions).await;
             watched.store.flush().await.unwrap();
             watched.cost_of_another().await

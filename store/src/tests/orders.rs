@@ -1,5 +1,6 @@
 //! Every order in which several parties can take their steps, one after the other. What a test says
-//! of one order may hold by luck.
+//! of one order may hold by luck. The parties are threads ([`threads`]), or tasks whose steps are
+//! their requests for objects ([`crate::runtime::seeded::in_order`]).
 
 use super::Dice;
 
@@ -7,32 +8,30 @@ pub mod requests;
 pub mod threads;
 
 /// Which of several things is done next, in one order of all.
-pub struct Choices {
+pub struct Choices<'d> {
     /// What was chosen, and of how many.
     made: Vec<(usize, usize)>,
     at: usize,
     /// What has not been chosen yet is, at random; otherwise the first.
-    dice: Option<Dice>,
+    dice: Option<&'d mut Dice>,
 }
 
-impl Choices {
+impl Choices<'_> {
     /// One of `of`.
     pub fn one(&mut self, of: usize) -> usize {
         if self.at == self.made.len() {
             let chosen = self.dice.as_mut().map_or(0, |dice| dice.below(of as u64) as usize);
             self.made.push((chosen, of));
         }
-        let (chosen, before) = &mut self.made[self.at];
-        // Where others are late at times, an order is not always the same again.
-        *before = of;
-        *chosen = (*chosen).min(of - 1);
+        let (chosen, before) = self.made[self.at];
+        assert_eq!(before, of, "the same order is the same again");
         self.at += 1;
-        *chosen
+        chosen
     }
 }
 
 /// Carries out `case` in every order; returns how many there are.
-pub fn each_order(mut case: impl FnMut(&mut Choices)) -> u64 {
+pub fn each_order(mut case: impl FnMut(&mut Choices<'_>)) -> u64 {
     let mut choices = Choices { made: Vec::new(), at: 0, dice: None };
     for orders in 1.. {
         choices.at = 0;
@@ -48,14 +47,12 @@ pub fn each_order(mut case: impl FnMut(&mut Choices)) -> u64 {
 }
 
 /// Carries out `case` in so many orders, drawn at random: where all of them are too many.
-pub fn some_orders(count: u64, mut case: impl FnMut(&mut Choices)) {
+pub fn some_orders(count: u64, mut case: impl FnMut(&mut Choices<'_>)) {
     let seed = crate::entropy() | 1;
     println!("seed {seed}");
     let mut dice = Dice(seed);
     for _ in 0..count {
-        let mut choices = Choices { made: Vec::new(), at: 0, dice: Some(dice) };
-        case(&mut choices);
-        dice = choices.dice.unwrap();
+        case(&mut Choices { made: Vec::new(), at: 0, dice: Some(&mut dice) });
     }
 }
 

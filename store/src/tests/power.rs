@@ -6,6 +6,7 @@ use std::path::Path;
 use super::*;
 use crate::blob::BlobKey;
 use crate::objects::power::Medium;
+use crate::runtime::seeded::by_seed;
 
 /// What a store was told, and must still be so.
 #[derive(Default)]
@@ -83,37 +84,39 @@ async fn check(store: &EdgeStore, known: &Known) {
     }
 }
 
-#[tokio::test]
-async fn objects_survive_a_loss_of_power_at_any_sync() {
+#[test]
+fn objects_survive_a_loss_of_power_at_any_sync() {
     let mut dice = Dice(crate::entropy() | 1);
     println!("seed {}", dice.0);
-    for moment in 0.. {
-        let mut was_off = false;
-        for fate in 0..4 {
-            let (before, after) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-            let (medium, disk) = (Medium::under(before.path()), MemDisk::default());
-            let store = open(&disk, before.path()).await.unwrap();
-            medium.power_for(moment);
-            let known = live(&store, &medium).await;
-            was_off |= medium.is_off();
-            let disk = disk.crash_by(|n| dice.below(n));
-            medium.crash(after.path(), || match fate {
-                0 => false,
-                1 => true,
-                _ => dice.below(2) == 0,
-            });
-            drop(store);
-            let store = open(&disk, after.path()).await.unwrap();
-            check(&store, &known).await;
-            // And it goes on.
-            store.put_blob("more".into()).await.unwrap();
-            store.flush().await.unwrap();
+    by_seed(dice.0, async {
+        for moment in 0.. {
+            let mut was_off = false;
+            for fate in 0..4 {
+                let (before, after) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+                let (medium, disk) = (Medium::under(before.path()), MemDisk::default());
+                let store = open(&disk, before.path()).await.unwrap();
+                medium.power_for(moment);
+                let known = live(&store, &medium).await;
+                was_off |= medium.is_off();
+                let disk = disk.crash_by(|n| dice.below(n));
+                medium.crash(after.path(), || match fate {
+                    0 => false,
+                    1 => true,
+                    _ => dice.below(2) == 0,
+                });
+                drop(store);
+                let store = open(&disk, after.path()).await.unwrap();
+                check(&store, &known).await;
+                // And it goes on.
+                store.put_blob("more".into()).await.unwrap();
+                store.flush().await.unwrap();
+            }
+            if !was_off {
+                assert!(moment > 30, "a life of {moment} syncs is none");
+                return;
+            }
         }
-        if !was_off {
-            assert!(moment > 30, "a life of {moment} syncs is none");
-            return;
-        }
-    }
+    });
 }
 
 /// Who made an object may be killed before its name is synced. Whoever is told later that it is

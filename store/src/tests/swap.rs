@@ -8,8 +8,8 @@ use futures::future::BoxFuture;
 
 use super::orders::requests::Stepped;
 use super::orders::{Choices, each_order, some_orders};
-use super::writers::two_threads;
 use super::*;
+use crate::runtime::seeded::in_order;
 
 /// A store with rows in two segments and in memory, and no segment decoded.
 async fn store(objects: &Stepped, segments_max: usize) -> EdgeStore {
@@ -45,24 +45,25 @@ async fn counts(store: &EdgeStore) -> BTreeMap<i64, i64> {
 }
 
 /// Orders that are tried where there are too many.
-const SOME: u64 = 4;
+const SOME: u64 = 200;
 
 /// Carries out `beside` while the store flushes, in one order, and looks at the rows after.
 fn check<'a>(
-    runtime: &tokio::runtime::Runtime,
-    choices: &mut Choices,
+    choices: &mut Choices<'_>,
     segments_max: usize,
     beside: impl Fn(EdgeStore) -> BoxFuture<'a, ()>,
     after: i64,
 ) {
-    let objects = Stepped::default();
-    let store = runtime.block_on(store(&objects, segments_max));
-    let flushing = async { store.flush().await.unwrap() };
-    objects.run(choices, vec![flushing.boxed(), beside(store.clone())]);
-    let expected = BTreeMap::from([(0, after), (1, 1), (10, 10), (100, 100)]);
-    assert_eq!(runtime.block_on(counts(&store)), expected);
-    runtime.block_on(store.flush()).unwrap();
-    assert_eq!(runtime.block_on(counts(&store)), expected);
+    in_order(choices, async {
+        let objects = Stepped::default();
+        let store = store(&objects, segments_max).await;
+        let flushing = async { store.flush().await.unwrap() };
+        objects.beside(vec![flushing.boxed(), beside(store.clone())]).await;
+        let expected = BTreeMap::from([(0, after), (1, 1), (10, 10), (100, 100)]);
+        assert_eq!(counts(&store).await, expected);
+        store.flush().await.unwrap();
+        assert_eq!(counts(&store).await, expected);
+    });
 }
 
 /// Whatever a merge takes away, a reader sees each row as it is.
@@ -77,9 +78,7 @@ fn readers_see_all_rows_while_segments_are_merged() {
         };
         reading.boxed()
     };
-    let runtime = two_threads();
-    let _in = runtime.enter();
-    some_orders(SOME, |choices| check(&runtime, choices, 2, reading, 111));
+    some_orders(SOME, |choices| check(choices, 2, reading, 111));
 }
 
 /// What is added to a row whose state was read from segments is not lost when a flush brings newer
@@ -93,10 +92,8 @@ fn a_change_counts_on_what_a_flush_has_brought() {
         };
         adding.boxed()
     };
-    let runtime = two_threads();
-    let _in = runtime.enter();
     for segments_max in [9, 2] {
-        let orders = each_order(|choices| check(&runtime, choices, segments_max, adding, 1_111));
+        let orders = each_order(|choices| check(choices, segments_max, adding, 1_111));
         println!("{orders} orders");
         assert!(orders >= 6, "only {orders} orders");
     }

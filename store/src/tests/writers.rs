@@ -11,6 +11,7 @@ use super::orders::{Choices, each_order};
 use super::*;
 use crate::manifest::{self, Manifest};
 use crate::objects::Created;
+use crate::runtime::seeded::in_order;
 
 const PLACE: &str = "t/stats/all";
 
@@ -26,7 +27,7 @@ struct Place {
 impl Place {
     fn new() -> Place {
         let stepped = Stepped::default();
-        let seen = Objects::shared(stepped.memory.clone());
+        let seen = Objects::shared(stepped.inner.clone());
         Place { objects: Objects::shared(Arc::new(stepped.clone())), seen, stepped }
     }
 
@@ -108,7 +109,7 @@ fn first() -> Manifest {
 /// Two writers with so many flushes each; what becomes of them, over all orders.
 fn check(flushes: [usize; 2]) -> BTreeSet<[bool; 2]> {
     let mut endings = BTreeSet::new();
-    let orders = each_order(|choices: &mut Choices| {
+    let orders = each_order(|choices: &mut Choices<'_>| {
         let place = Place::new();
         place.now(first().commit(&place.seen)).unwrap();
         let mut writers = ["one", "two"].map(|name| Writer::new(name, &place, &first()));
@@ -127,7 +128,7 @@ fn check(flushes: [usize; 2]) -> BTreeSet<[bool; 2]> {
                 flushing.boxed()
             })
             .collect();
-        place.stepped.run(choices, tasks);
+        in_order(choices, place.stepped.beside(tasks));
         place.check_listed();
         writers.iter().for_each(Writer::check);
         endings.insert(writers.each_ref().map(|writer| matches!(writer.told, Some(Ok(())))));
@@ -154,45 +155,37 @@ fn a_writer_whose_number_was_removed_is_told() {
 /// what the first one is about to list.
 #[test]
 fn who_opens_takes_nothing_away_from_who_flushes() {
-    let runtime = two_threads();
-    let _in = runtime.enter();
     let mut endings = BTreeSet::new();
     let orders = each_order(|choices| {
-        let place = Place::new();
-        let machine = Machine { objects: place.objects.clone(), ..Machine::new(7) };
-        let config = || Config::new("", "cloud");
-        let store = runtime.block_on(async {
-            let store = machine.open(config()).await.unwrap();
-            store.create_table(&stats()).await.unwrap();
-            store.put("stats", &[row! {"k": 1, "a": 1}]).await.unwrap();
-            store.flush().await.unwrap();
-            store.close().await;
-            let store = machine.open(config()).await.unwrap();
-            store.put("stats", &[row! {"k": 2, "a": 2}]).await.unwrap();
-            let left = format!("{PLACE}/s/left-by-a-crash.parquet");
-            place.seen.create(&left, "x".into()).await.unwrap();
-            store
-        });
-        let copy = Machine { disk: MemDisk::default(), ..machine.clone() };
-        let (mut flushed, mut opened) = (false, false);
-        let flushing = async { flushed = store.flush().await.is_ok() };
-        let opening = async { opened = copy.open(config()).await.is_ok() };
-        place.stepped.run(choices, vec![flushing.boxed(), opening.boxed()]);
-        place.check_listed();
-        let rows = runtime.block_on(async {
-            let later = Machine { disk: MemDisk::default(), ..machine.clone() };
-            let later = later.open(config()).await.unwrap();
-            later.scan("stats", Scan::default()).await.unwrap().rows.len()
-        });
-        assert!(rows == 2 || !flushed && rows == 1, "{rows} rows, flushed: {flushed}");
-        endings.insert((flushed, opened));
+        endings.insert(in_order(choices, opens_while_another_flushes()));
     });
     println!("{orders} orders, {endings:?}");
     assert!(orders > 50 && endings.len() > 1, "{orders} orders, {endings:?}");
 }
 
-/// Those who wait for other things than requests run beside.
-pub fn two_threads() -> tokio::runtime::Runtime {
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    runtime.worker_threads(2).enable_all().build().unwrap()
+/// Whether either was told that it has done so.
+async fn opens_while_another_flushes() -> (bool, bool) {
+    let place = Place::new();
+    let machine = Machine { objects: place.objects.clone(), ..Machine::new(7) };
+    let config = || Config::new("", "cloud");
+    let store = machine.open(config()).await.unwrap();
+    store.create_table(&stats()).await.unwrap();
+    store.put("stats", &[row! {"k": 1, "a": 1}]).await.unwrap();
+    store.flush().await.unwrap();
+    store.close().await;
+    let store = machine.open(config()).await.unwrap();
+    store.put("stats", &[row! {"k": 2, "a": 2}]).await.unwrap();
+    let left = format!("{PLACE}/s/left-by-a-crash.parquet");
+    place.seen.create(&left, "x".into()).await.unwrap();
+    let copy = Machine { disk: MemDisk::default(), ..machine.clone() };
+    let (mut flushed, mut opened) = (false, false);
+    let flushing = async { flushed = store.flush().await.is_ok() };
+    let opening = async { opened = copy.open(config()).await.is_ok() };
+    place.stepped.beside(vec![flushing.boxed(), opening.boxed()]).await;
+    place.check_listed();
+    let later = Machine { disk: MemDisk::default(), ..machine.clone() };
+    let later = later.open(config()).await.unwrap();
+    let rows = later.scan("stats", Scan::default()).await.unwrap().rows.len();
+    assert!(rows == 2 || !flushed && rows == 1, "{rows} rows, flushed: {flushed}");
+    (flushed, opened)
 }

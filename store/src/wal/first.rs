@@ -3,8 +3,10 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex};
+
+use crate::runtime::Inbox;
 
 use super::disk::Disk;
 use super::spares::{Begun, Spares, begin, spare_name};
@@ -69,25 +71,29 @@ impl First {
 
     /// Who goes on with the file, which was begun or is begun now, once the disk takes it; none if
     /// the log is closed before.
-    pub fn writer(
+    pub async fn writer(
         mut self,
         begun: Option<Begun>,
-        rx: &Receiver<Command>,
+        inbox: &Inbox<Command>,
         told: &Announcer,
     ) -> Option<Writer> {
         let mut waiting = VecDeque::new();
         let file = match begun {
             Some(begun) => begun,
-            None => self.insist(rx, &mut waiting)?,
+            None => self.insist(inbox, &mut waiting).await?,
         };
         told.take_again();
         let First { disk, files, spares, number, .. } = self;
         Some(Writer { disk, file, number, has_ended: false, files, spares, waiting })
     }
 
-    fn insist(&mut self, rx: &Receiver<Command>, waiting: &mut VecDeque<Command>) -> Option<Begun> {
+    async fn insist(
+        &mut self,
+        inbox: &Inbox<Command>,
+        waiting: &mut VecDeque<Command>,
+    ) -> Option<Begun> {
         loop {
-            match rx.recv_timeout(self.disk.retry_after()) {
+            match inbox.next_within(self.disk.retry_after()).await {
                 Ok(Command::Close) | Err(RecvTimeoutError::Disconnected) => return None,
                 Ok(command) => waiting.push_back(command),
                 Err(RecvTimeoutError::Timeout) => {

@@ -9,6 +9,7 @@ use std::io;
 use proptest::prelude::*;
 
 use super::*;
+use crate::runtime::seeded::by_seed;
 use crate::tests::Dice;
 
 pub use forgetful::{Fate, MemDisk, Trouble};
@@ -62,25 +63,27 @@ async fn entries_come_back_after_a_close() {
     assert_eq!(recovered.torn_bytes, 0);
 }
 
-#[tokio::test]
-async fn what_was_acknowledged_survives_any_loss_of_unsynced_bytes() {
+#[test]
+fn what_was_acknowledged_survives_any_loss_of_unsynced_bytes() {
     let mut dice = Dice(crate::entropy() | 1);
     println!("seed {}", dice.0);
-    for _ in 0..20 {
-        let disk = MemDisk::default();
-        let recovered = Wal::recover(&disk, OnRot::Refuse).unwrap();
-        let wal = Wal::start(Arc::new(disk.clone()), &recovered, 0, entry(0)).unwrap();
-        for i in 1..=20u64 {
-            wal.append(i, vec![entry(i)]);
-            if i % 3 == 0 {
-                wal.wait(i).await.unwrap();
-                let crashed = disk.crash_by(|n| dice.below(n));
-                let recovered = Wal::recover(&crashed, OnRot::Refuse).unwrap();
-                assert!(recovered.entries.len() as u64 > i, "{i}");
-                assert_eq!(recovered.entries, entries_to(recovered.entries.len() as u64 - 1));
+    by_seed(dice.0, async {
+        for _ in 0..20 {
+            let disk = MemDisk::default();
+            let recovered = Wal::recover(&disk, OnRot::Refuse).unwrap();
+            let wal = Wal::start(Arc::new(disk.clone()), &recovered, 0, entry(0)).unwrap();
+            for i in 1..=20u64 {
+                wal.append(i, vec![entry(i)]);
+                if i % 3 == 0 {
+                    wal.wait(i).await.unwrap();
+                    let crashed = disk.crash_by(|n| dice.below(n));
+                    let recovered = Wal::recover(&crashed, OnRot::Refuse).unwrap();
+                    assert!(recovered.entries.len() as u64 > i, "{i}");
+                    assert_eq!(recovered.entries, entries_to(recovered.entries.len() as u64 - 1));
+                }
             }
         }
-    }
+    });
 }
 
 #[tokio::test]

@@ -87,6 +87,7 @@ pub const NUMBERS: &[Number] = &[
     ("handlers/src/execute/process/unpack.rs", "BYTES_MAX", "256 << 20", "unpacked | 64 MiB; 256"),
     ("handlers/src/execute/wasm/blobstore.rs", "BODIES_MAX", "16", "open at once | | 16 |"),
     ("handlers/src/execute/wasm/blobstore.rs", "NAMES_MAX", "256", "that deletes | 256; 1,000 |"),
+    ("handlers/src/execute/wasm/pictures.rs", "MADE_BYTES_MAX", "256 << 20", "together | | 256"),
     ("handlers/src/execute/wasm/runner.rs", "CORE_INSTANCES_MAX", "120", "| | 10, 20, 120 |"),
     ("handlers/src/execute/workers.rs", "GRACE", "Duration::from_secs(1)", "| | 1 s; 30 s |"),
     ("handlers/src/execute/workers.rs", "INSTANCE_MB", "48", "256 MiB, and `memory_mb` + 48 MiB"),

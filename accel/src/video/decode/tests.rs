@@ -174,6 +174,38 @@ fn a_real_clip_has_all_its_frames() {
     assert!(psnr > 33.0, "{psnr} dB");
 }
 
+/// The first pixel as red, green and blue.
+fn pixel(frame: &Frame) -> [u8; 3] {
+    let cpu = hw::discover(&hw::Config { opencl: false, ..hw::Config::default() });
+    let engine = EdgeAccelerate::start_with(cpu, Prefer::default()).unwrap();
+    let step = r#"{"op": "convert", "to": "rgb24", "input": ["frame"], "output": "rgb"}"#;
+    let pipeline = format!(r#"{{"steps": [{step}], "returns": ["rgb"]}}"#);
+    let job = Job::new(Pipeline::parse(&pipeline).unwrap(), frame.clone());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let output = runtime.block_on(engine.run(job)).unwrap();
+    let Value::Frame(rgb) = &output.values["rgb"] else { panic!("{:?}", output.values) };
+    [rgb.data[0], rgb.data[1], rgb.data[2]]
+}
+
+#[test]
+fn a_jpeg_file_has_the_colours_of_its_frame_whatever_their_matrix() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("clip.avi");
+    let reds = [Matrix::Bt601, Matrix::Bt709].map(|matrix| {
+        let shape = Shape { matrix, ..Shape::limited(16, 16, PixelFormat::Nv12) };
+        let samples = [vec![90u8; 256], [100, 200].repeat(64)].concat();
+        let frame = Frame::new(shape, 0, 0, samples.into()).unwrap();
+        write_avi(&path, &jpegs(std::slice::from_ref(&frame), 95)).unwrap();
+        let (_, back) = all(&path).unwrap();
+        assert_eq!((back[0].matrix, back[0].range), (Matrix::Bt601, Range::Full));
+        let (before, after) = (pixel(&frame), pixel(&back[0]));
+        let is_near = before.iter().zip(after).all(|(a, b)| a.abs_diff(b) <= 4);
+        assert!(is_near, "{matrix:?}: {before:?} became {after:?}");
+        after[0]
+    });
+    assert!(reds[1] > reds[0] + 8, "{reds:?}");
+}
+
 #[test]
 fn times_are_filled_in() {
     let mut times = Times::new(Rational(1, 1000), Rational(25, 1));

@@ -8,8 +8,9 @@ fn tools() -> std::path::PathBuf {
     std::env::var_os("EDGESCALE_TOOLS").map_or(near, std::path::PathBuf::from)
 }
 
-#[test]
-fn every_pair_has_a_plan_that_runs() {
+/// Within a runtime, as the program has one.
+#[tokio::test]
+async fn every_pair_has_a_plan_that_runs() {
     let pictures = Pictures::new(64, 48).unwrap();
     for pair in PAIRS {
         let us = ours_us(pair, &pictures, ONCE).unwrap();

@@ -40,6 +40,39 @@ fn a_compiled_file_without_its_seal_is_not_handed_out() {
 }
 
 #[test]
+fn only_what_is_small_and_beyond_doubt_is_at_hand() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [cache, other] = dirs.each_ref().map(|dir| Cache::open(dir.path()).unwrap());
+    let digest = Digest::of(b"source");
+    let compiled = put(&cache, &digest);
+    let seal = || {
+        // A seal of the same step of the clock vouches for nothing.
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        cache.seal_compiled(&digest, "e1").unwrap();
+    };
+    seal();
+    assert_eq!(cache.at_hand(&digest, "e1"), Some(compiled.clone()));
+    assert_eq!(cache.at_hand(&digest, "e2"), None, "another engine's code");
+    assert_eq!(cache.at_hand(&Digest::of(b"another"), "e1"), None);
+
+    let foreign = other.compiled_path(&digest, "e1");
+    for [from, to] in [[&compiled, &foreign], [&seal_path(&compiled), &seal_path(&foreign)]] {
+        fs::copy(from, to).unwrap();
+    }
+    assert_eq!(other.at_hand(&digest, "e1"), None, "another node's seal");
+    fs::write(&compiled, b"machine codE").unwrap();
+    assert_eq!(cache.at_hand(&digest, "e1"), None, "it has changed");
+    let file = File::options().write(true).open(&compiled).unwrap();
+    file.set_len(AT_HAND_BYTES_MAX + 1).unwrap();
+    seal();
+    assert_eq!(cache.at_hand(&digest, "e1"), None, "it is large");
+    assert!(cache.compiled(&digest, "e1").unwrap().is_some());
+    fs::remove_file(seal_path(&compiled)).unwrap();
+    file.set_len(12).unwrap();
+    assert_eq!(cache.at_hand(&digest, "e1"), None, "it has no seal");
+}
+
+#[test]
 fn the_folder_is_its_owners_alone_and_removal_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let cache = Cache::open(&dir.path().join("cache")).unwrap();

@@ -145,7 +145,7 @@ fn stacks_of_languages_are_found_in_what_was_written() {
     let chained =
         format!("{python}\nDuring handling of this, another exception occurred:\n\n{python}");
     assert_eq!(stack_in(&chained).unwrap().1, chained.trim_end());
-    let cut = &python[40..];
+    let cut = &python[python.find("  File").unwrap()..];
     assert_eq!(stack_in(cut).unwrap(), ("ValueError: no".into(), cut.trim_end().into()));
 
     let quickjs = "    at throw (probe.js:11:15)\n    at handleEvent (probe.js:136:24)";

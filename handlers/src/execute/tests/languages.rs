@@ -123,7 +123,7 @@ async fn events_are_published_under_ids_that_a_redelivery_repeats() {
 #[tokio::test(flavor = "multi_thread")]
 async fn javascript_that_goes_wrong_harms_nobody() {
     let Some((bench, mut probe)) = probe().await else { return };
-    probe.limits = Limits { memory_mb: 32, timeout_ms: 2_000, ..Limits::default() };
+    probe.limits = Limits { memory_mb: 32, timeout_ms: 60_000, ..Limits::default() };
 
     for (subject, word) in [("throw", "thrown on purpose"), ("throw-text", "thrown as text")] {
         match bench.invoke(&probe, event(subject, "")).await.unwrap_err() {
@@ -133,6 +133,9 @@ async fn javascript_that_goes_wrong_harms_nobody() {
             other => panic!("{subject}: {other}"),
         }
     }
+    let (message, stack) = raised(bench.invoke(&probe, event("traced", "")).await.unwrap_err());
+    assert_eq!(message, "Error: thrown on purpose");
+    assert!(stack.contains("at throw (") && stack.contains("probe.js:"), "{stack}");
     let error = bench.invoke(&probe, event("bomb", "")).await.unwrap_err();
     assert_eq!(error, InvokeError::OutOfMemory { limit_mb: 32 });
     for subject in ["recurse", "no-such-subject"] {

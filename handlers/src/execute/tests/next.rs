@@ -16,7 +16,7 @@ fn slow(body: &str) -> Vec<u8> {
 }
 
 /// Invokes a handler, and does what is left to do then.
-async fn serve(bench: &Bench, target: &Arc<Target>) {
+pub(super) async fn serve(bench: &Bench, target: &Arc<Target>) {
     let invocation =
         Invocation { target: Arc::clone(target), ..invocation(target, event("x", "")) };
     bench.execute.invoke(invocation).await.unwrap().after.run().await;

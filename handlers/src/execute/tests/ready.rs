@@ -2,6 +2,7 @@
 
 use super::components::event_component;
 use super::lambda::{ask, wait_until_gone};
+use super::next::serve;
 use super::*;
 
 /// Breaks down where another event was before.
@@ -40,6 +41,27 @@ async fn instances_wait_for_events_and_each_serves_one() {
     until("three are ready with the new secret", || waiting() == 3).await;
     keep(&bench, &[]);
     until("none is ready", || waiting() == 0).await;
+}
+
+/// Who looks after all of them makes one a little later, on another thread.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_served_is_replaced_when_its_answer_is_out() {
+    let bench = Bench::new();
+    let waiting = || bench.execute.waiting();
+    let code = event_component(ONCE);
+    let handler = ready(&bench.install(CodeKind::Component, &code).await, 1);
+    keep(&bench, &[&handler]);
+    until("one is ready", || waiting() == 1).await;
+    let target = Arc::new(handler);
+    for _ in 0..50 {
+        serve(&bench, &target).await;
+        assert!(waiting() > 0);
+    }
+    // Not one that nobody wants any more.
+    keep(&bench, &[]);
+    until("none is ready", || waiting() == 0).await;
+    serve(&bench, &target).await;
+    assert_eq!(waiting(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,7 @@ fn guest(name: &str) -> Option<Vec<u8>> {
 }
 
 /// The folder of the target's libraries.
-fn wasip2() -> Option<&'static str> {
+pub(super) fn wasip2() -> Option<&'static str> {
     let own = tools().join("rust/bin/rustc");
     let asked = std::process::Command::new(if own.exists() { own } else { "rustc".into() })
         .args(["--print", "target-libdir", "--target", "wasm32-wasip2"])
@@ -68,6 +68,11 @@ async fn a_rust_component_that_goes_wrong_is_explained_in_its_own_names() {
     let InvokeError::GuestTrap { message, backtrace } = &error else { panic!("{error}") };
     assert!(message.contains("web.rs") && message.contains("gave up on purpose"), "{message}");
     assert!(backtrace.contains("give_up"), "{backtrace}");
+    let source = include_str!("../../../guests/rust/examples/web.rs");
+    for text in ["panic!(", "\"/panic\" =>"] {
+        let line = 1 + source.lines().position(|line| line.contains(text)).unwrap();
+        assert!(backtrace.contains(&format!("examples/web.rs:{line}:")), "{line}: {backtrace}");
+    }
 
     let error = bench.invoke(&web, http("GET", "/exit", "")).await.unwrap_err();
     assert!(error.to_string().contains("exit"), "{error}");

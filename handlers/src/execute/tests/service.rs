@@ -202,8 +202,10 @@ async fn a_service_that_goes_wrong_is_explained() {
     let text = "it answered with ErrorCode::InternalError(Some(\"refused on purpose\"))";
     assert_eq!(refused, InvokeError::GuestError(text.into()));
     match bench.invoke(&stock, http("GET", "/trap", "")).await.unwrap_err() {
-        InvokeError::GuestTrap { message, .. } => {
-            assert!(message.contains("raised on purpose"), "{message}");
+        InvokeError::GuestTrap { message, backtrace } => {
+            assert!(message.ends_with("ValueError: raised on purpose"), "{message}");
+            let of_python = backtrace.contains("service.py\", line ");
+            assert!(of_python && backtrace.contains("wasm backtrace"), "{backtrace}");
         }
         other => panic!("{other}"),
     }

@@ -1,9 +1,10 @@
 //! Stock components of other platforms' worlds, unchanged: `wasi:http` as componentize-py and
-//! componentize-js make them, `wasmcloud:messaging` with `wasi:keyvalue`, `wasi:config` and
-//! `wasi:logging` around it.
+//! componentize-js make them, and wit-bindgen in C; `wasmcloud:messaging` with `wasi:keyvalue`,
+//! `wasi:config` and `wasi:logging` around it.
 
 use super::components::{MEMORY, component};
 use super::languages::{guest, shared_cache};
+use super::outside::server;
 use super::*;
 
 async fn stock(name: &str, tool: &str) -> Option<(Bench, Target)> {
@@ -117,6 +118,23 @@ async fn a_python_component_of_wasi_http_serves_requests_calls_and_events() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_python_component_waits_for_several_answers_at_once() {
+    let Some((bench, stock)) = stock("web", COMPONENTIZE_PY).await else { return };
+    let port = server(&[("/", "welcome"), ("/two", "again")]).await;
+    bench.host.state().hosts = vec![format!("127.0.0.1/32:{port}").parse().unwrap()];
+    let asked = [("", "welcome"), ("two", "again")];
+    let asked = asked.map(|(path, answer)| (format!("http://127.0.0.1:{port}/{path}"), answer));
+    let Input::Http(mut request) = http("GET", "/hash-all", "") else { unreachable!() };
+    request.headers.extend(asked.each_ref().map(|(url, _)| ("x-url".into(), url.clone())));
+    let reply = bench.invoke(&stock, Input::Http(request)).await.unwrap();
+    let mut told: Vec<&str> = std::str::from_utf8(&reply.body).unwrap().lines().collect();
+    told.sort();
+    let hash = |answer: &str| Digest::of(answer.as_bytes()).as_str().replace("sha256-", "");
+    assert_eq!(told, asked.map(|(url, answer)| format!("{url} {}", hash(answer))));
+    assert_eq!(fetch(&bench, &stock, "/hand-back").await, (200, "hello".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_http_component_that_goes_wrong_is_explained() {
     let Some((bench, mut stock)) = stock("web", COMPONENTIZE_PY).await else { return };
     for (path, word) in [("/silent", "no answer"), ("/unfinished", "without")] {
@@ -140,6 +158,63 @@ async fn a_service_worker_of_componentize_js_serves_requests() {
     let head = reply.http.unwrap();
     assert_eq!(head.status, 201);
     assert!(head.headers.contains(&("x-agent".into(), "test".into())), "{:?}", head.headers);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_component_of_componentize_js_serves_by_the_interfaces_themselves() {
+    let Some((bench, stock)) = stock("incoming", JCO).await else { return };
+    let hello = (200, "Hello from JavaScript\n".to_owned());
+    assert_eq!(fetch(&bench, &stock, "/hello").await, hello);
+    let long = "0123456789".repeat(2_000);
+    let reply = bench.invoke(&stock, http("POST", "/echo", &long)).await.unwrap();
+    assert!(reply.body == long, "{} bytes", reply.body.len());
+    let head = reply.http.unwrap();
+    assert_eq!(head.status, 201);
+    assert!(head.headers.contains(&("x-agent".into(), "test".into())), "{:?}", head.headers);
+    let error = bench.invoke(&stock, http("GET", "/throw", "")).await.unwrap_err();
+    let InvokeError::GuestTrap { message, backtrace } = error else { panic!("{error:?}") };
+    assert!(message.contains("thrown on purpose"), "{message}");
+    assert!(backtrace.contains("fail@"), "{backtrace}");
+}
+
+/// The component in C that is built beside those in Rust, whose tools make its bindings.
+async fn c_web() -> Option<(Bench, Target)> {
+    let folder = super::rust::wasip2()?;
+    if !has_tool("zig/ziglang/zig") || !has_tool(JCO) {
+        return None;
+    }
+    let file = super::languages::built("rust", "c-web.wasm", folder)?;
+    let bench = Bench::with(shared_cache);
+    let code = std::fs::read(file).unwrap();
+    let target = bench.install(CodeKind::Component, &code).await;
+    Some((bench, target))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_c_component_by_wit_bindgen_serves_requests_and_keeps_values() {
+    let Some((bench, stock)) = c_web().await else { return };
+    bench.host.state().id_column = Some("key");
+    assert_eq!(fetch(&bench, &stock, "/keep").await, (200, "hello".into()));
+    assert_eq!(fetch(&bench, &stock, "/no").await, (404, "who?".into()));
+    let long = "0123456789".repeat(2_000);
+    let reply = bench.invoke(&stock, http("POST", "/echo", &long)).await.unwrap();
+    assert!(reply.body == long, "{} bytes", reply.body.len());
+    assert_eq!(ask(&bench, &stock, "echo", "abc").await, "abc");
+    let failed = bench.invoke(&stock, event("other", "")).await.unwrap_err();
+    assert_eq!(failed, InvokeError::GuestError("status 404: who?".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_c_component_that_breaks_down_is_explained_by_its_lines() {
+    let Some((bench, stock)) = c_web().await else { return };
+    let error = bench.invoke(&stock, http("GET", "/trap", "")).await.unwrap_err();
+    let InvokeError::GuestTrap { message, backtrace } = error else { panic!("{error:?}") };
+    assert!(message.ends_with("about to give up"), "{message}");
+    let source = include_str!("../../../guests/stock/web.c");
+    for text in ["__builtin_trap()", "    give_up(0);"] {
+        let line = 1 + source.lines().position(|line| line.contains(text)).unwrap();
+        assert!(backtrace.contains(&format!("/web.c:{line}:")), "{line}: {backtrace}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

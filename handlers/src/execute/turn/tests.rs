@@ -31,6 +31,17 @@ async fn who_takes_long_goes_to_the_guests_and_stays_there_for_a_while() {
 }
 
 #[tokio::test]
+async fn what_nobody_waits_for_goes_to_the_guests_too() {
+    let runtime = guests();
+    let (told, ran) = tokio::sync::oneshot::channel();
+    let work = async move { told.send(compute(2 * TURN).await).unwrap() };
+    behind(work, runtime.handle().clone()).await;
+    let (before, after) = ran.await.unwrap();
+    assert!(before == thread::current().id() && after != before);
+    runtime.shutdown_background();
+}
+
+#[tokio::test]
 async fn who_only_waited_stays() {
     let runtime = guests();
     let here = thread::current().id();

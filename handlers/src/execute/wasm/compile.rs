@@ -151,6 +151,19 @@ impl Installer {
         }
     }
 
+    /// Makes code ready that was optimised before and can be had at once; tells what it exports,
+    /// or that it wants more than that.
+    pub(in crate::execute) fn reinstall_at_once(&self, digest: &Digest) -> Option<Vec<String>> {
+        if let Some(module) = self.wasm.module(digest) {
+            return Some(module.exports());
+        }
+        let runner = self.runners.usual();
+        let path = self.cache.at_hand(digest, &runner.fingerprint)?;
+        let module = runner.link(digest, &runner.deserialize(&path).ok()?).ok()?;
+        self.read_whole(digest.clone(), runner.fingerprint.clone());
+        Some(self.take_in(digest, module).0)
+    }
+
     /// Makes code ready that was compiled before; tells what it exports, or that it was not.
     pub(in crate::execute) async fn reinstall(
         self: &Arc<Self>,

@@ -106,8 +106,8 @@ impl Runners {
         Ok(runner)
     }
 
-    #[cfg(test)]
-    pub(super) fn usual(&self) -> &Runner {
+    /// The one that is always there.
+    pub(super) fn usual(&self) -> &Arc<Runner> {
         &self.usual
     }
 

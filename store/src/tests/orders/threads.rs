@@ -82,7 +82,7 @@ fn free(what: usize) {
 }
 
 /// Runs the parties on a thread each in the order that is chosen. Nobody may be left waiting.
-pub fn run(choices: &mut Choices, parties: Vec<Box<dyn FnOnce() + Send>>) {
+pub fn run(choices: &mut Choices<'_>, parties: Vec<Box<dyn FnOnce() + Send>>) {
     let places = std::sync::Mutex::new(vec![At::Work; parties.len()]);
     let turns = Arc::new(Turns { places, changed: Condvar::new() });
     let mut threads = Vec::new();

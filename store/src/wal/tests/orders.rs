@@ -43,7 +43,7 @@ fn check(
     waiters: &[fn(&Waiting)],
     orders_min: u64,
 ) {
-    let orders = each_order(|choices: &mut Choices| {
+    let orders = each_order(|choices: &mut Choices<'_>| {
         let (waiting, announcer) = log();
         let thread = thread.clone();
         let party = move || {

@@ -62,32 +62,34 @@ impl Log {
     }
 }
 
-#[tokio::test]
-async fn the_power_may_go_at_any_moment() {
+#[test]
+fn the_power_may_go_at_any_moment() {
     let mut dice = Dice(crate::entropy() | 1);
     println!("seed {}", dice.0);
-    let mut moments = 0;
-    for moment in 0.. {
-        let mut was_off = false;
-        for _ in 0..4 {
-            let disk = MemDisk::default();
-            let mut log = Log { disk, life: 0, known: BTreeMap::new(), gone: 0 };
-            log.live().await.unwrap();
-            assert_eq!(log.disk.list().unwrap().len(), 3, "two files and a spare");
-            for power in [moment, dice.below(80), u64::MAX, u64::MAX] {
-                log.disk.power_for(power);
-                let lived = log.live().await;
-                assert!(lived.is_ok() || log.disk.is_off(), "{lived:?}");
-                was_off |= power == moment && log.disk.is_off();
-                log.disk = log.disk.crash_by(|n| dice.below(n));
+    by_seed(dice.0, async {
+        let mut moments = 0;
+        for moment in 0.. {
+            let mut was_off = false;
+            for _ in 0..4 {
+                let disk = MemDisk::default();
+                let mut log = Log { disk, life: 0, known: BTreeMap::new(), gone: 0 };
+                log.live().await.unwrap();
+                assert_eq!(log.disk.list().unwrap().len(), 3, "two files and a spare");
+                for power in [moment, dice.below(80), u64::MAX, u64::MAX] {
+                    log.disk.power_for(power);
+                    let lived = log.live().await;
+                    assert!(lived.is_ok() || log.disk.is_off(), "{lived:?}");
+                    was_off |= power == moment && log.disk.is_off();
+                    log.disk = log.disk.crash_by(|n| dice.below(n));
+                }
             }
+            if !was_off {
+                break;
+            }
+            moments = moment;
         }
-        if !was_off {
-            break;
-        }
-        moments = moment;
-    }
-    assert!(moments > 50, "a life of {moments} changes is none");
+        assert!(moments > 50, "a life of {moments} changes is none");
+    });
 }
 
 #[tokio::test]
