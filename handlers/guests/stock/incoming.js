@@ -10,7 +10,7 @@ import {
 export const incomingHandler = {
   handle(request, responseOut) {
     const [path] = (request.pathWithQuery() ?? "/").split("?");
-    if (path === "/throw") fail();
+    if (path === "/throw") throw new Error("thrown on purpose");
     const headers = Fields.fromList([["content-type", bytes("text/plain")]]);
     const agent = request.headers().get("x-agent");
     if (agent.length > 0) headers.append("x-agent", agent[0]);
@@ -25,10 +25,6 @@ export const incomingHandler = {
     OutgoingBody.finish(body, undefined);
   },
 };
-
-function fail() {
-  throw new Error("thrown on purpose");
-}
 
 // Each piece as it comes, until the other side has said all.
 function copy(body, to) {
