@@ -58,7 +58,7 @@ fn in_words(folder: &Path, mended: &store::Mended) -> String {
     }
     for store::GivenUp { object, table, rows, first, last, .. } in &mended.given_up {
         lines.push(format!(
-            "{object} is given up: {rows} rows of table {table} are lost, between {first} and {last}"
+            "{object} is given up: {rows} rows of table {table} are lost, from {first} to {last}"
         ));
     }
     match lines.is_empty() {

@@ -1,7 +1,7 @@
 //! Segments that do not read: each is named to whoever asks for its rows, and shown in the status.
 //! Everything else goes on: flushes leave it as it is and merge the others
-//! (`docs/decisions/0140-what-is-damaged-holds-up-nothing-else.md`). One that nobody can put back is
-//! given up, if somebody says so.
+//! (`docs/decisions/0140-what-is-damaged-holds-up-nothing-else.md`). One that nobody can put back
+//! is given up, if somebody says so.
 
 use std::sync::Arc;
 
@@ -115,8 +115,8 @@ impl Engine {
     }
 
     /// Takes a segment that does not read out of its partition, for good: what it knew of the keys
-    /// that it spans is lost here. Its object is kept beside, if there is one. A site below the root
-    /// holds nothing of the table as a whole then, so that it asks above for what it lacks.
+    /// that it spans is lost here. Its object is kept beside, if there is one. A site below the
+    /// root holds nothing of the table as a whole then, so that it asks above for what it lacks.
     ///
     /// # Errors
     /// [`Error::BadRequest`] if there is no such segment, if it reads, or if what is lost would
