@@ -19,7 +19,7 @@ pub(super) fn split(words: &str) -> Option<(&str, &str)> {
 
 /// What a stack says was wrong: in Python the line after it, though others may follow.
 pub(super) fn error(stack: &str) -> Option<&str> {
-    let last = stack.lines().filter(|line| is_frame(line)).next_back()?;
+    let last = stack.lines().rfind(|line| is_frame(line))?;
     if !is_python(last) {
         return None;
     }
