@@ -1,4 +1,4 @@
-//! The stack that a language's runtime writes when nobody catches an error, in the words of a guest.
+//! The stack that a language's runtime writes when nobody catches an error, in a guest's words.
 
 /// What begins a stack of Python.
 const TRACEBACK: &str = "Traceback (most recent call last):";
@@ -19,7 +19,7 @@ pub(super) fn split(words: &str) -> Option<(&str, &str)> {
 
 /// What a stack says was wrong: in Python the line after it, though others may follow.
 pub(super) fn error(stack: &str) -> Option<&str> {
-    let last = stack.lines().filter(|line| is_frame(line)).next_back()?;
+    let last = stack.lines().rfind(|line| is_frame(line))?;
     if !is_python(last) {
         return None;
     }
