@@ -1,4 +1,4 @@
-//! The stack that a language's runtime writes when nobody catches an error, in the words of a guest.
+//! The stack that a language's runtime writes when nobody catches an error, in a guest's words.
 
 /// What begins a stack of Python.
 const TRACEBACK: &str = "Traceback (most recent call last):";
