@@ -4,7 +4,7 @@
 //! first: no durable store is faster than that with one client. Others run in processes of their
 //! own: SQLite through Python's standard library, with `synchronous=FULL` in WAL mode; DuckDB with
 //! one thread, so that its rows a second are those of one core; RocksDB, redb and fjall with one
-//! client, and RocksDB and SQLite with 64 and 256 that put durably. DataFusion, by which the store
+//! client, and SQLite with 64 and 256 that put durably. DataFusion, by which the store
 //! answers SQL, is asked by itself as well.
 
 mod loads;
@@ -137,10 +137,7 @@ async fn measure(options: &Options, folder: &Path) -> Result<Report, Error> {
     store.create_table(&spec("puts")).await?;
     for clients in [1, 64, 256] {
         let line = durable_puts(&store, clients, budget).await?;
-        // What one client can do is what the disk can; of many, what others make of them.
-        let peer = found(&others, &[&format!("RocksDB {}", line.what)]).filter(|_| clients > 1);
-        let disk = || ("write + fdatasync".to_owned(), disk_per_s);
-        lines.push(line.beside(Some(peer.unwrap_or_else(disk))));
+        lines.push(line.beside(Some(("write + fdatasync".to_owned(), disk_per_s))));
     }
     lines.push(fill(&store, "t", options.rows).await?);
     store.flush().await?;

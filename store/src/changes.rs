@@ -2,7 +2,8 @@
 //!
 //! The feed is compacted: it gives each row that changed after a position once, as it is now, in
 //! the order of the last changes. So a position never grows too old, and a reader that comes back
-//! after a year misses nothing but intermediate states. Only durable changes are given.
+//! after a year misses nothing but intermediate states. Only durable changes are given: a row, when
+//! its last change is durable.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,7 +1,6 @@
 //! redb, fjall and RocksDB on the rows of the store's bench: prints lines of its report as JSON.
 //!
-//! `edgescale-bench-peers FOLDER ROWS BUDGET_MS`. One client, in process, as the store is measured,
-//! but for durable puts of many.
+//! `edgescale-bench-peers FOLDER ROWS BUDGET_MS`. One client, in process, as the store is measured.
 //! A row is a key of 8 bytes and a value of 42; reads take the value apart, as the store does.
 
 mod fjall;
@@ -13,7 +12,6 @@ mod ycsb;
 use std::error::Error;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -21,8 +19,6 @@ use ycsb::{Operation, WORKLOADS, Workload};
 
 /// Rows of one call when the table is filled.
 const FILL_ROWS: u64 = 1_000;
-/// Clients that put at once, where a store takes writes of several.
-const CLIENTS: [usize; 2] = [64, 256];
 /// Where a table's key ends up when keys are walked in no order (an odd multiplier).
 const SCATTER: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -40,14 +36,7 @@ trait Peer {
     fn range(&mut self, from: u64, rows: u64, see: &mut dyn FnMut(&[u8])) -> Result<()>;
     /// Moves what was written to where it stays.
     fn settle(&mut self) -> Result<()>;
-    /// Writes one row durably, from any thread; none if it takes one write after the other.
-    fn shared(&self) -> Option<Shared<'_>> {
-        None
-    }
 }
-
-/// Writes the row of a number.
-type Shared<'a> = Box<dyn Fn(u64) -> std::result::Result<(), String> + Send + Sync + 'a>;
 
 fn main() {
     let mut words = std::env::args().skip(1);
@@ -71,13 +60,9 @@ fn main() {
 fn measure(name: &str, mut peer: Box<dyn Peer>, rows: u64, budget: Duration) -> Result<Vec<Value>> {
     let one = |id: u64| std::iter::once((id, value(id)));
     let mut lines = Vec::new();
-    let what = |clients| format!("{name} durable put, {clients} at once");
-    lines.push(timed(&what(1), budget, |i| peer.put(&mut one(i), true))?);
-    if let Some(shared) = peer.shared() {
-        for clients in CLIENTS {
-            lines.push(at_once(&what(clients), clients, budget, &shared)?);
-        }
-    }
+    lines.push(timed(&format!("{name} durable put, 1 at once"), budget, |i| {
+        peer.put(&mut one(i), true)
+    })?);
     let start = Instant::now();
     for from in (0..rows).step_by(FILL_ROWS as usize) {
         let ids = from..rows.min(from + FILL_ROWS);
@@ -113,34 +98,10 @@ fn timed(what: &str, budget: Duration, mut act: impl FnMut(u64) -> Result<()>) -
         act(times.len() as u64)?;
         times.push(before.elapsed().as_nanos() as u64);
     }
-    Ok(line(what, times, start.elapsed()))
-}
-
-/// The same of so many threads.
-fn at_once(what: &str, clients: usize, budget: Duration, act: &Shared<'_>) -> Result<Value> {
-    let (start, next) = (Instant::now(), AtomicU64::new(0));
-    let client = || -> std::result::Result<Vec<u64>, String> {
-        let mut times = Vec::new();
-        while times.is_empty() || start.elapsed() < budget {
-            let before = Instant::now();
-            act(next.fetch_add(1, Ordering::Relaxed))?;
-            times.push(before.elapsed().as_nanos() as u64);
-        }
-        Ok(times)
-    };
-    let times = std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..clients).map(|_| scope.spawn(client)).collect();
-        let times = clients.into_iter().map(|client| client.join().expect("it does not panic"));
-        times.collect::<std::result::Result<Vec<_>, String>>()
-    })?;
-    Ok(line(what, times.concat(), start.elapsed()))
-}
-
-fn line(what: &str, mut times: Vec<u64>, all: Duration) -> Value {
-    let per_s = times.len() as f64 / all.as_secs_f64();
+    let per_s = times.len() as f64 / start.elapsed().as_secs_f64();
     times.sort_unstable();
     let us = |percent: usize| times.get(times.len() * percent / 100).map(|ns| *ns as f64 / 1e3);
-    json!({"what": what, "per_s": per_s, "p50_us": us(50), "p99_us": us(99), "beside": null})
+    Ok(json!({"what": what, "per_s": per_s, "p50_us": us(50), "p99_us": us(99), "beside": null}))
 }
 
 fn bulk(what: &str, rows: u64, start: Instant) -> Value {

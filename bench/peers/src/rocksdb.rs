@@ -6,7 +6,7 @@ use std::ptr::{null, null_mut};
 
 use libloading::Library;
 
-use crate::{Peer, Result, Rows, Shared, key, value};
+use crate::{Peer, Result, Rows, key};
 
 /// Names of the library, newest first.
 const NAMES: [&str; 4] =
@@ -19,12 +19,10 @@ const FILTER_BITS: f64 = 10.0;
 type Made = unsafe extern "C" fn() -> *mut c_void;
 type Bytes = *const c_char;
 type Error = *mut *mut c_char;
-type Put = unsafe extern "C" fn(*mut c_void, *mut c_void, Bytes, usize, Bytes, usize, Error);
 
 /// The functions that are used.
 struct Functions {
     put: unsafe extern "C" fn(*mut c_void, Bytes, usize, Bytes, usize),
-    put_one: Put,
     clear: unsafe extern "C" fn(*mut c_void),
     write: unsafe extern "C" fn(*mut c_void, *mut c_void, *mut c_void, Error),
     get: unsafe extern "C" fn(*mut c_void, *mut c_void, Bytes, usize, Error) -> *mut c_void,
@@ -75,7 +73,6 @@ unsafe fn open_with(library: Library, path: &Path) -> Result<Box<dyn Peer>> {
         }
         let functions = Functions {
             put: function!("writebatch_put"),
-            put_one: function!("put"),
             clear: function!("writebatch_clear"),
             write: function!("write"),
             get: function!("get_pinned"),
@@ -154,29 +151,6 @@ unsafe fn bytes<'a>(at: Bytes, len: usize) -> &'a [u8] {
     }
 }
 
-/// What puts of several threads use.
-struct Puts {
-    put: Put,
-    database: *mut c_void,
-    options: *mut c_void,
-}
-
-// SAFETY: RocksDB takes writes to one database, with options that nobody changes, on any thread.
-unsafe impl Send for Puts {}
-// SAFETY: As above.
-unsafe impl Sync for Puts {}
-
-impl Puts {
-    fn one(&self, id: u64) -> Result<()> {
-        let (key, value) = (key(id), value(id));
-        let (at, bytes) = (key.as_ptr().cast(), value.as_ptr().cast());
-        // SAFETY: Key and value outlive the call, and the lengths are theirs.
-        told(|e| unsafe {
-            (self.put)(self.database, self.options, at, key.len(), bytes, value.len(), e)
-        })
-    }
-}
-
 // The handles are those that RocksDB gave, and one thread uses them. Keys and values live until the
 // call returns, which copies what it keeps.
 impl Peer for RocksDb {
@@ -237,12 +211,6 @@ impl Peer for RocksDb {
             (self.functions.iterated)(rest);
         }
         Ok(())
-    }
-
-    fn shared(&self) -> Option<Shared<'_>> {
-        let (put, database, options) = (self.functions.put_one, self.database, self.synced);
-        let puts = Puts { put, database, options };
-        Some(Box::new(move |id| puts.one(id).map_err(|e| e.to_string())))
     }
 
     fn settle(&mut self) -> Result<()> {

@@ -164,7 +164,7 @@ impl Life {
         self.tally.borrow().steps >= self.steps
     }
 
-    /// What the machine does: it opens the store, serves its clients, and closes it, over and over.
+    /// What the machine does: opens the store, serves its clients, and closes it, again and again.
     async fn live(self: Rc<Self>) {
         while !self.is_over() {
             let store = self.open().await;

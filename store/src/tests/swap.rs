@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use super::orders::requests::Stepped;
 use super::orders::{Choices, each_order, some_orders};
 use super::*;
-use crate::runtime::seeded::in_order;
+use crate::runtime::seeded::{in_order, request};
 
 /// A store with rows in two segments and in memory, and no segment decoded.
 async fn store(objects: &Stepped, segments_max: usize) -> EdgeStore {
@@ -87,6 +87,8 @@ fn readers_see_all_rows_while_segments_are_merged() {
 fn a_change_counts_on_what_a_flush_has_brought() {
     let adding = |store: EdgeStore| {
         let adding = async move {
+            // It may begin at any time.
+            request().await;
             let by = [("n".to_owned(), 1_000)];
             store.increment("stats", &row! {"k": 0}, &by).await.unwrap();
         };

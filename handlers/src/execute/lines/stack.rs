@@ -17,17 +17,24 @@ pub(super) fn split(words: &str) -> Option<(&str, &str)> {
     None
 }
 
-/// What a stack says was wrong: in Python that is its last line.
+/// What a stack says was wrong: in Python the line after it, though others may follow.
 pub(super) fn error(stack: &str) -> Option<&str> {
-    let last = stack.trim_end().lines().next_back()?;
-    (!last.starts_with(char::is_whitespace) && !is_frame(last)).then_some(last)
+    let last = stack.lines().filter(|line| is_frame(line)).next_back()?;
+    if !is_python(last) {
+        return None;
+    }
+    let after = stack.rsplit_once(last)?.1;
+    after.lines().find(|line| !line.is_empty() && !line.starts_with(char::is_whitespace))
 }
 
 /// A line of Python, of engines that write as V8 and QuickJS do, or of SpiderMonkey.
 fn is_frame(line: &str) -> bool {
     let text = line.trim_start();
-    let python = text.starts_with("File \"") && text.contains(", line ");
-    python || (text.len() < line.len() && text.starts_with("at ")) || is_place(text)
+    is_python(line) || (text.len() < line.len() && text.starts_with("at ")) || is_place(text)
+}
+
+fn is_python(line: &str) -> bool {
+    line.trim_start().starts_with("File \"") && line.contains(", line ")
 }
 
 /// `answer@app.js:5:9`.

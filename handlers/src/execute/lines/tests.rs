@@ -142,6 +142,8 @@ fn stacks_of_languages_are_found_in_what_was_written() {
                   raise ValueError(\"no\")\nValueError: no\n";
     let (wrong, stack) = stack_in(&format!("some note\n{python}\n")).unwrap();
     assert_eq!((wrong.as_str(), stack.as_str()), ("ValueError: no", python.trim_end()));
+    let (wrong, _) = stack_in(&format!("{python}thread panicked\nnote: no more\n")).unwrap();
+    assert_eq!(wrong, "ValueError: no");
     let chained =
         format!("{python}\nDuring handling of this, another exception occurred:\n\n{python}");
     assert_eq!(stack_in(&chained).unwrap().1, chained.trim_end());

@@ -203,7 +203,7 @@ async fn a_service_that_goes_wrong_is_explained() {
     assert_eq!(refused, InvokeError::GuestError(text.into()));
     match bench.invoke(&stock, http("GET", "/trap", "")).await.unwrap_err() {
         InvokeError::GuestTrap { message, backtrace } => {
-            assert!(message.ends_with("ValueError: raised on purpose"), "{message}");
+            assert!(message.contains("ValueError: raised on purpose"), "{message}");
             let of_python = backtrace.contains("service.py\", line ");
             assert!(of_python && backtrace.contains("wasm backtrace"), "{backtrace}");
         }

@@ -36,10 +36,10 @@ impl Stepped {
         Stepped { inner, is_stepped: Arc::new(true.into()) }
     }
 
-    /// Runs tasks beside each other, with steps only meanwhile: to begin is one as well.
+    /// Runs tasks beside each other, with steps only meanwhile.
     pub async fn beside(&self, tasks: Vec<BoxFuture<'_, ()>>) {
         self.is_stepped.store(true, Ordering::Relaxed);
-        join_all(tasks.into_iter().map(|task| seeded::request().then(|()| task))).await;
+        join_all(tasks).await;
         self.is_stepped.store(false, Ordering::Relaxed);
     }
 
