@@ -319,7 +319,7 @@ fn compare(device: &str, launch: &Launch, number: usize, got: &[u8], expected: &
     );
 }
 
-/// The buffers before the launch, in the order of the parameters, with so many bytes after each that
+/// The buffers before the launch, in the order of parameters, with so many bytes after each that
 /// no kernel may touch.
 fn buffers(launch: &Launch, inputs: &[Vec<u8>], guard: usize) -> Vec<Vec<u8>> {
     let needed = (launch.kernel.bytes_needed)(&launch.scalars()).expect("possible sizes");

@@ -13,7 +13,7 @@ use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::output::{Output, bytes, table};
+use super::output::{Output, bytes, causes, table};
 use crate::context::Site;
 use crate::node::client::{self, Exported};
 
@@ -229,7 +229,7 @@ impl Store {
 fn as_typed(error: anyhow::Error, table: &str) -> anyhow::Error {
     match stored_name(table) {
         Ok(stored) => {
-            let text = format!("{error:#}");
+            let text = causes(&error);
             anyhow!(text.replace(&format!("{stored:?}"), &format!("{table:?}")))
         }
         Err(_) => error,

@@ -108,7 +108,7 @@ impl Cache {
         Ok(Some(path))
     }
 
-    /// The compiled form where it can be had at once: it is small, its seal vouches for it as it is,
+    /// The compiled form where it can be had at once: it is small, its seal vouches for it as is,
     /// and no disk has to be waited for.
     pub(super) fn at_hand(&self, digest: &Digest, engine: &str) -> Option<PathBuf> {
         let path = self.compiled_path(digest, engine);

@@ -66,7 +66,7 @@ pub(super) fn version() -> (i32, i32) {
     asked.result().map_or((0, 0), |()| (major, minor))
 }
 
-/// Compiles a source, preamble included, for blocks of a size; the error is the compiler's complaint.
+/// Compiles a source, preamble included, for blocks of a size; the error is what the compiler says.
 /// Only where [`is_available`] said yes.
 pub fn compile(source: &str, size: usize, target: Target) -> Result<Vec<u8>, String> {
     let text = CString::new(source).map_err(|_| "a source with a NUL".to_string())?;

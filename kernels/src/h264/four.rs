@@ -1,7 +1,7 @@
 //! Prediction of blocks of 4 x 4 from the samples around them (clause 8.3.1.2), which the encoder
 //! here does without: which of the nine modes is nearest to what is given, and what it predicts.
 //!
-//! What lies around is a plane of its own. Where that is what was given, the modes are a guess, good
+//! What lies around is a plane of its own. Where it is what was given, the modes are a guess, good
 //! for all blocks at once; where it is rebuilt up to a block, they are right for that one. Samples
 //! above to the right that come later in coding order, or are outside, are the last one above. The
 //! nearest mode is that with the least sum of absolute differences, the first of equal ones.

@@ -33,7 +33,7 @@ const SIZES_SIMULATED: [(usize, usize); 2] = [(8, 1), (8, 4)];
 /// Kernels that the compiler of rusticl's CPU device takes minutes for.
 const SLOW: [&str; 2] = ["h264_code", "h264_diagonal"];
 
-/// Watches over every access: to memory that is none, not written yet, or used by two items at once.
+/// Watches over every access: to memory that is none, not written yet, or used by two at once.
 #[test]
 fn oclgrind_finds_no_fault() {
     let found = library("oclgrind", &["usr/lib/oclgrind/liboclgrind-rt-icd.so"]);
