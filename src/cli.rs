@@ -16,11 +16,12 @@ mod tree;
 mod up;
 mod video;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::context::Context;
@@ -198,6 +199,12 @@ enum Command {
         /// The encoder to use
         encoder: Option<String>,
     },
+    /// Print a script that completes commands and options in a shell; with bash:
+    /// eval "$(edgescale completion bash)"
+    Completion {
+        /// Its name
+        shell: clap_complete::Shell,
+    },
     /// Run the guests of a handler, for a node
     #[command(hide = true)]
     GuestWorker,
@@ -274,6 +281,11 @@ async fn dispatch(command: Command, global: Global) -> Result<ExitCode> {
         }
         Command::Store(store::Store::Salvage { config, give_up }) => {
             store::salvage::run(config, &give_up, &global, out).await?;
+        }
+        Command::Completion { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "edgescale", &mut script);
+            std::io::stdout().write_all(&script)?;
         }
         Command::Doctor => {
             return doctor::run(&global.tools, &global.dir, global.json).await;

@@ -309,6 +309,26 @@ fn the_help_says_what_is_returned() -> Result<()> {
     Ok(())
 }
 
+/// Each script is for its own shell, and bash, which is on every machine, does complete by it.
+#[test]
+fn shells_complete_commands() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let script = |shell| {
+        let output = command(folder.path()).args(["completion", shell]).output()?;
+        assert!(output.status.success(), "{output:?}");
+        Ok::<_, anyhow::Error>(String::from_utf8(output.stdout)?)
+    };
+    for shell in ["zsh", "fish", "powershell", "elvish"] {
+        assert!(script(shell)?.contains("rollback"), "{shell}");
+    }
+    let ask = "COMP_WORDS=(edgescale rollb); COMP_CWORD=1
+               _edgescale edgescale rollb edgescale; echo \"${COMPREPLY[*]}\"";
+    let asked = [&script("bash")?, ask].join("\n");
+    let output = Command::new("bash").args(["-c", &asked]).output()?;
+    assert_eq!(String::from_utf8(output.stdout)?.trim(), "rollback");
+    Ok(())
+}
+
 #[test]
 fn doctor_names_a_missing_server_and_the_mend() -> Result<()> {
     let folder = tempfile::tempdir()?;
