@@ -14,6 +14,7 @@ mod interop;
 mod levels;
 mod life;
 mod limits;
+mod lives;
 mod manifests;
 pub mod orders;
 mod part;
