@@ -14,7 +14,6 @@ mod interop;
 mod levels;
 mod life;
 mod limits;
-mod lives;
 mod manifests;
 pub mod orders;
 mod part;

@@ -454,7 +454,7 @@ impl Writer {
     /// Seals the file and gives back the room behind its end, so that nothing follows it.
     async fn end_file(&mut self) -> std::io::Result<()> {
         self.append_group(&[]).await?;
-        self.file.file.cut(self.file.run.end())
+        self.file.file.cut(self.file.run.page_end())
     }
 
     /// Tells everyone that the disk refuses, waits a little, and cuts the file back to what is
@@ -486,7 +486,7 @@ impl Writer {
         }
         // If the disk is full, they are what there is to give.
         lock(&self.spares).remove_all(&*self.disk)?;
-        self.file.file.cut(self.file.run.end())
+        self.file.file.cut(self.file.run.page_end())
     }
 }
 
@@ -533,20 +533,23 @@ fn recover_file(
     match parsed.end {
         // Earlier programs crashed while the file was being begun: nothing was acknowledged in it.
         End::Whole | End::Torn if parsed.sound_bytes == 0 && is_last => {
-            recovered.mend(disk, Unmended { name, sound_bytes: 0 });
+            recovered.mend(disk, Unmended { name, left_bytes: 0 });
             return Ok(());
         }
-        End::Whole => recovered.entries.extend(parsed.entries),
-        // A file is begun only when the one before is whole, so only the last can be torn.
-        End::Torn if is_last => {
+        // A file is begun only when the one before is whole, so only the last can be torn. Synced
+        // either way: who wrote it may have been killed before it was, and what is shown now must
+        // stay.
+        End::Whole | End::Torn if is_last => {
             let torn_bytes = parsed.begun_bytes as u64;
             if torn_bytes > 0 {
                 tracing::warn!(file = name, torn_bytes, "log ends in an unfinished write, cut off");
             }
             recovered.entries.extend(parsed.entries);
             recovered.torn_bytes += torn_bytes;
-            recovered.mend(disk, Unmended { name, sound_bytes });
+            let left_bytes = pages::left_of(&bytes, parsed.sound_bytes) as u64;
+            recovered.mend(disk, Unmended { name, left_bytes });
         }
+        End::Whole => recovered.entries.extend(parsed.entries),
         End::Torn | End::Rotten if on_rot == OnRot::Refuse => {
             return Err(rotten(&name, parsed.sound_bytes));
         }

@@ -13,19 +13,20 @@ use super::spares::{Begun, Spares, begin, spare_name};
 use super::waiting::Announcer;
 use super::{Command, LogFile, Recovered, Writer, file_name, lock};
 
-/// The unfinished end of the last file, which nobody reads and nothing may follow.
+/// The last file, which may not be synced and may have an unfinished end, which nobody reads and
+/// nothing may follow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unmended {
     pub name: String,
-    /// Bytes before it; with none, the file is to go.
-    pub sound_bytes: u64,
+    /// Bytes to leave; with none, the file is to go.
+    pub left_bytes: u64,
 }
 
 impl Unmended {
     fn mend(&self, disk: &dyn Disk) -> io::Result<()> {
-        let mended = match self.sound_bytes {
+        let mended = match self.left_bytes {
             0 => disk.remove(&self.name),
-            sound_bytes => disk.truncate(&self.name, sound_bytes),
+            left_bytes => disk.truncate(&self.name, left_bytes),
         };
         match mended {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -35,7 +36,7 @@ impl Unmended {
 }
 
 impl Recovered {
-    /// Cuts off an unfinished end, or leaves that for later if the disk refuses.
+    /// Cuts off an unfinished end and syncs the rest, or leaves that for later if the disk refuses.
     pub(super) fn mend(&mut self, disk: &dyn Disk, end: Unmended) {
         if let Err(error) = end.mend(disk) {
             tracing::warn!(file = end.name, %error, "the end of the log stays as it is for now");

@@ -51,6 +51,22 @@ impl Run {
     pub fn end(&self) -> u64 {
         self.at + self.bytes.len() as u64
     }
+
+    /// Where the page ends that they end on. To cut it would be to write it, and so would be to make
+    /// the file longer again.
+    pub fn page_end(&self) -> u64 {
+        self.end().next_multiple_of(PAGE)
+    }
+}
+
+/// How many bytes of a file to leave that is sound up to there: the whole page, if the rest of it
+/// are zeros. If not, the page was being written, and what is sound on it is on another as well.
+pub fn left_of(bytes: &[u8], sound_bytes: usize) -> usize {
+    let page_end = sound_bytes.next_multiple_of(PAGE_BYTES).min(bytes.len());
+    match bytes[sound_bytes..page_end].iter().all(|byte| *byte == 0) {
+        true => page_end,
+        false => sound_bytes,
+    }
 }
 
 /// A group that is to be written.
