@@ -2,8 +2,9 @@
 //!
 //! The feed is compacted: it gives each row that changed after a position once, as it is now, in
 //! the order of the last changes. So a position never grows too old, and a reader that comes back
-//! after a year misses nothing but intermediate states. Only durable changes are given: a row, when
-//! its last change is durable.
+//! after a year misses nothing but intermediate states. Only durable changes are given: an answer
+//! waits for the log. A row that changes again meanwhile is given as it is then, and once more in
+//! its turn.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -91,6 +92,7 @@ impl EdgeStore {
         }
     }
 
+    /// What changed after `since`, when it is durable; nothing if the log refuses what has changed.
     async fn changes_now(&self, table: &str, since: u64, limit: usize) -> Result<Feed> {
         let engine = &self.inner.engine;
         let until = engine.wal.durable().borrow().seq;
@@ -99,22 +101,21 @@ impl EdgeStore {
             let table = state.table(table)?;
             (table.schema.clone(), engine.is_root() || table.holds(&crate::record::Extent::Whole))
         };
-        let changed = engine.changed_keys(table, since, until).await?;
+        let feed =
+            |changes, seq| Feed { changes, next: engine.position(seq), complete, anew: false };
+        let changed = engine.changed_keys(table, since).await?;
         // Rows of one entry stay together, so an answer may be longer than asked for.
         let first = changed.keys().next().map_or(0, |(seq, _)| *seq);
         let end = changed.keys().nth(limit).map(|(seq, _)| (*seq).max(first + 1));
-        let mut feed =
-            Feed { changes: Vec::new(), next: engine.position(until), complete, anew: false };
+        let newest = changed.keys().next_back().map_or(0, |(seq, _)| *seq);
+        let mut changes = Vec::new();
+        let mut seen = newest;
         for ((seq, key), partition) in changed {
-            if let Some(end) = end.filter(|end| seq >= *end) {
-                feed.next = engine.position(end - 1);
+            if end.is_some_and(|end| seq >= end) {
                 break;
             }
             let row = engine.row(table, &partition, &key).await?;
-            if row.as_ref().is_some_and(|row| row.seq > until) {
-                // It has changed again, and comes when that is durable.
-                continue;
-            }
+            seen = row.as_ref().map_or(seen, |row| row.seq.max(seen));
             let live = row.filter(|row| row.state.is_live());
             let now = match live {
                 Some(row) => {
@@ -123,9 +124,14 @@ impl EdgeStore {
                 }
                 None => None,
             };
-            feed.changes.push(Changed { key: spec.key_row(&key)?, now });
+            changes.push(Changed { key: spec.key_row(&key)?, now });
         }
-        Ok(feed)
+        // Of each row only the last change is known, and it covers those before: if a crash could
+        // undo it, who goes on behind it would never hear of them.
+        match engine.wal.wait(seen).await {
+            Ok(()) => Ok(feed(changes, end.map_or(newest.max(until), |end| end - 1))),
+            Err(_) => Ok(feed(Vec::new(), since)),
+        }
     }
 }
 
@@ -143,12 +149,11 @@ impl crate::engine::Engine {
         Position { store: self.id, seq, forgotten: 0 }
     }
 
-    /// The keys that changed in `(since, until]` by their last entry, with their partitions.
+    /// The keys that changed after `since` by their last entry, with their partitions.
     async fn changed_keys(
         &self,
         table: &str,
         since: u64,
-        until: u64,
     ) -> Result<BTreeMap<(u64, Arc<[u8]>), Vec<u8>>> {
         let mut last: BTreeMap<(Vec<u8>, Arc<[u8]>), u64> = BTreeMap::new();
         let mut note = |partition: &[u8], key: &[u8], seq: u64| {
@@ -181,8 +186,7 @@ impl crate::engine::Engine {
                 news.for_each(|i| note(&partition, run.key(i), run.seq(i)));
             }
         }
-        let durable = last.into_iter().filter(|(_, seq)| *seq <= until);
-        Ok(durable.map(|((partition, key), seq)| ((seq, key), partition)).collect())
+        Ok(last.into_iter().map(|((partition, key), seq)| ((seq, key), partition)).collect())
     }
 }
 

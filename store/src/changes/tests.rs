@@ -1,5 +1,6 @@
 use super::*;
-use crate::tests::{motion, row, stats};
+use crate::tests::{Machine, motion, row, stats};
+use crate::wal::tests::{Fate, Trouble};
 use crate::{Config, EdgeStore, Value};
 
 const NOW: Duration = Duration::ZERO;
@@ -20,7 +21,7 @@ async fn put(store: &EdgeStore, k: i64, a: i64) {
 
 #[tokio::test]
 async fn the_feed_goes_on_from_any_position() {
-    let machine = crate::tests::Machine::new(1);
+    let machine = Machine::new(1);
     let store = machine.open(Config::new("", "cloud")).await.unwrap();
     store.create_table(&stats()).await.unwrap();
     for k in 0..4 {
@@ -72,6 +73,29 @@ async fn a_limit_cuts_between_entries_only() {
     assert_eq!(seen, 26);
 }
 
+/// Memory has only the last change of a row, and a crash may undo that one: the one before, which was
+/// acknowledged, is told then.
+#[tokio::test]
+async fn a_change_that_a_crash_undoes_hides_none_before_it() {
+    let mut machine = Machine::new(1);
+    let config = || Config::new("", "cloud");
+    let store = machine.open(config()).await.unwrap();
+    store.create_table(&stats()).await.unwrap();
+    put(&store, 1, 1).await;
+    machine.disk.trouble(Trouble::Sync);
+    let unknown = store.put("stats", &[row! {"k": 1, "a": 2}]).await.unwrap_err();
+    assert_eq!(unknown.code(), "unknown");
+    let nothing = store.changes("stats", Position::default(), 100, NOW).await.unwrap();
+    assert_eq!(shown(&nothing), [], "it is not known what the row is");
+    let held = store.changes("stats", nothing.next, 100, NOW).await.unwrap();
+    assert_eq!(held, nothing);
+    machine.disk = machine.disk.crash(|| Fate::Lost);
+    machine.disk.trouble(Trouble::None);
+    let store = machine.open(config()).await.unwrap();
+    let told = store.changes("stats", held.next, 100, NOW).await.unwrap();
+    assert_eq!(shown(&told), [(1, Some(1))]);
+}
+
 #[tokio::test]
 async fn a_reader_may_wait_for_changes() {
     let store = crate::tests::memory().await;
@@ -93,7 +117,7 @@ async fn a_position_of_a_replaced_store_begins_anew() {
     old.create_table(&stats()).await.unwrap();
     put(&old, 1, 1).await;
     let position = old.changes("stats", Position::default(), 9, NOW).await.unwrap().next;
-    let machine = crate::tests::Machine::new(2);
+    let machine = Machine::new(2);
     let new = machine.open(Config::new("", "cloud")).await.unwrap();
     new.create_table(&stats()).await.unwrap();
     put(&new, 7, 7).await;

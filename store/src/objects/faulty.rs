@@ -58,11 +58,6 @@ impl Faulty {
         self.read_bytes.load(Ordering::Relaxed)
     }
 
-    /// Of 100 requests, those that fail.
-    pub fn percent(&self) -> u64 {
-        self.percent.load(Ordering::Relaxed)
-    }
-
     /// How many of 100 requests fail from now on.
     pub fn fail(&self, percent: u64) {
         self.percent.store(percent, Ordering::Relaxed);
