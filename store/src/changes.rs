@@ -57,7 +57,8 @@ pub struct Feed {
 
 impl EdgeStore {
     /// Rows of `table` that changed after `after`, at most `limit`; the default position is the
-    /// beginning. If there are none, waits for some up to `wait`.
+    /// beginning. If there are none, waits for some up to `wait`. Fails with [`Error::ReadOnly`]
+    /// while the disk refuses some.
     pub async fn changes(
         &self,
         table: &str,
@@ -92,7 +93,7 @@ impl EdgeStore {
         }
     }
 
-    /// What changed after `since`, when it is durable; nothing if the log refuses what has changed.
+    /// What changed after `since`, when it is durable.
     async fn changes_now(&self, table: &str, since: u64, limit: usize) -> Result<Feed> {
         let engine = &self.inner.engine;
         let until = engine.wal.durable().borrow().seq;
@@ -101,8 +102,6 @@ impl EdgeStore {
             let table = state.table(table)?;
             (table.schema.clone(), engine.is_root() || table.holds(&crate::record::Extent::Whole))
         };
-        let feed =
-            |changes, seq| Feed { changes, next: engine.position(seq), complete, anew: false };
         let changed = engine.changed_keys(table, since).await?;
         // Rows of one entry stay together, so an answer may be longer than asked for.
         let first = changed.keys().next().map_or(0, |(seq, _)| *seq);
@@ -128,10 +127,12 @@ impl EdgeStore {
         }
         // Of each row only the last change is known, and it covers those before: if a crash could
         // undo it, who goes on behind it would never hear of them.
-        match engine.wal.wait(seen).await {
-            Ok(()) => Ok(feed(changes, end.map_or(newest.max(until), |end| end - 1))),
-            Err(_) => Ok(feed(Vec::new(), since)),
+        if let Err(error) = engine.wal.wait(seen).await {
+            let refused = |reason: Arc<str>| Error::ReadOnly(reason.to_string());
+            return Err(engine.wal.failed().map_or(error, refused));
         }
+        let next = engine.position(end.map_or(newest.max(until), |end| end - 1));
+        Ok(Feed { changes, next, complete, anew: false })
     }
 }
 
