@@ -84,7 +84,7 @@ async fn a_change_that_a_crash_undoes_hides_none_before_it() {
     put(&store, 1, 1).await;
     machine.disk.trouble(Trouble::Sync);
     let unknown = store.put("stats", &[row! {"k": 1, "a": 2}]).await.unwrap_err();
-    assert_eq!(unknown.code(), "unknown");
+    assert_eq!(unknown.code(), "unknown-outcome");
     let refused = store.changes("stats", Position::default(), 100, NOW).await.unwrap_err();
     assert_eq!(refused.code(), "read-only", "nobody knows what the row will be");
     machine.disk = machine.disk.crash(|| Fate::Lost);
