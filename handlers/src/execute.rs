@@ -228,32 +228,19 @@ impl EdgeExecute {
             InvokeError::Node(format!("code folder {}: {error}", config.cache_dir.display()))
         })?);
         let runtime = guest_runtime(config.workers)?;
-        let threads = runtime.handle().clone();
-        let idle = Duration::from_millis(config.idle_ms);
-        let wasm = wasm::Wasm::new(config.instances_max, idle, Arc::clone(&host), threads.clone());
-        let wasm = Arc::new(wasm);
-        let processes =
-            process::Processes::start(&config, Arc::clone(&cache), Arc::clone(&host), threads)?;
-        let compilers = workers::Compilers::new(&config, processes.spawner());
-        let code = Arc::clone(&cache);
-        let installer = wasm::Installer::start(&config, code, Arc::clone(&wasm), compilers)?;
-        let (code, spawner) = (Arc::clone(&cache), processes.spawner());
-        let workers =
-            workers::Workers::start(&config, code, Arc::clone(&host), spawner, runtime.handle());
-        let shared = Shared {
-            gates: gate::Gates::new(config.queue_len_max),
-            installer: Arc::new(installer),
-            wasm,
-            processes,
-            workers,
-            ready: ready::Ready::default(),
-            cache,
-            host,
-        };
-        let shared = Arc::new(shared);
-        runtime
-            .spawn(Arc::clone(&shared).keep_ready(ready::LOOK.min(idle / 2).max(ready::LOOK_MIN)));
-        Ok(Self { shared, runtime: Some(runtime) })
+        let look = ready::LOOK.min(Duration::from_millis(config.idle_ms) / 2).max(ready::LOOK_MIN);
+        match Shared::start(&config, cache, host, runtime.handle()) {
+            Ok(shared) => {
+                let shared = Arc::new(shared);
+                runtime.spawn(Arc::clone(&shared).keep_ready(look));
+                Ok(Self { shared, runtime: Some(runtime) })
+            }
+            Err(error) => {
+                // Who asks may be a task, which must not wait for threads.
+                runtime.shutdown_background();
+                Err(error)
+            }
+        }
     }
 
     /// Of these handlers' code, which is installed, so many instances or processes are made ahead
@@ -449,6 +436,34 @@ impl Drop for EdgeExecute {
 }
 
 impl Shared {
+    fn start(
+        config: &Config,
+        cache: Arc<cache::Cache>,
+        host: Arc<dyn Host>,
+        threads: &Handle,
+    ) -> Result<Self, InvokeError> {
+        let (idle, near) = (Duration::from_millis(config.idle_ms), threads.clone());
+        let wasm = wasm::Wasm::new(config.instances_max, idle, Arc::clone(&host), near.clone());
+        let wasm = Arc::new(wasm);
+        let processes =
+            process::Processes::start(config, Arc::clone(&cache), Arc::clone(&host), near)?;
+        let compilers = workers::Compilers::new(config, processes.spawner());
+        let code = Arc::clone(&cache);
+        let installer = wasm::Installer::start(config, code, Arc::clone(&wasm), compilers)?;
+        let (code, spawner) = (Arc::clone(&cache), processes.spawner());
+        let workers = workers::Workers::start(config, code, Arc::clone(&host), spawner, threads);
+        Ok(Self {
+            gates: gate::Gates::new(config.queue_len_max),
+            installer: Arc::new(installer),
+            wasm,
+            processes,
+            workers,
+            ready: ready::Ready::default(),
+            cache,
+            host,
+        })
+    }
+
     async fn install(&self, code: Code) -> Result<Installed, InvokeError> {
         let started = Instant::now();
         check_code(&code)?;

@@ -8,6 +8,7 @@ mod components;
 mod crowd;
 pub(super) mod debug;
 mod doorcam;
+mod edges;
 mod files;
 mod foreign;
 mod host;

@@ -250,10 +250,11 @@ impl Installer {
         }
     }
 
+    /// Among the guests, whoever asks: what is read ends with them.
     fn read_whole(&self, digest: Digest, engine: String) {
         let cache = Arc::clone(&self.cache);
         let (modules, reading) = (Arc::clone(&self.wasm.modules), Arc::clone(&self.reading));
-        tokio::spawn(async move {
+        self.wasm.threads.spawn(async move {
             tokio::time::sleep(READING_PAUSE).await;
             let _turn = reading.lock().await;
             let read = tokio::task::spawn_blocking(move || {

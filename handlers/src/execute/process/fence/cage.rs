@@ -93,12 +93,13 @@ impl Cage {
         if let Some(rules) = &self.rules {
             rules.restrict()?;
         }
+        // Only now: until it is another program it has all files of the node, which may be more.
+        limit(libc::RLIMIT_NOFILE, FILES_MAX)?;
         self.filters.iter().try_for_each(filter::apply)
     }
 
     fn limit(&self) -> io::Result<()> {
         limit(libc::RLIMIT_DATA, self.memory_bytes)?;
-        limit(libc::RLIMIT_NOFILE, FILES_MAX)?;
         limit(libc::RLIMIT_FSIZE, FILE_BYTES_MAX)?;
         limit(libc::RLIMIT_STACK, STACK_BYTES_MAX)?;
         limit(libc::RLIMIT_CORE, 0)?;
