@@ -11,7 +11,7 @@ pub mod output;
 mod store;
 pub mod talk;
 mod tenant;
-mod top;
+pub(crate) mod top;
 mod tree;
 mod up;
 mod video;

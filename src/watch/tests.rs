@@ -3,7 +3,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{Look, calls, rows, text};
+use super::{Look, calls, rows};
+use crate::cli::top::text;
 use crate::node::report::Brief;
 
 fn brief(path: &str, link: Value, children: &[Value]) -> Value {
