@@ -44,7 +44,10 @@ pub(super) async fn get(node: &Node, name: &str) -> Answer {
 }
 
 fn unknown(name: &str) -> Refusal {
-    Refusal::new(RefusalKind::NotFound, format!("no app {name:?} is registered"))
+    Refusal::new(
+        RefusalKind::NotFound,
+        format!("no app {name:?} is registered; `edgescale ls` lists those that are"),
+    )
 }
 
 fn away(e: bus::Error) -> Refusal {
