@@ -399,7 +399,8 @@ PYTHON
 install_nats_cli() {
     go_is_new_enough ||
         { echo "no Go $GO_MIN or newer here; the demo has its own client"; exit "$SKIPPED"; }
-    GOBIN="$TOOLS/bin" CGO_ENABLED=0 nice -n 5 go install "$NATS_CLI"
+    GOBIN="$TOOLS/bin" CGO_ENABLED=0 nice -n 5 go install -gcflags=all=-dwarf=false -ldflags=-w \
+        "$NATS_CLI"
 }
 
 go_is_new_enough() {
