@@ -26,7 +26,8 @@ pub struct Row {
     pub version: String,
     /// False when it does not answer; what is unknown then is left out.
     pub up: bool,
-    /// The way to its parent and back; nothing at the root and while the link is down.
+    /// The way to its parent and back; nothing at the root, while the link is down, and of a site
+    /// that does not answer.
     pub link_rtt_us: Option<u64>,
     #[serde(flatten)]
     pub now: Option<Now>,
@@ -87,7 +88,8 @@ pub fn rows(before: &Look, now: &Look) -> Vec<Row> {
     let seconds = now.at.saturating_duration_since(before.at).as_secs_f64().max(1e-3);
     let row = |brief: &Brief| {
         let report = now.reports.get(&brief.path);
-        let link = brief.link.as_ref().filter(|link| link.up);
+        // Of a site that does not answer, what was last heard is no news.
+        let link = report.and(brief.link.as_ref()).filter(|link| link.up);
         Row {
             site: brief.path.clone(),
             class: brief.class,
@@ -101,9 +103,14 @@ pub fn rows(before: &Look, now: &Look) -> Vec<Row> {
 }
 
 fn said(before: Option<&Report>, now: &Report, seconds: f64) -> Now {
-    // A node that was started again counts from 0.
     let rate = |count: fn(&Report) -> u64| {
-        let before = before.filter(|before| before.pid == now.pid).map_or(0, count);
+        let before = match before {
+            Some(before) if before.pid == now.pid => count(before),
+            // A node that was started again counts from 0.
+            Some(_) => 0,
+            // When it counted what it has, nobody saw.
+            None => count(now),
+        };
         count(now).saturating_sub(before) as f64 / seconds
     };
     let runs = now.metrics.times.iter().filter(|(name, _)| name.starts_with("run "));

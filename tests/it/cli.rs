@@ -435,7 +435,7 @@ fn settings_are_changed_while_an_app_runs() -> Result<()> {
     let wanted = [&back, &second, &deployed].map(|one| one["revision"].clone());
     ensure!(revisions.is_some_and(|all| all.eq(wanted)), "{history}");
     let refused = up.complaint(&["rollback", "greeter", "--to", "9999"])?;
-    ensure!(refused.contains("no revision 9999 to go back to; kept are ["), "{refused}");
+    ensure!(refused.contains("no revision 9999 to go back to; kept are "), "{refused}");
     Ok(())
 }
 
