@@ -6,21 +6,17 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::gateway::{bearer, check_problem, curl, has_curl, place};
-use crate::handlers::{component, manifest, publish};
+use crate::handlers::{component, dead_letter, manifest, publish};
 use crate::world::{World, binary, eventually, tools};
 
 const TWO: [&str; 2] = ["cloud", "cloud.east"];
 
-/// A tree in which a handler has run once, at the edge.
+/// A tree in which a handler has failed twice, at the edge.
 async fn world() -> Result<World> {
     let world = World::start_with(&TWO, []).await?;
-    world.apply(&manifest("doorcam", "front.>"), &[("code", component("(i32.const 16)"))]).await?;
+    world.apply(&manifest("doorcam", "front.>"), &[("code", component("unreachable"))]).await?;
     publish(world.bus("cloud.east"), "doorcam.front.x").await?;
-    let ran = async || {
-        let count = world.count("cloud.east", "invocations doorcam/h").await?;
-        Ok((count == 1).then_some(()))
-    };
-    eventually("the handler to run", ran).await?;
+    dead_letter(&world, "cloud.east", "doorcam.front.x after 2 attempts").await?;
     Ok(world)
 }
 
@@ -78,10 +74,17 @@ async fn the_page_shows_the_tree_to_who_has_the_token() -> Result<()> {
     assert_eq!(state["sites"][1]["version"], env!("CARGO_PKG_VERSION"));
     assert!(state["sites"][1]["link_rtt_us"].is_u64(), "{}", state["sites"]);
     assert_eq!(state["chosen"]["brief"]["path"], "cloud.east");
-    assert_eq!(state["chosen"]["metrics"]["counts"]["invocations doorcam/h"], 1);
+    let counts = &state["chosen"]["metrics"]["counts"];
+    assert_eq!(
+        (&counts["invocations doorcam/h"], &counts["failures doorcam/h"]),
+        (&json!(2), &json!(2))
+    );
     assert_eq!(state["chosen"]["apps"][0]["handlers"][0]["name"], "h");
     let lines = state["lines"].as_array().context("lines")?;
-    assert!(!lines.is_empty() && lines.iter().all(|line| line["site"] == "cloud.east"));
+    assert!(lines.iter().all(|line| line["site"] == "cloud.east"), "{lines:?}");
+    let tells =
+        |line: &Value| line["text"].as_str().is_some_and(|text| text.contains("dead letter"));
+    assert!(lines.iter().any(tells), "{lines:?}");
 
     // Of a site that is away the rest is shown all the same.
     world.tree.kill_node("cloud.east")?;
