@@ -106,6 +106,7 @@ fn how_to(context: &Context) -> Result<String> {
   call a function      edgescale --at {at} invoke doorcam.summary '{{}}'
   read a table         edgescale --at {at} store scan doorcam/motion --limit 5
   look at a node       edgescale --at {at} ls      edgescale tree      edgescale logs -f
+  look at all of it    edgescale dashboard            # the address of a page, for a browser
 
   over HTTP, here at {}:
     curl {http}/APP/PATH            # a route of an app's manifest
