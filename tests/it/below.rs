@@ -126,5 +126,7 @@ async fn lines_and_dead_letters_of_sites_below_come_by_the_one_at_hand() -> Resu
     assert!(complaint.contains("nobody answers ctl.cloud.west._.dlq.ls"), "{complaint}");
     let complaint = sites.complaint("east", &["--at", "cloud", "logs"], "")?;
     assert!(complaint.contains("no site \"cloud\"; there are cloud.east"), "{complaint}");
+    let complaint = sites.complaint("cloud", &["--at", "cell", "ls"], "")?;
+    assert!(complaint.contains("a site below is named by its whole path"), "{complaint}");
     Ok(())
 }
