@@ -11,7 +11,7 @@ pub mod output;
 mod store;
 pub mod talk;
 mod tenant;
-mod top;
+pub(crate) mod top;
 mod tree;
 mod up;
 mod video;
@@ -81,8 +81,8 @@ pub struct Global {
     #[arg(long, global = true, value_name = "TENANT")]
     tenant: Option<String>,
     /// Site to talk to, of those that run from --dir: a whole path or its last token; unless said,
-    /// the topmost. `logs`, `dlq`, `tree`, `ls`, `describe` and `devices` take the path of any site
-    /// below, too
+    /// the topmost. `logs`, `dlq`, `tree`, `top`, `dashboard`, `ls`, `describe` and `devices` take
+    /// the path of any site below, too
     #[arg(long, global = true, value_name = "SITE")]
     at: Option<String>,
 }
@@ -182,6 +182,9 @@ enum Command {
     /// Pipelines over videos, without a tree
     #[command(subcommand)]
     Video(video::Video),
+    /// Print the address of the page that shows the tree at and below the site of --at, with the
+    /// site's token in it
+    Dashboard,
     /// Say what this machine lacks, and the mend
     Doctor,
     /// Measure
@@ -313,6 +316,8 @@ async fn talk_to_tree(command: Command, global: &Global, out: Output) -> Result<
             | Command::Ls
             | Command::Describe { .. }
             | Command::Devices
+            | Command::Dashboard
+            | Command::Top(_)
             | Command::Tree { .. }
     );
     let site = &if goes_below { context.reach(at)? } else { context.site(at)?.clone() };
@@ -334,6 +339,7 @@ async fn talk_to_tree(command: Command, global: &Global, out: Output) -> Result<
         Command::Logs(asked) => logs::logs(&context, at, asked, out).await,
         Command::Dlq(command) => dlq::run(site, command, out).await,
         Command::Devices => talk::devices(site, out).await,
+        Command::Dashboard => talk::dashboard(site, out).await,
         _ => Ok(()),
     }
 }

@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use bus::{Bus, ClientTls, Credentials, TierClass, TierPath};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -124,7 +124,9 @@ impl Context {
     pub fn reach(&self, name: Option<&str>) -> Result<Site> {
         let found = self.site(name);
         let below = || self.below(&name?.parse().ok()?);
-        found.cloned().or_else(|e| below().ok_or(e))
+        found.cloned().or_else(|e| {
+            below().ok_or_else(|| anyhow!("{e:#}; a site below is named by its whole path"))
+        })
     }
 
     /// A site below one of these, asked by way of the nearest.

@@ -1,11 +1,12 @@
 //! The HTTP door of a node: routes of manifests, calls and events by path, health.
 //!
 //! `/<app>/…` goes to the app's routes, `/call/<app>/<function>` and `/events/<app>/<name…>` to
-//! what they name, `/store/…` to tables and blobs. A request that is served here never travels over
+//! what they name, `/store/…` to tables and blobs, `/` shows the tree. A request that is served here never travels over
 //! NATS; any other escalates like a call. What is refused is answered as RFC 9457 has it.
 
 mod body;
 mod connections;
+mod dashboard;
 pub mod events;
 mod metrics;
 mod problem;
@@ -52,8 +53,8 @@ pub const TOKEN_FILE: &str = "http.token";
 pub struct Settings {
     /// Where to listen; port 0 is any free one.
     pub listen: SocketAddr,
-    /// Whoever reaches the door may use `/call` and `/events`; otherwise these want the token in
-    /// [`TOKEN_FILE`] as `Authorization: Bearer …`.
+    /// Whoever reaches the door may use `/call`, `/events` and `/store` and see the tree;
+    /// otherwise these want the token in [`TOKEN_FILE`] as `Authorization: Bearer …`.
     pub open: bool,
     /// Largest body of a request.
     pub body_bytes_max: usize,
@@ -110,7 +111,7 @@ const PREFIX_HEADER: &str = "x-forwarded-prefix";
 pub struct Place {
     /// `http://127.0.0.1:8080`.
     pub url: String,
-    /// The file with the token that `/call` and `/events` want, unless they are open to all.
+    /// The file with the token that `/call` and others want, unless they are open to all.
     pub token: Option<PathBuf>,
 }
 
@@ -139,6 +140,7 @@ struct Door {
     token: Option<String>,
     room: Arc<Semaphore>,
     body_memory: Arc<Semaphore>,
+    looks: dashboard::Looks,
 }
 
 type Answer = Result<Response<Body>, Problem>;
@@ -151,6 +153,7 @@ impl Door {
             token: bound.token.clone(),
             room: Arc::new(Semaphore::new(REQUESTS_MAX)),
             body_memory: Arc::new(Semaphore::new(body::MEMORY_KIB_MAX)),
+            looks: dashboard::Looks::default(),
         }
     }
 
@@ -192,6 +195,8 @@ impl Door {
             "call" => self.call(client, rest, request).await,
             "events" => self.event(rest, request).await,
             "store" => self.store(rest, request).await,
+            "_" if rest == "/state" => self.state(request).await,
+            "" if rest.is_empty() => self.page(&request),
             "" => Err(Problem::not_found(
                 "name an app: /<app>/…, /call/<app>/<function>, /events/<app>/<event>".into(),
             )),

@@ -15,3 +15,4 @@ pub mod servers;
 pub mod site;
 pub mod tree;
 pub mod upload;
+pub mod watch;

@@ -425,7 +425,7 @@ impl Node {
     }
 
     /// What the node tells its parent.
-    async fn brief(&self) -> Brief {
+    pub(crate) async fn brief(&self) -> Brief {
         let view = self.route.view();
         let bytes_per_s = view.above.first().and_then(|parent| parent.bytes_per_s);
         let link = self.bus.site().parent().map(|parent| match view.parent {

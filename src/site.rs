@@ -1,11 +1,12 @@
 //! One site on this machine: its server and its node as processes, from what its folder says.
 
 use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use bus::server::{self, Server};
 use bus::site::servers::Place;
 use bus::site::{CLIENT_FILE, Record, SiteFolder};
@@ -24,6 +25,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// Whatever ran for so long is restarted without delay.
 const STEADY: Duration = Duration::from_secs(60);
+
+/// Locked, in the folder of a site, by who runs it.
+const LOCK_FILE: &str = "run.lock";
 
 /// The programs that a site consists of.
 #[derive(Clone, Debug)]
@@ -301,9 +305,26 @@ impl Drop for RunningSite {
     }
 }
 
+/// Two that ran one folder would start each other's servers again and again.
+fn lock(folder: &SiteFolder) -> Result<File> {
+    let (site, dir) = (&folder.record.site, folder.dir().display());
+    let path = folder.dir().join(LOCK_FILE);
+    // A site runs also where the disk takes no writes.
+    let file = File::create(&path).or_else(|e| File::open(&path).map_err(|_| e));
+    let file = file.with_context(|| path.display().to_string())?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            bail!("{site} runs already from {dir}; `edgescale --dir {dir} tree` shows it")
+        }
+        Err(TryLockError::Error(e)) => Err(e).with_context(|| path.display().to_string()),
+    }
+}
+
 /// Runs the site of a folder until the process is told to stop: what ends is started again, and a
 /// site that was moved goes on at its new place. Nothing here waits for a parent.
 pub async fn run(dir: &Path, programs: &Programs, started: impl FnOnce(&Site)) -> Result<()> {
+    let _lock = lock(&SiteFolder::open(dir)?)?;
     let mut running = prepare(dir, programs)?;
     running.start()?;
     started(&running.site);

@@ -448,10 +448,13 @@ fn stored_name(table: &str) -> Result<String> {
     Ok(handlers::deploy::table_name(app, name))
 }
 
+/// How keys and rows are written.
+const FORM: &str = r#"write columns and values, as in '{"name": "Ada"}'"#;
+
 fn object(text: &str) -> Result<Value> {
     let value: Value =
-        serde_json::from_str(text).with_context(|| format!("{text:?} is no JSON"))?;
-    anyhow::ensure!(value.is_object(), "{text:?} is no JSON object");
+        serde_json::from_str(text).with_context(|| format!("{text:?} is no JSON; {FORM}"))?;
+    anyhow::ensure!(value.is_object(), "{text:?} is no JSON object; {FORM}");
     Ok(value)
 }
 

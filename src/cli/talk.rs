@@ -35,7 +35,12 @@ impl Body {
         }
         match self.body.as_deref() {
             Some("-") => {}
-            Some(body) => return Ok(body.into()),
+            Some(body) => {
+                if let Some(why) = broken_json(body) {
+                    eprintln!("the body goes as text: it begins like JSON and is none, {why}");
+                }
+                return Ok(body.into());
+            }
             None if std::io::stdin().is_terminal() => return Ok(vec![]),
             None => {}
         }
@@ -43,6 +48,12 @@ impl Body {
         std::io::stdin().read_to_end(&mut body)?;
         Ok(body)
     }
+}
+
+/// Why a body that begins like JSON is none; a quote that a shell took away, as a rule.
+fn broken_json(body: &str) -> Option<serde_json::Error> {
+    let begins = body.trim_start().starts_with(['{', '[']);
+    begins.then(|| serde_json::from_str::<serde::de::IgnoredAny>(body).err())?
 }
 
 #[derive(Args)]
@@ -324,6 +335,23 @@ fn stream_text(list: &[Status]) -> String {
     table(&heading, list.iter().map(row))
 }
 
+/// `edgescale dashboard`
+pub async fn dashboard(site: &Site, out: Output) -> Result<()> {
+    let door = client::report(&site.connect().await?).await?.http;
+    let read = |file: &PathBuf| {
+        std::fs::read_to_string(file).with_context(|| {
+            let (file, url) = (file.display(), &door.url);
+            format!("the token {file} cannot be read here; type it in at {url}")
+        })
+    };
+    // Behind the #, where a browser keeps it to itself.
+    let token = door.token.as_ref().map(read).transpose()?;
+    let token = token.map_or_else(String::new, |token| format!("#{}", token.trim()));
+    out.show(&json!({"url": format!("{}/{token}", door.url)}), |shown| {
+        shown["url"].as_str().unwrap_or_default().to_owned()
+    })
+}
+
 /// `edgescale devices`
 pub async fn devices(site: &Site, out: Output) -> Result<()> {
     let report: Report = client::report(&site.connect().await?).await?;
@@ -373,3 +401,6 @@ fn jobs_text(jobs: u64, batches: u64) -> String {
         _ => format!("{jobs} ({:.1} at once)", jobs as f64 / batches as f64),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use bus::site::RECORD_FILE;
 use clap::Args;
 
 use super::Global;
@@ -61,8 +62,12 @@ pub async fn run(up: Up, global: &Global) -> Result<()> {
     }
 }
 
-/// A folder serves one tree at a time.
+/// A folder serves one tree at a time, and a site's folder that site.
 fn refuse_second(dir: &std::path::Path) -> Result<()> {
+    if dir.join(RECORD_FILE).exists() {
+        let dir = dir.display();
+        bail!("{dir} holds a site, which `edgescale --dir {dir} run` runs; name another folder");
+    }
     let Ok(context) = Context::load(dir) else { return Ok(()) };
     let alive = |servers: &str| {
         let mut addresses = servers.split(',').map(|url| url.trim_start_matches("nats://"));
@@ -101,6 +106,7 @@ fn how_to(context: &Context) -> Result<String> {
   call a function      edgescale --at {at} invoke doorcam.summary '{{}}'
   read a table         edgescale --at {at} store scan doorcam/motion --limit 5
   look at a node       edgescale --at {at} ls      edgescale tree      edgescale logs -f
+  look at all of it    edgescale dashboard            # the address of a page, for a browser
 
   over HTTP, here at {}:
     curl {http}/APP/PATH            # a route of an app's manifest

@@ -44,7 +44,10 @@ pub(super) async fn get(node: &Node, name: &str) -> Answer {
 }
 
 fn unknown(name: &str) -> Refusal {
-    Refusal::new(RefusalKind::NotFound, format!("no app {name:?} is registered"))
+    Refusal::new(
+        RefusalKind::NotFound,
+        format!("no app {name:?} is registered; `edgescale ls` lists those that are"),
+    )
 }
 
 fn away(e: bus::Error) -> Refusal {
@@ -113,9 +116,11 @@ pub(super) async fn roll_back(node: &Node, text: &str) -> Answer {
     let all = registry.history(name).await.map_err(away)?;
     let earlier = all.iter().filter(is_earlier).max_by_key(|entry| entry.revision);
     let Some(Entry { manifest: Some(manifest), revision, .. }) = earlier else {
-        let kept: Vec<u64> = all.iter().map(|entry| entry.revision).collect();
-        let wanted = asked.revision.map_or("earlier revision".into(), |n| format!("revision {n}"));
-        let text = format!("app {name:?} has no {wanted} to go back to; kept are {kept:?}");
+        let kept: Vec<String> = all.iter().map(|entry| entry.revision.to_string()).collect();
+        let other = || "earlier revision that is different".to_owned();
+        let wanted = asked.revision.map_or_else(other, |n| format!("revision {n}"));
+        let kept = kept.join(", ");
+        let text = format!("app {name:?} has no {wanted} to go back to; kept are {kept}");
         return Err(Refusal::new(RefusalKind::NotFound, text));
     };
     let mut answer = apply_text(node, registry, manifest.trim()).await?;

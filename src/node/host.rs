@@ -459,7 +459,6 @@ impl Host for Doors {
     }
 }
 
-/// What a handler asks of the accelerators, as far as its manifest and its time go.
 /// Refuses what no device is granted to.
 pub fn check_devices(manifest: &Manifest) -> Result<(), HostError> {
     if manifest.grants.devices.is_empty() {

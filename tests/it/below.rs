@@ -99,6 +99,8 @@ async fn lines_and_dead_letters_of_sites_below_come_by_the_one_at_hand() -> Resu
     // What it is and has.
     assert_eq!(sites.json("cloud", &["--at", cell, "tree"], "")?["path"], cell);
     assert_eq!(sites.json("cloud", &["--at", cell, "ls"], "")?, json!([]));
+    let top = sites.json("cloud", &["--at", cell, "top", "--once", "--every", "0.1"], "")?;
+    assert_eq!((&top[0]["site"], top.as_array().map(Vec::len)), (&json!(cell), Some(1)));
     let devices = sites.json("cloud", &["--at", cell, "devices"], "")?;
     assert!(devices.as_array().is_some_and(|devices| !devices.is_empty()), "{devices}");
 
@@ -124,5 +126,7 @@ async fn lines_and_dead_letters_of_sites_below_come_by_the_one_at_hand() -> Resu
     assert!(complaint.contains("nobody answers ctl.cloud.west._.dlq.ls"), "{complaint}");
     let complaint = sites.complaint("east", &["--at", "cloud", "logs"], "")?;
     assert!(complaint.contains("no site \"cloud\"; there are cloud.east"), "{complaint}");
+    let complaint = sites.complaint("cloud", &["--at", "cell", "ls"], "")?;
+    assert!(complaint.contains("a site below is named by its whole path"), "{complaint}");
     Ok(())
 }

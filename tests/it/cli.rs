@@ -10,6 +10,7 @@ use edgescale::context::Context;
 use edgescale::tree::DEMO_SITES;
 use serde_json::Value;
 
+use crate::sites::Sites;
 use crate::world::{PATIENCE, binary, clip, doorcam, root, tools};
 
 /// A running `edgescale up`; dropping it kills what is left of it.
@@ -434,6 +435,29 @@ fn settings_are_changed_while_an_app_runs() -> Result<()> {
     let wanted = [&back, &second, &deployed].map(|one| one["revision"].clone());
     ensure!(revisions.is_some_and(|all| all.eq(wanted)), "{history}");
     let refused = up.complaint(&["rollback", "greeter", "--to", "9999"])?;
-    ensure!(refused.contains("no revision 9999 to go back to; kept are ["), "{refused}");
+    ensure!(refused.contains("no revision 9999 to go back to; kept are "), "{refused}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_folder_runs_one_site_once() -> Result<()> {
+    let mut sites = Sites::new()?;
+    sites.json("cloud", &["tree", "init", "cloud", "--ports", "auto"], "")?;
+    sites.start("cloud")?;
+    sites.report("cloud").await?;
+    for (word, wanted) in [("run", "cloud runs already from "), ("up", "holds a site")] {
+        // What is not refused would go on.
+        let mut command = Command::new("timeout");
+        command.arg("60").arg(binary()).arg("--dir").arg(sites.dir("cloud"));
+        let output = command.arg("--tools").arg(tools()).arg(word).output()?;
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{word}: {complaint}");
+        assert!(complaint.contains(wanted), "{word}: {complaint}");
+    }
+    sites.report("cloud").await?;
+    // Who was killed holds nothing.
+    sites.kill("cloud")?;
+    sites.start("cloud")?;
+    sites.report("cloud").await?;
     Ok(())
 }

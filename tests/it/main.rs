@@ -9,6 +9,7 @@ mod climb;
 mod compiled;
 mod cron;
 mod damage;
+mod dashboard;
 mod delivery;
 mod develop;
 mod doors;

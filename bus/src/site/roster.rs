@@ -139,7 +139,8 @@ impl Roster {
         self.invites.retain(|invite| invite.name != name);
         if before == self.children.len() + self.invites.len() {
             let names: Vec<&str> = self.children.iter().map(|child| child.name.as_str()).collect();
-            return Err(Error::Bad(format!("no child {name:?}; there are {names:?}")));
+            let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+            return Err(Error::Bad(format!("no child {name:?}; there are {names}")));
         }
         Ok(())
     }

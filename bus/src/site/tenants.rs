@@ -119,7 +119,7 @@ impl Tenants {
             return Ok(());
         }
         let names: Vec<&str> = std::iter::once(ACCOUNT).chain(self.names()).collect();
-        Err(Error::Bad(format!("no tenant {name:?}; there are {names:?}")))
+        Err(Error::Bad(format!("no tenant {name:?}; there are {}", names.join(", "))))
     }
 
     /// Notes that a tenant's clients have a new key, and how long the old one is still good.

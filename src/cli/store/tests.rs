@@ -37,3 +37,12 @@ fn errors_name_the_table_as_it_was_typed() {
     let shown = as_typed(error, "doorcam/nope").to_string();
     assert_eq!(shown, "scan: unknown table \"doorcam/nope\"");
 }
+
+#[test]
+fn what_is_no_row_is_told_its_form() {
+    for wrong in ["Ada", "{name: 1}", "[1]", "7", ""] {
+        let error = format!("{:#}", object(wrong).unwrap_err());
+        assert!(error.contains(r#"as in '{"name": "Ada"}'"#), "{wrong}: {error}");
+    }
+    assert_eq!(object(r#"{"name": "Ada"}"#).unwrap(), json!({"name": "Ada"}));
+}

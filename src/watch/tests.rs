@@ -3,7 +3,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{Look, calls, rows, text};
+use super::{Look, calls, rows};
+use crate::cli::top::text;
 use crate::node::report::Brief;
 
 fn brief(path: &str, link: Value, children: &[Value]) -> Value {
@@ -70,4 +71,10 @@ fn rates_are_differences_and_the_silent_are_shown() {
     let again = look(start + Duration::from_secs(1), &[cloud(5, 1, 2)]);
     let found = rows(&before, &again);
     assert_eq!(found[0].now.as_ref().map(|now| now.calls_per_s), Some(10.0));
+    assert_eq!((found[1].up, found[1].link_rtt_us), (false, None), "it does not answer now");
+
+    // It did not answer before: what it has counted is not of these seconds.
+    let back = look(start + Duration::from_secs(3), &[cloud(5, 1, 2), a]);
+    let found = rows(&look(start, &[]), &back);
+    assert_eq!(found[0].now.as_ref().map(|now| (now.calls_per_s, now.waiting)), Some((0.0, 4)));
 }
