@@ -18,6 +18,7 @@ mod host;
 pub mod http;
 mod inlet;
 mod lines;
+mod open;
 mod outlet;
 mod parcel;
 mod process;
@@ -222,11 +223,13 @@ struct Shared {
 }
 
 impl EdgeExecute {
-    /// Starts the guests' threads. Nothing is installed yet.
+    /// Starts the guests' threads. Nothing is installed yet. The process may have as many files open
+    /// from now on as the system grants.
     pub fn start(config: Config, host: Arc<dyn Host>) -> Result<Self, InvokeError> {
         let cache = Arc::new(cache::Cache::open(&config.cache_dir).map_err(|error| {
             InvokeError::Node(format!("code folder {}: {error}", config.cache_dir.display()))
         })?);
+        open::allow_all();
         let runtime = guest_runtime(config.workers)?;
         let look = ready::LOOK.min(Duration::from_millis(config.idle_ms) / 2).max(ready::LOOK_MIN);
         match Shared::start(&config, cache, host, runtime.handle()) {

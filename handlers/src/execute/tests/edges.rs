@@ -30,6 +30,23 @@ async fn a_start_that_fails_is_an_error_for_a_task() {
     assert!(matches!(refused, Err(InvokeError::Node(_))));
 }
 
+/// The code of each handler is a file that stays open.
+#[test]
+#[allow(unsafe_code)]
+fn as_many_files_may_be_open_as_the_system_grants() {
+    let now = || {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: `limit` outlives the call, which writes to it.
+        assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) }, 0);
+        limit
+    };
+    let lower = libc::rlimit { rlim_cur: now().rlim_max - 1, ..now() };
+    // SAFETY: `lower` outlives the call, which only reads it.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &lower) }, 0);
+    let _bench = Bench::new();
+    assert_eq!(now().rlim_cur, now().rlim_max);
+}
+
 /// A process may open few files, and the node that starts it has many.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_starts_where_the_node_has_many_files_open() {
