@@ -1,8 +1,9 @@
 //! The HTTP door of a node: routes of manifests, calls and events by path, health.
 //!
 //! `/<app>/…` goes to the app's routes, `/call/<app>/<function>` and `/events/<app>/<name…>` to
-//! what they name, `/store/…` to tables and blobs, `/` shows the tree. A request that is served here never travels over
-//! NATS; any other escalates like a call. What is refused is answered as RFC 9457 has it.
+//! what they name, `/store/…` to tables and blobs, `/` shows the tree. A request that is served
+//! here never travels over NATS; any other escalates like a call. What is refused is answered as
+//! RFC 9457 has it.
 
 mod body;
 mod connections;

@@ -25,6 +25,7 @@ mod process;
 mod ready;
 mod seal;
 mod started;
+mod time;
 mod turn;
 mod wasm;
 mod workers;
@@ -52,6 +53,7 @@ pub use self::inlet::{Arriving, Broken, Inlet, Parts};
 pub use self::outlet::{Outlet, Streamed};
 pub use self::parcel::{Label, Machine};
 pub use self::process::{FenceRow, Hold, fence_report};
+use self::time::Time;
 use self::turn::{AbortOnDrop, Turn};
 pub use self::wasm::{Compiler, HAS_COMPILER};
 pub use self::workers::{WorkerProgram, serve_worker};
@@ -223,8 +225,8 @@ struct Shared {
 }
 
 impl EdgeExecute {
-    /// Starts the guests' threads. Nothing is installed yet. The process may have as many files open
-    /// from now on as the system grants.
+    /// Starts the guests' threads. Nothing is installed yet. The process may have as many files
+    /// open from now on as the system grants.
     pub fn start(config: Config, host: Arc<dyn Host>) -> Result<Self, InvokeError> {
         let cache = Arc::new(cache::Cache::open(&config.cache_dir).map_err(|error| {
             InvokeError::Node(format!("code folder {}: {error}", config.cache_dir.display()))
@@ -561,29 +563,6 @@ impl Shared {
             CodeKind::Component => self.wasm.invoke(invocation, caller, time).await,
             _ => self.processes.invoke(invocation, caller, time, inputs).await,
         }
-    }
-}
-
-/// When one invocation is stopped, and what its error then says.
-#[derive(Clone, Copy)]
-struct Time {
-    deadline: Instant,
-    limit_ms: u64,
-}
-
-impl Time {
-    fn new(started: Instant, invocation: &Invocation) -> Self {
-        let own = Duration::from_millis(invocation.target.limits.timeout_ms.into());
-        Self::of(started, own.min(invocation.deadline.saturating_duration_since(started)))
-    }
-
-    fn of(started: Instant, limit: Duration) -> Self {
-        let deadline = started + limit;
-        Self { deadline, limit_ms: limit.as_micros().div_ceil(1000) as u64 }
-    }
-
-    fn out(self) -> InvokeError {
-        InvokeError::Timeout { limit_ms: self.limit_ms }
     }
 }
 

@@ -73,8 +73,8 @@ async fn a_limit_cuts_between_entries_only() {
     assert_eq!(seen, 26);
 }
 
-/// Memory has only the last change of a row, and a crash may undo that one: the one before, which was
-/// acknowledged, is told then.
+/// Memory has only the last change of a row, and a crash may undo that one: the one before, which
+/// was acknowledged, is told then.
 #[tokio::test]
 async fn a_change_that_a_crash_undoes_hides_none_before_it() {
     let mut machine = Machine::new(1);

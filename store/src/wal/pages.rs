@@ -52,8 +52,8 @@ impl Run {
         self.at + self.bytes.len() as u64
     }
 
-    /// Where the page ends that they end on. To cut it would be to write it, and so would be to make
-    /// the file longer again.
+    /// Where the page ends that they end on. To cut it would be to write it, and so would be to
+    /// make the file longer again.
     pub fn page_end(&self) -> u64 {
         self.end().next_multiple_of(PAGE)
     }

@@ -5,8 +5,8 @@ use std::fs::File;
 use super::components::event_component;
 use super::*;
 
-/// Code that is ready at once is loaded on the caller's thread; nothing of it stays with the caller,
-/// who may have another one soon.
+/// Code that is ready at once is loaded on the caller's thread; nothing of it stays with the
+/// caller, who may have another one soon.
 #[tokio::test]
 async fn what_is_loaded_ends_with_the_guests_threads() {
     let bench = Bench::new();
